@@ -1,0 +1,35 @@
+# Needs Python 3.11 or later and nothing else. UV may name an installed uv; without it one is put into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.8
+
+.PHONY: setup demo lint test lock
+
+setup: .venv/.done
+
+.venv/.done: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raybox needs Python 3.11 or later; give PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/python stage1_classify/run.py
+	$(BIN)/python stage2_pseudolabel/run.py
+	$(BIN)/python stage3_detect/run.py
+	$(BIN)/python eval/run.py compare runs/demo/stage1 runs/demo/stage2 runs/demo/stage3
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Renew requirements.lock after a change of the dependencies in pyproject.toml.
+lock: setup
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev \
+		--quiet pyproject.toml --output-file requirements.lock
