@@ -1,0 +1,72 @@
+"""What the three ``run.py`` share on the command line: arguments, exit codes, the log on the terminal."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.config import UserError
+
+EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
+
+
+@dataclass(frozen=True)
+class StageArguments:
+    """Parsed command line of a stage; `sources` are the run folders of the stage before."""
+
+    config: Path
+    out: Path
+    sources: tuple[Path, ...]
+    overrides: tuple[str, ...]
+
+
+def parse_stage_arguments(
+    stage: str, argv: Sequence[str] | None = None, *, previous: str | None = None, about: str = ""
+) -> StageArguments:
+    """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
+
+    Without CONFIG the demo experiment; without --out ``runs/<experiment>/<stage>``; without --from the same
+    experiment's previous stage.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    demo = Path("configs/demo") / f"{stage}.yaml"
+    parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file ({demo})")
+    parser.add_argument("--out", type=Path, help=f"run folder (runs/<experiment>/{stage})")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting"
+    )
+    if previous:
+        parser.add_argument(
+            "--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=f"finished {previous} run(s)"
+        )
+    given = parser.parse_args(argv)
+    experiment = Path("runs") / given.config.resolve().parent.name
+    sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
+    return StageArguments(given.config, given.out or experiment / stage, tuple(sources), tuple(given.set))
+
+
+def exit_code(main: Callable[[], None]) -> int:
+    """Run `main`; a user's mistake becomes exit code 2 with one line a problem and no traceback."""
+    _log_to_terminal()
+    try:
+        main()
+    except UserError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"error: {problem}\n")
+        return EXIT_USER
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: give the same command again, it goes on\n")
+        return EXIT_INTERRUPTED
+    return EXIT_DONE
+
+
+def _log_to_terminal() -> None:
+    log = logging.getLogger("raybox")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)

@@ -1,0 +1,141 @@
+"""COCO JSON: the one box file for ground truth, CAM boxes, pseudo-labels and detections.
+
+Beside the standard fields an image carries ``image_id`` (our text id) and ``region``; an annotation carries ``score``
+where it is a prediction, and ``votes`` or ``reader`` where known. Standard tools ignore the additions.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.boxes import area, xywh_to_xyxy, xyxy_to_xywh
+from cxr.config import UserError
+from cxr.runs import atomic_write_text
+
+IMAGE_FIELDS = ["image_id", "path", "region", "width", "height"]
+BOX_FIELDS = ["image_id", "finding", "x1", "y1", "x2", "y2", "score"]
+_OPTIONAL_FIELDS = ["votes", "reader"]
+
+
+@dataclass(frozen=True)
+class CocoBoxes:
+    """Boxes of a set of images.
+
+    images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region).
+    boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally votes, reader.
+    findings: the classes in order, also those without a box.
+    """
+
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    findings: tuple[str, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_boxes(self, boxes: pd.DataFrame) -> "CocoBoxes":
+        """The same images and findings with other boxes."""
+        return CocoBoxes(self.images, boxes, self.findings, self.info)
+
+
+def boxes_table(rows: Sequence[tuple[object, ...]] = ()) -> pd.DataFrame:
+    """Table with the columns of BOX_FIELDS from row tuples; right dtypes also when empty."""
+    table = pd.DataFrame(list(rows), columns=BOX_FIELDS)
+    numbers = dict.fromkeys(BOX_FIELDS[2:], np.float64)
+    return table.astype({"image_id": object, "finding": object, **numbers})
+
+
+def write_coco(path: Path, coco: CocoBoxes) -> None:
+    """Write the boxes as COCO JSON, atomically."""
+    number_of = {image_id: index for index, image_id in enumerate(coco.images["image_id"], start=1)}
+    category_of = {name: index for index, name in enumerate(coco.findings, start=1)}
+    unknown = sorted(set(coco.boxes["image_id"]) - set(number_of))
+    assert not unknown, f"boxes of images that are not listed: {unknown[:3]}"
+    document = {
+        "info": dict(coco.info),
+        "images": [_image_entry(row, number_of) for row in coco.images.to_dict("records")],
+        "categories": [{"id": index, "name": name} for name, index in category_of.items()],
+        "annotations": _annotations(coco.boxes, number_of, category_of),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(document, allow_nan=False))
+
+
+def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "id": number_of[row["image_id"]],
+        "file_name": str(row["path"]),
+        "width": int(row["width"]),
+        "height": int(row["height"]),
+        "image_id": str(row["image_id"]),
+        "region": str(row["region"]),
+    }
+
+
+def _annotations(
+    boxes: pd.DataFrame, number_of: Mapping[str, int], category_of: Mapping[str, int]
+) -> list[dict[str, object]]:
+    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
+    sizes, areas = xyxy_to_xywh(corners), area(corners)
+    entries: list[dict[str, object]] = []
+    for index, row in enumerate(boxes.to_dict("records")):
+        entry: dict[str, object] = {
+            "id": index + 1,
+            "image_id": number_of[row["image_id"]],
+            "category_id": category_of[row["finding"]],
+            "bbox": [round(float(value), 4) for value in sizes[index]],
+            "area": round(float(areas[index]), 4),
+            "iscrowd": 0,
+        }
+        for name in ("score", *_OPTIONAL_FIELDS):
+            value = row.get(name)
+            if value is not None and value != "" and not pd.isna(value):
+                entry[name] = value if isinstance(value, str) else float(value)
+        entries.append(entry)
+    return entries
+
+
+def read_coco(path: Path) -> CocoBoxes:
+    """Read a file that `write_coco` wrote, or any COCO file with images, categories and annotations.
+
+    Raises:
+        UserError: no such file, not JSON, or entries that lack a field or point nowhere.
+    """
+    if not path.is_file():
+        raise UserError(f"COCO: no file {path}; give a COCO JSON file")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return _from_document(document)
+    except json.JSONDecodeError as error:
+        raise UserError(f"COCO: {path} is not JSON: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"COCO: {path} lacks or garbles a field: {error!r}; see cxr/coco.py") from None
+
+
+def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
+    text_id = {
+        entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in document["images"]
+    }
+    names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
+    images = pd.DataFrame(
+        [
+            (text_id[e["id"]], e["file_name"], e.get("region", "full"), e["width"], e["height"])
+            for e in document["images"]
+        ],
+        columns=IMAGE_FIELDS,
+    )
+    annotations = document["annotations"]
+    corners = xywh_to_xyxy([entry["bbox"] for entry in annotations])
+    boxes = boxes_table(
+        [
+            (text_id[e["image_id"]], names[e["category_id"]], *box, e.get("score", np.nan))
+            for e, box in zip(annotations, corners, strict=True)
+        ]
+    )
+    for name in _OPTIONAL_FIELDS:
+        if any(name in entry for entry in annotations):
+            boxes[name] = [entry.get(name, np.nan) for entry in annotations]
+    return CocoBoxes(images, boxes, tuple(names.values()), dict(document.get("info", {})))

@@ -1,0 +1,168 @@
+"""Findings: one canonical name each, and every data set's own names mapped onto them.
+
+The canonical spelling is CheXpert's where CheXpert has the finding, VinDr-CXR's or NIH's otherwise. A name that no
+mapping knows is an error and never dropped: a class-name mismatch has silently lost thousands of masks elsewhere.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+from cxr.config import UserError
+
+NO_FINDING = "No Finding"
+
+CHEXPERT_FINDINGS = (
+    NO_FINDING,
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+
+_VINDR_ONLY = (
+    "Aortic Enlargement",
+    "Calcification",
+    "Clavicle Fracture",
+    "Emphysema",
+    "Enlarged PA",
+    "ILD",
+    "Infiltration",
+    "Lung Cavity",
+    "Lung Cyst",
+    "Mediastinal Shift",
+    "Pleural Thickening",
+    "Pulmonary Fibrosis",
+    "Rib Fracture",
+    "Other Lesion",
+    "COPD",
+    "Lung Tumor",
+    "Tuberculosis",
+    "Other Disease",
+)
+
+_NIH_ONLY = ("Mass", "Nodule", "Hernia")
+
+_TBX11K_ONLY = ("Active Tuberculosis", "Obsolete Tuberculosis")
+
+FINDINGS: tuple[str, ...] = CHEXPERT_FINDINGS + _VINDR_ONLY + _NIH_ONLY + _TBX11K_ONLY
+
+CHEXPERT_NAMES: Mapping[str, str] = {name: name for name in CHEXPERT_FINDINGS}
+
+# VinDr-CXR (PhysioNet 1.0.0): 22 local and 6 global labels. Train says "Other diseases", test "Other disease";
+# the Kaggle subset keeps the spelling. "Nodule/Mass" is CheXpert's "Lung Lesion".
+VINDR_NAMES: Mapping[str, str] = {
+    "Aortic enlargement": "Aortic Enlargement",
+    "Atelectasis": "Atelectasis",
+    "Calcification": "Calcification",
+    "Cardiomegaly": "Cardiomegaly",
+    "Clavicle fracture": "Clavicle Fracture",
+    "Consolidation": "Consolidation",
+    "Edema": "Edema",
+    "Emphysema": "Emphysema",
+    "Enlarged PA": "Enlarged PA",
+    "ILD": "ILD",
+    "Infiltration": "Infiltration",
+    "Lung Opacity": "Lung Opacity",
+    "Lung cavity": "Lung Cavity",
+    "Lung cyst": "Lung Cyst",
+    "Mediastinal shift": "Mediastinal Shift",
+    "Nodule/Mass": "Lung Lesion",
+    "Pleural effusion": "Pleural Effusion",
+    "Pleural thickening": "Pleural Thickening",
+    "Pneumothorax": "Pneumothorax",
+    "Pulmonary fibrosis": "Pulmonary Fibrosis",
+    "Rib fracture": "Rib Fracture",
+    "Other lesion": "Other Lesion",
+    "COPD": "COPD",
+    "Lung tumor": "Lung Tumor",
+    "Pneumonia": "Pneumonia",
+    "Tuberculosis": "Tuberculosis",
+    "Other disease": "Other Disease",
+    "Other diseases": "Other Disease",
+    "No finding": NO_FINDING,
+}
+
+# NIH ChestX-ray14. The box table says "Infiltrate" where the label table says "Infiltration".
+NIH_NAMES: Mapping[str, str] = {
+    "Atelectasis": "Atelectasis",
+    "Cardiomegaly": "Cardiomegaly",
+    "Consolidation": "Consolidation",
+    "Edema": "Edema",
+    "Effusion": "Pleural Effusion",
+    "Emphysema": "Emphysema",
+    "Fibrosis": "Pulmonary Fibrosis",
+    "Hernia": "Hernia",
+    "Infiltrate": "Infiltration",
+    "Infiltration": "Infiltration",
+    "Mass": "Mass",
+    "Nodule": "Nodule",
+    "Pleural_Thickening": "Pleural Thickening",
+    "Pneumonia": "Pneumonia",
+    "Pneumothorax": "Pneumothorax",
+    "No Finding": NO_FINDING,
+}
+
+TBX11K_NAMES: Mapping[str, str] = {
+    "ActiveTuberculosis": "Active Tuberculosis",
+    "ObsoletePulmonaryTuberculosis": "Obsolete Tuberculosis",
+    "PulmonaryTuberculosis": "Tuberculosis",
+}
+
+KERMANY_NAMES: Mapping[str, str] = {"PNEUMONIA": "Pneumonia", "NORMAL": NO_FINDING}
+
+
+def slug(name: str) -> str:
+    """Name of a finding in ``metrics.json``: lower case, every other run of characters an underscore."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (nearest: 'x')`` for an error message, or nothing when no known name is close."""
+    by_lower = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" (nearest: {by_lower[close[0]]!r})" if close else ""
+
+
+def map_names(names: Iterable[str], mapping: Mapping[str, str], *, source: str) -> dict[str, str]:
+    """Canonical name of each of a data set's own names.
+
+    Raises:
+        UserError: one line for each name that `mapping` lacks, with the nearest known name.
+    """
+    unique = list(dict.fromkeys(names))
+    problems = [
+        f"{source}: unknown finding {name!r}{nearest(name, mapping)}; "
+        f"expected one of {len(mapping)} names; correct the table or add the name in cxr/labels.py"
+        for name in unique
+        if name not in mapping
+    ]
+    if problems:
+        raise UserError(problems)
+    return {name: mapping[name] for name in unique}
+
+
+def check_findings(names: Iterable[str], known: Iterable[str], *, source: str) -> None:
+    """Raise a UserError that names every finding of `names` that is not in `known`, or is given twice."""
+    listed, known = list(names), list(known)
+    problems = [
+        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known)}"
+        for name in listed
+        if name not in known
+    ]
+    problems += [
+        f"{source}: finding {name!r} is listed {listed.count(name)} times; list it once"
+        for name in dict.fromkeys(listed)
+        if listed.count(name) > 1
+    ]
+    if problems:
+        raise UserError(problems)
