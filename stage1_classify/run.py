@@ -1,0 +1,30 @@
+"""Stage 1: train a multilabel classifier from image-level labels."""
+
+import sys
+
+from cxr.cli import exit_code, parse_stage_arguments
+from cxr.config import load_config
+from cxr.runs import start_run
+from stage1_classify.classify import Stage1
+from stage1_classify.config import Stage1Settings
+from stage1_classify.summary import print_finished
+from stage1_classify.train import make_fabric
+
+
+def main() -> None:
+    arguments = parse_stage_arguments("stage1", about=__doc__ or "")
+    settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
+    fabric = make_fabric(settings)
+    if fabric.is_global_zero:
+        run = start_run(arguments.out, stage="stage1", settings=settings, inputs={})
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        run = start_run(arguments.out, stage="stage1", settings=settings, inputs={})
+    if run.state != "finished":
+        Stage1(run, settings, fabric)()
+    if fabric.is_global_zero:
+        print_finished(run)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
