@@ -1,0 +1,63 @@
+"""CAM methods that take the first principal component of the positions' feature vectors.
+
+Sign: a principal component has none of its own, and pytorch-grad-cam leaves it to the SVD routine, so
+that its map may be the background. Here the direction v in channel space points where the channels sum
+up: sum_c v_c >= 0, which is the same as a non-negative correlation of the map with the channel sum (for
+EigenGradCAM that sum is the HiResCAM map: class evidence counts as positive). A tie (sum 0) is broken
+by letting the entry of greatest magnitude be positive.
+"""
+
+import torch
+from torch import Tensor
+
+
+def eigencam(features: Tensor, num_classes: int) -> Tensor:
+    """EigenCAM: relu of the projection of the centred features on their first principal direction.
+
+    Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, https://arxiv.org/abs/2008.00299. It knows no class:
+    the same map (B, h, w) of features (B, C, h, w) is repeated as (B, K, h, w) for K = `num_classes`.
+    """
+    maps = principal_projection(features).relu_()
+    return maps.unsqueeze(1).repeat(1, num_classes, 1, 1)
+
+
+def eigengradcam(features: Tensor, gradients: Tensor) -> Tensor:
+    """EigenGradCAM: EigenCAM of g_c x_c instead of x_c.
+
+    pytorch-grad-cam's method, after Muhammad and Yeasin 2020, https://arxiv.org/abs/2008.00299.
+    features (B, C, h, w), gradients (B, K, C, h, w) -> maps (B, K, h, w), all float32.
+    """
+    return principal_projection(gradients * features.unsqueeze(1)).relu_()
+
+
+def principal_projection(stack: Tensor) -> Tensor:
+    """Projection of the h * w vectors of (..., C, h, w) on their first principal direction -> (..., h, w).
+
+    Vectors are centred over the positions first, so a constant stack gives zeros. Values are u sigma of
+    the SVD of the (h * w, C) matrix. It comes from the Gram matrix of the smaller side, in float64
+    because squaring costs half the digits. Sign: see the module.
+    """
+    matrix = stack.flatten(-2).transpose(-2, -1).double()
+    matrix = matrix - matrix.mean(-2, keepdim=True)
+    scale = matrix.abs().amax((-2, -1), keepdim=True)
+    matrix = matrix / torch.where(scale == 0, 1.0, scale)  # gradients may be tiny: keep squares in range
+    projection = _first_scores(matrix) * scale.squeeze(-1)
+    oriented = projection * _sign(projection, matrix.sum(-1))
+    return oriented.unflatten(-1, stack.shape[-2:]).to(stack.dtype)
+
+
+def _first_scores(matrix: Tensor) -> Tensor:
+    """u sigma of the greatest singular value of (..., n, C) -> (..., n), of either sign."""
+    positions, channels = matrix.shape[-2:]
+    if positions > channels:
+        direction = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors[..., -1:]
+        return (matrix @ direction).squeeze(-1)
+    values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
+    return vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
+
+
+def _sign(projection: Tensor, channel_sum: Tensor) -> Tensor:
+    """+1 or -1, shape (..., 1), that orients projection (..., n) by the rule of the module."""
+    agreement = (projection * channel_sum).sum(-1, keepdim=True)
+    strongest = projection.gather(-1, projection.abs().argmax(-1, keepdim=True))
+    return torch.where(torch.where(agreement == 0, strongest, agreement) < 0, -1.0, 1.0)

@@ -1,0 +1,249 @@
+"""One backbone forward, every CAM method, all classes.
+
+The head is small and sits on the last features, so the gradients of all K logits with respect to them are
+K backwards through the head alone. Nothing here hooks into the model.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cxr.config import UserError
+from stage1_classify.heads import Head
+from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
+from stage2_pseudolabel.cam.options import CamOptions
+
+if TYPE_CHECKING:
+    from stage1_classify.model import Classifier
+
+# Live float32 copies of a block of gradients: itself and what the greediest method (EigenGradCAM, in
+# float64) makes of it.
+_LIVE_COPIES = 9
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class CamResult(NamedTuple):
+    """What `compute_maps` gives, float32 on the CPU.
+
+    maps: method -> (B, K, h, w), absolute values, not stretched. logits: (B, K). seconds: method ->
+    wall-clock seconds it would have taken alone: the shared forward, the gradients if it uses them,
+    and its own part.
+    """
+
+    maps: dict[str, Tensor]
+    logits: Tensor
+    seconds: dict[str, float]
+
+
+def compute_maps(
+    model: "Classifier",
+    images: Tensor,
+    methods: Sequence[str],
+    *,
+    options: CamOptions | None = None,
+) -> CamResult:
+    """Class activation maps of all classes by all `methods` from one forward an image.
+
+    Args:
+        model: a Classifier (`backbone`: images -> features, `head`: features -> logits and maps, with
+            `head.classifier` a 1x1 convolution and `head.pool`). It runs in evaluation mode and is left
+            in the mode it had. On a model in half precision, or under autocast, all but the backbone's
+            forwards is float32.
+        images: (B, c, H, W), normalised as in training.
+        methods: names of CAM_METHODS.
+
+    Raises:
+        UserError: unknown methods, or features that are not finite. Errors inside the model pass through.
+    """
+    rows = choose_methods(methods)
+    options = options or CamOptions()
+    run = _Run(model, options)
+    no_autocast = torch.autocast(run.device.type, enabled=False)
+    with _evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), no_autocast:
+        if len(images) == 0:
+            return run.nothing(rows)
+        starts = range(0, len(images), options.image_batch)
+        return _join([run.chunk(images, rows, start=start) for start in starts])
+
+
+class _Run:
+    """One call of `compute_maps`: the model with its float32 head, the options and the stopwatch."""
+
+    def __init__(self, model: "Classifier", options: CamOptions) -> None:
+        self.model = model
+        self.options = options
+        self.head = _in_float32(model.head)
+        parameter = next(model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        kind = self.device.type
+        self.autocast = torch.autocast(
+            kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+        )
+
+    def chunk(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult:
+        """All maps of the images from `start` on that fit into one forward."""
+        watch = _Stopwatch(self.device)
+        images = images[start : start + self.options.image_batch]
+        features = self.features(images)
+        _check_finite(features, start=start)
+        logits = self.head(features).logits
+        watch.lap("forward")
+        with_gradients = [row for row in rows if "gradients" in row.needs]
+        maps = self.gradient_maps(features, with_gradients, watch)
+        for row in rows:
+            if row not in with_gradients:
+                given = {name: self.given(name, features, images) for name in row.needs}
+                maps[row.name] = row.function(**given).float().cpu()
+                watch.lap(row.name)
+        seconds = {row.name: watch.alone(row) for row in rows}
+        return CamResult({row.name: maps[row.name] for row in rows}, logits.cpu(), seconds)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Backbone features in float32; only the backbone follows the caller's autocast."""
+        with self.autocast:
+            return self.model.backbone(images.to(self.device, self.dtype)).float()
+
+    def sweep_forward(self) -> Callable[[Tensor], Tensor]:
+        """Images -> logits for many forwards in a row.
+
+        On a CPU convolutions take a third less time with channels-last weights; they are lent to the
+        backbone for each forward, so that the model itself is not touched.
+        """
+        lent = {}
+        if self.device.type == "cpu":
+            kernels = [item for item in self.model.backbone.named_parameters() if item[1].ndim == 4]
+            lent = {name: kernel.to(memory_format=torch.channels_last) for name, kernel in kernels}
+
+        def forward(images: Tensor) -> Tensor:
+            with self.autocast:
+                images = images.to(self.device, self.dtype)
+                features = functional_call(self.model.backbone, lent, (images,))
+            return self.head(features.float()).logits
+
+        return forward
+
+    def gradient_maps(
+        self, features: Tensor, rows: Sequence[CamMethod], watch: "_Stopwatch"
+    ) -> dict[str, Tensor]:
+        """Maps of the methods that take gradients, block after block of images and classes."""
+        num_classes = self.head.classifier.out_channels
+        shape = (len(features), num_classes, *features.shape[-2:])
+        maps = {row.name: torch.empty(shape) for row in rows}
+        for block in _blocks(features, num_classes, self.options.memory_mib) if rows else ():
+            gradients = logit_gradients(self.head, features[block[0]], classes=block[1])
+            watch.lap("gradients")
+            for row in rows:
+                maps[row.name][block] = row.function(features[block[0]], gradients).cpu()
+                watch.lap(row.name)
+        return maps
+
+    def given(self, name: str, features: Tensor, images: Tensor) -> Any:
+        """What a method's parameter of this name stands for (see methods.py)."""
+        keep_size = self.options.fullgrad_size == "image"
+        sources: dict[str, Callable[[], Any]] = {
+            "features": lambda: features,
+            "images": lambda: images.to(self.device, torch.float32),
+            "head": lambda: self.head,
+            "model": lambda: _in_float32(self.model),
+            "forward": self.sweep_forward,
+            "num_classes": lambda: self.head.classifier.out_channels,
+            "map_hw": lambda: None if keep_size else tuple(features.shape[-2:]),
+        }
+        return sources[name]() if name in sources else getattr(self.options, name)
+
+    def nothing(self, rows: Sequence[CamMethod]) -> CamResult:
+        """The result for a batch of no images."""
+        num_classes = self.head.classifier.out_channels
+        maps = {row.name: torch.empty(0, num_classes, 0, 0) for row in rows}
+        return CamResult(maps, torch.empty(0, num_classes), {row.name: 0.0 for row in rows})
+
+
+def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None)) -> Tensor:
+    """Gradients of the logits of `classes` with respect to features (B, C, h, w) -> (B, K, C, h, w).
+
+    An image's logits do not depend on the other images, so one backward a class serves the batch. Leaves
+    no .grad anywhere.
+    """
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        totals = head(leaf).logits.sum(0)[classes]
+        gradients = features.new_empty(len(features), len(totals), *features.shape[1:])
+        for place, total in enumerate(totals):
+            gradients[:, place] = torch.autograd.grad(total, leaf, retain_graph=True)[0]
+    return gradients
+
+
+def _blocks(features: Tensor, num_classes: int, memory_mib: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of images and classes whose gradients, and what methods make of them, keep to the bound."""
+    bytes_each = features[0].numel() * 4 * _LIVE_COPIES
+    pairs = max(1, memory_mib * 2**20 // bytes_each)
+    num_images, num_logits = max(1, pairs // num_classes), min(num_classes, pairs)
+    for image in range(0, len(features), num_images):
+        for logit in range(0, num_classes, num_logits):
+            yield slice(image, image + num_images), slice(logit, logit + num_logits)
+
+
+def _join(parts: Sequence[CamResult]) -> CamResult:
+    names = parts[0].maps
+    return CamResult(
+        {name: torch.cat([part.maps[name] for part in parts]) for name in names},
+        torch.cat([part.logits for part in parts]),
+        {name: sum(part.seconds[name] for part in parts) for name in names},
+    )
+
+
+def _check_finite(features: Tensor, *, start: int) -> None:
+    finite = features.isfinite().flatten(1).all(1).tolist()
+    broken = [start + place for place, is_finite in enumerate(finite) if not is_finite]
+    if broken:
+        raise UserError(
+            f"cam: the classifier's features of images {broken} of the batch are not finite; "
+            "look at these images, or use a model trained in float32 and with clipping"
+        )
+
+
+def _in_float32(module: AnyModule) -> AnyModule:
+    """The module itself, or a float32 copy if some of it is in half precision."""
+    halves = (torch.float16, torch.bfloat16)
+    is_half = any(parameter.dtype in halves for parameter in module.parameters())
+    return deepcopy(module).float() if is_half else module
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Dropout off and fixed batch statistics inside; each module's own mode again afterwards."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Stopwatch:
+    """Seconds by name, of the work since the last lap; waits for the device where it works ahead."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.start
+        self.start = now
+
+    def alone(self, row: CamMethod) -> float:
+        """Seconds that this method alone would have taken."""
+        shared = ("forward", "gradients") if "gradients" in row.needs else ("forward",)
+        return sum(self.seconds[name] for name in (*shared, row.name))

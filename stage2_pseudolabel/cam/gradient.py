@@ -1,0 +1,82 @@
+"""CAM methods that need nothing but the last features and the gradients of the logits.
+
+Every function is pure: `features` (B, C, h, w) and `gradients` (B, K, C, h, w), the gradient of logit
+k of image b with respect to the features of image b, both float32, give `maps` (B, K, h, w), float32.
+Maps keep their absolute size (no min-max) and end in a ReLU, as in pytorch-grad-cam, with which they
+agree before its scaling. x_c is channel c of the features and g_c its gradient for the class.
+"""
+
+from torch import Tensor
+
+# The library's constants; they decide the map where gradients or sums are tiny, so they are kept.
+_PLUSPLUS_EPS = 1e-6
+_XGRAD_EPS = 1e-7
+
+
+def gradcam(features: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM: relu(sum_c mean_ij(g_c) x_c).
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, https://arxiv.org/abs/1610.02391. Shapes: see the module.
+    """
+    return _weighted_sum(features, gradients.mean((-2, -1)))
+
+
+def hirescam(features: Tensor, gradients: Tensor) -> Tensor:
+    """HiResCAM: relu(sum_c g_c x_c), element by element.
+
+    Draelos and Carin, "Use HiResCAM instead of Grad-CAM", 2020, https://arxiv.org/abs/2011.08891.
+    Shapes: see the module.
+    """
+    return (gradients * features.unsqueeze(1)).sum(2).relu_()
+
+
+def gradcamelementwise(features: Tensor, gradients: Tensor) -> Tensor:
+    """Element-wise Grad-CAM: sum_c relu(g_c x_c).
+
+    pytorch-grad-cam's method (Gildenblat et al., 2021, https://github.com/jacobgil/pytorch-grad-cam).
+    Shapes: see the module.
+    """
+    return (gradients * features.unsqueeze(1)).relu_().sum(2)
+
+
+def gradcamplusplus(features: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM++: relu(sum_c w_c x_c), w_c = sum_ij relu(g_c) g_c^2 / (2 g_c^2 + g_c^3 sum_ij x_c + 1e-6).
+
+    Chattopadhay et al., "Grad-CAM++", WACV 2018, https://arxiv.org/abs/1710.11063, equation 19.
+    Shapes: see the module.
+    """
+    totals = features.sum((-2, -1))[:, None, :, None, None]
+    squared = gradients.square()
+    # Where sums of features are negative (ConvNeXt) the denominator can cross zero; exactly there, the
+    # library divides by zero, and we by its eps.
+    denominator = (squared * gradients).mul_(totals).add_(squared, alpha=2).add_(_PLUSPLUS_EPS)
+    denominator.masked_fill_(denominator == 0, _PLUSPLUS_EPS)
+    weights = squared.div_(denominator).mul_(gradients.relu()).sum((-2, -1))
+    return _weighted_sum(features, weights)
+
+
+def xgradcam(features: Tensor, gradients: Tensor) -> Tensor:
+    """XGrad-CAM: relu(sum_c w_c x_c), w_c = sum_ij g_c x_c / (sum_ij x_c + 1e-7).
+
+    Fu et al., "Axiom-based Grad-CAM", BMVC 2020, https://arxiv.org/abs/2008.02312.
+    Shapes: see the module.
+    """
+    totals = features.sum((-2, -1)) + _XGRAD_EPS
+    # A sum of exactly -1e-7 is a division by zero in the library.
+    totals = totals.masked_fill(totals == 0, _XGRAD_EPS)
+    attributions = (gradients * features.unsqueeze(1)).sum((-2, -1))
+    return _weighted_sum(features, attributions / totals.unsqueeze(1))
+
+
+def layercam(features: Tensor, gradients: Tensor) -> Tensor:
+    """LayerCAM: relu(sum_c relu(g_c) x_c).
+
+    Jiang et al., "LayerCAM", IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463.
+    Shapes: see the module.
+    """
+    return gradients.relu().mul_(features.unsqueeze(1)).sum(2).relu_()
+
+
+def _weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
+    """relu(sum_c w_c x_c) for features (B, C, h, w) and weights (B, K, C) -> (B, K, h, w)."""
+    return (weights @ features.flatten(2)).unflatten(-1, features.shape[-2:]).relu_()

@@ -1,0 +1,66 @@
+"""Settings of stage 2."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from cxr.config import Settings
+from cxr.datasets import AnyData
+from cxr.splits import SplitSettings
+from stage2_pseudolabel.cam.options import CamOptions
+
+Fraction = Field(ge=0, le=1)
+
+
+class ReaderSettings(Settings):
+    """How several readers' boxes become one ground truth (see cxr.boxes.fuse_readers)."""
+
+    iou: float = Field(0.4, ge=0, le=1)
+    """Two readers' boxes are one finding from this overlap on."""
+    min_votes: PositiveInt = 1
+    """Boxes marked by fewer readers are dropped. Data without readers (consensus) passes unchanged."""
+
+
+class BoxSettings(Settings):
+    """From maps to boxes; the lists are the candidates that are tried on the tune split, a finding at a time."""
+
+    normalizations: list[Literal["relative", "absolute"]] = ["relative", "absolute"]
+    """relative: thresholds are shares of the map's own maximum. absolute: quantiles of the finding's map values over
+    the tune split, so that a weak map gives no box."""
+    relative_thresholds: list[float] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    absolute_quantiles: list[float] = [0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99]
+    max_boxes: list[PositiveInt] = [1, 2]
+    """Boxes an image and finding, the strongest components first."""
+    min_area: float = Field(0.002, ge=0, lt=1)
+    """Smaller components, as a share of the network's input, are dropped."""
+    upsample: PositiveInt = 8
+    """Maps are enlarged bilinearly by this factor before the threshold, so that edges fall between cells."""
+
+
+class PseudoLabelSettings(Settings):
+    """Which boxes of the training images are exported."""
+
+    min_probability: float = Fraction
+    """A finding that the label affirms but the classifier puts below this gets no box; the image is left out of the
+    export, named and counted, since it would be a false normal."""
+    max_images: int | None = None
+
+
+class Stage2Settings(Settings):
+    data: AnyData
+    """The data set with the readers' boxes."""
+    split: SplitSettings
+    """Must give a tune and a test part; nothing is chosen on the test part."""
+    findings: list[str] | None = None
+    """Findings to score; by default those that the classifier knows and the tune part has boxes of."""
+    methods: list[str]
+    cam: CamOptions = CamOptions()
+    readers: ReaderSettings = ReaderSettings()
+    boxes: BoxSettings = BoxSettings()
+    pseudo_labels: PseudoLabelSettings = PseudoLabelSettings(min_probability=0.0)
+    num_resamples: PositiveInt = 1000
+    """Bootstrap resamples behind the 95 % intervals."""
+    max_timing_images: PositiveInt = 16
+    """Images on which time and memory of each method are measured, one method at a time."""
+    gallery_images: PositiveInt = 12
+    seed: int = 0

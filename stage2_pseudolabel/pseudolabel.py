@@ -1,0 +1,217 @@
+"""The work of stage 2, in order: data, maps, rules, leaderboard, pseudo-labels, report."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cxr.coco import CocoBoxes, write_coco
+from cxr.config import UserError
+from cxr.datasets.tables import Dataset, count_reasons
+from cxr.runs import Run, open_run
+from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of
+from stage1_classify.config import Stage1Settings
+from stage1_classify.data import Pictures
+from stage1_classify.model import load_classifier
+from stage2_pseudolabel.config import Stage2Settings
+from stage2_pseudolabel.export import PseudoLabels, pseudo_labels
+from stage2_pseudolabel.leaderboard import PRIORS, Board, Entry, make_board, score_entry, verdict
+from stage2_pseudolabel.maps import SplitMaps, Teacher, split_maps
+from stage2_pseudolabel.priors import CENTER_BOX, mean_boxes, prior_detections
+from stage2_pseudolabel.summary import write_summary
+from stage2_pseudolabel.timing import measure_methods
+from stage2_pseudolabel.truth import findings_to_score, ground_truth
+from stage2_pseudolabel.tuning import Frame, detect, mean_of, tune_rules
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of the box data: its images, true boxes, pictures, maps and probabilities of the scored findings."""
+
+    data: Dataset
+    truth: CocoBoxes
+    pictures: Pictures
+    maps: SplitMaps
+
+    @property
+    def groups(self) -> list[str]:
+        """What the bootstrap draws: the patient, or the image where no patient is known."""
+        return patients_of(self.data).tolist()
+
+
+class Stage2:
+    """Settings, run folder and teacher of one run."""
+
+    def __init__(self, run: Run, settings: Stage2Settings, source: Path) -> None:
+        self.run, self.settings, self.source = run, settings, source
+        model, self.stage1 = load_classifier(source)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.teacher = Teacher(
+            model.to(device), tuple(self.stage1.findings), self.stage1.backbone.in_channels, settings.cam
+        )
+        self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect)
+
+    def __call__(self) -> Board:
+        """Do everything and finish the run."""
+        with self.run.phase("reading the box data"):
+            data, splits = self._read_box_data()
+            tune_data, test_data = data.select(splits["tune"]), data.select(splits["test"])
+            findings = findings_to_score(
+                self.settings.findings, self.stage1.findings, tune_data, source=self.source
+            )
+        with self.run.phase("maps of the tune and test split"):
+            tune = self._part(tune_data, findings, "tune")
+            test = self._part(test_data, findings, "test")
+        with self.run.phase("time and memory of each method"):
+            timing = measure_methods(
+                self.teacher, test.pictures, self.settings.methods, num_images=self.settings.max_timing_images
+            )
+        with self.run.phase("box rules on the tune split, scores on the test split"):
+            board = self._leaderboard(tune, test)
+        with self.run.phase("pseudo-labels of the training images"):
+            pseudo = self._export(board.best, findings)
+        self._finish(board, pseudo, (tune, test), timing, splits)
+        return board
+
+    def _read_box_data(self) -> tuple[Dataset, dict[str, list[str]]]:
+        data = self.settings.data.read()
+        splits = self.settings.split.make(data)
+        missing = [name for name in ("tune", "test") if not splits.get(name)]
+        if missing:
+            raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
+        check_no_leak(data, splits)
+        self._check_apart_from_training(data, splits)
+        return data, splits
+
+    def _check_apart_from_training(self, data: Dataset, splits: Mapping[str, list[str]]) -> None:
+        """Where the classifier was trained on the same data set, none of its training patients may be scored."""
+        if self.stage1.data.root.resolve() != self.settings.data.root.resolve():
+            return
+        trained = set(load_splits(open_run(self.source, stage="stage1").output("splits"))["train"])
+        patient = data.images.set_index("image_id")["patient_id"]
+        trained |= {patient[i] for i in trained if i in patient.index and patient[i]}
+        for name in ("tune", "test"):
+            seen = [i for i in splits[name] if i in trained or patient[i] in trained]
+            if seen:
+                raise UserError(
+                    f"split: {len(seen)} images of {name} (or their patients) were in the classifier's training split, "
+                    f"for instance {seen[0]}; give both stages the same split settings"
+                )
+
+    def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
+        truth = ground_truth(data, findings, self.settings.readers, split=name)
+        pictures = Pictures(data, self.stage1.input, progress=True)
+        return Part(data, truth, pictures, self._maps(pictures, self.settings.methods, findings, name))
+
+    def _maps(
+        self, pictures: Pictures, methods: list[str], findings: tuple[str, ...], name: str
+    ) -> SplitMaps:
+        """Maps with the columns of the scored findings."""
+        all_maps = split_maps(self.teacher, pictures, methods, folder=self.run.dir / "maps", name=name)
+        columns = [self.teacher.findings.index(finding) for finding in findings]
+        maps = {method: values[:, columns] for method, values in all_maps.maps.items()}
+        return SplitMaps(maps, all_maps.probabilities[:, columns])
+
+    def _leaderboard(self, tune: Part, test: Part) -> Board:
+        entries = [self._method_entry(method, tune, test) for method in self.settings.methods]
+        boxes = {"prior_mean_box": mean_boxes(tune.truth)}
+        boxes["prior_center_box"] = dict.fromkeys(test.truth.findings, CENTER_BOX)
+        for name in PRIORS:
+            found = prior_detections(test.truth, boxes[name], test.maps.probabilities)
+            entries.append(score_entry(name, test.truth, test.truth.with_boxes(found), tune_ap=float("nan")))
+        return make_board(
+            entries,
+            test.truth,
+            test.groups,
+            num_resamples=self.settings.num_resamples,
+            seed=self.settings.seed,
+        )
+
+    def _method_entry(self, method: str, tune: Part, test: Part) -> Entry:
+        rules, tune_aps = tune_rules(
+            tune.maps.maps[method], tune.maps.probabilities, tune.truth, self.settings.boxes, frame=self.frame
+        )
+        found = detect(test.maps.maps[method], test.maps.probabilities, test.truth, rules, frame=self.frame)
+        entry = score_entry(
+            method, test.truth, test.truth.with_boxes(found), tune_ap=mean_of(tune_aps), rules=rules
+        )
+        log.info("%-20s AP40 tune %.3f  test %.3f", method, entry.tune_ap, entry.result.mean_ap(0.4))
+        return entry
+
+    def _export(self, best: Entry, findings: tuple[str, ...]) -> PseudoLabels:
+        train = training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images)
+        pictures = Pictures(train, self.stage1.input, progress=True)
+        maps = self._maps(pictures, [best.name], findings, "train")
+        pseudo = pseudo_labels(
+            train, maps, best, frame=self.frame, min_probability=self.settings.pseudo_labels.min_probability
+        )
+        for reason, count in count_reasons(pseudo.excluded).items():
+            log.info("left out of the pseudo-labels: %d images, %s", count, reason)
+        return pseudo
+
+    def _finish(
+        self,
+        board: Board,
+        pseudo: PseudoLabels,
+        parts: tuple[Part, Part],
+        timing: Mapping[str, float],
+        splits: Mapping[str, list[str]],
+    ) -> None:
+        tune, test = parts
+        boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
+        boxes |= {f"detections_{entry.name}": entry.detections for entry in board.entries}
+        outputs = {name: self.run.dir / "coco" / f"{name}.json" for name in boxes}
+        for name, coco in boxes.items():
+            write_coco(outputs[name], coco)
+        outputs["excluded"] = self.run.dir / "excluded.json"
+        excluded = [
+            *self._exclusions(tune.data),
+            *({"what": e.what, "reason": e.reason} for e in pseudo.excluded),
+        ]
+        outputs["excluded"].write_text(json.dumps(excluded, indent=1) + "\n", encoding="utf-8")
+        outputs["report"] = write_summary(
+            self.run.dir, board, pseudo, test=(test.truth, test.maps, test.pictures), timing=timing
+        )
+        self.run.finish(
+            {**board.metrics, **timing},
+            outputs,
+            best_method=board.best.name,
+            chosen_on="tune",
+            box_rules=_rules_of(board),
+            verdict=verdict(board),
+            findings=list(test.truth.findings),
+            splits={name: fingerprint(ids) for name, ids in splits.items()},
+            synthetic=test.data.synthetic,
+            seed=self.settings.seed,
+        )
+
+    def _exclusions(self, data: Dataset) -> list[dict[str, str]]:
+        return [{"what": item.what, "reason": item.reason} for item in data.excluded]
+
+
+def training_images(stage1: Stage1Settings, source: Path, max_images: int | None) -> Dataset:
+    """The frontal images of the training split that the classifier was trained on."""
+    data = stage1.data.read()
+    splits = load_splits(open_run(source, stage="stage1").output("splits"))
+    train = data.select(splits["train"])
+    frontal = train.images.loc[train.images["view"] != "lateral", "image_id"].tolist()
+    if max_images is not None and max_images < len(frontal):
+        frontal = sorted(np.random.default_rng(0).choice(frontal, max_images, replace=False).tolist())
+    return train.select(frontal)
+
+
+def _rules_of(board: Board) -> dict[str, dict[str, dict[str, str | float]]]:
+    """Method -> finding -> rule."""
+    return {
+        entry.name: {
+            finding: rule.as_dict() for finding, rule in zip(entry.result.findings, entry.rules, strict=True)
+        }
+        for entry in board.entries
+        if entry.rules
+    }

@@ -1,0 +1,26 @@
+"""Stage 2: score every CAM method by mAP against readers' boxes, export pseudo-boxes from the best one."""
+
+import sys
+
+from cxr.cli import exit_code, parse_stage_arguments
+from cxr.config import UserError, load_config
+from cxr.runs import start_run
+from stage2_pseudolabel.config import Stage2Settings
+from stage2_pseudolabel.pseudolabel import Stage2
+from stage2_pseudolabel.summary import print_finished
+
+
+def main() -> None:
+    arguments = parse_stage_arguments("stage2", previous="stage1", about=__doc__ or "")
+    settings = load_config(Stage2Settings, arguments.config, arguments.overrides)
+    if len(arguments.sources) != 1:
+        raise UserError(f"--from: got {len(arguments.sources)} runs, expected one stage 1 run")
+    source = arguments.sources[0]
+    run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
+    if run.state != "finished":
+        Stage2(run, settings, source)()
+    print_finished(run)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,69 @@
+"""Ground truth of the tune and test split as COCO: readers fused, sizes read, classes in the classifier's order."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.boxes import fuse_readers
+from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes, boxes_table
+from cxr.config import UserError
+from cxr.datasets.tables import Dataset
+from cxr.images import read_size_hw
+from cxr.labels import check_findings
+from stage2_pseudolabel.config import ReaderSettings
+
+
+def ground_truth(
+    dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str
+) -> CocoBoxes:
+    """Boxes of the images of `dataset`, which are all listed, also those without a box."""
+    boxes = dataset.boxes[dataset.boxes["finding"].isin(findings)]
+    if (boxes["reader"] != "").any():
+        boxes = fuse_readers(boxes, iou=readers.iou, min_votes=readers.min_votes)
+    table = boxes.assign(score=float("nan"))[BOX_FIELDS] if len(boxes) else boxes_table()
+    return CocoBoxes(
+        image_sizes(dataset), table.reset_index(drop=True), tuple(findings), info(dataset, split)
+    )
+
+
+def image_sizes(dataset: Dataset) -> pd.DataFrame:
+    """Columns of IMAGE_FIELDS for every image, sizes from the files' headers."""
+    rows = dataset.images[["image_id", "path", "region"]].to_numpy().tolist()
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda row: read_size_hw(dataset.root / row[1], region=row[2]), rows))
+    table = [(*row, width, height) for row, (height, width) in zip(rows, sizes, strict=True)]
+    return pd.DataFrame(table, columns=IMAGE_FIELDS)
+
+
+def info(dataset: Dataset, split: str) -> dict[str, Any]:
+    """What a COCO file says about where its images are."""
+    return {
+        "data_root": str(dataset.root),
+        "dataset": dataset.name,
+        "split": split,
+        "synthetic": dataset.synthetic,
+    }
+
+
+def findings_to_score(
+    asked: Sequence[str] | None, classifier: Sequence[str], tune: Dataset, *, source: Path
+) -> tuple[str, ...]:
+    """The findings that are scored, in the classifier's order.
+
+    Raises:
+        UserError: an asked finding that the classifier does not know, or none with boxes on the tune split.
+    """
+    boxed = set(tune.boxes["finding"])
+    if asked is not None:
+        check_findings(asked, classifier, source=f"findings (classifier {source})")
+        return tuple(name for name in classifier if name in asked)
+    shared = tuple(name for name in classifier if name in boxed)
+    if not shared:
+        raise UserError(
+            f"findings: the classifier {source} knows {', '.join(classifier)}; the tune split has boxes of "
+            f"{', '.join(sorted(boxed)) or 'nothing'}; give data with boxes of the same findings"
+        )
+    return shared
