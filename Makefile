@@ -32,4 +32,4 @@ test: lint
 # Renew requirements.lock after a change of the dependencies in pyproject.toml.
 lock: setup
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev \
-		--quiet pyproject.toml --output-file requirements.lock
+		--custom-compile-command "make lock" --quiet pyproject.toml --output-file requirements.lock

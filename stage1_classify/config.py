@@ -90,7 +90,8 @@ class TrainSettings(Settings):
     select_by: Literal["auroc", "f1", "loss"] = "auroc"
     min_positives: PositiveInt = 5
     """Findings with fewer validation positives are reported but do not steer the choice of the model."""
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+    """auto: bf16-mixed where the processor or GPU has bfloat16 arithmetic, else 32-true. Heads are always float32."""
     num_workers: int = Field(0, ge=0)
 
 

@@ -18,9 +18,9 @@ from stage1_classify.heads import Head
 class Backbone(nn.Module):
     """Any timm model as a map of features: (B, in_channels, H, W) to (B, C, h, w)."""
 
-    def __init__(self, settings: BackboneSettings) -> None:
+    def __init__(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> None:
         super().__init__()
-        self.network = _create_network(settings)
+        self.network = _create_network(settings, input_hw)
         self.is_pyramid = settings.feature_stage is not None
         if self.is_pyramid:
             self.num_features = int(self.network.feature_info.channels()[-1])
@@ -50,7 +50,7 @@ class Classifier(nn.Module):
 
     def __init__(self, settings: Stage1Settings) -> None:
         super().__init__()
-        self.backbone = Backbone(settings.backbone)
+        self.backbone = Backbone(settings.backbone, settings.input.size_hw)
         self.head = Head(
             self.backbone.num_features,
             len(settings.findings),
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         return self.head(self.backbone(images)).logits
 
 
-def _create_network(settings: BackboneSettings) -> Any:
+def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> Any:
     if not timm.is_model(settings.name):
         hint = nearest(settings.name, timm.list_models())
         raise UserError(f"backbone.name: timm has no model {settings.name!r}{hint}")
@@ -75,6 +75,11 @@ def _create_network(settings: BackboneSettings) -> Any:
         options |= {"num_classes": 0, "global_pool": ""}
     else:
         options |= {"features_only": True, "out_indices": (settings.feature_stage,)}
+    configuration = timm.get_pretrained_cfg(settings.name, allow_unregistered=True)
+    if (
+        configuration is not None and configuration.fixed_input_size
+    ):  # ViT, Swin: position tables need the size
+        options["img_size"] = input_hw
     if settings.output_stride is not None:
         options["output_stride"] = settings.output_stride
     if settings.drop_path_rate is not None:

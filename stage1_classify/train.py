@@ -15,6 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cxr.config import UserError
+from cxr.hardware import computes_in_bf16
 from cxr.progress import track
 from cxr.tracking import Tracker
 from eval.classification import choose_thresholds, classification_metrics
@@ -42,12 +43,16 @@ def make_fabric(settings: Stage1Settings) -> Fabric:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     strategy = "ddp" if local * num_nodes > 1 else "auto"
+    precision = settings.train.precision
+    if precision == "auto":
+        device_type = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+        precision = "bf16-mixed" if computes_in_bf16(device_type) else "32-true"
     fabric = Fabric(
         accelerator="auto",
         devices=local,
         num_nodes=num_nodes,
         strategy=strategy,
-        precision=settings.train.precision,
+        precision=precision,
     )
     fabric.launch()
     return fabric
@@ -62,7 +67,8 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:
         figures = trainer.train_epoch()
-        figures |= validate(trainer.model, val, settings, device=fabric.device)
+        with fabric.autocast():
+            figures |= validate(trainer.model, val, settings, device=fabric.device)
         figures = fabric.broadcast(figures)  # running statistics may differ by process; the decision must not
         trainer.end_epoch(figures)
         if tracker is not None:

@@ -1,0 +1,38 @@
+"""Data sets: one file each, from a folder as released to tables with fixed columns (`cxr.datasets.tables`).
+
+To add one: a module with a settings class (`dataset: Literal["its_name"]`, `read()`), its names in ``cxr/labels.py``,
+its class in `AnyData`, a builder in ``tests/builders.py``.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cxr.datasets.chexpert import ChexpertData
+from cxr.datasets.csv_table import CsvTableData
+from cxr.datasets.kermany import KermanyData
+from cxr.datasets.nih import NihData
+from cxr.datasets.phantom import PhantomData
+from cxr.datasets.tables import Dataset, DataSettings, Exclusion
+from cxr.datasets.tbx11k import Tbx11kData
+from cxr.datasets.vindr import VindrData
+
+AnyData = Annotated[
+    ChexpertData | VindrData | NihData | Tbx11kData | KermanyData | CsvTableData | PhantomData,
+    Field(discriminator="dataset"),
+]
+"""Settings of any data set; the key `dataset` says which."""
+
+__all__ = [
+    "AnyData",
+    "ChexpertData",
+    "CsvTableData",
+    "DataSettings",
+    "Dataset",
+    "Exclusion",
+    "KermanyData",
+    "NihData",
+    "PhantomData",
+    "Tbx11kData",
+    "VindrData",
+]

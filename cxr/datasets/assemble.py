@@ -1,0 +1,114 @@
+"""The checks that every reader shares, from raw tables to a `Dataset`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.config import UserError
+from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_images
+from cxr.datasets.files_on_disk import files_exist, read_sizes
+from cxr.datasets.tables import (
+    BOX_COLUMNS,
+    IMAGE_COLUMNS,
+    Dataset,
+    DataSettings,
+    Problems,
+    count_reasons,
+)
+
+DUPLICATE_ROW = "duplicated row"
+MISSING = "missing image"
+UNREADABLE = "unreadable image"
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """What a reader parsed, not yet checked.
+
+    `labels` has the rows of `images` (any index). `boxes` may have `frame_h`, `frame_w` beside the box columns: the
+    frame that its coordinates count in, when that is not the image file's own size.
+    """
+
+    images: pd.DataFrame
+    labels: pd.DataFrame
+    boxes: pd.DataFrame
+
+    def keep(self, mask: "pd.Series[bool] | npt.NDArray[np.bool_]") -> "RawTables":
+        """Only these images, and not the boxes of the others. Boxes of images that are in no row stay as they are."""
+        kept = np.asarray(mask, dtype=bool)
+        images = self.images[kept].reset_index(drop=True)
+        dropped = set(self.images.loc[~kept, "image_id"]) - set(images["image_id"])
+        return RawTables(images, self.labels[kept], self.boxes[~self.boxes["image_id"].isin(dropped)])
+
+
+def assemble(raw: RawTables, settings: DataSettings, problems: Problems, *, name: str) -> Dataset:
+    """Check rows, files and boxes; leave out what is wrong; build the data set.
+
+    Raises:
+        UserError: problems were found and `on_problem` is "error", or no image is left.
+    """
+    boxes = check_images_known(raw.boxes, raw.images["image_id"], problems)
+    raw = RawTables(raw.images, raw.labels, check_shapes(boxes, problems))
+    raw = _unique_images(raw, problems)
+    raw = _evenly_spaced(raw, settings.max_images)
+    raw = _existing_files(raw, settings, problems)
+    raw = _measured(raw, settings, problems)
+    excluded = problems.finish()
+    if raw.images.empty:
+        tally = ", ".join(f"{num} x {why}" for why, num in count_reasons(excluded).items()) or "none left out"
+        raise UserError(f"{name}: no image is left in {settings.root} ({tally}); check the settings `data`")
+    labels = raw.labels.astype(np.float64).set_axis(pd.Index(raw.images["image_id"], name="image_id"))
+    labels.columns = pd.Index(map(str, labels.columns))
+    return Dataset(
+        name=name,
+        root=settings.root,
+        images=raw.images[IMAGE_COLUMNS],
+        labels=labels,
+        boxes=raw.boxes[BOX_COLUMNS].reset_index(drop=True),
+        excluded=excluded,
+        counts=dict(problems.counts),
+    )
+
+
+def _unique_images(raw: RawTables, problems: Problems) -> RawTables:
+    twice = raw.images["image_id"].duplicated()
+    if not twice.any():
+        return raw
+    problems.add_all(raw.images.loc[twice, "image_id"].tolist(), DUPLICATE_ROW)
+    return raw.keep(~twice)
+
+
+def _evenly_spaced(raw: RawTables, max_images: int | None) -> RawTables:
+    num = len(raw.images)
+    if max_images is None or num <= max_images:
+        return raw
+    chosen = np.zeros(num, dtype=bool)
+    chosen[np.arange(max_images) * num // max_images] = True
+    return raw.keep(chosen)
+
+
+def _existing_files(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
+    if settings.check_files == "none":
+        return raw
+    exist = files_exist(settings.root, raw.images["path"])
+    if exist.all():
+        return raw
+    problems.add_all(raw.images.loc[~exist, "path"].tolist(), MISSING)
+    return raw.keep(exist)
+
+
+def _measured(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
+    """Boxes brought into their images; only headers of images that need it are read."""
+    has_frame = "frame_h" in raw.boxes.columns
+    if settings.check_files == "none" and not has_frame:
+        return raw
+    has_boxes = raw.images["image_id"].isin(raw.boxes["image_id"])
+    wanted = raw.images if settings.check_files == "header" else raw.images[has_boxes]
+    sizes, reasons = read_sizes(settings.root, wanted["path"])
+    problems.add_all(reasons.values(), UNREADABLE)
+    raw = raw.keep(~raw.images["path"].isin(reasons)) if reasons else raw
+    path_of = dict(zip(raw.images["image_id"], raw.images["path"], strict=True))
+    sizes_of = {image_id: sizes[path] for image_id, path in path_of.items() if path in sizes}
+    return RawTables(raw.images, raw.labels, fit_into_images(raw.boxes, sizes_of, problems))

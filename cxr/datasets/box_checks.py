@@ -1,0 +1,95 @@
+"""Boxes of a release, checked and brought to the pixels of the image file."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.datasets.tables import BOX_COLUMNS, Problems
+
+NOT_A_NUMBER = "box with a coordinate that is no number"
+INVERTED = "inverted or empty box"
+OUTSIDE = "box outside the image"
+DUPLICATE_BOX = "duplicated box row"
+UNKNOWN_IMAGE = "box of an image that is not in the image table"
+CLIPPED = "boxes clipped that overhung the image by at most 1 % of its side"
+
+MAX_OVERHANG = 0.01
+"""Share of the image's side by which a box may stick out and is clipped; beyond it is a problem."""
+
+CORNERS = ["x1", "y1", "x2", "y2"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+def describe_boxes(boxes: pd.DataFrame, source: str = "") -> list[str]:
+    """One phrase a box for messages: ``tb0005: Nodule (10, 20, 30, 40)``."""
+    rows = zip(boxes["image_id"], boxes["finding"], boxes[CORNERS].to_numpy(), strict=True)
+    return [
+        f"{image_id}: {finding} box ({', '.join(f'{corner:g}' for corner in corners)}){source}"
+        for image_id, finding, corners in rows
+    ]
+
+
+def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """Boxes without those that are no box in any image: not a number, inverted or empty, listed twice."""
+    corners = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
+    not_number = ~np.isfinite(corners).all(axis=1)
+    inverted = ~not_number & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
+    sound: pd.DataFrame = boxes[~not_number & ~inverted]
+    problems.add_all(describe_boxes(boxes[not_number]), NOT_A_NUMBER)
+    problems.add_all(describe_boxes(boxes[inverted]), INVERTED)
+    twice = sound.duplicated(BOX_COLUMNS)
+    problems.add_all(describe_boxes(sound[twice]), DUPLICATE_BOX)
+    once: pd.DataFrame = sound[~twice]
+    return once
+
+
+def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Problems) -> pd.DataFrame:
+    """Boxes without those whose image the image table does not have."""
+    known = boxes["image_id"].isin(image_ids)
+    problems.add_all(describe_boxes(boxes[~known]), UNKNOWN_IMAGE)
+    kept: pd.DataFrame = boxes[known]
+    return kept
+
+
+def fit_into_images(
+    boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], problems: Problems
+) -> pd.DataFrame:
+    """Boxes in pixels of the image file, inside of it.
+
+    Args:
+        boxes: the box columns, and `frame_h`, `frame_w` where the coordinates count in another frame (the size of
+            the image before the release shrank it): these are scaled to the file, x and y each by its own factor.
+        sizes_hw: height and width of each image's file, by image_id.
+
+    Returns:
+        the boxes, at most 1 % of overhang clipped (counted); boxes further outside are problems.
+    """
+    file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(
+        -1, 2
+    )
+    has_frame = "frame_h" in boxes.columns
+    frame_hw = boxes[["frame_h", "frame_w"]].to_numpy(dtype=np.float64) if has_frame else file_hw
+    corners = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
+    limits = frame_hw[:, [1, 0, 1, 0]]
+    inside = np.clip(corners, 0, limits)
+    overhang = np.abs(corners - inside)
+    # Clipping a thin box at the rim may leave nothing of it: that is outside as well.
+    vanished = (inside[:, 2] <= inside[:, 0]) | (inside[:, 3] <= inside[:, 1])
+    outside = (overhang > MAX_OVERHANG * limits).any(axis=1) | vanished
+    _report_outside(boxes, outside, frame_hw, problems)
+    problems.count(CLIPPED, int((overhang > 0).any(axis=1)[~outside].sum()))
+    fitted: pd.DataFrame = boxes[BOX_COLUMNS].copy()
+    fitted[CORNERS] = inside * (file_hw / frame_hw)[:, [1, 0, 1, 0]]
+    kept: pd.DataFrame = fitted[~outside]
+    return kept
+
+
+def _report_outside(
+    boxes: pd.DataFrame, outside: Mask, frame_hw: npt.NDArray[np.float64], problems: Problems
+) -> None:
+    phrases = describe_boxes(boxes[outside])
+    for phrase, (height, width) in zip(phrases, frame_hw[outside], strict=True):
+        problems.add(f"{phrase} in an image of height {height:g}, width {width:g}", OUTSIDE)

@@ -1,0 +1,89 @@
+"""A data set of whole pictures with boxes, turned into one of halves: what a report that names the side would give."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.boxes import area
+from cxr.datasets.box_checks import CORNERS
+from cxr.datasets.files_on_disk import read_sizes
+from cxr.datasets.tables import BOX_COLUMNS, Dataset, Exclusion, image_table
+
+SLIVERS = "parts of boxes dropped because too little of the box lies in the half"
+
+SIDES = {"L": "left", "R": "right_mirrored"}
+
+
+def to_hemithoraces(
+    dataset: Dataset, *, sideless: npt.NDArray[np.bool_], reason: str, finding: str, min_share: float
+) -> Dataset:
+    """Each half of each picture as an image with one finding.
+
+    Args:
+        dataset: whole pictures with boxes in their pixels.
+        sideless: (N,) images of which no side is known; left out, named with `reason`.
+        finding: what every box becomes; a half's label is 1 where a box remains in it, else 0.
+        min_share: least share of a box's area in a half for the box to count there.
+
+    Returns:
+        2 images a picture, ``<image_id>:L`` and ``:R``, with the picture's id as `patient_id` where it had none;
+        boxes in pixels of the half, those of the right half mirrored. Middle columns of an odd width are in no half.
+    """
+    excluded = tuple(Exclusion(name, reason) for name in dataset.images.loc[sideless, "image_id"])
+    images = dataset.images[~sideless].reset_index(drop=True)
+    boxes = dataset.boxes[dataset.boxes["image_id"].isin(images["image_id"])]
+    widths = _widths(dataset, images, boxes)
+    parts = [_half_boxes(boxes, widths, side, min_share) for side in SIDES]
+    kept = pd.concat([part for part, _ in parts], ignore_index=True).assign(finding=finding)
+    halves = _half_images(images)
+    label = halves["image_id"].isin(kept["image_id"]).astype(np.float64)
+    index = pd.Index(halves["image_id"], name="image_id")
+    slivers = sum(num for _, num in parts)
+    return Dataset(
+        name=dataset.name,
+        root=dataset.root,
+        images=halves,
+        labels=pd.DataFrame({finding: label.to_numpy()}, index=index),
+        boxes=kept[BOX_COLUMNS],
+        excluded=dataset.excluded + excluded,
+        synthetic=dataset.synthetic,
+        counts={**dataset.counts, **({SLIVERS: slivers} if slivers else {})},
+    )
+
+
+def _widths(dataset: Dataset, images: pd.DataFrame, boxes: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(N,) width of each box's picture. Boxes were fitted into these pictures before, so the sizes can be read."""
+    path_of = dict(zip(images["image_id"], images["path"], strict=True))
+    paths = [path_of[image_id] for image_id in boxes["image_id"]]
+    sizes, _ = read_sizes(dataset.root, paths)
+    return np.array([sizes[path][1] for path in paths], dtype=np.float64)
+
+
+def _half_boxes(
+    boxes: pd.DataFrame, widths: npt.NDArray[np.float64], side: str, min_share: float
+) -> tuple[pd.DataFrame, int]:
+    """Boxes as seen in one half, and how many slivers were dropped."""
+    whole = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
+    half = whole.copy()
+    if side == "R":
+        half[:, [0, 2]] = widths[:, None] - whole[:, [2, 0]]
+    half[:, [0, 2]] = np.clip(half[:, [0, 2]], 0, (widths // 2)[:, None])
+    share = area(half) / area(whole)
+    kept = share >= min_share
+    part = boxes[kept].assign(image_id=boxes.loc[kept, "image_id"] + f":{side}")
+    part[CORNERS] = half[kept]
+    return part, int(((share > 0) & ~kept).sum())
+
+
+def _half_images(images: pd.DataFrame) -> pd.DataFrame:
+    """Two rows a picture, left before right."""
+    rows = images.loc[images.index.repeat(len(SIDES))].reset_index(drop=True)
+    sides = pd.Series(list(SIDES) * len(images), dtype=str)
+    known = rows["patient_id"] != ""
+    columns = {name: rows[name] for name in ("path", "study_id", "view", "sex", "age", "split")}
+    return image_table(
+        image_id=rows["image_id"] + ":" + sides,
+        region=sides.map(SIDES),
+        patient_id=rows["patient_id"].where(known, rows["image_id"]),
+        **columns,
+    )

@@ -1,0 +1,167 @@
+"""The embedded default data: synthetic chest radiographs in the layouts of CheXpert and VinDr-CXR.
+
+Drawn from a seed, nothing downloaded: `generate` writes a part to disk, `PhantomData` reads it with the
+reader of the layout (and writes it first where it is not there yet). All figures measured on it
+are figures of drawings: `Dataset.synthetic` is True, and reports say so.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from cxr.config import Settings, UserError
+from cxr.datasets.chexpert import ChexpertData
+from cxr.datasets.phantom_write import Job, write_chexpert, write_vindr
+from cxr.datasets.tables import Dataset, DataSettings
+from cxr.datasets.vindr import VindrData
+
+MARKER = "phantom.json"
+
+FORMAT = 1
+"""Raised whenever the same settings draw other pictures."""
+
+Part = Literal["chexpert", "vindr"]
+
+
+class PhantomSettings(Settings):
+    """What to draw. The same settings give the same files, byte for byte."""
+
+    seed: int = Field(default=0, ge=0)
+    num_patients_train: int = Field(default=900, ge=0)
+    """CheXpert part: patients of train; there are about 1.2 times as many images."""
+    num_patients_valid: int = Field(default=160, ge=0)
+    num_vindr_train: int = Field(default=160, ge=0)
+    """VinDr part: images of train, each with three readers."""
+    num_vindr_test: int = Field(default=200, ge=0)
+    normal_share: float = Field(default=0.5, ge=0, le=1)
+    """Part of the studies without any finding."""
+    label_noise: float = Field(default=0.05, ge=0, le=1)
+    """CheXpert train: how often a report overlooks a finding; invented ones see phantom_reports."""
+
+    def of_part(self, part: Part) -> dict[str, int | float | str]:
+        """The settings that matter for one part, as its marker file records them."""
+        values: dict[str, int | float | str] = {
+            "format": FORMAT,
+            "part": part,
+            "seed": self.seed,
+            "normal_share": self.normal_share,
+        }
+        names = ["num_vindr_train", "num_vindr_test"]
+        if part == "chexpert":
+            names = ["num_patients_train", "num_patients_valid", "label_noise"]
+        return values | {name: getattr(self, name) for name in names}
+
+
+class PhantomData(DataSettings):
+    """Where the phantom data lies or shall lie, and which part of it to read."""
+
+    dataset: Literal["phantom"] = "phantom"
+    part: Part
+    """"chexpert": labels of the image only. "vindr": boxes."""
+    drawing: PhantomSettings = PhantomSettings()
+    view: Literal["frontal", "all"] = "frontal"
+    """CheXpert part only."""
+    vindr_part: Literal["train", "test", "all"] = "all"
+    """VinDr part only. "train": three readers an image. "test": the consensus."""
+
+    def read(self) -> Dataset:
+        """Draw the part where it is not there yet, then read it as the real release would be."""
+        folder = generate(self.root, self.drawing, part=self.part)
+        shared = {
+            "root": folder,
+            "on_problem": self.on_problem,
+            "check_files": self.check_files,
+            "max_images": self.max_images,
+        }
+        reader: ChexpertData | VindrData
+        if self.part == "chexpert":
+            reader = ChexpertData.model_validate(shared | {"view": self.view})
+        else:
+            reader = VindrData.model_validate(shared | {"part": self.vindr_part})
+        read = reader.read()
+        return replace(read, name=f"phantom_{self.part}", synthetic=True)
+
+
+def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: int | None = None) -> Path:
+    """Make sure that `root/part` holds what the settings ask for, and return that folder.
+
+    Written to a folder beside it that is renamed when complete, so an interrupted run leaves no
+    half-written data. `num_workers` defaults to the processors at hand and changes no byte.
+
+    Raises:
+        UserError: the folder holds something else, or was drawn with other settings.
+    """
+    folder = root / part
+    wanted = settings.of_part(part)
+    if _is_there(folder, wanted):
+        return folder
+    draft = root / f".{part}.draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        _write(draft, settings, part=part, num_workers=num_workers or _num_cpus())
+        (draft / MARKER).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        _put_in_place(draft, folder, wanted)
+    except OSError as error:
+        raise UserError(f"phantom: cannot write {folder}: {error}; give another `root`") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _num_cpus() -> int:
+    """Processors that this process may use; not every system can tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: int) -> None:
+    if part == "chexpert":
+        counts = {"train": settings.num_patients_train, "valid": settings.num_patients_valid}
+    else:
+        counts = {"vindr_train": settings.num_vindr_train, "vindr_test": settings.num_vindr_test}
+    jobs = [
+        Job(folder, name, index, settings.seed, settings.normal_share, settings.label_noise)
+        for name, count in counts.items()
+        for index in range(count)
+    ]
+    write = write_chexpert if part == "chexpert" else write_vindr
+    write(jobs, folder=folder, num_workers=num_workers)
+
+
+def _put_in_place(draft: Path, folder: Path, wanted: dict[str, int | float | str]) -> None:
+    try:
+        draft.rename(folder)
+    except OSError:
+        # another process was faster; what it wrote is the same or an error
+        if not _is_there(folder, wanted):
+            raise
+
+
+def _is_there(folder: Path, wanted: dict[str, int | float | str]) -> bool:
+    """Whether the folder holds the wanted data. UserError when it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise UserError(f"phantom: {folder} exists and is no phantom data (no {MARKER}); give another `root`")
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"phantom: {marker} cannot be read; delete {folder} to draw it again")
+    keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
+    if keys:
+        told = ", ".join(f"{key} {found.get(key)!r}, not {wanted.get(key)!r}" for key in keys)
+        raise UserError(
+            f"phantom: {folder} was drawn with {told}; use those settings, give another `root`, "
+            "or delete the folder to draw it again"
+        )
+    return True

@@ -1,0 +1,204 @@
+"""The form every data set takes: three tables with fixed columns, and a list of what was left out.
+
+A reader turns a folder as released into a `Dataset`. Nothing downstream knows any release's quirks.
+
+Rules that hold for every `Dataset`:
+
+- `root` is the folder that the user gave, `path` is relative to it (POSIX), so `root / path` is the file.
+- `image_id` is unique; `labels` has the same rows in the same order as `images`.
+- labels keep what the source says: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. Policies
+  (uncertain as ones, blanks as zeros, ...) are stage 1's business.
+- boxes are xyxy in continuous pixels of the image as decoded, of its `region` when that is a half.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from cxr.config import Settings, UserError
+
+IMAGE_COLUMNS = [
+    "image_id",
+    "path",
+    "region",
+    "patient_id",
+    "study_id",
+    "view",
+    "sex",
+    "age",
+    "split",
+]
+"""str, str, "full" | "left" | "right_mirrored", str ("" unknown), str ("" unknown), "frontal" |
+"lateral" | "", "F" | "M" | "", float years (NaN unknown), the data set's own split ("" none)."""
+
+BOX_COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
+"""str, canonical finding, four float64 pixels, the reader's name ("" none)."""
+
+NUMBER_COLUMNS = frozenset({"x1", "y1", "x2", "y2", "frame_h", "frame_w"})
+
+SHOWN_PROBLEMS = 20
+
+OnProblem = Literal["error", "exclude"]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One thing (an image, a box, a column) that was left out, and the kind of reason."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as read. See the module's docstring for the rules and the column lists for types."""
+
+    name: str
+    root: Path
+    images: pd.DataFrame
+    labels: pd.DataFrame
+    boxes: pd.DataFrame
+    excluded: tuple[Exclusion, ...] = ()
+    synthetic: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the reader changed without leaving it out (boxes clipped, ages unknown, ...), counted."""
+
+    def __post_init__(self) -> None:
+        assert list(self.images.columns) == IMAGE_COLUMNS, list(self.images.columns)
+        assert list(self.boxes.columns) == BOX_COLUMNS, list(self.boxes.columns)
+        assert self.images["image_id"].is_unique
+        assert self.labels.index.tolist() == self.images["image_id"].tolist()
+        assert self.boxes["image_id"].isin(self.labels.index).all()
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The canonical findings that have a label column, in their order."""
+        return tuple(str(name) for name in self.labels.columns)
+
+    def select(self, image_ids: Iterable[str]) -> Dataset:
+        """The same data set with only these images, in table order. KeyError on an unknown id."""
+        wanted = set(image_ids)
+        unknown = wanted - set(self.images["image_id"])
+        if unknown:
+            raise KeyError(f"{len(unknown)} unknown image ids, e.g. {min(unknown)!r}")
+        keep = self.images["image_id"].isin(wanted)
+        images = self.images[keep].reset_index(drop=True)
+        boxes = self.boxes[self.boxes["image_id"].isin(wanted)].reset_index(drop=True)
+        return Dataset(
+            name=self.name,
+            root=self.root,
+            images=images,
+            labels=self.labels[keep.to_numpy()],
+            boxes=boxes,
+            excluded=self.excluded,
+            synthetic=self.synthetic,
+            counts=self.counts,
+        )
+
+
+class DataSettings(Settings):
+    """What every reader's settings have in common."""
+
+    root: Path
+    """Folder of the data set as released."""
+
+    on_problem: OnProblem = "error"
+    """"error": stop and list what is wrong. "exclude": leave it out, counted and named."""
+
+    check_files: Literal["none", "exist", "header"] = "exist"
+    """"none": touch no image unless its size is needed. "exist": each listed image must be there, and
+    boxes must fit into their image. "header": each image's header is opened as well."""
+
+    max_images: int | None = Field(default=None, gt=0)
+    """Read only so many images, evenly spaced over the table, for a quick try."""
+
+
+class Problems:
+    """Collects what is wrong with a data set, then raises or reports all of it at once."""
+
+    def __init__(self, on_problem: OnProblem, *, source: str) -> None:
+        self.on_problem = on_problem
+        self.source = source
+        self.counts: Counter[str] = Counter()
+        self._found: list[Exclusion] = []
+        self._left_out: list[Exclusion] = []
+
+    def add(self, what: str, reason: str) -> None:
+        """A defect: an error or an exclusion, as the user chose."""
+        self._found.append(Exclusion(what, reason))
+
+    def add_all(self, whats: Iterable[str], reason: str) -> None:
+        """`add` for many things with one reason."""
+        self._found.extend(Exclusion(what, reason) for what in whats)
+
+    def leave_out(self, what: str, reason: str) -> None:
+        """Left out by a rule of the reader or a setting: never an error, but named and counted."""
+        self._left_out.append(Exclusion(what, reason))
+
+    def count(self, what: str, num: int = 1) -> None:
+        """Something changed, not left out (a box clipped, ...). Zero is not recorded."""
+        if num:
+            self.counts[what] += int(num)
+
+    def finish(self) -> tuple[Exclusion, ...]:
+        """Everything left out. Raises one UserError with all defects when `on_problem` is "error"."""
+        if self._found and self.on_problem == "error":
+            raise UserError(self._lines())
+        return tuple(self._found + self._left_out)
+
+    def _lines(self) -> list[str]:
+        shown = self._found[:SHOWN_PROBLEMS]
+        lines = [f"{self.source}: {p.what}: {p.reason}" for p in shown]
+        if len(self._found) > len(shown):
+            lines.append(f"{self.source}: and {len(self._found) - len(shown)} more")
+        tally = ", ".join(f"{num} x {reason}" for reason, num in count_reasons(self._found).items())
+        lines.append(
+            f"{self.source}: {len(self._found)} problems ({tally}); mend the data, or set "
+            "`on_problem: exclude` to leave these out, counted"
+        )
+        return lines
+
+
+def count_reasons(excluded: Iterable[Exclusion]) -> dict[str, int]:
+    """Number of exclusions a reason, most frequent first."""
+    return dict(Counter(item.reason for item in excluded).most_common())
+
+
+def empty_boxes() -> pd.DataFrame:
+    """A box table without rows, with the right columns and types."""
+    return box_table(pd.DataFrame(columns=BOX_COLUMNS))
+
+
+def box_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The box columns of `table` (and the frame's, if any) with their types; `reader` is "" where missing."""
+    filled = table if "reader" in table else table.assign(reader="")
+    types = {name: np.float64 if name in NUMBER_COLUMNS else str for name in filled.columns}
+    names = BOX_COLUMNS + [name for name in ("frame_h", "frame_w") if name in filled.columns]
+    return filled.astype(types)[names].reset_index(drop=True)
+
+
+def image_table(**columns: pd.Series | list[str] | str | float) -> pd.DataFrame:
+    """An image table from the columns that the source has; the others take their "unknown" value."""
+    unknown: dict[str, str | float] = {
+        "region": "full",
+        "patient_id": "",
+        "study_id": "",
+        "view": "",
+        "sex": "",
+        "age": float("nan"),
+        "split": "",
+    }
+    table = pd.DataFrame(dict(columns))
+    for name, value in unknown.items():
+        if name not in table:
+            table[name] = value
+    types = {name: np.float64 if name == "age" else str for name in IMAGE_COLUMNS}
+    return table[IMAGE_COLUMNS].astype(types).reset_index(drop=True)

@@ -1,0 +1,219 @@
+"""Reads anybody's COCO files: ground truth of any tool, predictions as a full file or a results list.
+
+`cxr.coco.read_coco` reads our own form; here nothing but the standard's fields is expected, and whatever
+is wrong is told at once, by file and position.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
+from cxr.config import UserError
+
+MAX_TOLD = 10
+"""Problems told one by one; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class TruthFile:
+    """Ground truth and how predictions may refer to it.
+
+    coco: the boxes. entries: the file's list of images. images: id in the file -> image_id of `coco`.
+    classes: id in the file -> class name.
+    """
+
+    coco: CocoBoxes
+    entries: list[dict[str, Any]]
+    images: Mapping[Hashable, str]
+    classes: Mapping[Hashable, str]
+
+
+def read_truth(path: Path) -> TruthFile:
+    """Read ground truth with images, categories and annotations.
+
+    An image is called by its "image_id" where the file has that addition, else by its file name, else by
+    its id; by its id also when the other names are not unique. Boxes with "iscrowd" keep it as a column.
+
+    Raises UserError: no such file, not JSON, missing fields, boxes that are no boxes, ids that point nowhere.
+    """
+    document = _load(path)
+    missing = {"images", "categories", "annotations"} - set(document if isinstance(document, dict) else ())
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(sorted(missing))}; ground truth needs a full COCO file")
+    entries = _listed(document, "images", path=path)
+    classes = _class_names(document, path=path)
+    images = {entry["id"]: str(name) for entry, name in zip(entries, _image_names(entries), strict=True)}
+    if len(images) < len(entries) or len(set(classes.values())) < len(classes):
+        raise UserError(f"{path}: an image id or a class name stands there twice; each needs its own")
+    annotations = document["annotations"]
+    rows = _rows(annotations, (images, classes), path=path, scored=False)
+    boxes = boxes_table(rows)
+    boxes["iscrowd"] = [int(bool(entry.get("iscrowd", 0))) for entry in annotations]
+    sizes = [(entry.get("width") or 0, entry.get("height") or 0) for entry in entries]
+    table = pd.DataFrame(
+        [
+            (name, str(entry.get("file_name", "")), str(entry.get("region", "full")), *size)
+            for entry, name, size in zip(entries, images.values(), sizes, strict=True)
+        ],
+        columns=IMAGE_FIELDS,
+    )
+    info = document.get("info")
+    coco = CocoBoxes(table, boxes, tuple(classes.values()), info if isinstance(info, dict) else {})
+    return TruthFile(coco, entries, images, classes)
+
+
+def read_predictions(path: Path, truth: TruthFile) -> CocoBoxes:
+    """Read scored boxes: a list of {image_id, category_id, bbox, score}, or a full COCO file.
+
+    A bare list uses the ids of the truth. In a full file classes go by name, and images by "image_id", else
+    by file name, else by id: the first that both files have. Ids of the boxes themselves do not matter.
+
+    Raises UserError as `read_truth` does, and for a missing or not finite score.
+    """
+    document = _load(path)
+    if isinstance(document, dict) and "annotations" not in document:
+        raise UserError(f"{path}: lacks annotations; give a COCO file or a list of scored boxes")
+    images, classes, annotations = truth.images, truth.classes, document
+    if isinstance(document, dict):
+        annotations = document["annotations"]
+        if "images" in document:
+            images = _shared_images(_listed(document, "images", path=path), truth, path=path)
+        if "categories" in document:
+            known = set(truth.classes.values())
+            classes = {id_: name for id_, name in _class_names(document, path=path).items() if name in known}
+    rows = _rows(annotations, (images, classes), path=path, scored=True)
+    return truth.coco.with_boxes(boxes_table(rows))
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a COCO JSON file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not JSON ({error}); give a COCO JSON file") from None
+
+
+def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[str, Any]]:
+    """A list of entries that have an id each."""
+    entries = document[name]
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: {name} is {type(entries).__name__}, expected a list")
+    problems = [
+        f"{path}: {name}[{index}] has no id"
+        for index, entry in enumerate(entries)
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, float, str))
+    ]
+    _refuse(problems)
+    return entries
+
+
+def _class_names(document: Mapping[str, Any], *, path: Path) -> dict[Hashable, str]:
+    entries = _listed(document, "categories", path=path)
+    return {entry["id"]: str(entry.get("name", entry["id"])) for entry in entries}
+
+
+def _image_names(entries: list[dict[str, Any]]) -> list[Hashable]:
+    """One unique name an image: our image_id, else the file name, else the id."""
+    for field in ("image_id", "file_name"):
+        names = [entry.get(field) for entry in entries]
+        if None not in names and len(set(names)) == len(names):
+            return names
+    return [entry["id"] for entry in entries]
+
+
+def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Path) -> dict[Hashable, str]:
+    """Image id in a full prediction file -> image_id of the truth, by the first name both files have."""
+    for field in ("image_id", "file_name"):
+        names = [entry.get(field) for entry in entries]
+        theirs = {entry.get(field): truth.images[entry["id"]] for entry in truth.entries}
+        if None in names or None in theirs or len(theirs) < len(truth.entries):
+            continue
+        # Numbers are no way out when the names disagree: they would pair unlike images in silence.
+        if names and not any(name in theirs for name in names):
+            raise UserError(
+                f"{path}: none of its images is in the ground truth, by {field} (for instance {names[0]!r}); "
+                "give predictions for the same images"
+            )
+        return {e["id"]: theirs[n] for e, n in zip(entries, names, strict=True) if n in theirs}
+    return dict(truth.images)
+
+
+def _rows(
+    annotations: Any,
+    known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]],
+    *,
+    path: Path,
+    scored: bool,
+) -> list[tuple[object, ...]]:
+    """Rows for `boxes_table`; every entry is checked before any is refused."""
+    if not isinstance(annotations, list):
+        raise UserError(f"{path}: annotations are {type(annotations).__name__}, expected a list")
+    problems: list[str] = []
+    rows: list[tuple[object, ...]] = []
+    for index, entry in enumerate(annotations):
+        reason = _wrong(entry, known, scored=scored)
+        if reason:
+            problems.append(f"{path}: box {index + 1}: {reason}")
+            continue
+        x, y, width, height = entry["bbox"]
+        score = float(entry["score"]) if scored else math.nan
+        names = (known[0][entry["image_id"]], known[1][entry["category_id"]])
+        rows.append((*names, x, y, x + width, y + height, score))
+    _refuse(problems)
+    return rows
+
+
+def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]], *, scored: bool) -> str:
+    """Why an entry is no box that can be scored, or nothing."""
+    if not isinstance(entry, dict):
+        return f"is {type(entry).__name__}, expected {{image_id, category_id, bbox}}"
+    needed = ["image_id", "category_id", "bbox", *(["score"] if scored else [])]
+    lacking = [name for name in needed if name not in entry]
+    if lacking:
+        return f"lacks {', '.join(lacking)}"
+    checks: list[tuple[str, Callable[[], bool], str]] = [
+        ("image_id", lambda: _is_known(entry["image_id"], known[0]), "an image that the ground truth has"),
+        (
+            "category_id",
+            lambda: _is_known(entry["category_id"], known[1]),
+            "a class that the ground truth has",
+        ),
+        ("bbox", lambda: _is_box(entry["bbox"]), "x, y, width, height, finite and of no negative size"),
+        ("score", lambda: not scored or _is_number(entry["score"]), "a finite number"),
+    ]
+    wrong = [f"{name} is {entry[name]!r}, expected {what}" for name, fits, what in checks if not fits()]
+    return "; ".join(wrong)
+
+
+def _is_known(id_: Any, known: Mapping[Hashable, str]) -> bool:
+    return isinstance(id_, (int, float, str)) and id_ in known
+
+
+def _is_box(bbox: Any) -> bool:
+    numbers = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(value) for value in bbox)
+    return numbers and bbox[2] >= 0 and bbox[3] >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(problems: list[str]) -> None:
+    """One UserError with the first problems and the number of the others, by file."""
+    if not problems:
+        return
+    more = len(problems) - MAX_TOLD
+    told = problems[:MAX_TOLD]
+    if more > 0:
+        told.append(
+            f"{Counter(p.split(': ')[0] for p in problems).most_common(1)[0][0]}: {more} more of the kind"
+        )
+    raise UserError(told)

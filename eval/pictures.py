@@ -1,0 +1,151 @@
+"""Pictures for reports: boxes and maps over radiographs, grids of tiles. RGB uint8 throughout."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
+
+Rgb = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+BLUE, ORANGE, GREEN, PINK = (86, 180, 233), (230, 159, 0), (0, 190, 140), (230, 130, 180)
+YELLOW, RED, WHITE, INK = (240, 228, 66), (235, 94, 40), (255, 255, 255), (31, 41, 51)
+PALETTE: tuple[Colour, ...] = (BLUE, ORANGE, GREEN, PINK, YELLOW, RED)
+"""Colours that people with colour-blindness can tell apart, light enough for dark radiographs.
+
+Source: Okabe & Ito, Color Universal Design, 2008; green, pink and red lightened.
+"""
+
+MAP_COLOURS = "inferno"
+
+
+def as_rgb(gray: npt.ArrayLike) -> Rgb:
+    """(H, W) in [0, 1] -> (H, W, 3) grey; values outside are clipped, not-a-number is black."""
+    values = np.nan_to_num(np.asarray(gray, dtype=np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+    levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels[:, :, None], 3, axis=2)
+
+
+def overlay_map(
+    gray: npt.ArrayLike,
+    heat: npt.ArrayLike,
+    *,
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    opacity: float = 0.65,
+) -> Rgb:
+    """Lay a map over a radiograph, on an absolute scale.
+
+    gray: (H, W) in [0, 1]. heat: (h, w) of any size, stretched to (H, W). A value of vmin or less leaves the
+    picture as it is, vmax or more shows the strongest colour, so equal colours mean equal values across
+    pictures that share vmin and vmax. With vmin >= vmax (a constant map's own range), and where the map
+    is not a number, nothing is laid over. Returns (H, W, 3).
+    """
+    base = as_rgb(gray)
+    size_wh = (base.shape[1], base.shape[0])
+    values = np.asarray(heat, dtype=np.float32)
+    strength = np.zeros_like(values)
+    if vmax > vmin:
+        scaled = (np.nan_to_num(values, nan=vmin, posinf=vmax, neginf=vmin) - vmin) / (vmax - vmin)
+        strength = np.clip(scaled, 0, 1).astype(np.float32)
+    strength = np.clip(cv2.resize(strength, size_wh, interpolation=cv2.INTER_LINEAR), 0, 1)
+    colour = colormaps[MAP_COLOURS](strength)[:, :, :3] * 255
+    # Opacity follows the value: where there is no evidence the radiograph stays untouched.
+    alpha = opacity * np.sqrt(strength)[:, :, None]
+    mixed: Rgb = np.rint(base * (1 - alpha) + colour * alpha).astype(np.uint8)
+    return mixed
+
+
+def draw_boxes(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions: Sequence[str] = ()) -> Rgb:
+    """A copy of (H, W, 3) with boxes (N, 4) in its pixels; captions: none, or N texts ("" for none)."""
+    boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
+    assert len(captions) in (0, len(boxes)), "one caption a box"
+    drawn = rgb.copy()
+    height, width = drawn.shape[:2]
+    thickness = max(1, round(min(height, width) / 160))
+    corners = np.rint(np.clip(boxes, 0, [width - 1, height - 1] * 2)).astype(int).tolist()
+    for x1, y1, x2, y2 in corners:
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thickness)
+    for (x1, y1, *_), text in zip(corners, captions, strict=False):
+        if text:
+            drawn = _tag(drawn, text, at=(x1, y1), colour=colour)
+    return drawn
+
+
+def _tag(rgb: Rgb, text: str, *, at: tuple[int, int], colour: Colour) -> Rgb:
+    """Text on a filled plate that sits on the box's top left corner, or under it at the picture's edge."""
+    height, width = rgb.shape[:2]
+    font = _font(max(10, round(min(height, width) / 26)))
+    picture = Image.fromarray(rgb)
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    plate_wh = (int(right - left) + 6, int(bottom - top) + 6)
+    x = max(0, min(at[0], width - plate_wh[0]))
+    y = at[1] - plate_wh[1] if at[1] >= plate_wh[1] else at[1]
+    draw.rectangle((x, y, x + plate_wh[0] - 1, y + plate_wh[1] - 1), fill=colour)
+    draw.text((x + 3 - left, y + 3 - top), text, fill=INK, font=font)
+    return np.asarray(picture).copy()
+
+
+def grid(tiles: Sequence[Rgb], captions: Sequence[str] = (), *, columns: int = 4, tile_px: int = 320) -> Rgb:
+    """Tiles of differing sizes in rows, each scaled into a tile_px square and captioned below.
+
+    captions: none, or one text a tile; long ones are wrapped. No tiles give an empty white strip.
+    """
+    assert len(captions) in (0, len(tiles)), "one caption a tile"
+    assert columns > 0, "at least one column"
+    texts = [wrap(text, width=max(8, tile_px // 9)) for text in captions] or [[] for _ in tiles]
+    lines = max((len(text) for text in texts), default=0)
+    cells = [_cell(tile, text, lines=lines, tile_px=tile_px) for tile, text in zip(tiles, texts, strict=True)]
+    columns = min(columns, max(1, len(cells)))
+    blank = np.full_like(cells[0], 255) if cells else np.full((tile_px, tile_px, 3), 255, dtype=np.uint8)
+    cells += [blank] * (-len(cells) % columns if cells else 1)
+    rows = [np.concatenate(cells[i : i + columns], axis=1) for i in range(0, len(cells), columns)]
+    return np.concatenate(rows, axis=0)
+
+
+def _cell(tile: Rgb, text: Sequence[str], *, lines: int, tile_px: int) -> Rgb:
+    """One tile, scaled and centred, with its caption below, and a margin around."""
+    margin, line_px = max(4, tile_px // 40), max(14, tile_px // 16)
+    height = tile_px + lines * line_px + (margin if lines else 0)
+    cell: Rgb = np.full((height + 2 * margin, tile_px + 2 * margin, 3), 255, dtype=np.uint8)
+    scaled = _fit(tile, tile_px)
+    top = margin + (tile_px - scaled.shape[0]) // 2
+    left = margin + (tile_px - scaled.shape[1]) // 2
+    cell[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    if not text:
+        return cell
+    picture = Image.fromarray(cell)
+    draw, font = ImageDraw.Draw(picture), _font(round(line_px * 0.76))
+    for index, line in enumerate(text):
+        y = 2 * margin + tile_px + index * line_px
+        draw.text((margin + tile_px / 2, y), line, fill=INK, font=font, anchor="ma")
+    return np.asarray(picture).copy()
+
+
+def _fit(tile: Rgb, tile_px: int) -> Rgb:
+    height, width = tile.shape[:2]
+    scale = tile_px / max(height, width)
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(tile, size_wh, interpolation=method), dtype=np.uint8)
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib carries along: present on every machine."""
+    return ImageFont.truetype(findfont("DejaVu Sans"), size_px)
+
+
+def save_png(path: Path, rgb: Rgb) -> Path:
+    """Write (H, W, 3) as PNG, making the folder; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path, optimize=True)
+    return path

@@ -1,0 +1,47 @@
+"""`compare` finished runs, or `score` anybody's COCO files: one table, metrics.json, report.html."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxr.cli import exit_code
+from eval.compare import compare_runs
+from eval.score import score_files
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line; argparse exits with 2 on a wrong one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    compare = commands.add_parser("compare", help="one table and report over finished runs")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    compare.add_argument("--out", type=Path, help="where the report goes (the runs' common folder)")
+    score = commands.add_parser("score", help="AP of anybody's COCO files")
+    score.add_argument("--gt", required=True, type=Path, help="ground truth, a full COCO file")
+    score.add_argument(
+        "--pred",
+        required=True,
+        action="extend",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
+    )
+    score.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 2 the user's mistake."""
+    given = parse_arguments(argv)
+    if given.command == "compare":
+        return exit_code(lambda: _told(compare_runs(given.runs, out=given.out)))
+    return exit_code(lambda: _told(score_files(given.gt, given.pred, out=given.out)))
+
+
+def _told(page: Path) -> None:
+    sys.stdout.write(f"report: {page}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Tables over the figures of finished runs, by the names of DESIGN.md; what is not there is a dash."""
+
+from collections.abc import Iterable, Mapping
+
+from cxr.labels import slug
+from cxr.runs import FinishedRun
+from eval.report import Cell, Table
+from eval.tables import with_interval
+
+Metrics = Mapping[str, float | None]
+
+REFERENCES = ("prior_", "human", "supervised")
+NAMES = {
+    "gradcam": "GradCAM",
+    "hirescam": "HiResCAM",
+    "gradcamelementwise": "GradCAMElementWise",
+    "gradcamplusplus": "GradCAM++",
+    "xgradcam": "XGradCAM",
+    "ablationcam": "AblationCAM",
+    "scorecam": "ScoreCAM",
+    "eigencam": "EigenCAM",
+    "eigengradcam": "EigenGradCAM",
+    "layercam": "LayerCAM",
+    "fullgrad": "FullGrad",
+    "dff": "DFF",
+    "pcam": "PCAM",
+    "prior_mean_box": "prior: mean box",
+    "prior_center_box": "prior: centre box",
+    "human": "human ceiling",
+    "supervised": "detector on true boxes",
+    "teacher": "CAM teacher",
+}
+CLASSIFIER_COLUMNS = {
+    "AUPRC": "auprc",
+    "F1": "f1",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+
+
+def display_name(method: str) -> str:
+    """How a method, prior or detector is written in a table."""
+    return NAMES.get(method, method)
+
+
+def is_reference(method: str) -> bool:
+    """True for what is printed beside for comparison: priors, the human ceiling, the supervised detector."""
+    return method.startswith(REFERENCES)
+
+
+def chosen_method(run: FinishedRun) -> str | None:
+    """The CAM method that a stage 2 run chose on its tune split."""
+    best = run.manifest.get("best_method")
+    return best if isinstance(best, str) else None
+
+
+def box_names(metrics: Metrics) -> list[str]:
+    """What has an `ap40/<name>`: methods by falling AP40, unknown ones last, then the references."""
+    keys = [key for key in metrics if key.startswith("ap40/") and key.count("/") == 1]
+    names = [key.split("/")[1] for key in keys if "_minus_" not in key]
+    return sorted(names, key=lambda name: (is_reference(name), -(metrics[f"ap40/{name}"] or -1.0)))
+
+
+def stage_table(run: FinishedRun, *, name: str) -> Table:
+    """The main table of one run: of a classifier when it has an AUROC, else of boxes."""
+    if any(key.startswith("auroc/") for key in run.metrics):
+        return _classifier_table(run, name=name)
+    return _boxes_table(run, name=name)
+
+
+def _classifier_table(run: FinishedRun, *, name: str) -> Table:
+    names = ["mean", *_finding_slugs(run)]
+    shown = _finding_names(run) | {"mean": "mean"}
+    rows: list[list[Cell]] = []
+    for item in names:
+        value, interval = _point(run.metrics, f"auroc/{item}")
+        beside = [run.metrics.get(f"{metric}/{item}") for metric in CLASSIFIER_COLUMNS.values()]
+        positives = run.metrics.get(f"positives/{item}") if item != "mean" else None
+        count: Cell = "" if positives is None else f"{positives:.0f}"
+        rows.append([shown.get(item, item), value, interval, *beside, count])
+    columns = ["finding", "AUROC", "95 % interval", *CLASSIFIER_COLUMNS, "positives"]
+    left_out = [shown.get(n, n) for n in names[1:] if run.metrics.get(f"auroc/{n}") is None]
+    note = f"No figure, and left out of the mean: {', '.join(left_out)}." if left_out else ""
+    return Table(f"Classifier · {name}", columns, rows, note, highlight=0)
+
+
+def _boxes_table(run: FinishedRun, *, name: str) -> Table:
+    metrics, best = run.metrics, chosen_method(run)
+    methods = box_names(metrics)
+    rows: list[list[Cell]] = []
+    for method in methods:
+        value, interval = _point(metrics, f"ap40/{method}")
+        shown = display_name(method) + _remark(run, method)
+        beside = [metrics.get(f"{ap}/{method}") for ap in ("ap10", "ap30", "ap50", "ap70")]
+        rows.append([shown, value, interval, *beside, _milliseconds(metrics, method)])
+    picked = "detector" if "detector" in methods else best
+    title = "Detector" if "detector" in methods else "CAM methods"
+    columns = ["boxes by", "AP40", "95 % interval", "AP10", "AP30", "AP50", "AP70", "ms/image"]
+    highlight = methods.index(picked) if picked in methods else None
+    return Table(f"{title} · {name}", columns, rows, _verdict(run), highlight)
+
+
+def _remark(run: FinishedRun, method: str) -> str:
+    """What stands behind a name: that it was chosen, or which CAM method the teacher is."""
+    teacher = run.manifest.get("teacher_method")
+    if method == "teacher" and isinstance(teacher, str):
+        return f": {display_name(teacher)}"
+    return " (chosen)" if method == chosen_method(run) else ""
+
+
+def _verdict(run: FinishedRun) -> str:
+    """The run's own words on what is really better."""
+    verdict = run.manifest.get("verdict")
+    return verdict if isinstance(verdict, str) else ""
+
+
+def side_by_side(stage: str, runs: Mapping[str, FinishedRun]) -> Table:
+    """The main figure of several runs of one stage, a column each; a row where any of them has a figure."""
+    prefix = "auroc" if any("auroc/mean" in run.metrics for run in runs.values()) else "ap40"
+    names: dict[str, str] = {"mean": "mean"} if prefix == "auroc" else {}
+    for run in runs.values():
+        if prefix == "auroc":
+            shown = _finding_names(run)
+            names |= {item: shown.get(item, item) for item in _finding_slugs(run)}
+        else:
+            names |= {method: display_name(method) for method in box_names(run.metrics)}
+    rows: list[list[Cell]] = [
+        [shown, *(run.metrics.get(f"{prefix}/{item}") for run in runs.values())]
+        for item, shown in names.items()
+    ]
+    alike = len({tuple(run.manifest.get("findings") or ()) for run in runs.values()}) == 1
+    note = "" if alike else "The runs have different findings, so their means cannot be compared."
+    return Table(f"{prefix.upper()} of the runs of {stage}", ["", *runs], rows, note)
+
+
+def by_finding(run: FinishedRun, *, name: str) -> Table | None:
+    """AP40 of each finding: the chosen method or the detector, beside teacher and priors; None without any."""
+    best = chosen_method(run)
+    methods = [m for m in box_names(run.metrics) if m in (best, "detector", "teacher") or is_reference(m)]
+    shown = _finding_names(run)
+    slugs = _second_parts(run.metrics, [f"ap40/{method}/" for method in methods])
+    if not slugs:
+        return None
+    rows: list[list[Cell]] = [
+        [shown.get(item, item), *(run.metrics.get(f"ap40/{method}/{item}") for method in methods)]
+        for item in slugs
+    ]
+    return Table(f"AP40 by finding · {name}", ["finding", *map(display_name, methods)], rows)
+
+
+def _finding_slugs(run: FinishedRun) -> list[str]:
+    return _second_parts(run.metrics, ["auroc/"])
+
+
+def _second_parts(metrics: Metrics, prefixes: Iterable[str]) -> list[str]:
+    """What follows directly after a prefix, in the order of the figures, without mean and interval ends."""
+    tails = [key.removeprefix(p) for p in prefixes for key in metrics if key.startswith(p)]
+    return [t for t in dict.fromkeys(tails) if "/" not in t and t not in ("mean", "low", "high")]
+
+
+def _finding_names(run: FinishedRun) -> dict[str, str]:
+    """Slug -> name, as far as the manifest tells."""
+    findings = run.manifest.get("findings")
+    return {slug(str(f)): str(f) for f in findings} if isinstance(findings, list) else {}
+
+
+def _point(metrics: Metrics, name: str) -> tuple[Cell, str]:
+    low, high = metrics.get(f"{name}/low"), metrics.get(f"{name}/high")
+    return metrics.get(name), with_interval(None, low, high)
+
+
+def _milliseconds(metrics: Metrics, method: str) -> Cell:
+    value = metrics.get(f"ms_per_image/{method}")
+    return None if value is None else f"{value:.1f}"

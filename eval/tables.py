@@ -1,0 +1,36 @@
+"""Tables of a report on the terminal: one table, a section each, so that columns line up."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from eval.report import MISSING, Table, format_cell
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """ "0.412 [0.350, 0.470]", the interval alone when no value is given, a dash when it is unknown."""
+    ends = (format_cell(low), format_cell(high))
+    interval = "" if MISSING in ends else f"[{ends[0]}, {ends[1]}]"
+    number = "" if value is None else format_cell(value)
+    return " ".join(part for part in (number, interval) if part) or MISSING
+
+
+def print_tables(tables: Sequence[Table], *, console: Console | None = None) -> None:
+    """Print all tables as one; each begins with a bold line of its title and column names."""
+    console = console or Console()
+    num_columns = max((len(table.columns) for table in tables), default=0)
+    rich = RichTable(show_header=False)
+    for index in range(num_columns):
+        rich.add_column(justify="right" if index else "left", overflow="fold")
+    for table in tables:
+        padding = [""] * (num_columns - len(table.columns))
+        rich.add_row(escape(table.title), *map(escape, table.columns[1:]), *padding, style="bold")
+        for index, row in enumerate(table.rows):
+            cells = [escape(format_cell(cell)) for cell in row]
+            mark = "bold green" if index == table.highlight else ""
+            rich.add_row(*cells, *padding, style=mark, end_section=index == len(table.rows) - 1)
+    console.print(rich)
+    for note in dict.fromkeys(table.note for table in tables if table.note):
+        console.print(escape(note), style="dim")

@@ -1,0 +1,33 @@
+"""Stage 3: train a detector on pseudo-boxes, score it beside its CAM teacher, export it.
+
+python stage3_detect/run.py [CONFIG] [--from RUN] [--out DIR] [--set key=value ...]
+"""
+
+import sys
+
+from cxr.cli import exit_code, parse_stage_arguments
+from cxr.config import UserError, load_config
+from cxr.runs import log, open_run, start_run
+from stage3_detect.chain import run_stage3
+from stage3_detect.config import DetectSettings, weights_input
+
+
+def main() -> None:
+    """Parse, load settings, open the stage 2 run, one call."""
+    arguments = parse_stage_arguments("stage3", previous="stage2", about=__doc__ or "")
+    settings = load_config(DetectSettings, arguments.config, arguments.overrides)
+    if len(arguments.sources) != 1:
+        raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
+    inputs = {"stage2": arguments.sources[0], **weights_input(settings)}
+    stage2 = open_run(arguments.sources[0], stage="stage2")
+    run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
+    if run.state == "finished":
+        log.info("stage3: %s is finished with these settings; nothing to do", run.dir)
+        return
+    if run.state == "resumed":
+        log.info("stage3: %s was interrupted; it goes on", run.dir)
+    run_stage3(run, stage2, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

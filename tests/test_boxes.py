@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.boxes import (
+    area,
+    clip_boxes,
+    fuse_readers,
+    iobb_matrix,
+    iou_matrix,
+    nms,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
+
+COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
+
+
+def test_nothing_stays_nothing() -> None:
+    assert xyxy_to_xywh([]).shape == (0, 4)
+    assert xywh_to_xyxy([]).shape == (0, 4)
+    assert iou_matrix([], [[0, 0, 1, 1]]).shape == (0, 1)
+    assert nms([], [], iou=0.5).tolist() == []
+    assert fuse_readers(pd.DataFrame(columns=COLUMNS), iou=0.4, min_votes=1).empty
+
+
+def test_layouts_are_inverse() -> None:
+    boxes = np.array([[1.0, 2.0, 4.0, 8.0]])
+    assert xyxy_to_xywh(boxes).tolist() == [[1, 2, 3, 6]]
+    np.testing.assert_array_equal(xywh_to_xyxy(xyxy_to_xywh(boxes)), boxes)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "iou", "iobb"),
+    [
+        ([0, 0, 2, 4], [0, 0, 2, 4], 1, 1),
+        ([0, 0, 2, 2], [2, 0, 4, 2], 0, 0),  # they touch
+        ([0, 0, 4, 2], [2, 0, 6, 2], 1 / 3, 1 / 2),
+        ([1, 1, 2, 2], [0, 0, 4, 4], 1 / 16, 1),
+        ([1, 1, 1, 3], [0, 0, 4, 4], 0, 0),  # an empty box
+        ([3, 3, 1, 1], [0, 0, 4, 4], 0, 0),  # an inverted box
+    ],
+)
+def test_overlap_exact_values(first: list[float], second: list[float], iou: float, iobb: float) -> None:
+    assert iou_matrix([first], [second])[0, 0] == pytest.approx(iou)
+    assert iobb_matrix([first], [second])[0, 0] == pytest.approx(iobb)
+
+
+def test_two_empty_boxes_have_no_overlap_and_no_nan() -> None:
+    assert iou_matrix([[1, 1, 1, 1]], [[1, 1, 1, 1]])[0, 0] == 0
+
+
+def test_area_and_clip() -> None:
+    assert area([[0, 0, 3, 2], [3, 0, 1, 2]]).tolist() == [6, 0]
+    assert clip_boxes([[-1, -2, 70, 50]], (40, 60)).tolist() == [[0, 0, 60, 40]]
+
+
+def test_nms_keeps_the_best_of_each_cluster() -> None:
+    boxes = [[0, 0, 10, 4], [1, 0, 11, 4], [20, 0, 30, 4]]
+    assert nms(boxes, [0.5, 0.9, 0.1], iou=0.5).tolist() == [1, 2]
+
+
+def test_fuse_readers_averages_what_overlaps_and_counts_votes() -> None:
+    rows = [
+        ("a", "Edema", 0, 0, 10, 4, "R1"),
+        ("a", "Edema", 2, 0, 12, 4, "R2"),
+        ("a", "Edema", 50, 0, 60, 4, "R3"),
+        ("a", "Nodule", 0, 0, 10, 4, "R3"),
+    ]
+    boxes = pd.DataFrame(rows, columns=COLUMNS)
+    fused = fuse_readers(boxes, iou=0.4, min_votes=1)
+    assert fused["votes"].tolist() == [2, 1, 1]
+    assert fused.loc[0, ["x1", "y1", "x2", "y2"]].tolist() == [1, 0, 11, 4]
+    assert len(fuse_readers(boxes, iou=0.4, min_votes=2)) == 1
+
+
+def test_fuse_readers_never_merges_two_boxes_of_one_reader() -> None:
+    rows = [("a", "Edema", 0, 0, 10, 4, "R1"), ("a", "Edema", 1, 0, 11, 4, "R1")]
+    fused = fuse_readers(pd.DataFrame(rows, columns=COLUMNS), iou=0.4, min_votes=1)
+    assert fused["votes"].tolist() == [1, 1]

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from cxr.cli import exit_code, parse_stage_arguments
+from cxr.config import UserError
+
+
+def test_without_arguments_the_demo() -> None:
+    given = parse_stage_arguments("stage2", [], previous="stage1")
+    assert given.config == Path("configs/demo/stage2.yaml")
+    assert given.out == Path("runs/demo/stage2")
+    assert given.sources == (Path("runs/demo/stage1"),)
+
+
+def test_the_experiment_is_the_folder_of_the_settings() -> None:
+    given = parse_stage_arguments(
+        "stage3", ["configs/nih/stage3.yaml", "--set", "a=1", "b=2"], previous="stage2"
+    )
+    assert given.out == Path("runs/nih/stage3")
+    assert given.sources == (Path("runs/nih/stage2"),)
+    assert given.overrides == ("a=1", "b=2")
+
+
+def test_set_may_be_repeated() -> None:
+    assert parse_stage_arguments("stage1", ["--set", "a=1", "--set", "b=2"]).overrides == ("a=1", "b=2")
+
+
+def test_users_mistake_is_code_2_and_one_line_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError(["first", "second"])
+
+    assert exit_code(main) == 2
+    assert capsys.readouterr().err == "error: first\nerror: second\n"
+
+
+def test_bugs_are_not_hidden() -> None:
+    def main() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        exit_code(main)
+
+
+def test_done_is_code_0() -> None:
+    assert exit_code(lambda: None) == 0

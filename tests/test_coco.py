@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
+from cxr.config import UserError
+
+IMAGES = pd.DataFrame(
+    [("a", "dir/a.jpg", "full", 60, 40), ("b:R", "dir/b.jpg", "right_mirrored", 30, 40)], columns=IMAGE_FIELDS
+)
+
+
+def test_no_boxes_survive_a_round_trip(tmp_path: Path) -> None:
+    coco = CocoBoxes(IMAGES, boxes_table(), ("Edema", "Fracture"), {"data_root": "data"})
+    write_coco(tmp_path / "x.json", coco)
+    back = read_coco(tmp_path / "x.json")
+    assert back.findings == ("Edema", "Fracture")
+    assert back.boxes.empty
+    assert back.info == {"data_root": "data"}
+    pd.testing.assert_frame_equal(back.images, IMAGES)
+
+
+def test_boxes_with_and_without_score_survive(tmp_path: Path) -> None:
+    rows = [("a", "Fracture", 1.5, 2.0, 30.0, 20.25, 0.5), ("b:R", "Edema", 0.0, 0.0, 3.0, 2.0, float("nan"))]
+    coco = CocoBoxes(IMAGES, boxes_table(rows).assign(votes=[2.0, 3.0]), ("Edema", "Fracture"))
+    write_coco(tmp_path / "x.json", coco)
+    pd.testing.assert_frame_equal(read_coco(tmp_path / "x.json").boxes, coco.boxes)
+
+
+def test_the_file_is_plain_coco(tmp_path: Path) -> None:
+    coco = CocoBoxes(IMAGES, boxes_table([("a", "Edema", 1, 2, 4, 8, 0.5)]), ("Edema",))
+    write_coco(tmp_path / "x.json", coco)
+    document = json.loads((tmp_path / "x.json").read_text())
+    assert document["annotations"] == [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [1, 2, 3, 6],
+            "area": 18,
+            "iscrowd": 0,
+            "score": 0.5,
+        }
+    ]
+    assert document["images"][0] == {
+        "id": 1, "file_name": "dir/a.jpg", "width": 60, "height": 40, "image_id": "a", "region": "full",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"images": []}', '{"images": [{}], "categories": [], "annotations": []}']
+)
+def test_damaged_files_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json"):
+        read_coco(tmp_path / "x.json")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no file"):
+        read_coco(tmp_path / "x.json")

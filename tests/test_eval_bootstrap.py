@@ -1,0 +1,168 @@
+"""eval.bootstrap: draws of groups, intervals, and that re-weighting equals scoring anew."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from eval_builders import random_case
+
+from cxr.coco import CocoBoxes
+from eval.average_precision import ClassMatches, average_precision, mean_over_classes
+from eval.bootstrap import (
+    bootstrap_class_ap,
+    bootstrap_difference,
+    bootstrap_mean_ap,
+    percentile_interval,
+    resample_counts,
+    resampled_ap,
+)
+from eval.detection import evaluate
+
+
+def one_class(hits: list[int], images: list[int], num_true: list[int]) -> ClassMatches:
+    """Detections by falling score, matched at IoU .4."""
+    num = len(hits)
+    return ClassMatches(
+        finding="Edema",
+        ious=(0.4,),
+        scores=np.linspace(1, 0.1, num),
+        image=np.array(images, dtype=np.int64),
+        hit=np.array([hits], dtype=bool).reshape(1, num),
+        ignored=np.zeros((1, num), dtype=bool),
+        num_true=np.array(num_true, dtype=np.int64),
+    )
+
+
+WEIGHTED = [
+    pytest.param([1, 1], 51 / 101, id="as_it_is"),
+    pytest.param([2, 0], 1.0, id="only_the_found"),
+    pytest.param([0, 2], 0.0, id="only_the_missed"),
+    # 3 of 4 true boxes found at precision 1: recall levels 0 to .75
+    pytest.param([3, 1], 76 / 101, id="uneven"),
+]
+
+
+@pytest.mark.parametrize(("counts", "expected"), WEIGHTED)
+def test_weighted_ap_exact_value(counts: list[int], expected: float) -> None:
+    matches = one_class([1, 0], [0, 1], [1, 1])
+    assert average_precision(matches, 0.4, counts=np.array([counts]))[0] == pytest.approx(expected)
+
+
+def test_resample_without_true_box_has_no_ap() -> None:
+    matches = one_class([1], [0], [1, 0])
+    aps = average_precision(matches, 0.4, counts=np.array([[0, 2], [1, 1]]))
+    np.testing.assert_array_equal(aps, [np.nan, 1.0])
+
+
+def test_no_detections() -> None:
+    aps = average_precision(one_class([], [], [1, 0]), 0.4, counts=np.array([[1, 1], [0, 2]]))
+    np.testing.assert_array_equal(aps, [0.0, np.nan])
+
+
+def test_mean_over_classes_leaves_nan_out() -> None:
+    values = np.array([[0.2, np.nan, 0.6], [np.nan, np.nan, np.nan]])
+    np.testing.assert_allclose(mean_over_classes(values), [0.4, np.nan])
+    assert np.isnan(mean_over_classes(np.zeros((0,))))
+
+
+def duplicated(coco: CocoBoxes, counts: np.ndarray) -> CocoBoxes:
+    """A set in which each image stands as often as drawn, under new names."""
+    images, boxes = [], []
+    for (_, image), times in zip(coco.images.iterrows(), counts, strict=True):
+        of_image = coco.boxes[coco.boxes["image_id"] == image["image_id"]]
+        for copy in range(times):
+            name = f"{image['image_id']} #{copy}"
+            images.append(image.to_frame().T.assign(image_id=name))
+            boxes.append(of_image.assign(image_id=name))
+    return CocoBoxes(
+        pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True), coco.findings, {}
+    )
+
+
+def without_ties(coco: CocoBoxes) -> CocoBoxes:
+    scores = np.random.default_rng(3).permutation(len(coco.boxes)) / len(coco.boxes)
+    return coco.with_boxes(coco.boxes.assign(score=scores))
+
+
+def test_reweighting_equals_pycocotools_on_the_drawn_images() -> None:
+    truth, predictions = random_case(5, num_images=12, num_classes=4)
+    predictions = without_ties(predictions)
+    matches = evaluate(truth, predictions).matches
+    counts = resample_counts(list(truth.images["image_id"]), num_resamples=5, seed=1)
+    fast = resampled_ap(matches, counts, iou=0.4)
+    for row, drawn in zip(fast, counts, strict=True):
+        slow = evaluate(duplicated(truth, drawn), duplicated(predictions, drawn), ious=(0.4,))
+        np.testing.assert_allclose(row, slow.table[0], atol=1e-9)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, predictions = random_case(6)
+    matches = evaluate(truth, predictions).matches
+    counts = resample_counts(list(truth.images["image_id"]), num_resamples=50)
+    whole = resampled_ap(matches, counts, iou=0.4)
+    monkeypatch.setattr("eval.average_precision.MAX_CELLS", 100)
+    np.testing.assert_array_equal(whole, resampled_ap(matches, counts, iou=0.4))
+
+
+def test_no_items_to_draw() -> None:
+    assert resample_counts([], num_resamples=3).shape == (3, 0)
+
+
+def test_whole_groups_are_drawn() -> None:
+    counts = resample_counts(["p1", "p2", "p1", "p3"], num_resamples=200, seed=4)
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
+    np.testing.assert_array_equal(counts[:, [0, 1, 3]].sum(axis=1), np.full(200, 3))
+    assert counts.mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    first = resample_counts(["a", "b", "c"], num_resamples=20, seed=1)
+    np.testing.assert_array_equal(first, resample_counts(["x", "y", "z"], num_resamples=20, seed=1))
+    assert (first != resample_counts(["a", "b", "c"], num_resamples=20, seed=2)).any()
+
+
+def test_percentile_interval_exact_value() -> None:
+    interval = percentile_interval(np.array([*np.arange(101.0), np.nan]))
+    assert (interval.low, interval.high) == pytest.approx((2.5, 97.5))
+    assert np.isnan(percentile_interval(np.array([np.nan])).low)
+
+
+def test_interval_encloses_the_estimate_and_narrows_with_more_images() -> None:
+    widths = []
+    for num_images in (12, 96):
+        truth, predictions = random_case(8, num_images=num_images, num_classes=3)
+        result = evaluate(truth, predictions, ious=(0.4,))
+        interval = bootstrap_mean_ap(result.matches, result.image_ids, num_resamples=300, seed=0)
+        assert interval.low < result.mean_ap(0.4) < interval.high
+        widths.append(interval.high - interval.low)
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_class_without_truth_has_no_interval() -> None:
+    result = evaluate(*random_case(2), ious=(0.4,))
+    intervals = bootstrap_class_ap(result.matches, result.image_ids, num_resamples=50)
+    assert np.isnan(intervals["class 0"].low)
+    assert intervals["class 1"].low < intervals["class 1"].high
+
+
+def test_difference_of_a_set_with_itself_is_nothing() -> None:
+    result = evaluate(*random_case(1), ious=(0.4,))
+    pair = (result.matches, result.matches)
+    difference = bootstrap_difference(pair, result.image_ids, num_resamples=50)
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+    assert not difference.is_clear
+
+
+def test_difference_is_paired() -> None:
+    """One set is the other with some boxes lost: clearly worse, though the intervals overlap."""
+    truth, predictions = random_case(9, num_images=40)
+    fewer = predictions.with_boxes(predictions.boxes[predictions.boxes.index % 6 != 0])
+    better, worse = (evaluate(truth, p, ious=(0.4,)) for p in (predictions, fewer))
+    options = {"num_resamples": 300, "seed": 0}
+    first = bootstrap_mean_ap(better.matches, better.image_ids, **options)
+    second = bootstrap_mean_ap(worse.matches, worse.image_ids, **options)
+    assert first.low < second.high
+    pair = (better.matches, worse.matches)
+    difference = bootstrap_difference(pair, better.image_ids, **options)
+    assert difference.value == pytest.approx(better.mean_ap(0.4) - worse.mean_ap(0.4))
+    assert difference.is_clear
+    assert difference.low > 0

@@ -1,0 +1,64 @@
+import pytest
+
+from cxr.config import UserError
+from cxr.labels import (
+    CHEXPERT_NAMES,
+    FINDINGS,
+    KERMANY_NAMES,
+    NIH_NAMES,
+    TBX11K_NAMES,
+    VINDR_NAMES,
+    check_findings,
+    map_names,
+    slug,
+)
+
+MAPPINGS = {
+    "chexpert": CHEXPERT_NAMES,
+    "vindr": VINDR_NAMES,
+    "nih": NIH_NAMES,
+    "tbx11k": TBX11K_NAMES,
+    "kermany": KERMANY_NAMES,
+}
+
+
+def test_findings_are_unique_and_so_are_their_slugs() -> None:
+    assert len(set(FINDINGS)) == len(FINDINGS)
+    assert len({slug(name) for name in FINDINGS}) == len(FINDINGS)
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_every_mapping_leads_to_a_canonical_finding(name: str) -> None:
+    assert set(MAPPINGS[name].values()) <= set(FINDINGS)
+
+
+def test_vindr_has_28_labels_under_both_spellings() -> None:
+    assert len(set(VINDR_NAMES.values())) == 28
+    assert VINDR_NAMES["Other disease"] == VINDR_NAMES["Other diseases"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Nodule/Mass", "nodule_mass"), ("No Finding", "no_finding"), ("", "")]
+)
+def test_slug(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_map_names_of_nothing_is_empty() -> None:
+    assert map_names([], VINDR_NAMES, source="table") == {}
+
+
+def test_map_names_names_every_unknown_one_with_the_nearest() -> None:
+    with pytest.raises(UserError) as error:
+        map_names(["Nodule/mass", "Cardiomegaly", "Zebra"], VINDR_NAMES, source="table.csv")
+    first, second = error.value.problems
+    assert "'Nodule/mass'" in first
+    assert "nearest: 'Nodule/Mass'" in first
+    assert "'Zebra'" in second
+    assert "nearest" not in second
+
+
+def test_check_findings_tells_unknown_and_repeated_ones() -> None:
+    with pytest.raises(UserError) as error:
+        check_findings(["Edema", "Edema", "Edemas"], ["Edema"], source="findings")
+    assert len(error.value.problems) == 2

@@ -1,0 +1,120 @@
+"""The house rules of DESIGN: imports run one way, each outside library has one door, files and functions stay small."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("cxr", "eval", "stage1_classify", "stage2_pseudolabel", "stage3_detect")
+
+MAY_IMPORT = {
+    "cxr": {"cxr"},
+    "eval": {"cxr", "eval"},
+    "stage1_classify": {"cxr", "eval", "stage1_classify"},
+    "stage2_pseudolabel": {"cxr", "eval", "stage1_classify", "stage2_pseudolabel"},
+    "stage3_detect": {"cxr", "eval", "stage3_detect"},
+}
+
+# Stage 2 takes the classifier's loader and its data pipeline from stage 1, nothing of its training.
+FROM_STAGE1 = {"config", "data", "heads", "model", "predict"}
+
+DOORS = {
+    "wandb": {"cxr/tracking.py"},
+    "pytorch_grad_cam": {"stage2_pseudolabel/cam/library.py"},
+    "pycocotools": {"eval/detection.py", "cxr/coco.py"},
+    "pydicom": {"cxr/images.py", "cxr/datasets/phantom_dicom.py"},
+    "lightning_fabric": {"stage1_classify/train.py", "stage1_classify/classify.py"},
+    "albumentations": {"stage1_classify/augment.py", "stage3_detect/train.py"},
+}
+
+FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
+MAX_FILE, MAX_RUN, MAX_FUNCTION = 300, 60, 60
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_imports_run_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imports(path) if name.split(".")[0] in PACKAGES}
+    assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package]
+    if package == "stage2_pseudolabel":
+        taken = {name.split(".")[1] for name in ours if name.startswith("stage1_classify.")}
+        assert taken <= FROM_STAGE1
+    assert not {name for name in ours if name == "eval"}, "`import eval` would replace the builtin"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_one_door(library: str) -> None:
+    users = {name_of(path) for path in sources() if library in {name.split(".")[0] for name in imports(path)}}
+    assert users
+    assert users <= DOORS[library]
+
+
+def test_ultralytics_lives_in_stage_3_alone() -> None:
+    users = [name_of(path) for path in sources() if any(n.split(".")[0] == "ultralytics" for n in imports(path))]
+    assert users
+    assert all(user.startswith("stage3_detect/") for user in users)
+
+
+def test_eval_needs_no_torch() -> None:
+    assert not [name_of(p) for p in sources() if name_of(p).startswith("eval/") and "torch" in set(imports(p))]
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= (MAX_RUN if path.name == "run.py" else MAX_FILE)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION, f"{node.name} is long"
+    assert path.stem not in FORBIDDEN_NAMES
+
+
+@pytest.mark.parametrize("stage", [p for p in PACKAGES if p != "cxr"])
+def test_nothing_beside_a_run_script_hides_a_library(stage: str) -> None:
+    """`python stage/run.py` puts the folder first on the path."""
+    import sys
+
+    taken = {path.stem for path in (ROOT / stage).iterdir() if path.stem not in ("run", "__init__")}
+    libraries = {path.stem for path in Path(ast.__file__).parent.iterdir()} | set(sys.stdlib_module_names)
+    assert not taken & libraries
+
+
+def test_every_package_is_listed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    there = {name_of(path.parent).replace("/", ".") for path in sources() if path.name == "__init__.py"}
+    assert set(settings["tool"]["setuptools"]["packages"]) == there
+
+
+def test_both_opencv_packages_have_one_version() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    versions = {line.split("==")[1].split()[0] for line in lines if line.startswith("opencv-python")}
+    assert len(versions) == 1
+
+
+def test_the_lock_names_no_index_and_hashes_everything() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index-url" not in text
+    blocks = [block for block in text.split("\n") if block and not block.startswith((" ", "#"))]
+    assert len(blocks) > 50
+    assert all(block.rstrip().endswith("\\") for block in blocks)

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr.config import Settings, UserError
+from cxr.runs import open_run, start_run
+
+
+class Own(Settings):
+    seed: int = 0
+
+
+def finished(folder: Path, **facts: object) -> Path:
+    run = start_run(folder, stage="stage1", settings=Own(), inputs={})
+    with run.phase("work"):
+        (folder / "weights").write_text("w")
+    run.finish({"auroc/mean": 0.5, "f1/mean": float("nan")}, {"weights": folder / "weights"}, **facts)
+    return folder
+
+
+def test_a_run_is_fresh_then_resumed_then_finished(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert start_run(out, stage="stage1", settings=Own(), inputs={}).state == "fresh"
+    assert start_run(out, stage="stage1", settings=Own(), inputs={}).state == "resumed"
+    finished(out)
+    assert start_run(out, stage="stage1", settings=Own(), inputs={}).state == "finished"
+
+
+def test_other_settings_are_refused_and_the_difference_is_named(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", stage="stage1", settings=Own(), inputs={})
+    with pytest.raises(UserError, match=r"settings\.seed: 0 -> 7"):
+        start_run(tmp_path / "run", stage="stage1", settings=Own(seed=7), inputs={})
+
+
+def test_changed_input_is_refused(tmp_path: Path) -> None:
+    source = finished(tmp_path / "source")
+    start_run(tmp_path / "run", stage="stage2", settings=Own(), inputs={"stage1": source})
+    finished(source, changed=True)
+    with pytest.raises(UserError, match=r"inputs\.stage1"):
+        start_run(tmp_path / "run", stage="stage2", settings=Own(), inputs={"stage1": source})
+
+
+def test_unfinished_input_is_refused(tmp_path: Path) -> None:
+    start_run(tmp_path / "source", stage="stage1", settings=Own(), inputs={})
+    with pytest.raises(UserError, match="not found or not finished"):
+        start_run(tmp_path / "run", stage="stage2", settings=Own(), inputs={"stage1": tmp_path / "source"})
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("x")
+    with pytest.raises(UserError, match="is no run folder"):
+        start_run(tmp_path, stage="stage1", settings=Own(), inputs={})
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_open_gives_what_finish_wrote(tmp_path: Path) -> None:
+    run = open_run(finished(tmp_path / "run", best_method="pcam"), stage="stage1")
+    assert run.metrics == {"auroc/mean": 0.5, "f1/mean": None}
+    assert run.manifest["best_method"] == "pcam"
+    assert run.settings == {"seed": 0}
+    assert run.output("weights").read_text() == "w"
+    assert run.manifest["phases"]["work"]["seconds"] >= 0
+    with pytest.raises(UserError, match="no output 'wights'; it has weights"):
+        run.output("wights")
+
+
+def test_open_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run folder"):
+        open_run(tmp_path / "nowhere")
+    start_run(tmp_path / "half", stage="stage1", settings=Own(), inputs={})
+    with pytest.raises(UserError, match="is not finished"):
+        open_run(tmp_path / "half")
+    whole = finished(tmp_path / "whole")
+    with pytest.raises(UserError, match="is of stage1, expected stage2"):
+        open_run(whole, stage="stage2")
+    (whole / "weights").write_text("tampered")
+    with pytest.raises(UserError, match="changed since the run"):
+        open_run(whole)
+
+
+def test_paths_in_the_manifest_are_relative(tmp_path: Path) -> None:
+    source = finished(tmp_path / "source")
+    run = start_run(tmp_path / "run", stage="stage2", settings=Own(), inputs={"stage1": source})
+    run.finish({}, {})
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["inputs"]["stage1"]["path"] == "../source"
