@@ -41,6 +41,8 @@ class InputSettings(Settings):
     size_hw: tuple[PositiveInt, PositiveInt] = (384, 384)
     keep_aspect: bool = False
     """Letterbox instead of squash."""
+    clahe_clip: PositiveFloat | None = None
+    """Contrast-limited adaptive histogram equalisation (8 x 8 tiles) with this clip limit, after stretching; None: off."""
     mean: float = 0.5
     std: PositiveFloat = 0.25
     """Applied after stretching each picture to [0, 1]."""

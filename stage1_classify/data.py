@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -62,7 +63,10 @@ class Pictures:
         path, region = self._rows[index]
         image = min_max(read_image(self._dataset.root / path, region=_as_region(region)))
         resized = self.transform((image.shape[0], image.shape[1])).apply(image)
-        return np.round(resized * 255).astype(np.uint8)
+        picture = np.round(resized * 255).astype(np.uint8)
+        if self._settings.clahe_clip is None:
+            return picture
+        return np.asarray(cv2.createCLAHE(self._settings.clahe_clip, (8, 8)).apply(picture), dtype=np.uint8)
 
     def _decode_all(self, progress: bool) -> npt.NDArray[np.uint8]:
         cache = np.empty((len(self), *self._settings.size_hw), dtype=np.uint8)

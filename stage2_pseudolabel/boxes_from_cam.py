@@ -1,7 +1,7 @@
 """Boxes from a class activation map: threshold, connected components, one box each."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -12,9 +12,18 @@ from cxr.boxes import Boxes
 Map = npt.NDArray[np.float32]
 
 
+class Rule(Protocol):
+    """How a map of one finding becomes boxes; `exclude` names the image that the map is of where its own boxes
+    must not help. str() is for people, as_dict() for the manifest."""
+
+    def boxes(self, cam: Map, *, exclude: str = "") -> tuple[Boxes, npt.NDArray[np.float64]]: ...
+
+    def as_dict(self) -> dict[str, str | float]: ...
+
+
 @dataclass(frozen=True)
-class BoxRule:
-    """How a map becomes boxes.
+class ComponentRule:
+    """Threshold and connected components.
 
     normalization: "relative": `threshold` is a share of the map's own maximum; "absolute": a value of the map.
     max_boxes: the strongest components that are kept.
@@ -28,12 +37,24 @@ class BoxRule:
     min_area: float = 0.002
     upsample: int = 8
 
+    def boxes(self, cam: Map, *, exclude: str = "") -> tuple[Boxes, npt.NDArray[np.float64]]:  # noqa: ARG002
+        """Boxes (N, 4) in shares of the map, strongest first, and their evidence (N,) in (0, 1]."""
+        return component_boxes(cam, self)
+
     def as_dict(self) -> dict[str, str | float]:
         """For the manifest."""
-        return {"normalization": self.normalization, "threshold": self.threshold, "max_boxes": self.max_boxes}
+        return {
+            "rule": "components",
+            "normalization": self.normalization,
+            "threshold": self.threshold,
+            "max_boxes": self.max_boxes,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.normalization} threshold {self.threshold:.3g}, up to {self.max_boxes}"
 
 
-def boxes_from_map(cam: Map, rule: BoxRule) -> tuple[Boxes, npt.NDArray[np.float64]]:
+def component_boxes(cam: Map, rule: ComponentRule) -> tuple[Boxes, npt.NDArray[np.float64]]:
     """Boxes around the connected components of one map.
 
     Args:

@@ -22,19 +22,25 @@ class ReaderSettings(Settings):
 
 
 class BoxSettings(Settings):
-    """From maps to boxes; the lists are the candidates that are tried on the tune split, a finding at a time."""
+    """From maps to boxes: every combination below is tried on the tune split, a finding at a time."""
 
-    normalizations: list[Literal["relative", "absolute"]] = ["relative", "absolute"]
-    """relative: thresholds are shares of the map's own maximum. absolute: quantiles of the finding's map values over
-    the tune split, so that a weak map gives no box."""
-    relative_thresholds: list[float] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    absolute_quantiles: list[float] = [0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99]
-    max_boxes: list[PositiveInt] = [1, 2]
-    """Boxes an image and finding, the strongest components first."""
+    rules: list[Literal["relative", "absolute", "bayes"]] = Field(
+        ["relative", "absolute", "bayes"], min_length=1
+    )
+    """relative: components above shares of the map's own maximum. absolute: above quantiles of the finding's map
+    values over the tune split, so that a weak map gives no box. bayes: the tune split's boxes as candidates, weighed by
+    the map inside them (bayes_rule.py)."""
+    relative_thresholds: list[float] = [0.2, 0.35, 0.5, 0.65, 0.8]
+    absolute_quantiles: list[float] = [0.8, 0.9, 0.95, 0.98]
+    bayes_betas: list[float] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+    max_candidates: PositiveInt = 200
+    """Candidates of the Bayes rule a finding."""
+    max_boxes: list[PositiveInt] = Field([1, 2], min_length=1)
+    """Boxes an image and finding, the strongest first."""
     min_area: float = Field(0.002, ge=0, lt=1)
     """Smaller components, as a share of the network's input, are dropped."""
     upsample: PositiveInt = 8
-    """Maps are enlarged bilinearly by this factor before the threshold, so that edges fall between cells."""
+    """Maps are enlarged bilinearly by this factor before a threshold, so that edges fall between cells."""
 
 
 class PseudoLabelSettings(Settings):

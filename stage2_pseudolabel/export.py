@@ -8,7 +8,6 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.datasets.tables import Dataset, Exclusion
-from stage2_pseudolabel.boxes_from_cam import boxes_from_map
 from stage2_pseudolabel.leaderboard import Entry
 from stage2_pseudolabel.maps import SplitMaps
 from stage2_pseudolabel.truth import image_sizes, info
@@ -50,7 +49,7 @@ def pseudo_labels(
     ):
         affirmed = np.flatnonzero(labels[index] == POSITIVE)
         reason = _reason_against(labels[index], probabilities[index], min_probability)
-        boxes = [boxes_from_map(maps[index, column], best.rules[column]) for column in affirmed]
+        boxes = [best.rules[column].boxes(maps[index, column]) for column in affirmed]
         if not reason and any(len(corners) == 0 for corners, _ in boxes):
             reason = "a finding that the label affirms has no box by the rule"
         if reason:

@@ -13,7 +13,7 @@ from eval.bootstrap import (
 )
 from eval.detection import DetectionResult, evaluate
 from eval.voc import voc_ap, voc_mean
-from stage2_pseudolabel.boxes_from_cam import BoxRule
+from stage2_pseudolabel.boxes_from_cam import Rule
 
 PRIORS = ("prior_mean_box", "prior_center_box")
 
@@ -29,7 +29,7 @@ class Entry:
 
     name: str
     tune_ap: float
-    rules: tuple[BoxRule, ...]
+    rules: tuple[Rule, ...]
     detections: CocoBoxes
     result: DetectionResult
 
@@ -45,7 +45,7 @@ class Board:
 
 
 def score_entry(
-    name: str, truth: CocoBoxes, detections: CocoBoxes, *, tune_ap: float, rules: Sequence[BoxRule] = ()
+    name: str, truth: CocoBoxes, detections: CocoBoxes, *, tune_ap: float, rules: Sequence[Rule] = ()
 ) -> Entry:
     """Evaluate a set of detections on the test split."""
     return Entry(name, tune_ap, tuple(rules), detections, evaluate(truth, detections))

@@ -25,7 +25,7 @@ from stage2_pseudolabel.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.summary import write_summary
 from stage2_pseudolabel.timing import measure_methods
 from stage2_pseudolabel.truth import findings_to_score, ground_truth
-from stage2_pseudolabel.tuning import Frame, detect, mean_of, tune_rules
+from stage2_pseudolabel.tuning import Frame, Scored, detect, mean_of, tune_rules
 
 log = logging.getLogger("raybox")
 
@@ -134,10 +134,10 @@ class Stage2:
         )
 
     def _method_entry(self, method: str, tune: Part, test: Part) -> Entry:
-        rules, tune_aps = tune_rules(
-            tune.maps.maps[method], tune.maps.probabilities, tune.truth, self.settings.boxes, frame=self.frame
-        )
-        found = detect(test.maps.maps[method], test.maps.probabilities, test.truth, rules, frame=self.frame)
+        tune_scored = Scored(tune.maps.maps[method], tune.maps.probabilities)
+        rules, tune_aps = tune_rules(tune_scored, tune.truth, self.settings.boxes, frame=self.frame)
+        test_scored = Scored(test.maps.maps[method], test.maps.probabilities)
+        found = detect(test_scored, test.truth, rules, frame=self.frame)
         entry = score_entry(
             method, test.truth, test.truth.with_boxes(found), tune_ap=mean_of(tune_aps), rules=rules
         )

@@ -16,7 +16,6 @@ from eval.charts import Bar, plot_bars
 from eval.pictures import GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, overlay_map, save_png
 from eval.report import Block, Figure, Table, write_report
 from stage1_classify.data import Pictures
-from stage2_pseudolabel.boxes_from_cam import boxes_from_map
 from stage2_pseudolabel.export import PseudoLabels, box_statistics
 from stage2_pseudolabel.leaderboard import PRIORS, Board, verdict
 from stage2_pseudolabel.maps import SplitMaps
@@ -105,7 +104,6 @@ def finding_table(board: Board) -> Table:
     for column, finding in enumerate(board.best.result.findings):
         aps = {e.name: e.result.ap(0.4)[finding] for e in board.entries if e.name not in PRIORS}
         top = max(aps, key=lambda name: np.nan_to_num(aps[name], nan=-1.0))
-        rule = board.best.rules[column]
         rows.append(
             [
                 finding,
@@ -113,7 +111,7 @@ def finding_table(board: Board) -> Table:
                 aps[board.best.name],
                 prior.result.ap(0.4)[finding],
                 f"{aps[top]:.3f} ({top})",
-                f"{rule.normalization} {rule.threshold:.3g}, up to {rule.max_boxes}",
+                str(board.best.rules[column]),
             ]
         )
     columns = ["finding", "boxes", f"AP40 {board.best.name}", "AP40 mean box", "best method here", "rule"]
@@ -180,7 +178,7 @@ def _tile(board: Board, test: Test, *, row: int, column: int, method: str) -> Rg
     ]
     resize = pictures.transform((int(image["height"]), int(image["width"])))
     true_boxes = resize.boxes_to_net(own[["x1", "y1", "x2", "y2"]].to_numpy())
-    boxes, evidence = boxes_from_map(cam, rule)
+    boxes, evidence = rule.boxes(cam)
     height, width = picture.shape
     scores = [f"{maps.probabilities[row, column] * value:.2f}" for value in evidence]
     # Twice the network's size, so that lines and letters are thin beside what they mark.

@@ -19,8 +19,9 @@ from stage3_detect.evaluate import (
     verdict,
 )
 from stage3_detect.export import OnnxNetwork, compare_networks, export_onnx, require_agreement
-from stage3_detect.predict import TorchNetwork, channels_of_weights, predict_images
+from stage3_detect.predict import TorchNetwork, predict_images
 from stage3_detect.report import write_stage3_report
+from stage3_detect.starting_point import input_channels
 from stage3_detect.train import pick_device, precision_of, train_detector
 from stage3_detect.yolo_dataset import YoloFolder, write_yolo_folder
 
@@ -62,13 +63,12 @@ def run_stage3(run: Run, stage2: FinishedRun, settings: DetectSettings) -> None:
 
 def _write_files(run: Run, stage2: FinishedRun, settings: DetectSettings) -> YoloFolder:
     use_readers = settings.data.validate_on == "tune_boxes"
-    channels = channels_of_weights(Path(settings.model)) if settings.from_weights else 1
     folder = write_yolo_folder(
         run.dir / "yolo",
         read_coco(stage2.output("pseudo_labels")),
         settings.data,
         tune=read_coco(stage2.output("gt_tune")) if use_readers else None,
-        channels=channels,
+        channels=input_channels(settings),
         seed=settings.seed,
     )
     log.info("stage3: %d images with boxes, %d normals", folder.num_positives, folder.num_normals)

@@ -1,11 +1,10 @@
 """Settings of stage 3."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cxr.config import Settings, UserError
+from cxr.config import Settings
 from cxr.tracking import TrackingMode
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,7 +48,7 @@ class TrainSettings(Settings):
     num_epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)] = 16
     optimizer: Literal["AdamW", "Adam", "SGD", "MuSGD"] = "AdamW"
-    lr: Annotated[float, Field(gt=0)] = 0.001
+    lr: Annotated[float, Field(gt=0)] = 0.002
     lr_final_share: Share = 0.01
     """Learning rate at the end as a share of `lr`."""
     schedule: Literal["linear", "cosine"] = "linear"
@@ -109,16 +108,3 @@ class DetectSettings(Settings):
     def from_weights(self) -> bool:
         """Whether training starts from a file instead of from scratch."""
         return self.model.endswith(".pt")
-
-
-def weights_input(settings: DetectSettings) -> dict[str, Path]:
-    """The weights file that the settings name, as an input of the run; UserError when it does not exist."""
-    if not settings.from_weights:
-        return {}
-    path = Path(settings.model)
-    if not path.is_file():
-        raise UserError(
-            f"model: no weights file {path}; nothing is downloaded, so give the path of a .pt file, or an "
-            f"architecture such as yolo26n.yaml to train from scratch"
-        )
-    return {"weights": path}

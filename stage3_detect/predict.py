@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from ultralytics import YOLO
 
 from cxr.boxes import Boxes, clip_boxes
 from cxr.coco import CocoBoxes, boxes_table
-from cxr.config import UserError
 from cxr.images import GrayImage, read_image
 from stage3_detect.config import PredictSettings
 from stage3_detect.preprocess import to_net, to_tensor_input
@@ -54,20 +52,6 @@ class TorchNetwork:
         output = self._model(torch.from_numpy(net_input).to(self._device))
         raw = output[0] if isinstance(output, tuple) else output
         return np.asarray(raw[0].float().cpu().numpy(), dtype=np.float32)
-
-
-def channels_of_weights(weights: Path) -> int:
-    """Input channels of a weights file: 1 or 3.
-
-    Raises:
-        UserError: the file cannot be loaded as an ultralytics detection model.
-    """
-    try:
-        model: Any = YOLO(str(weights)).model
-        return int(model.yaml.get("channels", 3))
-    except (AttributeError, KeyError, TypeError, RuntimeError, OSError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model: {weights} is no ultralytics detection model: {reason}") from None
 
 
 def detect(image: GrayImage, network: Any, settings: PredictSettings) -> Detections:

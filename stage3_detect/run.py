@@ -9,7 +9,8 @@ from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs import log, open_run, start_run
 from stage3_detect.chain import run_stage3
-from stage3_detect.config import DetectSettings, weights_input
+from stage3_detect.config import DetectSettings
+from stage3_detect.starting_point import model_input
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
-    inputs = {"stage2": arguments.sources[0], **weights_input(settings)}
+    inputs = {"stage2": arguments.sources[0], **model_input(settings)}
     stage2 = open_run(arguments.sources[0], stage="stage2")
     run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
     if run.state == "finished":

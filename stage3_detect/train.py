@@ -34,9 +34,8 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings) -> 
     if not last.is_file() or epochs_done(last) < settings.train.num_epochs:
         trainer = _make_trainer(work, data_yaml, settings, resume=last if last.is_file() else None)
         with _epoch_progress() as progress:
-            if (
-                not trainer.ddp
-            ):  # workers on several GPUs are other processes, which bars and files cannot enter
+            # with several GPUs the work is done in other processes, where no bar of ours can be drawn
+            if not trainer.ddp:
                 _report_to(trainer, progress, Tracker(run_dir, settings.tracking))
             trainer.train()
     publish_weights(work / "weights" / "best.pt", best)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from builders import write_picture, write_rows
+
 from cxr.config import parse_settings
 from stage1_classify.config import Stage1Settings
 

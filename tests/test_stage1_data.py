@@ -20,7 +20,7 @@ def test_processes_together_take_the_steps_of_one(world_size: int) -> None:
     shares = [
         list(EpochSampler(21, 8, seed=3, rank=rank, world_size=world_size)) for rank in range(world_size)
     ]
-    together = [sorted(sum(step, [])) for step in zip(*shares, strict=True)]
+    together = [sorted(index for share in step for index in share) for step in zip(*shares, strict=True)]
     assert together == [sorted(step) for step in alone]
     assert len(alone) == 2
 

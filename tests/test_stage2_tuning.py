@@ -4,19 +4,29 @@ import numpy as np
 import pytest
 from stage2_builders import FINDINGS, blank_maps, truth_of
 
-from stage2_pseudolabel.boxes_from_cam import BoxRule
+from stage2_pseudolabel.boxes_from_cam import ComponentRule
 from stage2_pseudolabel.config import BoxSettings
 from stage2_pseudolabel.priors import CENTER_BOX, mean_boxes, prior_detections
-from stage2_pseudolabel.tuning import Frame, candidate_rules, detect, mean_of, tune_rules
+from stage2_pseudolabel.tuning import (
+    Frame,
+    Scored,
+    box_candidates,
+    candidate_rules,
+    detect,
+    mean_of,
+    tune_rules,
+)
 
 FRAME = Frame((32, 48), keep_aspect=False)
-SETTINGS = BoxSettings(relative_thresholds=[0.2, 0.8], absolute_quantiles=[], max_boxes=[1], upsample=1, min_area=0)
+SETTINGS = BoxSettings(
+    rules=["relative"], relative_thresholds=[0.2, 0.8], max_boxes=[1], upsample=1, min_area=0
+)
 TRUTH = truth_of(("wide", "Lung Lesion", 10, 10, 30, 20), ("flat", "Lung Lesion", 45, 15, 60, 22.5))
 
 
 def test_no_evidence_no_detections() -> None:
-    rules = [BoxRule("relative", 0.5)] * 2
-    assert detect(blank_maps(), np.ones((2, 2)), TRUTH, rules, frame=FRAME).empty
+    rules = [ComponentRule("relative", 0.5)] * 2
+    assert detect(Scored(blank_maps(), np.ones((2, 2))), TRUTH, rules, frame=FRAME).empty
 
 
 def test_boxes_land_in_image_pixels_with_probability_times_evidence() -> None:
@@ -24,7 +34,10 @@ def test_boxes_land_in_image_pixels_with_probability_times_evidence() -> None:
     maps[0, 0, 1, 1:3] = [4, 2]  # row 1 of 4, columns 1-2 of 6
     maps[1, 1, 3, 5] = 1
     found = detect(
-        maps, np.array([[0.5, 0], [0, 0.25]]), TRUTH, [BoxRule("relative", 0.4, upsample=1)] * 2, frame=FRAME
+        Scored(maps, np.array([[0.5, 0], [0, 0.25]])),
+        TRUTH,
+        [ComponentRule("relative", 0.4, upsample=1)] * 2,
+        frame=FRAME,
     )
     assert found["image_id"].tolist() == ["wide", "flat"]
     np.testing.assert_allclose(found[["x1", "y1", "x2", "y2"]], [[10, 10, 30, 20], [75, 22.5, 90, 30]])
@@ -36,10 +49,9 @@ def test_letterboxed_maps_are_mapped_back() -> None:
     maps = blank_maps()
     maps[1, 0, 1:3, :3] = 1
     found = detect(
-        maps,
-        np.ones((2, 2)),
+        Scored(maps, np.ones((2, 2))),
         TRUTH,
-        [BoxRule("relative", 0.5, upsample=1)] * 2,
+        [ComponentRule("relative", 0.5, upsample=1)] * 2,
         frame=Frame((32, 48), keep_aspect=True),
     )
     np.testing.assert_allclose(found[["x1", "y1", "x2", "y2"]], [[0, 0, 45, 30]])
@@ -51,7 +63,7 @@ def test_tuning_picks_the_threshold_that_fits_each_finding() -> None:
     maps[0, 0, 1, 1:3] = [5, 2]
     maps[0, 1, 2, 1:5] = [1, 1, 4, 1]
     truth = truth_of(("wide", "Lung Lesion", 10, 10, 30, 20), ("wide", "Pleural Effusion", 30, 20, 40, 30))
-    rules, aps = tune_rules(maps, np.ones((2, 2)), truth, SETTINGS, frame=FRAME)
+    rules, aps = tune_rules(Scored(maps, np.ones((2, 2))), truth, SETTINGS, frame=FRAME)
     assert [rule.threshold for rule in rules] == [0.2, 0.8]
     assert aps == pytest.approx({"Lung Lesion": 1.0, "Pleural Effusion": 1.0})
 
@@ -59,7 +71,7 @@ def test_tuning_picks_the_threshold_that_fits_each_finding() -> None:
 def test_a_finding_without_true_boxes_is_no_zero() -> None:
     maps = blank_maps()
     maps[:, :, 0, 0] = 1
-    rules, aps = tune_rules(maps, np.ones((2, 2)), TRUTH, SETTINGS, frame=FRAME)
+    rules, aps = tune_rules(Scored(maps, np.ones((2, 2))), TRUTH, SETTINGS, frame=FRAME)
     assert math.isnan(aps["Pleural Effusion"])
     assert len(rules) == 2
     assert mean_of({"a": 0.5, "b": float("nan")}) == 0.5
@@ -68,8 +80,8 @@ def test_a_finding_without_true_boxes_is_no_zero() -> None:
 
 def test_absolute_candidates_are_quantiles_of_the_findings_own_maps() -> None:
     maps = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
-    settings = BoxSettings(normalizations=["absolute"], absolute_quantiles=[0.5], max_boxes=[1, 2])
-    rules = candidate_rules(settings, maps)
+    settings = BoxSettings(rules=["absolute"], absolute_quantiles=[0.5], max_boxes=[1, 2])
+    rules = candidate_rules(settings, maps, box_candidates(TRUTH, "Edema", FRAME, max_candidates=9))
     assert [(rule.threshold, rule.max_boxes) for rule in rules] == [(11.5, 1), (11.5, 2)]
 
 
@@ -90,5 +102,5 @@ def test_prior_is_one_box_an_image_and_finding_with_the_classifiers_score() -> N
 
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
 def test_rules_are_recorded_in_plain_values(kind: str) -> None:
-    rule = BoxRule(kind, 0.5, 2)  # type: ignore[arg-type]
-    assert rule.as_dict() == {"normalization": kind, "threshold": 0.5, "max_boxes": 2}
+    rule = ComponentRule(kind, 0.5, 2)  # type: ignore[arg-type]
+    assert rule.as_dict() == {"rule": "components", "normalization": kind, "threshold": 0.5, "max_boxes": 2}

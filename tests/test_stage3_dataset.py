@@ -10,7 +10,7 @@ from stage3_builders import FINDINGS, IMAGE_HW, make_coco
 
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError, load_config
-from stage3_detect.config import DataSettings, DetectSettings, weights_input
+from stage3_detect.config import DataSettings, DetectSettings
 from stage3_detect.preprocess import to_net, to_tensor_input
 from stage3_detect.yolo_dataset import hold_out, label_lines, select_images, write_yolo_folder
 
@@ -153,10 +153,4 @@ def test_region_is_cut_before_resizing(tmp_path: Path, pseudo: CocoBoxes):
 
 def test_demo_settings_load():
     settings = load_config(DetectSettings, Path(__file__).parents[1] / "configs" / "demo" / "stage3.yaml")
-    assert settings.model == "yolo26n.yaml" and weights_input(settings) == {}
-
-
-def test_missing_weights_file_is_the_users_mistake(tmp_path: Path):
-    values = {"model": str(tmp_path / "none.pt"), "data": {"image_px": 64}, "train": {"num_epochs": 1}}
-    with pytest.raises(UserError, match="nothing is downloaded"):
-        weights_input(DetectSettings.model_validate(values))
+    assert settings.model == "yolo26n.yaml" and not settings.from_weights

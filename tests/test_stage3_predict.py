@@ -11,7 +11,7 @@ from cxr.config import UserError
 from cxr.geometry import Resize
 from stage3_detect.config import PredictSettings
 from stage3_detect.export import Agreement, OnnxNetwork, compare_networks, export_onnx, require_agreement
-from stage3_detect.predict import TorchNetwork, channels_of_weights, detect, predict_images, read_output
+from stage3_detect.predict import TorchNetwork, detect, predict_images, read_output
 
 SETTINGS = PredictSettings()
 
@@ -118,7 +118,6 @@ def test_missing_picture_is_the_users_mistake(tmp_path: Path):
 def test_network_knows_its_findings_channels_and_size(weights: Path):
     network = TorchNetwork(weights)
     assert (network.findings, network.channels, network.image_px) == (FINDINGS, 1, 96)
-    assert channels_of_weights(weights) == 1
 
 
 @pytest.mark.parametrize("nms_free", [False, True])
@@ -140,10 +139,3 @@ def test_exported_network_agrees_with_the_trained_one(weights: Path, tmp_path: P
 def test_disagreement_stops_the_run():
     with pytest.raises(RuntimeError, match=r"2 px"):
         require_agreement(Agreement(box_px=2.0, score=0.0))
-
-
-def test_file_that_is_no_network_is_the_users_mistake(tmp_path: Path):
-    path = tmp_path / "broken.pt"
-    path.write_bytes(b"no weights")
-    with pytest.raises(UserError, match="no ultralytics detection model"):
-        channels_of_weights(path)

@@ -126,7 +126,7 @@ def test_finished_run_says_so_and_other_settings_are_refused(
     assert (folder / "stage3" / "manifest.json").read_bytes() == manifest
     assert "nothing to do" in (folder / "stage3" / "log.txt").read_text()
     monkeypatch.setattr(sys, "argv", command(folder, "train.lr=0.5"))
-    with pytest.raises(UserError, match=r"settings.train.lr: 0.001 -> 0.5"):
+    with pytest.raises(UserError, match=r"settings.train.lr: 0.002 -> 0.5"):
         main()
 
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,17 @@ def test_validation_every_second_epoch_and_after_the_last(
     monkeypatch.setattr(PseudoBoxTrainer.__bases__[0], "validate", lambda self: ({"new": 1.0}, 0.5))
     trainer.val_every_epochs, trainer.epoch, trainer.stop, trainer.metrics = 2, epoch, False, {"old": 1.0}
     assert trainer.validate() == (({"new": 1.0}, 0.5) if due else ({"old": 1.0}, None))
+
+
+def test_ultralytics_takes_no_threads_away():
+    """In a process of its own: what counts is the order of imports."""
+    code = "import stage3_detect.chain, torch; print(torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    plain = "import torch; print(torch.get_num_threads())"
+    counts = [
+        subprocess.run(
+            [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True
+        )
+        for text in (code, plain)
+    ]
+    assert counts[0].stdout == counts[1].stdout

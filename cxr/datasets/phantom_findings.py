@@ -26,7 +26,7 @@ def paint_effusion(scene: Scene, rng: np.random.Generator) -> bool:
         lung = scene.lung(int(side))
         u, v = scene.frame.grid
         floor = scene.anatomy.body.dome[0 if side < 0 else 1] + 0.14
-        height = 0.15 + 0.5 * rng.beta(1.2, 2.0)
+        height = 0.28 + 0.55 * rng.beta(1.2, 2.0)
         outside = np.clip((side * u - 0.15) / 0.83, 0, 1)
         level = floor - height * (0.35 + 0.65 * outside ** rng.uniform(1.8, 3.2))
         level += 0.004 * cloud(rng, scene.frame, size=0.2)
@@ -58,8 +58,8 @@ def paint_pneumothorax(scene: Scene, rng: np.random.Generator) -> bool:
     side = int(rng.choice(SIDES))
     _, v = scene.frame.grid
     distance = _wall_distance(scene, side)
-    depth = rng.uniform(0.12, 0.34)
-    end = rng.uniform(0.5, 1.25)
+    depth = rng.uniform(0.18, 0.4)
+    end = rng.uniform(0.6, 1.25)
     gap = depth * ramp((end - v) / rng.uniform(0.35, 0.7)) * (1 + 0.05 * cloud(rng, scene.frame, size=0.3))
     lung = scene.lung(side)
     rim = ramp((gap - distance) / 0.02 + 0.5) * (lung > 0.05)
@@ -68,7 +68,7 @@ def paint_pneumothorax(scene: Scene, rng: np.random.Generator) -> bool:
         return False
     edge = np.exp(-(((gap - distance) / 0.014) ** 2)) * (gap > 0.03) * (lung > 0.5) * (distance > 0.02)
     scene.paint.free_air[:] = np.maximum(scene.paint.free_air, rim)
-    squeezed = (lung > 0.5) * (1 - rim) * rng.uniform(0.08, 0.3) * depth / 0.34
+    squeezed = (lung > 0.5) * (1 - rim) * rng.uniform(0.08, 0.3) * depth / 0.4
     scene.paint.density[:] = np.maximum(scene.paint.density * (1 - rim), squeezed)
     scene.paint.added += rng.uniform(0.11, 0.17) * edge
     use_up(scene, mask)
@@ -80,7 +80,7 @@ def paint_consolidation(scene: Scene, rng: np.random.Generator) -> bool:
     """Air replaced by fluid in a part of a lobe: dense, ragged, with air-filled bronchi; 1-2 places."""
     done = False
     for _ in range(1 if rng.random() < 0.72 else 2):
-        size = rng.uniform(0.17, 0.42)
+        size = rng.uniform(0.24, 0.48)
         at = place(scene, rng, radius=0.45 * size, region=everywhere(scene))
         if at is None:
             continue
@@ -124,14 +124,14 @@ def paint_atelectasis(scene: Scene, rng: np.random.Generator) -> bool:
         if at is None:
             continue
         slope = rng.normal(0, 0.32)
-        half = rng.uniform(0.16, 0.34)
+        half = rng.uniform(0.22, 0.4)
         plates: list[tuple[Points, float]] = []
         for k in range(int(rng.integers(1, 4))):
             shift = np.array([rng.normal(0, 0.05), 0.062 * k])
             bow = rng.normal(0, 0.02)
             ends = [(-half, slope * half), (0.0, bow), (half * rng.uniform(0.6, 1.0), -slope * half)]
             points = [(at[0] + x + shift[0], at[1] + 0.6 * y + shift[1]) for x, y in ends]
-            plates.append((curve(points), rng.uniform(0.035, 0.075)))
+            plates.append((curve(points), rng.uniform(0.05, 0.1)))
         band = bands(scene.frame, plates) * scene.free
         mask = (band > 0.5) & scene.free
         if scene.record("Atelectasis", mask, min_px=4):
@@ -147,7 +147,7 @@ def paint_lesion(scene: Scene, rng: np.random.Generator) -> bool:
     """Nodules and masses: round, sharp, one to three, each with its box."""
     done = False
     for _ in range(int(rng.choice([1, 2, 3], p=[0.66, 0.22, 0.12]))):
-        radius = float(np.exp(rng.uniform(np.log(0.075), np.log(0.21))))
+        radius = float(np.exp(rng.uniform(np.log(0.1), np.log(0.26))))
         at = place(scene, rng, radius=0.8 * radius, region=everywhere(scene))
         if at is None:
             continue
@@ -172,7 +172,7 @@ def paint_haze(scene: Scene, rng: np.random.Generator) -> bool:
     """Patchy grey haze through which vessels can still be seen, with a fine net; one to three places."""
     done = False
     for _ in range(int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))):
-        size = rng.uniform(0.24, 0.5)
+        size = rng.uniform(0.32, 0.58)
         at = place(scene, rng, radius=0.4 * size, region=everywhere(scene))
         if at is None:
             continue
