@@ -26,7 +26,8 @@ _OPTIONAL_FIELDS = ["votes", "reader"]
 class CocoBoxes:
     """Boxes of a set of images.
 
-    images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region).
+    images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region);
+        optionally patient_id, which bootstraps draw.
     boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally votes, reader.
     findings: the classes in order, also those without a box.
     """
@@ -35,6 +36,15 @@ class CocoBoxes:
     boxes: pd.DataFrame
     findings: tuple[str, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[str]:
+        """What a bootstrap draws, one an image: the patient, or the image where no patient is known."""
+        ids = self.images["image_id"]
+        if "patient_id" not in self.images:
+            return [str(image_id) for image_id in ids]
+        patients = self.images["patient_id"]
+        return [str(group) for group in patients.where(patients != "", ids)]
 
     def with_boxes(self, boxes: pd.DataFrame) -> "CocoBoxes":
         """The same images and findings with other boxes."""
@@ -65,7 +75,7 @@ def write_coco(path: Path, coco: CocoBoxes) -> None:
 
 
 def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[str, object]:
-    return {
+    entry: dict[str, object] = {
         "id": number_of[row["image_id"]],
         "file_name": str(row["path"]),
         "width": int(row["width"]),
@@ -73,6 +83,7 @@ def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[s
         "image_id": str(row["image_id"]),
         "region": str(row["region"]),
     }
+    return entry | ({"patient_id": str(row["patient_id"])} if "patient_id" in row else {})
 
 
 def _annotations(
@@ -127,6 +138,8 @@ def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
         ],
         columns=IMAGE_FIELDS,
     )
+    if any("patient_id" in entry for entry in document["images"]):
+        images["patient_id"] = [str(entry.get("patient_id", "")) for entry in document["images"]]
     annotations = document["annotations"]
     corners = xywh_to_xyxy([entry["bbox"] for entry in annotations])
     boxes = boxes_table(

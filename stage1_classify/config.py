@@ -42,7 +42,7 @@ class InputSettings(Settings):
     keep_aspect: bool = False
     """Letterbox instead of squash."""
     clahe_clip: PositiveFloat | None = None
-    """Contrast-limited adaptive histogram equalisation (8 x 8 tiles) with this clip limit, after stretching; None: off."""
+    """Contrast-limited adaptive histogram equalisation (8 x 8 tiles) with this clip limit; None: off."""
     mean: float = 0.5
     std: PositiveFloat = 0.25
     """Applied after stretching each picture to [0, 1]."""
@@ -103,6 +103,9 @@ class Stage1Settings(Settings):
     findings: list[str] = Field(min_length=1)
     """Canonical names (cxr/labels.py), in the order of the outputs."""
     backbone: BackboneSettings
+    init_from: Path | None = None
+    """A finished stage 1 run with the same backbone: training starts from its backbone's weights (pretraining on one
+    set, fine-tuning on another)."""
     head: HeadSettings = HeadSettings()
     input: InputSettings = InputSettings()
     augment: AugmentSettings

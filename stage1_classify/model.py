@@ -95,6 +95,23 @@ def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> An
         raise UserError(f"backbone: timm cannot make {settings.name!r} with {options}: {reason}") from None
 
 
+def start_from_run(model: Classifier, run_dir: Path) -> None:
+    """Give `model` the backbone weights of a finished run; its head, which may be of other findings, stays new.
+
+    Raises:
+        UserError: the run's backbone is another one.
+    """
+    source, settings = load_classifier(run_dir)
+    try:
+        model.backbone.load_state_dict(source.backbone.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"init_from: {run_dir} has the backbone {settings.backbone.name}, "
+            f"which does not fit; give the same backbone settings: {reason}"
+        ) from None
+
+
 def settings_of_run(run: FinishedRun) -> Stage1Settings:
     """The settings that a finished stage 1 run was made with."""
     return parse_settings(Stage1Settings, run.settings, source=f"run {run.dir}")

@@ -15,11 +15,12 @@ def main() -> None:
     arguments = parse_stage_arguments("stage1", about=__doc__ or "")
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
     fabric = make_fabric(settings)
+    inputs = {"init_from": settings.init_from} if settings.init_from else {}
     if fabric.is_global_zero:
-        run = start_run(arguments.out, stage="stage1", settings=settings, inputs={})
+        run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
     fabric.barrier()
     if not fabric.is_global_zero:
-        run = start_run(arguments.out, stage="stage1", settings=settings, inputs={})
+        run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
     if run.state != "finished":
         Stage1(run, settings, fabric)()
     if fabric.is_global_zero:

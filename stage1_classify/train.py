@@ -24,7 +24,7 @@ from stage1_classify.checkpoint import Progress, load_last, save_last, save_weig
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import EpochSampler, Pictures, TrainingSet, training_loader
 from stage1_classify.losses import masked_bce, positive_weights
-from stage1_classify.model import Classifier
+from stage1_classify.model import Classifier, start_from_run
 from stage1_classify.predict import predict_logits, sigmoid
 
 log = logging.getLogger("raybox")
@@ -86,6 +86,8 @@ class Trainer:
         self._fabric, self._settings, self._run_dir = fabric, settings, run_dir
         torch.manual_seed(settings.seed)
         self.model = Classifier(settings).to(memory_format=torch.channels_last)
+        if settings.init_from is not None:
+            start_from_run(self.model, settings.init_from)
         self._items = TrainingSet(
             train.pictures,
             train.targets,

@@ -13,7 +13,7 @@ from cxr.coco import CocoBoxes, write_coco
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset, count_reasons
 from cxr.runs import Run, open_run
-from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of
+from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Pictures
 from stage1_classify.model import load_classifier
@@ -38,11 +38,6 @@ class Part:
     truth: CocoBoxes
     pictures: Pictures
     maps: SplitMaps
-
-    @property
-    def groups(self) -> list[str]:
-        """What the bootstrap draws: the patient, or the image where no patient is known."""
-        return patients_of(self.data).tolist()
 
 
 class Stage2:
@@ -128,7 +123,7 @@ class Stage2:
         return make_board(
             entries,
             test.truth,
-            test.groups,
+            test.truth.groups,
             num_resamples=self.settings.num_resamples,
             seed=self.settings.seed,
         )

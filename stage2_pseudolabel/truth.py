@@ -30,12 +30,13 @@ def ground_truth(
 
 
 def image_sizes(dataset: Dataset) -> pd.DataFrame:
-    """Columns of IMAGE_FIELDS for every image, sizes from the files' headers."""
+    """Columns of IMAGE_FIELDS and patient_id for every image, sizes from the files' headers."""
     rows = dataset.images[["image_id", "path", "region"]].to_numpy().tolist()
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(lambda row: read_size_hw(dataset.root / row[1], region=row[2]), rows))
     table = [(*row, width, height) for row, (height, width) in zip(rows, sizes, strict=True)]
-    return pd.DataFrame(table, columns=IMAGE_FIELDS)
+    images = pd.DataFrame(table, columns=IMAGE_FIELDS)
+    return images.assign(patient_id=dataset.images["patient_id"].to_numpy())
 
 
 def info(dataset: Dataset, split: str) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def _facts(
         "teacher_method": comparison.teacher_method,
         "verdict": verdict(comparison),
         "channels": network.channels,
+        "synthetic": bool(comparison.truth.info.get("synthetic")),
         "precision": precision_of(settings, pick_device(settings.device)),
         "num_positives": folder.num_positives,
         "num_normals": folder.num_normals,

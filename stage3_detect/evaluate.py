@@ -50,13 +50,13 @@ def compare_with_teacher(
 ) -> Comparison:
     """Score the detections and, on the same images in the same resamples, stage 2's best method and priors.
 
-    Groups of the bootstrap are the files: the two halves of one picture are drawn together.
+    The bootstrap draws patients, so the two halves of one picture stay together.
     """
     truth = read_coco(stage2.output("gt_test"))
     method = str(stage2.manifest["best_method"])
     predictions = {DETECTOR: detections, TEACHER: read_coco(stage2.output(f"detections_{method}"))}
     predictions |= {name: read_coco(stage2.output(f"detections_{name}")) for name in PRIORS}
-    groups = truth.images["path"].astype(str).tolist()
+    groups = truth.groups
     scored = {
         name: _score(truth, coco, groups, num_resamples=num_resamples, seed=seed)
         for name, coco in predictions.items()
@@ -84,9 +84,8 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float | None]:
         metrics |= _with_interval(f"ap40/{name}", scored.result.mean_ap(MAIN_IOU), scored.mean)
         for finding, value in scored.result.ap(MAIN_IOU).items():
             metrics |= _with_interval(f"ap40/{name}/{slug(finding)}", value, scored.per_class[finding])
-    result = comparison.scored[DETECTOR].result
-    metrics |= {f"ap{round(iou * 100)}/{DETECTOR}": result.mean_ap(iou) for iou in OTHER_IOUS}
-    metrics[f"ap5095/{DETECTOR}"] = result.mean_ap5095()
+        metrics |= {f"ap{round(iou * 100)}/{name}": scored.result.mean_ap(iou) for iou in OTHER_IOUS}
+        metrics[f"ap5095/{name}"] = scored.result.mean_ap5095()
     metrics[f"voc40/{DETECTOR}"] = voc40(comparison)
     gap = comparison.difference
     return metrics | _with_interval("ap40/detector_minus_teacher", gap.value, Interval(gap.low, gap.high))

@@ -9,6 +9,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from cxr.hardware import computes_in_bf16
 from cxr.tracking import Tracker
 from stage3_detect.config import AugmentSettings, DetectSettings
 from stage3_detect.trainer import PseudoBoxTrainer, epochs_done
@@ -108,9 +109,8 @@ def precision_of(settings: DetectSettings, device: str) -> str:
     """fp32 or bf16; `auto` takes bf16 only where the hardware computes in it."""
     if settings.train.precision != "auto":
         return settings.train.precision
-    if device == "cpu":
-        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
-    return "bf16" if device != "mps" and torch.cuda.is_bf16_supported() else "fp32"
+    kind = device if device in ("cpu", "mps") else "cuda"
+    return "bf16" if computes_in_bf16(kind) else "fp32"
 
 
 def _make_trainer(

@@ -61,3 +61,10 @@ def test_damaged_files_are_named(tmp_path: Path, text: str) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file"):
         read_coco(tmp_path / "x.json")
+
+
+def test_bootstraps_draw_patients_where_known(tmp_path: Path) -> None:
+    assert CocoBoxes(IMAGES, boxes_table(), ("Edema",)).groups == ["a", "b:R"]
+    known = CocoBoxes(IMAGES.assign(patient_id=["p1", ""]), boxes_table(), ("Edema",))
+    write_coco(tmp_path / "x.json", known)
+    assert read_coco(tmp_path / "x.json").groups == ["p1", "b:R"]

@@ -108,6 +108,22 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_training_starts_from_another_runs_backbone(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    first = train(stage1_settings(root, train={"num_epochs": 1}), tmp_path / "first")
+    # a learning rate of almost nothing: what it ends with is what it began with, under another set of findings
+    settings = stage1_settings(
+        root, findings=["Lung Lesion"], init_from=str(first), train={"num_epochs": 1, "learning_rate": 1e-12}
+    )
+    second = load_file(train(settings, tmp_path / "second") / "best.safetensors")
+    for name, tensor in load_file(first / "best.safetensors").items():
+        if name.startswith("backbone."):
+            torch.testing.assert_close(second[name], tensor, rtol=1e-4, atol=1e-6)
+    other = stage1_settings(root, init_from=str(first), backbone={"feature_stage": 2})
+    with pytest.raises(UserError, match="does not fit"):
+        train(other, tmp_path / "third")
+
+
 def test_empty_and_unknown_findings_are_refused(tmp_path: Path) -> None:
     root = patch_folder(tmp_path / "data")
     text = (root / "labels.csv").read_text().replace(",0,1\n", ",0,0\n")
