@@ -30,9 +30,9 @@ class BoxSettings(Settings):
     """relative: components above shares of the map's own maximum. absolute: above quantiles of the finding's map
     values over the tune split, so that a weak map gives no box. bayes: the tune split's boxes as candidates, weighed by
     the map inside them (bayes_rule.py)."""
-    relative_thresholds: list[float] = [0.2, 0.35, 0.5, 0.65, 0.8]
-    absolute_quantiles: list[float] = [0.8, 0.9, 0.95, 0.98]
-    bayes_betas: list[float] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+    relative_thresholds: list[float] = [0.2, 0.35, 0.5, 0.7]
+    absolute_quantiles: list[float] = [0.8, 0.9, 0.96]
+    bayes_betas: list[float] = [0.0, 1.0, 2.0, 4.0, 8.0]
     max_candidates: PositiveInt = 200
     """Candidates of the Bayes rule a finding."""
     max_boxes: list[PositiveInt] = Field([1, 2], min_length=1)

@@ -135,14 +135,17 @@ def _bars(board: Board) -> list[Bar]:
     ]
 
 
-def _examples(truth: CocoBoxes, per_finding: int) -> list[tuple[int, int]]:
-    """(image row, finding column) of a few images that have a box of the finding, evenly over the split."""
-    row_of = {image_id: row for row, image_id in enumerate(truth.images["image_id"])}
+def _examples(coco: CocoBoxes, per_finding: int) -> list[tuple[int, int]]:
+    """(image row, finding column) of a few images that have a box of the finding: those with the fewest boxes, which
+    are the clearest to look at, no image twice while there are others."""
+    row_of = {image_id: row for row, image_id in enumerate(coco.images["image_id"])}
+    num_boxes = coco.boxes["image_id"].value_counts()
     chosen: list[tuple[int, int]] = []
-    for column, finding in enumerate(truth.findings):
-        ids = truth.boxes.loc[truth.boxes["finding"] == finding, "image_id"].unique().tolist()
-        picks = np.linspace(0, len(ids) - 1, min(per_finding, len(ids))).round().astype(int)
-        chosen += [(row_of[ids[pick]], column) for pick in picks.tolist()]
+    for column, finding in enumerate(coco.findings):
+        ids = coco.boxes.loc[coco.boxes["finding"] == finding, "image_id"].unique().tolist()
+        used = {row for row, _ in chosen}
+        ids.sort(key=lambda image_id: (row_of[image_id] in used, num_boxes[image_id], row_of[image_id]))
+        chosen += [(row_of[image_id], column) for image_id in ids[:per_finding]]
     return chosen
 
 
@@ -192,7 +195,7 @@ def _doubled(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def pseudo_gallery(coco: CocoBoxes) -> Rgb:
-    """Training images with their pseudo-boxes, at least one of every finding, in the file's own pixels."""
+    """Training images with their pseudo-boxes, two of every finding, in the file's own pixels."""
     tiles, captions = [], []
     for row, _ in _examples(coco, 2):
         image = coco.images.iloc[row]
