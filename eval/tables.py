@@ -1,12 +1,17 @@
 """Tables of a report on the terminal: one table, a section each, so that columns line up."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from eval.report import MISSING, Table, format_cell
+from eval.report import MISSING, Table, format_cell, read_report
+
+PIPE_WIDTH = 150
+"""Columns of text where the output is a file or a pipe, which have none of their own."""
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -19,7 +24,7 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
 def print_tables(tables: Sequence[Table], *, console: Console | None = None) -> None:
     """Print all tables as one; each begins with a bold line of its title and column names."""
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     num_columns = max((len(table.columns) for table in tables), default=0)
     rich = RichTable(show_header=False)
     for index in range(num_columns):
@@ -34,3 +39,11 @@ def print_tables(tables: Sequence[Table], *, console: Console | None = None) -> 
     console.print(rich)
     for note in dict.fromkeys(table.note for table in tables if table.note):
         console.print(escape(note), style="dim")
+
+
+def print_run(folder: Path) -> None:
+    """The main table of a finished run, the first one of its report, and where the report is."""
+    report = read_report(folder)
+    tables = [block for block in report.blocks if isinstance(block, Table)] if report else []
+    print_tables(tables[:1])
+    sys.stdout.write(f"finished: {folder}  (report: {folder / 'report.html'})\n")

@@ -5,9 +5,9 @@ import sys
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import load_config
 from cxr.runs import start_run
+from eval.tables import print_run
 from stage1_classify.classify import Stage1
 from stage1_classify.config import Stage1Settings
-from stage1_classify.summary import print_finished
 from stage1_classify.train import make_fabric
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     if run.state != "finished":
         Stage1(run, settings, fabric)()
     if fabric.is_global_zero:
-        print_finished(run)
+        print_run(run.dir)
 
 
 if __name__ == "__main__":

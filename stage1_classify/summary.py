@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table as TextTable
 
 from cxr.labels import slug
-from cxr.runs import Run, open_run
 from cxr.tracking import read_log
 from eval.charts import plot_curves
 from eval.pictures import as_rgb, grid, save_png
@@ -105,17 +102,3 @@ def _cells(metrics: Figures, name: str) -> list[str | float | None]:
 
 def _plain(value: float | None) -> float:
     return float("nan") if value is None else float(value)
-
-
-def print_finished(run: Run) -> None:
-    """The figures of a finished run on the terminal."""
-    finished = open_run(run.dir, stage="stage1")
-    table = TextTable(title=f"{run.dir}: test split", title_justify="left")
-    for column in ("finding", "AUROC [95 %]", "AUPRC", "F1"):
-        table.add_column(column, justify="left" if column == "finding" else "right")
-    for finding in [*finished.manifest["findings"], "mean"]:
-        _, auroc, auprc, f1, *_ = _cells(finished.metrics, slug(finding))
-        table.add_row(finding, str(auroc), *("–" if v is None else f"{float(v):.3f}" for v in (auprc, f1)))
-    console = Console()
-    console.print(table)
-    console.print(f"finished: {run.dir}  (report: {run.dir / 'report.html'})")

@@ -5,9 +5,9 @@ import sys
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs import start_run
+from eval.tables import print_run
 from stage2_pseudolabel.config import Stage2Settings
 from stage2_pseudolabel.pseudolabel import Stage2
-from stage2_pseudolabel.summary import print_finished
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
     if run.state != "finished":
         Stage2(run, settings, source)()
-    print_finished(run)
+    print_run(run.dir)
 
 
 if __name__ == "__main__":

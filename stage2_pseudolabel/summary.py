@@ -6,12 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from rich.console import Console
-from rich.table import Table as TextTable
 
 from cxr.coco import CocoBoxes
 from cxr.images import GrayImage, read_image
-from cxr.runs import Run, open_run
 from eval.charts import Bar, plot_bars
 from eval.pictures import GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, overlay_map, save_png
 from eval.report import Block, Figure, Table, write_report
@@ -73,7 +70,8 @@ def _interval(board: Board, name: str) -> str:
 def leaderboard_table(board: Board, timing: Mapping[str, float]) -> Table:
     """Best on the test split first; the chosen method is marked."""
     rows: list[list[str | float | None]] = []
-    for entry in sorted(board.entries, key=lambda e: -board.metrics[f"ap40/{e.name}"]):
+    ranked = sorted(board.entries, key=lambda e: -board.metrics[f"ap40/{e.name}"])
+    for entry in ranked:
         chosen = " (chosen)" if entry is board.best else ""
         rows.append(
             [
@@ -94,7 +92,7 @@ def leaderboard_table(board: Board, timing: Mapping[str, float]) -> Table:
         "peak MiB",
     ]
     note = "Rules and the method are chosen on the tune split; everything else is of the test split."
-    return Table("Leaderboard", columns, rows, note)
+    return Table("Leaderboard, test split", columns, rows, note, highlight=ranked.index(board.best))
 
 
 def finding_table(board: Board) -> Table:
@@ -221,21 +219,3 @@ def _pseudo_table(pseudo: PseudoLabels) -> Table:
         f"{len(pseudo.excluded)} left out (excluded.json names them)."
     )
     return Table("Pseudo-labels", ["finding", "boxes", "images", "median area (share)"], rows, note)
-
-
-def print_finished(run: Run) -> None:
-    """The leaderboard of a finished run on the terminal."""
-    finished = open_run(run.dir, stage="stage2")
-    names = [key.removeprefix("tune_ap40/") for key in finished.metrics if key.startswith("tune_ap40/")]
-    table = TextTable(title=f"{run.dir}: test split", title_justify="left")
-    for column in ("method", "AP40 [95 %]", "ms an image"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for name in sorted(names, key=lambda n: -(finished.metrics[f"ap40/{n}"] or 0.0)):
-        value, low, high = (finished.metrics[f"ap40/{name}{end}"] for end in ("", "/low", "/high"))
-        shown = "–" if value is None else f"{value:.3f} [{low or 0:.3f}, {high or 0:.3f}]"
-        milliseconds = finished.metrics.get(f"ms_per_image/{name}")
-        table.add_row(name, shown, "–" if milliseconds is None else f"{milliseconds:.1f}")
-    console = Console()
-    console.print(table)
-    console.print(finished.manifest["verdict"])
-    console.print(f"finished: {run.dir}  (report: {run.dir / 'report.html'})")

@@ -7,7 +7,8 @@ import sys
 
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
-from cxr.runs import log, open_run, start_run
+from cxr.runs import open_run, start_run
+from eval.tables import print_run
 from stage3_detect.chain import run_stage3
 from stage3_detect.config import DetectSettings
 from stage3_detect.starting_point import model_input
@@ -22,12 +23,9 @@ def main() -> None:
     inputs = {"stage2": arguments.sources[0], **model_input(settings)}
     stage2 = open_run(arguments.sources[0], stage="stage2")
     run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
-    if run.state == "finished":
-        log.info("stage3: %s is finished with these settings; nothing to do", run.dir)
-        return
-    if run.state == "resumed":
-        log.info("stage3: %s was interrupted; it goes on", run.dir)
-    run_stage3(run, stage2, settings)
+    if run.state != "finished":
+        run_stage3(run, stage2, settings)
+    print_run(run.dir)
 
 
 if __name__ == "__main__":
