@@ -10,7 +10,6 @@ from builders import kaggle_folder, write_picture
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import CLIPPED, fit_into_images
-from cxr.datasets.csv_tables import merge_columns
 from cxr.datasets.files_on_disk import files_exist, images_by_stem, in_threads, read_sizes
 from cxr.datasets.tables import (
     BOX_COLUMNS,
@@ -21,6 +20,7 @@ from cxr.datasets.tables import (
     empty_boxes,
     image_table,
 )
+from cxr.datasets.text_cells import merge_columns
 from cxr.datasets.vindr import VindrData
 
 

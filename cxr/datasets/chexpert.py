@@ -26,7 +26,9 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
-from cxr.datasets.csv_tables import (
+from cxr.datasets.files_on_disk import require_folder
+from cxr.datasets.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
+from cxr.datasets.text_cells import (
     Mask,
     ages,
     known_names,
@@ -36,8 +38,6 @@ from cxr.datasets.csv_tables import (
     require_columns,
     sexes,
 )
-from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 from cxr.labels import CHEXPERT_NAMES, FINDINGS
 
 SPLITS = ("train", "valid", "test")

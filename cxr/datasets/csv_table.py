@@ -31,7 +31,9 @@ from pydantic import Field
 from cxr.boxes import xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
-from cxr.datasets.csv_tables import (
+from cxr.datasets.files_on_disk import require_folder
+from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
+from cxr.datasets.text_cells import (
     ages,
     known_names,
     label_values,
@@ -42,8 +44,6 @@ from cxr.datasets.csv_tables import (
     require_columns,
     sexes,
 )
-from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 from cxr.labels import FINDINGS, map_names
 
 VIEWS = {

@@ -28,7 +28,9 @@ import pandas as pd
 from cxr.boxes import xywh_to_xyxy
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
-from cxr.datasets.csv_tables import (
+from cxr.datasets.files_on_disk import find_images, require_folder
+from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
+from cxr.datasets.text_cells import (
     ages,
     known_names,
     look_up,
@@ -38,8 +40,6 @@ from cxr.datasets.csv_tables import (
     require_columns,
     sexes,
 )
-from cxr.datasets.files_on_disk import find_images, require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 from cxr.labels import FINDINGS, NIH_NAMES
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")

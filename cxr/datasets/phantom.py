@@ -6,6 +6,7 @@ are figures of drawings: `Dataset.synthetic` is True, and reports say so.
 """
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -19,6 +20,8 @@ from cxr.datasets.chexpert import ChexpertData
 from cxr.datasets.phantom_write import Job, write_chexpert, write_vindr
 from cxr.datasets.tables import Dataset, DataSettings
 from cxr.datasets.vindr import VindrData
+
+log = logging.getLogger("raybox")
 
 MARKER = "phantom.json"
 
@@ -100,6 +103,7 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     wanted = settings.of_part(part)
     if _is_there(folder, wanted):
         return folder
+    log.info("drawing the phantom's %s part into %s", part, folder)
     draft = root / f".{part}.draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     try:

@@ -38,6 +38,7 @@ from cxr.datasets.phantom_reports import (
     reported_labels,
 )
 from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING, VINDR_NAMES
+from cxr.progress import track
 
 RELEASE = "CheXpert-v1.0-small"
 
@@ -113,7 +114,7 @@ def _draw_all(draw: Draw, jobs: Sequence[Job], num_workers: int) -> dict[str, li
     for folder in {job.folder for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[list[Any]]] = {}
-    for rows in _mapped(draw, jobs, num_workers):
+    for rows in track(_mapped(draw, jobs, num_workers), "drawing phantom data", total=len(jobs)):
         for name, lines in rows.tables.items():
             tables.setdefault(name, []).extend(lines)
     return tables
