@@ -26,6 +26,7 @@ NAMES = {
     "pcam": "PCAM",
     "prior_mean_box": "prior: mean box",
     "prior_center_box": "prior: centre box",
+    "prior_no_map": "prior: Bayes rule, no map",
     "human": "human ceiling",
     "supervised": "detector on true boxes",
     "teacher": "CAM teacher",

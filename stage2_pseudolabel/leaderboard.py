@@ -15,7 +15,8 @@ from eval.detection import DetectionResult, evaluate
 from eval.voc import voc_ap, voc_mean
 from stage2_pseudolabel.boxes_from_cam import Rule
 
-PRIORS = ("prior_mean_box", "prior_center_box")
+PRIORS = ("prior_mean_box", "prior_center_box", "prior_no_map")
+"""What looks at no map; `prior_no_map` is the Bayes rule with beta 0, so it tells what the maps add to that rule."""
 
 
 @dataclass(frozen=True)

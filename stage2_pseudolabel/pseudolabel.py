@@ -17,9 +17,9 @@ from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Pictures
 from stage1_classify.model import load_classifier
-from stage2_pseudolabel.config import Stage2Settings
+from stage2_pseudolabel.config import BoxSettings, Stage2Settings
 from stage2_pseudolabel.export import PseudoLabels, pseudo_labels
-from stage2_pseudolabel.leaderboard import PRIORS, Board, Entry, make_board, score_entry, verdict
+from stage2_pseudolabel.leaderboard import Board, Entry, make_board, score_entry, verdict
 from stage2_pseudolabel.maps import SplitMaps, Teacher, split_maps
 from stage2_pseudolabel.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.summary import write_summary
@@ -114,12 +114,17 @@ class Stage2:
         return SplitMaps(maps, all_maps.probabilities[:, columns])
 
     def _leaderboard(self, tune: Part, test: Part) -> Board:
-        entries = [self._method_entry(method, tune, test) for method in self.settings.methods]
-        boxes = {"prior_mean_box": mean_boxes(tune.truth)}
-        boxes["prior_center_box"] = dict.fromkeys(test.truth.findings, CENTER_BOX)
-        for name in PRIORS:
-            found = prior_detections(test.truth, boxes[name], test.maps.probabilities)
+        boxes = self.settings.boxes
+        entries = [self._entry(name, name, boxes, tune=tune, test=test) for name in self.settings.methods]
+        fixed = {"prior_mean_box": mean_boxes(tune.truth)}
+        fixed["prior_center_box"] = dict.fromkeys(test.truth.findings, CENTER_BOX)
+        for name, box_of in fixed.items():
+            found = prior_detections(test.truth, box_of, test.maps.probabilities)
             entries.append(score_entry(name, test.truth, test.truth.with_boxes(found), tune_ap=float("nan")))
+        if "bayes" in boxes.rules:
+            without_map = boxes.model_copy(update={"rules": ["bayes"], "bayes_betas": [0.0]})
+            first = self.settings.methods[0]  # any: beta 0 looks at no map
+            entries.append(self._entry("prior_no_map", first, without_map, tune=tune, test=test))
         return make_board(
             entries,
             test.truth,
@@ -128,15 +133,16 @@ class Stage2:
             seed=self.settings.seed,
         )
 
-    def _method_entry(self, method: str, tune: Part, test: Part) -> Entry:
+    def _entry(self, name: str, method: str, settings: BoxSettings, *, tune: Part, test: Part) -> Entry:
+        """The row `name`: boxes from the maps of `method` by the rules that are best on the tune split."""
         tune_scored = Scored(tune.maps.maps[method], tune.maps.probabilities)
-        rules, tune_aps = tune_rules(tune_scored, tune.truth, self.settings.boxes, frame=self.frame)
+        rules, tune_aps = tune_rules(tune_scored, tune.truth, settings, frame=self.frame)
         test_scored = Scored(test.maps.maps[method], test.maps.probabilities)
         found = detect(test_scored, test.truth, rules, frame=self.frame)
         entry = score_entry(
-            method, test.truth, test.truth.with_boxes(found), tune_ap=mean_of(tune_aps), rules=rules
+            name, test.truth, test.truth.with_boxes(found), tune_ap=mean_of(tune_aps), rules=rules
         )
-        log.info("%-20s AP40 tune %.3f  test %.3f", method, entry.tune_ap, entry.result.mean_ap(0.4))
+        log.info("%-20s AP40 tune %.3f  test %.3f", name, entry.tune_ap, entry.result.mean_ap(0.4))
         return entry
 
     def _export(self, best: Entry, findings: tuple[str, ...]) -> PseudoLabels:

@@ -11,7 +11,7 @@ from cxr.coco import CocoBoxes
 from cxr.images import read_image
 from cxr.tracking import read_log
 from eval.charts import Bar, plot_bars, plot_curves
-from eval.pictures import BLUE, ORANGE, Rgb, as_rgb, draw_boxes, grid, save_png
+from eval.pictures import BLUE, GREEN, Rgb, as_rgb, draw_boxes, grid, save_png
 from eval.report import Figure, Table, Text, write_report
 from stage3_detect.evaluate import DETECTOR, MAIN_IOU, PRIORS, Comparison, verdict
 from stage3_detect.yolo_dataset import YoloFolder
@@ -140,7 +140,7 @@ def _gallery(run_dir: Path, comparison: Comparison, num_images: int) -> Figure:
     least = float(shown["score"].min()) if len(shown) else 0.0
     tiles = [_tile(row, truth, shown) for part in parts for row in part.to_dict("records")]
     path = save_png(run_dir / "pictures" / "gallery.png", grid(tiles, columns=4))
-    note = f"Readers' boxes orange; blue the detections with a score of at least {least:.2f}: on the whole test split "
+    note = f"Readers' boxes green; blue the detections with a score of at least {least:.2f}: on the whole test split "
     note += "they are as many as the readers' boxes."
     return Figure("Test images", _relative(path, run_dir), note)
 
@@ -159,7 +159,7 @@ def _tile(row: dict[str, Any], truth: CocoBoxes, shown: pd.DataFrame) -> Rgb:
     own = shown[shown["image_id"] == image_id]
     corners = ["x1", "y1", "x2", "y2"]
     picture = draw_boxes(
-        picture, readers[corners].to_numpy(), colour=ORANGE, captions=list(readers["finding"])
+        picture, readers[corners].to_numpy(), colour=GREEN, captions=list(readers["finding"])
     )
     captions = [f"{name} {score:.2f}" for name, score in zip(own["finding"], own["score"], strict=True)]
     return draw_boxes(picture, own[corners].to_numpy(), colour=BLUE, captions=captions)

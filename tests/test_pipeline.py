@@ -107,7 +107,7 @@ def test_figures_have_their_names(chain: Path) -> None:
     first, second, third = (open_run(chain / f"stage{n}").metrics for n in (1, 2, 3))
     for name in ("auroc/mean", "auroc/cardiomegaly", "f1/mean", "auprc/mean", "auroc/mean/low"):
         assert name in first
-    for method in (*STAGE2["methods"], "prior_mean_box", "prior_center_box"):
+    for method in (*STAGE2["methods"], "prior_mean_box", "prior_center_box", "prior_no_map"):
         assert f"ap40/{method}" in second
         assert f"ap40/{method}/cardiomegaly" in second
     assert second["ms_per_image/pcam"] is not None

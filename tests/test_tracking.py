@@ -25,3 +25,11 @@ def test_a_step_that_is_done_again_replaces_the_earlier(tmp_path: Path) -> None:
 
 def test_no_log_is_empty(tmp_path: Path) -> None:
     assert read_log(tmp_path) == []
+
+
+def test_offline_keeps_a_wandb_run_in_the_run_folder(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, "offline", name="test")
+    tracker.log(1, {"loss": 0.5, "none": None})
+    tracker.finish()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5, "none": None}]
