@@ -1,6 +1,7 @@
 """What the three ``run.py`` share on the command line: arguments, exit codes, the log on the terminal."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +10,19 @@ from pathlib import Path
 
 from cxr.config import UserError
 
+# What a path that the user gave can bring: no such folder, no rights, a file in the way, a full disk.
+_USERS_ERRNO = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENOENT,
+    }
+)
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 
@@ -55,6 +69,13 @@ def exit_code(main: Callable[[], None]) -> int:
     except UserError as error:
         for problem in error.problems:
             sys.stderr.write(f"error: {problem}\n")
+        return EXIT_USER
+    except OSError as error:
+        if error.errno not in _USERS_ERRNO:
+            raise
+        sys.stderr.write(
+            f"error: {error.filename}: {error.strerror}; check the path, its rights and the space\n"
+        )
         return EXIT_USER
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: give the same command again, it goes on\n")

@@ -4,37 +4,27 @@
 first and holds the settings and the fingerprints of the inputs, so that a later call can tell whether it may go on.
 """
 
-import hashlib
+import fcntl
 import json
 import logging
 import math
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
 from cxr.config import Settings, UserError
+from cxr.provenance import code_state, library_versions, sha256_of
 
 FORMAT = 1
-_LIBRARIES = (
-    "torch",
-    "timm",
-    "lightning-fabric",
-    "ultralytics",
-    "albumentations",
-    "grad-cam",
-    "pycocotools",
-)
 
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")
@@ -50,12 +40,6 @@ def atomic_write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass
 class Run:
     """A run folder that is being written."""
@@ -66,6 +50,7 @@ class Run:
     settings: Settings
     inputs: Mapping[str, Path]
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
+    _lock: IO[str] | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -78,6 +63,12 @@ class Run:
         seconds = round(time.perf_counter() - begin, 2)
         self.phases[name] = {"seconds": seconds, "peak_mib": round(peak_mib, 1)}
 
+    def release(self) -> None:
+        """Let other processes write into the folder; the end of this one does it too."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def finish(self, metrics: Mapping[str, float | None], outputs: Mapping[str, Path], **facts: Any) -> None:
         """Write ``metrics.json`` and, last, ``manifest.json``. `outputs` are files inside the folder."""
         clean = {name: _finite(value) for name, value in metrics.items()}
@@ -85,12 +76,12 @@ class Run:
         manifest = {
             "format": FORMAT,
             "stage": self.stage,
-            **_code_state(),
+            **code_state(),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "settings": self.settings.model_dump(mode="json"),
             "inputs": {name: _input_entry(path, self.dir) for name, path in self.inputs.items()},
             "outputs": {name: _output_entry(path, self.dir) for name, path in outputs.items()},
-            "libraries": _versions(),
+            "libraries": library_versions(),
             "hardware": {"machine": platform.machine(), "cpu_count": os.cpu_count()},
             "python": platform.python_version(),
             "phases": self.phases,
@@ -98,6 +89,7 @@ class Run:
             **facts,
         }
         atomic_write_text(self.dir / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        self.release()
 
 
 def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str, Path]) -> Run:
@@ -115,23 +107,71 @@ def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str,
         "inputs": _fingerprints(inputs),
     }
     marker = out / "started.json"
-    if marker.is_file():
-        _refuse_differences(json.loads(marker.read_text(encoding="utf-8")), begun, out)
-        state: State = "finished" if (out / "manifest.json").is_file() else "resumed"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    if not marker.is_file() and not _holds_nothing_made(out):
+        raise UserError(f"--out {out}: exists and is no run folder; give an empty or new folder")
+    lock = _lock(out)
+    if marker.is_file() and not _holds_nothing_made(out):
+        _refuse_differences(_read_json(marker), begun, out)
+        state: State = "finished" if _is_whole(out) else "resumed"
     else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"--out {out}: exists and is no run folder; give an empty or new folder")
-        out.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         atomic_write_text(out / "config.yaml", text)
         atomic_write_text(marker, json.dumps(begun, indent=1) + "\n")
         state = "fresh"
     _log_to(out / "log.txt")
     if state == "finished":
-        log.info("%s is finished already, with the same settings and inputs: nothing to do", out)
+        log.info("%s is finished already, with the same settings: nothing to do", out)
     if state == "resumed":
         log.info("%s was interrupted: going on", out)
-    return Run(out, stage, state, settings, inputs)
+    return Run(out, stage, state, settings, inputs, _lock=lock)
+
+
+def _holds_nothing_made(out: Path) -> bool:
+    """True where a call ended before it made anything, so that other settings lose nothing."""
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    return names <= {"started.json", "config.yaml", "log.txt"}
+
+
+def _lock(out: Path) -> IO[str] | None:
+    """Keep a second process out of the folder for as long as this one lives; torchrun's others belong to the first."""
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    file = (out / ".lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(
+            f"run {out}: another process writes into it; wait for it, or give another --out"
+        ) from None
+    return file
+
+
+def _is_whole(out: Path) -> bool:
+    """True for a finished run whose files are all there and unchanged; a damaged one is to be finished again."""
+    if not (out / "manifest.json").is_file():
+        return False
+    try:
+        run = open_run(out)
+        for name in run.manifest["outputs"]:
+            run.output(name)
+    except UserError as error:
+        log.warning("%s; finishing it again", error.problems[0])
+        (out / "manifest.json").unlink()
+        return False
+    return True
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"run {path.parent}: {path.name} is damaged ({error}); give another --out") from None
+    if not isinstance(content, dict):
+        raise UserError(f"run {path.parent}: {path.name} is damaged; give another --out")
+    return content
 
 
 @dataclass(frozen=True)
@@ -167,10 +207,10 @@ def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
         begun = (path / "started.json").is_file()
         reason = "is not finished; give its command again, it goes on" if begun else "is no run folder"
         raise UserError(f"run {path}: {reason}")
-    try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"run {path}: manifest.json is damaged ({error}); run the stage again") from None
+    manifest = _read_json(manifest_path)
+    missing = {"stage", "settings", "outputs", "metrics"} - manifest.keys()
+    if missing:
+        raise UserError(f"run {path}: manifest.json lacks {', '.join(sorted(missing))}; run the stage again")
     if manifest.get("format") != FORMAT:
         raise UserError(f"run {path}: format {manifest.get('format')}, expected {FORMAT}; run it again")
     if stage is not None and manifest["stage"] != stage:
@@ -193,6 +233,9 @@ def _check_outputs(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def _refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
     before, after = _flatten(was), _flatten(now)
+    for key in sorted(key for key in before.keys() & after.keys() if key.startswith("inputs.")):
+        if before[key] != after[key]:
+            before[key], after[key] = "as it was", "changed since"
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if differing:
         lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing]
@@ -204,6 +247,8 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         return {prefix: values}
     flat: dict[str, Any] = {}
+    if prefix.endswith("fractions"):  # their order decides who is where
+        flat[f"{prefix} in order"] = list(values)
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
@@ -231,30 +276,6 @@ def _output_entry(path: Path, run_dir: Path) -> dict[str, Any]:
         "sha256": sha256_of(path),
         "bytes": path.stat().st_size,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # a stage can be installed without the others' libraries
-    return found
-
-
-def _code_state() -> dict[str, Any]:
-    folder = Path(__file__).parent
-    try:
-        commit = _git("rev-parse", "HEAD", cwd=folder)
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", cwd=folder))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def _git(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def _finite(value: float | None) -> float | None:

@@ -35,6 +35,8 @@ def voc_mean(aps: Mapping[str, float]) -> float:
 
 def _class_ap(truth: CocoBoxes, predictions: CocoBoxes, *, finding: str, iou: float) -> float:
     true = truth.boxes[truth.boxes["finding"] == finding]
+    if "iscrowd" in true:
+        true = true[true["iscrowd"] == 0]
     found = predictions.boxes[predictions.boxes["finding"] == finding]
     if not len(true):
         return float("nan")

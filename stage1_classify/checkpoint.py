@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from cxr.config import UserError
 
 
 @dataclass
@@ -41,7 +44,13 @@ def save_last(
 
 def load_last(path: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Progress:
     """Restore everything that `save_last` wrote."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, OSError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"run {path.parent}: {path.name} is damaged ({reason}); remove it to train anew"
+        ) from None
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -13,12 +13,13 @@ from cxr.config import UserError
 from cxr.datasets.tables import Dataset, count_reasons
 from cxr.labels import check_findings
 from cxr.runs import Run
-from cxr.splits import check_no_leak, fingerprint, patients_of, save_splits
+from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of, save_splits
 from eval.classification import choose_thresholds, classification_metrics
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Pictures, check_no_empty_finding
 from stage1_classify.model import Classifier
 from stage1_classify.predict import predict_logits, prediction_table, sigmoid
+from stage1_classify.seen import OUTPUT, Seen, check_unseen, read_seen, write_seen
 from stage1_classify.summary import write_summary
 from stage1_classify.targets import evaluation_targets, training_targets
 from stage1_classify.train import Split, fit
@@ -42,6 +43,7 @@ class Stage1:
 
     def __init__(self, run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         self.run, self.settings, self.fabric = run, settings, fabric
+        self._before: Seen = {}
 
     def __call__(self) -> None:
         """Do everything; the first process evaluates and finishes the run."""
@@ -70,7 +72,22 @@ class Stage1:
         if missing:
             raise UserError(f"split: no images in {' and '.join(missing)}; stage 1 needs {', '.join(SPLITS)}")
         check_no_leak(data, ids)
+        self._pin_splits(ids)
+        self._before = read_seen(self.settings.init_from) if self.settings.init_from else {}
+        check_unseen(self._before, data, ids["val"], split="val", by=["train"])
+        check_unseen(self._before, data, ids["test"], split="test", by=["train", "val"])
         return data, ids
+
+    def _pin_splits(self, ids: Mapping[str, list[str]]) -> None:
+        """Keep the splits from the first call on; a run that goes on with other images would mix them."""
+        path = self.run.dir / "splits.json"
+        own = {name: list(ids[name]) for name in SPLITS}
+        if path.is_file() and load_splits(path) != own:
+            raise UserError(
+                f"run {self.run.dir}: the data's images or splits changed since it began; give another --out"
+            )
+        if self.fabric.is_global_zero:
+            save_splits(path, own)
 
     def _load(self, data: Dataset, name: str) -> Split:
         labels = data.labels[self.settings.findings]
@@ -104,7 +121,8 @@ class Stage1:
         thresholds = choose_thresholds(scored["val"].targets, scored["val"].probabilities)
         metrics = self._metrics(scored["test"], thresholds)
         outputs = {"weights": run_dir / "best.safetensors", "splits": run_dir / "splits.json"}
-        save_splits(outputs["splits"], {name: ids[name] for name in SPLITS})
+        outputs[OUTPUT] = run_dir / "seen.json"
+        write_seen(outputs[OUTPUT], data, ids, before=self._before)
         for name, part in scored.items():
             outputs[f"predictions_{name}"] = run_dir / f"predictions_{name}.csv"
             table = prediction_table(part.data.images["image_id"].tolist(), part.probabilities, findings)

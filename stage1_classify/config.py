@@ -28,7 +28,7 @@ class BackboneSettings(Settings):
     """Fetch timm's weights from its hub. The only setting that reaches the network."""
     weights: Path | None = None
     """A local weights file in timm's naming (safetensors or pth)."""
-    drop_path_rate: float | None = None
+    drop_path_rate: float | None = Field(None, ge=0, lt=1)
 
 
 class HeadSettings(Settings):
@@ -54,11 +54,11 @@ class AugmentSettings(Settings):
     """Each part has its own probability; 0 switches it off."""
 
     affine: float = Fraction
-    rotate_deg: float = 10.0
-    translate: float = 0.06
-    scale: float = 0.1
+    rotate_deg: float = Field(10.0, ge=0, le=180)
+    translate: float = Field(0.06, ge=0, lt=1)
+    scale: float = Field(0.1, ge=0, lt=1)
     brightness_contrast: float = Fraction
-    limit: float = 0.2
+    limit: float = Field(0.2, ge=0, le=1)
     horizontal_flip: float = Fraction
     grid_distortion: float = Fraction
     elastic: float = Fraction
@@ -80,7 +80,7 @@ class TrainSettings(Settings):
     """Over all processes together."""
     learning_rate: PositiveFloat = 1e-3
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 0.01
+    weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.25, gt=0, lt=1)
     """Share of the steps before the peak."""
     clip_norm: PositiveFloat = 1.0
@@ -111,5 +111,5 @@ class Stage1Settings(Settings):
     augment: AugmentSettings
     labels: LabelSettings = LabelSettings()
     train: TrainSettings
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     tracking: TrackingMode = "off"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
+from cxr.datasets.tables import SHOWN_PROBLEMS, Dataset
 from cxr.geometry import Resize
 from cxr.images import Region, min_max, read_image
 from cxr.progress import track
@@ -70,11 +70,24 @@ class Pictures:
 
     def _decode_all(self, progress: bool) -> npt.NDArray[np.uint8]:
         cache = np.empty((len(self), *self._settings.size_hw), dtype=np.uint8)
+        problems: list[str] = []
         with ThreadPoolExecutor(_DECODE_THREADS) as pool:
-            decoded = pool.map(self._decode, range(len(self)))
+            decoded = pool.map(self._decode_or_problem, range(len(self)))
             for index, picture in enumerate(track(decoded, "decoding", total=len(self), show=progress)):
-                cache[index] = picture
+                if isinstance(picture, str):
+                    problems.append(picture)
+                else:
+                    cache[index] = picture
+        if problems:
+            total = f"image: {len(problems)} of {len(self)} cannot be read; mend them or take them out of the table"
+            raise UserError([*problems[:SHOWN_PROBLEMS], total])
         return cache
+
+    def _decode_or_problem(self, index: int) -> Picture | str:
+        try:
+            return self._decode(index)
+        except UserError as error:
+            return error.problems[0]
 
 
 def _as_region(text: str) -> Region:

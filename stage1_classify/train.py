@@ -63,6 +63,7 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
 
     Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves.
     """
+    check_selectable(val.targets, settings)
     trainer = Trainer(fabric, train, settings, run_dir)
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:
@@ -106,8 +107,8 @@ class Trainer:
         self._schedule = OneCycleLR(
             self._optimizer,
             max_lr=settings.train.learning_rate,
-            total_steps=settings.train.num_epochs * len(self._sampler),
-            pct_start=settings.train.warmup,
+            total_steps=max(3, settings.train.num_epochs * len(self._sampler)),
+            pct_start=max(settings.train.warmup, 2 / max(3, settings.train.num_epochs * len(self._sampler))),
         )
         weights = positive_weights(train.targets, cap=settings.train.max_positive_weight)
         self._positive_weight = torch.from_numpy(weights).to(fabric.device)
@@ -207,6 +208,17 @@ def validate(
     )
     figures: dict[str, float | None] = {"val/loss": float(loss)}
     return figures | {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
+
+
+def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> None:
+    """Raise a UserError where no finding has enough positives (and a negative) on validation to choose an epoch by."""
+    train = settings.train
+    enough = (np.nansum(targets == 1, axis=0) >= train.min_positives) & (targets == 0).any(axis=0)
+    if train.select_by != "loss" and not enough.any():
+        raise UserError(
+            f"train.select_by={train.select_by}: no finding has {train.min_positives} positives and a negative among "
+            f"{len(targets)} validation images; lower train.min_positives, enlarge val, or set train.select_by=loss"
+        )
 
 
 def selecting_score(figures: dict[str, float | None], select_by: str) -> float:

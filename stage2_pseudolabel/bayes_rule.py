@@ -28,7 +28,7 @@ class Candidates:
     """The boxes that the rule chooses among.
 
     boxes: (M, 4) in shares of the map's width and height.
-    owners: (M,) image ids that the boxes come from.
+    owners: (M,) patients (images where unknown) that the boxes come from.
     """
 
     boxes: Boxes
@@ -72,7 +72,7 @@ class BayesRule:
 
         Args:
             cam: (h, w). A constant map is no evidence: the prior alone decides.
-            exclude: image whose own boxes must not be candidates (it is being scored, and is on the tune split).
+            exclude: owner whose boxes must not be candidates (its image is being scored, and is on the tune split).
         """
         allowed = np.array([owner != exclude for owner in self.candidates.owners], dtype=bool)
         if not allowed.any():

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.progress import track
+from cxr.splits import fingerprint
 from stage1_classify.data import Pictures
 from stage1_classify.model import Classifier
 from stage1_classify.predict import sigmoid
@@ -43,17 +45,32 @@ def split_maps(
     size = teacher.options.image_batch
     starts = range(0, len(pictures), size)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{name}_{start:06d}.npz" for start in starts]
+    files = [
+        folder / f"{name}_{start:06d}_{fingerprint(pictures.image_ids[start : start + size])}.npz"
+        for start in starts
+    ]
     done = sum(file.is_file() for file in files)
     if done:
         log.info("%s: %d of %d parts are there already", name, done, len(files))
     for start, file in track(list(zip(starts, files, strict=True)), f"maps of {name}"):
-        if not file.is_file():
+        if not _is_readable(file):
             indices = range(start, min(start + size, len(pictures)))
             _compute_part(teacher, pictures, methods, indices=indices, file=file)
     parts = [np.load(file) for file in files]
     maps = {method: np.concatenate([part[method] for part in parts]) for method in methods}
     return SplitMaps(maps, sigmoid(np.concatenate([part["logits"] for part in parts])))
+
+
+def _is_readable(file: Path) -> bool:
+    """True for a whole file of maps; a damaged one is made again."""
+    try:
+        with np.load(file) as content:
+            return "logits" in content
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError, BadZipFile):
+        log.warning("%s is damaged: computing it again", file.name)
+        return False
 
 
 def _compute_part(

@@ -17,6 +17,7 @@ from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Pictures
 from stage1_classify.model import load_classifier
+from stage1_classify.seen import check_unseen, read_seen
 from stage2_pseudolabel.config import BoxSettings, Stage2Settings
 from stage2_pseudolabel.export import PseudoLabels, pseudo_labels
 from stage2_pseudolabel.leaderboard import Board, Entry, make_board, score_entry, verdict
@@ -63,6 +64,10 @@ class Stage2:
         with self.run.phase("maps of the tune and test split"):
             tune = self._part(tune_data, findings, "tune")
             test = self._part(test_data, findings, "test")
+        if test.truth.boxes.empty:
+            raise UserError(
+                f"split: no box of {', '.join(findings)} in the test part; there is nothing to score"
+            )
         with self.run.phase("time and memory of each method"):
             timing = measure_methods(
                 self.teacher, test.pictures, self.settings.methods, num_images=self.settings.max_timing_images
@@ -81,23 +86,10 @@ class Stage2:
         if missing:
             raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
         check_no_leak(data, splits)
-        self._check_apart_from_training(data, splits)
+        seen = read_seen(self.source)
+        check_unseen(seen, data, splits["tune"], split="tune", by=["train"])
+        check_unseen(seen, data, splits["test"], split="test", by=["train", "val"])
         return data, splits
-
-    def _check_apart_from_training(self, data: Dataset, splits: Mapping[str, list[str]]) -> None:
-        """Where the classifier was trained on the same data set, none of its training patients may be scored."""
-        if self.stage1.data.root.resolve() != self.settings.data.root.resolve():
-            return
-        trained = set(load_splits(open_run(self.source, stage="stage1").output("splits"))["train"])
-        patient = data.images.set_index("image_id")["patient_id"]
-        trained |= {patient[i] for i in trained if i in patient.index and patient[i]}
-        for name in ("tune", "test"):
-            seen = [i for i in splits[name] if i in trained or patient[i] in trained]
-            if seen:
-                raise UserError(
-                    f"split: {len(seen)} images of {name} (or their patients) were in the classifier's training split, "
-                    f"for instance {seen[0]}; give both stages the same split settings"
-                )
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
         truth = ground_truth(data, findings, self.settings.readers, split=name)

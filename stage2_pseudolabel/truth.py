@@ -60,6 +60,7 @@ def findings_to_score(
     boxed = set(tune.boxes["finding"])
     if asked is not None:
         check_findings(asked, classifier, source=f"findings (classifier {source})")
+        check_findings(asked, boxed, source="findings with boxes on the tune split")
         return tuple(name for name in classifier if name in asked)
     shared = tuple(name for name in classifier if name in boxed)
     if not shared:

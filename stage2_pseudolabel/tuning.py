@@ -67,16 +67,17 @@ def detect(
     Args:
         scored: images and findings in the order of `truth`.
         rules: (K,), one a finding.
-        leave_own_out: an image's own true boxes are no candidates; needed where rules were made from `truth`.
+        leave_own_out: true boxes of the image's own patient are no candidates; needed where rules come from `truth`.
 
     Returns:
         table of cxr.coco.BOX_FIELDS.
     """
     rows: list[tuple[object, ...]] = []
     images = truth.images[["image_id", "height", "width"]].to_numpy().tolist()
+    groups = truth.groups
     for index, (image_id, height, width) in enumerate(images):
         for column, finding in enumerate(truth.findings):
-            own = image_id if leave_own_out else ""
+            own = groups[index] if leave_own_out else ""
             boxes, evidence = rules[column].boxes(scored.maps[index, column], exclude=own)
             pixels = frame.to_image(boxes, (int(height), int(width)))
             scores = scored.probabilities[index, column] * evidence
@@ -110,7 +111,8 @@ def box_candidates(truth: CocoBoxes, finding: str, frame: Frame, *, max_candidat
         frame.from_image(np.array([[row.x1, row.y1, row.x2, row.y2]]), tuple(size_of.loc[row.image_id]))
         for row in own.itertuples()
     ]
-    return Candidates(np.concatenate([np.zeros((0, 4)), *boxes]), tuple(own["image_id"]))
+    group_of = dict(zip(truth.images["image_id"], truth.groups, strict=True))
+    return Candidates(np.concatenate([np.zeros((0, 4)), *boxes]), tuple(own["image_id"].map(group_of)))
 
 
 def tune_rules(

@@ -1,6 +1,7 @@
 """Train the detector on a YOLO folder, or go on where an interrupted training stopped."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from cxr.config import UserError
 from cxr.hardware import computes_in_bf16
 from cxr.tracking import Tracker
 from stage3_detect.config import AugmentSettings, DetectSettings
@@ -32,14 +34,21 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings) -> 
         return best
     work = run_dir / "train"
     last = work / "weights" / "last.pt"
-    if not last.is_file() or epochs_done(last) < settings.train.num_epochs:
-        trainer = _make_trainer(work, data_yaml, settings, resume=last if last.is_file() else None)
+    done = epochs_done(last)
+    if done is None and work.exists():
+        log.warning("stage3: no whole checkpoint in %s: training from the start", work.name)
+        shutil.rmtree(work)
+    if done is None or done < settings.train.num_epochs:
+        trainer = _make_trainer(work, data_yaml, settings, resume=None if done is None else last)
         with _epoch_progress() as progress:
             # with several GPUs the work is done in other processes, where no bar of ours can be drawn
             if not trainer.ddp:
                 _report_to(trainer, progress, Tracker(run_dir, settings.tracking))
             trainer.train()
-    publish_weights(work / "weights" / "best.pt", best)
+    chosen = work / "weights" / "best.pt"
+    if not chosen.is_file():
+        raise UserError(f"run {run_dir}: train/weights/best.pt is gone; remove {work} to train anew")
+    publish_weights(chosen, best)
     return best
 
 

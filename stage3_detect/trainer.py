@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -100,9 +101,13 @@ def averaging_factor(step: int, *, window_steps: float) -> float:
     return (1 - 1 / window_steps) * (1 - math.exp(-step / (2 * window_steps)))
 
 
-def epochs_done(last: Path) -> int:
-    """Epochs that a checkpoint has behind it."""
-    checkpoint = torch.load(
-        last, map_location="cpu", weights_only=False
-    )  # our own file: it holds the whole model
-    return int(checkpoint["epoch"]) + 1
+def epochs_done(last: Path) -> int | None:
+    """Epochs that a checkpoint has behind it; None without one, or where a kill in mid-write left half of it."""
+    if not last.is_file():
+        return None
+    try:
+        # our own file: it holds the whole model
+        checkpoint = torch.load(last, map_location="cpu", weights_only=False)
+        return int(checkpoint["epoch"]) + 1
+    except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, OSError):
+        return None

@@ -93,8 +93,8 @@ def write_yolo_folder(
     recipe = _recipe(pseudo, settings, tune=tune, channels=channels, seed=seed)
     marker = folder / "dataset.json"
     if marker.is_file():
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if found["recipe"] == recipe:
+        found = _read_marker(marker)
+        if found.get("recipe") == recipe:
             return _from_marker(folder, found)
         shutil.rmtree(folder)
     splits = _splits(pseudo, settings, tune=tune, seed=seed)
@@ -221,6 +221,15 @@ def _counts(
     positives = sum(image_id in with_box for image_id in used)
     held = sum(image_id not in bad for image_id in splits["val"][1])
     return {"num_positives": positives, "num_normals": len(used) - positives, "num_held_out": held}
+
+
+def _read_marker(marker: Path) -> dict[str, Any]:
+    """What a marker says; nothing where a kill left half of it."""
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _from_marker(folder: Path, facts: dict[str, Any]) -> YoloFolder:

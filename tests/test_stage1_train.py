@@ -14,9 +14,11 @@ from stage1_builders import patch_folder, stage1_settings
 
 from cxr.config import UserError
 from cxr.runs import open_run, start_run
+from cxr.splits import load_splits
 from stage1_classify.classify import Stage1
 from stage1_classify.config import Stage1Settings
 from stage1_classify.model import load_classifier
+from stage1_classify.seen import check_unseen, read_seen
 from stage1_classify.train import Trainer, make_fabric, selecting_score
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +26,10 @@ ROOT = Path(__file__).parent.parent
 
 def train(settings: Stage1Settings, out: Path) -> Path:
     run = start_run(out, stage="stage1", settings=settings, inputs={})
-    Stage1(run, settings, make_fabric(settings))()
+    try:
+        Stage1(run, settings, make_fabric(settings))()
+    finally:
+        run.release()
     return out
 
 
@@ -132,6 +137,53 @@ def test_empty_and_unknown_findings_are_refused(tmp_path: Path) -> None:
         train(stage1_settings(root), tmp_path / "empty")
     with pytest.raises(UserError, match="finding 'Edema' is not there"):
         train(stage1_settings(root, findings=["Edema"]), tmp_path / "unknown")
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"))
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train(settings, out)
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    settings = stage1_settings(root)
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    lines = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join(lines[:-3]) + "\n")
+    with pytest.raises(UserError, match="changed since it began"):
+        train(settings, out)
+
+
+def test_patients_that_were_seen_are_never_scored(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    first = train(stage1_settings(root, split={"seed": 5}, train={"num_epochs": 1}), tmp_path / "first")
+    data = stage1_settings(root).data.read()
+    seen = read_seen(first)
+    parts = load_splits(first / "splits.json")
+    check_unseen(seen, data, parts["test"], split="test", by=["train", "val"])
+    check_unseen(seen, data, parts["val"], split="tune", by=["train"])
+    with pytest.raises(UserError, match="has seen in train or val"):
+        check_unseen(seen, data, parts["val"], split="test", by=["train", "val"])
+    with pytest.raises(UserError, match="or the run it started from"):
+        train(stage1_settings(root, init_from=str(first), train={"num_epochs": 1}), tmp_path / "second")
+
+
+def test_nothing_to_select_by_is_refused(tmp_path: Path) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"min_positives": 100})
+    with pytest.raises(UserError, match=r"no finding has 100 positives"):
+        train(settings, tmp_path / "run")
+
+
+def test_very_short_trainings_run(tmp_path: Path) -> None:
+    settings = stage1_settings(
+        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16, "warmup": 0.25}
+    )
+    assert open_run(train(settings, tmp_path / "run")).stage == "stage1"
 
 
 def test_selecting_score() -> None:

@@ -107,7 +107,9 @@ def test_findings_to_score(tmp_path: Path) -> None:
     rows = [("i0", "Pleural Effusion", 0, 0, 10, 8, "")]
     data = dataset(tmp_path, [[1, 0]], pd.DataFrame(rows, columns=empty_boxes().columns))
     assert findings_to_score(None, FINDINGS, data, source=tmp_path) == ("Pleural Effusion",)
-    assert findings_to_score(["Lung Lesion"], FINDINGS, data, source=tmp_path) == ("Lung Lesion",)
+    assert findings_to_score(["Pleural Effusion"], FINDINGS, data, source=tmp_path) == ("Pleural Effusion",)
+    with pytest.raises(UserError, match="'Lung Lesion' is not there"):
+        findings_to_score(["Lung Lesion"], FINDINGS, data, source=tmp_path)
     with pytest.raises(UserError, match="'Edema' is not there"):
         findings_to_score(["Edema"], FINDINGS, data, source=tmp_path)
     with pytest.raises(UserError, match="give data with boxes"):
