@@ -172,7 +172,7 @@ WRONG_TRUTHS = [
     pytest.param([EXACT], "lacks annotations, categories, images", id="a_list"),
     pytest.param({"images": [], "annotations": []}, "lacks categories", id="no_categories"),
     pytest.param(TRUTH | {"images": {}}, "images is dict, expected a list", id="images_no_list"),
-    pytest.param(TRUTH | {"images": TRUTH["images"] * 2}, "stands there twice", id="image_twice"),
+    pytest.param(TRUTH | {"images": TRUTH["images"] * 2}, "ids must be unique", id="image_twice"),
     pytest.param(
         TRUTH | {"annotations": [{"image_id": 11, "category_id": 5}]}, "box 1: lacks bbox", id="no_bbox"
     ),
