@@ -84,15 +84,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     script = str(ROOT / "stage1_classify" / "run.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29533",
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name, command in (("one", [sys.executable]), ("two", torchrun)):
         done = subprocess.run(
             [*command, script, str(config), "--out", str(tmp_path / name)],
