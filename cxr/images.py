@@ -96,8 +96,10 @@ def _raster_size_hw(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise UserError(f"image: cannot read the header of {path}: {error}") from None
+    except (UnidentifiedImageError, OSError, ValueError, ImportError) as error:
+        # ImportError: once ultralytics is loaded, Pillow's open is its own, which looks for a HEIF package here
+        reason = "unknown format" if isinstance(error, ImportError) else error
+        raise UserError(f"image: cannot read the header of {path}: {reason}") from None
 
 
 def _read_dicom(path: Path) -> GrayImage:

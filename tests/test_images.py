@@ -78,3 +78,12 @@ def test_constant_picture_has_no_nan() -> None:
 def test_write_then_read(tmp_path: Path) -> None:
     write_png8(tmp_path / "a.png", np.array([[0, 0.5, 2]], dtype=np.float32))
     assert (read_image(tmp_path / "a.png") * 255).round().tolist() == [[0, 128, 255]]
+
+
+def test_damaged_files_are_named_also_beside_ultralytics(tmp_path: Path) -> None:
+    """It replaces Pillow's open for the whole process."""
+    import stage3_detect.trainer  # noqa: F401
+
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(UserError, match=r"a\.png"):
+        read_size_hw(tmp_path / "a.png")
