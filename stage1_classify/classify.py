@@ -140,6 +140,7 @@ class Stage1:
             excluded=[{"what": item.what, "reason": item.reason} for item in data.excluded],
             synthetic=data.synthetic,
             world_size=self.fabric.world_size,
+            precision=str(self.fabric.strategy.precision.precision),
             seed=self.settings.seed,
         )
 

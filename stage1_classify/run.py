@@ -2,17 +2,17 @@
 
 import sys
 
-from cxr.cli import exit_code, parse_stage_arguments
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
 from cxr.runs import start_run
 from eval.tables import print_run
-from stage1_classify.classify import Stage1
-from stage1_classify.config import Stage1Settings
-from stage1_classify.train import make_fabric
 
 
-def main() -> None:
-    arguments = parse_stage_arguments("stage1", about=__doc__ or "")
+def main(arguments: StageArguments) -> None:
+    from stage1_classify.classify import Stage1  # torch and timm take seconds, --help needs neither
+    from stage1_classify.config import Stage1Settings
+    from stage1_classify.train import make_fabric
+
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
     fabric = make_fabric(settings)
     inputs = {"init_from": settings.init_from} if settings.init_from else {}
@@ -28,4 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    given = parse_stage_arguments("stage1", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

@@ -28,6 +28,9 @@ from stage1_classify.model import Classifier, start_from_run
 from stage1_classify.predict import predict_logits, sigmoid
 
 log = logging.getLogger("raybox")
+logging.getLogger("lightning_fabric").setLevel(
+    logging.WARNING
+)  # it announces the precision; the manifest says it
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 import sys
 
-from cxr.cli import exit_code, parse_stage_arguments
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs import start_run
 from eval.tables import print_run
-from stage2_pseudolabel.config import Stage2Settings
-from stage2_pseudolabel.pseudolabel import Stage2
 
 
-def main() -> None:
-    arguments = parse_stage_arguments("stage2", previous="stage1", about=__doc__ or "")
+def main(arguments: StageArguments) -> None:
+    from stage2_pseudolabel.config import Stage2Settings  # torch takes seconds, --help needs none
+    from stage2_pseudolabel.pseudolabel import Stage2
+
     settings = load_config(Stage2Settings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one stage 1 run")
@@ -23,4 +23,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    given = parse_stage_arguments("stage2", previous="stage1", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

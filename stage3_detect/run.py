@@ -1,22 +1,18 @@
-"""Stage 3: train a detector on pseudo-boxes, score it beside its CAM teacher, export it.
-
-python stage3_detect/run.py [CONFIG] [--from RUN] [--out DIR] [--set key=value ...]
-"""
+"""Stage 3: train a detector on pseudo-boxes, score it beside its CAM teacher, export it."""
 
 import sys
 
-from cxr.cli import exit_code, parse_stage_arguments
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs import open_run, start_run
 from eval.tables import print_run
-from stage3_detect.chain import run_stage3
-from stage3_detect.config import DetectSettings
-from stage3_detect.starting_point import model_input
 
 
-def main() -> None:
-    """Parse, load settings, open the stage 2 run, one call."""
-    arguments = parse_stage_arguments("stage3", previous="stage2", about=__doc__ or "")
+def main(arguments: StageArguments) -> None:
+    from stage3_detect.chain import run_stage3  # torch and ultralytics take seconds, --help needs neither
+    from stage3_detect.config import DetectSettings
+    from stage3_detect.starting_point import model_input
+
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
@@ -29,4 +25,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    given = parse_stage_arguments("stage3", previous="stage2", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

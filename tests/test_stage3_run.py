@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from stage3_builders import make_coco, make_stage2_run
 
+from cxr.cli import StageArguments, parse_stage_arguments
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.runs import open_run
@@ -33,6 +34,12 @@ socket.socket, socket.getaddrinfo, socket.create_connection = NoSocket, refuse, 
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+def given(command: list[str]) -> StageArguments:
+    """What the script parses out of a command line."""
+    script = next(index for index, word in enumerate(command) if word.endswith("run.py"))
+    return parse_stage_arguments("stage3", command[script + 1 :], previous="stage2")
 
 
 def command(folder: Path, *changes: str) -> list[str]:
@@ -121,13 +128,11 @@ def test_finished_run_says_so_and_other_settings_are_refused(
 ):
     monkeypatch.chdir(ROOT)
     manifest = (folder / "stage3" / "manifest.json").read_bytes()
-    monkeypatch.setattr(sys, "argv", command(folder))
-    main()
+    main(given(command(folder)))
     assert (folder / "stage3" / "manifest.json").read_bytes() == manifest
     assert "nothing to do" in (folder / "stage3" / "log.txt").read_text()
-    monkeypatch.setattr(sys, "argv", command(folder, "train.lr=0.5"))
     with pytest.raises(UserError, match=r"settings.train.lr: 0.002 -> 0.5"):
-        main()
+        main(given(command(folder, "train.lr=0.5")))
 
 
 def test_teacher_that_is_right_beats_a_detector_that_sees_nothing(folder: Path):
