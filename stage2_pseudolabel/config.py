@@ -82,5 +82,4 @@ class Stage2Settings(Settings):
     """Bootstrap resamples behind the 95 % intervals."""
     max_timing_images: PositiveInt = 16
     """Images on which time and memory of each method are measured, one method at a time."""
-    gallery_images: PositiveInt = 12
     seed: int = Field(0, ge=0, lt=2**32)
