@@ -99,7 +99,8 @@ def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str,
         inputs: name -> run folder or file that the run reads; a change shows in the sha256 of its manifest or file.
 
     Raises:
-        UserError: `out` holds a run with other settings or inputs; each difference is named as ``key: was -> now``.
+        UserError: `out` holds a run with other settings or inputs (each difference is named as ``key: was -> now``),
+            is a file or a foreign folder, or another process writes into it.
     """
     begun = {
         "stage": stage,

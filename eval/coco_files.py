@@ -112,12 +112,12 @@ def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, float, str))
     ]
     _refuse(problems)
-    ids = [entry["id"] for entry in entries]
-    repeated = [id_ for id_ in dict.fromkeys(ids) if ids.count(id_) > 1] if len(set(ids)) < len(ids) else []
+    times = Counter(entry["id"] for entry in entries)
     _refuse(
         [
-            f"{path}: {name} lists the id {id_!r} {ids.count(id_)} times; ids must be unique"
-            for id_ in repeated
+            f"{path}: {name} lists the id {id_!r} {count} times; ids must be unique"
+            for id_, count in times.items()
+            if count > 1
         ]
     )
     return entries

@@ -13,7 +13,7 @@ Map = npt.NDArray[np.float32]
 
 
 class Rule(Protocol):
-    """How a map of one finding becomes boxes; `exclude` names the image that the map is of where its own boxes
+    """How a map of one finding becomes boxes; `exclude` names the patient that the map is of where its own boxes
     must not help. str() is for people, as_dict() for the manifest."""
 
     def boxes(self, cam: Map, *, exclude: str = "") -> tuple[Boxes, npt.NDArray[np.float64]]: ...

@@ -93,6 +93,14 @@ class Stage2:
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
         truth = ground_truth(data, findings, self.settings.readers, split=name)
+        marked = int(data.boxes["finding"].isin(findings).sum())
+        log.info(
+            "%s: %d images, %d true boxes from %d that readers marked",
+            name,
+            len(data.images),
+            len(truth.boxes),
+            marked,
+        )
         pictures = Pictures(data, self.stage1.input, progress=True)
         return Part(data, truth, pictures, self._maps(pictures, self.settings.methods, findings, name))
 
@@ -194,7 +202,12 @@ def training_images(stage1: Stage1Settings, source: Path, max_images: int | None
     splits = load_splits(open_run(source, stage="stage1").output("splits"))
     train = data.select(splits["train"])
     frontal = train.images.loc[train.images["view"] != "lateral", "image_id"].tolist()
+    if len(frontal) < len(train.images):
+        log.info("pseudo-labels: %d lateral images left out", len(train.images) - len(frontal))
     if max_images is not None and max_images < len(frontal):
+        log.info(
+            "pseudo-labels: a sample of %d of %d images (pseudo_labels.max_images)", max_images, len(frontal)
+        )
         frontal = sorted(np.random.default_rng(0).choice(frontal, max_images, replace=False).tolist())
     return train.select(frontal)
 
