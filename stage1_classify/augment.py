@@ -6,12 +6,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask t
 
 import albumentations as A
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from stage1_classify.config import AugmentSettings
-
-Picture = npt.NDArray[np.uint8]
+from stage1_classify.pictures import Picture
 
 
 class Augmentation:

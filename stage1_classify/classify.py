@@ -16,8 +16,9 @@ from cxr.runs import Run
 from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of, save_splits
 from eval.classification import choose_thresholds, classification_metrics
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Pictures, check_no_empty_finding
+from stage1_classify.data import check_no_empty_finding
 from stage1_classify.model import Classifier
+from stage1_classify.pictures import Pictures
 from stage1_classify.predict import predict_logits, prediction_table, sigmoid
 from stage1_classify.seen import OUTPUT, Seen, check_unseen, read_seen, write_seen
 from stage1_classify.summary import write_summary

@@ -1,17 +1,29 @@
-"""Settings of stage 1."""
+"""Settings of stage 1. Those of input and of learning are in `config_input` and `config_train`."""
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
 from cxr.splits import SplitSettings
 from cxr.tracking import TrackingMode
+from stage1_classify.config_input import AugmentSettings, InputSettings, ViewSettings
+from stage1_classify.config_train import (
+    FreezeSettings,
+    LossSettings,
+    OptimizerSettings,
+    SamplingSettings,
+    ScheduleSettings,
+    TrainSettings,
+)
 
-UncertainPolicy = Literal["ignore", "zeros", "ones", "smooth_ones", "smooth_zeros"]
-Fraction = Field(ge=0, le=1)
+UncertainPolicy = Literal[
+    "ignore", "zeros", "ones", "smooth_ones", "smooth_zeros", "three_class", "self_train"
+]
+Combine = Literal["mean", "minimum", "maximum"]
+Flip = Literal["none", "horizontal"]
 
 
 class BackboneSettings(Settings):
@@ -32,69 +44,62 @@ class BackboneSettings(Settings):
 
 
 class HeadSettings(Settings):
-    kind: Literal["pcam", "average"] = "pcam"
+    kind: Literal["average", "max", "lse", "exp", "linear", "pcam", "attention"] = "pcam"
+    """How the logit map of a finding becomes its logit (stage1_classify/heads.py)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of whole feature channels before the 1x1 classifier."""
-
-
-class InputSettings(Settings):
-    size_hw: tuple[PositiveInt, PositiveInt] = (384, 384)
-    keep_aspect: bool = False
-    """Letterbox instead of squash."""
-    clahe_clip: PositiveFloat | None = None
-    """Contrast-limited adaptive histogram equalisation (8 x 8 tiles) with this clip limit; None: off."""
-    mean: float = 0.5
-    std: PositiveFloat = 0.25
-    """Applied after stretching each picture to [0, 1]."""
-    cache_gib: float = Field(4.0, ge=0)
-    """Keep decoded 8-bit pictures in memory up to this size; larger sets are decoded anew each epoch."""
-
-
-class AugmentSettings(Settings):
-    """Each part has its own probability; 0 switches it off."""
-
-    affine: float = Fraction
-    rotate_deg: float = Field(10.0, ge=0, le=180)
-    translate: float = Field(0.06, ge=0, lt=1)
-    scale: float = Field(0.1, ge=0, lt=1)
-    brightness_contrast: float = Fraction
-    limit: float = Field(0.2, ge=0, le=1)
-    horizontal_flip: float = Fraction
-    grid_distortion: float = Fraction
-    elastic: float = Fraction
-    erase: float = Fraction
-    """Blank a few small rectangles, so that no single spot decides."""
+    lse_gamma: PositiveFloat = 5.0
+    """lse: towards 0 the average, towards infinity the maximum."""
+    attention_features: PositiveInt = 128
+    """attention: width of the gated attention."""
 
 
 class LabelSettings(Settings):
     uncertain: UncertainPolicy = "ignore"
+    """ignore: masked. smooth_*: drawn from the ranges below. three_class: a class of its own beside positive and
+    negative. self_train: replaced by the probability that the run `teacher` gives."""
     uncertain_by_finding: dict[str, UncertainPolicy] = {}
     not_mentioned: Literal["zeros", "ignore"] = "zeros"
     smooth_ones_range: tuple[float, float] = (0.55, 0.85)
     smooth_zeros_range: tuple[float, float] = (0.0, 0.3)
+    teacher: Path | None = None
+    """A finished stage 1 run that relabels uncertain training labels; for the policy self_train."""
+
+    @model_validator(mode="after")
+    def _teacher_is_given(self) -> "LabelSettings":
+        used = "self_train" in {self.uncertain, *self.uncertain_by_finding.values()}
+        if used != (self.teacher is not None):
+            raise ValueError("the policy self_train and `teacher`, a finished stage 1 run, go together")
+        return self
 
 
-class TrainSettings(Settings):
-    num_epochs: PositiveInt
-    batch_size: PositiveInt = 32
-    """Over all processes together."""
-    learning_rate: PositiveFloat = 1e-3
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: float = Field(0.25, gt=0, lt=1)
-    """Share of the steps before the peak."""
-    clip_norm: PositiveFloat = 1.0
-    max_positive_weight: PositiveFloat = 10.0
-    """Cap of N-/N+; raw values reach 95 on CheXpert."""
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    patience: PositiveInt = 20
-    """Stop after this many epochs without a better validation."""
-    select_by: Literal["auroc", "f1", "loss"] = "auroc"
-    min_positives: PositiveInt = 5
-    """Findings with fewer validation positives are reported but do not steer the choice of the model."""
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """auto: bf16-mixed where the processor or GPU has bfloat16 arithmetic, else 32-true. Heads are always float32."""
-    num_workers: int = Field(0, ge=0)
+class HierarchySettings(Settings):
+    """Parents and children among the findings."""
+
+    enabled: bool = False
+    """Multiply a child's probability by its parents' along the path; train with parents positive where a child is."""
+    parents: dict[str, str] | None = None
+    """Child -> parent; None: the tree of cxr/labels.py. A parent that is not in `findings` is passed over."""
+    conditional_epochs: int = Field(0, ge=0)
+    """During so many epochs a child is trained only where its parent is positive; after that only the head learns, from
+    everything (Pham et al. 2021, arXiv:1911.06475)."""
+
+    @model_validator(mode="after")
+    def _conditional_needs_the_tree(self) -> "HierarchySettings":
+        if self.conditional_epochs and not self.enabled:
+            raise ValueError("conditional_epochs needs enabled: true")
+        return self
+
+
+class OperatingSettings(Settings):
+    """From logits to probabilities and decisions; fitted on validation."""
+
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
+    """temperature: one scale a finding (Guo et al. 2017); platt: scale and offset; isotonic: any rising function."""
+    threshold: Literal["f1", "youden", "sensitivity"] = "f1"
+    """The operating point: best F1, best sensitivity + specificity, or the highest threshold that reaches
+    `sensitivity`."""
+    sensitivity: float = Field(0.95, gt=0, le=1)
 
 
 class Stage1Settings(Settings):
@@ -104,12 +109,37 @@ class Stage1Settings(Settings):
     """Canonical names (cxr/labels.py), in the order of the outputs."""
     backbone: BackboneSettings
     init_from: Path | None = None
-    """A finished stage 1 run with the same backbone: training starts from its backbone's weights (pretraining on one
-    set, fine-tuning on another)."""
+    """A finished stage 1 run with the same backbone: training starts from its backbone's weights, and from its head's
+    for the findings that both have (pretraining on one set, fine-tuning on another)."""
     head: HeadSettings = HeadSettings()
     input: InputSettings = InputSettings()
     augment: AugmentSettings
+    views: ViewSettings = ViewSettings()
     labels: LabelSettings = LabelSettings()
+    hierarchy: HierarchySettings = HierarchySettings()
+    loss: LossSettings = LossSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    freeze: FreezeSettings = FreezeSettings()
     train: TrainSettings
+    operating: OperatingSettings = OperatingSettings()
     seed: int = Field(0, ge=0, lt=2**32)
     tracking: TrackingMode = "off"
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> "Stage1Settings":
+        if self.input.channels == "clahe3" and self.backbone.in_channels != 3:
+            raise ValueError("input.channels: clahe3 needs backbone.in_channels: 3")
+        return self
+
+
+class EnsembleSettings(Settings):
+    """Settings of ensemble.py: finished runs (``--from``) as one classifier."""
+
+    combine: Combine = "mean"
+    """Of the members' probabilities; minimum was the source's best."""
+    flips: list[Flip] = Field(["none"], min_length=1)
+    """Test-time augmentation: each member sees the picture in each of these forms, and the logits are averaged."""
+    operating: OperatingSettings = OperatingSettings()
+    seed: int = Field(0, ge=0, lt=2**32)

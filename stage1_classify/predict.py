@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cxr.progress import track
-from stage1_classify.data import Pictures
+from stage1_classify.pictures import Pictures
 
 
 @torch.inference_mode()

@@ -22,9 +22,10 @@ from eval.classification import choose_thresholds, classification_metrics
 from stage1_classify.augment import Augmentation
 from stage1_classify.checkpoint import Progress, load_last, save_last, save_weights
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import EpochSampler, Pictures, TrainingSet, training_loader
+from stage1_classify.data import EpochSampler, TrainingSet, training_loader
 from stage1_classify.losses import masked_bce, positive_weights
 from stage1_classify.model import Classifier, start_from_run
+from stage1_classify.pictures import Pictures
 from stage1_classify.predict import predict_logits, sigmoid
 
 log = logging.getLogger("raybox")
@@ -106,14 +107,16 @@ class Trainer:
             rank=fabric.global_rank,
             world_size=fabric.world_size,
         )
-        self._optimizer = AdamW(self._parameter_groups(), lr=settings.train.learning_rate)
+        self._optimizer = AdamW(self._parameter_groups(), lr=settings.optimizer.learning_rate)
         self._schedule = OneCycleLR(
             self._optimizer,
-            max_lr=settings.train.learning_rate,
+            max_lr=settings.optimizer.learning_rate,
             total_steps=max(3, settings.train.num_epochs * len(self._sampler)),
-            pct_start=max(settings.train.warmup, 2 / max(3, settings.train.num_epochs * len(self._sampler))),
+            pct_start=max(
+                settings.schedule.warmup, 2 / max(3, settings.train.num_epochs * len(self._sampler))
+            ),
         )
-        weights = positive_weights(train.targets, cap=settings.train.max_positive_weight)
+        weights = positive_weights(train.targets, cap=settings.loss.max_positive_weight)
         self._positive_weight = torch.from_numpy(weights).to(fabric.device)
         self.progress = Progress()
         if self._last.is_file():
@@ -135,7 +138,7 @@ class Trainer:
         """Weight decay for weight matrices alone; not for biases and norms."""
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        decay = self._settings.train.weight_decay
+        decay = self._settings.optimizer.weight_decay
         return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
     def train_epoch(self) -> dict[str, float | None]:
@@ -159,12 +162,12 @@ class Trainer:
             self._wrapped(images),
             targets.to(device),
             positive_weight=self._positive_weight,
-            smoothing=settings.label_smoothing,
+            smoothing=self._settings.loss.label_smoothing,
         )
         if not torch.isfinite(loss):
             raise UserError(
                 f"training: the loss is {float(loss)} in epoch {self.progress.epoch + 1} on image rows "
-                f"{indices.tolist()[:8]}; lower train.learning_rate or use train.precision=32-true"
+                f"{indices.tolist()[:8]}; lower optimizer.learning_rate or use train.precision=32-true"
             )
         self._optimizer.zero_grad()
         self._fabric.backward(loss)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from cxr.progress import track
 from cxr.splits import fingerprint
-from stage1_classify.data import Pictures
 from stage1_classify.model import Classifier
+from stage1_classify.pictures import Pictures
 from stage1_classify.predict import sigmoid
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.options import CamOptions

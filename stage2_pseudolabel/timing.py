@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from stage1_classify.data import Pictures
+from stage1_classify.pictures import Pictures
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.maps import Teacher
 

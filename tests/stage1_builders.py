@@ -39,7 +39,7 @@ def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
         "split": {"kind": "patients", "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}},
         "findings": FINDINGS,
         "backbone": {"name": "test_convnext", "feature_stage": 1},
-        "input": {"size_hw": [32, 48]},
+        "input": {"size_hw": [32, 48], "cache_dir": str(root / "cache")},
         "augment": {
             "affine": 0.5,
             "brightness_contrast": 0.5,
@@ -48,10 +48,11 @@ def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
             "elastic": 0,
             "erase": 0.5,
         },
-        "train": {"num_epochs": 3, "batch_size": 4, "learning_rate": 0.003, "min_positives": 1},
+        "optimizer": {"learning_rate": 0.003},
+        "train": {"num_epochs": 3, "batch_size": 4, "min_positives": 1},
     }
     for section, keys in changes.items():
-        values[section] = {**values[section], **keys} if isinstance(keys, dict) else keys
+        values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
     return parse_settings(Stage1Settings, values, source="test")
 
 

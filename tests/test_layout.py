@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 
 # Stage 2 takes the classifier's loader and its data pipeline from stage 1, nothing of its training.
-FROM_STAGE1 = {"config", "data", "heads", "model", "predict", "seen"}
+FROM_STAGE1 = {"config", "heads", "loading", "model", "pictures", "predict", "seen"}
 
 DOORS = {
     "wandb": {"cxr/tracking.py"},

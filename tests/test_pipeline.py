@@ -26,7 +26,8 @@ STAGE1 = {
     "findings": ["Cardiomegaly", "Lung Opacity"],
     "backbone": {"name": "test_convnext", "feature_stage": 1},
     "input": {"size_hw": [48, 64]},
-    "train": {"num_epochs": 3, "batch_size": 8, "learning_rate": 0.003, "min_positives": 1},
+    "optimizer": {"learning_rate": 0.003},
+    "train": {"num_epochs": 3, "batch_size": 8, "min_positives": 1},
 }
 STAGE2 = {
     "methods": ["gradcam", "layercam", "scorecam", "dff", "pcam"],

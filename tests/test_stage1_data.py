@@ -7,7 +7,8 @@ from stage1_builders import patch_folder, stage1_settings
 from cxr.config import UserError
 from stage1_classify.augment import Augmentation
 from stage1_classify.config import AugmentSettings
-from stage1_classify.data import EpochSampler, Pictures, TrainingSet
+from stage1_classify.data import EpochSampler, TrainingSet
+from stage1_classify.pictures import Pictures
 
 OFF = dict.fromkeys(
     ["affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "elastic", "erase"], 0.0
@@ -45,7 +46,8 @@ def test_pictures_are_stretched_resized_and_the_same_from_cache(tmp_path: Path) 
     settings = stage1_settings(patch_folder(tmp_path, num_images=4))
     data = settings.data.read()
     cached, fresh = (
-        Pictures(data, settings.input.model_copy(update={"cache_gib": size})) for size in (1.0, 0.0)
+        Pictures(data, settings.input.model_copy(update={"cache_dir": folder}))
+        for folder in (tmp_path / "cache", None)
     )
     assert len(cached) == 4
     assert cached[1].shape == (32, 48)

@@ -36,7 +36,8 @@ def train(settings: Stage1Settings, out: Path) -> Path:
 def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
     settings = stage1_settings(
         patch_folder(tmp_path / "data", num_images=60),
-        train={"num_epochs": 12, "learning_rate": 0.01},
+        train={"num_epochs": 12},
+        optimizer={"learning_rate": 0.01},
         augment={"erase": 0.0},
     )
     run = open_run(train(settings, tmp_path / "run"), stage="stage1")
@@ -110,7 +111,11 @@ def test_training_starts_from_another_runs_backbone(tmp_path: Path) -> None:
     first = train(stage1_settings(root, train={"num_epochs": 1}), tmp_path / "first")
     # a learning rate of almost nothing: what it ends with is what it began with, under another set of findings
     settings = stage1_settings(
-        root, findings=["Lung Lesion"], init_from=str(first), train={"num_epochs": 1, "learning_rate": 1e-12}
+        root,
+        findings=["Lung Lesion"],
+        init_from=str(first),
+        train={"num_epochs": 1},
+        optimizer={"learning_rate": 1e-12},
     )
     second = load_file(train(settings, tmp_path / "second") / "best.safetensors")
     for name, tensor in load_file(first / "best.safetensors").items():
@@ -173,7 +178,7 @@ def test_nothing_to_select_by_is_refused(tmp_path: Path) -> None:
 
 def test_very_short_trainings_run(tmp_path: Path) -> None:
     settings = stage1_settings(
-        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16, "warmup": 0.25}
+        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16}, schedule={"warmup": 0.25}
     )
     assert open_run(train(settings, tmp_path / "run")).stage == "stage1"
 
