@@ -16,14 +16,15 @@ from cxr.runs import Run
 from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of, save_splits
 from eval.classification import choose_thresholds, classification_metrics
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import check_no_empty_finding
+from stage1_classify.data import Split, check_no_empty_finding
 from stage1_classify.model import Classifier
 from stage1_classify.pictures import Pictures
 from stage1_classify.predict import predict_logits, prediction_table, sigmoid
 from stage1_classify.seen import OUTPUT, Seen, check_unseen, read_seen, write_seen
+from stage1_classify.studies import make_cases
 from stage1_classify.summary import write_summary
 from stage1_classify.targets import evaluation_targets, training_targets
-from stage1_classify.train import Split, fit
+from stage1_classify.train import fit
 
 SPLITS = ("train", "val", "test")
 
@@ -98,7 +99,8 @@ class Stage1:
         else:
             targets = evaluation_targets(labels, self.settings.labels)
         log.info("%s: %d images", name, len(labels))
-        return Split(Pictures(data, self.settings.input, progress=self.fabric.is_global_zero), targets)
+        pictures = Pictures(data, self.settings.input, progress=self.fabric.is_global_zero)
+        return Split(pictures, make_cases(data, self.settings.views.max_views), targets)
 
     def _best_model(self) -> Classifier:
         model = Classifier(self.settings)

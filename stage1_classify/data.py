@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,18 @@ from torch.utils.data import Dataset as TorchDataset
 from cxr.config import UserError
 from stage1_classify.augment import Augmentation
 from stage1_classify.pictures import Pictures
+from stage1_classify.studies import Cases
 
 _DECODE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data: its pictures, its cases, and their targets (cases, K), NaN where masked."""
+
+    pictures: Pictures
+    cases: Cases
+    targets: npt.NDArray[np.float32]
 
 
 class TrainingSet(TorchDataset[tuple[Tensor, Tensor, int]]):

@@ -13,7 +13,7 @@ from eval.pictures import as_rgb, grid, save_png
 from eval.report import Figure, Table, Text, write_report
 from stage1_classify.augment import Augmentation
 from stage1_classify.config import Stage1Settings
-from stage1_classify.train import Split
+from stage1_classify.data import Split
 
 _COLUMNS = ("auroc", "auprc", "f1", "sensitivity", "specificity", "accuracy")
 _SAMPLES = 12

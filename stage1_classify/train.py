@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +21,15 @@ from eval.classification import choose_thresholds, classification_metrics
 from stage1_classify.augment import Augmentation
 from stage1_classify.checkpoint import Progress, load_last, save_last, save_weights
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import EpochSampler, TrainingSet, training_loader
+from stage1_classify.data import EpochSampler, Split, TrainingSet, training_loader
 from stage1_classify.losses import masked_bce, positive_weights
 from stage1_classify.model import Classifier, start_from_run
-from stage1_classify.pictures import Pictures
 from stage1_classify.predict import predict_logits, sigmoid
 
 log = logging.getLogger("raybox")
 logging.getLogger("lightning_fabric").setLevel(
     logging.WARNING
 )  # it announces the precision; the manifest says it
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures of a split with their targets (N, K), NaN where masked."""
-
-    pictures: Pictures
-    targets: npt.NDArray[np.float32]
 
 
 def make_fabric(settings: Stage1Settings) -> Fabric:
