@@ -56,6 +56,28 @@ _TBX11K_ONLY = ("Active Tuberculosis", "Obsolete Tuberculosis")
 
 FINDINGS: tuple[str, ...] = CHEXPERT_FINDINGS + _VINDR_ONLY + _NIH_ONLY + _TBX11K_ONLY
 
+# Child -> parent, only where whoever has the child has the parent by its meaning.
+PARENTS: Mapping[str, str] = {
+    # CheXpert's own tree: Irvin et al. 2019 (arXiv:1901.07031).
+    "Cardiomegaly": "Enlarged Cardiomediastinum",
+    "Edema": "Lung Opacity",
+    "Consolidation": "Lung Opacity",
+    "Pneumonia": "Consolidation",
+    "Lung Lesion": "Lung Opacity",
+    "Atelectasis": "Lung Opacity",
+    # What CheXpert's labeller counts as the parent (its lists of phrases: nodule, mass, tumour; pleural thickening).
+    "Nodule": "Lung Lesion",
+    "Mass": "Lung Lesion",
+    "Lung Tumor": "Lung Lesion",
+    "Pleural Thickening": "Pleural Other",
+    # By the words themselves.
+    "Infiltration": "Lung Opacity",
+    "Clavicle Fracture": "Fracture",
+    "Rib Fracture": "Fracture",
+}
+# Not here: ILD, fibrosis, calcification and cavities, which readers often mark without an opacity; COPD > Emphysema
+# (a diagnosis and a sign, neither implies the other); TBX11K's "Tuberculosis", which means "of unspecified activity".
+
 CHEXPERT_NAMES: Mapping[str, str] = {name: name for name in CHEXPERT_FINDINGS}
 
 # VinDr-CXR (PhysioNet 1.0.0): 22 local and 6 global labels. Train says "Other diseases", test "Other disease";

@@ -1,27 +1,43 @@
 """The only door to Weights & Biases. Off by default: figures always go to ``metrics.jsonl`` in the run folder."""
 
 import json
-from collections.abc import Mapping
+import os
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
+from cxr.config import UserError
+
 TrackingMode = Literal["off", "offline", "online"]
+"""off: wandb is not even imported. offline: its files are written into the run folder, for `wandb sync` some day.
+online: they are sent to its server as well."""
+
+PROJECT = "raybox"
+
+_OFF_INSTEAD = "run `wandb login` and check the network"
 
 
 class Tracker:
-    """Writes one JSON line a step, and the same figures to wandb where that is asked for."""
+    """Writes one JSON line a step, and the same figures to wandb where that is asked for.
+
+    A run that goes on after an interruption goes on as the same wandb run: its id is kept in ``wandb/id.txt`` in the
+    run folder. wandb is given the run's settings as its config, no code and nothing of the terminal.
+
+    Raises:
+        UserError: mode "online" without an account or a network.
+    """
 
     def __init__(
-        self, run_dir: Path, mode: TrackingMode = "off", *, project: str = "raybox", name: str = ""
+        self, run_dir: Path, mode: TrackingMode = "off", *, project: str = PROJECT, name: str = ""
     ) -> None:
         self._path = run_dir / "metrics.jsonl"
+        _end_torn_line(self._path)
         self._wandb_run: Any = None
         if mode != "off":
-            import wandb  # kept out of the import path of everybody who has tracking off
-
-            self._wandb_run = wandb.init(
-                project=project, name=name or None, dir=str(run_dir), mode=mode, resume="allow"
-            )
+            self._wandb_run = _start_wandb_run(run_dir, mode, project=project, name=name)
 
     def log(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Append ``{"step": step, **figures}``."""
@@ -47,3 +63,108 @@ def read_log(run_dir: Path) -> list[dict[str, Any]]:
             continue  # kill -9 in the middle of a write
         by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
+
+
+def create_sweep(config: Mapping[str, Any], *, project: str = PROJECT) -> str:
+    """Register a sweep with wandb's server and return its id. UserError without an account or a network.
+
+    config: as https://docs.wandb.ai/models/sweeps/sweep-config-keys describes.
+    """
+    wandb = _import_wandb()
+    try:
+        return str(wandb.sweep(dict(config), project=project))
+    except wandb.errors.Error as error:
+        raise UserError(
+            f"wandb sweep: {_one_line(error)}; {_OFF_INSTEAD}, or set backend to optuna"
+        ) from None
+
+
+def run_sweep_agent(
+    sweep_id: str,
+    trial: Callable[[dict[str, Any]], dict[str, float] | None],
+    *,
+    folder: Path,
+    count: int,
+    project: str = PROJECT,
+) -> None:
+    """Let wandb's server choose settings `count` times; each choice becomes a wandb run with the trial's figures.
+
+    trial: chosen values by parameter name -> figures, or None where the trial failed, which wandb is told.
+    folder: wandb's files go below ``folder/wandb``.
+    """
+    wandb = _import_wandb()
+
+    def one_trial() -> None:
+        run = wandb.init(dir=str(folder), settings=_quiet_settings())
+        figures = trial(dict(run.config))
+        run.log(figures or {})
+        run.finish(exit_code=0 if figures is not None else 1)
+
+    try:
+        wandb.agent(sweep_id, function=one_trial, count=count, project=project)
+    except wandb.errors.Error as error:
+        raise UserError(f"wandb agent: {_one_line(error)}; {_OFF_INSTEAD}") from None
+
+
+def _start_wandb_run(run_dir: Path, mode: TrackingMode, *, project: str, name: str) -> Any:
+    wandb = _import_wandb()
+    try:
+        return wandb.init(
+            project=project,
+            name=name or "/".join(run_dir.resolve().parts[-2:]),
+            dir=str(run_dir),
+            mode=mode,
+            id=_wandb_id(run_dir),
+            resume="allow" if mode == "online" else None,  # offline there is nothing to ask
+            config=_settings_of(run_dir),
+            settings=_quiet_settings(),
+        )
+    except wandb.errors.Error as error:
+        raise UserError(
+            f"tracking={mode}: {_one_line(error)}; {_OFF_INSTEAD}, or set tracking to offline"
+        ) from None
+
+
+def _import_wandb() -> Any:
+    """Kept out of the import path of everybody who has tracking off.
+
+    Its own telemetry is switched off: it calls its maker's server in offline mode too.
+    """
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    import wandb
+
+    return wandb
+
+
+def _quiet_settings() -> Any:
+    """Figures and settings only: the terminal is left alone, code and git patches stay here."""
+    return _import_wandb().Settings(console="off", silent=True, disable_code=True, disable_git=True)
+
+
+def _wandb_id(run_dir: Path) -> str:
+    """The id that this run folder has had since its first call.
+
+    Drawn, not made from the folder's path: two machines may have the same path, and wandb would mix their runs.
+    """
+    path = run_dir / "wandb" / "id.txt"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _settings_of(run_dir: Path) -> dict[str, Any]:
+    """The run's settings as `start_run` wrote them."""
+    path = run_dir / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _end_torn_line(path: Path) -> None:
+    """After kill -9 in the middle of a line the next one would be glued to it, and lost as well."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

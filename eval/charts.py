@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eval.calibration import Reliability
 
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a6d3b")
 """Okabe & Ito's colours, which people with colour-blindness can tell apart."""
 BAR, MARKED, MUTED, INK, FAINT = "#7fa8c9", "#0072b2", "#b6bec6", "#1f2933", "#dfe4e8"
+DIVERGING = "PuOr_r"
+"""Violet below 0, white at 0, orange above: apart for people with colour-blindness too."""
 DPI = 120
+_MIN_BARS = 8
+FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 @dataclass(frozen=True)
@@ -78,16 +86,125 @@ def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = 
     return _save(figure, path)
 
 
+@dataclass(frozen=True)
+class ReliabilityPanel:
+    """The diagram of one class: how often the class was there (curves by name) at each predicted probability."""
+
+    title: str
+    curves: Mapping[str, Reliability]
+
+
+def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns: int = 4) -> Path:
+    """Reliability diagrams side by side; a point's area grows with the share of the images that its bin holds.
+
+    The dashed line is perfect calibration. Without panels the picture is empty. Returns the path of the PNG.
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, figure 1.
+    """
+    columns = max(1, min(columns, len(panels)))
+    num_rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(max(4.2, 2.6 * columns), 2.75 * num_rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines: dict[str, Any] = {}
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(num_rows, columns, index + 1)
+        lines |= _draw_reliability(axes, panel)
+    if lines:
+        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=3, frameon=False)
+    return _save(figure, path)
+
+
+def _draw_reliability(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
+    lines = {"perfect": axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2)[0]}
+    for index, (name, curve) in enumerate(panel.curves.items()):
+        known = curve.count > 0
+        x, y = curve.mean_predicted[known], curve.observed_share[known]
+        colour = LINES[(index + 1) % len(LINES)]
+        lines[name] = axes.plot(x, y, "-", color=colour, linewidth=1.2)[0]
+        share = curve.count[known] / max(1.0, float(curve.count.sum()))
+        axes.scatter(x, y, s=10 + 90 * share, color=colour, alpha=0.85, linewidth=0, zorder=3)
+    _dress(axes, panel.title, size=9)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=FIFTHS, yticks=FIFTHS)
+    axes.set_xlabel("predicted", fontsize=8.5)
+    axes.set_ylabel("observed", fontsize=8.5)
+    axes.tick_params(labelsize=8)
+    axes.grid(color=FAINT, linewidth=0.8)
+    return lines
+
+
+def plot_heat_map(
+    path: Path,
+    values: npt.NDArray[np.float64],
+    names: tuple[Sequence[str], Sequence[str]],
+    *,
+    title: str = "",
+    limit: float = 1.0,
+) -> Path:
+    """A matrix (R, C) with its numbers, coloured from -limit to limit; not-a-number is grey and has no number.
+
+    names: of the rows and of the columns. Returns the path of the PNG.
+    """
+    num_rows, num_columns = values.shape
+    figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), title)
+    axes.set_facecolor(FAINT)
+    if values.size:
+        axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(values)):
+        number = float(values[row, column])
+        colour = "white" if abs(number) > 0.7 * limit else INK
+        text = f"{number:.2f}".replace("-0.00", "0.00")
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(num_columns), names[1], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(num_rows), names[0])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    return _save(figure, path)
+
+
+def plot_histogram(
+    path: Path,
+    edges: Sequence[float],
+    counts: Mapping[str, Sequence[int]],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("", ""),
+) -> Path:
+    """Bars between `edges` (B + 1, rising), those of several groups (B counts each, by name) upon each other.
+
+    labels: of the x and the y axis. A single group needs no legend. Returns the path of the PNG.
+    """
+    figure, axes = _axes((6.4, 3.2), title)
+    left, widths = np.asarray(edges[:-1], dtype=np.float64), np.diff(np.asarray(edges, dtype=np.float64))
+    base = np.zeros(len(left))
+    for index, (name, heights) in enumerate(counts.items()):
+        colour = BAR if len(counts) == 1 else LINES[index % len(LINES)]
+        axes.bar(left, heights, widths * 0.94, bottom=base, align="edge", color=colour, label=name)
+        base = base + np.asarray(heights, dtype=np.float64)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    # A bar or two do not fill the whole width.
+    axes.set_xlim(edges[0], max(edges[-1], edges[0] + _MIN_BARS * (edges[1] - edges[0])))
+    axes.set_ylim(0, 1.05 * max(1.0, float(base.max(initial=0))))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    if len(counts) > 1:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _save(figure, path)
+
+
 def _axes(size_inch: tuple[float, float], title: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=size_inch, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    _dress(axes, title, size=11)
+    return figure, axes
+
+
+def _dress(axes: Any, title: str, *, size: float) -> None:
+    axes.set_title(title, loc="left", fontsize=size, color=INK, fontweight="bold")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=INK, labelsize=9.5, length=0)
-    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from cxr.labels import slug
 from cxr.runs import FinishedRun
+from eval.degenerate import verdict
 from eval.report import Cell, Table
 from eval.tables import with_interval
 
@@ -36,6 +37,7 @@ CLASSIFIER_COLUMNS = {
     "F1": "f1",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
+    "ECE": "ece",
 }
 
 
@@ -80,8 +82,7 @@ def _classifier_table(run: FinishedRun, *, name: str) -> Table:
         count: Cell = "" if positives is None else f"{positives:.0f}"
         rows.append([shown.get(item, item), value, interval, *beside, count])
     columns = ["finding", "AUROC", "95 % interval", *CLASSIFIER_COLUMNS, "positives"]
-    left_out = [shown.get(n, n) for n in names[1:] if run.metrics.get(f"auroc/{n}") is None]
-    note = f"No figure, and left out of the mean: {', '.join(left_out)}." if left_out else ""
+    note = _verdict(run) or verdict(run.metrics, [shown.get(item, item) for item in names[1:]])
     return Table(f"Classifier · {name}", columns, rows, note, highlight=0)
 
 
@@ -110,9 +111,9 @@ def _remark(run: FinishedRun, method: str) -> str:
 
 
 def _verdict(run: FinishedRun) -> str:
-    """The run's own words on what is really better."""
-    verdict = run.manifest.get("verdict")
-    return verdict if isinstance(verdict, str) else ""
+    """The run's own words on what is really better, or on what its classifier is worth."""
+    words = run.manifest.get("verdict")
+    return words if isinstance(words, str) else ""
 
 
 def side_by_side(stage: str, runs: Mapping[str, FinishedRun]) -> Table:

@@ -1,18 +1,25 @@
 """Checkpoints: the whole state of training for going on, the weights alone for use."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from cxr.config import UserError
+
+
+class Stateful(Protocol):
+    """Model, optimiser, schedule, average, gradient scaler: what has a state to keep."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> object: ...
 
 
 @dataclass
@@ -20,30 +27,36 @@ class Progress:
     """Where training stands after a finished epoch."""
 
     epoch: int = 0
+    moves: int = 0
+    """Of the optimiser."""
     best_score: float = float("-inf")
     best_epoch: int = -1
     stale_epochs: int = 0
 
+    def judge(self, score: float) -> bool:
+        """Take note of the score of `epoch`, higher is better; True where it is the best so far."""
+        self.stale_epochs += 1
+        if score <= self.best_score and self.best_epoch >= 0:
+            return False
+        self.best_score, self.best_epoch, self.stale_epochs = score, self.epoch, 0
+        return True
 
-def save_last(
-    path: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, progress: Progress
-) -> None:
-    """Write model, optimiser, schedule, random state and progress, atomically."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "progress": asdict(progress),
-    }
-    partial = path.with_suffix(".partial")
+
+def save_last(path: Path, parts: Mapping[str, Stateful], progress: Progress) -> None:
+    """Write the states of `parts` and the progress: after a crash or power cut either the old file is there or the
+    new one, whole."""
+    state = {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(progress)}
+    partial = _partial(path)
     torch.save(state, partial)
-    partial.replace(path)
+    _put(partial, path)
 
 
-def load_last(path: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Progress:
-    """Restore everything that `save_last` wrote."""
+def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
+    """Restore everything that `save_last` wrote.
+
+    Raises:
+        UserError: the file is damaged, or of a version of this program that kept other things.
+    """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError, OSError) as error:
@@ -51,18 +64,36 @@ def load_last(path: Path, model: nn.Module, optimizer: Optimizer, schedule: LRSc
         raise UserError(
             f"run {path.parent}: {path.name} is damaged ({reason}); remove it to train anew"
         ) from None
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["random"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    expected = {*parts, "progress"}
+    if state.keys() != expected:
+        raise UserError(
+            f"run {path.parent}: {path.name} holds {', '.join(sorted(state))}, expected "
+            f"{', '.join(sorted(expected))}: another version wrote it; go on with that one, or give another --out"
+        )
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     return Progress(**state["progress"])
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the weights alone as safetensors, atomically."""
+    """Write the weights alone as safetensors, in the same way."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     save_file(tensors, partial)
+    _put(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Rename only what is on the disk, so that a power cut leaves no empty file under the good name."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

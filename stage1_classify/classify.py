@@ -1,29 +1,30 @@
-"""The work of stage 1, in order: data, splits, training, thresholds from validation, figures on the test split."""
+"""The work of stage 1, in order: data, splits, training, then the judgement that every classifier gets."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset, count_reasons
 from cxr.labels import check_findings
 from cxr.runs import Run
-from cxr.splits import check_no_leak, fingerprint, load_splits, patients_of, save_splits
-from eval.classification import choose_thresholds, classification_metrics
+from cxr.splits import check_no_leak, load_splits, save_splits
+from stage1_classify import relabel, seen
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Split, check_no_empty_finding
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import predict_logits, prediction_table, sigmoid
-from stage1_classify.seen import OUTPUT, Seen, check_unseen, read_seen, write_seen
-from stage1_classify.studies import make_cases
-from stage1_classify.summary import write_summary
-from stage1_classify.targets import evaluation_targets, training_targets
+from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.hierarchy import make_hierarchy
+from stage1_classify.model import Classifier, read_classifier
+from stage1_classify.pictures import Pictures, decodable, resolved_input
+from stage1_classify.predict import predict_logits
+from stage1_classify.probabilities import sigmoid
+from stage1_classify.studies import Cases, make_cases, sum_views
+from stage1_classify.targets import label_counts, training_targets
 from stage1_classify.train import fit
 
 SPLITS = ("train", "val", "test")
@@ -31,83 +32,119 @@ SPLITS = ("train", "val", "test")
 log = logging.getLogger("raybox")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Probabilities (N, K) of a split's images."""
-
-    data: Dataset
-    targets: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float64]
-
-
 class Stage1:
     """Settings, run folder and processes of one training."""
 
     def __init__(self, run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         self.run, self.settings, self.fabric = run, settings, fabric
-        self._before: Seen = {}
+        self._hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
+        self._before: seen.Seen = {}
 
     def __call__(self) -> None:
         """Do everything; the first process evaluates and finishes the run."""
         with self.run.phase("reading the data"):
             data, ids = self._read_data()
-            splits = {name: self._load(data.select(ids[name]), name) for name in SPLITS}
+            train = self._training_split(data.select(ids["train"]))
+            val, test = (self._evaluation_split(data, ids, name) for name in ("val", "test"))
         with self.run.phase("training"):
-            progress = fit(self.fabric, splits["train"], splits["val"], self.settings, self.run.dir)
+            progress = fit(self.fabric, train, val, self.settings, self.run.dir)
         if not self.fabric.is_global_zero:
             return
         log.info("best epoch %d of %d", progress.best_epoch, progress.epoch)
         with self.run.phase("evaluation"):
-            model = self._best_model()
-            scored = {
-                name: self._score(model, data.select(ids[name]), splits[name]) for name in ("val", "test")
-            }
-        self._finish(data, ids, scored, splits["train"])
+            model = read_classifier(self.settings, self.run.dir / "best.safetensors").to(self.fabric.device)
+            evidence = Evidence(
+                data, ids, val=self._judge(model, val), test=self._judge(model, test), train=train
+            )
+            finish_run(
+                self.run, self.settings, evidence, outputs=self._outputs(data, ids), facts=self._facts()
+            )
 
     def _read_data(self) -> tuple[Dataset, dict[str, list[str]]]:
+        """The images of the splits, with labels of the settings' findings alone; and the splits."""
         data = self.settings.data.read()
+        check_findings(self.settings.findings, data.findings, source="findings")
+        data = replace(data, labels=data.labels[self.settings.findings])
+        ids = self.settings.split.make(data)
+        data, ids = self._without_undecodable(data, {name: ids.get(name, []) for name in SPLITS})
         for reason, count in count_reasons(data.excluded).items():
             log.info("left out of %s: %d x %s", data.name, count, reason)
-        check_findings(self.settings.findings, data.findings, source="findings")
-        ids = self.settings.split.make(data)
-        missing = [name for name in SPLITS if not ids.get(name)]
+        missing = [name for name in SPLITS if not ids[name]]
         if missing:
             raise UserError(f"split: no images in {' and '.join(missing)}; stage 1 needs {', '.join(SPLITS)}")
         check_no_leak(data, ids)
         self._pin_splits(ids)
-        self._before = read_seen(self.settings.init_from) if self.settings.init_from else {}
-        check_unseen(self._before, data, ids["val"], split="val", by=["train"])
-        check_unseen(self._before, data, ids["test"], split="test", by=["train", "val"])
+        self._before = self._seen_before(data, ids)
         return data, ids
+
+    def _without_undecodable(
+        self, data: Dataset, ids: Mapping[str, list[str]]
+    ) -> tuple[Dataset, dict[str, list[str]]]:
+        used = data.select(image_id for part in ids.values() for image_id in part)
+        whole = decodable(
+            used,
+            self.settings.input,
+            on_problem=self.settings.data.on_problem,
+            progress=self.fabric.is_global_zero,
+        )
+        there = set(whole.images["image_id"])
+        return whole, {
+            name: [image_id for image_id in part if image_id in there] for name, part in ids.items()
+        }
 
     def _pin_splits(self, ids: Mapping[str, list[str]]) -> None:
         """Keep the splits from the first call on; a run that goes on with other images would mix them."""
         path = self.run.dir / "splits.json"
-        own = {name: list(ids[name]) for name in SPLITS}
-        if path.is_file() and load_splits(path) != own:
+        if path.is_file() and load_splits(path) != ids:
             raise UserError(
                 f"run {self.run.dir}: the data's images or splits changed since it began; give another --out"
             )
         if self.fabric.is_global_zero:
-            save_splits(path, own)
+            save_splits(path, ids)
 
-    def _load(self, data: Dataset, name: str) -> Split:
-        labels = data.labels[self.settings.findings]
-        if name == "train":
-            check_no_empty_finding(labels, split=name)
-            targets = training_targets(labels, self.settings.labels, seed=self.settings.seed)
-        else:
-            targets = evaluation_targets(labels, self.settings.labels)
-        log.info("%s: %d images", name, len(labels))
-        pictures = Pictures(data, self.settings.input, progress=self.fabric.is_global_zero)
-        return Split(pictures, make_cases(data, self.settings.views.max_views), targets)
+    def _seen_before(self, data: Dataset, ids: Mapping[str, list[str]]) -> seen.Seen:
+        """Whom the starting point and the teacher have seen; none of them may be scored on."""
+        sources = [
+            path for path in (self.settings.init_from, self.settings.labels.teacher) if path is not None
+        ]
+        return seen.union([seen.check_source(path, data, ids) for path in sources])
 
-    def _best_model(self) -> Classifier:
-        model = Classifier(self.settings)
-        model.load_state_dict(load_file(self.run.dir / "best.safetensors"))
-        return model.to(self.fabric.device).eval()
+    def _training_split(self, data: Dataset) -> Split:
+        """The training cases; from here on the settings hold the statistics that pictures are normalised by."""
+        check_no_empty_finding(data.labels, split="train")
+        show = self.fabric.is_global_zero
+        cases = make_cases(data, self.settings.views.max_views)
+        _tell_cases("train", data, cases)
+        pictures = Pictures(data, self.settings.input, progress=show)
+        resolved = resolved_input(
+            self.settings.input, pictures, num_channels=self.settings.backbone.in_channels, progress=show
+        )
+        self.settings = self.settings.model_copy(update={"input": resolved})
+        return Split(pictures.normalised_by(resolved), cases, self._hierarchy.propagate(self._targets(cases)))
 
-    def _score(self, model: Classifier, data: Dataset, split: Split) -> Scored:
+    def _targets(self, cases: Cases) -> npt.NDArray[np.float32]:
+        settings = self.settings.labels
+        labels = cases.first.labels
+        log.info("training labels:\n%s", label_counts(labels, settings).to_string())
+        teacher = None
+        if settings.teacher is not None:
+            with self.fabric.rank_zero_first():
+                teacher = relabel.relabel(
+                    settings,
+                    cases.first,
+                    self.settings.findings,
+                    run_dir=self.run.dir,
+                    device=self.fabric.device,
+                )
+        return training_targets(labels, settings, seed=self.settings.seed, teacher=teacher)
+
+    def _evaluation_split(self, data: Dataset, ids: Mapping[str, list[str]], name: str) -> Split:
+        part = data.select(ids[name])
+        split = evaluation_split(part, self.settings, progress=self.fabric.is_global_zero)
+        _tell_cases(name, part, split.cases)
+        return split
+
+    def _judge(self, model: Classifier, split: Split) -> Judged:
         logits = predict_logits(
             model,
             split.pictures,
@@ -115,49 +152,26 @@ class Stage1:
             device=self.fabric.device,
             progress=True,
         )
-        return Scored(data, split.targets, sigmoid(logits))
+        return Judged(split, self._hierarchy.multiply(sigmoid(sum_views(logits, split.cases.views))))
 
-    def _finish(
-        self, data: Dataset, ids: Mapping[str, list[str]], scored: Mapping[str, Scored], train: Split
-    ) -> None:
-        findings, run_dir = self.settings.findings, self.run.dir
-        thresholds = choose_thresholds(scored["val"].targets, scored["val"].probabilities)
-        metrics = self._metrics(scored["test"], thresholds)
-        outputs = {"weights": run_dir / "best.safetensors", "splits": run_dir / "splits.json"}
-        outputs[OUTPUT] = run_dir / "seen.json"
-        write_seen(outputs[OUTPUT], data, ids, before=self._before)
-        for name, part in scored.items():
-            outputs[f"predictions_{name}"] = run_dir / f"predictions_{name}.csv"
-            table = prediction_table(part.data.images["image_id"].tolist(), part.probabilities, findings)
-            table.to_csv(outputs[f"predictions_{name}"], index=False)
-        outputs["report"] = write_summary(
-            run_dir, self.settings, metrics, train=train, counts={k: len(v) for k, v in ids.items()}
-        )
-        self.run.finish(
-            metrics,
-            outputs,
-            findings=findings,
-            thresholds={f: _number(t) for f, t in zip(findings, thresholds, strict=True)},
-            thresholds_chosen_on="val",
-            splits={name: {"count": len(ids[name]), "sha256": fingerprint(ids[name])} for name in SPLITS},
-            excluded=[{"what": item.what, "reason": item.reason} for item in data.excluded],
-            synthetic=data.synthetic,
-            world_size=self.fabric.world_size,
-            precision=str(self.fabric.strategy.precision.precision),
-            seed=self.settings.seed,
-        )
+    def _outputs(self, data: Dataset, ids: Mapping[str, list[str]]) -> dict[str, Path]:
+        """Files that are there before the judgement."""
+        names = {"weights": "best.safetensors", "splits": "splits.json", seen.OUTPUT: "seen.json"}
+        if self.settings.labels.teacher is not None:
+            names["relabelled"] = relabel.TABLE
+        outputs = {name: self.run.dir / file for name, file in names.items()}
+        seen.write_seen(outputs[seen.OUTPUT], data, ids, before=self._before)
+        return outputs
 
-    def _metrics(self, test: Scored, thresholds: npt.NDArray[np.float64]) -> dict[str, float | None]:
-        return classification_metrics(
-            test.targets,
-            test.probabilities,
-            findings=self.settings.findings,
-            thresholds=thresholds,
-            groups=patients_of(test.data).tolist(),
-            seed=self.settings.seed,
-            min_positives=self.settings.train.min_positives,
-        )
+    def _facts(self) -> dict[str, object]:
+        return {
+            "normalisation": {"mean": self.settings.input.mean, "std": self.settings.input.std},
+            "world_size": self.fabric.world_size,
+            "precision": str(self.fabric.strategy.precision.precision),
+        }
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _tell_cases(name: str, data: Dataset, cases: Cases) -> None:
+    log.info("%s: %d images, %d cases", name, len(data.images), len(cases))
+    for reason, count in count_reasons(cases.left_out).items():
+        log.info("left out of %s: %d x %s", name, count, reason)

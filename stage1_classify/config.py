@@ -39,8 +39,10 @@ class BackboneSettings(Settings):
     pretrained: bool = False
     """Fetch timm's weights from its hub. The only setting that reaches the network."""
     weights: Path | None = None
-    """A local weights file in timm's naming (safetensors or pth)."""
+    """A local weights file of this network in timm's naming (safetensors or pth). Its classifier is passed over, its
+    first convolution summed up for one input channel, its position tables resampled to the input's size."""
     drop_path_rate: float | None = Field(None, ge=0, lt=1)
+    """Stochastic depth in training (Huang et al. 2016), where timm offers it."""
 
 
 class HeadSettings(Settings):

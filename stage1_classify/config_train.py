@@ -28,12 +28,14 @@ class SamplingSettings(Settings):
     """Which cases an epoch holds. Drawn from (seed, epoch), the same for any number of processes."""
 
     num_samples: PositiveInt | None = None
-    """Cases an epoch; None: as many as there are. More than there are, or unequal weights, draw with replacement."""
+    """Cases an epoch; None: as many as there are. More than there are: each as often as the others, but for one time.
+    Unequal weights: drawn with replacement."""
     normal_weight: PositiveFloat = 1.0
     """Weight of a case without any positive finding (the source took 0.1)."""
     balance: Literal["none", "oversample", "undersample"] = "none"
-    """Make the positives and negatives of `balance_finding` equally many: oversample repeats the fewer, undersample
-    leaves out some of the more numerous, others each epoch."""
+    """Make the positives and negatives of `balance_finding` equally many (`num_samples` in all, where given):
+    oversample repeats the fewer, undersample leaves out some of the more numerous, others each epoch. Cases whose
+    target is masked or uncertain are in no epoch, counted. Mind that loss.max_positive_weight still applies."""
     balance_finding: str | None = None
 
     @model_validator(mode="after")

@@ -1,23 +1,23 @@
-"""From the tables of a data set to batches: decode once, augment, order, collate."""
+"""From pictures and targets to batches: augment, collate."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cxr.config import UserError
 from stage1_classify.augment import Augmentation
 from stage1_classify.pictures import Pictures
 from stage1_classify.studies import Cases
-
-_DECODE_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -29,72 +29,80 @@ class Split:
     targets: npt.NDArray[np.float32]
 
 
-class TrainingSet(TorchDataset[tuple[Tensor, Tensor, int]]):
-    """(input (C, H, W), targets (K,), index); the augmentation of an item depends on seed, epoch and index alone."""
+class Item(NamedTuple):
+    """One case: all its views (V, C, H, W), its targets (K,), its row among the split's cases."""
 
-    def __init__(
-        self,
-        pictures: Pictures,
-        targets: npt.NDArray[np.float32],
-        augmentation: Augmentation,
-        *,
-        num_channels: int,
-        seed: int,
-    ) -> None:
-        assert len(pictures) == len(targets)
-        self._pictures = pictures
-        self._targets = torch.from_numpy(targets)
+    images: Tensor
+    targets: Tensor
+    case: int
+
+
+class Batch(NamedTuple):
+    """B cases with N views together; no view is padding.
+
+    images: (N, C, H, W) float32. cases: (N,) int64, in 0..B-1, rising: the case of each image. targets: (B, K).
+    indices: (B,) int64, the cases' indices in the split.
+    """
+
+    images: Tensor
+    cases: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+class TrainingSet(TorchDataset[Item]):
+    """The cases of a split, augmented; how depends on seed, epoch and the image's row alone."""
+
+    def __init__(self, split: Split, augmentation: Augmentation, *, num_channels: int, seed: int) -> None:
+        assert len(split.cases) == len(split.targets)
+        self._pictures, self._views = split.pictures, split.cases.views
+        self._targets = torch.from_numpy(split.targets)
         self._augmentation = augmentation
         self._num_channels = num_channels
         self._seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._views)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        seed = zlib.crc32(f"{self._seed} {self.epoch} {index}".encode())
-        picture = self._augmentation(self._pictures[index], seed=seed)
-        return self._pictures.to_input(picture, self._num_channels), self._targets[index], index
+    def __getitem__(self, index: int) -> Item:
+        views = [self._augmented(row) for row in self._views[index]]
+        return Item(torch.stack(views), self._targets[index], index)
+
+    def _augmented(self, row: int) -> Tensor:
+        seed = zlib.crc32(f"{self._seed} {self.epoch} {row}".encode())
+        picture = self._augmentation(self._pictures[row], seed=seed)
+        return self._pictures.to_input(picture, self._num_channels)
 
 
-class EpochSampler(Sampler[list[int]]):
-    """Batches of one process, such that step i of all processes together is step i of a single process.
-
-    The order is a permutation drawn from (seed, epoch); a last batch that is not full is left out, so all processes
-    make equally many steps.
-    """
-
-    def __init__(
-        self, num_items: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        if batch_size % world_size:
-            raise UserError(
-                f"train.batch_size: got {batch_size}, expected a multiple of the {world_size} processes"
-            )
-        if num_items < batch_size:
-            raise UserError(
-                f"train.batch_size: got {batch_size}, but the training split has {num_items} images; make it smaller"
-            )
-        self._num_items, self._batch_size = num_items, batch_size
-        self._seed, self._rank, self._world_size = seed, rank, world_size
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self._num_items // self._batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._num_items)
-        for step in range(len(self)):
-            batch = order[step * self._batch_size : (step + 1) * self._batch_size]
-            yield batch[self._rank :: self._world_size].tolist()
+def collate(items: Sequence[Item]) -> Batch:
+    """Cases of any numbers of views, their views one after the other."""
+    num_views = torch.tensor([len(item.images) for item in items])
+    return Batch(
+        images=torch.cat([item.images for item in items]),
+        cases=torch.repeat_interleave(torch.arange(len(items)), num_views),
+        targets=torch.stack([item.targets for item in items]),
+        indices=torch.tensor([item.case for item in items]),
+    )
 
 
 def training_loader(
-    items: TrainingSet, sampler: EpochSampler, *, num_workers: int
-) -> DataLoader[tuple[Tensor, Tensor, int]]:
-    """Loader that follows the sampler's batches. Workers are made anew each epoch, so that they see its number."""
-    return DataLoader(items, batch_sampler=sampler, num_workers=num_workers)
+    items: TrainingSet, batches: Iterable[list[int]], *, num_workers: int
+) -> DataLoader[Batch]:
+    """Loader of these batches of cases. Workers are made anew each epoch, so that they see its number."""
+    return DataLoader(
+        items,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=_one_opencv_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _one_opencv_thread(_: int) -> None:
+    """Workers share the cores already; and OpenCV's threads do not survive a fork."""
+    cv2.setNumThreads(0)
 
 
 def check_no_empty_finding(labels: pd.DataFrame, *, split: str) -> None:

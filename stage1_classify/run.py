@@ -15,7 +15,8 @@ def main(arguments: StageArguments) -> None:
 
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
     fabric = make_fabric(settings)
-    inputs = {"init_from": settings.init_from} if settings.init_from else {}
+    sources = {"init_from": settings.init_from, "teacher": settings.labels.teacher}
+    inputs = {name: path for name, path in sources.items() if path is not None}
     if fabric.is_global_zero:
         run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
     fabric.barrier()

@@ -22,6 +22,30 @@ def read_seen(run_dir: Path) -> Seen:
     return content
 
 
+def check_source(run_dir: Path, data: Dataset, splits: Mapping[str, Sequence[str]]) -> Seen:
+    """What a run that this one builds on (its starting point, its teacher) has seen.
+
+    Raises:
+        UserError: that is a patient of `val` or `test`, or it chose its epoch by one of `test`: what it knows of them
+            would come back.
+    """
+    seen = read_seen(run_dir)
+    check_unseen(seen, data, splits["val"], split="val", by=["train"])
+    check_unseen(seen, data, splits["test"], split="test", by=["train", "val"])
+    return seen
+
+
+def union(parts: Sequence[Seen]) -> Seen:
+    """Everybody that is in any of `parts`, under the same names."""
+    together: Seen = {}
+    for part in parts:
+        for name, splits in part.items():
+            own = together.setdefault(name, {"train": [], "val": []})
+            for split, patients in splits.items():
+                own[split] = sorted({*own.get(split, []), *patients})
+    return together
+
+
 def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *, before: Seen) -> None:
     """Record the patients of `train` and `val`, beside those of the run that training started from."""
     seen: Seen = {name: {split: list(ids) for split, ids in parts.items()} for name, parts in before.items()}

@@ -1,35 +1,108 @@
 """Cases: what one row of targets stands for, an image or a study of several views."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from cxr.datasets.tables import Dataset
+from cxr.config import UserError
+from cxr.datasets.tables import SHOWN_PROBLEMS, Dataset, Exclusion
 
 Views = tuple[tuple[int, ...], ...]
 """Of each case the rows of its images in `Dataset.images`, frontal ones first."""
+
+SURPLUS = "further view of a study that has views.max_views images already"
+
+_KINDS = {"frontal": 0, "lateral": 1, "": 2}
 
 
 @dataclass(frozen=True)
 class Cases:
     """views: rows of the images of each case. first: the data set of the cases' first views, in the cases' order, so
-    its `images` and `labels` have one row a case."""
+    its `images` and `labels` have one row a case. left_out: images that are in no case, named."""
 
     views: Views
     first: Dataset
+    left_out: tuple[Exclusion, ...] = ()
 
     def __len__(self) -> int:
         return len(self.views)
 
 
 def make_cases(data: Dataset, max_views: int | None) -> Cases:
-    """Group the images of `data` into cases (see ViewSettings)."""
-    assert max_views is None, "studies: not yet"
-    return Cases(tuple((row,) for row in range(len(data.images))), data)
+    """Group the images of `data` into cases (see ViewSettings), in the table order of their first views.
+
+    A study is what shares patient and study; an image of unknown study is a case of its own. Of a study's images a
+    frontal and a lateral are taken first, then its other frontals, laterals and those of unknown view, until there are
+    `max_views`; within a case frontals come before laterals before unknown ones, each in table order.
+
+    Raises:
+        UserError: images of one case have different labels, so the case has none.
+    """
+    if max_views is None:
+        return Cases(tuple((row,) for row in range(len(data.images))), data)
+    table = _ranked(data.images)
+    kept = table[table["rank"] < max_views].sort_values(["study", "kind", "row"])
+    _check_equal_labels(data, kept)
+    by_study = kept.groupby("study", sort=False)["row"]
+    views: Views = tuple(sorted(tuple(rows) for rows in by_study.agg(list)))
+    ids = data.images["image_id"]
+    first = data.select(ids.iloc[[rows[0] for rows in views]])
+    surplus = table.loc[table["rank"] >= max_views, "row"]
+    return Cases(views, first, tuple(Exclusion(str(name), SURPLUS) for name in ids.iloc[surplus]))
+
+
+def _ranked(images: pd.DataFrame) -> pd.DataFrame:
+    """Per image its row, study (a number), kind of view (a number), and rank in its study: low is taken first."""
+    rows = np.arange(len(images))
+    known = images["study_id"] != ""
+    names = images["study_id"].where(known, pd.Series(rows, index=images.index).astype(str))
+    study = (
+        images.assign(known=known, name=names).groupby(["patient_id", "known", "name"], sort=False).ngroup()
+    )
+    kind = images["view"].map(_KINDS)
+    table = pd.DataFrame({"row": rows, "study": study.to_numpy(), "kind": kind.to_numpy()})
+    table["again"] = (table.groupby(["study", "kind"]).cumcount() > 0) | (table["kind"] == _KINDS[""])
+    ordered = table.sort_values(["study", "again", "kind", "row"])
+    table["rank"] = ordered.groupby("study").cumcount()
+    return table
+
+
+def _check_equal_labels(data: Dataset, kept: pd.DataFrame) -> None:
+    """Raise a UserError where the images of one case differ in a label; `kept` is sorted by study."""
+    labels = data.labels.to_numpy(dtype=np.float64)[kept["row"]]
+    study = kept["study"].to_numpy()
+    # NaN (not mentioned) equals itself here.
+    same = (labels[1:] == labels[:-1]) | (np.isnan(labels[1:]) & np.isnan(labels[:-1]))
+    pairs = np.flatnonzero((study[1:] == study[:-1]) & ~same.all(axis=1))
+    if not len(pairs):
+        return
+    _, once = np.unique(study[pairs], return_index=True)
+    shown = [_difference(data, kept["row"].iloc[[p, p + 1]].tolist()) for p in pairs[once][:SHOWN_PROBLEMS]]
+    raise UserError(
+        [
+            *shown,
+            f"views.max_views: the labels of {len(once)} studies of {data.name} differ between their images; give all "
+            "images of a study the same labels, or set max_views: null (each image by itself) or 1",
+        ]
+    )
+
+
+def _difference(data: Dataset, rows: list[int]) -> str:
+    (one, other), labels = data.images["image_id"].iloc[rows], data.labels.iloc[rows]
+    finding = next(str(name) for name in labels.columns if labels[name].nunique(dropna=False) > 1)
+    values = [f"{value:g}" for value in labels[finding]]
+    study = data.images["study_id"].iloc[rows[0]]
+    return f"views.max_views: study {study!r}: {finding} is {values[0]} for {one} and {values[1]} for {other}"
 
 
 def sum_views(logits: npt.NDArray[np.float32], views: Views) -> npt.NDArray[np.float32]:
     """Logits of images (N, K) to logits of cases (len(views), K): the sum over each case's views."""
-    rows = [logits[list(images)].sum(axis=0) for images in views]
-    return np.stack(rows) if rows else logits[:0]
+    if not views:
+        return logits[:0]
+    rows = np.fromiter(chain.from_iterable(views), dtype=np.int64)
+    lengths = np.fromiter((len(images) for images in views), dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.add.reduceat(logits[rows], starts, axis=0)

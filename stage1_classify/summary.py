@@ -1,103 +1,195 @@
-"""The report of a training: curves, figures a finding, and the pictures that the network saw."""
+"""The report of stage 1, single classifier or ensemble: the order of its blocks."""
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from cxr.labels import slug
+from cxr.datasets.tables import Dataset
+from cxr.splits import patients_of
 from cxr.tracking import read_log
+from eval.audit import audit_blocks
+from eval.calibration import Calibration
 from eval.charts import plot_curves
-from eval.pictures import as_rgb, grid, save_png
-from eval.report import Figure, Table, Text, write_report
-from stage1_classify.augment import Augmentation
+from eval.degenerate import verdict
+from eval.pictures import save_png
+from eval.report import Block, Cell, Figure, Table, Text, write_report
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Split
+from stage1_classify.failures import failure_blocks, worst_failures
+from stage1_classify.pictures_shown import batch_grid, step_grid
+from stage1_classify.scored import Scored
+from stage1_classify.summary_tables import (
+    calibration_blocks,
+    confusion_table,
+    operating_table,
+    score_table,
+    subgroup_blocks,
+)
+from stage1_classify.targets import UNCERTAIN, policies
 
-_COLUMNS = ("auroc", "auprc", "f1", "sensitivity", "specificity", "accuracy")
-_SAMPLES = 12
 
-Figures = Mapping[str, float | None]
+@dataclass(frozen=True)
+class SummaryFacts:
+    """What the report is made of, beside the settings and the run's ``metrics.jsonl``.
+
+    metrics: of the test split, as of `classification_metrics`. data: the whole data set, all splits.
+    val: thresholds and calibration come from it. test: the figures come from it. thresholds: (K,), NaN for none.
+    calibration: what made `probabilities` of `raw` in val and test.
+    counts: images of each split, by its name. phases: seconds and peak_mib by phase, as in `Run.phases`.
+    train: None for an ensemble, which has trained nothing; its `members` are the folders of the runs it is made of,
+    and `combine` says how.
+    """
+
+    metrics: Mapping[str, float | None]
+    data: Dataset
+    val: Scored
+    test: Scored
+    thresholds: npt.NDArray[np.float64]
+    calibration: Calibration
+    counts: Mapping[str, int] = field(default_factory=dict)
+    phases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    train: Split | None = None
+    members: Sequence[str] = ()
+    combine: str = ""
 
 
-def write_summary(
-    run_dir: Path, settings: Stage1Settings, metrics: Figures, *, train: Split, counts: Mapping[str, int]
-) -> Path:
-    """Write ``report.html`` with its pictures; returns its path."""
-    pictures = run_dir / "pictures"
-    curves = read_log(run_dir)
-    epochs = [float(entry["step"]) for entry in curves]
-    by_name = {
-        name: (epochs, [_plain(entry.get(key)) for entry in curves])
-        for name, key in (("training loss", "train/loss"), ("validation loss", "val/loss"))
-    }
-    plot_curves(pictures / "loss.png", by_name, title="Loss", labels=("epoch", ""))
-    by_name = {
-        name: (epochs, [_plain(entry.get(f"val/{key}")) for entry in curves])
-        for name, key in (("AUROC", "auroc"), ("F1", "f1"), ("AUPRC", "auprc"))
-    }
-    plot_curves(
-        pictures / "validation.png", by_name, title="Validation, mean over findings", labels=("epoch", "")
-    )
-    save_png(pictures / "batch.png", sample_batch(train, settings))
-    lead = (
-        f"{settings.backbone.name}, {settings.head.kind} head, {settings.input.size_hw[0]} x "
-        f"{settings.input.size_hw[1]} px, "
-        + (
-            "pretrained weights"
-            if settings.backbone.pretrained or settings.backbone.weights
-            else "trained from scratch"
-        )
-        + ". Thresholds are chosen on validation; figures are of the test split, with 95 % intervals by patient."
-    )
-    blocks = [
-        figures_table(settings.findings, metrics),
-        Text("Images", ", ".join(f"{name}: {count}" for name, count in counts.items())),
-        Figure("Loss", "pictures/loss.png"),
-        Figure("Validation", "pictures/validation.png"),
-        Figure("Training pictures as the network sees them", "pictures/batch.png", _batch_note()),
+def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) -> Path:
+    """Write ``report.html`` and its pictures, ``failures.csv`` and ``subgroups.csv``; returns the page's path.
+
+    settings: of the training; for an ensemble those of its first member with the ensemble's own `operating`.
+    """
+    findings, min_positives = settings.findings, settings.train.min_positives
+    failures = worst_failures(facts.test, facts.thresholds, findings)
+    blocks: list[Block] = [
+        Text("Test split"),
+        score_table(findings, facts.metrics, min_positives=min_positives),
+        confusion_table(findings, facts.metrics, facts.thresholds),
+        operating_table(facts.val, facts.test, findings, settings.operating),
+        *calibration_blocks(facts.test, findings, facts.calibration, run_dir),
+        *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
+        Text("Failures"),
+        *failure_blocks(facts.test, failures, run_dir),
+        Text("Training"),
+        *_training_blocks(run_dir, settings, facts.train),
+        Text("The data"),
+        target_table(settings, facts),
+        *audit_blocks(facts.data, findings, run_dir),
+        Text("The run"),
+        *_making_blocks(run_dir, facts),
     ]
-    synthetic = settings.data.dataset == "phantom"
-    return write_report(run_dir, title="Stage 1: classifier", lead=lead, blocks=blocks, synthetic=synthetic)
+    lead = f"{verdict(facts.metrics, findings, min_positives)}\n\n{describe(settings, facts)}"
+    title = "Stage 1: ensemble" if facts.members else "Stage 1: classifier"
+    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=facts.data.synthetic)
 
 
-def _batch_note() -> str:
-    return "Each pair: decoded and stretched, then augmented. Under it the training targets above zero."
-
-
-def sample_batch(train: Split, settings: Stage1Settings) -> np.ndarray:
-    """Pairs of pictures before and after augmentation, with their targets."""
-    augmentation = Augmentation(settings.augment)
-    tiles, captions = [], []
-    chosen = np.random.default_rng(settings.seed).permutation(len(train.pictures))[: _SAMPLES // 2]
-    for index in chosen.tolist():
-        picture = train.pictures[index]
-        seed = zlib.crc32(f"{settings.seed} 0 {index}".encode())
-        tiles += [as_rgb(picture / 255), as_rgb(augmentation(picture, seed=seed) / 255)]
-        named = [f for f, t in zip(settings.findings, train.targets[index], strict=True) if t > 0]
-        captions += [train.pictures.image_ids[index][-24:], ", ".join(named) or "none"]
-    return grid(tiles, captions, columns=4)
-
-
-def figures_table(findings: list[str], metrics: Figures) -> Table:
-    """One row a finding, then the mean."""
-    rows = [[finding, *_cells(metrics, slug(finding))] for finding in findings]
-    rows.append(["Mean", *_cells(metrics, "mean")])
-    return Table(
-        "Test split", ["finding", "positives", "AUROC [95 %]", *(c.upper() for c in _COLUMNS[1:])], rows
+def describe(settings: Stage1Settings, facts: SummaryFacts) -> str:
+    """Which classifier this is, and on what it was judged, in two or three sentences."""
+    backbone = settings.backbone
+    start = "trained from scratch"
+    if backbone.pretrained or backbone.weights is not None:
+        start = "from pretrained weights"
+    if settings.init_from is not None:
+        start = f"from the weights of {settings.init_from}"
+    what = f"{backbone.name}, {settings.head.kind} head, {start}"
+    if facts.members:
+        what = f"{facts.combine.capitalize()} of {len(facts.members)} runs ({', '.join(facts.members)})"
+    size = "{} x {} px".format(*settings.input.size_hw)
+    first = facts.test.split.cases.first
+    return (
+        f"{what}; {size}. Calibration and thresholds come from validation; figures are of the test split "
+        f"({len(first.images)} cases of {patients_of(first).nunique()} patients), with 95 % intervals by patient."
     )
 
 
-def _cells(metrics: Figures, name: str) -> list[str | float | None]:
-    low, high = metrics.get(f"auroc/{name}/low"), metrics.get(f"auroc/{name}/high")
-    value = metrics.get(f"auroc/{name}")
-    shown = "–" if value is None else f"{value:.3f}"
-    if low is not None and high is not None:
-        shown += f" [{low:.3f}, {high:.3f}]"
-    positives = metrics.get(f"positives/{name}")
-    count = "" if positives is None else f"{positives:g}"
-    return [count, shown, *(metrics.get(f"{column}/{name}") for column in _COLUMNS[1:])]
+def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
+    """What each split's targets are, after the policies for uncertain and unmentioned labels; one row a finding."""
+    splits = {"train": facts.train, "val": facts.val.split, "test": facts.test.split}
+    known = {name: split.targets for name, split in splits.items() if split is not None}
+    by_finding = policies(settings.findings, settings.labels)
+    rows: list[list[Cell]] = []
+    for k, finding in enumerate(settings.findings):
+        row: list[Cell] = [finding, by_finding[finding]]
+        for name, targets in known.items():
+            column = targets[:, k]
+            row += [f"{(column == 1).sum()} / {(column == 0).sum()}", int(np.isnan(column).sum())]
+            if name == "train":
+                row.append(int(((column > 0) & (column < 1) | (column == UNCERTAIN)).sum()))
+        rows.append(row)
+    columns = ["finding", "uncertain labels"]
+    for name in known:
+        columns += [f"{name}: pos. / neg.", "masked", *(["soft"] if name == "train" else [])]
+    note = (
+        "Cases. Masked: neither in the loss nor in a figure. Soft: between 0 and 1, or of the class uncertain. The "
+        "policy for uncertain labels is training's; validation and test hold certain labels only."
+    )
+    return Table("Targets of each split", columns, rows, note)
+
+
+def _training_blocks(run_dir: Path, settings: Stage1Settings, train: Split | None) -> list[Block]:
+    blocks = _curve_figures(run_dir)
+    if train is None:
+        return blocks
+    save_png(run_dir / "pictures" / "steps.png", step_grid(train, settings))
+    save_png(run_dir / "pictures" / "batch.png", batch_grid(train, settings))
+    return [
+        *blocks,
+        Figure(
+            "Training pictures after each step",
+            "pictures/steps.png",
+            "A column a picture, a row a step, from the file to the network's input. Of pictures with three channels "
+            "augmentation is shown on the first; the others move with it. Normalised ones go from their lowest value "
+            "(black) to their highest (white).",
+        ),
+        Figure(
+            "The first training batch",
+            "pictures/batch.png",
+            "As the network was given it: sampled, augmented, normalised; the training targets below.",
+        ),
+    ]
+
+
+def _curve_figures(run_dir: Path) -> list[Block]:
+    """Curves of ``metrics.jsonl``; none where nothing was logged."""
+    entries = read_log(run_dir)
+    epochs = [float(entry["step"]) for entry in entries]
+    charts = {
+        "Loss": {"training": "train/loss", "validation": "val/loss"},
+        "Validation, mean over findings": {"AUROC": "val/auroc", "F1": "val/f1", "AUPRC": "val/auprc"},
+        "Learning rate": {"head": "train/learning_rate"},
+    }
+    blocks: list[Block] = []
+    for title, keys in charts.items():
+        logged = {
+            name: key for name, key in keys.items() if any(entry.get(key) is not None for entry in entries)
+        }
+        if not logged:
+            continue
+        curves = {
+            name: (epochs, [_plain(entry.get(key)) for entry in entries]) for name, key in logged.items()
+        }
+        path = f"pictures/{title.split(',')[0].lower().replace(' ', '_')}.png"
+        plot_curves(run_dir / path, curves, labels=("epoch", ""))
+        blocks.append(Figure(title, path))
+    return blocks
+
+
+def _making_blocks(run_dir: Path, facts: SummaryFacts) -> list[Block]:
+    """Images by split, seconds and memory by phase, and how fast training was."""
+    images = ", ".join(f"{name} {count}" for name, count in facts.counts.items())
+    rows: list[list[Cell]] = [
+        [name, round(phase["seconds"], 1), round(phase["peak_mib"])] for name, phase in facts.phases.items()
+    ]
+    entries = read_log(run_dir)
+    speeds = [entry["train/images_per_second"] for entry in entries if "train/images_per_second" in entry]
+    note = f"Training took in {np.median(speeds):.1f} images a second (median epoch)." if speeds else ""
+    skipped = sum(entry.get("train/skipped_steps") or 0 for entry in entries)
+    if skipped:
+        note += f" {skipped:g} steps overflowed and were skipped."
+    table = Table("How it was made", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip())
+    return [Text("Images", f"{images}."), table] if images else [table]
 
 
 def _plain(value: float | None) -> float:

@@ -1,46 +1,58 @@
-"""The training loop: AdamW, one-cycle schedule, clipping, early stopping, through Lightning Fabric."""
+"""The training loop, through Lightning Fabric: one process or many, any precision, gone on with where it was left."""
 
 import logging
-import math
 import os
+import time
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Tensor, nn
 
 from cxr.config import UserError
 from cxr.hardware import computes_in_bf16
 from cxr.progress import track
 from cxr.tracking import Tracker
-from eval.classification import choose_thresholds, classification_metrics
-from stage1_classify.augment import Augmentation
-from stage1_classify.checkpoint import Progress, load_last, save_last, save_weights
+from stage1_classify.averaging import make_average
+from stage1_classify.checkpoint import Progress, Stateful, load_last, save_last, save_weights
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import EpochSampler, Split, TrainingSet, training_loader
-from stage1_classify.losses import masked_bce, positive_weights
-from stage1_classify.model import Classifier, start_from_run
-from stage1_classify.predict import predict_logits, sigmoid
+from stage1_classify.data import Batch, Split
+from stage1_classify.epochs import Epochs, in_groups
+from stage1_classify.freezing import Freezing
+from stage1_classify.model import CaseForward, Classifier, start_from_run
+from stage1_classify.optimizers import make_optimizer, make_schedule
+from stage1_classify.predict import predict_logits
+from stage1_classify.processes import check_processes, check_same_weights, gather, share_buffers
+from stage1_classify.sentinel import Sentinel, explain, not_finite
+from stage1_classify.validation import (
+    EveryNth,
+    Figures,
+    check_selectable,
+    interleaved,
+    selecting_score,
+    validation_figures,
+)
 
 log = logging.getLogger("raybox")
-logging.getLogger("lightning_fabric").setLevel(
-    logging.WARNING
-)  # it announces the precision; the manifest says it
+# It announces the precision; the manifest says it.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def make_fabric(settings: Stage1Settings) -> Fabric:
-    """One process, or as many as ``torchrun`` started."""
+    """One process, or as many as ``torchrun`` started. UserError for 16-mixed without a GPU."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     strategy = "ddp" if local * num_nodes > 1 else "auto"
+    device_type = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     precision = settings.train.precision
     if precision == "auto":
-        device_type = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
         precision = "bf16-mixed" if computes_in_bf16(device_type) else "32-true"
+    if precision == "16-mixed" and device_type == "cpu":
+        raise UserError(
+            "train.precision: got 16-mixed, which needs a GPU, and there is none; set auto, bf16-mixed or 32-true"
+        )
     fabric = Fabric(
         accelerator="auto",
         devices=local,
@@ -55,16 +67,21 @@ def make_fabric(settings: Stage1Settings) -> Fabric:
 def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_dir: Path) -> Progress:
     """Train until the epochs or the patience are spent; go on from ``last.ckpt`` where there is one.
 
-    Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves.
+    Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves; with an average of
+    the weights (train.ema_decay) it is the average that is validated and kept.
+
+    With hierarchy.conditional_epochs there are two phases: in the first a child is trained only where its parent is
+    positive; in the second the backbone is frozen and the head learns from everything. Early stopping, the schedule
+    `plateau` and the choice of the best model see the second phase alone.
+
+    Raises:
+        UserError: a loss or gradient is not finite, or several processes do not train as one.
     """
     check_selectable(val.targets, settings)
     trainer = Trainer(fabric, train, settings, run_dir)
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:
-        figures = trainer.train_epoch()
-        with fabric.autocast():
-            figures |= validate(trainer.model, val, settings, device=fabric.device)
-        figures = fabric.broadcast(figures)  # running statistics may differ by process; the decision must not
+        figures = trainer.train_epoch() | trainer.validate(val)
         trainer.end_epoch(figures)
         if tracker is not None:
             tracker.log(trainer.progress.epoch, figures)
@@ -83,40 +100,38 @@ class Trainer:
         self.model = Classifier(settings).to(memory_format=torch.channels_last)
         if settings.init_from is not None:
             start_from_run(self.model, settings.init_from)
-        self._items = TrainingSet(
-            train.pictures,
-            train.targets,
-            Augmentation(settings.augment),
-            num_channels=settings.backbone.in_channels,
-            seed=settings.seed,
+        fabric.to_device(self.model)
+        self._average = make_average(self.model, settings.train.ema_decay)
+        self._epochs = Epochs(train, settings, rank=fabric.global_rank, world_size=fabric.world_size)
+        conditional_epochs = settings.hierarchy.conditional_epochs
+        self._freezing = Freezing(self.model.backbone, settings.freeze, conditional_epochs=conditional_epochs)
+        optimizer = make_optimizer(self.model, settings.optimizer)
+        self._schedule = make_schedule(
+            optimizer,
+            settings.schedule,
+            num_epochs=settings.train.num_epochs,
+            moves_per_epoch=-(-len(self._epochs) // settings.train.accumulate_steps),
         )
-        self._sampler = EpochSampler(
-            len(train.pictures),
-            settings.train.batch_size,
-            seed=settings.seed,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-        )
-        self._optimizer = AdamW(self._parameter_groups(), lr=settings.optimizer.learning_rate)
-        self._schedule = OneCycleLR(
-            self._optimizer,
-            max_lr=settings.optimizer.learning_rate,
-            total_steps=max(3, settings.train.num_epochs * len(self._sampler)),
-            pct_start=max(
-                settings.schedule.warmup, 2 / max(3, settings.train.num_epochs * len(self._sampler))
-            ),
-        )
-        weights = positive_weights(train.targets, cap=settings.loss.max_positive_weight)
-        self._positive_weight = torch.from_numpy(weights).to(fabric.device)
+        self._optimizer = fabric.setup_optimizers(optimizer)
+        self._scaler = getattr(fabric.strategy.precision, "scaler", None)
+        self._sentinel = Sentinel(settings.train.max_skipped_steps if self._scaler is not None else None)
+        self._wrapped: nn.Module | None = None
+        self._note = ""
         self.progress = Progress()
         if self._last.is_file():
-            self.progress = load_last(self._last, self.model, self._optimizer, self._schedule)
+            self.progress = load_last(self._last, self._stateful())
             log.info("going on after epoch %d", self.progress.epoch)
-        self._wrapped, self._optimizer = fabric.setup(self.model, self._optimizer)
 
     @property
     def _last(self) -> Path:
         return self._run_dir / "last.ckpt"
+
+    def _stateful(self) -> dict[str, Stateful]:
+        """What a training goes on from; order, freezing and random numbers follow from the epoch."""
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self._optimizer.optimizer}
+        parts |= {"schedule": self._schedule, "sentinel": self._sentinel}
+        optional = {"average": self._average, "scaler": self._scaler}
+        return parts | {name: part for name, part in optional.items() if part is not None}
 
     @property
     def is_done(self) -> bool:
@@ -124,106 +139,142 @@ class Trainer:
         train = self._settings.train
         return self.progress.epoch >= train.num_epochs or self.progress.stale_epochs >= train.patience
 
-    def _parameter_groups(self) -> list[dict[str, object]]:
-        """Weight decay for weight matrices alone; not for biases and norms."""
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        decay = self._settings.optimizer.weight_decay
-        return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    @property
+    def judged(self) -> Classifier:
+        """What is validated and kept: the average of the weights, where there is one."""
+        return self.model if self._average is None else self._average.module
 
-    def train_epoch(self) -> dict[str, float | None]:
-        """One pass over the training split; the mean loss and the learning rate at its end."""
-        self._items.epoch = self._sampler.epoch = self.progress.epoch
-        loader = training_loader(self._items, self._sampler, num_workers=self._settings.train.num_workers)
-        self._wrapped.train()
-        total = torch.zeros((), device=self._fabric.device)
-        description = f"epoch {self.progress.epoch + 1} of {self._settings.train.num_epochs}"
-        for batch in track(loader, description, total=len(self._sampler), show=self._fabric.is_global_zero):
-            total += self._step(batch)
-        loss = float(self._fabric.all_reduce(total / len(self._sampler), reduce_op="mean"))
-        rate = float(self._schedule.get_last_lr()[0])
-        return {"train/loss": loss, "train/learning_rate": rate}
-
-    def _step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        images, targets, indices = batch
-        device, settings = self._fabric.device, self._settings.train
-        images = images.to(device, memory_format=torch.channels_last)
-        loss = masked_bce(
-            self._wrapped(images),
-            targets.to(device),
-            positive_weight=self._positive_weight,
-            smoothing=self._settings.loss.label_smoothing,
+    def train_epoch(self) -> Figures:
+        """One pass over the training cases: mean loss, the head's rate at its end, images a second."""
+        self._begin_epoch()
+        bar = track(
+            self._epochs.loader(),
+            f"epoch {self.progress.epoch + 1} of {self._settings.train.num_epochs}",
+            total=len(self._epochs),
+            show=self._fabric.is_global_zero,
+            note=self._note,
+            images_in=lambda batch: len(batch.images) * self._fabric.world_size,
         )
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"training: the loss is {float(loss)} in epoch {self.progress.epoch + 1} on image rows "
-                f"{indices.tolist()[:8]}; lower optimizer.learning_rate or use train.precision=32-true"
-            )
-        self._optimizer.zero_grad()
-        self._fabric.backward(loss)
-        self._fabric.clip_gradients(self._wrapped, self._optimizer, max_norm=settings.clip_norm)
-        self._optimizer.step()
-        self._schedule.step()
-        return loss.detach()
+        total, num_images = torch.zeros((), device=self._fabric.device), 0
+        begin = time.perf_counter()
+        for step, batches in enumerate(in_groups(bar, self._settings.train.accumulate_steps), start=1):
+            total += self._move(batches, step)
+            num_images += sum(len(batch.images) for batch in batches)
+        loss = float(total / len(self._epochs))
+        seconds = time.perf_counter() - begin
+        figures: Figures = {
+            "train/loss": loss,
+            "train/learning_rate": self._schedule.rate,
+            "train/images_per_second": sum(gather(num_images)) / seconds,
+        }
+        return figures | ({"train/skipped_steps": self._sentinel.skipped} if self._scaler else {})
 
-    def end_epoch(self, figures: dict[str, float | None]) -> None:
+    def _begin_epoch(self) -> None:
+        """Everything that follows from the epoch's number, the random numbers of dropout included."""
+        epoch, fabric = self.progress.epoch, self._fabric
+        torch.manual_seed(zlib.crc32(f"{self._settings.seed} {epoch} {fabric.global_rank}".encode()))
+        self._epochs.begin(epoch, fabric.device)
+        if self._freezing.begin(epoch):
+            self._wrap()
+        self._wrapped.train()
+        self._freezing.keep_statistics()
+
+    def _wrap(self) -> None:
+        """Set up what is called in training; anew when other parts learn, since DDP takes note of them only here."""
+        if self._freezing.is_partial or self._wrapped is not None:
+            log.info(
+                "from epoch %d on learn: %s", self.progress.epoch + 1, ", ".join(self._freezing.learning)
+            )
+        self._wrapped = None
+        module = CaseForward(self.model)
+        if self._settings.train.compile:
+            module.compile()  # in place, so that the names of the weights stay
+        self._wrapped = self._fabric.setup_module(module)
+        if self._fabric.world_size > 1:
+            check_processes(
+                self._wrapped,
+                self.model,
+                self._epochs,
+                loss_of=self._loss_outside,
+                backward=self._fabric.backward,
+            )
+
+    def _move(self, batches: Sequence[Batch], step: int) -> Tensor:
+        """Add up the gradients of some batches, then move the weights once; the sum of the batches' losses."""
+        self._optimizer.zero_grad()
+        total = torch.zeros((), device=self._fabric.device)
+        for number, batch in enumerate(batches, start=1):
+            with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(batches)):
+                loss = self._loss_of(self._wrapped, batch)
+                self._fabric.backward(loss / len(batches))
+            total += loss.detach()
+        total = self._fabric.all_reduce(total, reduce_op="mean")
+        norm = self._fabric.clip_gradients(
+            self._wrapped, self._optimizer, max_norm=self._settings.train.clip_norm, error_if_nonfinite=False
+        )
+        verdict = self._sentinel.judge(total, norm)
+        if verdict == "broken":
+            raise self._explained(batches, step)
+        self._optimizer.step()  # after an overflow the gradient scaler leaves the weights and lowers its scale
+        if verdict == "fine":
+            self.progress.moves += 1
+            self._schedule.after_move()
+            if self._average is not None:
+                self._average.update(self.model, step=self.progress.moves)
+        return total
+
+    def _loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss over the batch's cases; `module` is a CaseForward, wrapped or not."""
+        device = self._fabric.device
+        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        outputs = module(images, batch.cases.to(device, non_blocking=True), len(batch.targets))
+        return self._epochs.loss(outputs, batch.targets.to(device, non_blocking=True))
+
+    def validate(self, val: Split) -> Figures:
+        """Figures of the judged model; each process predicts its share of the pictures, all get all figures."""
+        share_buffers(self.judged)
+        fabric = self._fabric
+        pictures = EveryNth(val.pictures, fabric.global_rank, fabric.world_size)
+        with fabric.autocast():
+            own = predict_logits(
+                self.judged, pictures, num_channels=self._settings.backbone.in_channels, device=fabric.device
+            )
+        figures = validation_figures(interleaved(gather(own)), val, self._settings)
+        self._note = _line(figures)
+        return fabric.broadcast(figures)  # machines may round differently; the decision must be one
+
+    def end_epoch(self, figures: Figures) -> None:
         """Judge the epoch, keep the best weights, save everything for going on."""
-        self.progress.epoch += 1
-        score = selecting_score(figures, self._settings.train.select_by)
-        self.progress.stale_epochs += 1
-        if score > self.progress.best_score or self.progress.best_epoch < 0:
-            self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
-            self.progress.stale_epochs = 0
-            if self._fabric.is_global_zero:
-                save_weights(self._run_dir / "best.safetensors", self.model)
+        progress = self.progress
+        progress.epoch += 1
+        if self._fabric.world_size > 1:
+            check_same_weights(self.model, when=f"after epoch {progress.epoch}")
+        counts = progress.epoch > self._settings.hierarchy.conditional_epochs
+        score = selecting_score(figures, self._settings.train.select_by) if counts else None
+        self._schedule.after_epoch(score)
+        is_best = score is not None and progress.judge(score)
         if self._fabric.is_global_zero:
-            save_last(self._last, self.model, self._optimizer.optimizer, self._schedule, self.progress)
+            if is_best:
+                save_weights(self._run_dir / "best.safetensors", self.judged)
+            save_last(self._last, self._stateful(), progress)
         self._fabric.barrier()
 
+    def _loss_outside(self, module: nn.Module, batch: Batch) -> Tensor:
+        """`_loss_of` a module that Fabric did not wrap, in the same precision."""
+        with self._fabric.autocast():
+            return self._loss_of(module, batch)
 
-def validate(
-    model: Classifier, val: Split, settings: Stage1Settings, *, device: torch.device
-) -> dict[str, float | None]:
-    """Loss, mean AUROC and mean F1 on validation, over the findings with enough positives.
-
-    Every process computes all of it: no gathering, no duplicates, the same decision everywhere.
-    """
-    logits = predict_logits(model, val.pictures, num_channels=settings.backbone.in_channels, device=device)
-    loss = masked_bce(
-        torch.from_numpy(logits), torch.from_numpy(val.targets), positive_weight=torch.ones(logits.shape[1])
-    )
-    probabilities = sigmoid(logits)
-    metrics = classification_metrics(
-        val.targets,
-        probabilities,
-        findings=settings.findings,
-        thresholds=choose_thresholds(val.targets, probabilities),
-        groups=None,
-        num_resamples=0,
-        min_positives=settings.train.min_positives,
-    )
-    figures: dict[str, float | None] = {"val/loss": float(loss)}
-    return figures | {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
-
-
-def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> None:
-    """Raise a UserError where no finding has enough positives (and a negative) on validation to choose an epoch by."""
-    train = settings.train
-    enough = (np.nansum(targets == 1, axis=0) >= train.min_positives) & (targets == 0).any(axis=0)
-    if train.select_by != "loss" and not enough.any():
-        raise UserError(
-            f"train.select_by={train.select_by}: no finding has {train.min_positives} positives and a negative among "
-            f"{len(targets)} validation images; lower train.min_positives, enlarge val, or set train.select_by=loss"
+    def _explained(self, batches: Sequence[Batch], step: int) -> UserError:
+        """The error of a move that is not finite; each process looks at its own batches."""
+        scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+        found = explain(
+            self.model,
+            batches,
+            loss_of=lambda batch: self._loss_outside(CaseForward(self.model), batch) * scale,
+            image_ids=self._epochs.image_ids,
         )
+        return not_finite(gather(found), where=f"epoch {self.progress.epoch + 1}, step {step}")
 
 
-def selecting_score(figures: dict[str, float | None], select_by: str) -> float:
-    """Higher is better; minus infinity where the figure does not exist."""
-    value = figures[f"val/{select_by}"]
-    if value is None or math.isnan(value):
-        return float("-inf")
-    return -value if select_by == "loss" else value
-
-
-def _line(figures: dict[str, float | None]) -> str:
+def _line(figures: Figures) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)

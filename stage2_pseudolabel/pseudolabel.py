@@ -15,7 +15,7 @@ from cxr.datasets.tables import Dataset, count_reasons
 from cxr.runs import Run, open_run
 from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
-from stage1_classify.model import load_classifier
+from stage1_classify.loading import load_trained
 from stage1_classify.pictures import Pictures
 from stage1_classify.seen import check_unseen, read_seen
 from stage2_pseudolabel.config import BoxSettings, Stage2Settings
@@ -46,11 +46,9 @@ class Stage2:
 
     def __init__(self, run: Run, settings: Stage2Settings, source: Path) -> None:
         self.run, self.settings, self.source = run, settings, source
-        model, self.stage1 = load_classifier(source)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.teacher = Teacher(
-            model.to(device), tuple(self.stage1.findings), self.stage1.backbone.in_channels, settings.cam
-        )
+        trained = load_trained(source).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.stage1 = trained.settings
+        self.teacher = Teacher(trained, settings.cam)
         self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect)
 
     def __call__(self) -> Board:
@@ -164,7 +162,7 @@ class Stage2:
         timing: Mapping[str, float],
         splits: Mapping[str, list[str]],
     ) -> None:
-        tune, test = parts
+        (tune, test), trained = parts, self.teacher.trained
         boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
         boxes |= {f"detections_{entry.name}": entry.detections for entry in board.entries}
         outputs = {name: self.run.dir / "coco" / f"{name}.json" for name in boxes}
@@ -188,6 +186,7 @@ class Stage2:
             verdict=verdict(board),
             findings=list(test.truth.findings),
             splits={name: fingerprint(ids) for name, ids in splits.items()},
+            classifier={"members": len(trained.members), "combine": trained.combine, "flips": trained.flips},
             synthetic=test.data.synthetic,
             seed=self.settings.seed,
         )

@@ -9,7 +9,6 @@ import psutil
 import torch
 
 from stage1_classify.pictures import Pictures
-from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.maps import Teacher
 
 _SAMPLE_S = 0.002
@@ -18,19 +17,20 @@ _SAMPLE_S = 0.002
 def measure_methods(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, num_images: int
 ) -> dict[str, float]:
-    """``ms_per_image/<method>`` (decoded picture to maps of all classes) and ``peak_mib/<method>``.
+    """``ms_per_image/<method>`` (decoded picture to maps of all classes) and ``peak_mib/<method>``, of the whole
+    ensemble where the classifier is one.
 
     Memory is what the batch needs above what was held before it: of the device under CUDA, otherwise of the
     process (resident set, sampled every 2 ms, so a very short peak can be missed).
     """
     count = min(num_images, len(pictures))
-    images = pictures.batch(range(count), teacher.num_channels)
-    compute_maps(teacher.model, images[:1], methods[:1], options=teacher.options)  # libraries warm up
+    inputs = teacher.inputs(pictures, range(count))
+    teacher.maps([images[:1] for images in inputs], methods[:1])  # libraries warm up
     figures: dict[str, float] = {}
     for method in methods:
         with _peak_mib() as peak:
             begin = time.perf_counter()
-            compute_maps(teacher.model, images, [method], options=teacher.options)
+            teacher.maps(inputs, [method])
             seconds = time.perf_counter() - begin
         figures[f"ms_per_image/{method}"] = 1000 * seconds / count
         figures[f"peak_mib/{method}"] = peak[0]

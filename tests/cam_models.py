@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from stage1_classify.config import HeadSettings
 from stage1_classify.heads import Head
 
 # Narrow relatives of two families: features that end in a ReLU, and features of either sign.
@@ -38,7 +39,7 @@ def build_classifier(
         backbone = timm.create_model(
             name, in_chans=1, num_classes=0, global_pool="", pretrained=False, **options
         )
-        head = Head(backbone.num_features, num_classes, kind=kind)
+        head = Head(backbone.num_features, num_classes, settings=HeadSettings(kind=kind))
         nn.init.normal_(head.classifier.weight, std=0.5)
         nn.init.normal_(head.classifier.bias)
     return TinyClassifier(backbone, head).eval()
@@ -48,7 +49,7 @@ def build_linear_classifier(
     features: Tensor, *, kind: str = "average", num_classes: int = 2
 ) -> TinyClassifier:
     """A model whose features are given: it ignores its images but for their number."""
-    head = Head(features.shape[1], num_classes, kind=kind)
+    head = Head(features.shape[1], num_classes, settings=HeadSettings(kind=kind))
     nn.init.constant_(head.classifier.weight, 1.0)
     return TinyClassifier(GivenFeatures(features), head).eval()
 

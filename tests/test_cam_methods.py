@@ -5,7 +5,8 @@ import torch
 from cam_models import build_classifier, build_linear_classifier, one_thread, random_images  # noqa: F401
 
 from cxr.config import UserError
-from stage1_classify.heads import Head
+from stage1_classify.config import HeadSettings
+from stage1_classify.heads import POOLINGS, Head
 from stage2_pseudolabel.cam import gradient
 from stage2_pseudolabel.cam.ablation import ablationcam
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam, principal_projection
@@ -91,7 +92,7 @@ def test_eigencam_is_the_same_for_all_classes():
 
 
 def average_head(weights: list[list[float]], bias: float) -> Head:
-    head = Head(len(weights[0]), len(weights), kind="average")
+    head = Head(len(weights[0]), len(weights), settings=HeadSettings(kind="average"))
     head.classifier.weight.data = torch.tensor(weights)[:, :, None, None]
     head.classifier.bias.data.fill_(bias)
     return head
@@ -111,9 +112,25 @@ def test_ablationcam_of_a_negative_logit_turns_round_unless_magnitude():
     torch.testing.assert_close(maps, torch.tensor([[[[1.0, 6.0, 1.0]]]]))
 
 
-def test_ablationcam_chunked_parity():
+@pytest.mark.parametrize("kind", POOLINGS)
+@torch.no_grad()
+def test_ablationcam_is_the_head_without_each_channel(kind):
+    model = build_classifier(kind=kind)
+    features = model.backbone(random_images())
+    logits = model.head(features).logits
+    weights = []
+    for channel in range(features.shape[1]):
+        without = features.clone()
+        without[:, channel] = 0
+        weights.append((logits - model.head(without).logits) / logits)
+    expected = torch.einsum("cbk,bchw->bkhw", torch.stack(weights), features).relu()
+    torch.testing.assert_close(ablationcam(features, model.head), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["pcam", "attention"])
+def test_ablationcam_chunked_parity(kind):
     features = torch.randn(2, 300, 40, 30, generator=torch.Generator().manual_seed(0))
-    head = Head(300, 4)
+    head = Head(300, 4, settings=HeadSettings(kind=kind))
     whole, chunked = (ablationcam(features, head, memory_mib=size) for size in (4096, 1))
     torch.testing.assert_close(whole, chunked, atol=1e-4, rtol=1e-4)
 
@@ -173,7 +190,7 @@ def test_dff_maps_show_the_concept_that_the_class_likes():
 
 def test_dff_does_not_depend_on_the_batch():
     features = torch.rand(3, 6, 4, 5, generator=torch.Generator().manual_seed(0))
-    head = Head(6, 2)
+    head = Head(6, 2, settings=HeadSettings())
     assert torch.equal(dff(features, head)[1:2], dff(features[1:2], head))
 
 
@@ -189,7 +206,7 @@ ODD_FEATURES = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("num_classes", [1, 3])
-@pytest.mark.parametrize("kind", ["pcam", "average"])
+@pytest.mark.parametrize("kind", POOLINGS)
 @pytest.mark.parametrize("case", ODD_FEATURES)
 def test_odd_features_give_finite_maps(case, kind, num_classes):
     features = ODD_FEATURES[case]
@@ -203,7 +220,7 @@ def test_odd_features_give_finite_maps(case, kind, num_classes):
         assert maps.min() >= 0, name
 
 
-@pytest.mark.parametrize("kind", ["pcam", "average"])
+@pytest.mark.parametrize("kind", POOLINGS)
 def test_zero_gradients_and_very_negative_logits_give_finite_maps(kind):
     model = build_classifier(kind=kind)
     model.head.classifier.weight.data.zero_()

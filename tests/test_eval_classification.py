@@ -1,47 +1,20 @@
-"""eval.classification and eval.weighted: exact values, then scikit-learn as the oracle."""
+"""eval.classification and eval.weighted: exact values, then scikit-learn as the oracle, also on copied images."""
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from cxr.config import UserError
-from eval.bootstrap import resample_counts
-from eval.classification import METRICS, choose_thresholds, classification_metrics
-from eval.weighted import weighted_auprc, weighted_auroc
+from eval.bootstrap import percentile_interval, resample_counts
+from eval.calibration import expected_calibration_error
+from eval.classification import CELLS, METRICS, classification_metrics
+from eval.weighted import Ranking, weighted_auroc, weighted_sums
 
 NAN = float("nan")
 
 
 def column(values: list[float]) -> np.ndarray:
     return np.array(values, dtype=np.float64)[:, None]
-
-
-THRESHOLDS = [
-    pytest.param([], [], NAN, id="no_images"),
-    pytest.param([0, 0], [0.2, 0.7], NAN, id="no_positives"),
-    pytest.param([0, 1], [0.2, 0.6], 0.4, id="midpoint"),
-    pytest.param([1, 1], [0.2, 0.6], 0.2, id="only_positives_call_everything"),
-    pytest.param([0, 1, 1], [0.5, 0.5, 0.5], 0.5, id="constant_scores"),
-    pytest.param([0, 0, 1, NAN], [0.1, 0.3, 0.9, 0.6], 0.6, id="nan_label_is_ignored"),
-    # calling 1 or all 4 of 4 images: F1 2/3 each; the lower threshold wins
-    pytest.param([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], 0.1, id="tie_takes_the_lowest"),
-    pytest.param([0, 1], [0.5, np.nextafter(0.5, 1)], np.nextafter(0.5, 1), id="no_float_between"),
-]
-
-
-@pytest.mark.parametrize(("labels", "scores", "expected"), THRESHOLDS)
-def test_choose_thresholds_exact_value(labels: list[float], scores: list[float], expected: float) -> None:
-    chosen = choose_thresholds(column(labels), column(scores))
-    np.testing.assert_allclose(chosen, [expected], rtol=1e-15)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_threshold_has_a_higher_f1(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels, scores = rng.integers(2, size=40).astype(float), rng.uniform(size=40).round(1)
-    chosen = choose_thresholds(labels[:, None], scores[:, None])[0]
-    best = max(sk.f1_score(labels, scores >= t) for t in np.linspace(0, 0.95, 200))
-    assert sk.f1_score(labels, scores >= chosen) == pytest.approx(best)
 
 
 def figures(labels: np.ndarray, scores: np.ndarray, **options: object) -> dict[str, float | None]:
@@ -52,10 +25,10 @@ def figures(labels: np.ndarray, scores: np.ndarray, **options: object) -> dict[s
 
 def test_no_images() -> None:
     found = figures(np.zeros((0, 2)), np.zeros((0, 2)))
-    assert found.pop("positives/finding_0") == found.pop("positives/finding_1") == 0
-    assert found.pop("positives/mean") == 0
+    counts = [name for name in found if name.split("/")[0] in ("positives", *CELLS)]
+    assert [found.pop(name) for name in counts] == [0.0] * (3 + 2 * 4)
     assert set(found.values()) == {None}
-    assert len(found) == len(METRICS) * 3 * 3
+    assert len(found) == len(METRICS) * 3 * 3 + 3
 
 
 def test_exact_values() -> None:
@@ -63,10 +36,13 @@ def test_exact_values() -> None:
     found = figures(labels, scores)
     expected = {"auroc": 5 / 6, "auprc": (1 + 2 / 3) / 2, "f1": 0.5, "precision": 0.5}
     expected |= {"sensitivity": 0.5, "specificity": 2 / 3, "accuracy": 0.6}
+    expected |= {"brier": (0.01 + 0.49 + 0.36 + 0.04 + 0.01) / 5, "ece": (0.1 + 0.7 + 0.6 + 0.2 + 0.1) / 5}
     for metric, value in expected.items():
         assert found[f"{metric}/finding_0"] == pytest.approx(value)
         assert found[f"{metric}/mean"] == pytest.approx(value)
     assert found["positives/finding_0"] == 2
+    assert [found[f"{cell}/finding_0"] for cell in CELLS] == [1, 1, 1, 2]
+    assert "tp/mean" not in found
 
 
 def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +65,7 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
         expected = {
             "auroc": sk.roc_auc_score(truth, score),
             "auprc": sk.average_precision_score(truth, score),
+            "brier": sk.brier_score_loss(truth, score),
             "f1": sk.f1_score(truth, called),
             "precision": sk.precision_score(truth, called),
             "sensitivity": sk.recall_score(truth, called),
@@ -96,25 +73,78 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
             "accuracy": sk.accuracy_score(truth, called),
         }
         assert {m: found[f"{m}/finding_{k}"] for m in METRICS} == pytest.approx(expected)
+        matrix = [found[f"{cell}/finding_{k}"] for cell in ("tn", "fp", "fn", "tp")]
+        assert matrix == sk.confusion_matrix(truth, called).ravel().tolist()
+        ece = expected_calibration_error(labels[:, k : k + 1], scores[:, k : k + 1])[0]
+        assert found[f"ece/finding_{k}"] == pytest.approx(ece)
+    assert found["ece/mean"] == pytest.approx(np.mean([found[f"ece/finding_{k}"] for k in range(3)]))
+
+
+def copied(labels: np.ndarray, scores: np.ndarray, row: np.ndarray) -> dict[str, float]:
+    """Figures of a resample by scikit-learn, from images that are really copied."""
+    copies = np.repeat(np.arange(len(labels)), row)
+    copies = copies[~np.isnan(labels[copies])]
+    truth, score = labels[copies], scores[copies]
+    return {
+        "auroc": sk.roc_auc_score(truth, score),
+        "auprc": sk.average_precision_score(truth, score),
+        "brier": sk.brier_score_loss(truth, score),
+        "f1": sk.f1_score(truth, score >= 0.5),
+        "precision": sk.precision_score(truth, score >= 0.5),
+        "sensitivity": sk.recall_score(truth, score >= 0.5),
+        "specificity": sk.recall_score(1 - truth, score < 0.5),
+        "accuracy": sk.accuracy_score(truth, score >= 0.5),
+    }
+
+
+def test_every_interval_equals_copying_the_images() -> None:
+    labels, scores = random_case(5)
+    patients = [f"p{i // 4}" for i in range(60)]
+    found = figures(labels, scores, num_resamples=30, seed=2, groups=patients)
+    counts = resample_counts(patients, num_resamples=30, seed=2)
+    draws = [[copied(labels[:, k], scores[:, k], row) for k in range(3)] for row in counts]
+    for metric in METRICS:
+        values = np.array([[d[metric] for d in row] for row in draws])
+        for name, of_class in (("mean", values.mean(axis=1)), ("finding_1", values[:, 1])):
+            interval = percentile_interval(of_class)
+            assert found[f"{metric}/{name}/low"] == pytest.approx(interval.low)
+            assert found[f"{metric}/{name}/high"] == pytest.approx(interval.high)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_weighted_scores_equal_scikit_learn_with_sample_weights(seed: int) -> None:
     labels, scores = random_case(seed)
     known = ~np.isnan(labels[:, 0])
-    truth, score = labels[known, 0] == 1, scores[known, 0]
-    counts = resample_counts([str(i) for i in range(len(truth))], num_resamples=20, seed=seed)
-    aurocs = [sk.roc_auc_score(truth, score, sample_weight=w) for w in counts]
-    auprcs = [sk.average_precision_score(truth, score, sample_weight=w) for w in counts]
-    np.testing.assert_allclose(weighted_auroc(truth, score, counts), aurocs)
-    np.testing.assert_allclose(weighted_auprc(truth, score, counts), auprcs)
+    truth, score = labels[known, 0], scores[known, 0]
+    counts = resample_counts([str(i) for i in range(60)], num_resamples=20, seed=seed)
+    aurocs = [sk.roc_auc_score(truth, score, sample_weight=w) for w in counts[:, known]]
+    auprcs = [sk.average_precision_score(truth, score, sample_weight=w) for w in counts[:, known]]
+    totals = Ranking(labels[:, 0], scores[:, 0]).totals(counts)
+    np.testing.assert_allclose(totals.auroc(), aurocs)
+    np.testing.assert_allclose(totals.auprc(), auprcs)
+    np.testing.assert_allclose(weighted_auroc(labels, scores, counts)[:, 0], aurocs)
 
 
 def test_resample_of_one_sort_has_no_figure() -> None:
-    positive, score = np.array([True, False]), np.array([0.8, 0.1])
-    counts = np.array([[2, 0], [0, 2], [1, 1]], dtype=np.int32)
-    np.testing.assert_array_equal(weighted_auroc(positive, score, counts), [NAN, NAN, 1.0])
-    np.testing.assert_array_equal(weighted_auprc(positive, score, counts), [NAN, NAN, 1.0])
+    ranking = Ranking(np.array([1.0, 0.0]), np.array([0.8, 0.1]))
+    totals = ranking.totals(np.array([[2, 0], [0, 2], [1, 1], [0, 0]], dtype=np.int32))
+    for figure in (totals.auroc(), totals.auprc(), totals.specificity_at(0.9)):
+        np.testing.assert_array_equal(figure, [NAN, NAN, 1.0, NAN])
+
+
+@pytest.mark.parametrize("labels", [[], [0.0, 0.0], [1.0, 1.0], [NAN, NAN]])
+def test_class_of_one_sort_ranks_to_nothing(labels: list[float]) -> None:
+    weights = np.ones((3, len(labels)), dtype=np.int32)
+    totals = Ranking(np.array(labels), np.zeros(len(labels))).totals(weights)
+    for figure in (totals.auroc(), totals.auprc(), totals.specificity_at(0.5)):
+        np.testing.assert_array_equal(figure, [NAN] * 3)
+
+
+def test_weighted_sums_exact_value() -> None:
+    addends = np.array([[[1.0, 2.0], [3.0, 4.0]], [[0.5, 0.0], [0.0, 0.0]]])
+    weights = np.array([[1, 1], [0, 2], [3, 0]], dtype=np.int32)
+    expected = [[[4, 6], [6, 8], [3, 6]], [[0.5, 0], [0, 0], [1.5, 0]]]
+    np.testing.assert_array_equal(weighted_sums(addends, weights), expected)
 
 
 def test_interval_encloses_the_estimate() -> None:
@@ -150,8 +180,8 @@ def test_class_with_few_positives_is_reported_but_left_out_of_the_mean() -> None
 def test_threshold_nan_leaves_rank_metrics_only() -> None:
     labels, scores = random_case(0)
     found = figures(labels, scores, thresholds=np.array([NAN, 0.5, 0.5]))
-    assert found["f1/finding_0"] is None
-    assert found["auroc/finding_0"] is not None
+    assert {found[f"{name}/finding_0"] for name in ("f1", *CELLS)} == {None}
+    assert None not in [found[f"{name}/finding_0"] for name in ("auroc", "auprc", "brier", "ece")]
     assert found["f1/mean"] is not None
 
 
@@ -182,5 +212,5 @@ def test_probability_that_is_not_a_number_is_refused() -> None:
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = figures(*random_case(4))
-    monkeypatch.setattr("eval.classification.MAX_CELLS", 200)
+    monkeypatch.setattr("eval.weighted.MAX_CELLS", 200)
     assert figures(*random_case(4)) == whole

@@ -23,6 +23,7 @@ CLASSIFIER = {
     "auroc/edema": 0.85,
     "auroc/nodule_mass": None,
     "f1/edema": 0.6,
+    "ece/edema": 0.07,
     "positives/edema": 1.0,
     "positives/nodule_mass": 0.0,
 }
@@ -96,9 +97,9 @@ def test_report_goes_to_the_common_folder_with_all_figures(chain: list[Path]) ->
 def test_tables_of_the_three_stages(chain: list[Path]) -> None:
     page = compare_runs(chain)
     assert rows(page, "Classifier") == [
-        ["mean", 0.85, "[0.800, 0.900]", None, None, None, None, ""],
-        ["Edema", 0.85, "–", None, 0.6, None, None, "1"],
-        ["Nodule/Mass", None, "–", None, None, None, None, "0"],
+        ["mean", 0.85, "[0.800, 0.900]", None, None, None, None, None, ""],
+        ["Edema", 0.85, "–", None, 0.6, None, None, 0.07, "1"],
+        ["Nodule/Mass", None, "–", None, None, None, None, None, "0"],
     ]
     assert rows(page, "CAM methods") == [
         ["PCAM (chosen)", 0.35, "–", 0.5, None, None, None, "12.3"],
@@ -111,6 +112,27 @@ def test_tables_of_the_three_stages(chain: list[Path]) -> None:
         ["CAM teacher: PCAM", 0.35],
         ["prior: mean box", 0.36],
     ]
+
+
+def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
+    """AUROC .52 at an accuracy of .78, as of the source's pneumothorax classifier."""
+    metrics = {"auroc/mean": 0.52, "auroc/edema": 0.52, "auroc/edema/low": 0.46, "auroc/edema/high": 0.58}
+    metrics |= {"accuracy/edema": 0.78, "positives/edema": 22.0}
+    metrics |= {"tp/edema": 1.0, "fp/edema": 1.0, "fn/edema": 21.0, "tn/edema": 77.0}
+    page = compare_runs([finished(tmp_path / "a", "stage1", metrics)], out=tmp_path / "out")
+    assert "Edema: AUROC .52 [.46, .58] is what guessing gives; the accuracy of .78" in page.read_text()
+
+
+def test_classifier_without_a_verdict_says_what_its_mean_leaves_out(chain: list[Path]) -> None:
+    html = compare_runs(chain).read_text()
+    assert "over 1 of 2 findings. Left out of the mean: Nodule/Mass (its labels are all negative)." in html
+
+
+def test_verdict_of_a_classifier_is_its_own(tmp_path: Path) -> None:
+    run = finished(tmp_path / "a", "stage1", CLASSIFIER, verdict="Good for edema alone.")
+    html = compare_runs([run], out=tmp_path / "out").read_text()
+    assert "Good for edema alone." in html
+    assert "Left out of the mean" not in html
 
 
 def test_chosen_method_and_detector_stand_out(chain: list[Path]) -> None:

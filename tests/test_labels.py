@@ -6,6 +6,7 @@ from cxr.labels import (
     FINDINGS,
     KERMANY_NAMES,
     NIH_NAMES,
+    PARENTS,
     TBX11K_NAMES,
     VINDR_NAMES,
     check_findings,
@@ -62,3 +63,20 @@ def test_check_findings_tells_unknown_and_repeated_ones() -> None:
     with pytest.raises(UserError) as error:
         check_findings(["Edema", "Edema", "Edemas"], ["Edema"], source="findings")
     assert len(error.value.problems) == 2
+
+
+def test_the_tree_is_of_canonical_findings_and_ends() -> None:
+    assert {*PARENTS, *PARENTS.values()} <= set(FINDINGS)
+    for finding in PARENTS:
+        path = [finding]
+        while path[-1] in PARENTS:
+            path.append(PARENTS[path[-1]])
+            assert len(set(path)) == len(path)
+
+
+def test_the_tree_holds_chexperts() -> None:
+    assert PARENTS["Pneumonia"] == "Consolidation"
+    assert PARENTS["Cardiomegaly"] == "Enlarged Cardiomediastinum"
+    children = {child for child, parent in PARENTS.items() if parent == "Lung Opacity"}
+    assert {"Edema", "Consolidation", "Lung Lesion", "Atelectasis"} <= children
+    assert "No Finding" not in {*PARENTS, *PARENTS.values()}

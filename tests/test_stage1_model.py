@@ -1,78 +1,137 @@
+"""The classifier: backbone and head together, and the sum over the views of a case."""
+
 from pathlib import Path
+from typing import get_args
 
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
-from stage1_builders import stage1_settings
+from stage1_builders import FINDINGS, stage1_settings
 
-from cxr.config import UserError
-from stage1_classify.config import Stage1Settings
-from stage1_classify.model import Classifier
+from stage1_classify.config import HeadSettings, Stage1Settings
+from stage1_classify.model import CaseForward, Classifier
 
-FAMILIES = [
-    ("densenet121", {}, (2, 3)),
-    ("convnext_atto", {}, (2, 3)),
-    ("efficientnet_b0", {}, (2, 3)),
-    ("resnet18", {}, (2, 3)),
-    ("resnet18", {"output_stride": 16}, (4, 6)),
-    ("resnet18", {"feature_stage": 2}, (8, 12)),
-    ("test_vit", {}, (4, 6)),
-    ("swin_tiny_patch4_window7_224", {}, (2, 3)),
-    ("swin_tiny_patch4_window7_224", {"feature_stage": 1}, (8, 12)),
-]
+KINDS = get_args(HeadSettings.model_fields["kind"].annotation)
+SIZE_HW = (32, 48)
 
 
-def settings_for(tmp_path: Path, **backbone: object) -> Stage1Settings:
-    backbone.setdefault("feature_stage", None)
-    return stage1_settings(tmp_path, backbone=backbone, input={"size_hw": [64, 96]})
+def build(tmp_path: Path, **changes: object) -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier(stage1_settings(tmp_path, **changes)).eval()
+    for layer in (model.head.classifier, model.head.uncertain):
+        if layer is not None:
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    return model
 
 
-@pytest.mark.parametrize(("name", "options", "map_hw"), FAMILIES)
-def test_every_family_gives_maps_logits_and_gradients(
-    tmp_path: Path, name: str, options: dict[str, int], map_hw: tuple[int, int]
-) -> None:
-    settings = settings_for(tmp_path, name=name, **options)
-    model = Classifier(settings)
-    output = model.head(model.backbone(torch.randn(2, 1, 64, 96)))
-    assert output.maps.shape == (2, 2, *map_hw)
-    assert output.logits.shape == (2, 2)
-    output.logits.sum().backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    assert gradients
-    assert all(gradient.isfinite().all() for gradient in gradients)
+def three_class(*findings: str) -> dict[str, object]:
+    return {"uncertain_by_finding": dict.fromkeys(findings, "three_class")}
 
 
+@torch.no_grad()
 def test_forward_is_head_of_backbone(tmp_path: Path) -> None:
-    model = Classifier(settings_for(tmp_path, name="test_convnext")).eval()
-    images = torch.randn(2, 1, 32, 64)
+    model = build(tmp_path)
+    images = torch.randn(2, 1, *SIZE_HW)
     torch.testing.assert_close(model(images), model.head(model.backbone(images)).logits)
+    assert model(images).shape == (2, 2)
 
 
-def test_weights_come_from_a_local_file(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    source = timm.create_model("test_convnext", in_chans=3)
-    save_file(source.state_dict(), tmp_path / "w.safetensors")
-    settings = settings_for(
-        tmp_path, name="test_convnext", in_channels=3, weights=str(tmp_path / "w.safetensors")
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_parameter_through_every_head(tmp_path: Path, kind: str) -> None:
+    model = build(
+        tmp_path, head={"kind": kind, "attention_features": 8}, labels=three_class(FINDINGS[1])
+    ).train()
+    CaseForward(model)(torch.randn(3, 1, *SIZE_HW), torch.tensor([0, 0, 1]), 2).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    for name, gradient in gradients.items():
+        assert gradient is not None
+        assert gradient.isfinite().all(), name
+        assert gradient.abs().max() > 0, name
+
+
+def test_settings_of_the_head_arrive(tmp_path: Path) -> None:
+    model = build(tmp_path, head={"kind": "attention", "attention_features": 5, "dropout": 0.25})
+    assert model.head.attention is not None
+    assert model.head.attention.gates.out_channels == 10
+    assert model.head.dropout.p == 0.25
+    images = torch.randn(2, 1, *SIZE_HW)
+    low, high = (
+        build(tmp_path, head={"kind": "lse", "lse_gamma": gamma})(images).detach() for gamma in (0.1, 10.0)
     )
-    loaded = Classifier(settings).backbone.network.state_dict()
-    for name, tensor in source.state_dict().items():
-        if not name.startswith("head.fc"):
-            torch.testing.assert_close(loaded[name], tensor)
+    assert (low < high).all()
 
 
-@pytest.mark.parametrize(
-    ("backbone", "message"),
-    [
-        ({"name": "resnet81"}, "no model 'resnet81'.*nearest"),
-        ({"name": "resnet18", "weights": "nowhere.pth"}, "no file nowhere.pth"),
-        ({"name": "densenet121", "output_stride": 8}, "cannot make 'densenet121'"),
-        ({"name": "resnet18", "feature_stage": 9}, "cannot make 'resnet18'"),
-    ],
-)
-def test_impossible_backbones_are_clear_errors(
-    tmp_path: Path, backbone: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        Classifier(settings_for(tmp_path, **backbone))
+def test_uncertain_columns_follow_the_policies(tmp_path: Path) -> None:
+    settings: list[tuple[dict[str, object], tuple[int, ...]]] = [
+        ({}, ()),
+        ({"uncertain": "zeros"}, ()),
+        (three_class(FINDINGS[1]), (1,)),
+        ({"uncertain": "three_class"}, (0, 1)),
+        ({"uncertain": "three_class", "uncertain_by_finding": {FINDINGS[0]: "ones"}}, (1,)),
+    ]
+    for labels, columns in settings:
+        model = build(tmp_path, labels=labels)
+        assert model.uncertain_columns == columns
+        assert model.head.uncertain_logits(torch.randn(1, model.backbone.num_features, 2, 3)).shape == (
+            1,
+            len(columns),
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_case_s_outputs_are_exactly_the_sums_of_its_views_(tmp_path: Path, kind: str) -> None:
+    model = build(tmp_path, head={"kind": kind}, labels=three_class(FINDINGS[1]))
+    images = torch.randn(5, 1, *SIZE_HW)
+    cases = torch.tensor([0, 0, 1, 2, 2])
+    outputs = CaseForward(model)(images, cases, 3)
+    assert outputs.shape == (3, 3)
+    assert outputs.dtype == torch.float32
+    features = model.backbone(images)
+    each = torch.cat([model(images), model.head.uncertain_logits(features)], dim=1)
+    expected = torch.stack([each[0] + each[1], each[2], each[3] + each[4]])
+    assert torch.equal(outputs, expected)
+
+
+@torch.no_grad()
+def test_images_of_other_cases_do_not_matter(tmp_path: Path) -> None:
+    forward = CaseForward(build(tmp_path))
+    images = torch.randn(5, 1, *SIZE_HW)
+    cases = torch.tensor([0, 0, 1, 2, 2])
+    before = forward(images, cases, 3)
+    images[2] += 1
+    after = forward(images, cases, 3)
+    torch.testing.assert_close(after[[0, 2]], before[[0, 2]], rtol=0, atol=1e-6)
+    assert not torch.allclose(after[1], before[1])
+    # and neither does the order in which images stand
+    order = torch.tensor([4, 2, 0, 3, 1])
+    torch.testing.assert_close(forward(images[order], cases[order], 3), after, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_uncertain_classes_single_images_are_their_cases(tmp_path: Path) -> None:
+    model = build(tmp_path)
+    images = torch.randn(3, 1, *SIZE_HW)
+    assert torch.equal(CaseForward(model)(images, torch.arange(3), 3), model(images))
+    assert CaseForward(model)(images[:1], torch.tensor([0]), 1).shape == (1, 2)
+
+
+@torch.no_grad()
+def test_views_are_added_in_float32_under_autocast(tmp_path: Path) -> None:
+    forward = CaseForward(build(tmp_path))
+    images, cases = torch.randn(4, 1, *SIZE_HW), torch.tensor([0, 0, 1, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = forward(images, cases, 2)
+        each = forward.model(images)
+    assert outputs.dtype == torch.float32
+    assert torch.equal(outputs, torch.stack([each[0] + each[1], each[2] + each[3]]))
+    assert (outputs != outputs.bfloat16().float()).any()
+
+
+def test_case_forward_adds_no_state(tmp_path: Path) -> None:
+    settings: Stage1Settings = stage1_settings(tmp_path)
+    model = Classifier(settings)
+    assert {name.removeprefix("model.") for name in CaseForward(model).state_dict()} == set(
+        model.state_dict()
+    )

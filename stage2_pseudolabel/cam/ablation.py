@@ -11,7 +11,7 @@ from stage1_classify.heads import Head
 # channel of a batch of 32, each starting from the value before.
 _LIBRARY_STEP = 1e7
 _LIBRARY_BATCH = 32
-# Live copies of a block (c, K, h, w) while a head pools it.
+# Live copies of a block (c, P, h, w) while a head pools it.
 _LIVE_COPIES = 6
 
 
@@ -27,8 +27,9 @@ def ablationcam(
 
     Desai and Ramaswamy, "Ablation-CAM", WACV 2020,
     https://openaccess.thecvf.com/content_WACV_2020/papers/Desai_Ablation-CAM_Visual_Explanations_for_Deep_Convolutional_Network_via_Gradient-free_Localization_WACV_2020_paper.pdf
-    Logits depend on the features only through s = conv1x1(features), so without channel c they are
-    pool(s - v_c x_c), v the 1x1 weights: C evaluations of the pooling rule, none of the backbone.
+    Logits depend on the features only through the head's projection s = v x (its logit maps; for attention
+    the gates too), so without channel c they are pool(s - v_c x_c): C evaluations of the pooling rule, none of
+    the backbone.
     features (B, C, h, w) -> maps (B, K, h, w). Blocks of channels keep to `memory_mib`.
 
     `ablation_value`: "zero", the paper's, which pytorch-grad-cam shares where the lowest feature is 0
@@ -38,24 +39,24 @@ def ablationcam(
     "magnitude" divides by |z|. A logit of exactly 0 divides by 1.
     """
     with torch.no_grad():
-        maps = head.classifier(features)
-        logits = head.pool(maps)
+        projection = head.project(features)
+        logits = head.pool(projection)
         scale = logits.abs() if ablation_denominator == "magnitude" else logits
         scale = torch.where(scale == 0, 1.0, scale)
         weights = torch.empty(*logits.shape, features.shape[1], device=features.device)
         for index, image in enumerate(features):
             removed = image - _replacements(image, ablation_value)
-            ablated = _ablated_logits(maps[index], removed, head=head, memory_mib=memory_mib)
+            ablated = _ablated_logits(projection[index], removed, head=head, memory_mib=memory_mib)
             weights[index] = (logits[index] - ablated).T / scale[index, :, None]
         return (weights @ features.flatten(2)).unflatten(-1, features.shape[-2:]).relu_()
 
 
-def _ablated_logits(maps: Tensor, removed: Tensor, *, head: Head, memory_mib: int) -> Tensor:
-    """Logits (C, K) of one image, s = maps (K, h, w), after taking away `removed` (C, h, w) channel by channel."""
-    weight = head.classifier.weight.flatten(1).T[:, :, None, None]
-    rows = max(1, memory_mib * 2**20 // (maps.numel() * maps.element_size() * _LIVE_COPIES))
+def _ablated_logits(projection: Tensor, removed: Tensor, *, head: Head, memory_mib: int) -> Tensor:
+    """Logits (C, K) of one image, projection (P, h, w), after taking away `removed` (C, h, w) channel by channel."""
+    weight = head.projection_weight.T[:, :, None, None]
+    rows = max(1, memory_mib * 2**20 // (projection.numel() * projection.element_size() * _LIVE_COPIES))
     blocks = zip(weight.split(rows), removed.unsqueeze(1).split(rows), strict=True)
-    return torch.cat([head.pool(maps - block * channels) for block, channels in blocks])
+    return torch.cat([head.pool(projection - block * channels) for block, channels in blocks])
 
 
 def _replacements(image: Tensor, ablation_value: str) -> Tensor:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from stage1_classify.config import HeadSettings
 from stage1_classify.heads import Head
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.methods import CAM_METHODS
@@ -63,7 +64,7 @@ class Classifier(nn.Module):
     def __init__(self, name: str, stage: int, num_classes: int) -> None:
         super().__init__()
         self.backbone = Backbone(name, stage)
-        self.head = Head(self.backbone.num_features, num_classes)
+        self.head = Head(self.backbone.num_features, num_classes, settings=HeadSettings())
         nn.init.normal_(self.head.classifier.weight, std=0.2)
 
     def forward(self, images: Tensor) -> Tensor:

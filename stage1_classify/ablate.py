@@ -1,0 +1,25 @@
+"""Stage 1: train every variant of an ablation, and tell which differences are real."""
+
+import sys
+
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
+from cxr.config import load_config
+from cxr.runs import start_run
+
+
+def main(arguments: StageArguments) -> None:
+    from stage1_classify.ablation import Ablation, print_ablation  # takes seconds, --help needs it not
+    from stage1_classify.ablation_plan import make_plan
+    from stage1_classify.config_search import AblationSettings
+
+    settings = load_config(AblationSettings, arguments.config, arguments.overrides)
+    plan = make_plan(settings, arguments.out)
+    run = start_run(arguments.out, stage="ablation", settings=settings, inputs={"base": settings.base})
+    if run.state != "finished":
+        Ablation(run, settings, plan)()
+    print_ablation(run.dir)
+
+
+if __name__ == "__main__":
+    given = parse_stage_arguments("ablation", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

@@ -1,0 +1,26 @@
+"""Stage 1: finished classifiers as one, or one with test-time augmentation; later stages take it like any run."""
+
+import sys
+
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
+from cxr.config import load_config
+from cxr.runs import start_run
+from eval.tables import print_run
+
+
+def main(arguments: StageArguments) -> None:
+    from stage1_classify.config import EnsembleSettings  # torch and timm take seconds, --help needs neither
+    from stage1_classify.ensembling import Ensemble, open_members
+
+    settings = load_config(EnsembleSettings, arguments.config, arguments.overrides)
+    members = open_members(arguments.sources, settings)
+    inputs = {f"member_{index}": member.dir for index, member in enumerate(members)}
+    run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
+    if run.state != "finished":
+        Ensemble(run, settings, members)()
+    print_run(run.dir)
+
+
+if __name__ == "__main__":
+    given = parse_stage_arguments("ensemble", previous="stage1", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

@@ -1,0 +1,155 @@
+"""Pictures for a report of stage 1: training pictures after each step on their way to the network, and a batch."""
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxr.datasets.tables import Dataset
+from cxr.images import GrayImage, min_max, read_image
+from eval.pictures import Rgb, as_rgb, grid
+from stage1_classify.augment import Augmentation, augmentation_steps
+from stage1_classify.config import Stage1Settings
+from stage1_classify.data import Split, TrainingSet, collate
+from stage1_classify.picture_store import Picture
+from stage1_classify.sampling import make_sampler
+from stage1_classify.targets import UNCERTAIN
+
+Tile = tuple[Rgb, str]
+Steps = list[tuple[str, Picture]]
+"""As of `augmentation_steps`: names and pictures, the decoded one first."""
+
+_NUM_SAMPLES, _NUM_CANDIDATES, _NUM_IN_BATCH = 4, 16, 12
+_TILE_PX = 240
+_CHANNELS = {
+    "grey": ("",),
+    "clahe3": (", channel 1: plain", ", channel 2: CLAHE, clip 2", ", channel 3: CLAHE, clip 4"),
+}
+
+
+def picture_of(data: Dataset, row: int, longest_px: int) -> Rgb:
+    """The image of that row as its file has it, stretched to its own range, in its own aspect."""
+    image = data.images.iloc[row]
+    return _small(min_max(read_image(data.root / image["path"], region=image["region"])), longest_px)
+
+
+def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
+    """The ends of the ids, `length` characters or as many more as it takes to tell all of them apart."""
+    different = set(image_ids)
+    longest = max(map(len, different), default=0)
+    while length < longest and len({name[-length:] for name in different}) < len(different):
+        length += 1
+    return [name if len(name) <= length + 1 else "…" + name[-length:] for name in image_ids]
+
+
+def step_grid(train: Split, settings: Stage1Settings) -> Rgb:
+    """A column a training picture, a row a step: file, decoded, each channel, each augmentation, normalised.
+
+    The pictures are of the first batch, and such that as many steps as possible are drawn for one of them.
+    """
+    rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
+    steps = {case: _augmented(train, case, settings) for case in rows}
+    columns = [_tiles(train, case, steps[case], settings) for case in _most_varied(steps)]
+    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
+    return grid(
+        [picture for picture, _ in tiles], [name for _, name in tiles], columns=len(columns), tile_px=_TILE_PX
+    )
+
+
+def _augmented(train: Split, case: int, settings: Stage1Settings) -> Steps:
+    row = train.cases.views[case][0]
+    # The first epoch's draws (see TrainingSet), so that the last step is what the network was given.
+    seed = zlib.crc32(f"{settings.seed} 0 {row}".encode())
+    return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
+
+
+def _drawn(steps: Steps) -> list[bool]:
+    """Of each augmentation, whether it changed the picture."""
+    return [bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
+
+
+def _most_varied(steps: Mapping[int, Steps]) -> list[int]:
+    """A few cases, one after the other that which adds most augmentations not seen yet, the first of equals."""
+    left = {case: set(np.flatnonzero(_drawn(own)).tolist()) for case, own in steps.items()}
+    chosen: list[int] = []
+    seen: set[int] = set()
+    while left and len(chosen) < _NUM_SAMPLES:
+        best = max(left, key=lambda case: len(left[case] - seen))
+        seen |= left.pop(best)
+        chosen.append(best)
+    return chosen
+
+
+def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> list[Tile]:
+    decoded = steps[0][1]
+    tiles = [(picture_of(train.cases.first, case, _TILE_PX), "image file")]
+    for channel, name in enumerate(_CHANNELS[settings.input.channels]):
+        size = "{} x {}".format(*decoded.shape[:2])
+        tiles.append((as_rgb(_channel(decoded, channel) / 255), f"decoded, {size}{name}"))
+    for (name, picture), is_drawn in zip(steps[1:], _drawn(steps), strict=True):
+        caption = name.replace("_", " ") + ("" if is_drawn else " (not drawn)")
+        tiles.append((as_rgb(_channel(picture, 0) / 255), caption))
+    return tiles + _as_network_sees(train, steps[-1][1], settings)
+
+
+def _as_network_sees(train: Split, picture: Picture, settings: Stage1Settings) -> list[Tile]:
+    """One tile a channel that differs, from its lowest value (black) to its highest (white)."""
+    values = train.pictures.to_input(picture, settings.backbone.in_channels).numpy()
+    tiles = []
+    for channel, name in enumerate(_CHANNELS[settings.input.channels]):
+        plane = values[channel]
+        limits = f"{plane.min():.2f} to {plane.max():.2f}, mean {plane.mean():.2f}"
+        tiles.append((as_rgb(min_max(plane)), f"normalised{name}: {limits}"))
+    return tiles
+
+
+def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
+    """The first cases of the first batch of the first epoch, every view, with their targets."""
+    rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_IN_BATCH]
+    items = TrainingSet(
+        train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
+    )
+    batch = collate([items[row] for row in rows])
+    names = short_ids([train.pictures.image_ids[train.cases.views[row][0]] for row in rows])
+    texts = [target_text(targets, settings.findings) for targets in batch.targets.numpy()]
+    views = Counter[int]()
+    tiles, captions = [], []
+    for image, case in zip(batch.images.numpy(), batch.cases.tolist(), strict=True):
+        views[case] += 1
+        which = f", view {views[case]}" if len(train.cases.views[rows[case]]) > 1 else ""
+        tiles.append(_small(min_max(image[0]), _TILE_PX))
+        captions.append(f"{names[case]}{which}: {texts[case]}")
+    return grid(tiles, captions, columns=4, tile_px=_TILE_PX)
+
+
+def target_text(targets: npt.NDArray[np.float32], findings: Sequence[str]) -> str:
+    """Training targets (K,) in words: positives by name, soft ones with their value, uncertain and masked ones."""
+    parts = [_one_target(finding, float(t)) for finding, t in zip(findings, targets, strict=True)]
+    known = [part for part in parts if part]
+    masked = int(np.isnan(targets).sum())
+    return (", ".join(known) or "no finding") + (f" ({masked} masked)" if masked else "")
+
+
+def _one_target(finding: str, target: float) -> str:
+    if target == UNCERTAIN:
+        return f"{finding} uncertain"
+    if np.isnan(target) or target == 0:
+        return ""
+    return finding if target == 1 else f"{finding} {target:.2f}"
+
+
+def _channel(picture: Picture, channel: int) -> Picture:
+    return picture if picture.ndim == 2 else picture[:, :, channel]
+
+
+def _small(image: GrayImage, longest_px: int) -> Rgb:
+    """Grey in [0, 1], shrunk where its longer side is longer than that."""
+    scale = longest_px / max(image.shape)
+    if scale < 1:
+        size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    return as_rgb(image)

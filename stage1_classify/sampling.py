@@ -1,0 +1,144 @@
+"""Which cases an epoch holds, in which order, in which batches."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+from cxr.config import UserError
+from cxr.labels import NO_FINDING, check_findings
+from stage1_classify.config import Stage1Settings
+from stage1_classify.config_train import SamplingSettings
+
+log = logging.getLogger("raybox")
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Cases of which an epoch draws `count`, each with a chance by its weight; `weights` None: equal ones."""
+
+    rows: Rows
+    count: int
+    weights: npt.NDArray[np.float64] | None = None
+
+    def draw(self, generator: np.random.Generator) -> Rows:
+        """(count,) rows. Equal weights: all of them as often, but for one time more or less; else with replacement."""
+        if self.weights is not None:
+            return generator.choice(self.rows, self.count, p=self.weights / self.weights.sum())
+        laps = [generator.permutation(self.rows) for _ in range(-(-self.count // len(self.rows)))]
+        return np.concatenate(laps)[: self.count]
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Batches of one process, such that step i of all processes together is step i of a single process.
+
+    The order is drawn from (seed, epoch); a last batch that is not full is left out, so all processes make equally
+    many steps. The default, one pool with every case once, is a permutation.
+    """
+
+    def __init__(
+        self,
+        cases: int | Sequence[Pool],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._pools = [Pool(np.arange(cases), cases)] if isinstance(cases, int) else list(cases)
+        self._num_items = sum(pool.count for pool in self._pools)
+        if batch_size % world_size:
+            raise UserError(
+                f"train.batch_size: got {batch_size}, expected a multiple of the {world_size} processes"
+            )
+        if self._num_items < batch_size:
+            raise UserError(
+                f"train.batch_size: got {batch_size}, but an epoch has {self._num_items} cases of the training split; "
+                "make it smaller"
+            )
+        self._batch_size = batch_size
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._num_items // self._batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order()
+        for step in range(len(self)):
+            batch = order[step * self._batch_size : (step + 1) * self._batch_size]
+            yield batch[self._rank :: self._world_size].tolist()
+
+    def _order(self) -> Rows:
+        generator = np.random.default_rng((self._seed, self.epoch))
+        drawn = [pool.draw(generator) for pool in self._pools]
+        return drawn[0] if len(drawn) == 1 else generator.permutation(np.concatenate(drawn))
+
+
+def make_sampler(
+    targets: npt.NDArray[np.float32], settings: Stage1Settings, *, rank: int = 0, world_size: int = 1
+) -> EpochSampler:
+    """The sampler of a training split with these targets (B, K). Set its `epoch` before each epoch."""
+    pools = make_pools(targets, settings.sampling, settings.findings)
+    return EpochSampler(
+        pools, settings.train.batch_size, seed=settings.seed, rank=rank, world_size=world_size
+    )
+
+
+def make_pools(
+    targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
+) -> list[Pool]:
+    """What an epoch draws from: all cases, or the positives and the negatives of `balance_finding`."""
+    weights = case_weights(targets, settings, findings)
+    if settings.balance_finding is None:
+        count = len(targets) if settings.num_samples is None else settings.num_samples
+        return [_pool(np.arange(len(targets)), count, weights)]
+    check_findings([settings.balance_finding], findings, source="sampling.balance_finding")
+    column = targets[:, list(findings).index(settings.balance_finding)]
+    sides = [np.flatnonzero(column >= 0.5), np.flatnonzero((column >= 0) & (column < 0.5))]
+    num_unknown = len(targets) - len(sides[0]) - len(sides[1])
+    if num_unknown:
+        log.info(
+            "sampling: %d cases without a certain %s are in no epoch", num_unknown, settings.balance_finding
+        )
+    counts = _balanced_counts((len(sides[0]), len(sides[1])), settings)
+    return [_pool(rows, count, weights) for rows, count in zip(sides, counts, strict=True)]
+
+
+def case_weights(
+    targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """(B,) `normal_weight` for cases without any positive finding ("No Finding" is none), 1 for the others."""
+    diseases = [column for column, finding in enumerate(findings) if finding != NO_FINDING]
+    positive = (targets[:, diseases] >= 0.5).any(axis=1)
+    return np.where(positive, 1.0, settings.normal_weight)
+
+
+def _pool(rows: Rows, count: int, weights: npt.NDArray[np.float64]) -> Pool:
+    own = weights[rows]
+    return Pool(rows, count, None if (own == own[:1]).all() else own)
+
+
+def _balanced_counts(there: tuple[int, int], settings: SamplingSettings) -> tuple[int, int]:
+    """Positives and negatives an epoch; of an odd `num_samples` the negatives get one more."""
+    if 0 in there:
+        raise UserError(
+            f"sampling.balance_finding: {settings.balance_finding} has {there[0]} positives and {there[1]} negatives "
+            "in the training split, expected both; balance another finding"
+        )
+    if settings.num_samples is None:
+        each = max(there) if settings.balance == "oversample" else min(there)
+        return each, each
+    counts = settings.num_samples // 2, settings.num_samples - settings.num_samples // 2
+    if settings.balance == "undersample" and max(counts) > min(there):
+        raise UserError(
+            f"sampling.num_samples: got {settings.num_samples}, but undersampling leaves {2 * min(there)} cases "
+            f"({there[0]} positives and {there[1]} negatives of {settings.balance_finding}); "
+            "lower it or set balance: oversample"
+        )
+    return counts

@@ -1,0 +1,26 @@
+"""Stage 1: search settings; each trial is an ordinary run folder, the choice is by validation."""
+
+import sys
+
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
+from cxr.config import load_config
+from cxr.runs import start_run
+from eval.tables import print_run
+
+
+def main(arguments: StageArguments) -> None:
+    from stage1_classify.config_search import SweepSettings  # takes a second, --help needs it not
+    from stage1_classify.sweep_search import check_space
+    from stage1_classify.sweeping import Sweep
+
+    settings = load_config(SweepSettings, arguments.config, arguments.overrides)
+    check_space(settings)
+    run = start_run(arguments.out, stage="sweep", settings=settings, inputs={"base": settings.base})
+    if run.state != "finished":
+        Sweep(run, settings)()
+    print_run(run.dir)
+
+
+if __name__ == "__main__":
+    given = parse_stage_arguments("sweep", about=__doc__ or "")
+    sys.exit(exit_code(lambda: main(given)))

@@ -1,0 +1,112 @@
+"""eval.charts: what is drawn, read back from the pixels; the empty case of each first."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.calibration import Reliability
+from eval.charts import ReliabilityPanel, plot_heat_map, plot_histogram, plot_reliability
+
+NAN = float("nan")
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def count(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> int:
+    return int((np.abs(picture.astype(int) - colour).max(axis=2) <= tolerance).sum())
+
+
+def curve(*, shift: float) -> Reliability:
+    predicted = np.array([0.1, NAN, 0.5, 0.9])
+    return Reliability(predicted, np.clip(predicted + shift, 0, 1), np.array([8.0, 0, 4, 4]))
+
+
+ORANGE, GREEN, BLUE, BARS = (213, 94, 0), (0, 158, 115), (0, 114, 178), (127, 168, 201)
+VIOLET, EMPTY = (45, 0, 75), (223, 228, 232)
+
+
+def test_no_reliability_panels_give_a_white_picture(tmp_path: Path) -> None:
+    assert (pixels(plot_reliability(tmp_path / "r.png", [])) == 255).all()
+
+
+def test_reliability_draws_each_curve_in_its_colour(tmp_path: Path) -> None:
+    both = ReliabilityPanel("Edema", {"before": curve(shift=0.3), "after": curve(shift=0.0)})
+    one = ReliabilityPanel("Edema", {"before": curve(shift=0.3)})
+    drawn = pixels(plot_reliability(tmp_path / "both.png", [both]))
+    single = pixels(plot_reliability(tmp_path / "one.png", [one]))
+    assert count(drawn, ORANGE) > 100
+    assert count(drawn, GREEN) > 100
+    assert count(single, GREEN) == 0
+
+
+def test_reliability_panels_go_in_rows(tmp_path: Path) -> None:
+    panels = [ReliabilityPanel(f"{index}", {"before": curve(shift=0.1)}) for index in range(5)]
+    wide = pixels(plot_reliability(tmp_path / "four.png", panels[:4]))
+    two_rows = pixels(plot_reliability(tmp_path / "five.png", panels))
+    assert two_rows.shape[1] == wide.shape[1]
+    assert two_rows.shape[0] > 1.6 * wide.shape[0]
+
+
+def test_a_class_without_images_has_a_panel_without_a_curve(tmp_path: Path) -> None:
+    nothing = Reliability(np.full(3, NAN), np.full(3, NAN), np.zeros(3))
+    path = plot_reliability(tmp_path / "r.png", [ReliabilityPanel("Fracture", {"before": nothing})])
+    # Only the legend's line has the colour.
+    assert count(pixels(path), ORANGE) < 150
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 3)])
+def test_heat_map_of_any_size(tmp_path: Path, shape: tuple[int, int]) -> None:
+    names = ([f"row {i}" for i in range(shape[0])], [f"column {i}" for i in range(shape[1])])
+    picture = pixels(plot_heat_map(tmp_path / "h.png", np.full(shape, -1.0), names))
+    assert (count(picture, VIOLET) > 1000) == (shape != (0, 0))
+
+
+def test_heat_map_puts_rows_and_columns_where_they_belong(tmp_path: Path) -> None:
+    values = np.zeros((2, 3))
+    values[0, 2] = -1
+    picture = pixels(plot_heat_map(tmp_path / "h.png", values, (["a", "b"], ["x", "y", "z"])))
+    rows, columns = np.nonzero(np.abs(picture.astype(int) - VIOLET).max(axis=2) <= 12)
+    assert rows.mean() < picture.shape[0] / 2
+    assert columns.mean() > picture.shape[1] * 2 / 3
+
+
+def test_heat_map_cell_without_a_number_is_grey(tmp_path: Path) -> None:
+    names = (["a"], ["x", "y"])
+    without = pixels(plot_heat_map(tmp_path / "h.png", np.array([[0.5, NAN]]), names))
+    full = pixels(plot_heat_map(tmp_path / "f.png", np.array([[0.5, 0.1]]), names))
+    assert count(without, EMPTY, 2) > 2000 > count(full, EMPTY, 2)
+
+
+def test_histogram_without_counts(tmp_path: Path) -> None:
+    picture = pixels(plot_histogram(tmp_path / "n.png", [0, 1], {"": [0]}))
+    assert count(picture, BARS) == 0
+
+
+def bar_heights(picture: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
+    """Pixels of the colour in each column of the picture, runs of columns as one bar."""
+    heights = (np.abs(picture.astype(int) - colour).max(axis=2) <= 12).sum(axis=0)
+    starts = np.flatnonzero((heights[1:] > 0) & (heights[:-1] == 0)) + 1
+    return [int(heights[start + 5]) for start in starts]
+
+
+def test_bars_are_as_high_as_their_counts(tmp_path: Path) -> None:
+    picture = pixels(plot_histogram(tmp_path / "n.png", [-0.5, 0.5, 1.5, 2.5], {"": [10, 40, 20]}))
+    heights = bar_heights(picture, BARS)
+    assert len(heights) == 3
+    assert heights[1] / heights[0] == pytest.approx(4, rel=0.1)
+    assert heights[2] / heights[0] == pytest.approx(2, rel=0.1)
+
+
+def test_groups_of_a_histogram_stand_upon_each_other(tmp_path: Path) -> None:
+    counts = {"female": [10, 30], "male": [20, 0]}
+    picture = pixels(plot_histogram(tmp_path / "n.png", [0, 10, 20], counts))
+    orange = np.abs(picture.astype(int) - ORANGE).max(axis=2) <= 12
+    blue = np.abs(picture.astype(int) - BLUE).max(axis=2) <= 12
+    plot = slice(0, int(picture.shape[1] * 0.7))
+    assert np.nonzero(orange[:, plot])[0].max() <= np.nonzero(blue[:, plot])[0].max()
+    column = int(np.nonzero(orange[:, plot])[1].mean())
+    assert np.nonzero(orange[:, column])[0].max() <= np.nonzero(blue[:, column])[0].min()

@@ -1,0 +1,64 @@
+"""Splits and trainers on the tiny task of stage1_builders, without the rest of stage 1."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+
+from stage1_classify.config import Stage1Settings
+from stage1_classify.data import Split
+from stage1_classify.pictures import Pictures
+from stage1_classify.studies import make_cases
+from stage1_classify.targets import evaluation_targets, training_targets
+from stage1_classify.train import Trainer, fit, make_fabric
+
+PLAIN = {"affine": 0, "brightness_contrast": 0, "erase": 0}
+"""No augmentation."""
+
+
+def splits(settings: Stage1Settings) -> tuple[Split, Split]:
+    """Training and validation split of the settings' data."""
+    data = settings.data.read()
+    ids = settings.split.make(data)
+    made = []
+    for name in ("train", "val"):
+        part = data.select(ids[name])
+        cases = make_cases(part, settings.views.max_views)
+        labels = cases.first.labels[settings.findings]
+        if name == "train":
+            targets = training_targets(labels, settings.labels, seed=settings.seed)
+        else:
+            targets = evaluation_targets(labels, settings.labels)
+        made.append(Split(Pictures(part, settings.input), cases, targets))
+    return made[0], made[1]
+
+
+def trainer(settings: Stage1Settings, out: Path, fabric: Fabric | None = None) -> Trainer:
+    """A trainer that has made no step yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    return Trainer(fabric or make_fabric(settings), splits(settings)[0], settings, out)
+
+
+def fitted(settings: Stage1Settings, out: Path, fabric: Fabric | None = None) -> Path:
+    """Train to the end; returns `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    fit(fabric or make_fabric(settings), *splits(settings), settings, out)
+    return out
+
+
+def float16_fabric(scale: float = 2.0**16) -> Fabric:
+    """16-mixed on the CPU, which Fabric would turn into bf16-mixed unless it is given the plugin itself."""
+    import torch
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    fabric = Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu", scaler))
+    fabric.launch()
+    return fabric
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the machine's speed."""
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "train/images_per_second"} for line in lines]
