@@ -117,12 +117,12 @@ def audit_blocks(data: Dataset, findings: Sequence[str], run_dir: Path) -> list[
         blocks.append(_co_occurrence_figure(labels, folder))
     numbers = labels_per_image(labels)
     blocks.append(
-        _counts_figure(folder / "labels_per_image.png", numbers, "Labels an image", "positive findings")
+        _counts_figure(folder / "labels_per_image.png", numbers, "Labels per image", "positive findings")
     )
     numbers = images_per_patient(data.images)
     if len(numbers):
         path = folder / "images_per_patient.png"
-        blocks.append(_counts_figure(path, numbers, "Images a patient", "images", of="patients"))
+        blocks.append(_counts_figure(path, numbers, "Images per patient", "images", of="patients"))
     bands = age_bands(data.images)
     if len(bands):
         blocks.append(_age_figure(bands, folder))

@@ -11,7 +11,7 @@ from cxr.config import UserError, load_config
 from cxr.labels import nearest
 from stage1_classify.config import Stage1Settings
 from stage1_classify.config_search import AblationSettings, EnsembleVariant
-from stage1_classify.jobs import Job, override, training_command
+from stage1_classify.jobs import Job, ensemble_command, override, training_command
 
 PLACEHOLDER = re.compile(r"\{run:(.+)\}")
 ALL_SEEDS = "all seeds of "
@@ -121,9 +121,8 @@ class _Planner:
             self.problems.append(f"{_name(place)}: two of its members are the same run; list each once")
         if len(members) == 1 and variant.flips == ["none"]:
             self.problems.append(f"{_name(place)}: one member and flips [none] leave nothing to combine")
-        changes = [override("combine", variant.combine), override("flips", list(variant.flips))]
-        script, config = Path(__file__).with_name("ensemble.py"), self._out / ENSEMBLE_CONFIG
-        command = (str(script), str(config), "--from", *map(str, members), "--set", *changes)
+        changes = {"combine": variant.combine, "flips": list(variant.flips)}
+        command = ensemble_command(self._out / ENSEMBLE_CONFIG, members, changes)
         shown = "all seeds" if seed is None else f"seed {seed}"
         job = Job(f"{_name(place)} {shown}", folder, command, tuple(members))
         return self._add(job, json.dumps([sorted(map(str, members)), changes]))

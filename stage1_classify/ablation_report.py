@@ -119,7 +119,8 @@ def flat(tables: Rows) -> pd.DataFrame:
             record: dict[str, object] = {"group": group, "variant": row.variant, "verdict": row.verdict}
             record |= _named("auroc", row.auroc) | _named("auprc", row.auprc)
             for name, gap in (("auroc_gap", row.auroc_gap), ("auprc_gap", row.auprc_gap)):
-                record |= {name: None, f"{name}/low": None, f"{name}/high": None} | _named(name, gap)
+                empty: dict[str, float | None] = {name: None, f"{name}/low": None, f"{name}/high": None}
+                record |= empty | _named(name, gap)
             record["auroc_gap/by_seed"] = " ".join(f"{one:.6f}" for one in row.by_seed)
             compared = row.auroc_gap is not None
             records.append(

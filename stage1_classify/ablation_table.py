@@ -63,9 +63,13 @@ class Drawn:
         return Difference(float(self.point[metric]), interval.low, interval.high)
 
 
+Trainings = Mapping[int | None, Drawn]
+"""Runs of one variant by seed; None for one that stands for all seeds."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One variant beside its group's reference, for which the last fields are empty.
+    """One variant beside its group's reference; the latter has no gaps, nor has anything where it failed.
 
     by_seed: difference of AUROC of each pair of trainings. p_holm: `p` corrected for all comparisons of the ablation.
     """
@@ -73,6 +77,7 @@ class Row:
     variant: str
     auroc: Difference
     auprc: Difference
+    is_reference: bool = False
     auroc_gap: Difference | None = None
     auprc_gap: Difference | None = None
     by_seed: tuple[float, ...] = ()
@@ -93,7 +98,7 @@ class Row:
     def verdict(self) -> str:
         """In words, for instance "real: +.021 [.008, .034]"."""
         if self.auroc_gap is None:
-            return "reference"
+            return "reference" if self.is_reference else "no reference"
         disagree = "; seeds disagree" if self.auroc_gap.is_clear and not self._seeds_agree else ""
         return f"{'real' if self.is_real else 'not shown'}: {signed_interval(self.auroc_gap)}{disagree}"
 
@@ -164,18 +169,16 @@ def mean_of(trainings: Sequence[Drawn]) -> Drawn:
     )
 
 
-def compare(
-    variants: Mapping[str, Mapping[int | None, Drawn]], reference: Mapping[int | None, Drawn] | None
-) -> list[Row]:
+def compare(variants: Mapping[str, Trainings], reference: Trainings | None) -> list[Row]:
     """One row a variant, with its trainings by seed (None: one for all seeds); without gaps where there is no
     reference."""
-    return [_row(name, own, None if own is reference else reference) for name, own in variants.items()]
+    return [_row(name, own, reference) for name, own in variants.items()]
 
 
-def _row(name: str, own: Mapping[int | None, Drawn], reference: Mapping[int | None, Drawn] | None) -> Row:
+def _row(name: str, own: Trainings, reference: Trainings | None) -> Row:
     mine = mean_of(list(own.values()))
-    row = Row(name, mine.estimate(0), mine.estimate(1))
-    if reference is None:
+    row = Row(name, mine.estimate(0), mine.estimate(1), is_reference=own is reference)
+    if reference is None or row.is_reference:
         return row
     gap = mine.minus(mean_of(list(reference.values())))
     return replace(
@@ -187,7 +190,7 @@ def _row(name: str, own: Mapping[int | None, Drawn], reference: Mapping[int | No
     )
 
 
-def _pairs(a: Mapping[int | None, Drawn], b: Mapping[int | None, Drawn]) -> list[tuple[Drawn, Drawn]]:
+def _pairs(a: Trainings, b: Trainings) -> list[tuple[Drawn, Drawn]]:
     """Trainings with the same seed; one that stands for all seeds is paired with each of the other side."""
     if None in a:
         return [(a[None], other) for other in b.values()]

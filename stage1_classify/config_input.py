@@ -41,17 +41,21 @@ class AugmentSettings(Settings):
     affine: float = Fraction
     rotate_deg: float = Field(10.0, ge=0, le=180)
     translate: float = Field(0.06, ge=0, lt=1)
+    """Share of the width and of the height, either way."""
     scale: float = Field(0.1, ge=0, lt=1)
+    """Width and height are each multiplied by a factor within 1 - scale and 1 + scale."""
     shear_deg: float = Field(0.0, ge=0, lt=90)
     brightness_contrast: float = Fraction
     limit: float = Field(0.2, ge=0, le=1)
+    """Brightness, and contrast about the mean, are each multiplied by a factor within 1 - limit and 1 + limit."""
     horizontal_flip: float = Fraction
     grid_distortion: float = Fraction
     grid_steps: PositiveInt = 5
     grid_limit: float = Field(0.2, ge=0, le=1)
     elastic: float = Fraction
     elastic_alpha: float = Field(20.0, ge=0)
-    """Strength of the displacement in pixels, before smoothing."""
+    """Strength of the displacement in pixels, not yet smoothed. About alpha / (17 sigma) pixels of it are left (root mean
+    square; more at the borders), so that the source's alpha 0.1 with sigma 20 moves nothing that one could see."""
     elastic_sigma: PositiveFloat = 5.0
     """Smoothness of the displacement in pixels."""
     erase: float = Fraction

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Ensemble:
         with self.run.phase("reading the data"):
             data, ids = self._read_data(trained.settings)
         with self.run.phase("evaluation"):
-            judged = {name: _judge(trained, data.select(ids[name])) for name in ("val", "test")}
+            val, test = (_judge(trained, data.select(ids[name])) for name in ("val", "test"))
         outputs = self._bookkeeping(data, ids)
         for index, copy in enumerate(copies):
             outputs |= {f"member_{index}_{name}": path for name, path in copy.items()}
@@ -127,16 +128,18 @@ class Ensemble:
             update={"operating": self.settings.operating, "seed": self.settings.seed}
         )
         sources = [str(member.dir) for member in self.members]
-        evidence = Evidence(data, ids, **judged, members=sources, combine=self.settings.combine)
+        evidence = Evidence(data, ids, val, test, members=sources, combine=self.settings.combine)
         members = [folder.relative_to(self.run.dir).as_posix() for folder in folders]
         facts = {"members": members, "world_size": 1, "precision": "32-true"}
         finish_run(self.run, settings, evidence, outputs=outputs, facts=facts)
 
     def _read_data(self, settings: Stage1Settings) -> tuple[Dataset, dict[str, list[str]]]:
+        """The images of the splits, with labels of the members' findings alone; and the splits."""
         data = settings.data.read()
         ids = load_splits(self.members[0].output("splits"))
         check_no_leak(data, ids)
-        return data, ids
+        used = data.select(image_id for part in ids.values() for image_id in part)
+        return replace(used, labels=used.labels[settings.findings]), ids
 
     def _bookkeeping(self, data: Dataset, ids: Mapping[str, list[str]]) -> dict[str, Path]:
         """Splits, and whom any of the members has seen."""

@@ -18,6 +18,7 @@ from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import UserError
 from cxr.runs import open_run
 
+TRAINING, ENSEMBLE = (Path(__file__).with_name(name) for name in ("run.py", "ensemble.py"))
 POLL_S = 0.2
 GRACE_S = 10.0
 
@@ -54,8 +55,19 @@ def override(key: str, value: Any) -> str:
 def training_command(base: Path, overrides: Mapping[str, Any]) -> tuple[str, ...]:
     """Command of a training with `base` as its settings, changed by dotted key -> value."""
     changes = [override(key, value) for key, value in overrides.items()]
-    script = Path(__file__).with_name("run.py")
-    return (str(script), str(base), *(["--set", *changes] if changes else []))
+    return (str(TRAINING), str(base), *(["--set", *changes] if changes else []))
+
+
+def ensemble_command(config: Path, members: Sequence[Path], overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Command of an ensemble of finished runs."""
+    changes = [override(key, value) for key, value in overrides.items()]
+    return (
+        str(ENSEMBLE),
+        str(config),
+        "--from",
+        *map(str, members),
+        *(["--set", *changes] if changes else []),
+    )
 
 
 def is_finished(out: Path) -> bool:

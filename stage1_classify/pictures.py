@@ -69,7 +69,7 @@ class Pictures:
 
     def normalised_by(self, settings: InputSettings) -> "Pictures":
         """The same pictures with other statistics (see `resolved_input`); nothing is read again."""
-        assert cache_folder(settings) == cache_folder(self._settings), "other settings make other pictures"
+        assert _form(settings) == _form(self._settings), "other settings make other pictures"
         other = copy.copy(self)
         other._settings = settings
         return other
@@ -150,10 +150,16 @@ def _clahe(picture: Picture, clip: float) -> Picture:
 
 def cache_folder(settings: InputSettings) -> Path:
     """Folder of the pictures that these settings shape; those that do not, such as mean and std, share one."""
+    assert settings.cache_dir is not None
+    return settings.cache_dir / _form(settings)
+
+
+def _form(settings: InputSettings) -> str:
+    """All that shapes the pixels."""
     height, width = settings.size_hw
-    form = "letterbox" if settings.keep_aspect else "squash"
+    frame = "letterbox" if settings.keep_aspect else "squash"
     clip = "" if settings.clahe_clip is None else f"_clahe{settings.clahe_clip!r}"
-    return (settings.cache_dir or Path()) / f"v{FORMAT}_{height}x{width}_{form}_{settings.channels}{clip}"
+    return f"v{FORMAT}_{height}x{width}_{frame}_{settings.channels}{clip}"
 
 
 def decodable(

@@ -47,41 +47,44 @@ def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
 
 
 def step_grid(train: Split, settings: Stage1Settings) -> Rgb:
-    """A column a training picture, a row a step: file, decoded, each channel, each augmentation, normalised.
+    """A column a training picture, a row a step: file, decoded, each channel, each augmentation, normalised."""
+    columns = step_tiles(train, settings)
+    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
+    return _grid(tiles, columns=len(columns))
+
+
+def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
+    """Of each picture its tiles, step after step.
 
     The pictures are of the first batch, and such that as many steps as possible are drawn for one of them.
     """
-    rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
-    steps = {case: _augmented(train, case, settings) for case in rows}
-    columns = [_tiles(train, case, steps[case], settings) for case in _most_varied(steps)]
-    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
-    return grid(
-        [picture for picture, _ in tiles], [name for _, name in tiles], columns=len(columns), tile_px=_TILE_PX
-    )
+    cases = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
+    steps = {case: first_steps(train, case, settings) for case in cases}
+    return [_tiles(train, case, steps[case], settings) for case in most_varied(steps, _NUM_SAMPLES)]
 
 
-def _augmented(train: Split, case: int, settings: Stage1Settings) -> Steps:
+def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
+    """Decoded and augmented pictures of a case's first view, as drawn in the first epoch (see TrainingSet)."""
     row = train.cases.views[case][0]
-    # The first epoch's draws (see TrainingSet), so that the last step is what the network was given.
     seed = zlib.crc32(f"{settings.seed} 0 {row}".encode())
     return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
+
+
+def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
+    """That many cases: after each other the one that adds most augmentations not seen yet, the first of equals."""
+    left = {case: set(np.flatnonzero(_drawn(own)).tolist()) for case, own in steps.items()}
+    chosen: list[int] = []
+    seen: set[int] = set()
+    while left and len(chosen) < number:
+        best = max(left, key=lambda case: len(left[case] - seen))
+        seen |= left.pop(best)
+        chosen.append(best)
+    return chosen
 
 
 def _drawn(steps: Steps) -> list[bool]:
     """Of each augmentation, whether it changed the picture."""
     return [bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
-
-
-def _most_varied(steps: Mapping[int, Steps]) -> list[int]:
-    """A few cases, one after the other that which adds most augmentations not seen yet, the first of equals."""
-    left = {case: set(np.flatnonzero(_drawn(own)).tolist()) for case, own in steps.items()}
-    chosen: list[int] = []
-    seen: set[int] = set()
-    while left and len(chosen) < _NUM_SAMPLES:
-        best = max(left, key=lambda case: len(left[case] - seen))
-        seen |= left.pop(best)
-        chosen.append(best)
-    return chosen
 
 
 def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> list[Tile]:
@@ -109,21 +112,25 @@ def _as_network_sees(train: Split, picture: Picture, settings: Stage1Settings) -
 
 def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
     """The first cases of the first batch of the first epoch, every view, with their targets."""
+    return _grid(batch_tiles(train, settings), columns=4)
+
+
+def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
+    """A tile an image: the first channel of the network's input, from its lowest value to its highest."""
     rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_IN_BATCH]
     items = TrainingSet(
         train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
     )
     batch = collate([items[row] for row in rows])
-    names = short_ids([train.pictures.image_ids[train.cases.views[row][0]] for row in rows])
+    names = short_ids([train.pictures.image_ids[view] for row in rows for view in train.cases.views[row]])
     texts = [target_text(targets, settings.findings) for targets in batch.targets.numpy()]
-    views = Counter[int]()
-    tiles, captions = [], []
-    for image, case in zip(batch.images.numpy(), batch.cases.tolist(), strict=True):
-        views[case] += 1
-        which = f", view {views[case]}" if len(train.cases.views[rows[case]]) > 1 else ""
-        tiles.append(_small(min_max(image[0]), _TILE_PX))
-        captions.append(f"{names[case]}{which}: {texts[case]}")
-    return grid(tiles, captions, columns=4, tile_px=_TILE_PX)
+    num_views, so_far = Counter(batch.cases.tolist()), Counter[int]()
+    tiles = []
+    for image, name, case in zip(batch.images.numpy(), names, batch.cases.tolist(), strict=True):
+        so_far[case] += 1
+        which = f" (view {so_far[case]} of {num_views[case]})" if num_views[case] > 1 else ""
+        tiles.append((_small(min_max(image[0]), _TILE_PX), f"{name}{which}: {texts[case]}"))
+    return tiles
 
 
 def target_text(targets: npt.NDArray[np.float32], findings: Sequence[str]) -> str:
@@ -140,6 +147,11 @@ def _one_target(finding: str, target: float) -> str:
     if np.isnan(target) or target == 0:
         return ""
     return finding if target == 1 else f"{finding} {target:.2f}"
+
+
+def _grid(tiles: Sequence[Tile], *, columns: int) -> Rgb:
+    pictures, captions = [picture for picture, _ in tiles], [caption for _, caption in tiles]
+    return grid(pictures, captions, columns=columns, tile_px=_TILE_PX)
 
 
 def _channel(picture: Picture, channel: int) -> Picture:

@@ -5,14 +5,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 
 from cxr.progress import track
 from stage1_classify.config import Flip
 from stage1_classify.model import Classifier
-from stage1_classify.probabilities import sigmoid as sigmoid  # noqa: PLC0414  until train.py takes it from there
 
 _BATCH = 64
 
@@ -56,12 +54,3 @@ def predict_logits(
 def flipped(images: Tensor, flip: Flip) -> Tensor:
     """Images or maps (..., H, W) in this form; doing it twice gives them back."""
     return images.flip(-1) if flip == "horizontal" else images
-
-
-def prediction_table(
-    image_ids: list[str], probabilities: npt.NDArray[np.float64], findings: list[str]
-) -> pd.DataFrame:
-    """One row an image: image_id, then one probability a finding."""
-    table = pd.DataFrame(probabilities, columns=findings)
-    table.insert(0, "image_id", image_ids)
-    return table

@@ -62,6 +62,6 @@ def _split_table(name: str, part: Scored, findings: Sequence[str], thresholds: F
         probability, label = part.probabilities[:, k], part.split.targets[:, k]
         called = np.where(np.isnan(thresholds[k]), np.nan, probability >= thresholds[k])
         columns[finding] = probability
-        columns[f"{finding} label"] = pd.array(label, dtype="Int64")
-        columns[f"{finding} call"] = pd.array(called, dtype="Int64")
+        columns[f"{finding} label"] = pd.Series(label).astype("Int64")
+        columns[f"{finding} call"] = pd.Series(called).astype("Int64")
     return pd.DataFrame(columns)

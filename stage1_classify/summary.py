@@ -63,7 +63,7 @@ def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) 
     """
     findings, min_positives = settings.findings, settings.train.min_positives
     failures = worst_failures(facts.test, facts.thresholds, findings)
-    blocks: list[Block] = [
+    blocks = [
         Text("Test split"),
         score_table(findings, facts.metrics, min_positives=min_positives),
         confusion_table(findings, facts.metrics, facts.thresholds),
@@ -72,12 +72,10 @@ def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) 
         *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
         Text("Failures"),
         *failure_blocks(facts.test, failures, run_dir),
-        Text("Training"),
         *_training_blocks(run_dir, settings, facts.train),
-        Text("The data"),
+        Text("Data"),
         target_table(settings, facts),
         *audit_blocks(facts.data, findings, run_dir),
-        Text("The run"),
         *_making_blocks(run_dir, facts),
     ]
     lead = f"{verdict(facts.metrics, findings, min_positives)}\n\n{describe(settings, facts)}"
@@ -106,48 +104,48 @@ def describe(settings: Stage1Settings, facts: SummaryFacts) -> str:
 
 def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
     """What each split's targets are, after the policies for uncertain and unmentioned labels; one row a finding."""
-    splits = {"train": facts.train, "val": facts.val.split, "test": facts.test.split}
-    known = {name: split.targets for name, split in splits.items() if split is not None}
-    by_finding = policies(settings.findings, settings.labels)
-    rows: list[list[Cell]] = []
-    for k, finding in enumerate(settings.findings):
-        row: list[Cell] = [finding, by_finding[finding]]
-        for name, targets in known.items():
-            column = targets[:, k]
-            row += [f"{(column == 1).sum()} / {(column == 0).sum()}", int(np.isnan(column).sum())]
-            if name == "train":
-                row.append(int(((column > 0) & (column < 1) | (column == UNCERTAIN)).sum()))
-        rows.append(row)
-    columns = ["finding", "uncertain labels"]
-    for name in known:
-        columns += [f"{name}: pos. / neg.", "masked", *(["soft"] if name == "train" else [])]
-    note = (
-        "Cases. Masked: neither in the loss nor in a figure. Soft: between 0 and 1, or of the class uncertain. The "
-        "policy for uncertain labels is training's; validation and test hold certain labels only."
-    )
+    splits = {"val": facts.val.split.targets, "test": facts.test.split.targets}
+    columns = ["finding", *(f"{name}: pos. / neg. / masked" for name in splits)]
+    rows: list[list[Cell]] = [
+        [finding, *(_known(targets[:, k]) for targets in splits.values())]
+        for k, finding in enumerate(settings.findings)
+    ]
+    note = "Cases. A masked one counts in no figure: its label is uncertain or not mentioned."
+    if facts.train is not None:
+        columns[1:1] = ["uncertain labels", "train: pos. / neg. / masked", "soft"]
+        by_finding = policies(settings.findings, settings.labels)
+        for k, row in enumerate(rows):
+            column = facts.train.targets[:, k]
+            soft = (column > 0) & (column < 1) | (column == UNCERTAIN)
+            row[1:1] = [by_finding[settings.findings[k]], _known(column), int(soft.sum())]
+        note += " Only training takes them, by its policy; soft: between 0 and 1, or of the class uncertain."
     return Table("Targets of each split", columns, rows, note)
 
 
+def _known(targets: npt.NDArray[np.float32]) -> str:
+    return f"{(targets == 1).sum()} / {(targets == 0).sum()} / {np.isnan(targets).sum()}"
+
+
 def _training_blocks(run_dir: Path, settings: Stage1Settings, train: Split | None) -> list[Block]:
+    """Curves where something was logged, and pictures where there was a training split."""
     blocks = _curve_figures(run_dir)
-    if train is None:
-        return blocks
+    if train is not None:
+        blocks += _picture_figures(run_dir, settings, train)
+    return [Text("Training"), *blocks] if blocks else []
+
+
+def _picture_figures(run_dir: Path, settings: Stage1Settings, train: Split) -> list[Block]:
     save_png(run_dir / "pictures" / "steps.png", step_grid(train, settings))
     save_png(run_dir / "pictures" / "batch.png", batch_grid(train, settings))
+    steps_note = (
+        "A column a picture, a row a step, from the file to the network's input. Of pictures with three channels "
+        "augmentation is shown on the first; the others move with it. Normalised ones go from their lowest value "
+        "(black) to their highest (white)."
+    )
+    batch_note = "As the network was given it: sampled, augmented, normalised; with the training targets."
     return [
-        *blocks,
-        Figure(
-            "Training pictures after each step",
-            "pictures/steps.png",
-            "A column a picture, a row a step, from the file to the network's input. Of pictures with three channels "
-            "augmentation is shown on the first; the others move with it. Normalised ones go from their lowest value "
-            "(black) to their highest (white).",
-        ),
-        Figure(
-            "The first training batch",
-            "pictures/batch.png",
-            "As the network was given it: sampled, augmented, normalised; the training targets below.",
-        ),
+        Figure("Training pictures after each step", "pictures/steps.png", steps_note),
+        Figure("The first training batch", "pictures/batch.png", batch_note),
     ]
 
 
@@ -188,8 +186,14 @@ def _making_blocks(run_dir: Path, facts: SummaryFacts) -> list[Block]:
     skipped = sum(entry.get("train/skipped_steps") or 0 for entry in entries)
     if skipped:
         note += f" {skipped:g} steps overflowed and were skipped."
-    table = Table("How it was made", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip())
-    return [Text("Images", f"{images}."), table] if images else [table]
+    blocks: list[Block] = []
+    if images:
+        blocks.append(Text("Images", f"{images}."))
+    if rows or note:
+        blocks.append(
+            Table("Time and memory", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip())
+        )
+    return [Text("Run"), *blocks] if blocks else []
 
 
 def _plain(value: float | None) -> float:

@@ -98,15 +98,7 @@ def calibration_blocks(
     test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path
 ) -> list[Block]:
     """Reliability diagrams of the test split before and after calibration, and what could not be calibrated."""
-    panels = []
-    for k, finding in enumerate(findings):
-        targets = test.split.targets[:, k]
-        curves = {"before calibration": reliability(targets, test.raw[:, k])}
-        if calibration.kind != "none":
-            curves["after calibration"] = reliability(targets, test.probabilities[:, k])
-        errors = [f"{curve.expected_error:.3f}" for curve in curves.values() if curve.count.any()]
-        title = f"{finding}\n" + (f"ECE {' → '.join(errors)}" if errors else "no labels")
-        panels.append(ReliabilityPanel(title, curves))
+    panels = reliability_panels(test, findings, calibration)
     plot_reliability(run_dir / "pictures" / "reliability.png", panels)
     how = "not calibrated"
     if calibration.kind != "none":
@@ -118,6 +110,22 @@ def calibration_blocks(
     blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
     notes = calibration.notes(findings)
     return [*blocks, Text("Not calibrated", "\n\n".join(notes))] if notes else blocks
+
+
+def reliability_panels(
+    test: Scored, findings: Sequence[str], calibration: Calibration
+) -> list[ReliabilityPanel]:
+    """A panel a finding, with one curve where nothing was calibrated."""
+    panels = []
+    for k, finding in enumerate(findings):
+        targets = test.split.targets[:, k]
+        curves = {"before calibration": reliability(targets, test.raw[:, k])}
+        if calibration.kind != "none":
+            curves["after calibration"] = reliability(targets, test.probabilities[:, k])
+        errors = [f"{curve.expected_error:.3f}" for curve in curves.values() if curve.count.any()]
+        title = f"ECE {' → '.join(errors)}" if errors else "no labels"
+        panels.append(ReliabilityPanel(f"{finding}\n{title}", curves))
+    return panels
 
 
 def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
@@ -184,7 +192,7 @@ def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
 def _figures(metrics: Figures, name: str) -> list[Cell]:
     auroc = with_interval(*(metrics.get(f"auroc/{name}{end}") for end in ("", "/low", "/high")))
     positives = metrics.get(f"positives/{name}")
-    count = None if positives is None else f"{positives:.4g}"
+    count = None if positives is None or name == "mean" else int(positives)
     return [count, auroc, *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
 
 

@@ -128,16 +128,17 @@ def _study(settings: SweepSettings, trials: Sequence[Trial]) -> optuna.Study:
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction=settings.direction, sampler=sampler)
     for trial in trials:
-        params = {
-            key: _as_text(trial.values[key]) if isinstance(domain, Choices) else trial.values[key]
-            for key, domain in settings.space.items()
-        }
         study.add_trial(
             create_trial(
-                params=params,
+                params={key: _known(trial.values[key], domain) for key, domain in settings.space.items()},
                 distributions={key: _distribution(domain) for key, domain in settings.space.items()},
                 value=trial.figure,
                 state=TrialState.COMPLETE if trial.state == "finished" else TrialState.FAIL,
             )
         )
     return study
+
+
+def _known(value: Any, domain: Domain) -> Any:
+    """A trial's value as Optuna has it; wandb's may lie outside of a range by rounding."""
+    return _as_text(value) if isinstance(domain, Choices) else min(max(value, domain.low), domain.high)

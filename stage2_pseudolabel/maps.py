@@ -1,7 +1,8 @@
 """Maps and logits of a split, computed once and kept in the run folder, so that an interrupted run goes on.
 
 An ensemble counts as one classifier: its map is the mean over its networks, and over the forms in which they see the
-picture (the map of a flipped picture is flipped back), whatever rule combines their probabilities.
+picture (the map of a flipped picture is flipped back), whatever rule combines their probabilities. Maps keep their
+absolute values, so where networks' scales differ, as with gradients, the one with the larger values counts more.
 """
 
 import logging

@@ -172,7 +172,7 @@ def _tile(board: Board, test: Test, *, row: int, column: int, method: str) -> Rg
     truth, maps, pictures = test
     cam = maps.maps[method][row, column]
     rule = next(entry.rules[column] for entry in board.entries if entry.name == method)
-    picture = pictures[row] / np.float32(255)
+    picture = _grey(pictures[row])
     image = truth.images.iloc[row]
     own = truth.boxes[
         (truth.boxes["image_id"] == image["image_id"]) & (truth.boxes["finding"] == truth.findings[column])
@@ -186,6 +186,12 @@ def _tile(board: Board, test: Test, *, row: int, column: int, method: str) -> Rg
     tile = overlay_map(_doubled(picture), cam, vmax=float(max(cam.max(), 0.0)), opacity=0.45)
     tile = draw_boxes(tile, true_boxes * 2, colour=GREEN)
     return draw_boxes(tile, boxes * [width, height, width, height] * 2, colour=ORANGE, captions=scores)
+
+
+def _grey(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(H, W) in [0, 1]; of three channels the first, which is the picture before CLAHE."""
+    plain = picture if picture.ndim == 2 else picture[:, :, 0]
+    return np.asarray(plain / np.float32(255), dtype=np.float32)
 
 
 def _doubled(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -119,10 +119,10 @@ def test_facts_name_what_is_unknown_changed_and_left_out() -> None:
 
 def test_charts_without_content_are_left_out(tmp_path: Path) -> None:
     one = audit_blocks(data_set([[1], [0]], ["Edema"]), ["Edema"], tmp_path / "one")
-    assert [block.title for block in one if isinstance(block, Figure)] == ["Labels an image"]
+    assert [block.title for block in one if isinstance(block, Figure)] == ["Labels per image"]
     full = data_set([[1, 0], [0, 1]], patient_id=["p", "q"], age=[20, 30], sex=["F", "M"])
     titles = [block.title for block in audit_blocks(full, FINDINGS, tmp_path) if isinstance(block, Figure)]
-    assert titles == ["Findings that occur together", "Labels an image", "Images a patient", "Ages"]
+    assert titles == ["Findings that occur together", "Labels per image", "Images per patient", "Ages"]
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
 
 

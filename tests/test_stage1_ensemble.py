@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from stage1_builders import patch_folder, stage1_settings
@@ -26,10 +28,12 @@ from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish
 from stage1_classify.hierarchy import make_hierarchy
 from stage1_classify.loading import load_trained
 from stage1_classify.model import Classifier
+from stage1_classify.pictures import Pictures
 from stage1_classify.predict import predict_logits
 from stage1_classify.predictions import read_predictions
 from stage1_classify.probabilities import Probabilities, uncalibrated
 from stage1_classify.seen import read_seen, write_seen
+from stage1_classify.studies import sum_views
 
 
 def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
@@ -39,6 +43,7 @@ def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
     torch.nn.init.normal_(model.head.classifier.weight)
     run = start_run(out, stage="stage1", settings=settings, inputs={})
     data = settings.data.read()
+    data = replace(data, labels=data.labels[settings.findings])
     ids = settings.split.make(data)
     outputs = {"weights": out / "best.safetensors", "splits": out / "splits.json", "seen": out / "seen.json"}
     save_weights(outputs["weights"], model)
@@ -49,7 +54,8 @@ def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
     for name in ("val", "test"):
         split = evaluation_split(data.select(ids[name]), settings, progress=False)
         channels = settings.backbone.in_channels
-        judged[name] = Judged(split, raw(predict_logits(model, split.pictures, num_channels=channels)))
+        logits = predict_logits(model, split.pictures, num_channels=channels)
+        judged[name] = Judged(split, raw(sum_views(logits, split.cases.views)))
     evidence = Evidence(
         data, ids, **judged, train=evaluation_split(data.select(ids["train"]), settings, progress=False)
     )
@@ -96,6 +102,16 @@ def copied(run: Path, out: Path, **manifest: Any) -> Path:
     content = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps(content | manifest))
     return out
+
+
+def test_a_single_run_gives_the_probabilities_of_its_own_predictions(root: Path, runs: list[Path]) -> None:
+    data = stage1_settings(root).data.read()
+    for run in runs:
+        table, trained = read_predictions(run / "predictions.csv"), load_trained(run)
+        assert len(trained.members) == 1
+        predicted = trained.predict(data.select(table["image_id"]))
+        in_table_order = table.sort_values("image_id")[list(data.findings)].to_numpy()
+        np.testing.assert_allclose(predicted, in_table_order, rtol=1e-5)
 
 
 def test_figures_of_an_ensemble_are_those_of_its_members_combined(
@@ -200,6 +216,32 @@ def test_an_ensemble_has_seen_whom_any_member_has_seen(tmp_path: Path, runs: lis
     found = read_seen(ensemble([runs[0], changed], tmp_path / "both"))
     assert found["elsewhere"] == {"train": ["x"], "val": ["y"]}
     assert {name: part for name, part in found.items() if name != "elsewhere"} == read_seen(runs[0])
+
+
+def test_members_trained_on_studies_are_judged_on_studies(tmp_path: Path) -> None:
+    """Two images a study; their labels differ in Fracture, which is none of the members' findings."""
+    root = patch_folder(tmp_path / "data", num_images=48)
+    table = pd.read_csv(root / "labels.csv")
+    number = np.arange(48)
+    table["patient"], table["study"] = [f"p{n}" for n in number // 2], "s"
+    table["Lung Lesion"], table["Pleural Effusion"] = number // 2 % 2, number // 4 % 2
+    table["Fracture"] = number % 2
+    table.to_csv(root / "labels.csv", index=False)
+    findings = {name: name for name in (*table.columns[2:4], "Fracture")}
+    columns = {"image": "path", "patient": "patient", "study": "study"}
+    settings = stage1_settings(root, data={"columns": columns, "findings": findings}, views={"max_views": 2})
+    members = [finished(settings, tmp_path / f"run{seed}", weights_seed=seed) for seed in (0, 1)]
+    out = ensemble(members, tmp_path / "both", combine="maximum", operating={"calibration": "none"})
+    table = read_predictions(open_run(out).output("predictions"))
+    assert (table["num_views"] == 2).all()
+    trained = load_trained(out)
+    test = trained.settings.data.read().select(load_splits(out / "splits.json")["test"])
+    each = trained.logits(Pictures(test, settings.input))
+    views = tuple((row, row + 1) for row in range(0, len(test.images), 2))
+    expected = trained.probabilities_of([sum_views(logits, views) for logits in each])
+    found = table.loc[table["split"] == "test", settings.findings].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.abs(trained.predict(test)[::2] - expected).max() > 1e-2, "one view is not the whole study"
 
 
 def test_killed_and_started_again(tmp_path: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,10 @@ def main():
         raise ValueError("no such layer")
     if what == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "meet":
+        end = time.time() + 60
+        while len(list(out.parent.glob("*/began.txt"))) < 2 and time.time() < end:
+            time.sleep(0.05)
     if what.startswith("sleep"):
         time.sleep(float(what.removeprefix("sleep")))
     (out / "ended.txt").write_text(str(time.time()))
@@ -86,13 +90,25 @@ def test_a_job_waits_for_those_that_it_needs(script: Path) -> None:
     assert began > float((first.out / "ended.txt").read_text())
 
 
-@pytest.mark.parametrize("num_parallel", [1, 2])
-def test_so_many_run_at_a_time(script: Path, num_parallel: int) -> None:
-    jobs = [job(script, name, "sleep1.0") for name in ("a", "b")]
-    assert len(list(run_jobs(jobs, num_parallel=num_parallel))) == 2
-    begun = [float((one.out / "began.txt").read_text().split()[0]) for one in jobs]
-    ended = [float((one.out / "ended.txt").read_text()) for one in jobs]
-    assert (max(begun) < min(ended)) == (num_parallel == 2)
+def spans(jobs: list[Job]) -> list[tuple[float, float]]:
+    return [
+        (float((one.out / "began.txt").read_text().split()[0]), float((one.out / "ended.txt").read_text()))
+        for one in jobs
+    ]
+
+
+def test_one_at_a_time_unless_told_otherwise(script: Path) -> None:
+    jobs = [job(script, name) for name in ("a", "b")]
+    assert len(list(run_jobs(jobs))) == 2
+    (_, first_end), (second_begin, _) = spans(jobs)
+    assert second_begin > first_end
+
+
+def test_two_run_at_a_time(script: Path) -> None:
+    jobs = [job(script, name, "meet") for name in ("a", "b")]  # each waits for the other
+    assert len(list(run_jobs(jobs, num_parallel=2))) == 2
+    first, second = spans(jobs)
+    assert max(first[0], second[0]) < min(first[1], second[1])
 
 
 def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +158,23 @@ class Anything(Settings):
 
 @pytest.mark.parametrize(
     "value",
-    ["", "no", "1e-3", "a: b", "…", "x...", "[1", None, True, 3, 1e-05, 0.1 + 0.2, [1, "2"], {"a b": {"c": 0.5}}, {}],
+    [
+        "",
+        "no",
+        "1e-3",
+        "a: b",
+        "…",
+        "x...",
+        "[1",
+        None,
+        True,
+        3,
+        1e-05,
+        0.1 + 0.2,
+        [1, "2"],
+        {"a b": {"c": 0.5}},
+        {},
+    ],
 )
 def test_an_override_is_read_back_as_it_was(tmp_path: Path, value: object) -> None:
     path = tmp_path / "settings.yaml"

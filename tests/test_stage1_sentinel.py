@@ -12,7 +12,7 @@ from train_builders import PLAIN, fitted, float16_fabric, logged, splits, traine
 
 from cxr.config import UserError
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Batch
+from stage1_classify.data import Batch, TrainingSet
 from stage1_classify.sentinel import Sentinel, bad_gradients, find_culprit, watched_outputs
 from stage1_classify.train import Trainer, fit, make_fabric
 
@@ -162,7 +162,7 @@ def test_a_poisoned_weight_ends_the_run_and_leaves_the_last_good_epoch(
     first, images, advice = caught.value.problems
     assert "epoch 2, step 1;" in first
     assert "the output of layer backbone.network.stages_1.blocks.0.conv_dw" in first
-    assert images.count(".png") == settings.train.batch_size
+    assert images.count("images/p") == settings.train.batch_size
     assert "optimizer.learning_rate" in advice
     assert {"last.ckpt", "best.safetensors"} <= set(before)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
@@ -176,13 +176,12 @@ def test_a_poisoned_weight_ends_the_run_and_leaves_the_last_good_epoch(
 def test_a_poisoned_picture_ends_the_run_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny(tmp_path / "data", train={"accumulate_steps": 2})
     train, val = splits(settings)
-    original, bad = type(train.pictures).to_input, 7
+    original, bad = TrainingSet._augmented, 7
 
-    def to_input(self: Any, picture: Any, num_channels: int) -> Tensor:
-        values = original(self, picture, num_channels)
-        return values / 0.0 if (picture == train.pictures[bad]).all() else values
+    def augmented(self: TrainingSet, row: int) -> Tensor:
+        return original(self, row) / (0.0 if row == bad else 1.0)
 
-    monkeypatch.setattr(type(train.pictures), "to_input", to_input)
+    monkeypatch.setattr(TrainingSet, "_augmented", augmented)
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError) as caught:
         fit(make_fabric(settings), train, val, settings, tmp_path / "run")
@@ -190,7 +189,7 @@ def test_a_poisoned_picture_ends_the_run_by_its_name(tmp_path: Path, monkeypatch
     name = train.pictures.image_ids[bad]
     assert f"the network's input, for {name}" in first
     assert name in images
-    assert images.count(".png") == settings.train.batch_size  # the guilty batch of the two of that move
+    assert images.count("images/p") == settings.train.batch_size  # the guilty batch of the two of that move
 
 
 def test_validation_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
