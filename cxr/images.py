@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image, UnidentifiedImageError
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from cxr.config import UserError
@@ -111,9 +111,11 @@ def _read_dicom(path: Path) -> GrayImage:
         InvalidDicomError,
         AttributeError,
         RuntimeError,
+        TypeError,
         ValueError,
         NotImplementedError,
         OSError,
+        BytesLengthException,
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"image: cannot decode DICOM {path}: {reason}") from None

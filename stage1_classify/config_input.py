@@ -54,9 +54,9 @@ class AugmentSettings(Settings):
     grid_limit: float = Field(0.2, ge=0, le=1)
     elastic: float = Fraction
     elastic_alpha: float = Field(20.0, ge=0)
-    """Strength of the displacement in pixels, not yet smoothed. About alpha / (17 sigma) pixels of it are left (root mean
+    """Strength of the displacement in pixels before smoothing, of which about alpha / (17 sigma) are left (root mean
     square; more at the borders), so that the source's alpha 0.1 with sigma 20 moves nothing that one could see."""
-    elastic_sigma: PositiveFloat = 5.0
+    elastic_sigma: float = Field(5.0, ge=1)
     """Smoothness of the displacement in pixels."""
     erase: float = Fraction
     """Blank a few small rectangles, so that no single spot decides."""

@@ -105,14 +105,17 @@ def describe(settings: Stage1Settings, facts: SummaryFacts) -> str:
 def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
     """What each split's targets are, after the policies for uncertain and unmentioned labels; one row a finding."""
     splits = {"val": facts.val.split.targets, "test": facts.test.split.targets}
-    columns = ["finding", *(f"{name}: pos. / neg. / masked" for name in splits)]
+    columns = ["finding", *splits]
     rows: list[list[Cell]] = [
         [finding, *(_known(targets[:, k]) for targets in splits.values())]
         for k, finding in enumerate(settings.findings)
     ]
-    note = "Cases. A masked one counts in no figure: its label is uncertain or not mentioned."
+    note = (
+        "Cases: positive / negative / masked. A masked one counts in no figure, since its label is uncertain or not "
+        "mentioned."
+    )
     if facts.train is not None:
-        columns[1:1] = ["uncertain labels", "train: pos. / neg. / masked", "soft"]
+        columns[1:1] = ["uncertain labels", "train", "soft"]
         by_finding = policies(settings.findings, settings.labels)
         for k, row in enumerate(rows):
             column = facts.train.targets[:, k]

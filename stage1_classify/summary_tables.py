@@ -29,7 +29,7 @@ TOO_FEW = " *"
 SUBGROUP_FILE = "subgroups.csv"
 
 _COLUMNS = ("auprc", "f1", "sensitivity", "specificity", "precision", "accuracy", "ece")
-_KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensitivity": "sensitivity"}
+_KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensitivity": "sens. ≥ {:g}"}
 
 
 def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int) -> Table:
@@ -76,11 +76,11 @@ def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Float
 
 def operating_table(val: Scored, test: Scored, findings: Sequence[str], settings: OperatingSettings) -> Table:
     """Every kind of threshold, chosen on validation, with its sensitivity and specificity on test."""
+    names = {kind: name.format(settings.sensitivity) for kind, name in _KINDS.items()}
     rows: list[list[Cell]] = [[finding] for finding in findings]
     columns = ["finding"]
-    for kind, name in _KINDS.items():
-        wanted = f" ≥ {settings.sensitivity:g}" if kind == "sensitivity" else ""
-        columns += [f"{name}{wanted}: at", "sens.", "spec."]
+    for kind, name in names.items():
+        columns += [f"{name}: at", "sens.", "spec."]
         thresholds = choose_thresholds(
             val.split.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity
         )
@@ -89,7 +89,7 @@ def operating_table(val: Scored, test: Scored, findings: Sequence[str], settings
             rows[k] += [float(threshold), *reached]
     note = (
         "Thresholds from validation, sensitivity and specificity on the test split. This run decides by "
-        f"{_KINDS[settings.threshold]}."
+        f"{names[settings.threshold]}."
     )
     return Table("Operating points", columns, rows, note)
 

@@ -512,7 +512,9 @@ def test_a_real_ablation_that_was_killed_trains_nothing_twice(tmp_path: Path) ->
     )
     base.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     groups = {"heads": {"pcam": {}, "average": {"head.kind": "average"}}}
-    config.write_text(yaml.safe_dump(ablation_settings(base, groups).model_dump(mode="json")))
+    config.write_text(
+        yaml.safe_dump(ablation_settings(base, groups).model_dump(mode="json"), sort_keys=False)
+    )
     command = [sys.executable, str(ROOT / "stage1_classify" / "ablate.py"), str(config), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     begin = time.monotonic()
