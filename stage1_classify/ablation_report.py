@@ -19,7 +19,7 @@ COLUMNS = (
     "AUROC [95 %]",
     "difference to the reference",
     "by seed",
-    "p, corrected (Holm)",
+    "p by Holm",
     "AUPRC [95 %]",
     "difference of AUPRC",
 )
@@ -99,8 +99,11 @@ def group_table(group: str, settings: AblationSettings, result: Result) -> Table
     rows: list[list[Cell]] = [_cells(row) for row in result.tables[group]]
     for variant, problem in result.failed.get(group, {}).items():
         rows.append([variant, None, f"failed: {problem}", None, None, None, None])
+    # with one seed that column would repeat the difference
+    shown = [index for index, name in enumerate(COLUMNS) if name != "by seed" or len(settings.seeds) > 1]
+    rows = [[row[index] for index in shown] for row in rows]
     title = f"{group} (reference: {settings.groups[group].reference})"
-    return Table(title, list(COLUMNS), rows, result.judged_on.get(group, ""))
+    return Table(title, [COLUMNS[index] for index in shown], rows, result.judged_on.get(group, ""))
 
 
 def markdown(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import zlib
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,11 @@ from stage1_classify.pictures import check_layout
 
 _WIDE_SIGMA_PX = 8.0
 """From here on a Gaussian is cheaper by way of a coarse grid than with OpenCV's kernel of 8 sigma pixels."""
+
+
+def picture_seed(seed: int, epoch: int, row: int) -> int:
+    """What the augmentation of one picture draws from: the run's seed, the epoch and the picture's row alone."""
+    return zlib.crc32(f"{seed} {epoch} {row}".encode())
 
 
 class Augmentation:

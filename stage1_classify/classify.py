@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from lightning_fabric import Fabric
 
 from cxr.config import UserError
@@ -14,17 +15,18 @@ from cxr.datasets.tables import Dataset, count_reasons
 from cxr.labels import check_findings
 from cxr.runs import Run
 from cxr.splits import check_no_leak, load_splits, save_splits
+from eval.audit import finding_counts
 from stage1_classify import relabel, seen
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Split, check_no_empty_finding
 from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish_run
 from stage1_classify.hierarchy import make_hierarchy
 from stage1_classify.model import Classifier, read_classifier
-from stage1_classify.pictures import Pictures, decodable, resolved_input
+from stage1_classify.pictures import Pictures, decodable_splits, resolved_input
 from stage1_classify.predict import predict_logits
 from stage1_classify.probabilities import sigmoid
 from stage1_classify.studies import Cases, make_cases, sum_views
-from stage1_classify.targets import label_counts, training_targets
+from stage1_classify.targets import policies, training_targets
 from stage1_classify.train import fit
 
 SPLITS = ("train", "val", "test")
@@ -57,7 +59,11 @@ class Stage1:
                 data, ids, val=self._judge(model, val), test=self._judge(model, test), train=train
             )
             finish_run(
-                self.run, self.settings, evidence, outputs=self._outputs(data, ids), facts=self._facts()
+                self.run,
+                self.settings,
+                evidence,
+                outputs=self._outputs(data, ids),
+                facts=self._facts() | {"best_epoch": progress.best_epoch},
             )
 
     def _read_data(self) -> tuple[Dataset, dict[str, list[str]]]:
@@ -66,7 +72,13 @@ class Stage1:
         check_findings(self.settings.findings, data.findings, source="findings")
         data = replace(data, labels=data.labels[self.settings.findings])
         ids = self.settings.split.make(data)
-        data, ids = self._without_undecodable(data, {name: ids.get(name, []) for name in SPLITS})
+        data, ids = decodable_splits(
+            data,
+            {name: ids.get(name, []) for name in SPLITS},
+            self.settings.input,
+            on_problem=self.settings.data.on_problem,
+            progress=self.fabric.is_global_zero,
+        )
         for reason, count in count_reasons(data.excluded).items():
             log.info("left out of %s: %d x %s", data.name, count, reason)
         missing = [name for name in SPLITS if not ids[name]]
@@ -76,21 +88,6 @@ class Stage1:
         self._pin_splits(ids)
         self._before = self._seen_before(data, ids)
         return data, ids
-
-    def _without_undecodable(
-        self, data: Dataset, ids: Mapping[str, list[str]]
-    ) -> tuple[Dataset, dict[str, list[str]]]:
-        used = data.select(image_id for part in ids.values() for image_id in part)
-        whole = decodable(
-            used,
-            self.settings.input,
-            on_problem=self.settings.data.on_problem,
-            progress=self.fabric.is_global_zero,
-        )
-        there = set(whole.images["image_id"])
-        return whole, {
-            name: [image_id for image_id in part if image_id in there] for name, part in ids.items()
-        }
 
     def _pin_splits(self, ids: Mapping[str, list[str]]) -> None:
         """Keep the splits from the first call on; a run that goes on with other images would mix them."""
@@ -125,7 +122,8 @@ class Stage1:
     def _targets(self, cases: Cases) -> npt.NDArray[np.float32]:
         settings = self.settings.labels
         labels = cases.first.labels
-        log.info("training labels:\n%s", label_counts(labels, settings).to_string())
+        counts = finding_counts(labels).assign(policy=pd.Series(policies(labels.columns, settings)))
+        log.info("training labels:\n%s", counts.to_string())
         teacher = None
         if settings.teacher is not None:
             with self.fabric.rank_zero_first():

@@ -84,7 +84,7 @@ class HierarchySettings(Settings):
     """Child -> parent; None: the tree of cxr/labels.py. A parent that is not in `findings` is passed over."""
     conditional_epochs: int = Field(0, ge=0)
     """During so many epochs a child is trained only where its parent is positive; after that only the head learns, from
-    everything (Pham et al. 2021, arXiv:1911.06475)."""
+    everything (Pham et al. 2021, arXiv:1911.06475), and only then the best model is chosen and patience counts."""
 
     @model_validator(mode="after")
     def _conditional_needs_the_tree(self) -> "HierarchySettings":

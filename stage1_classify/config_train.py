@@ -52,16 +52,16 @@ class OptimizerSettings(Settings):
     backbone_scale: PositiveFloat = 1.0
     """The backbone's rate is this times the head's (0.1 is usual when fine-tuning)."""
     weight_decay: float = Field(0.01, ge=0)
-    """Not on biases and norms."""
+    """Not on biases, norms and tables of positions. Only adamw keeps it apart from the gradient."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of sgd and rmsprop."""
+    """Of sgd and rmsprop; one_cycle leaves it as it is."""
 
 
 class ScheduleSettings(Settings):
     kind: Literal["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"] = "one_cycle"
-    """one_cycle, cosine and warm_restarts move a step at a time, step and plateau an epoch at a time."""
+    """one_cycle, cosine and warm_restarts follow each move of the optimiser, step and plateau each epoch."""
     warmup: float = Field(0.25, gt=0, lt=1)
-    """one_cycle: share of the steps before the peak."""
+    """one_cycle: share of the moves before the peak."""
     restart_epochs: PositiveInt = 10
     """warm_restarts: epochs of a cycle."""
     step_epochs: PositiveInt = 10
@@ -69,7 +69,7 @@ class ScheduleSettings(Settings):
     factor: float = Field(0.1, gt=0, lt=1)
     """step, plateau: what the rate is multiplied by."""
     plateau_patience: PositiveInt = 5
-    """plateau: epochs without a better validation before the rate falls."""
+    """plateau: after this many epochs without a better validation (by train.select_by) the rate falls."""
 
 
 class FreezeSettings(Settings):
@@ -78,8 +78,8 @@ class FreezeSettings(Settings):
     backbone_epochs: int = Field(0, ge=0)
     """The backbone is frozen for so many epochs at the start (of each round)."""
     gradual_epochs: PositiveInt | None = None
-    """After that the backbone's parts wake one by one from the head downwards, one every so many epochs; None: all at
-    once."""
+    """After that the backbone's parts, which are timm's stages, wake one by one from the head downwards, one every so
+    many epochs; None: all at once."""
     round_epochs: PositiveInt | None = None
     """After so many epochs the freezing starts again (the source: five rounds); None: once."""
     keep_backbone: bool = False
@@ -97,12 +97,13 @@ class FreezeSettings(Settings):
 class TrainSettings(Settings):
     num_epochs: PositiveInt
     batch_size: PositiveInt = 32
-    """Cases a step and optimiser's move, over all processes together."""
+    """Cases of a batch, over all processes together. A move of the optimiser sees `accumulate_steps` batches."""
     accumulate_steps: PositiveInt = 1
-    """Batches whose gradients are added up before the optimiser moves."""
+    """Batches whose mean gradient makes one move of the optimiser; those left at an epoch's end make a last one."""
     clip_norm: PositiveFloat = 1.0
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Validate and keep an exponential moving average of the weights, with this decay a move; None: off."""
+    """Validate and keep an exponential moving average of weights and running statistics, with this decay a move (at
+    move t at most 1 - t^(-2/3), so that the untrained weights do not last); None: off."""
     patience: PositiveInt = 20
     """Stop after this many epochs without a better validation."""
     select_by: Literal["auroc", "f1", "loss"] = "auroc"
@@ -113,5 +114,5 @@ class TrainSettings(Settings):
     max_skipped_steps: int = Field(20, ge=0)
     """16-mixed: so many steps in a row may overflow and be skipped (counted) before training stops."""
     compile: bool = False
-    """torch.compile the network: slower start, faster steps on a GPU."""
+    """torch.compile the network for training: slower start, faster steps on a GPU."""
     num_workers: int = Field(0, ge=0)

@@ -1,6 +1,5 @@
 """From pictures and targets to batches: augment, collate."""
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cxr.config import UserError
-from stage1_classify.augment import Augmentation
+from stage1_classify.augment import Augmentation, picture_seed
 from stage1_classify.pictures import Pictures
 from stage1_classify.studies import Cases
 
@@ -70,7 +69,7 @@ class TrainingSet(TorchDataset[Item]):
         return Item(torch.stack(views), self._targets[index], index)
 
     def _augmented(self, row: int) -> Tensor:
-        seed = zlib.crc32(f"{self._seed} {self.epoch} {row}".encode())
+        seed = picture_seed(self._seed, self.epoch, row)
         picture = self._augmentation(self._pictures[row], seed=seed)
         return self._pictures.to_input(picture, self._num_channels)
 

@@ -10,16 +10,19 @@ from stage1_classify.config import FreezeSettings
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the backbone that is frozen or learns as a whole; `modules` without those inside them."""
+    """A piece of the backbone that is frozen or learns as a whole.
+
+    modules: without those inside them. parameters: theirs, but for what timm never trains (fixed tables).
+    """
 
     name: str
     modules: tuple[nn.Module, ...]
+    parameters: tuple[nn.Parameter, ...]
 
     def set_learning(self, learns: bool) -> None:
         """Frozen parameters get no gradient, and cost no backward where nothing before them learns."""
-        for module in self.modules:
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(learns)
+        for parameter in self.parameters:
+            parameter.requires_grad_(learns)
 
     def set_evaluating(self) -> None:
         """Norms keep their statistics; nothing is dropped."""
@@ -98,7 +101,14 @@ def parts_of(backbone: nn.Module) -> list[Part]:
         is_inside = belongs
         parts[index].append(module)
     short = [end.removeprefix("network.").removeprefix("model.") for end in ends]
-    return [Part(name, tuple(modules)) for name, modules in zip(short, parts, strict=True)]
+    return [
+        Part(name, tuple(modules), _learnable(modules)) for name, modules in zip(short, parts, strict=True)
+    ]
+
+
+def _learnable(modules: Iterable[nn.Module]) -> tuple[nn.Parameter, ...]:
+    own = (parameter for module in modules for parameter in module.parameters(recurse=False))
+    return tuple(parameter for parameter in own if parameter.requires_grad)
 
 
 def _stage_ends(backbone: nn.Module, names: Iterable[str]) -> list[str]:

@@ -38,7 +38,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Up to four groups: head before backbone, in both what decays before what does not.
+    """Up to four groups: head before backbone, in both what decays before what does not; nothing is frozen yet.
 
     Biases, norms and scales, that is all vectors, do not decay, nor what timm exempts (tables of positions).
     """
@@ -47,6 +47,8 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         (in_backbone, is_plain): [] for in_backbone in (False, True) for is_plain in (False, True)
     }
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue  # a table that timm never trains
         is_plain = parameter.ndim <= 1 or name in exempt
         groups[name.startswith("backbone."), is_plain].append(parameter)
     return [

@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -186,6 +186,21 @@ def decodable(
     bad = ids.iloc[list(problems)].tolist()
     found = tuple(Exclusion(image_id, UNDECODABLE) for image_id in bad)
     return replace(dataset.select(ids[~ids.isin(bad)]), excluded=(*dataset.excluded, *found))
+
+
+def decodable_splits(
+    dataset: Dataset,
+    splits: Mapping[str, Sequence[str]],
+    settings: InputSettings,
+    *,
+    on_problem: OnProblem,
+    progress: bool = False,
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """The images of the splits that can be decoded (see `decodable`), and the splits without the others."""
+    used = dataset.select(image_id for part in splits.values() for image_id in part)
+    whole = decodable(used, settings, on_problem=on_problem, progress=progress)
+    there = set(whole.images["image_id"])
+    return whole, {name: [i for i in part if i in there] for name, part in splits.items()}
 
 
 def _problems(decoder: ImageDecoder, settings: InputSettings, *, progress: bool) -> dict[int, str]:

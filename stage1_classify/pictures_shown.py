@@ -1,6 +1,5 @@
 """Pictures for a report of stage 1: training pictures after each step on their way to the network, and a batch."""
 
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from cxr.datasets.tables import Dataset
 from cxr.images import GrayImage, min_max, read_image
 from eval.pictures import Rgb, as_rgb, grid
-from stage1_classify.augment import Augmentation, augmentation_steps
+from stage1_classify.augment import Augmentation, augmentation_steps, picture_seed
 from stage1_classify.config import Stage1Settings
 from stage1_classify.data import Split, TrainingSet, collate
 from stage1_classify.picture_store import Picture
@@ -66,7 +65,7 @@ def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
 def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
     """Decoded and augmented pictures of a case's first view, as drawn in the first epoch (see TrainingSet)."""
     row = train.cases.views[case][0]
-    seed = zlib.crc32(f"{settings.seed} 0 {row}".encode())
+    seed = picture_seed(settings.seed, 0, row)
     return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
 
 

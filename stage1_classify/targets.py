@@ -71,25 +71,3 @@ def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> npt.NDA
         values[np.isnan(values)] = 0
     values[values == UNCERTAIN] = np.nan
     return values
-
-
-def label_counts(labels: pd.DataFrame, settings: LabelSettings) -> pd.DataFrame:
-    """What the labels hold and what becomes of the uncertain ones, for the log and the report.
-
-    Returns:
-        One row a finding: positive, negative, uncertain, not_mentioned (counts), ratio_percent (uncertain labels to
-        *positive* ones, the ratio that is usual for CheXpert: Pneumonia 18,770 to 6,039 is 311 %; NaN without a
-        positive), policy.
-    """
-    positive, uncertain = (labels == 1).sum(), (labels == UNCERTAIN).sum()
-    by_finding = policies([str(name) for name in labels.columns], settings)
-    return pd.DataFrame(
-        {
-            "positive": positive,
-            "negative": (labels == 0).sum(),
-            "uncertain": uncertain,
-            "not_mentioned": labels.isna().sum(),
-            "ratio_percent": 100 * uncertain / positive.where(positive > 0),
-            "policy": pd.Series(by_finding, dtype=str),
-        }
-    )

@@ -172,12 +172,13 @@ class Trainer:
     def _begin_epoch(self) -> None:
         """Everything that follows from the epoch's number, the random numbers of dropout included."""
         epoch, fabric = self.progress.epoch, self._fabric
-        torch.manual_seed(zlib.crc32(f"{self._settings.seed} {epoch} {fabric.global_rank}".encode()))
         self._epochs.begin(epoch, fabric.device)
         if self._freezing.begin(epoch):
             self._wrap()
         self._wrapped.train()
         self._freezing.keep_statistics()
+        # last, since the above draws more after an interruption than without one
+        torch.manual_seed(zlib.crc32(f"{self._settings.seed} {epoch} {fabric.global_rank}".encode()))
 
     def _wrap(self) -> None:
         """Set up what is called in training; anew when other parts learn, since DDP takes note of them only here."""
@@ -237,7 +238,11 @@ class Trainer:
         pictures = EveryNth(val.pictures, fabric.global_rank, fabric.world_size)
         with fabric.autocast():
             own = predict_logits(
-                self.judged, pictures, num_channels=self._settings.backbone.in_channels, device=fabric.device
+                self.judged,
+                pictures,
+                num_channels=self._settings.backbone.in_channels,
+                device=fabric.device,
+                progress=fabric.is_global_zero,
             )
         figures = validation_figures(interleaved(gather(own)), val, self._settings)
         self._note = _line(figures)

@@ -16,7 +16,7 @@ from cxr.runs import Run, open_run
 from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
 from stage1_classify.loading import load_trained
-from stage1_classify.pictures import Pictures
+from stage1_classify.pictures import Pictures, decodable_splits
 from stage1_classify.seen import check_unseen, read_seen
 from stage2_pseudolabel.config import BoxSettings, Stage2Settings
 from stage2_pseudolabel.export import PseudoLabels, pseudo_labels
@@ -79,7 +79,13 @@ class Stage2:
 
     def _read_box_data(self) -> tuple[Dataset, dict[str, list[str]]]:
         data = self.settings.data.read()
-        splits = self.settings.split.make(data)
+        data, splits = decodable_splits(
+            data,
+            self.settings.split.make(data),
+            self.stage1.input,
+            on_problem=self.settings.data.on_problem,
+            progress=True,
+        )
         missing = [name for name in ("tune", "test") if not splits.get(name)]
         if missing:
             raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")

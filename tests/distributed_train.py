@@ -1,12 +1,12 @@
 """Trainings for test_stage1_distributed, run by torchrun: ``distributed_train.py DATA OUT NAME ...``.
 
-A name is one of SCENARIOS, which ends in a run folder, or of BROKEN: then something is broken on purpose in one process
-or in all, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
+A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; or one of
+BROKEN: then something is broken on purpose, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
 """
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +32,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "averaged": {"train": {"ema_decay": 0.5}},
     "frozen": {"freeze": {"backbone_epochs": 1, "gradual_epochs": 1}, "train": {"num_epochs": 3}},
     "views": {"views": {"max_views": 2}, "data": {"table": "studies.csv"}},
+    "dropout": {"head": {"dropout": 0.5}, "backbone": NORMS, "train": {"num_epochs": 3}},
     "norms": {
         "backbone": NORMS,
         "freeze": {"gradual_epochs": 1},
@@ -163,12 +164,29 @@ BROKEN = {
 }
 
 
+def interrupted(data: Path, out: Path, fabric: Fabric) -> None:
+    """The scenario "dropout", killed when its second epoch is trained and not yet kept."""
+    original = Trainer.end_epoch
+
+    def end_epoch(self: Trainer, figures: dict[str, float | None]) -> None:
+        if self.progress.epoch == 1:
+            raise KeyboardInterrupt
+        original(self, figures)
+
+    with mock.patch.object(Trainer, "end_epoch", end_epoch), suppress(KeyboardInterrupt):
+        fitted(settings_of(data, "dropout"), out, fabric)
+    fitted(settings_of(data, "dropout"), out, fabric)
+
+
 def main(data: Path, out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     fabric = make_fabric(settings_of(data, "plain"))
     for name in names:
         if name in SCENARIOS:
             fitted(settings_of(data, name), out / name, fabric)
+            continue
+        if name == "interrupted":
+            interrupted(data, out / name, fabric)
             continue
         said = "nothing\n"
         with BROKEN[name]():

@@ -26,7 +26,7 @@ from eval.paired import auroc_difference
 from eval.report import Table, read_report
 from stage1_classify.ablation import Ablation, threads_of
 from stage1_classify.ablation_plan import Plan, make_plan
-from stage1_classify.ablation_report import markdown
+from stage1_classify.ablation_report import COLUMNS, markdown
 from stage1_classify.ablation_table import (
     Cases,
     Row,
@@ -480,6 +480,7 @@ def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, p
     assert table["lse"][2].startswith("real: ")
     assert table["max"][2] == "failed: training: the loss is nan"
     assert table["both"][2] == "failed: needs heads/max seed 0, which failed"
+    assert len(table["lse"]) == len(COLUMNS) - 1  # without the column by seed, there is one
     script = tmp_path / "script.py"
     script.write_text(
         PRETENDED.replace('== "max"', '== "none"').replace('"lse": 0.2', '"lse": 0.2, "max": 0.5')

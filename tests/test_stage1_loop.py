@@ -352,3 +352,27 @@ def test_dropout_draws_anew_each_epoch_from_the_seed_alone(tmp_path: Path) -> No
             ours.progress.epoch += 1
     assert losses[:2] == losses[2:]
     assert losses[0] != losses[1]
+
+
+def test_compiling_keeps_names_and_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dynamo alone: its own code generator takes over 30 s here. It was run by hand, with the same losses."""
+    compiled: list[CaseForward] = []
+
+    def compile_quickly(self: CaseForward) -> None:
+        compiled.append(self)
+        torch.nn.Module.compile(self, backend="eager")
+
+    monkeypatch.setattr(CaseForward, "compile", compile_quickly)
+    losses, names = [], []
+    for wanted in (False, True):
+        settings = tiny(
+            tmp_path / "data", train={"compile": wanted, "ema_decay": 0.5}, freeze={"backbone_epochs": 1}
+        )
+        ours = trainer(settings, tmp_path / str(wanted))
+        for _ in range(2):
+            losses.append(ours.train_epoch()["train/loss"])
+            ours.progress.epoch += 1
+        names.append([*ours.model.state_dict(), *ours.judged.state_dict()])
+        assert len(compiled) == (2 if wanted else 0)  # anew when other parts learn
+    assert losses[:2] == pytest.approx(losses[2:], rel=1e-5)
+    assert names[0] == names[1]

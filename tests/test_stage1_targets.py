@@ -6,7 +6,6 @@ from cxr.config import UserError
 from stage1_classify.config import LabelSettings
 from stage1_classify.targets import (
     evaluation_targets,
-    label_counts,
     three_class_columns,
     training_targets,
 )
@@ -113,26 +112,3 @@ def test_evaluation_holds_certain_labels_only() -> None:
 def test_uncertain_labels_never_reach_the_evaluation() -> None:
     settings = LabelSettings(uncertain="three_class")
     assert np.isnan(evaluation_targets(LABELS, settings)[:, 1]).all()
-
-
-def test_labels_are_counted_with_their_policy() -> None:
-    settings = LabelSettings.model_validate({"uncertain_by_finding": {"Fracture": "ones"}})
-    counts = label_counts(LABELS, settings)
-    assert counts.loc["Edema"].tolist() == [1, 1, 1, 1, 100.0, "ignore"]
-    assert counts.loc["Fracture"].tolist()[:4] == [0, 0, 4, 0]
-    assert np.isnan(counts.loc["Fracture", "ratio_percent"])
-    assert counts.loc["Fracture", "policy"] == "ones"
-    expected = ["positive", "negative", "uncertain", "not_mentioned", "ratio_percent", "policy"]
-    assert counts.columns.tolist() == expected
-    assert label_counts(LABELS.iloc[:0], settings)["uncertain"].tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("positive", "uncertain", "percent"), [(6039, 18770, 311), (14783, 27742, 188), (52246, 12984, 25)]
-)
-def test_the_ratio_is_to_positives_as_published_for_chexpert(
-    positive: int, uncertain: int, percent: int
-) -> None:
-    """Pneumonia, Consolidation, Edema: counts of Irvin et al. 2019, table 1."""
-    labels = pd.DataFrame({"Edema": [1.0] * positive + [-1.0] * uncertain + [0.0] * 10})
-    assert round(label_counts(labels, LabelSettings()).loc["Edema", "ratio_percent"]) == percent

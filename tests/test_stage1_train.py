@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from stage1_builders import patch_folder, stage1_settings
-from train_builders import fitted, logged
+from train_builders import assert_same, fitted, logged
 
 from cxr.config import UserError
 from cxr.runs import open_run, start_run
@@ -85,22 +85,6 @@ def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     one, other = (torch.load(out / "last.ckpt", weights_only=True) for out in (whole, halves))
     assert_same(one, other)
     assert_same(load_file(whole / "best.safetensors"), load_file(halves / "best.safetensors"))
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """Nested states are equal, tensors bit for bit."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for pair in zip(one, other, strict=True):
-            assert_same(*pair)
-    elif isinstance(one, torch.Tensor):
-        torch.testing.assert_close(other, one, rtol=0, atol=0, equal_nan=True)
-    else:
-        assert one == other
 
 
 def test_training_starts_from_another_runs_backbone(tmp_path: Path) -> None:

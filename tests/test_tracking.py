@@ -43,10 +43,13 @@ def test_no_log_is_empty(tmp_path: Path) -> None:
 
 
 def test_offline_keeps_wandb_files_with_the_settings_in_the_run_folder(tmp_path: Path) -> None:
+    import wandb
+
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"head": {"kind": "pcam_of_this_test"}}))
     tracker = Tracker(tmp_path, "offline", name="test")
     tracker.log(1, {"loss": 0.5, "none": None})
     tracker.finish()
+    wandb.teardown()  # its own process writes the file, and may be late
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert b"pcam_of_this_test" in kept.read_bytes()
     assert b"loss" in kept.read_bytes()
@@ -132,6 +135,8 @@ def fake_server(monkeypatch: pytest.MonkeyPatch, folder: Path, chosen: list[dict
 def test_the_agent_runs_trials_with_what_the_server_chose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     fake_server(monkeypatch, tmp_path, [{"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 0.1}])
     seen = []
@@ -141,6 +146,7 @@ def test_the_agent_runs_trials_with_what_the_server_chose(
         return {"val/auroc": 0.75} if len(seen) == 1 else None  # the second one fails
 
     run_sweep_agent("sweep1", trial, folder=tmp_path, count=2)
+    wandb.teardown()
     assert seen == [{"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 0.1}]
     first, second = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.name)
     assert (first.name, second.name) == ("run-sweep1-0.wandb", "run-sweep1-1.wandb")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
@@ -50,8 +51,6 @@ def fitted(settings: Stage1Settings, out: Path, fabric: Fabric | None = None) ->
 
 def float16_fabric(scale: float = 2.0**16) -> Fabric:
     """16-mixed on the CPU, which Fabric would turn into bf16-mixed unless it is given the plugin itself."""
-    import torch
-
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     fabric = Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu", scaler))
     fabric.launch()
@@ -62,3 +61,19 @@ def logged(out: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the machine's speed."""
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "train/images_per_second"} for line in lines]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Nested states are equal, tensors bit for bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, torch.Tensor):
+        torch.testing.assert_close(other, one, rtol=0, atol=0, equal_nan=True)
+    else:
+        assert one == other
