@@ -376,3 +376,32 @@ def test_compiling_keeps_names_and_losses(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(compiled) == (2 if wanted else 0)  # anew when other parts learn
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-5)
     assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_precision_is_what_the_settings_say(tmp_path: Path, precision: str) -> None:
+    settings = tiny(tmp_path / "data", train={"precision": precision})
+    ours = trainer(settings, tmp_path / "run")
+    seen = []
+    convolution = ours.model.get_submodule("backbone.network.stages_1.blocks.0.conv_dw")
+    handle = convolution.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    ours.train_epoch()
+    handle.remove()
+    assert set(seen) == {torch.float32 if precision == "32-true" else torch.bfloat16}
+    assert all(parameter.dtype == torch.float32 for parameter in ours.model.parameters())
+
+
+def test_positive_weights_are_of_the_targets_that_are_trained(tmp_path: Path) -> None:
+    """Here the child is never positive under its parent, so it has no ratio there and weighs 1."""
+    settings = conditional(tmp_path / "data", loss={"max_positive_weight": 3.0}, train={"num_epochs": 3})
+    ours = trainer(settings, tmp_path / "run")
+    train = splits(settings)[0].targets
+    weights_of = []
+    for epoch in (0, 2):
+        ours._epochs.begin(epoch, torch.device("cpu"))
+        weights_of.append(ours._epochs.loss.positive_weight.tolist())
+    ratio = [min(3.0, float((column == 0).sum() / (column == 1).sum())) for column in train.T]
+    under_parent = train[train[:, 1] == 1, 0]
+    assert not under_parent.any()
+    assert weights_of[0] == pytest.approx([1.0, ratio[1]])
+    assert weights_of[1] == pytest.approx(ratio)
