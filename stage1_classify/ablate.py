@@ -8,9 +8,9 @@ from cxr.runs import start_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.ablation import Ablation, print_ablation  # takes seconds, --help needs it not
-    from stage1_classify.ablation_plan import make_plan
-    from stage1_classify.config_search import AblationSettings
+    from stage1_classify.search.ablation import Ablation, print_ablation  # takes seconds, --help needs it not
+    from stage1_classify.search.ablation_plan import make_plan
+    from stage1_classify.search.config_search import AblationSettings
 
     settings = load_config(AblationSettings, arguments.config, arguments.overrides)
     plan = make_plan(settings, arguments.out)

@@ -16,18 +16,19 @@ from cxr.labels import check_findings
 from cxr.runs import Run
 from cxr.splits import check_no_leak, load_splits, save_splits
 from eval.audit import finding_counts
-from stage1_classify import relabel, seen
+from stage1_classify import seen
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Split, check_no_empty_finding
-from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish_run
-from stage1_classify.hierarchy import make_hierarchy
-from stage1_classify.model import Classifier, read_classifier
-from stage1_classify.pictures import Pictures, decodable_splits, resolved_input
-from stage1_classify.predict import predict_logits
-from stage1_classify.probabilities import sigmoid
-from stage1_classify.studies import Cases, make_cases, sum_views
-from stage1_classify.targets import policies, training_targets
-from stage1_classify.train import fit
+from stage1_classify.inputs.data import Split, check_no_empty_finding
+from stage1_classify.inputs.pictures import Pictures, decodable_splits, resolved_input
+from stage1_classify.inputs.studies import Cases, make_cases, sum_views
+from stage1_classify.judging.finishing import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.judging.predict import predict_logits
+from stage1_classify.judging.probabilities import sigmoid
+from stage1_classify.labelling import relabel
+from stage1_classify.labelling.hierarchy import make_hierarchy
+from stage1_classify.labelling.targets import policies, training_targets
+from stage1_classify.network.model import Classifier, read_classifier
+from stage1_classify.training.train import fit
 
 SPLITS = ("train", "val", "test")
 

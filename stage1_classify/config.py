@@ -47,7 +47,7 @@ class BackboneSettings(Settings):
 
 class HeadSettings(Settings):
     kind: Literal["average", "max", "lse", "exp", "linear", "pcam", "attention"] = "pcam"
-    """How the logit map of a finding becomes its logit (stage1_classify/heads.py)."""
+    """How the logit map of a finding becomes its logit (stage1_classify/network/heads.py)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of whole feature channels before the 1x1 classifier."""
     lse_gamma: PositiveFloat = 5.0

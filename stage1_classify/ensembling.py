@@ -14,12 +14,13 @@ from cxr.config import UserError
 from cxr.datasets.tables import Dataset
 from cxr.runs import FinishedRun, Run, atomic_write_text, open_run
 from cxr.splits import check_no_leak, load_splits, save_splits
-from stage1_classify import probabilities, seen
+from stage1_classify import seen
 from stage1_classify.config import EnsembleSettings, Stage1Settings
-from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.inputs.studies import sum_views
+from stage1_classify.judging import probabilities
+from stage1_classify.judging.finishing import Evidence, Judged, evaluation_split, finish_run
 from stage1_classify.loading import Trained, assemble, is_ensemble
-from stage1_classify.model import settings_of_run
-from stage1_classify.studies import sum_views
+from stage1_classify.network.model import settings_of_run
 
 KEPT = ("weights", probabilities.OUTPUT)
 """Outputs of a member that its copy holds."""

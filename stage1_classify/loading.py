@@ -15,11 +15,11 @@ from cxr.runs import FinishedRun, open_run
 from eval.calibration import Calibration
 from stage1_classify.config import Combine, EnsembleSettings, Flip, Stage1Settings
 from stage1_classify.config_input import InputSettings
-from stage1_classify.hierarchy import make_hierarchy
-from stage1_classify.model import Classifier, load_classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import predict_logits
-from stage1_classify.probabilities import Probabilities, calibration_of, uncalibrated
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.judging.predict import predict_logits
+from stage1_classify.judging.probabilities import Probabilities, calibration_of, uncalibrated
+from stage1_classify.labelling.hierarchy import make_hierarchy
+from stage1_classify.network.model import Classifier, load_classifier
 
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]

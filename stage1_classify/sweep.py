@@ -9,9 +9,9 @@ from eval.tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.config_search import SweepSettings  # takes a second, --help needs it not
-    from stage1_classify.sweep_search import check_space
-    from stage1_classify.sweeping import Sweep
+    from stage1_classify.search.config_search import SweepSettings  # takes a second, --help needs it not
+    from stage1_classify.search.sweep_search import check_space
+    from stage1_classify.search.sweeping import Sweep
 
     settings = load_config(SweepSettings, arguments.config, arguments.overrides)
     check_space(settings)

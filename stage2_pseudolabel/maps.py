@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from cxr.progress import track
 from cxr.splits import fingerprint
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.judging.predict import flipped
 from stage1_classify.loading import Member, Trained
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import flipped
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.options import CamOptions
 

@@ -15,8 +15,8 @@ from cxr.datasets.tables import Dataset, count_reasons
 from cxr.runs import Run, open_run
 from cxr.splits import check_no_leak, fingerprint, load_splits
 from stage1_classify.config import Stage1Settings
+from stage1_classify.inputs.pictures import Pictures, decodable_splits
 from stage1_classify.loading import load_trained
-from stage1_classify.pictures import Pictures, decodable_splits
 from stage1_classify.seen import check_unseen, read_seen
 from stage2_pseudolabel.config import BoxSettings, Stage2Settings
 from stage2_pseudolabel.export import PseudoLabels, pseudo_labels

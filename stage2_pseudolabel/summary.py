@@ -12,7 +12,7 @@ from cxr.images import GrayImage, read_image
 from eval.charts import Bar, plot_bars
 from eval.pictures import GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, overlay_map, save_png
 from eval.report import Block, Figure, Table, write_report
-from stage1_classify.pictures import Pictures
+from stage1_classify.inputs.pictures import Pictures
 from stage2_pseudolabel.export import PseudoLabels, box_statistics
 from stage2_pseudolabel.leaderboard import PRIORS, Board, verdict
 from stage2_pseudolabel.maps import SplitMaps

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from stage1_classify.pictures import Pictures
+from stage1_classify.inputs.pictures import Pictures
 from stage2_pseudolabel.maps import Teacher
 
 _SAMPLE_S = 0.002

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stage1_classify.config import HeadSettings
-from stage1_classify.heads import Head
+from stage1_classify.network.heads import Head
 
 # Narrow relatives of two families: features that end in a ReLU, and features of either sign.
 TINY_BACKBONES = {
@@ -18,7 +18,7 @@ TINY_BACKBONES = {
 
 
 class TinyClassifier(nn.Module):
-    """Any backbone with a real head: the interface of stage1_classify.model.Classifier without its settings."""
+    """Any backbone with a real head: the interface of stage1_classify.network.model.Classifier without its settings."""
 
     def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()

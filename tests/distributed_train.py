@@ -18,11 +18,11 @@ from torch import distributed, nn
 from train_builders import PLAIN, fitted
 
 from cxr.config import UserError
-from stage1_classify import epochs
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import TrainingSet
-from stage1_classify.sampling import EpochSampler, make_sampler
-from stage1_classify.train import Trainer, make_fabric
+from stage1_classify.inputs.data import TrainingSet
+from stage1_classify.training import epochs
+from stage1_classify.training.sampling import EpochSampler, make_sampler
+from stage1_classify.training.train import Trainer, make_fabric
 
 NORMS = {"name": "resnet10t", "feature_stage": 2}
 

@@ -9,10 +9,10 @@ from builders import write_picture
 
 from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from stage1_classify.config_input import InputSettings
-from stage1_classify.data import Split
-from stage1_classify.pictures import Pictures
-from stage1_classify.scored import Scored
-from stage1_classify.studies import make_cases
+from stage1_classify.inputs.data import Split
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import make_cases
+from stage1_classify.judging.scored import Scored
 
 FINDINGS = ["Edema", "Lung Lesion"]
 NAN = float("nan")

@@ -6,7 +6,7 @@ from cam_models import build_classifier, build_linear_classifier, one_thread, ra
 
 from cxr.config import UserError
 from stage1_classify.config import HeadSettings
-from stage1_classify.heads import POOLINGS, Head
+from stage1_classify.network.heads import POOLINGS, Head
 from stage2_pseudolabel.cam import gradient
 from stage2_pseudolabel.cam.ablation import ablationcam
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam, principal_projection

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from cxr.config import Settings, load_config
-from stage1_classify.ablation_plan import make_plan
 from stage1_classify.config import EnsembleSettings, Stage1Settings
-from stage1_classify.config_search import AblationSettings, SweepSettings
-from stage1_classify.sweep_search import check_space
+from stage1_classify.search.ablation_plan import make_plan
+from stage1_classify.search.config_search import AblationSettings, SweepSettings
+from stage1_classify.search.sweep_search import check_space
 from stage2_pseudolabel.config import Stage2Settings
 from stage3_detect.config import DetectSettings
 

@@ -24,10 +24,11 @@ from eval.bootstrap import Difference
 from eval.compare import compare_runs
 from eval.paired import auroc_difference
 from eval.report import Table, read_report
-from stage1_classify.ablation import Ablation, threads_of
-from stage1_classify.ablation_plan import Plan, make_plan
-from stage1_classify.ablation_report import COLUMNS, markdown
-from stage1_classify.ablation_table import (
+from stage1_classify.config import EnsembleSettings, Stage1Settings
+from stage1_classify.search.ablation import Ablation, threads_of
+from stage1_classify.search.ablation_plan import Plan, make_plan
+from stage1_classify.search.ablation_report import COLUMNS, markdown
+from stage1_classify.search.ablation_table import (
     Cases,
     Row,
     compare,
@@ -39,8 +40,7 @@ from stage1_classify.ablation_table import (
     read_cases,
     signed_interval,
 )
-from stage1_classify.config import EnsembleSettings, Stage1Settings
-from stage1_classify.config_search import AblationSettings
+from stage1_classify.search.config_search import AblationSettings
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,8 +11,8 @@ from albumentations.augmentations.geometric.functional import generate_displacem
 from scipy.stats import ks_2samp, levene
 
 from cxr.config import UserError
-from stage1_classify.augment import Augmentation, augmentation_steps, displacements
 from stage1_classify.config_input import AugmentSettings
+from stage1_classify.inputs.augment import Augmentation, augmentation_steps, displacements
 
 PARTS = ("affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "elastic", "erase")
 OFF = dict.fromkeys(PARTS, 0.0)

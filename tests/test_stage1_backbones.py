@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from cxr.config import UserError
-from stage1_classify.backbone import Backbone
 from stage1_classify.config import BackboneSettings
+from stage1_classify.network.backbone import Backbone
 
 SIZE_HW = (64, 96)
 

@@ -21,8 +21,8 @@ import pytest
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from stage1_classify.config_input import InputSettings
-from stage1_classify.picture_store import Index
-from stage1_classify.pictures import Pictures, cache_folder
+from stage1_classify.inputs.picture_store import Index
+from stage1_classify.inputs.pictures import Pictures, cache_folder
 
 SIZE_HW = (24, 40)
 SLOT_BYTES = 24 * 40

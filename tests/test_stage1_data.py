@@ -10,17 +10,17 @@ import torch
 from stage1_builders import patch_folder, stage1_settings
 
 from cxr.config import UserError
-from stage1_classify.augment import Augmentation
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import (
+from stage1_classify.inputs.augment import Augmentation
+from stage1_classify.inputs.data import (
     Batch,
     Split,
     TrainingSet,
     check_no_empty_finding,
     training_loader,
 )
-from stage1_classify.pictures import Pictures
-from stage1_classify.studies import Cases, Views
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import Cases, Views
 
 STUDIES: Views = ((0, 2), (1,), (5, 3, 4))
 

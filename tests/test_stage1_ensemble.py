@@ -20,20 +20,20 @@ from cxr.splits import load_splits, save_splits
 from eval.calibration import fit_calibration
 from eval.classification import classification_metrics
 from eval.operating_points import choose_thresholds
-from stage1_classify.checkpoint import save_weights
 from stage1_classify.config import EnsembleSettings, Stage1Settings
 from stage1_classify.ensemble import main
 from stage1_classify.ensembling import Ensemble, open_members
-from stage1_classify.finishing import Evidence, Judged, evaluation_split, finish_run
-from stage1_classify.hierarchy import make_hierarchy
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import sum_views
+from stage1_classify.judging.finishing import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.judging.predict import predict_logits
+from stage1_classify.judging.predictions import read_predictions
+from stage1_classify.judging.probabilities import Probabilities, uncalibrated
+from stage1_classify.labelling.hierarchy import make_hierarchy
 from stage1_classify.loading import load_trained
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import predict_logits
-from stage1_classify.predictions import read_predictions
-from stage1_classify.probabilities import Probabilities, uncalibrated
+from stage1_classify.network.model import Classifier
 from stage1_classify.seen import read_seen, write_seen
-from stage1_classify.studies import sum_views
+from stage1_classify.training.checkpoint import save_weights
 
 
 def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""stage1_classify.failures: which failures are listed, in which order, and how they are shown."""
+"""stage1_classify.judging.failures: which failures are listed, in which order, and how they are shown."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from builders import write_picture
 from scored_builders import FINDINGS, NAN, scored
 
 from eval.report import Figure, Table, Text, write_report
-from stage1_classify.failures import FILE, Failure, failure_blocks, failure_gallery, worst_failures
+from stage1_classify.judging.failures import FILE, Failure, failure_blocks, failure_gallery, worst_failures
 
 HALF = np.array([0.5, 0.5])
 

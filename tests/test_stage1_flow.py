@@ -12,10 +12,10 @@ from cxr.config import UserError
 from cxr.runs import FinishedRun, open_run, start_run
 from stage1_classify.classify import Stage1
 from stage1_classify.config import Stage1Settings
+from stage1_classify.judging.predictions import read_predictions
 from stage1_classify.loading import load_trained
-from stage1_classify.predictions import read_predictions
 from stage1_classify.seen import read_seen
-from stage1_classify.train import make_fabric
+from stage1_classify.training.train import make_fabric
 
 QUICK = {"num_epochs": 1, "batch_size": 4}
 

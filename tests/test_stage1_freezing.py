@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stage1_classify.backbone import Backbone
 from stage1_classify.config import BackboneSettings, FreezeSettings
-from stage1_classify.freezing import Freezing, num_learning_parts, parts_of
+from stage1_classify.network.backbone import Backbone
+from stage1_classify.training.freezing import Freezing, num_learning_parts, parts_of
 
 IMAGE_HW = (64, 96)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stage1_classify.config import HeadSettings
-from stage1_classify.heads import POOLINGS, Head, pool_linear, pool_lse, pool_max, pool_pcam
+from stage1_classify.network.heads import POOLINGS, Head, pool_linear, pool_lse, pool_max, pool_pcam
 
 KINDS = list(get_args(HeadSettings.model_fields["kind"].annotation))
 

@@ -4,7 +4,7 @@ from stage1_builders import targets
 
 from cxr.config import UserError
 from stage1_classify.config import HierarchySettings
-from stage1_classify.hierarchy import Hierarchy, make_hierarchy
+from stage1_classify.labelling.hierarchy import Hierarchy, make_hierarchy
 
 NAN = float("nan")
 PATH = ["Pneumonia", "Lung Opacity", "Consolidation"]

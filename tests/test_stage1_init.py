@@ -12,7 +12,7 @@ from stage1_builders import stage1_settings
 from cxr.config import UserError
 from cxr.runs import open_run, start_run
 from stage1_classify.config import Stage1Settings
-from stage1_classify.model import Classifier, load_classifier, settings_of_run, start_from_run
+from stage1_classify.network.model import Classifier, load_classifier, settings_of_run, start_from_run
 
 SIZE_HW = (32, 48)
 OLD = ["Lung Lesion", "Edema", "Pleural Effusion"]

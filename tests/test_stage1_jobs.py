@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxr.config import Settings, UserError, load_config
-from stage1_classify.jobs import Job, Outcome, override, run_jobs
+from stage1_classify.search.jobs import Job, Outcome, override, run_jobs
 
 SCRIPT = """
 import os, signal, sys, time

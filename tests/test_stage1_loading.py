@@ -8,12 +8,12 @@ import torch
 from stage1_builders import patch_folder, stage1_settings
 
 from eval.calibration import Calibration, Curve
-from stage1_classify.hierarchy import Hierarchy
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.judging.predict import predict_logits
+from stage1_classify.judging.probabilities import Probabilities, uncalibrated
+from stage1_classify.labelling.hierarchy import Hierarchy
 from stage1_classify.loading import COMBINERS, Member, Trained
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import predict_logits
-from stage1_classify.probabilities import Probabilities, uncalibrated
+from stage1_classify.network.model import Classifier
 
 FLAT = Hierarchy((-1, -1))
 

@@ -14,13 +14,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from train_builders import PLAIN, fitted, logged, splits, trainer
 
 from cxr.config import UserError
-from stage1_classify.averaging import make_average
 from stage1_classify.config import Stage1Settings
-from stage1_classify.epochs import in_groups
-from stage1_classify.model import CaseForward, Classifier
-from stage1_classify.predict import predict_logits
-from stage1_classify.train import Trainer
-from stage1_classify.validation import EveryNth, interleaved, selecting_score, validation_figures
+from stage1_classify.judging.predict import predict_logits
+from stage1_classify.network.model import CaseForward, Classifier
+from stage1_classify.training.averaging import make_average
+from stage1_classify.training.epochs import in_groups
+from stage1_classify.training.train import Trainer
+from stage1_classify.training.validation import EveryNth, interleaved, selecting_score, validation_figures
 
 
 def tiny(root: Path, **changes: Any) -> Stage1Settings:

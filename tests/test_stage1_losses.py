@@ -11,7 +11,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from cxr.config import UserError
 from stage1_classify.config_train import LossSettings
-from stage1_classify.losses import MultilabelLoss, positive_weights
+from stage1_classify.training.losses import MultilabelLoss, positive_weights
 
 NAN = float("nan")
 FINDINGS = ["Edema", "Fracture", "Pneumonia"]

@@ -8,7 +8,7 @@ import torch
 from stage1_builders import FINDINGS, stage1_settings
 
 from stage1_classify.config import HeadSettings, Stage1Settings
-from stage1_classify.model import CaseForward, Classifier
+from stage1_classify.network.model import CaseForward, Classifier
 
 KINDS = get_args(HeadSettings.model_fields["kind"].annotation)
 SIZE_HW = (32, 48)

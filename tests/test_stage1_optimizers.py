@@ -9,8 +9,8 @@ from stage1_builders import patch_folder, stage1_settings
 from torch import nn
 
 from stage1_classify.config import OptimizerSettings, ScheduleSettings
-from stage1_classify.model import Classifier
-from stage1_classify.optimizers import make_optimizer, make_schedule, parameter_groups
+from stage1_classify.network.model import Classifier
+from stage1_classify.training.optimizers import make_optimizer, make_schedule, parameter_groups
 
 RATE, SCALE = 0.01, 0.25
 EPOCHS, MOVES = 6, 5

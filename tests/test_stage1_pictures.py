@@ -12,7 +12,7 @@ from stage1_builders import patch_folder, stage1_settings
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset
 from stage1_classify.config_input import InputSettings
-from stage1_classify.pictures import UNDECODABLE, Pictures, decodable, resolved_input
+from stage1_classify.inputs.pictures import UNDECODABLE, Pictures, decodable, resolved_input
 
 SIZE_HW = (32, 48)
 

@@ -1,4 +1,4 @@
-"""stage1_classify.pictures_shown: the steps that are shown are those of training, in order and upright."""
+"""stage1_classify.judging.pictures_shown: the steps that are shown are those of training, in order and upright."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from builders import write_picture
 from scored_builders import NAN, split_of
 from stage1_builders import patch_folder, stage1_settings
 
-from stage1_classify.augment import Augmentation
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Split, TrainingSet
-from stage1_classify.pictures_shown import (
+from stage1_classify.inputs.augment import Augmentation
+from stage1_classify.inputs.data import Split, TrainingSet
+from stage1_classify.judging.pictures_shown import (
     batch_grid,
     batch_tiles,
     first_steps,

@@ -7,10 +7,10 @@ import pytest
 import torch
 from stage1_builders import patch_folder, stage1_settings
 
-from stage1_classify import predict
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.predict import flipped, predict_logits
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.judging import predict
+from stage1_classify.judging.predict import flipped, predict_logits
+from stage1_classify.network.model import Classifier
 
 
 @pytest.fixture

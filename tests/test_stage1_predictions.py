@@ -1,4 +1,4 @@
-"""stage1_classify.predictions: one row a case, readable by people and programs alike."""
+"""stage1_classify.judging.predictions: one row a case, readable by people and programs alike."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scored_builders import FINDINGS, NAN, scored, split_of
 
-from stage1_classify.predictions import prediction_table, read_predictions, write_predictions
-from stage1_classify.scored import Scored
+from stage1_classify.judging.predictions import prediction_table, read_predictions, write_predictions
+from stage1_classify.judging.scored import Scored
 
 
 def test_a_split_without_cases_leaves_the_header(tmp_path: Path) -> None:

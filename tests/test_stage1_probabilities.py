@@ -10,14 +10,14 @@ from cxr.config import UserError
 from cxr.provenance import sha256_of
 from cxr.runs import FinishedRun
 from eval.calibration import Calibration, Curve
-from stage1_classify.hierarchy import Hierarchy
-from stage1_classify.probabilities import (
+from stage1_classify.judging.probabilities import (
     Probabilities,
     calibration_of,
     save_calibration,
     sigmoid,
     uncalibrated,
 )
+from stage1_classify.labelling.hierarchy import Hierarchy
 
 FLAT = Hierarchy((-1, -1))
 CHILD_AND_PARENT = Hierarchy((1, -1))

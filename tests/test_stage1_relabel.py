@@ -12,13 +12,13 @@ from cxr.config import UserError
 from cxr.datasets.tables import Dataset
 from cxr.runs import start_run
 from stage1_classify import relabel as module
-from stage1_classify.checkpoint import save_weights
 from stage1_classify.config import LabelSettings
+from stage1_classify.labelling.relabel import relabel
+from stage1_classify.labelling.targets import training_targets
 from stage1_classify.loading import load_trained
-from stage1_classify.model import Classifier
-from stage1_classify.relabel import relabel
+from stage1_classify.network.model import Classifier
 from stage1_classify.seen import check_source, write_seen
-from stage1_classify.targets import training_targets
+from stage1_classify.training.checkpoint import save_weights
 
 NAN = float("nan")
 

@@ -10,7 +10,7 @@ import pytest
 from stage1_builders import FINDINGS, stage1_settings, targets
 
 from cxr.config import UserError
-from stage1_classify.sampling import EpochSampler, case_weights, make_sampler
+from stage1_classify.training.sampling import EpochSampler, case_weights, make_sampler
 
 NAN = float("nan")
 

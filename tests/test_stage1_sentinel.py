@@ -12,9 +12,9 @@ from train_builders import PLAIN, fitted, float16_fabric, logged, splits, traine
 
 from cxr.config import UserError
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Batch, TrainingSet
-from stage1_classify.sentinel import Sentinel, bad_gradients, find_culprit, watched_outputs
-from stage1_classify.train import Trainer, fit, make_fabric
+from stage1_classify.inputs.data import Batch, TrainingSet
+from stage1_classify.training.sentinel import Sentinel, bad_gradients, find_culprit, watched_outputs
+from stage1_classify.training.train import Trainer, fit, make_fabric
 
 FINE, NAN, INF = torch.tensor(1.0), torch.tensor(math.nan), torch.tensor(math.inf)
 

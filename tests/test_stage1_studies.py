@@ -8,7 +8,7 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset, empty_boxes, image_table
-from stage1_classify.studies import SURPLUS, make_cases, sum_views
+from stage1_classify.inputs.studies import SURPLUS, make_cases, sum_views
 
 NAN = float("nan")
 

@@ -1,4 +1,4 @@
-"""stage1_classify.summary: exact tables of tiny cases, and the whole page with and without its optional parts."""
+"""stage1_classify.judging.summary: exact tables of tiny cases; the whole page with and without optional parts."""
 
 import csv
 import json
@@ -17,10 +17,10 @@ from eval.classification import classification_metrics
 from eval.report import Figure, Table, Text, read_report
 from eval.subgroups import Estimate, SubgroupRow
 from stage1_classify.config import OperatingSettings, Stage1Settings
-from stage1_classify.data import Split
-from stage1_classify.scored import Scored
-from stage1_classify.summary import SummaryFacts, describe, target_table, write_summary
-from stage1_classify.summary_tables import (
+from stage1_classify.inputs.data import Split
+from stage1_classify.judging.scored import Scored
+from stage1_classify.judging.summary import SummaryFacts, describe, target_table, write_summary
+from stage1_classify.judging.summary_tables import (
     calibration_blocks,
     confusion_table,
     operating_table,

@@ -24,9 +24,9 @@ from cxr.tracking import Tracker, read_log
 from eval.compare import compare_runs
 from eval.report import Table, read_report
 from stage1_classify.config import Stage1Settings
-from stage1_classify.config_search import SweepSettings, flatten
-from stage1_classify.sweep_search import Trial, check_space, importance, suggest, wandb_sweep_config
-from stage1_classify.sweeping import Sweep, kept_figure
+from stage1_classify.search.config_search import SweepSettings, flatten
+from stage1_classify.search.sweep_search import Trial, check_space, importance, suggest, wandb_sweep_config
+from stage1_classify.search.sweeping import Sweep, kept_figure
 
 ROOT = Path(__file__).parent.parent
 
@@ -312,7 +312,7 @@ def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, 
 DRIVER = """
 import sys
 from pathlib import Path
-from stage1_classify import jobs
+from stage1_classify.search import jobs
 jobs.TRAINING = Path(sys.argv[1])
 from cxr.cli import StageArguments, exit_code
 from stage1_classify.sweep import main
@@ -363,8 +363,8 @@ def test_wandb_chooses_through_the_agent(
         assert (sweep_id, folder) == ("id1", tmp_path / "sweep")
         told.extend(trial({"optimizer.learning_rate": rate}) for rate in (0.01, 0.1, 0.001)[-count:])
 
-    monkeypatch.setattr("stage1_classify.sweeping.create_sweep", lambda config: "id1")
-    monkeypatch.setattr("stage1_classify.sweeping.run_sweep_agent", agent)
+    monkeypatch.setattr("stage1_classify.search.sweeping.create_sweep", lambda config: "id1")
+    monkeypatch.setattr("stage1_classify.search.sweeping.run_sweep_agent", agent)
     settings = sweep_settings(base, backend="wandb", overrides={"tracking": "offline"})
     out = sweep(settings, tmp_path / "sweep")
     assert told == [{"val/auroc": 1.0}, None, {"val/auroc": pytest.approx(0.8)}]

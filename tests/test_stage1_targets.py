@@ -4,7 +4,7 @@ import pytest
 
 from cxr.config import UserError
 from stage1_classify.config import LabelSettings
-from stage1_classify.targets import (
+from stage1_classify.labelling.targets import (
     evaluation_targets,
     three_class_columns,
     training_targets,

@@ -12,12 +12,12 @@ from train_builders import assert_same, fitted, logged
 from cxr.config import UserError
 from cxr.runs import open_run, start_run
 from cxr.splits import load_splits
-from stage1_classify.checkpoint import Progress, save_last, save_weights
 from stage1_classify.classify import Stage1
 from stage1_classify.config import Stage1Settings
-from stage1_classify.model import load_classifier
+from stage1_classify.network.model import load_classifier
 from stage1_classify.seen import check_unseen, read_seen
-from stage1_classify.train import Trainer, make_fabric
+from stage1_classify.training.checkpoint import Progress, save_last, save_weights
+from stage1_classify.training.train import Trainer, make_fabric
 
 
 def train(settings: Stage1Settings, out: Path) -> Path:
@@ -144,7 +144,7 @@ def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path, monkeypatch:
     def full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stage1_classify.checkpoint.os.fsync", full_disk)
+    monkeypatch.setattr("stage1_classify.training.checkpoint.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_last(out / "last.ckpt", {"model": torch.nn.Linear(1, 1)}, Progress())
     with pytest.raises(OSError, match="No space"):

@@ -8,11 +8,11 @@ import torch
 from stage1_builders import patch_folder, stage1_settings
 from torch.nn import functional
 
-from stage1_classify.hierarchy import Hierarchy
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.judging.probabilities import Probabilities, sigmoid, uncalibrated
+from stage1_classify.labelling.hierarchy import Hierarchy
 from stage1_classify.loading import Member, Trained
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.probabilities import Probabilities, sigmoid, uncalibrated
+from stage1_classify.network.model import Classifier
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.options import CamOptions
 from stage2_pseudolabel.maps import Teacher, mean_maps, split_maps

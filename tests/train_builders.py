@@ -9,11 +9,11 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Split
-from stage1_classify.pictures import Pictures
-from stage1_classify.studies import make_cases
-from stage1_classify.targets import evaluation_targets, training_targets
-from stage1_classify.train import Trainer, fit, make_fabric
+from stage1_classify.inputs.data import Split
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import make_cases
+from stage1_classify.labelling.targets import evaluation_targets, training_targets
+from stage1_classify.training.train import Trainer, fit, make_fabric
 
 PLAIN = {"affine": 0, "brightness_contrast": 0, "erase": 0}
 """No augmentation."""

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cxr.config import UserError
-from stage1_classify.heads import Head
+from stage1_classify.network.heads import Head
 from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
 from stage2_pseudolabel.cam.options import CamOptions
 
 if TYPE_CHECKING:
-    from stage1_classify.model import Classifier
+    from stage1_classify.network.model import Classifier
 
 # Live float32 copies of a block of gradients: itself and what the greediest method (EigenGradCAM, in
 # float64) makes of it.

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stage1_classify.heads import Head
+from stage1_classify.network.heads import Head
 
 
 def fullgrad(model: nn.Module, images: Tensor, *, map_hw: tuple[int, int] | None = None) -> Tensor:

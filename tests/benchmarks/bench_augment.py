@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stage1_classify.augment import Augmentation
 from stage1_classify.config_input import AugmentSettings
+from stage1_classify.inputs.augment import Augmentation
 
 SHEAR_DEG, SCALE = 5.0, 0.1  # the source names none
 PARTS = {

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from stage1_classify.config import HeadSettings
-from stage1_classify.heads import Head
+from stage1_classify.network.heads import Head
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.methods import CAM_METHODS
 
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """The interface of stage1_classify.model.Classifier."""
+    """The interface of stage1_classify.network.model.Classifier."""
 
     def __init__(self, name: str, stage: int, num_classes: int) -> None:
         super().__init__()

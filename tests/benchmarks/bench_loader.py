@@ -34,11 +34,11 @@ from cxr.config import parse_settings
 from cxr.datasets import ChexpertData, CsvTableData, Dataset
 from cxr.datasets.phantom_dicom import DicomFacts, write_dicom
 from cxr.labels import CHEXPERT_FINDINGS
-from stage1_classify.augment import Augmentation
 from stage1_classify.config_input import AugmentSettings, InputSettings
-from stage1_classify.data import Split, TrainingSet, training_loader
-from stage1_classify.pictures import Pictures
-from stage1_classify.studies import make_cases
+from stage1_classify.inputs.augment import Augmentation
+from stage1_classify.inputs.data import Split, TrainingSet, training_loader
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import make_cases
 
 JPEG_HW = (320, 390)
 SIZE = 384

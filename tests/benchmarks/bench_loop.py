@@ -27,11 +27,11 @@ from torch.nn import functional
 
 from cxr.config import parse_settings
 from stage1_classify.config import Stage1Settings
-from stage1_classify.data import Batch, Split
-from stage1_classify.model import Classifier
-from stage1_classify.pictures import Pictures
-from stage1_classify.studies import Cases
-from stage1_classify.train import Trainer, make_fabric
+from stage1_classify.inputs.data import Batch, Split
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import Cases
+from stage1_classify.network.model import Classifier
+from stage1_classify.training.train import Trainer, make_fabric
 
 FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"]
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from stage1_classify.config import LossSettings
-from stage1_classify.losses import MultilabelLoss
-from stage1_classify.model import CaseForward, Classifier
+from stage1_classify.network.model import CaseForward, Classifier
+from stage1_classify.training.losses import MultilabelLoss
 
 PEAK_BF16_TFLOPS = {
     "H200": 989.0,

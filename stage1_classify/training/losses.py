@@ -1,0 +1,131 @@
+"""Losses over several findings at once, with masks, soft targets, positive weights and an uncertain class."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cxr.labels import check_findings
+from stage1_classify.config_train import LossSettings
+from stage1_classify.labelling.targets import UNCERTAIN
+
+_SMALL = 1e-12
+
+
+def positive_weights(targets: npt.NDArray[np.float32], *, cap: float) -> npt.NDArray[np.float32]:
+    """N- / N+ a class over the *whole* training set, at most `cap`.
+
+    From the whole set and never from a batch, so that the loss does not depend on the number of processes.
+
+    Args:
+        targets: (N, K) in [0, 1]; NaN (masked) and -1 (uncertain) do not count. Soft targets count by their value.
+
+    Returns:
+        (K,) in (0, cap]; 1 for a class without a positive or without a negative.
+    """
+    certain = targets >= 0
+    positives = np.where(certain, targets, 0).sum(axis=0, dtype=np.float64)
+    negatives = certain.sum(axis=0) - positives
+    usable = (positives > 0) & (negatives > 0)
+    ratio = np.divide(negatives, positives, out=np.ones_like(positives), where=usable)
+    return np.asarray(np.minimum(ratio, cap), dtype=np.float32)
+
+
+class MultilabelLoss(nn.Module):
+    """Mean cost of a batch over cases and findings; masked targets cost nothing.
+
+    The sum is divided by B * K and not by the number of unmasked targets: then the mean over several processes with
+    equal batches equals the loss of one process with all of them.
+
+    A finding with an uncertain class has two logits, z for positive and u for uncertain, beside 0 for negative. Its
+    cost is the cross-entropy over the three, in two parts: positive against negative by `settings.kind`, only where
+    certain, plus certain against uncertain. So sigmoid(z) = P(positive | certain), as for the other findings.
+
+    Args:
+        findings: the K names.
+        positive_weight: (K,), weighs the cost of positives.
+        uncertain_columns: the U columns with an uncertain class, in the order of their logits.
+
+    Raises:
+        UserError: `class_weights` names a finding that is not there.
+    """
+
+    class_weight: Tensor
+    positive_weight: Tensor
+    uncertain_columns: Tensor
+
+    def __init__(
+        self,
+        settings: LossSettings,
+        *,
+        findings: Sequence[str],
+        positive_weight: Tensor | npt.NDArray[np.float32],
+        uncertain_columns: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        check_findings(settings.class_weights, findings, source="loss.class_weights")
+        self._settings = settings
+        weights = [settings.class_weights.get(finding, 1.0) for finding in findings]
+        self.register_buffer("class_weight", torch.tensor(weights))
+        self.register_buffer("positive_weight", torch.as_tensor(positive_weight, dtype=torch.float32))
+        self.register_buffer("uncertain_columns", torch.tensor(list(uncertain_columns), dtype=torch.long))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Scalar cost of outputs (B, K + U) for targets (B, K) in [0, 1], NaN masked, -1 uncertain."""
+        outputs, num_findings = outputs.float(), targets.shape[1]
+        logits, uncertain_logits = outputs[:, :num_findings], outputs[:, num_findings:]
+        certain = targets >= 0
+        smoothing = self._settings.label_smoothing
+        soft = torch.where(certain, targets, 0) * (1 - 2 * smoothing) + smoothing
+        cost = self._binary_cost(logits, soft) * certain
+        columns = self.uncertain_columns
+        doubt = certainty_cost(logits[:, columns], uncertain_logits, targets[:, columns])
+        return (cost.index_add(1, columns, doubt) * self.class_weight).mean()
+
+    def _binary_cost(self, logits: Tensor, targets: Tensor) -> Tensor:
+        settings = self._settings
+        if settings.kind == "bce":
+            return functional.binary_cross_entropy_with_logits(
+                logits, targets, pos_weight=self.positive_weight, reduction="none"
+            )
+        if settings.kind == "focal":
+            positive = focal_cost(logits, settings.focal_gamma)
+            negative = focal_cost(-logits, settings.focal_gamma)
+        else:
+            positive = focal_cost(logits, settings.gamma_positive)
+            negative = shifted_negative_cost(
+                logits, settings.gamma_negative, margin=settings.probability_margin
+            )
+        return targets * self.positive_weight * positive + (1 - targets) * negative
+
+
+def focal_cost(logits: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma * -log p of a positive, p = sigmoid(logits): Lin et al. 2017 (arXiv:1708.02002), equation 4."""
+    return -torch.exp(gamma * functional.logsigmoid(-logits)) * functional.logsigmoid(logits)
+
+
+def shifted_negative_cost(logits: Tensor, gamma: float, *, margin: float) -> Tensor:
+    """q^gamma * -log(1 - q) of a negative, q = max(sigmoid(logits) - margin, 0).
+
+    The asymmetric loss: Ridnik et al. 2021 (arXiv:2009.14119), with its probability shift.
+    """
+    shifted = torch.sigmoid(logits) - margin
+    counts = shifted > _SMALL
+    focus = torch.where(counts, shifted, 1.0) ** gamma  # powers near 0 have no finite gradient
+    log_margin = math.log(margin) if margin > 0 else -math.inf
+    log_rest = torch.logaddexp(functional.logsigmoid(-logits), torch.full_like(logits, log_margin))
+    return torch.where(counts, -focus * log_rest, 0.0)
+
+
+def certainty_cost(logits: Tensor, uncertain_logits: Tensor, targets: Tensor) -> Tensor:
+    """-log P(uncertain) where the target is -1, else -log P(certain), 0 where masked, of a softmax over (0, z, u)."""
+    cost = functional.binary_cross_entropy_with_logits(
+        uncertain_logits - functional.softplus(logits),
+        (targets == UNCERTAIN).to(logits.dtype),
+        reduction="none",
+    )
+    return cost * ~torch.isnan(targets)

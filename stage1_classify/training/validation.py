@@ -1,0 +1,124 @@
+"""What validation says of a model, and how an epoch is chosen by it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cxr.config import UserError
+from eval.classification import classification_metrics
+from eval.operating_points import choose_thresholds
+from stage1_classify.config import Stage1Settings
+from stage1_classify.inputs.data import Split
+from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.studies import sum_views
+from stage1_classify.judging.probabilities import sigmoid
+from stage1_classify.labelling.hierarchy import make_hierarchy
+
+Figures = dict[str, float | None]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """Of `pictures` those of one process: `first`, `first` + `step`, and so on."""
+
+    pictures: Pictures
+    first: int
+    step: int
+
+    def __len__(self) -> int:
+        return len(range(self.first, len(self.pictures), self.step))
+
+    def batch(self, indices: range, num_channels: int) -> Tensor:
+        """(B, num_channels, H, W) as `Pictures.batch` gives it."""
+        return self.pictures.batch([self.first + index * self.step for index in indices], num_channels)
+
+
+def interleaved(shares: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """The logits (N, K) in the order of the pictures, from those of `EveryNth` of each process."""
+    logits = np.empty((sum(map(len, shares)), shares[0].shape[1]), dtype=np.float32)
+    for first, share in enumerate(shares):
+        logits[first :: len(shares)] = share
+    return logits
+
+
+def validation_figures(logits: npt.NDArray[np.float32], val: Split, settings: Stage1Settings) -> Figures:
+    """Loss, mean AUROC, mean F1 and mean AUPRC on validation, the means over the findings with enough positives.
+
+    All of the probabilities that the classifier would give: views added, children multiplied by their parents, not
+    calibrated. The loss is binary cross-entropy without weights, over B * K with masked targets as zeros.
+
+    Args:
+        logits: (N, K) of the images of `val`.
+
+    Raises:
+        UserError: a logit is not finite.
+    """
+    _check_finite(logits, val)
+    hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
+    probabilities = hierarchy.multiply(sigmoid(sum_views(logits, val.cases.views)))
+    metrics = classification_metrics(
+        val.targets,
+        probabilities,
+        findings=settings.findings,
+        thresholds=choose_thresholds(val.targets, probabilities),
+        groups=None,
+        num_resamples=0,
+        min_positives=settings.train.min_positives,
+    )
+    figures: Figures = {"val/loss": _loss(probabilities, val.targets)}
+    return figures | {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
+
+
+def _check_finite(logits: npt.NDArray[np.float32], val: Split) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        named = ", ".join(val.pictures.image_ids[row] for row in bad[:_SHOWN])
+        raise UserError(
+            f"validation: the logits of {len(bad)} of {len(logits)} images are not finite, for instance {named}; the "
+            "files of the last whole epoch are as they were; look at these images, or train anew with another --out "
+            "and a lower optimizer.learning_rate or with train.precision=32-true"
+        )
+
+
+def _loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.float32]) -> float:
+    known = ~np.isnan(targets)
+    cost = functional.binary_cross_entropy(
+        torch.from_numpy(probabilities[known]), torch.from_numpy(targets[known]).double(), reduction="sum"
+    )
+    return float(cost) / targets.size
+
+
+def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> None:
+    """Raise a UserError where there would be no epoch, or nothing to choose one by.
+
+    Args:
+        targets: (B, K) of validation.
+    """
+    train, conditional = settings.train, settings.hierarchy.conditional_epochs
+    if conditional >= train.num_epochs:
+        raise UserError(
+            f"hierarchy.conditional_epochs: got {conditional}, expected fewer than train.num_epochs, "
+            f"{train.num_epochs}: the model is chosen among the epochs after them"
+        )
+    enough = (np.nansum(targets == 1, axis=0) >= train.min_positives) & (targets == 0).any(axis=0)
+    if train.select_by != "loss" and not enough.any():
+        raise UserError(
+            f"train.select_by={train.select_by}: no finding has {train.min_positives} positives and a negative among "
+            f"{len(targets)} validation cases; lower train.min_positives, enlarge val, or set train.select_by=loss"
+        )
+
+
+def selecting_score(figures: Mapping[str, float | None], select_by: str) -> float:
+    """Higher is better; minus infinity where the figure does not exist."""
+    value = figures[f"val/{select_by}"]
+    if value is None or math.isnan(value):
+        return float("-inf")
+    return -value if select_by == "loss" else value
