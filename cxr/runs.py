@@ -24,7 +24,8 @@ import yaml
 from cxr.config import Settings, UserError
 from cxr.provenance import code_state, library_versions, sha256_of
 
-FORMAT = 1
+FORMAT = 2
+"""Count up when an older run can no longer be read."""
 
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")

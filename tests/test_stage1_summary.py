@@ -91,10 +91,17 @@ def test_confusion_counts_are_those_of_the_metrics(tmp_path: Path) -> None:
 def test_operating_points_come_from_validation_and_are_judged_on_test(tmp_path: Path) -> None:
     val = scored(tmp_path / "val", [[1, 0], [1, 0], [0, 0], [0, 0]], [[0.9, 0], [0.4, 0], [0.6, 0], [0.2, 0]])
     test = scored(tmp_path / "test", [[1, 1], [1, 0], [0, 0]], [[0.7, 0.5], [0.25, 0.5], [0.35, 0.5]])
-    table = operating_table(val, test, FINDINGS, OperatingSettings(threshold="youden", sensitivity=0.5))
+    settings = OperatingSettings(threshold="youden", sensitivity=0.5)
+    metrics = {
+        "specificity_at_sensitivity/edema": 0.75,
+        "specificity_at_sensitivity/edema/low": 0.5,
+        "specificity_at_sensitivity/edema/high": 1.0,
+    }
+    table = operating_table(val, test, FINDINGS, settings=settings, metrics=metrics)
     # F1 is best from .3 (all positives, one false alarm); Youden ties there and at .75, and takes the lower.
     assert table.rows[0][:7] == pytest.approx(["Edema", 0.3, 0.5, 0.0, 0.3, 0.5, 0.0])
-    assert table.rows[0][7:] == pytest.approx([0.75, 0.0, 1.0])
+    assert table.rows[0][7:10] == pytest.approx([0.75, 0.0, 1.0])
+    assert [row[10] for row in table.rows] == ["0.750 [0.500, 1.000]", "–"]
     assert table.rows[1][0] == "Lung Lesion"
     assert np.isnan(np.array([table.rows[1][column] for column in (1, 4, 7)])).all()
     assert [table.rows[1][column] for column in (2, 3, 5, 6)] == [None] * 4

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.datasets.tables import Dataset, Exclusion
+from cxr.labels import slug
 from cxr.runs import Run
 from cxr.splits import fingerprint, patients_of
 from eval.calibration import Calibration, fit_calibration
 from eval.classification import classification_metrics
-from eval.operating_points import choose_thresholds
+from eval.operating_points import choose_thresholds, specificity_at_sensitivity, specificity_interval
 from stage1_classify.config import Stage1Settings
 from stage1_classify.inputs.data import Split
 from stage1_classify.inputs.pictures import Pictures
@@ -132,15 +133,34 @@ def _thresholds(val: Scored, settings: Stage1Settings) -> Floats:
 
 
 def _metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict[str, float | None]:
-    return classification_metrics(
+    patients = patients_of(test.split.cases.first).tolist()
+    metrics = classification_metrics(
         test.split.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
-        groups=patients_of(test.split.cases.first).tolist(),
+        groups=patients,
         seed=settings.seed,
         min_positives=settings.train.min_positives,
     )
+    return metrics | _specificities(test, patients, settings)
+
+
+def _specificities(
+    test: Scored, patients: Sequence[str], settings: Stage1Settings
+) -> dict[str, float | None]:
+    """`specificity_at_sensitivity/<slug>`: the best point of the test split's ROC, with its interval."""
+    wished = settings.operating.sensitivity
+    figures: dict[str, float | None] = {}
+    for k, finding in enumerate(settings.findings):
+        labels, scores = test.split.targets[:, k], test.probabilities[:, k]
+        interval = specificity_interval(labels, scores, wished, groups=patients, seed=settings.seed)
+        values = (specificity_at_sensitivity(labels, scores, wished), interval.low, interval.high)
+        name = f"specificity_at_sensitivity/{slug(finding)}"
+        figures |= {
+            name + end: _number(value) for end, value in zip(("", "/low", "/high"), values, strict=True)
+        }
+    return figures
 
 
 def _provenance(evidence: Evidence, settings: Stage1Settings) -> dict[str, Any]:

@@ -74,7 +74,9 @@ def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Float
     return Table("Decisions, in cases", columns, rows, note)
 
 
-def operating_table(val: Scored, test: Scored, findings: Sequence[str], settings: OperatingSettings) -> Table:
+def operating_table(
+    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingSettings, metrics: Figures
+) -> Table:
     """Every kind of threshold, chosen on validation, with its sensitivity and specificity on test."""
     names = {kind: name.format(settings.sensitivity) for kind, name in _KINDS.items()}
     rows: list[list[Cell]] = [[finding] for finding in findings]
@@ -87,9 +89,12 @@ def operating_table(val: Scored, test: Scored, findings: Sequence[str], settings
         for k, threshold in enumerate(thresholds):
             reached = _sensitivity_and_specificity(test, k, float(threshold))
             rows[k] += [float(threshold), *reached]
+    columns.append(f"best spec. at {names['sensitivity']}")
+    for row, finding in zip(rows, findings, strict=True):
+        row.append(_with_ends(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
     note = (
-        "Thresholds from validation, sensitivity and specificity on the test split. This run decides by "
-        f"{names[settings.threshold]}."
+        "Thresholds from validation, sensitivity and specificity on the test split; the last column is a point of the "
+        f"test split's own ROC, for comparison with publications. This run decides by {names[settings.threshold]}."
     )
     return Table("Operating points", columns, rows, note)
 
@@ -190,10 +195,14 @@ def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
 
 
 def _figures(metrics: Figures, name: str) -> list[Cell]:
-    auroc = with_interval(*(metrics.get(f"auroc/{name}{end}") for end in ("", "/low", "/high")))
+    auroc = _with_ends(metrics, f"auroc/{name}")
     positives = metrics.get(f"positives/{name}")
     count = None if positives is None or name == "mean" else int(positives)
     return [count, auroc, *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
+
+
+def _with_ends(metrics: Figures, name: str) -> str:
+    return with_interval(*(metrics.get(name + end) for end in ("", "/low", "/high")))
 
 
 def _count(value: float | None) -> int | None:
