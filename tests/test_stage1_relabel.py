@@ -11,8 +11,8 @@ from stage1_builders import FINDINGS, patch_folder, stage1_settings
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset
 from cxr.runs import start_run
-from stage1_classify import relabel as module
 from stage1_classify.config import LabelSettings
+from stage1_classify.labelling import relabel as module
 from stage1_classify.labelling.relabel import relabel
 from stage1_classify.labelling.targets import training_targets
 from stage1_classify.loading import load_trained

@@ -74,7 +74,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run a script that is quick and has its best AUROC at a learning rate of 0.01, and none above 0.05."""
-    from stage1_classify import jobs
+    from stage1_classify.search import jobs
 
     script = tmp_path / "run.py"
     script.write_text(PRETENDED)
