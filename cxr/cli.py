@@ -73,9 +73,8 @@ def exit_code(main: Callable[[], None]) -> int:
     except OSError as error:
         if error.errno not in _USERS_ERRNO:
             raise
-        sys.stderr.write(
-            f"error: {error.filename}: {error.strerror}; check the path, its rights and the space\n"
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror}; check the path, its rights and the space\n")
         return EXIT_USER
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: give the same command again, it goes on\n")

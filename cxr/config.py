@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,7 +43,7 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        problems = [_describe(problem, cls, source) for problem in error.errors()]
+        problems = [_describe(problem, cls, values, source) for problem in error.errors()]
         raise UserError(problems) from None
 
 
@@ -78,27 +78,49 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def _describe(problem: Any, cls: type[BaseModel], source: str) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], source: str) -> str:
+    place = _place(problem["loc"], values)
+    where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        known = sorted(_all_keys(cls))
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.6)
-        hint = f"; nearest: {close[0]!r}" if close else f"; known: {', '.join(known)}"
-        return f"{source}: unknown key {where!r}{hint}"
-    if problem["type"] == "missing":
+        return f"{source}: unknown key {where!r}{_hint(where, cls)}"
+    if problem["type"] == "missing" and isinstance(place[-1], str):
         return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{source}: {where or 'settings'}: got {problem['input']!r}: {message}"
+    if not where:  # of several sections; the whole file would stand behind "got"
+        return f"{source}: {message}"
+    return f"{source}: {where}: got {problem['input']!r}: {message}"
 
 
-def _all_keys(cls: type[BaseModel]) -> set[str]:
-    """Every key of a settings class and of the settings inside it."""
-    keys: set[str] = set()
+def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:
+    """Where a problem stands in `values`, without pydantic's names for the kinds of a section."""
+    place: list[str | int] = []
+    for part in loc[:-1]:
+        is_there = part in values if isinstance(values, Mapping) else isinstance(part, int)
+        if is_there:
+            place.append(part)
+            values = values[part]
+    return [*place, *loc[-1:]]
+
+
+def _hint(where: str, cls: type[BaseModel]) -> str:
+    """The known key that is nearest by its last part, one of the same section first; else the section's keys."""
+    section, _, last = where.rpartition(".")
+    known = _all_keys(cls)
+    own = [key for key in known if key.rpartition(".")[0] == section]
+    by_last = {key.rpartition(".")[2]: key for key in [*reversed(known), *own]}
+    close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)
+    return f"; nearest: {by_last[close[0]]!r}" if close else f"; known: {', '.join(own or known)}"
+
+
+def _all_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key of a settings class and of the settings inside it, dotted; NAME stands for a name of the user's."""
+    keys: list[str] = []
     for name, field in cls.model_fields.items():
-        keys.add(name)
+        keys.append(f"{prefix}{name}")
+        inside = f"{prefix}{name}.NAME." if get_origin(field.annotation) is dict else f"{prefix}{name}."
         for inner in _inner_models(field.annotation):
-            keys |= _all_keys(inner)
-    return keys
+            keys += _all_keys(inner, inside)
+    return list(dict.fromkeys(keys))
 
 
 def _inner_models(annotation: Any) -> list[type[BaseModel]]:

@@ -27,6 +27,8 @@ from cxr.provenance import code_state, library_versions, sha256_of
 FORMAT = 2
 """Count up when an older run can no longer be read."""
 
+_SHOWN_DIFFERENCES = 10
+
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")
 
@@ -80,7 +82,7 @@ class Run:
             **code_state(),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "settings": self.settings.model_dump(mode="json"),
-            "inputs": {name: _input_entry(path, self.dir) for name, path in self.inputs.items()},
+            "inputs": {name: _input_entry(name, path, self.dir) for name, path in self.inputs.items()},
             "outputs": {name: _output_entry(path, self.dir) for name, path in outputs.items()},
             "libraries": library_versions(),
             "hardware": {"machine": platform.machine(), "cpu_count": os.cpu_count()},
@@ -134,7 +136,7 @@ def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str,
 def _holds_nothing_made(out: Path) -> bool:
     """True where a call ended before it made anything, so that other settings lose nothing."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    return names <= {"started.json", "config.yaml", "log.txt"}
+    return names <= {"started.json", "config.yaml", "log.txt", "splits.json", "labels.sha256"}
 
 
 def _lock(out: Path) -> IO[str] | None:
@@ -240,7 +242,9 @@ def _refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Pat
             before[key], after[key] = "as it was", "changed since"
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if differing:
-        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing]
+        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN_DIFFERENCES]]
+        if len(differing) > len(lines):
+            lines.append(f"and {len(differing) - len(lines)} more")
         advice = f"run {out}: holds a run with other settings; give another --out, or remove the folder"
         raise UserError([advice, *(f"  {line}" for line in lines)])
 
@@ -257,19 +261,21 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
-    return {name: sha256_of(_manifest_or_file(path)) for name, path in inputs.items()}
+    return {name: sha256_of(_manifest_or_file(path, name)) for name, path in inputs.items()}
 
 
-def _manifest_or_file(path: Path) -> Path:
+def _manifest_or_file(path: Path, name: str) -> Path:
     file = path / "manifest.json" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"input {path}: not found or not finished; run the stage before, or give --from")
+        raise UserError(
+            f"input {name}, {path}: not found or not finished; finish that run, or give another path"
+        )
     return file
 
 
-def _input_entry(path: Path, run_dir: Path) -> dict[str, str]:
+def _input_entry(name: str, path: Path, run_dir: Path) -> dict[str, str]:
     relative = os.path.relpath(path.resolve(), run_dir.resolve())
-    return {"path": relative, "sha256": sha256_of(_manifest_or_file(path))}
+    return {"path": relative, "sha256": sha256_of(_manifest_or_file(path, name))}
 
 
 def _output_entry(path: Path, run_dir: Path) -> dict[str, Any]:

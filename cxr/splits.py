@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cxr.config import Settings, UserError
 from cxr.datasets.tables import Dataset
+from cxr.runs import atomic_write_text
 
 Splits = dict[str, list[str]]
 """Split name -> image ids in table order. A split may be empty; images may be in no split."""
@@ -157,7 +158,7 @@ def save_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
     for name, image_ids in splits.items():
         listed = list(image_ids)
         content[name] = {"fingerprint": fingerprint(listed), "count": len(listed), "image_ids": listed}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def load_splits(path: Path) -> Splits:

@@ -46,7 +46,8 @@ def resample_counts(groups: Sequence[str], *, num_resamples: int = 1000, seed: i
     """How often each item occurs when whole groups are drawn with replacement.
 
     groups: (N,) the group of each item. Returns (R, N) counts. Depends on the order in which groups
-    first appear and on the seed, on nothing else.
+    first appear and on the seed, on nothing else. (0, N) for a single group: all draws of it would be alike, and
+    their interval, of no width, would claim a certainty that one patient cannot give.
     """
     return _resample_counts(tuple(groups), num_resamples, seed)
 
@@ -54,6 +55,8 @@ def resample_counts(groups: Sequence[str], *, num_resamples: int = 1000, seed: i
 @lru_cache(maxsize=1)
 def _resample_counts(groups: tuple[str, ...], num_resamples: int, seed: int) -> Counts:
     number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    if len(number) == 1:
+        return np.zeros((0, len(groups)), dtype=np.int32)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(number), size=(num_resamples, len(number))) if number else None
     if drawn is None:

@@ -26,6 +26,10 @@ from eval.score import refuse_run_folder
 from eval.tables import print_tables
 
 
+SEARCHES = ("ablation", "sweep")
+"""Stages of many trainings, whose tables are those of their own report."""
+
+
 @dataclass(frozen=True)
 class NamedRun:
     """A finished run under the name it has in the comparison, with its own report if it has one."""
@@ -88,11 +92,24 @@ def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
     """A table for each run, and before them one side by side for each stage that has several runs."""
     tables: list[Table] = []
     for stage in dict.fromkeys(r.run.stage for r in runs):
+        if stage in SEARCHES:
+            tables += [table for named in runs if named.run.stage == stage for table in own_tables(named)]
+            continue
         of_stage = {r.name: r.run for r in runs if r.run.stage == stage}
         if len(of_stage) > 1:
             tables.append(side_by_side(stage, of_stage))
         tables += [stage_table(run, name=name) for name, run in of_stage.items()]
     return tables
+
+
+def own_tables(named: NamedRun) -> list[Table]:
+    """The tables of the run's own report, under the run's name; one that says so where the report is gone."""
+    blocks = named.report.blocks if named.report is not None else ()
+    found = [block for block in blocks if isinstance(block, Table)]
+    if not found:
+        advice = f"no report in {named.run.dir}; give the command of the run again"
+        return [Table(f"{named.run.stage} · {named.name}", ["", ""], [[advice, ""]])]
+    return [replace(table, title=f"{table.title} · {named.name}") for table in found]
 
 
 def summary(runs: Sequence[NamedRun]) -> str:
@@ -111,6 +128,9 @@ def _main_figures(run: FinishedRun) -> list[str]:
         return format_cell(run.metrics.get(name))
 
     best, parts = chosen_method(run), []
+    if run.stage == "ablation":
+        counts = [run.metrics.get(name) or 0 for name in ("comparisons", "real", "real_after_holm")]
+        parts.append("ablation: {:g} comparisons, {:g} real, {:g} after Holm's correction".format(*counts))
     if run.metrics.get("auroc/mean") is not None:
         parts.append(f"classifier: mean AUROC {shown('auroc/mean')}")
     if best is not None and run.metrics.get(f"ap40/{best}") is not None:

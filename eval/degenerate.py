@@ -67,8 +67,9 @@ def _problems(name: str, metrics: Metrics) -> list[str]:
 
 def _guessing(auroc: float, low: float | None, high: float | None) -> str:
     """What to say of an AUROC near .5; "" for any other."""
+    is_known = low is not None and high is not None
     low, high = (auroc if low is None else low), (auroc if high is None else high)
-    if high < 0.5:
+    if high < 0.5 and is_known:
         return "is worse than guessing: negatives have the higher probabilities"
     if auroc < NEAR_CHANCE:
         return "is what guessing gives" if low <= 0.5 else "is hardly more than guessing gives"
@@ -90,7 +91,7 @@ def _left_out(metrics: Metrics, findings: Sequence[str], min_positives: int) -> 
     for finding in findings:
         num = metrics.get(f"positives/{slug(finding)}") or 0.0
         if metrics.get(f"auroc/{slug(finding)}") is None:
-            reasons.append(f"{finding} (its labels are all {'positive' if num else 'negative'})")
+            reasons.append(f"{finding} (no {'negative' if num else 'positive'} label)")
         elif num < min_positives:
             reasons.append(f"{finding} ({num:.0f} positive, needs {min_positives})")
     return reasons

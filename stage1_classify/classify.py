@@ -1,5 +1,6 @@
 """The work of stage 1, in order: data, splits, training, then the judgement that every classifier gets."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from lightning_fabric import Fabric
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset, count_reasons
 from cxr.labels import check_findings
-from cxr.runs import Run
+from cxr.runs import Run, atomic_write_text
 from cxr.splits import check_no_leak, load_splits, save_splits
 from eval.audit import finding_counts
 from stage1_classify import seen
@@ -31,6 +32,9 @@ from stage1_classify.network.model import Classifier, read_classifier
 from stage1_classify.training.train import fit
 
 SPLITS = ("train", "val", "test")
+
+LABELS = "labels.sha256"
+"""Fingerprint of the labels that a training began with."""
 
 log = logging.getLogger("raybox")
 
@@ -86,19 +90,25 @@ class Stage1:
         if missing:
             raise UserError(f"split: no images in {' and '.join(missing)}; stage 1 needs {', '.join(SPLITS)}")
         check_no_leak(data, ids)
-        self._pin_splits(ids)
+        self._pin_data(data, ids)
         self._before = self._seen_before(data, ids)
         return data, ids
 
-    def _pin_splits(self, ids: Mapping[str, list[str]]) -> None:
-        """Keep the splits from the first call on; a run that goes on with other images would mix them."""
-        path = self.run.dir / "splits.json"
-        if path.is_file() and load_splits(path) != ids:
-            raise UserError(
-                f"run {self.run.dir}: the data's images or splits changed since it began; give another --out"
-            )
+    def _pin_data(self, data: Dataset, ids: Mapping[str, list[str]]) -> None:
+        """Keep splits and labels from the first call on; a run that goes on with others would mix them."""
+        splits, pinned = self.run.dir / "splits.json", self.run.dir / LABELS
+        labels = hashlib.sha256(data.labels.to_numpy(np.float64).tobytes()).hexdigest()
+        if self.run.state == "resumed" and splits.is_file():
+            changed = [] if load_splits(splits) == ids else ["images or splits"]
+            if not changed and pinned.is_file() and pinned.read_text(encoding="utf-8") != labels:
+                changed.append("labels")
+            if changed:
+                raise UserError(
+                    f"run {self.run.dir}: the data's {changed[0]} changed since it began; give another --out"
+                )
         if self.fabric.is_global_zero:
-            save_splits(path, ids)
+            save_splits(splits, ids)
+            atomic_write_text(pinned, labels)
 
     def _seen_before(self, data: Dataset, ids: Mapping[str, list[str]]) -> seen.Seen:
         """Whom the starting point and the teacher have seen; none of them may be scored on."""

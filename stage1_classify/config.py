@@ -74,6 +74,14 @@ class LabelSettings(Settings):
             raise ValueError("the policy self_train and `teacher`, a finished stage 1 run, go together")
         return self
 
+    @model_validator(mode="after")
+    def _ranges_are_of_targets(self) -> "LabelSettings":
+        for name in ("smooth_ones_range", "smooth_zeros_range"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"{name}: expected [low, high] with 0 <= low <= high <= 1")
+        return self
+
 
 class HierarchySettings(Settings):
     """Parents and children among the findings."""

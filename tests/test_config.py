@@ -1,6 +1,8 @@
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Discriminator, model_validator
 
 from cxr.config import Settings, UserError, load_config
 
@@ -38,9 +40,73 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
         load_config(Outer, path)
     text = "\n".join(error.value.problems)
     assert len(error.value.problems) == 3
-    assert "unknown key 'train.num_epoch'; nearest: 'num_epochs'" in text
+    assert "unknown key 'train.num_epoch'; nearest: 'train.num_epochs'" in text
     assert "'train.num_epochs' is missing" in text
     assert "got 'fast'" in text
+
+
+class Other(Settings):
+    kind: Literal["other"]
+    size_hw: tuple[int, int] = (3, 4)
+    weight: float = 1.0
+
+
+class Another(Settings):
+    kind: Literal["another"]
+
+
+class Several(Settings):
+    train: Inner
+    data: Annotated[Other | Another, Discriminator("kind")]
+    by_name: dict[str, Inner] = {}
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Several":
+        if self.by_name and self.train.num_epochs > 5:
+            raise ValueError("train.num_epochs: above 5 beside by_name")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param(
+            "{train: {weight: 1, num_epochs: 1}, data: {kind: other}}",
+            "unknown key 'train.weight'; nearest: 'data.weight'",
+            id="key_of_another_section",
+        ),
+        pytest.param(
+            "{train: {zzz: 1, num_epochs: 1}, data: {kind: other}}",
+            "unknown key 'train.zzz'; known: train.learning_rate, train.num_epochs",
+            id="nothing_near_lists_the_section",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 1}, data: {kind: other, weigth: 2}}",
+            "unknown key 'data.weigth'; nearest: 'data.weight'",
+            id="the_kind_of_a_section_is_no_key",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 1}, data: {kind: other}, by_name: {a: {}}}",
+            "'by_name.a.num_epochs' is missing; add it to the file or give --set by_name.a.num_epochs=VALUE",
+            id="a_name_of_the_users",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 1}, data: {kind: other, size_hw: [3]}}",
+            "data.size_hw.1: got [3]: Field required",
+            id="too_short_a_list_names_no_setting",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 6}, data: {kind: other}, by_name: {a: {num_epochs: 1}}}",
+            "train.num_epochs: above 5 beside by_name",
+            id="several_sections_are_not_printed",
+        ),
+    ],
+)
+def test_a_problem_stands_where_the_user_can_mend_it(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        load_config(Several, path)
+    assert error.value.problems == [f"{path}: {problem}"]
 
 
 @pytest.mark.parametrize("text", ["", "- a", "just words", "a: [1", "\t"])

@@ -125,7 +125,7 @@ def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
 
 def test_classifier_without_a_verdict_says_what_its_mean_leaves_out(chain: list[Path]) -> None:
     html = compare_runs(chain).read_text()
-    assert "over 1 of 2 findings. Left out of the mean: Nodule/Mass (its labels are all negative)." in html
+    assert "over 1 of 2 findings. Left out of the mean: Nodule/Mass (no positive label)." in html
 
 
 def test_verdict_of_a_classifier_is_its_own(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_constant_classifier_is_named() -> None:
 
 def test_verdict_without_any_figure() -> None:
     assert verdict(scored(np.zeros((0, 1)), np.zeros((0, 1))), ["Edema"]) == (
-        "No finding has an AUROC to take the mean of. Left out of the mean: Edema (its labels are all negative)."
+        "No finding has an AUROC to take the mean of. Left out of the mean: Edema (no positive label)."
     )
 
 
@@ -152,4 +152,4 @@ def test_verdict_tells_labels_that_are_all_alike() -> None:
     labels, probabilities = guessing_case()
     labels[:, 1] = 1
     words = verdict(scored(labels, probabilities), ["Edema", "Nodule/Mass"])
-    assert "Left out of the mean: Nodule/Mass (its labels are all positive)." in words
+    assert "Left out of the mean: Nodule/Mass (no negative label)." in words

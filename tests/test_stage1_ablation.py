@@ -151,13 +151,13 @@ def test_all_problems_are_told_at_once(base: Path, tmp_path: Path) -> None:
         },
     }
     with pytest.raises(UserError) as error:
-        make_plan(ablation_settings(base, groups, num_resamples=1000), tmp_path)
+        make_plan(ablation_settings(base, groups, seeds=[0, 1], num_resamples=1000), tmp_path)
     told = "\n".join(error.value.problems)
     assert "heads/pcam: " in told
-    assert "unknown key 'head.kin'; nearest: 'kind'" in told
+    assert "unknown key 'head.kin'; nearest: 'head.kind'" in told
     assert "heads/lse: " in told
     assert "got 'lsee'" in told
-    assert "heads/seeded: seed is given; list it in `seeds` instead" in told
+    assert "heads/seeded: seed is given beside several `seeds`; list it there instead" in told
     assert "heads/round: needs itself, through heads/round, heads/trip" in told
     assert "heads/orphan: no variant 'pcan' (nearest: 'heads/pcam')" in told
     assert "heads/other: findings differ from those of" in told
@@ -335,10 +335,10 @@ def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Ro
     ("given", "verdict", "real"),
     [
         (row((0.021, 0.008, 0.034), 0.03, 0.012), "real: +.021 [.008, .034]", True),
-        (row((-0.3, -0.5, -0.1), -0.3), "real: −.300 [−.500, −.100]", True),
+        (row((-0.3, -0.5, -0.1), -0.3), "clear, one training: −.300 [−.500, −.100]", False),
         (row((0.01, -0.008, 0.034), 0.03, -0.01), "not shown: +.010 [−.008, .034]", False),
         (row((0.021, 0.008, 0.034), 0.05, -0.01), "not shown: +.021 [.008, .034]; seeds disagree", False),
-        (row((1, 1, 1), 1), "real: +1.000 [1.000, 1.000]", True),
+        (row((1, 1, 1), 1, 1), "real: +1.000 [1.000, 1.000]", True),
     ],
 )
 def test_verdicts_in_words(given: Row, verdict: str, real: bool) -> None:
@@ -350,7 +350,7 @@ def test_the_correction_counts_the_comparisons_of_all_groups() -> None:
     assert correct({"a": [real]})["a"][0].survives_holm
     tables = correct({"a": [real, row((0, -1, 1), 0.0, p=0.9)], "b": [row((0, -1, 1), 0.0, p=0.8)]})
     assert tables["a"][0].p_holm == pytest.approx(0.09)
-    assert tables["a"][0].is_real
+    assert tables["a"][0].is_clear
     assert not tables["a"][0].survives_holm
 
 
@@ -463,7 +463,7 @@ def test_tables_tell_what_is_real(base: Path, tmp_path: Path, pretended: None) -
     assert len(trainings(run.dir)) == 9  # three heads and tta with two seeds, one ensemble of all
     table = tables_of(run.dir)
     assert table["lse"][2].startswith("real: −.")
-    assert table["lse"][4].endswith("stays real")
+    assert table["lse"][4].endswith(", stays")
     assert table["average"][2].startswith("not shown: ")
     assert table["tta"][2] == "not shown: +.000 [.000, .000]"
     assert table["pcam"][2] == table["single"][2] == "reference"
@@ -499,7 +499,7 @@ def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, p
     ]
     assert not (tmp_path / "out" / "manifest.json").exists()
     table = tables_of(tmp_path / "out")
-    assert table["lse"][2].startswith("real: ")
+    assert table["lse"][2].startswith("clear, one training: ")
     assert table["max"][2] == "failed: training: the loss is nan"
     assert table["both"][2] == "failed: needs heads/max seed 0, which failed"
     assert len(table["lse"]) == len(COLUMNS) - 1  # without the column by seed, there is one

@@ -84,6 +84,8 @@ class PictureCache:
         self._mapped: Picture | None = None
         self.problems: dict[int, str] = {}
         self._fill(progress)
+        if (self._slots >= 0).any():
+            self._map()  # now, so that the folder may be deleted while a training goes on
 
     def __getitem__(self, row: int) -> Picture:
         assert row not in self.problems, self.problems[row]
@@ -100,14 +102,22 @@ class PictureCache:
 
     def _pixels(self, row: int) -> Picture:
         """A read-only view of the file, in which later writing shows."""
-        if self._mapped is None:
+        mapped = self._map() if self._mapped is None else self._mapped
+        picture: Picture = mapped[self._slots[row]]
+        return picture
+
+    def _map(self) -> Picture:
+        try:
             with (self._folder / PIXELS).open("rb") as file:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            num_slots = len(content) // self._slot_bytes
-            pixels = np.frombuffer(content, dtype=np.uint8, count=num_slots * self._slot_bytes)
-            self._mapped = pixels.reshape(num_slots, *self._decoder.shape)
-        picture: Picture = self._mapped[self._slots[row]]
-        return picture
+        except FileNotFoundError:
+            raise UserError(
+                f"input.cache_dir: {self._folder} was deleted while it was read; give the same command again, it goes on"
+            ) from None
+        num_slots = len(content) // self._slot_bytes
+        pixels = np.frombuffer(content, dtype=np.uint8, count=num_slots * self._slot_bytes)
+        self._mapped = pixels.reshape(num_slots, *self._decoder.shape)
+        return self._mapped
 
     def _fill(self, progress: bool) -> None:
         rows = list(range(len(self._slots)))

@@ -220,10 +220,10 @@ def _problems(decoder: ImageDecoder, settings: InputSettings, *, progress: bool)
 
 
 def _told(problems: list[str], num_images: int) -> list[str]:
-    total = (
-        f"image: {len(problems)} of {num_images} cannot be read; mend them, take them out of the table, "
-        "or set data.on_problem=exclude"
-    )
+    advice = "mend them, take them out of the table, or set data.on_problem=exclude"
+    if len(problems) == num_images:
+        advice = "without them none is left; check data.root and the table's path column"
+    total = f"image: {len(problems)} of {num_images} cannot be read; {advice}"
     return [*problems[:SHOWN_PROBLEMS], total]
 
 

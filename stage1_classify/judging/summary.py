@@ -186,7 +186,7 @@ def _making_blocks(run_dir: Path, facts: SummaryFacts) -> list[Block]:
     entries = read_log(run_dir)
     speeds = [entry["train/images_per_second"] for entry in entries if "train/images_per_second" in entry]
     note = f"Training took in {np.median(speeds):.1f} images a second (median epoch)." if speeds else ""
-    skipped = sum(entry.get("train/skipped_steps") or 0 for entry in entries)
+    skipped = max((entry.get("train/skipped_steps") or 0 for entry in entries), default=0)  # since the start
     if skipped:
         note += f" {skipped:g} steps overflowed and were skipped."
     blocks: list[Block] = []

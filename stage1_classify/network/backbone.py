@@ -144,6 +144,11 @@ def _creation_error(settings: BackboneSettings, error: Exception, options: Mappi
             f"backbone.output_stride: timm has none for {settings.name!r}, but for the ResNet, ConvNeXt and "
             "EfficientNet families; leave it out, or take an earlier feature_stage"
         )
+    if settings.feature_stage is not None and isinstance(error, IndexError | AssertionError):
+        return UserError(
+            f"backbone.feature_stage: {settings.name!r} has no stage {settings.feature_stage}; count from 0 (the "
+            "first) or back from -1 (the last), or leave it out"
+        )
     if settings.pretrained and settings.weights is None and isinstance(error, OSError):
         return UserError(
             f"backbone.pretrained: could not fetch timm's weights of {settings.name!r}: {reason}; "

@@ -93,14 +93,16 @@ class _Planner:
     def _training(self, place: Place, seed: int | None, *, changes: Mapping[str, Any], folder: Path) -> Path:
         values = self._settings.overrides | dict(changes)
         needs = []
-        if "seed" in values:
-            self.problems.append(f"{_name(place)}: seed is given; list it in `seeds` instead")
+        if "seed" in values and len(self._settings.seeds) > 1:
+            self.problems.append(
+                f"{_name(place)}: seed is given beside several `seeds`; list it there instead"
+            )
         for key, value in values.items():
             if isinstance(value, str) and (named := PLACEHOLDER.fullmatch(value)):
                 for other in self._named(place, named[1], [seed]):
                     values[key] = str(other)
                     needs.append(other)
-        values["seed"] = seed
+        values.setdefault("seed", seed)
         read = self.load(_name(place), values)
         if read is None:
             return folder

@@ -75,16 +75,17 @@ def figures(tables: Rows) -> dict[str, float | None]:
 def summary(settings: AblationSettings, result: Result) -> str:
     """The main result in a few sentences."""
     compared = {f"{group}/{row.variant}": row for group, rows in result.tables.items() for row in rows}
-    real = [
+    clear = [
         f"{name} {signed(row.auroc_gap.value)}"
         for name, row in compared.items()
-        if row.auroc_gap and row.is_real
+        if row.auroc_gap and row.is_clear
     ]
+    word = "Real differences" if len(settings.seeds) > 1 else "Clear on these cases, with one training each"
     surviving = [name for name, row in compared.items() if row.survives_holm]
     num = sum(row.auroc_gap is not None for row in compared.values())
     text = (
         f"Mean AUROC on the test split, {num} comparisons, seeds {', '.join(map(str, settings.seeds))}. "
-        f"Real differences: {_counted(real)}. After Holm's correction for {num} comparisons: {_counted(surviving)}."
+        f"{word}: {_counted(clear)}. After Holm's correction for {num} comparisons: {_counted(surviving)}."
     )
     failed = [f"{group}/{variant}" for group, variants in result.failed.items() for variant in variants]
     return text + (f" Failed, and not compared: {', '.join(failed)}." if failed else "")
@@ -137,7 +138,9 @@ def _cells(row: Row) -> list[Cell]:
     auroc, auprc = (with_interval(one.value, one.low, one.high) for one in (row.auroc, row.auprc))
     if row.auroc_gap is None:
         return [row.variant, auroc, row.verdict, None, None, auprc, None]
-    holm = f"{format_cell(row.p_holm)}, {'stays real' if row.survives_holm else 'not shown'}"
+    holm = format_cell(row.p_holm)
+    if row.is_clear:
+        holm += ", stays" if row.survives_holm else ", not shown"
     by_seed = ", ".join(map(signed, row.by_seed))
     gap = signed_interval(row.auprc_gap) if row.auprc_gap is not None else None
     return [row.variant, auroc, row.verdict, by_seed, holm, auprc, gap]
@@ -148,9 +151,9 @@ def _reading(settings: AblationSettings) -> str:
         "AUROC and AUPRC are means over the findings on the test split, and over the seeds where there are several. "
         f"Intervals hold 95 % of {settings.num_resamples} bootstrap draws of patients; differences are taken on the "
         "same cases in the same draws.\n\n"
-        "A difference is called real where its interval leaves zero out and every seed differs in the same direction. "
+        "A difference is real where its interval leaves zero out and several seeds differ in the same direction. "
         "The interval tells of the choice of test patients, not of training again: how far another training moves a "
-        "figure shows only in the column by seed.\n\n"
+        "figure shows only in the column by seed, or in a group whose variants differ in nothing but the seed.\n\n"
         "Among many comparisons some intervals leave zero out by luck. Holm's correction takes the p-values of all "
         "comparisons in this report together and keeps the chance of a single false one below 5 %. Differences of "
         "AUPRC are given without a verdict and are not counted."

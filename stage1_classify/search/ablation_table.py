@@ -85,22 +85,28 @@ class Row:
     p_holm: float = float("nan")
 
     @property
-    def is_real(self) -> bool:
+    def is_clear(self) -> bool:
         """The interval leaves zero out, and every pair of trainings differs in the same direction."""
         gap = self.auroc_gap
         return gap is not None and gap.is_clear and self._seeds_agree
 
     @property
+    def is_real(self) -> bool:
+        """Clear in several trainings: the interval tells of the choice of cases, not of the luck of one training."""
+        return self.is_clear and len(self.by_seed) > 1
+
+    @property
     def survives_holm(self) -> bool:
-        return self.is_real and self.p_holm < ALPHA
+        return self.is_clear and self.p_holm < ALPHA
 
     @property
     def verdict(self) -> str:
         """In words, for instance "real: +.021 [.008, .034]"."""
         if self.auroc_gap is None:
             return "reference" if self.is_reference else "no reference"
+        word = "real" if self.is_real else "clear, one training" if self.is_clear else "not shown"
         disagree = "; seeds disagree" if self.auroc_gap.is_clear and not self._seeds_agree else ""
-        return f"{'real' if self.is_real else 'not shown'}: {signed_interval(self.auroc_gap)}{disagree}"
+        return f"{word}: {signed_interval(self.auroc_gap)}{disagree}"
 
     @property
     def _seeds_agree(self) -> bool:

@@ -1,13 +1,15 @@
 """Checkpoints: the whole state of training for going on, the weights alone for use."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -46,9 +48,8 @@ def save_last(path: Path, parts: Mapping[str, Stateful], progress: Progress) -> 
     """Write the states of `parts` and the progress: after a crash or power cut either the old file is there or the
     new one, whole."""
     state = {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(progress)}
-    partial = _partial(path)
-    torch.save(state, partial)
-    _put(partial, path)
+    with _put_when_whole(path) as partial:
+        torch.save(state, partial)
 
 
 def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
@@ -78,20 +79,27 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write the weights alone as safetensors, in the same way."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = _partial(path)
-    save_file(tensors, partial)
-    _put(partial, path)
+    with _put_when_whole(path) as partial:
+        save_file(tensors, partial)
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def _put(partial: Path, path: Path) -> None:
-    """Rename only what is on the disk, so that a power cut leaves no empty file under the good name."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+@contextmanager
+def _put_when_whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to, and renames only what is on the disk, so that a power cut leaves no empty file under
+    the good name. A full disk becomes a UserError; what was written of the file is removed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+        partial.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"run {path.parent}: cannot write {path.name} ({reason}); free some space, then give the same command "
+            "again, it goes on after the last whole epoch"
+        ) from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

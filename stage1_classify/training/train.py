@@ -82,9 +82,10 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:
         figures = trainer.train_epoch() | trainer.validate(val)
+        if tracker is not None:  # before the epoch counts as made: after a kill it is logged anew, not lost
+            tracker.log(trainer.progress.epoch + 1, figures)
         trainer.end_epoch(figures)
         if tracker is not None:
-            tracker.log(trainer.progress.epoch, figures)
             log.info("epoch %d  %s", trainer.progress.epoch, _line(figures))
     if tracker is not None:
         tracker.finish()
