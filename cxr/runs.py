@@ -27,7 +27,7 @@ from cxr.provenance import code_state, library_versions, sha256_of
 FORMAT = 2
 """Count up when an older run can no longer be read."""
 
-_SHOWN_DIFFERENCES = 10
+_SHOWN = 10
 
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")
@@ -136,7 +136,8 @@ def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str,
 def _holds_nothing_made(out: Path) -> bool:
     """True where a call ended before it made anything, so that other settings lose nothing."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    return names <= {"started.json", "config.yaml", "log.txt", "splits.json", "labels.sha256"}
+    read = {"splits.json", "labels.sha256"} if "started.json" in names else set()  # else they are not ours
+    return names <= {"started.json", "config.yaml", "log.txt"} | read
 
 
 def _lock(out: Path) -> IO[str] | None:
@@ -242,9 +243,8 @@ def _refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Pat
             before[key], after[key] = "as it was", "changed since"
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if differing:
-        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN_DIFFERENCES]]
-        if len(differing) > len(lines):
-            lines.append(f"and {len(differing) - len(lines)} more")
+        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN]]
+        lines += [f"and {len(differing) - _SHOWN} more"] * (len(differing) > _SHOWN)
         advice = f"run {out}: holds a run with other settings; give another --out, or remove the folder"
         raise UserError([advice, *(f"  {line}" for line in lines)])
 
@@ -279,18 +279,14 @@ def _input_entry(name: str, path: Path, run_dir: Path) -> dict[str, str]:
 
 
 def _output_entry(path: Path, run_dir: Path) -> dict[str, Any]:
-    return {
-        "path": path.relative_to(run_dir).as_posix(),
-        "sha256": sha256_of(path),
-        "bytes": path.stat().st_size,
-    }
+    relative = path.relative_to(run_dir).as_posix()
+    return {"path": relative, "sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _finite(value: float | None) -> float | None:
     if value is None:
         return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def _log_to(path: Path) -> None:

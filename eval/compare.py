@@ -25,7 +25,6 @@ from eval.run_tables import (
 from eval.score import refuse_run_folder
 from eval.tables import print_tables
 
-
 SEARCHES = ("ablation", "sweep")
 """Stages of many trainings, whose tables are those of their own report."""
 

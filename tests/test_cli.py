@@ -44,3 +44,18 @@ def test_bugs_are_not_hidden() -> None:
 
 def test_done_is_code_0() -> None:
     assert exit_code(lambda: None) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "error: No space left on device; check"),
+        (OSError(28, "No space left on device", "run/x"), "error: run/x: No space left on device; check"),
+    ],
+)
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], error: OSError, told: str) -> None:
+    def main() -> None:
+        raise error
+
+    assert exit_code(main) == 2
+    assert capsys.readouterr().err.startswith(told)

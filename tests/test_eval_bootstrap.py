@@ -166,3 +166,10 @@ def test_difference_is_paired() -> None:
     assert difference.value == pytest.approx(better.mean_ap(0.4) - worse.mean_ap(0.4))
     assert difference.is_clear
     assert difference.low > 0
+
+
+def test_a_single_group_has_no_interval() -> None:
+    """All its draws would be alike, and an interval of no width would look like certainty."""
+    counts = resample_counts(["p1", "p1", "p1"], num_resamples=50)
+    assert counts.shape == (0, 3)
+    assert np.isnan(percentile_interval(counts[:, 0].astype(float)).high)

@@ -12,7 +12,7 @@ from cxr.config import Settings, UserError
 from cxr.runs import start_run
 from eval.compare import compare_runs
 from eval.pictures import save_png
-from eval.report import Figure, read_report, write_report
+from eval.report import Figure, Table, Text, read_report, write_report
 from eval.run import main
 from eval.run_tables import box_names
 
@@ -183,6 +183,22 @@ def test_runs_of_one_stage_stand_side_by_side(tmp_path: Path) -> None:
         ["Fracture", None, 0.7],
     ]
     assert "their means cannot be compared" in page.read_text()
+
+
+def test_searches_show_the_tables_of_their_own_reports(tmp_path: Path) -> None:
+    metrics = {"comparisons": 2.0, "real": 1.0, "real_after_holm": 0.0, "heads/pcam/auroc": 0.9}
+    ablation = finished(tmp_path / "ablation", "ablation", metrics)
+    tables = [Table("heads", ["variant", "AUROC"], [["pcam", 0.9]]), Table("seeds", ["variant"], [["0"]])]
+    write_report(ablation, title="", lead="", blocks=[Text("Reading"), *tables], synthetic=False)
+    sweeps = [finished(tmp_path / name, "sweep", CLASSIFIER) for name in ("one", "two")]
+    page = compare_runs([ablation, *sweeps])
+    report = read_report(tmp_path)
+    assert report is not None
+    found = {b.title: [list(row) for row in b.rows] for b in report.blocks if isinstance(b, Table)}
+    assert list(found) == ["heads · ablation", "seeds · ablation", "sweep · one", "sweep · two"]
+    assert found["heads · ablation"] == [["pcam", 0.9]]
+    assert found["sweep · one"][0][0] == f"no report in {sweeps[0]}; give the command of the run again"
+    assert "Ablation: 2 comparisons, 1 real, 0 after Holm&#39;s correction" in page.read_text()
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path, chain: list[Path]) -> None:

@@ -65,6 +65,9 @@ SENTENCES = [
         figures((0.53, None, None)), "AUROC .53 is hardly more than guessing gives.", id="no_interval"
     ),
     pytest.param(
+        figures((0.3, None, None)), "AUROC .30 is what guessing gives.", id="no_interval_shows_no_reversal"
+    ),
+    pytest.param(
         figures((0.8, 0.7, 0.9), 0.78, (0, 0, 22, 78)), "calls every image negative.", id="never_called"
     ),
     pytest.param(

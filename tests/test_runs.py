@@ -56,7 +56,7 @@ def test_changed_input_is_refused(tmp_path: Path) -> None:
 
 def test_unfinished_input_is_refused(tmp_path: Path) -> None:
     start_run(tmp_path / "source", stage="stage1", settings=Own(), inputs={})
-    with pytest.raises(UserError, match="not found or not finished"):
+    with pytest.raises(UserError, match=r"input stage1, .*source: not found or not finished"):
         start_run(tmp_path / "run", stage="stage2", settings=Own(), inputs={"stage1": tmp_path / "source"})
 
 
@@ -141,3 +141,26 @@ def test_damaged_manifests_are_told(tmp_path: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
         open_run(folder)
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    class Many(Settings):
+        values: dict[str, int]
+
+    was, now = ({f"v{number:02d}": number + extra for number in range(30)} for extra in (0, 1))
+    made(start_run(tmp_path / "run", stage="s", settings=Many(values=was), inputs={}))
+    with pytest.raises(UserError) as error:
+        start_run(tmp_path / "run", stage="s", settings=Many(values=now), inputs={})
+    assert len(error.value.problems) == 12
+    assert error.value.problems[1] == "  settings.values.v00: 0 -> 1"
+    assert error.value.problems[-1] == "  and 20 more"
+
+
+def test_a_call_that_only_read_the_data_does_not_block_the_corrected_one(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", stage="stage1", settings=Own(), inputs={}).release()
+    (tmp_path / "run" / "splits.json").write_text("{}")
+    assert start_run(tmp_path / "run", stage="stage1", settings=Own(seed=7), inputs={}).state == "fresh"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "splits.json").write_text("somebody's own")
+    with pytest.raises(UserError, match="is no run folder"):
+        start_run(tmp_path / "other", stage="stage1", settings=Own(), inputs={})

@@ -123,7 +123,7 @@ def test_the_check_of_the_map_leaves_no_trace() -> None:
     ("options", "message"),
     [
         ({"name": "resnet81"}, r"no model 'resnet81'.*nearest"),
-        ({"name": "resnet18", "feature_stage": 9}, r"cannot make 'resnet18'"),
+        ({"name": "resnet18", "feature_stage": 9}, r"'resnet18' has no stage 9"),
         ({"name": "densenet121", "drop_path_rate": 0.1}, r"cannot make 'densenet121'.*drop_path_rate"),
         ({"name": "levit_128s"}, r"'levit_128s' gives no map.*another network"),
         ({"name": "resnet18", "weights": "nowhere.pth"}, r"no file nowhere\.pth"),
@@ -273,3 +273,10 @@ def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "state.pth")
     with pytest.raises(UserError, match=r"state\.pth is not of 'test_convnext'"):
         build("test_convnext", weights=tmp_path / "state.pth")
+
+
+@pytest.mark.parametrize("stage", [17, -9])
+@pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "test_vit", "test_efficientnet"])
+def test_a_stage_that_is_not_there_is_named(name: str, stage: int) -> None:
+    with pytest.raises(UserError, match=rf"backbone\.feature_stage: '{name}' has no stage {stage}"):
+        build(name, feature_stage=stage)

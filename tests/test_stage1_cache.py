@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -360,3 +361,15 @@ def test_pickled_pictures_are_a_few_bytes_and_map_the_file_again(tmp_path: Path)
     content = pickle.dumps(pictures)
     assert len(content) < 5 * SLOT_BYTES
     assert_as_decoded(pickle.loads(content), tmp_path / "images")
+
+
+def test_the_folder_may_be_deleted_while_a_run_goes_on(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", count=3)
+    pictures = Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
+    elsewhere = pickle.dumps(pictures)
+    shutil.rmtree(tmp_path / "cache")
+    assert_as_decoded(pictures, tmp_path / "images")
+    with pytest.raises(
+        UserError, match="was deleted while it was read"
+    ):  # another process has nothing mapped yet
+        pickle.loads(elsewhere)[0]

@@ -405,3 +405,21 @@ def test_positive_weights_are_of_the_targets_that_are_trained(tmp_path: Path) ->
     assert not under_parent.any()
     assert weights_of[0] == pytest.approx([1.0, ratio[1]])
     assert weights_of[1] == pytest.approx(ratio)
+
+
+def test_an_epoch_is_logged_though_the_process_ends_while_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that a kill swallowed would be missing for good: the epoch is not made again."""
+    settings = tiny(tmp_path / "data", train={"num_epochs": 1})
+    end_epoch = Trainer.end_epoch
+
+    def killed(self: Trainer, figures: Any) -> None:
+        end_epoch(self, figures)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "end_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(settings, tmp_path / "run")
+    monkeypatch.undo()
+    assert [line["step"] for line in logged(fitted(settings, tmp_path / "run"))] == [1]

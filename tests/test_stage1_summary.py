@@ -192,9 +192,23 @@ def judged(tmp_path: Path) -> Scored:
 
 
 def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> None:
-    log = [
-        {"step": 1, "train/loss": 0.7, "val/loss": 0.6, "val/auroc": None, "train/images_per_second": 20.0},
-        {"step": 2, "train/loss": 0.5, "val/loss": 0.6, "val/auroc": 0.8, "train/images_per_second": 30.0},
+    log: list[dict[str, Any]] = [
+        {
+            "step": 1,
+            "train/loss": 0.7,
+            "val/loss": 0.6,
+            "val/auroc": None,
+            "train/images_per_second": 20.0,
+            "train/skipped_steps": 3,
+        },
+        {
+            "step": 2,
+            "train/loss": 0.5,
+            "val/loss": 0.6,
+            "val/auroc": 0.8,
+            "train/images_per_second": 30.0,
+            "train/skipped_steps": 4,
+        },
     ]
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -222,7 +236,9 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
     last = report.blocks[-1]
     assert isinstance(last, Table)
     assert last.rows == [["training", 12.3, 457]]
-    assert last.note == "Training took in 25.0 images a second (median epoch)."
+    assert last.note == (
+        "Training took in 25.0 images a second (median epoch). 4 steps overflowed and were skipped."
+    )  # each epoch logs those since the start
     with (run_dir / "failures.csv").open() as file:
         assert {(row["finding"], row["image_id"]) for row in csv.DictReader(file)} >= {
             ("Edema", "p001"), ("Edema", "p004")

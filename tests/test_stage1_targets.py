@@ -112,3 +112,10 @@ def test_evaluation_holds_certain_labels_only() -> None:
 def test_uncertain_labels_never_reach_the_evaluation() -> None:
     settings = LabelSettings(uncertain="three_class")
     assert np.isnan(evaluation_targets(LABELS, settings)[:, 1]).all()
+
+
+@pytest.mark.parametrize("bounds", [[0.9, 0.1], [-0.1, 0.5], [0.5, 1.1]])
+@pytest.mark.parametrize("name", ["smooth_ones_range", "smooth_zeros_range"])
+def test_ranges_of_smoothed_labels_lie_within_0_and_1(name: str, bounds: list[float]) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: expected \[low, high\]"):
+        LabelSettings.model_validate({name: bounds})

@@ -145,10 +145,11 @@ def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("stage1_classify.training.checkpoint.os.fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"cannot write last\.ckpt .*No space.*goes on"):
         save_last(out / "last.ckpt", {"model": torch.nn.Linear(1, 1)}, Progress())
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"cannot write best\.safetensors .*No space"):
         save_weights(out / "best.safetensors", torch.nn.Linear(1, 1))
+    assert not list(out.glob(".*.partial"))  # they would fill the disk further
     assert before == {name: (out / name).read_bytes() for name in before}
 
 
@@ -161,6 +162,27 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("\n".join(lines[:-3]) + "\n")
     with pytest.raises(UserError, match="changed since it began"):
         train(settings, out)
+
+
+def test_a_run_does_not_go_on_with_other_labels(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    settings = stage1_settings(root, train={"num_epochs": 1})
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("patient1,1,0", "patient1,0,1"))
+    with pytest.raises(UserError, match="labels changed since it began"):
+        train(settings, out)
+    (root / "labels.csv").write_text(table)
+    assert open_run(train(settings, out)).stage == "stage1"
+
+
+def test_settings_that_the_data_refuse_may_be_mended_in_the_same_folder(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    with pytest.raises(UserError, match="no finding has 1000 positives"):
+        train(stage1_settings(root, train={"min_positives": 1000}), tmp_path / "run")
+    mended = stage1_settings(root, split={"seed": 5}, train={"num_epochs": 1})
+    assert open_run(train(mended, tmp_path / "run")).stage == "stage1"
 
 
 def test_patients_that_were_seen_are_never_scored(tmp_path: Path) -> None:

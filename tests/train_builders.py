@@ -1,6 +1,5 @@
 """Splits and trainers on the tiny task of stage1_builders, without the rest of stage 1."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
+from cxr.tracking import read_log
 from stage1_classify.config import Stage1Settings
 from stage1_classify.inputs.data import Split
 from stage1_classify.inputs.pictures import Pictures
@@ -58,9 +58,9 @@ def float16_fabric(scale: float = 2.0**16) -> Fabric:
 
 
 def logged(out: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the machine's speed."""
-    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "train/images_per_second"} for line in lines]
+    """The figures of each epoch, without what depends on the machine's speed."""
+    entries = read_log(out)
+    return [{k: v for k, v in entry.items() if k != "train/images_per_second"} for entry in entries]
 
 
 def assert_same(one: Any, other: Any) -> None:

@@ -112,7 +112,8 @@ class PictureCache:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise UserError(
-                f"input.cache_dir: {self._folder} was deleted while it was read; give the same command again, it goes on"
+                f"input.cache_dir: {self._folder} was deleted while it was read; give the same command again, "
+                "it goes on"
             ) from None
         num_slots = len(content) // self._slot_bytes
         pixels = np.frombuffer(content, dtype=np.uint8, count=num_slots * self._slot_bytes)

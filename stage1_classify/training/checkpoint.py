@@ -93,7 +93,7 @@ def _put_when_whole(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+    except (OSError, RuntimeError, SafetensorError) as error:  # the last two by torch and safetensors
         partial.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:100]
         raise UserError(
