@@ -79,11 +79,13 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], source: str) -> str:
-    place = _place(problem["loc"], values)
+    is_missing = problem["type"] == "missing"
+    place = _place(problem["loc"][:-1] if is_missing else problem["loc"], values)
+    place += problem["loc"][-1:] if is_missing else ()
     where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
         return f"{source}: unknown key {where!r}{_hint(where, cls)}"
-    if problem["type"] == "missing" and isinstance(place[-1], str):
+    if is_missing and isinstance(place[-1], str):
         return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:  # of several sections; the whole file would stand behind "got"
@@ -94,12 +96,12 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
 def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:
     """Where a problem stands in `values`, without pydantic's names for the kinds of a section."""
     place: list[str | int] = []
-    for part in loc[:-1]:
+    for part in loc:
         is_there = part in values if isinstance(values, Mapping) else isinstance(part, int)
         if is_there:
             place.append(part)
             values = values[part]
-    return [*place, *loc[-1:]]
+    return place
 
 
 def _hint(where: str, cls: type[BaseModel]) -> str:

@@ -130,7 +130,8 @@ def check_no_leak(dataset: Dataset, splits: Mapping[str, Iterable[str]]) -> None
         total = f"split: {len(leaks)} patients of {dataset.name} cross splits; use `kind: patients`"
         raise UserError([*leaks[:SHOWN_PATIENTS], total])
     if strangers:
-        raise UserError([*strangers[:SHOWN_PATIENTS], f"split: {len(strangers)} unknown images"])
+        total = f"split: {len(strangers)} unknown images; give the data set that the splits were made of"
+        raise UserError([*strangers[:SHOWN_PATIENTS], total])
 
 
 def patients_of(dataset: Dataset) -> "pd.Series[str]":

@@ -71,7 +71,7 @@ def average_precision(
     rows = max(1, MAX_CELLS // len(image))
     parts = [
         _area(counts[start : start + rows], num_true[start : start + rows], image, is_hit)
-        for start in range(0, len(counts), rows)
+        for start in range(0, max(1, len(counts)), rows)  # no resamples: one empty part
     ]
     return np.concatenate(parts)
 

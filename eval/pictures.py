@@ -15,13 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 Rgb = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-BLUE, ORANGE, GREEN, PINK = (86, 180, 233), (230, 159, 0), (0, 190, 140), (230, 130, 180)
-YELLOW, RED, WHITE, INK = (240, 228, 66), (235, 94, 40), (255, 255, 255), (31, 41, 51)
-PALETTE: tuple[Colour, ...] = (BLUE, ORANGE, GREEN, PINK, YELLOW, RED)
-"""Colours that people with colour-blindness can tell apart, light enough for dark radiographs.
-
-Source: Okabe & Ito, Color Universal Design, 2008; green, pink and red lightened.
-"""
+# Colours that people with colour-blindness can tell apart, light enough for dark radiographs (Okabe & Ito, Color
+# Universal Design, 2008; green lightened).
+BLUE, ORANGE, GREEN = (86, 180, 233), (230, 159, 0), (0, 190, 140)
+WHITE, INK = (255, 255, 255), (31, 41, 51)
 
 MAP_COLOURS = "inferno"
 

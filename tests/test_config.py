@@ -53,6 +53,13 @@ class Other(Settings):
 
 class Another(Settings):
     kind: Literal["another"]
+    low: int = 0
+
+    @model_validator(mode="after")
+    def _is_low(self) -> "Another":
+        if self.low > 5:
+            raise ValueError("low must be low")
+        return self
 
 
 class Several(Settings):
@@ -84,6 +91,11 @@ class Several(Settings):
             "{train: {num_epochs: 1}, data: {kind: other, weigth: 2}}",
             "unknown key 'data.weigth'; nearest: 'data.weight'",
             id="the_kind_of_a_section_is_no_key",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 1}, data: {kind: another, low: 6}}",
+            "data: got {'kind': 'another', 'low': 6}: low must be low",
+            id="nor_is_it_behind_the_section",
         ),
         pytest.param(
             "{train: {num_epochs: 1}, data: {kind: other}, by_name: {a: {}}}",

@@ -173,3 +173,13 @@ def test_a_single_group_has_no_interval() -> None:
     counts = resample_counts(["p1", "p1", "p1"], num_resamples=50)
     assert counts.shape == (0, 3)
     assert np.isnan(percentile_interval(counts[:, 0].astype(float)).high)
+
+
+def test_boxes_of_a_single_patient_have_no_interval() -> None:
+    result = evaluate(*random_case(1), ious=(0.4,))
+    groups = ["p1"] * len(result.image_ids)
+    assert np.isnan(bootstrap_mean_ap(result.matches, groups).low)
+    assert np.isnan(bootstrap_class_ap(result.matches, groups)["class 1"].high)
+    difference = bootstrap_difference((result.matches, result.matches), groups)
+    assert difference.value == 0.0
+    assert not difference.is_clear

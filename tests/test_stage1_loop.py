@@ -423,3 +423,12 @@ def test_an_epoch_is_logged_though_the_process_ends_while_it_is_saved(
         fitted(settings, tmp_path / "run")
     monkeypatch.undo()
     assert [line["step"] for line in logged(fitted(settings, tmp_path / "run"))] == [1]
+
+
+def test_a_batch_that_is_too_small_for_the_norms_is_told(tmp_path: Path) -> None:
+    backbone = {"name": "test_resnet", "feature_stage": None}  # a map of one cell
+    settings = tiny(
+        tmp_path / "data", backbone=backbone, train={"batch_size": 1}, input={"size_hw": [32, 32]}
+    )
+    with pytest.raises(UserError, match=r"train\.batch_size: one image a process"):
+        trainer(settings, tmp_path / "run").train_epoch()

@@ -229,7 +229,14 @@ class Trainer:
         """Mean loss over the batch's cases; `module` is a CaseForward, wrapped or not."""
         device = self._fabric.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        outputs = module(images, batch.cases.to(device, non_blocking=True), len(batch.targets))
+        try:
+            outputs = module(images, batch.cases.to(device, non_blocking=True), len(batch.targets))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                "train.batch_size: one image a process is too few for the batch norms of this backbone; give 2 or more"
+            ) from None
         return self._epochs.loss(outputs, batch.targets.to(device, non_blocking=True))
 
     def validate(self, val: Split) -> Figures:
