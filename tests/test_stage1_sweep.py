@@ -131,7 +131,7 @@ def test_every_key_and_value_of_the_space_must_be_a_setting(base: Path) -> None:
     with pytest.raises(UserError) as error:
         check_space(sweep_settings(base, space=space))
     told = "\n".join(error.value.problems)
-    assert "unknown key 'optimizer.learning_rat'; nearest: 'learning_rate'" in told
+    assert "unknown key 'optimizer.learning_rat'; nearest: 'optimizer.learning_rate'" in told
     assert "train.batch_size: got 21.3" in told  # a range of whole numbers is asked for with integer: true
     assert "head.kind: got 'pcm'" in told
     check_space(sweep_settings(base, space={"train.batch_size": {"low": 4, "high": 32, "integer": True}}))

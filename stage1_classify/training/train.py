@@ -241,6 +241,8 @@ class Trainer:
 
     def validate(self, val: Split) -> Figures:
         """Figures of the judged model; each process predicts its share of the pictures, all get all figures."""
+        if self._fabric.world_size > 1:
+            check_same_weights(self.model, when=f"after epoch {self.progress.epoch + 1}")
         share_buffers(self.judged)
         fabric = self._fabric
         pictures = EveryNth(val.pictures, fabric.global_rank, fabric.world_size)
@@ -260,8 +262,6 @@ class Trainer:
         """Judge the epoch, keep the best weights, save everything for going on."""
         progress = self.progress
         progress.epoch += 1
-        if self._fabric.world_size > 1:
-            check_same_weights(self.model, when=f"after epoch {progress.epoch}")
         counts = progress.epoch > self._settings.hierarchy.conditional_epochs
         score = selecting_score(figures, self._settings.train.select_by) if counts else None
         self._schedule.after_epoch(score)
