@@ -7,8 +7,8 @@ in its layout; the DICOMs are the same pictures, uncompressed 12 bits, at a radi
 Library: ``torchxrayvision.datasets.CheX_Dataset`` with its usual XRayCenterCrop and XRayResizer(384), and with the
 latter's faster engine. It is no dependency; to compare with it, install it beside the project and name the folder:
 
-    .venv/bin/uv pip install --target /tmp/xrv_site --no-deps torchxrayvision scikit-image imageio lazy-loader tifffile
-    PYTHONPATH=/tmp/xrv_site .venv/bin/python tests/benchmarks/bench_loader.py
+    .venv/bin/uv pip install --target runs/xrv_site --no-deps torchxrayvision scikit-image imageio lazy-loader tifffile
+    PYTHONPATH=runs/xrv_site .venv/bin/python tests/benchmarks/bench_loader.py
 
 All forms take turns; figures are medians over the rounds of images a second of CPU time, with files in the system's
 memory. Decoding into the cache is told apart. Prints a table and, as the last line, one JSON object.
