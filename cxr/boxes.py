@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 Boxes = npt.NDArray[np.float64]
 
@@ -77,40 +76,35 @@ def nms(xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float) -> npt.NDArra
     return np.asarray(kept, dtype=np.intp)
 
 
-def fuse_readers(boxes: pd.DataFrame, *, iou: float, min_votes: int) -> pd.DataFrame:
-    """One box for what several readers marked: clusters by IoU, mean corners, votes kept.
+def weighted_boxes_fusion(
+    xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float
+) -> tuple[Boxes, npt.NDArray[np.float64], list[list[int]]]:
+    """Boxes of the same thing averaged (Solovyev, Wang and Gabruseva 2021, Weighted boxes fusion, section 3).
 
-    Within an image and finding a box joins the cluster whose mean box it overlaps most, if by at least `iou` and if
-    its reader has no box there yet; otherwise it starts a cluster. Clusters with fewer than `min_votes` readers drop.
+    Best score first, each box joins the cluster whose fused box it overlaps most, if by more than `iou`, else it
+    starts one. A fused box is the mean of its members' corners weighted by their scores (plain where all are 0). The
+    paper then scales a score by votes over models (members / models), which the caller knows.
 
     Args:
-        boxes: columns image_id, finding, x1, y1, x2, y2, reader.
+        xyxy: (N, 4). scores: (N,), not below 0.
 
     Returns:
-        columns image_id, finding, x1, y1, x2, y2, reader (empty), votes; in order of image, finding, first box.
+        (C, 4) fused boxes, the best first; (C,) mean scores of their members; the members' indices of each, best first.
     """
-    rows: list[tuple[object, ...]] = []
-    for (image_id, finding), group in boxes.groupby(["image_id", "finding"], sort=False):
-        corners = group[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
-        for members in _clusters(corners, group["reader"].tolist(), iou):
-            if len(members) >= min_votes:
-                rows.append((image_id, finding, *corners[members].mean(axis=0), "", len(members)))
-    columns = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader", "votes"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _clusters(corners: Boxes, readers: list[str], iou: float) -> list[list[int]]:
-    clusters: list[list[int]] = []
-    for index, box in enumerate(corners):
-        best, best_iou = None, iou
-        for members in clusters:
-            if readers[index] in {readers[member] for member in members}:
-                continue
-            overlap = float(iou_matrix([box], [corners[members].mean(axis=0)])[0, 0])
-            if overlap >= best_iou:
-                best, best_iou = members, overlap
-        if best is None:
-            clusters.append([index])
-        else:
-            best.append(index)
-    return clusters
+    boxes, weights = as_boxes(xyxy), np.asarray(scores, dtype=np.float64)
+    assert len(boxes) == len(weights) and not (weights < 0).any(), "one score a box, none below 0"
+    fused: Boxes = np.zeros((0, 4))
+    members: list[list[int]] = []
+    for index in np.argsort(-weights, kind="stable").tolist():
+        overlaps = iou_matrix(boxes[index], fused)[0]
+        nearest = int(np.argmax(overlaps)) if len(fused) else -1
+        if nearest < 0 or overlaps[nearest] <= iou:
+            fused = np.concatenate([fused, boxes[[index]]])
+            members.append([index])
+            continue
+        members[nearest].append(index)
+        own = weights[members[nearest]]
+        fused[nearest] = np.average(boxes[members[nearest]], axis=0, weights=own if own.any() else None)
+    means = np.array([weights[own].mean() for own in members], dtype=np.float64)
+    order = np.argsort(-means, kind="stable")
+    return fused[order], means[order], [members[cluster] for cluster in order.tolist()]

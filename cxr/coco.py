@@ -1,7 +1,8 @@
 """COCO JSON: the one box file for ground truth, CAM boxes, pseudo-labels and detections.
 
 Beside the standard fields an image carries ``image_id`` (our text id) and ``region``; an annotation carries ``score``
-where it is a prediction, and ``votes`` or ``reader`` where known. Standard tools ignore the additions.
+where it is a prediction, and any of the optional columns below where known. ``iscrowd`` 1 is COCO's own mark of a
+region in which boxes count neither as right nor as wrong: an ignore region. Standard tools ignore the additions.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxr.boxes import area, xywh_to_xyxy, xyxy_to_xywh
@@ -19,7 +21,12 @@ from cxr.runs import atomic_write_text
 
 IMAGE_FIELDS = ["image_id", "path", "region", "width", "height"]
 BOX_FIELDS = ["image_id", "finding", "x1", "y1", "x2", "y2", "score"]
-_OPTIONAL_FIELDS = ["votes", "reader"]
+
+_NUMBER_FIELDS = ["votes", "confidence"]
+_TEXT_FIELDS = ["reader", "method", "ignored_by"]
+
+Label = int | None
+"""1 positive, 0 negative, -1 uncertain, None not mentioned."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,13 @@ class CocoBoxes:
     """Boxes of a set of images.
 
     images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region);
-        optionally patient_id, which bootstraps draw.
-    boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally votes, reader.
+        optionally patient_id, which bootstraps draw, and labels, a dict finding -> 1 | 0 | -1 | None of what the label
+        affirms, denies, doubts and does not mention.
+    boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally
+        iscrowd: 1 for an ignore region, 0 for a box; no column means that there are only boxes.
+        ignored_by: why a pseudo-box is an ignore region; "" for a box.
+        confidence: calibrated chance in [0, 1] that a pseudo-box is right. method: the CAM method that made it.
+        votes: readers that marked it. reader: who marked it ("" unknown).
     findings: the classes in order, also those without a box.
     """
 
@@ -45,6 +57,17 @@ class CocoBoxes:
             return [str(image_id) for image_id in ids]
         patients = self.images["patient_id"]
         return [str(group) for group in patients.where(patients != "", ids)]
+
+    @property
+    def is_ignored(self) -> npt.NDArray[np.bool_]:
+        """(N,), one a row of `boxes`: an ignore region, no box."""
+        if "iscrowd" not in self.boxes:
+            return np.zeros(len(self.boxes), dtype=np.bool_)
+        return np.asarray(self.boxes["iscrowd"].to_numpy(dtype=np.int64) != 0)
+
+    def without_ignored(self) -> "CocoBoxes":
+        """The same without the ignore regions."""
+        return self.with_boxes(self.boxes[~self.is_ignored].reset_index(drop=True))
 
     def with_boxes(self, boxes: pd.DataFrame) -> "CocoBoxes":
         """The same images and findings with other boxes."""
@@ -68,7 +91,7 @@ def write_coco(path: Path, coco: CocoBoxes) -> None:
         "info": dict(coco.info),
         "images": [_image_entry(row, number_of) for row in coco.images.to_dict("records")],
         "categories": [{"id": index, "name": name} for name, index in category_of.items()],
-        "annotations": _annotations(coco.boxes, number_of, category_of),
+        "annotations": _annotations(coco, number_of, category_of),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(document, allow_nan=False))
@@ -83,25 +106,40 @@ def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[s
         "image_id": str(row["image_id"]),
         "region": str(row["region"]),
     }
-    return entry | ({"patient_id": str(row["patient_id"])} if "patient_id" in row else {})
+    if "patient_id" in row:
+        entry["patient_id"] = str(row["patient_id"])
+    if "labels" in row:
+        entry["labels"] = _checked_labels(row["labels"])
+    return entry
+
+
+def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:
+    """Plain integers, and None where the label says nothing."""
+    checked: dict[str, Label] = {}
+    for finding, value in labels.items():
+        known = value is not None and not pd.isna(value)
+        if known and value not in (1, 0, -1):
+            raise ValueError(f"label {value!r} of {finding}; expected 1, 0, -1 or nothing")
+        checked[str(finding)] = int(value) if known else None
+    return checked
 
 
 def _annotations(
-    boxes: pd.DataFrame, number_of: Mapping[str, int], category_of: Mapping[str, int]
+    coco: CocoBoxes, number_of: Mapping[str, int], category_of: Mapping[str, int]
 ) -> list[dict[str, object]]:
-    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
-    sizes, areas = xyxy_to_xywh(corners), area(corners)
+    corners = coco.boxes[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
+    sizes, areas, ignored = xyxy_to_xywh(corners), area(corners), coco.is_ignored
     entries: list[dict[str, object]] = []
-    for index, row in enumerate(boxes.to_dict("records")):
+    for index, row in enumerate(coco.boxes.to_dict("records")):
         entry: dict[str, object] = {
             "id": index + 1,
             "image_id": number_of[row["image_id"]],
             "category_id": category_of[row["finding"]],
             "bbox": [round(float(value), 4) for value in sizes[index]],
             "area": round(float(areas[index]), 4),
-            "iscrowd": 0,
+            "iscrowd": int(ignored[index]),
         }
-        for name in ("score", *_OPTIONAL_FIELDS):
+        for name in ("score", *_NUMBER_FIELDS, *_TEXT_FIELDS):
             value = row.get(name)
             if value is not None and value != "" and not pd.isna(value):
                 entry[name] = value if isinstance(value, str) else float(value)
@@ -111,6 +149,8 @@ def _annotations(
 
 def read_coco(path: Path) -> CocoBoxes:
     """Read a file that `write_coco` wrote, or any COCO file with images, categories and annotations.
+
+    An optional column is there where at least one entry has it (iscrowd: where at least one is not 0).
 
     Raises:
         UserError: no such file, not JSON, or entries that lack a field or point nowhere.
@@ -122,33 +162,48 @@ def read_coco(path: Path) -> CocoBoxes:
         return _from_document(document)
     except json.JSONDecodeError as error:
         raise UserError(f"COCO: {path} is not JSON: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"COCO: {path} lacks or garbles a field: {error!r}; see cxr/coco.py") from None
 
 
 def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
-    text_id = {
-        entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in document["images"]
-    }
+    entries = document["images"]
+    text_id = {entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in entries}
     names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
-    images = pd.DataFrame(
-        [
-            (text_id[e["id"]], e["file_name"], e.get("region", "full"), e["width"], e["height"])
-            for e in document["images"]
-        ],
-        columns=IMAGE_FIELDS,
+    boxes = _boxes_of(document["annotations"], text_id, names)
+    return CocoBoxes(
+        _images_of(entries, text_id), boxes, tuple(names.values()), dict(document.get("info", {}))
     )
-    if any("patient_id" in entry for entry in document["images"]):
-        images["patient_id"] = [str(entry.get("patient_id", "")) for entry in document["images"]]
-    annotations = document["annotations"]
+
+
+def _images_of(entries: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str]) -> pd.DataFrame:
+    rows = [
+        (text_id[e["id"]], e["file_name"], e.get("region", "full"), e["width"], e["height"]) for e in entries
+    ]
+    images = pd.DataFrame(rows, columns=IMAGE_FIELDS)
+    if any("patient_id" in entry for entry in entries):
+        images["patient_id"] = [str(entry.get("patient_id", "")) for entry in entries]
+    if any("labels" in entry for entry in entries):
+        labels = [_checked_labels(entry.get("labels", {})) for entry in entries]
+        images["labels"] = pd.Series(labels, dtype=object)
+    return images
+
+
+def _boxes_of(
+    annotations: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str], names: Mapping[Any, str]
+) -> pd.DataFrame:
     corners = xywh_to_xyxy([entry["bbox"] for entry in annotations])
-    boxes = boxes_table(
-        [
-            (text_id[e["image_id"]], names[e["category_id"]], *box, e.get("score", np.nan))
-            for e, box in zip(annotations, corners, strict=True)
-        ]
-    )
-    for name in _OPTIONAL_FIELDS:
+    rows = [
+        (text_id[e["image_id"]], names[e["category_id"]], *box, e.get("score", np.nan))
+        for e, box in zip(annotations, corners, strict=True)
+    ]
+    boxes = boxes_table(rows)
+    if any(entry.get("iscrowd") for entry in annotations):
+        boxes["iscrowd"] = [int(bool(entry.get("iscrowd"))) for entry in annotations]
+    for name in _NUMBER_FIELDS:
         if any(name in entry for entry in annotations):
-            boxes[name] = [entry.get(name, np.nan) for entry in annotations]
-    return CocoBoxes(images, boxes, tuple(names.values()), dict(document.get("info", {})))
+            boxes[name] = np.array([entry.get(name, np.nan) for entry in annotations], dtype=np.float64)
+    for name in _TEXT_FIELDS:
+        if any(name in entry for entry in annotations):
+            boxes[name] = [str(entry.get(name, "")) for entry in annotations]
+    return boxes

@@ -1,4 +1,4 @@
-"""`compare` finished runs, or `score` anybody's COCO files: one table, metrics.json, report.html."""
+"""`compare` finished runs, `score` anybody's COCO files, or compare `readers`: a table, metrics.json, report.html."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxr.cli import exit_code
 from eval.compare import compare_runs
+from eval.readers import add_arguments, compare_readers
 from eval.score import score_files
 
 
@@ -28,6 +29,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
     )
     score.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
+    add_arguments(commands.add_parser("readers", help="agreement of readers, and the human AP"))
     return parser.parse_args(argv)
 
 
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parse_arguments(argv)
     if given.command == "compare":
         return exit_code(lambda: _told(compare_runs(given.runs, out=given.out)))
+    if given.command == "readers":
+        return exit_code(lambda: _told(compare_readers(given)))
     return exit_code(lambda: _told(score_files(given.gt, given.pred, out=given.out)))
 
 

@@ -19,12 +19,15 @@ NAMES = {
     "xgradcam": "XGradCAM",
     "ablationcam": "AblationCAM",
     "scorecam": "ScoreCAM",
+    "scorecambudget": "ScoreCAM budget",
     "eigencam": "EigenCAM",
     "eigengradcam": "EigenGradCAM",
     "layercam": "LayerCAM",
+    "layercamfusion": "LayerCAM fusion",
     "fullgrad": "FullGrad",
     "dff": "DFF",
     "pcam": "PCAM",
+    "per_finding": "best of each finding",
     "prior_mean_box": "prior: mean box",
     "prior_center_box": "prior: centre box",
     "prior_no_map": "prior: Bayes rule, no map",
@@ -32,6 +35,16 @@ NAMES = {
     "supervised": "detector on true boxes",
     "teacher": "CAM teacher",
 }
+BOX_COLUMNS = {
+    "AP10": "ap10",
+    "AP30": "ap30",
+    "AP50": "ap50",
+    "AP70": "ap70",
+    "FROC": "froc",
+    "CorLoc": "corloc",
+    "pointing": "pointing",
+}
+"""Beside AP40; those that no entry of a run has are left out, except AP."""
 CLASSIFIER_COLUMNS = {
     "AUPRC": "auprc",
     "F1": "f1",
@@ -89,17 +102,22 @@ def _classifier_table(run: FinishedRun, *, name: str) -> Table:
 def _boxes_table(run: FinishedRun, *, name: str) -> Table:
     metrics, best = run.metrics, chosen_method(run)
     methods = box_names(metrics)
+    columns = {
+        head: measure
+        for head, measure in BOX_COLUMNS.items()
+        if head.startswith("AP") or any(f"{measure}/{method}" in metrics for method in methods)
+    }
     rows: list[list[Cell]] = []
     for method in methods:
         value, interval = _point(metrics, f"ap40/{method}")
         shown = display_name(method) + _remark(run, method)
-        beside = [metrics.get(f"{ap}/{method}") for ap in ("ap10", "ap30", "ap50", "ap70")]
+        beside = [metrics.get(f"{measure}/{method}") for measure in columns.values()]
         rows.append([shown, value, interval, *beside, _milliseconds(metrics, method)])
     picked = "detector" if "detector" in methods else best
     title = "Detector" if "detector" in methods else "CAM methods"
-    columns = ["boxes by", "AP40", "95 % interval", "AP10", "AP30", "AP50", "AP70", "ms/image"]
+    heads = ["boxes by", "AP40", "95 % interval", *columns, "ms/image"]
     highlight = methods.index(picked) if picked in methods else None
-    return Table(f"{title} · {name}", columns, rows, _verdict(run), highlight)
+    return Table(f"{title} · {name}", heads, rows, _verdict(run), highlight)
 
 
 def _remark(run: FinishedRun, method: str) -> str:

@@ -8,46 +8,53 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.labels import slug
 from cxr.runs import atomic_write_text
-from eval.average_precision import Floats, mean_over_classes
-from eval.bootstrap import Difference, Interval, percentile_interval, resample_counts, resampled_ap
+from eval.bootstrap import Interval, resample_counts
 from eval.charts import Bar, plot_bars
 from eval.coco_files import read_predictions, read_truth
 from eval.detection import DetectionResult, evaluate
+from eval.froc import froc_measure
+from eval.localization import accuracy_measure, ap_measure, corloc_measure
+from eval.measures import Counts, Drawn, Measure, difference, draw
 from eval.report import Block, Cell, Figure, Table, write_report
+from eval.rodeo import MIN_SCORE, rodeo_measure
 from eval.tables import print_tables, with_interval
 from eval.voc import voc_ap, voc_mean
 
 NAMED_IOUS = {"ap10": 0.1, "ap30": 0.3, "ap40": 0.4, "ap50": 0.5, "ap70": 0.7}
 MAIN_IOU = 0.4
 NUM_RESAMPLES = 1000
+BESIDE = {
+    "froc": "FROC",
+    "corloc": "CorLoc",
+    "iou_accuracy30": "IoU > .3",
+    "iou_accuracy50": "IoU > .5",
+    "rodeo": "RoDeO",
+}
+"""Measures that need only boxes, by their heading in the table."""
 
 Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One set of predictions: what COCO says, VOC beside it, and resamples of AP at the main IoU.
+    """One set of predictions: what COCO says, VOC beside it, and the measures that are resampled.
 
-    draws: (R, K) AP of each class in each resample of the images.
+    drawn: "ap40" and the measures of BESIDE by their names, all from the same draws of images.
     """
 
     name: str
     result: DetectionResult
     voc: Mapping[str, float]
-    draws: Floats
-
-    @property
-    def mean_draws(self) -> Floats:
-        """(R,) mean AP at the main IoU in each resample."""
-        return mean_over_classes(self.draws)
+    drawn: Mapping[str, Drawn]
 
     @property
     def interval(self) -> Interval:
         """95 % interval of the mean AP at the main IoU."""
-        return percentile_interval(self.mean_draws)
+        return self.drawn["ap40"].mean_interval
 
 
 def score_files(truth_path: Path, predictions: Sequence[str], *, out: Path, seed: int = 0) -> Path:
@@ -63,16 +70,31 @@ def score_files(truth_path: Path, predictions: Sequence[str], *, out: Path, seed
     counts = resample_counts([str(i) for i in range(num_images)], num_resamples=NUM_RESAMPLES, seed=seed)
     scored = []
     for name, path in named.items():
-        found = read_predictions(path, truth)
-        result = evaluate(truth.coco, found)
-        draws = resampled_ap(result.matches, counts, iou=MAIN_IOU)
-        scored.append(Scored(name, result, voc_ap(truth.coco, found, iou=MAIN_IOU), draws))
+        scored.append(score(name, truth.coco, read_predictions(path, truth), counts=counts))
     tables = score_tables(scored)
     print_tables(tables)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out / "metrics.json", json.dumps(score_figures(scored), indent=1) + "\n")
     synthetic = bool(truth.coco.info.get("synthetic", False))
     return _write_page(out, scored, tables=tables, synthetic=synthetic)
+
+
+def score(name: str, truth: CocoBoxes, found: CocoBoxes, *, counts: Counts) -> Scored:
+    """All figures of one set of predictions. counts: (R, I) resamples of the truth's images.
+
+    Raises UserError as `evaluate` does.
+    """
+    result = evaluate(truth, found)
+    measures: list[Measure] = [
+        ap_measure(result.matches, MAIN_IOU),
+        froc_measure(result.matches, iou=MAIN_IOU),
+        corloc_measure(truth, found),
+        accuracy_measure(truth, found, overlap="iou", threshold=0.3),
+        accuracy_measure(truth, found, overlap="iou", threshold=0.5),
+        rodeo_measure(truth, found),
+    ]
+    drawn = {measure.name: draw(measure, counts) for measure in measures}
+    return Scored(name, result, voc_ap(truth, found, iou=MAIN_IOU), drawn)
 
 
 def parse_names(predictions: Sequence[str]) -> dict[str, Path]:
@@ -116,22 +138,15 @@ def score_figures(scored: Sequence[Scored]) -> Figures:
         for metric, (mean, by_class) in _averages(item).items():
             figures[f"{item.name}/{metric}"] = mean
             figures |= {f"{item.name}/{metric}/{slugs[c]}": value for c, value in by_class.items()}
-        figures |= _interval(f"{item.name}/ap40", item.interval)
-        for k, finding in enumerate(item.result.findings):
-            interval = percentile_interval(item.draws[:, k])
-            figures |= _interval(f"{item.name}/ap40/{slugs[finding]}", interval)
+        for metric, drawn in item.drawn.items():
+            figures |= _interval(f"{item.name}/{metric}", drawn.mean_interval)
+            for finding in drawn.findings:
+                figures |= _interval(f"{item.name}/{metric}/{slugs[finding]}", drawn.interval(finding))
     for first, second in combinations(scored, 2):
-        gap = difference(first, second)
+        gap = difference(first.drawn["ap40"], second.drawn["ap40"])
         name = f"difference40/{first.name}/{second.name}"
         figures |= {name: gap.value, **_interval(name, Interval(gap.low, gap.high))}
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
-
-
-def difference(first: Scored, second: Scored) -> Difference:
-    """Mean AP at the main IoU, first minus second, on the same draws of images."""
-    value = first.result.mean_ap(MAIN_IOU) - second.result.mean_ap(MAIN_IOU)
-    interval = percentile_interval(first.mean_draws - second.mean_draws)
-    return Difference(value, interval.low, interval.high)
 
 
 def _averages(item: Scored) -> dict[str, tuple[float, Mapping[str, float]]]:
@@ -139,7 +154,12 @@ def _averages(item: Scored) -> dict[str, tuple[float, Mapping[str, float]]]:
     result = item.result
     averages = {name: (result.mean_ap(iou), result.ap(iou)) for name, iou in NAMED_IOUS.items()}
     beside = {"ap5095": (result.mean_ap5095(), result.ap5095()), "voc40": (voc_mean(item.voc), item.voc)}
-    return {**averages, **beside}
+    drawn = {
+        name: (one.mean, dict(zip(one.findings, one.values.tolist(), strict=True)))
+        for name, one in item.drawn.items()
+        if name in BESIDE
+    }
+    return {**averages, **beside, **drawn}
 
 
 def _interval(name: str, interval: Interval) -> dict[str, float]:
@@ -147,8 +167,8 @@ def _interval(name: str, interval: Interval) -> dict[str, float]:
 
 
 def score_tables(scored: Sequence[Scored]) -> list[Table]:
-    """The means, the classes, and, where there are several predictions, their differences."""
-    tables = [_means_table(scored), _classes_table(scored)]
+    """The means, the measures beside AP, the classes, and, where there are several predictions, their differences."""
+    tables = [_means_table(scored), _beside_table(scored), _classes_table(scored)]
     return tables if len(scored) < 2 else [*tables, _differences_table(scored)]
 
 
@@ -175,6 +195,20 @@ def _means_table(scored: Sequence[Scored]) -> Table:
     return Table("Average precision", ["predictions", *names], rows, note)
 
 
+def _beside_table(scored: Sequence[Scored]) -> Table:
+    rows: list[list[Cell]] = []
+    for item in scored:
+        shown = [item.drawn[name] for name in BESIDE]
+        intervals = [one.mean_interval for one in shown]
+        cells = zip(shown, intervals, strict=True)
+        rows.append([item.name, *(with_interval(one.mean, i.low, i.high) for one, i in cells)])
+    note = (
+        "FROC: mean share of true boxes found at 1/8 to 8 false boxes an image (IoU .4). CorLoc, IoU > T: images of a "
+        f"class whose best-scored box overlaps enough. RoDeO: of the boxes with a score of {MIN_SCORE} or more."
+    )
+    return Table("Beside average precision", ["predictions", *BESIDE.values()], rows, note)
+
+
 def _classes_table(scored: Sequence[Scored]) -> Table:
     result = scored[0].result
     rows: list[list[Cell]] = [
@@ -193,7 +227,7 @@ def _differences_table(scored: Sequence[Scored]) -> Table:
     order = sorted(scored, key=lambda item: -np.nan_to_num(item.result.mean_ap(MAIN_IOU)))
     rows: list[list[Cell]] = []
     for other in order[1:]:
-        gap = difference(order[0], other)
+        gap = difference(order[0].drawn["ap40"], other.drawn["ap40"])
         verdict = "clear" if gap.is_clear else "could be chance"
         rows.append([other.name, gap.value, with_interval(None, gap.low, gap.high), verdict])
     columns = [f"{order[0].name} above", "AP40 difference", "95 % interval", "verdict"]

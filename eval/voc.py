@@ -5,16 +5,39 @@ the development kit of 2010 (area under the whole curve instead of 11 points). C
 continuous here, without the kit's extra pixel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cxr.boxes import iou_matrix
+from cxr.boxes import as_boxes
 from cxr.coco import CocoBoxes
-from eval.average_precision import Bools, Floats, mean_over_classes
+from eval.average_precision import Block, Floats, HitRanking, mean_over_classes, over_blocks
 from eval.detection import check_predictions
+from eval.measures import Counts, Measure
+from eval.overlaps import CORNERS, TruthIndex
 
-BOX = ["x1", "y1", "x2", "y2"]
+
+def voc_measure(truth: CocoBoxes, predictions: CocoBoxes, *, iou: float = 0.4) -> Measure:
+    """AP of each class as `voc_ap` defines it, for resampling; name "voc40" at .4."""
+    check_predictions(truth, predictions)
+    true, found = TruthIndex(truth), predictions.boxes.sort_values("score", ascending=False, kind="stable")
+    cells = true.cells(found)
+    overlap, which = true.best(cells, as_boxes(found[CORNERS].to_numpy(dtype=np.float64)))
+    good = np.flatnonzero(overlap >= iou)
+    good = good[which[good] >= 0]
+    _, first = np.unique(which[good], return_index=True)
+    is_hit = np.zeros(len(cells), dtype=bool)
+    is_hit[good[first]] = True
+    image, finding = cells // true.shape[1], cells % true.shape[1]
+    figures = [
+        _area_figure(HitRanking(image[finding == k], is_hit[finding == k], num_true))
+        for k, num_true in enumerate(true.num_true.T)
+    ]
+
+    def resampled(counts: Counts) -> Floats:
+        return over_blocks(counts, figures)
+
+    return Measure(f"voc{round(100 * iou)}", true.findings, resampled)
 
 
 def voc_ap(truth: CocoBoxes, predictions: CocoBoxes, *, iou: float = 0.4) -> dict[str, float]:
@@ -24,8 +47,8 @@ def voc_ap(truth: CocoBoxes, predictions: CocoBoxes, *, iou: float = 0.4) -> dic
     on the same box is wrong), detections are not capped, and the area is exact instead of sampled
     at 101 recalls. Returns NaN for a class without a true box. Raises UserError as `evaluate` does.
     """
-    check_predictions(truth, predictions)
-    return {name: _class_ap(truth, predictions, finding=name, iou=iou) for name in truth.findings}
+    measure = voc_measure(truth, predictions, iou=iou)
+    return dict(zip(measure.findings, measure.values(len(truth.images)).tolist(), strict=True))
 
 
 def voc_mean(aps: Mapping[str, float]) -> float:
@@ -33,41 +56,12 @@ def voc_mean(aps: Mapping[str, float]) -> float:
     return float(mean_over_classes(np.array(list(aps.values()), dtype=np.float64)))
 
 
-def _class_ap(truth: CocoBoxes, predictions: CocoBoxes, *, finding: str, iou: float) -> float:
-    true = truth.boxes[truth.boxes["finding"] == finding]
-    if "iscrowd" in true:
-        true = true[true["iscrowd"] == 0]
-    found = predictions.boxes[predictions.boxes["finding"] == finding]
-    if not len(true):
-        return float("nan")
-    if not len(found):
-        return 0.0
-    found = found.sort_values("score", ascending=False, kind="stable")
-    by_image = {str(name): part[BOX].to_numpy(float) for name, part in true.groupby("image_id")}
-    boxes = found[BOX].to_numpy(dtype=np.float64)
-    hit = _first_hits(found["image_id"].astype(str).tolist(), boxes, by_image, iou=iou)
-    return _area(hit, num_true=len(true))
+def _area_figure(ranking: HitRanking) -> Callable[[Block], Floats]:
+    """Area under the precision envelope: each hit adds its precision (or a later, higher one) over the true boxes."""
 
+    def figure(block: Block) -> Floats:
+        num_true, hits = ranking.num_true(block), ranking.hits(block)
+        total = np.einsum("hb,hb->b", ranking.precision_envelope(block, hits), block[ranking.hit_image])
+        return np.where(num_true > 0, total / np.maximum(num_true, 1), np.nan)
 
-def _first_hits(
-    images: list[str], boxes: Floats, true_by_image: Mapping[str, Floats], *, iou: float
-) -> Bools:
-    """(D,) detections by falling score: is it the first on the true box it overlaps most?"""
-    hit = np.zeros(len(images), dtype=bool)
-    taken: set[tuple[str, int]] = set()
-    for index, image in enumerate(images):
-        if image not in true_by_image:
-            continue
-        overlap = iou_matrix(boxes[index : index + 1], true_by_image[image])[0]
-        best = int(overlap.argmax())
-        if overlap[best] >= iou and (image, best) not in taken:
-            taken.add((image, best))
-            hit[index] = True
-    return hit
-
-
-def _area(hit: Bools, *, num_true: int) -> float:
-    hits = np.cumsum(hit)
-    precision = hits / np.arange(1, len(hit) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[hit].sum() / num_true)
+    return figure

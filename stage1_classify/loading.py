@@ -1,15 +1,17 @@
 """A finished classifier, one network or an ensemble, as one thing that gives probabilities."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cxr.config import parse_settings
+from cxr.config import UserError, parse_settings
 from cxr.datasets.tables import Dataset
 from cxr.runs import FinishedRun, open_run
 from eval.calibration import Calibration
@@ -19,6 +21,7 @@ from stage1_classify.inputs.pictures import Pictures
 from stage1_classify.judging.predict import predict_logits
 from stage1_classify.judging.probabilities import Probabilities, calibration_of, uncalibrated
 from stage1_classify.labelling.hierarchy import make_hierarchy
+from stage1_classify.network.backbone import Backbone
 from stage1_classify.network.model import Classifier, load_classifier
 
 Floats = npt.NDArray[np.float64]
@@ -137,6 +140,38 @@ def assemble(folders: Sequence[Path], settings: EnsembleSettings) -> Trained:
     members = [replace(member, input=member.input.model_copy(update=cache)) for member in members]
     nothing = uncalibrated(len(first.findings))
     return Trained(first, tuple(members), settings.combine, tuple(settings.flips), nothing)
+
+
+def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classifier:
+    """The member's network, same weights, same device, with dilation instead of stride: finer maps, other logits.
+
+    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), so that a weight looks as far
+    from its cell as before.
+
+    Raises:
+        UserError: timm has no such form of the backbone, or its map is as fine already.
+    """
+    backbone = member.model.backbone
+    changes = {"output_stride": output_stride, "pretrained": False, "weights": None}
+    finer = Backbone(backbone.settings.model_copy(update=changes), member.input.size_hw)
+    finer.load_state_dict(backbone.state_dict())
+    finer = finer.to(next(backbone.parameters()).device).eval()
+    shape = (1, member.num_channels, *member.input.size_hw)
+    before, after = (_map_hw(network, shape) for network in (backbone, finer))
+    if after[0] <= before[0] or after[1] <= before[1]:
+        raise UserError(
+            f"output_stride: got {output_stride}, which makes the map of {backbone.settings.name!r} {after}, and it is "
+            f"{before} without; leave it out"
+        )
+    twin = deepcopy(member.model)
+    twin.backbone = finer
+    return twin.eval()
+
+
+@torch.no_grad()
+def _map_hw(backbone: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
+    height, width = backbone(torch.zeros(shape, device=next(backbone.parameters()).device)).shape[-2:]
+    return int(height), int(width)
 
 
 def _single(run: FinishedRun) -> Trained:

@@ -1,69 +1,27 @@
 """Settings of stage 2."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
+from cxr.readers import ReaderSettings
 from cxr.splits import SplitSettings
 from stage2_pseudolabel.cam.options import CamOptions
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class ReaderSettings(Settings):
-    """How several readers' boxes become one ground truth (see cxr.boxes.fuse_readers)."""
-
-    iou: float = Field(0.4, ge=0, le=1)
-    """Two readers' boxes are one finding from this overlap on."""
-    min_votes: PositiveInt = 1
-    """Boxes marked by fewer readers are dropped. Data without readers (consensus) passes unchanged."""
+from stage2_pseudolabel.config_boxes import BoxSettings
+from stage2_pseudolabel.config_pseudo import PseudoLabelSettings
 
 
-class BoxSettings(Settings):
-    """From maps to boxes: every combination below is tried on the tune split, a finding at a time."""
+class TeacherSettings(Settings):
+    """How the classifier looks at a picture when it makes maps; the probabilities are always those of stage 1."""
 
-    rules: list[Literal["relative", "absolute", "bayes"]] = Field(
-        ["relative", "absolute", "bayes"], min_length=1
-    )
-    """relative: components above shares of the map's own maximum. absolute: above quantiles of the finding's map
-    values over the tune split, so that a weak map gives no box. bayes: the tune split's boxes as candidates, weighed by
-    the map inside them (bayes_rule.py)."""
-    relative_thresholds: list[Share] = [0.2, 0.35, 0.5, 0.7]
-    absolute_quantiles: list[Share] = [0.8, 0.9, 0.96]
-    bayes_betas: list[Annotated[float, Field(ge=0, le=100)]] = [0.0, 1.0, 2.0, 4.0, 8.0]
-    max_candidates: PositiveInt = 200
-    """Candidates of the Bayes rule a finding."""
-    max_boxes: list[PositiveInt] = Field([1, 2], min_length=1)
-    """Boxes an image and finding, the strongest first."""
-    min_area: float = Field(0.002, ge=0, lt=1)
-    """Smaller components, as a share of the network's input, are dropped."""
-    upsample: PositiveInt = 8
-    """Maps are enlarged bilinearly by this factor before a threshold, so that edges fall between cells."""
-
-    @model_validator(mode="after")
-    def _has_candidates(self) -> "BoxSettings":
-        lists = {
-            "relative": self.relative_thresholds,
-            "absolute": self.absolute_quantiles,
-            "bayes": self.bayes_betas,
-        }
-        empty = [name for name in self.rules if not lists[name]]
-        if empty:
-            raise ValueError(
-                f"the rule {empty[0]!r} has no values to try; list some or take it out of `rules`"
-            )
-        return self
-
-
-class PseudoLabelSettings(Settings):
-    """Which boxes of the training images are exported."""
-
-    min_probability: float = Field(0.0, ge=0, le=1)
-    """A finding that the label affirms but the classifier puts below this gets no box; the image is left out of the
-    export, named and counted, since it would be a false normal."""
-    max_images: int | None = None
+    scales: list[float] = Field([1.0], min_length=1)
+    """Sizes of the picture, in terms of stage 1's input, whose maps are averaged; [1, 1.5] also looks finer."""
+    output_stride: Literal[8, 16] | None = None
+    """The backbone's last stages with dilation instead of stride, with the trained weights: finer maps."""
+    align: bool = True
+    """Boxes are moved by what strided convolutions shift a map against its picture (maps/alignment.py)."""
 
 
 class Stage2Settings(Settings):
@@ -74,6 +32,9 @@ class Stage2Settings(Settings):
     findings: list[str] | None = Field(None, min_length=1)
     """Findings to score; by default those that the classifier knows and the tune part has boxes of."""
     methods: list[str] = Field(min_length=1)
+    choose: Literal["one", "per_finding"] = "one"
+    """The method that makes the pseudo-boxes: the best on the tune split in the mean, or the best of each finding."""
+    teacher: TeacherSettings = TeacherSettings()
     cam: CamOptions = CamOptions()
     readers: ReaderSettings = ReaderSettings()
     boxes: BoxSettings = BoxSettings()

@@ -1,204 +1,234 @@
-"""The work of stage 2, in order: data, maps, rules, leaderboard, pseudo-labels, report."""
+"""The work of stage 2, in order: data, maps, judgement, pseudo-labels, report."""
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cxr.coco import CocoBoxes, write_coco
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset, count_reasons
+from cxr.datasets.tables import Dataset, Exclusion, count_reasons
+from cxr.labels import nearest
 from cxr.runs import Run, open_run
-from cxr.splits import check_no_leak, fingerprint, load_splits
+from cxr.splits import fingerprint, load_splits
+from eval.pictures import save_jpeg
+from eval.report import Block, Figure
 from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.pictures import Pictures, decodable_splits
+from stage1_classify.inputs.pictures import Pictures
 from stage1_classify.loading import load_trained
-from stage1_classify.seen import check_unseen, read_seen
-from stage2_pseudolabel.config import BoxSettings, Stage2Settings
-from stage2_pseudolabel.export import PseudoLabels, pseudo_labels
-from stage2_pseudolabel.leaderboard import Board, Entry, make_board, score_entry, verdict
-from stage2_pseudolabel.maps import SplitMaps, Teacher, split_maps
-from stage2_pseudolabel.priors import CENTER_BOX, mean_boxes, prior_detections
-from stage2_pseudolabel.summary import write_summary
-from stage2_pseudolabel.timing import measure_methods
+from stage2_pseudolabel.board.files import write_leaderboard
+from stage2_pseudolabel.board.leaderboard import Board, Entry
+from stage2_pseudolabel.board.summary import SummaryFacts, write_summary
+from stage2_pseudolabel.board.timing import measure_methods
+from stage2_pseudolabel.board.verdict import verdict
+from stage2_pseudolabel.box_data import Part, make_part, read_box_data
+from stage2_pseudolabel.boxes.frame import Frame
+from stage2_pseudolabel.config import Stage2Settings
+from stage2_pseudolabel.judging import Judge, Judgement
+from stage2_pseudolabel.maps.store import SplitMaps, split_maps
+from stage2_pseudolabel.maps.teacher import Teacher
+from stage2_pseudolabel.processes import Processes
+from stage2_pseudolabel.pseudo.export import PseudoLabels, Recipe, judged_by_truth, pseudo_labels
+from stage2_pseudolabel.pseudo.gallery import pseudo_gallery, pseudo_table, quality_table
+from stage2_pseudolabel.pseudo.makers import BoxMakers
+from stage2_pseudolabel.pseudo.tune_facts import learn_from_tune
 from stage2_pseudolabel.truth import findings_to_score, ground_truth
-from stage2_pseudolabel.tuning import Frame, Scored, detect, mean_of, tune_rules
 
 log = logging.getLogger("raybox")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A split of the box data: its images, true boxes, pictures, maps and probabilities of the scored findings."""
-
-    data: Dataset
-    truth: CocoBoxes
-    pictures: Pictures
-    maps: SplitMaps
-
-
 class Stage2:
-    """Settings, run folder and teacher of one run."""
+    """Settings, run folder, teacher and processes of one run."""
 
-    def __init__(self, run: Run, settings: Stage2Settings, source: Path) -> None:
-        self.run, self.settings, self.source = run, settings, source
-        trained = load_trained(source).to("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, run: Run, settings: Stage2Settings, source: Path, processes: Processes) -> None:
+        check_agreement(settings)
+        self.run, self.settings, self.source, self.processes = run, settings, source, processes
+        trained = load_trained(source).to(processes.device)
         self.stage1 = trained.settings
-        self.teacher = Teacher(trained, settings.cam)
-        self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect)
+        self.teacher = Teacher(trained, settings.cam, settings.teacher)
+        shift_hw = self.teacher.shift_hw() if settings.teacher.align else (0.0, 0.0)
+        self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect, shift_hw)
 
-    def __call__(self) -> Board:
-        """Do everything and finish the run."""
+    def __call__(self) -> None:
+        """Do everything: all processes make maps; the first one judges, exports and finishes the run."""
         with self.run.phase("reading the box data"):
-            data, splits = self._read_box_data()
-            tune_data, test_data = data.select(splits["tune"]), data.select(splits["test"])
+            data, splits = read_box_data(
+                self.settings, self.stage1, self.source, progress=self.processes.is_first
+            )
             findings = findings_to_score(
-                self.settings.findings, self.stage1.findings, tune_data, source=self.source
+                self.settings.findings,
+                self.stage1.findings,
+                data.select(splits["tune"]),
+                source=self.source,
             )
         with self.run.phase("maps of the tune and test split"):
-            tune = self._part(tune_data, findings, "tune")
-            test = self._part(test_data, findings, "test")
-        if test.truth.boxes.empty:
-            raise UserError(
-                f"split: no box of {', '.join(findings)} in the test part; there is nothing to score"
-            )
-        with self.run.phase("time and memory of each method"):
-            timing = measure_methods(
-                self.teacher, test.pictures, self.settings.methods, num_images=self.settings.max_timing_images
-            )
-        with self.run.phase("box rules on the tune split, scores on the test split"):
-            board = self._leaderboard(tune, test)
-        with self.run.phase("pseudo-labels of the training images"):
-            pseudo = self._export(board.best, findings)
-        self._finish(board, pseudo, (tune, test), timing, splits)
-        return board
-
-    def _read_box_data(self) -> tuple[Dataset, dict[str, list[str]]]:
-        data = self.settings.data.read()
-        data, splits = decodable_splits(
-            data,
-            self.settings.split.make(data),
-            self.stage1.input,
-            on_problem=self.settings.data.on_problem,
-            progress=True,
-        )
-        missing = [name for name in ("tune", "test") if not splits.get(name)]
-        if missing:
-            raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
-        check_no_leak(data, splits)
-        seen = read_seen(self.source)
-        check_unseen(seen, data, splits["tune"], split="tune", by=["train"])
-        check_unseen(seen, data, splits["test"], split="test", by=["train", "val"])
-        return data, splits
+            parts = tuple(self._part(data.select(splits[name]), findings, name) for name in ("tune", "test"))
+        judgement = self._judge(*parts) if self.processes.is_first else None
+        wanted = self.processes.from_first(self._exported_methods(judgement))
+        with self.run.phase("maps of the training images"):
+            train = training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images)
+            pictures = Pictures(train, self.stage1.input, progress=self.processes.is_first)
+            maps = self._maps(pictures, wanted, findings, "train")
+        if judgement is not None:
+            with self.run.phase("pseudo-labels and report"):
+                pseudo = self._export(judgement, parts[0], train, maps, pictures)
+                self._finish(judgement, pseudo, parts, splits)
+        self.processes.wait()
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
         truth = ground_truth(data, findings, self.settings.readers, split=name)
+        if truth.boxes.empty:
+            raise UserError(
+                f"split: no box of {', '.join(findings)} in the {name} part; there is nothing to score"
+            )
         marked = int(data.boxes["finding"].isin(findings).sum())
-        log.info(
-            "%s: %d images, %d true boxes from %d that readers marked",
-            name,
-            len(data.images),
-            len(truth.boxes),
-            marked,
-        )
-        pictures = Pictures(data, self.stage1.input, progress=True)
-        return Part(data, truth, pictures, self._maps(pictures, self.settings.methods, findings, name))
+        if self.processes.is_first:
+            log.info(
+                "%s: %d images, %d true boxes from %d that readers marked",
+                name,
+                len(data.images),
+                len(truth.boxes),
+                marked,
+            )
+        pictures = Pictures(data, self.stage1.input, progress=self.processes.is_first)
+        maps = self._maps(pictures, self.settings.methods, findings, name)
+        return make_part(data, pictures, maps, truth=truth, stage1=self.stage1)
 
     def _maps(
-        self, pictures: Pictures, methods: list[str], findings: tuple[str, ...], name: str
+        self, pictures: Pictures, methods: Sequence[str], findings: tuple[str, ...], name: str
     ) -> SplitMaps:
         """Maps with the columns of the scored findings."""
-        all_maps = split_maps(self.teacher, pictures, methods, folder=self.run.dir / "maps", name=name)
-        columns = [self.teacher.findings.index(finding) for finding in findings]
-        maps = {method: values[:, columns] for method, values in all_maps.maps.items()}
-        return SplitMaps(maps, all_maps.probabilities[:, columns])
+        maps = split_maps(
+            self.teacher,
+            pictures,
+            methods,
+            folder=self.run.dir / "maps",
+            name=name,
+            processes=self.processes,
+        )
+        return maps.select(columns=[self.teacher.findings.index(finding) for finding in findings])
 
-    def _leaderboard(self, tune: Part, test: Part) -> Board:
-        boxes = self.settings.boxes
-        entries = [self._entry(name, name, boxes, tune=tune, test=test) for name in self.settings.methods]
-        fixed = {"prior_mean_box": mean_boxes(tune.truth)}
-        fixed["prior_center_box"] = dict.fromkeys(test.truth.findings, CENTER_BOX)
-        for name, box_of in fixed.items():
-            found = prior_detections(test.truth, box_of, test.maps.probabilities)
-            entries.append(score_entry(name, test.truth, test.truth.with_boxes(found), tune_ap=float("nan")))
-        if "bayes" in boxes.rules:
-            without_map = boxes.model_copy(update={"rules": ["bayes"], "bayes_betas": [0.0]})
-            first = self.settings.methods[0]  # any: beta 0 looks at no map
-            entries.append(self._entry("prior_no_map", first, without_map, tune=tune, test=test))
-        return make_board(
-            entries,
-            test.truth,
-            test.truth.groups,
+    def _judge(self, tune: Part, test: Part) -> Judgement:
+        with self.run.phase("box rules on the tune split, scores on the test split"):
+            judgement = Judge(self.settings, self.frame, tune, test)()
+        with self.run.phase("time and memory of each method"):
+            timing = measure_methods(
+                self.teacher,
+                test.pictures,
+                self.settings.methods,
+                num_images=self.settings.max_timing_images,
+            )
+        return replace(judgement, timing=timing)
+
+    def _exported_methods(self, judgement: Judgement | None) -> list[str]:
+        """The methods whose maps of the training images are needed; the first process knows."""
+        if judgement is None:
+            return []
+        other = self.settings.pseudo_labels.agree_with
+        return list(dict.fromkeys([*judgement.board.best.methods, *([other] if other else [])]))
+
+    def _export(
+        self, judgement: Judgement, tune: Part, train: Dataset, maps: SplitMaps, pictures: Pictures
+    ) -> PseudoLabels:
+        settings, board = self.settings.pseudo_labels, judgement.board
+        makers = self._makers(board.best)
+        agreeing = None
+        if settings.agree_with is not None:
+            agreeing = self._makers(next(e for e in board.entries if e.name == settings.agree_with))
+        facts = learn_from_tune(makers, tune.maps, tune.truth, pictures=tune.pictures)
+        pseudo = pseudo_labels(train, maps, Recipe(makers, facts, settings, agreeing), pictures=pictures)
+        for reason, count in count_reasons(pseudo.excluded).items():
+            log.info("left out of the pseudo-labels: %d images, %s", count, reason)
+        return judged_by_truth(
+            pseudo,
+            self._training_truth(train, maps, makers.findings),
             num_resamples=self.settings.num_resamples,
             seed=self.settings.seed,
         )
 
-    def _entry(self, name: str, method: str, settings: BoxSettings, *, tune: Part, test: Part) -> Entry:
-        """The row `name`: boxes from the maps of `method` by the rules that are best on the tune split."""
-        tune_scored = Scored(tune.maps.maps[method], tune.maps.probabilities)
-        rules, tune_aps = tune_rules(tune_scored, tune.truth, settings, frame=self.frame)
-        test_scored = Scored(test.maps.maps[method], test.maps.probabilities)
-        found = detect(test_scored, test.truth, rules, frame=self.frame)
-        entry = score_entry(
-            name, test.truth, test.truth.with_boxes(found), tune_ap=mean_of(tune_aps), rules=rules
-        )
-        log.info("%-20s AP40 tune %.3f  test %.3f", name, entry.tune_ap, entry.result.mean_ap(0.4))
-        return entry
+    def _training_truth(self, train: Dataset, maps: SplitMaps, findings: tuple[str, ...]) -> CocoBoxes | None:
+        """True boxes of the training images that could be used, where the data has any."""
+        if train.boxes.empty:
+            return None
+        bad = {item.what for item in maps.bad}
+        usable = train.select(image_id for image_id in train.images["image_id"] if image_id not in bad)
+        return ground_truth(usable, findings, self.settings.readers, split="train")
 
-    def _export(self, best: Entry, findings: tuple[str, ...]) -> PseudoLabels:
-        train = training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images)
-        pictures = Pictures(train, self.stage1.input, progress=True)
-        maps = self._maps(pictures, [best.name], findings, "train")
-        pseudo = pseudo_labels(
-            train, maps, best, frame=self.frame, min_probability=self.settings.pseudo_labels.min_probability
-        )
-        for reason, count in count_reasons(pseudo.excluded).items():
-            log.info("left out of the pseudo-labels: %d images, %s", count, reason)
-        return pseudo
+    def _makers(self, entry: Entry) -> BoxMakers:
+        assert entry.tuned is not None, f"{entry.name} has no rules"
+        return BoxMakers(entry.ap40.findings, entry.methods, entry.tuned.rules, self.frame)
 
     def _finish(
         self,
-        board: Board,
+        judgement: Judgement,
         pseudo: PseudoLabels,
-        parts: tuple[Part, Part],
-        timing: Mapping[str, float],
+        parts: tuple[Part, ...],
         splits: Mapping[str, list[str]],
     ) -> None:
-        (tune, test), trained = parts, self.teacher.trained
+        (tune, test), board, trained = parts, judgement.board, self.teacher.trained
+        excluded = [*tune.data.excluded, *tune.maps.bad, *test.maps.bad, *pseudo.excluded]
+        outputs = self._box_files(board, pseudo, tune, test)
+        outputs |= write_leaderboard(self.run.dir, board, judgement.timing)
+        outputs["excluded"] = write_excluded(self.run.dir / "excluded.json", excluded)
+        facts = SummaryFacts(
+            judgement.timing,
+            judgement.rules,
+            judgement.tune_boxes,
+            self._pseudo_blocks(pseudo),
+            judgement.human_on_tune,
+        )
+        outputs["report"] = write_summary(self.run.dir, board, judgement.held, facts)
+        quality = {} if pseudo.quality is None else pseudo.quality.metrics()
+        calibration = {} if pseudo.calibration is None else pseudo.calibration.metrics()
+        self.run.finish(
+            {**judgement.metrics, **judgement.timing, **calibration, **quality},
+            outputs,
+            best_method=board.best.name,
+            methods_by_finding=dict(zip(test.truth.findings, board.best.methods, strict=True)),
+            chosen_on="tune",
+            box_rules=rules_of(board),
+            verdict=verdict(board),
+            findings=list(test.truth.findings),
+            splits={name: fingerprint(ids) for name, ids in splits.items()},
+            classifier={"members": len(trained.members), "combine": trained.combine, "flips": trained.flips},
+            map_shift_hw=self.frame.shift_hw,
+            processes=self.processes.count,
+            synthetic=test.data.synthetic,
+            seed=self.settings.seed,
+        )
+
+    def _box_files(self, board: Board, pseudo: PseudoLabels, tune: Part, test: Part) -> dict[str, Path]:
         boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
         boxes |= {f"detections_{entry.name}": entry.detections for entry in board.entries}
         outputs = {name: self.run.dir / "coco" / f"{name}.json" for name in boxes}
         for name, coco in boxes.items():
             write_coco(outputs[name], coco)
-        outputs["excluded"] = self.run.dir / "excluded.json"
-        excluded = [
-            *self._exclusions(tune.data),
-            *({"what": e.what, "reason": e.reason} for e in pseudo.excluded),
-        ]
-        outputs["excluded"].write_text(json.dumps(excluded, indent=1) + "\n", encoding="utf-8")
-        outputs["report"] = write_summary(
-            self.run.dir, board, pseudo, test=(test.truth, test.maps, test.pictures), timing=timing
-        )
-        self.run.finish(
-            {**board.metrics, **timing},
-            outputs,
-            best_method=board.best.name,
-            chosen_on="tune",
-            box_rules=_rules_of(board),
-            verdict=verdict(board),
-            findings=list(test.truth.findings),
-            splits={name: fingerprint(ids) for name, ids in splits.items()},
-            classifier={"members": len(trained.members), "combine": trained.combine, "flips": trained.flips},
-            synthetic=test.data.synthetic,
-            seed=self.settings.seed,
-        )
+        return outputs
 
-    def _exclusions(self, data: Dataset) -> list[dict[str, str]]:
-        return [{"what": item.what, "reason": item.reason} for item in data.excluded]
+    def _pseudo_blocks(self, pseudo: PseudoLabels) -> list[Block]:
+        save_jpeg(self.run.dir / "pictures" / "pseudo_labels.jpg", pseudo_gallery(pseudo))
+        quality = quality_table(pseudo)
+        return [
+            pseudo_table(pseudo),
+            *([] if quality is None else [quality]),
+            Figure(
+                "Pseudo-labels of training images",
+                "pictures/pseudo_labels.jpg",
+                "Orange: boxes with their confidence. Dashed: ignore regions. Green: true boxes, where known.",
+            ),
+        ]
+
+
+def check_agreement(settings: Stage2Settings) -> None:
+    """UserError when boxes must agree with a method that is not on the leaderboard, so that it has no rules."""
+    other = settings.pseudo_labels.agree_with
+    if other is not None and other not in settings.methods:
+        raise UserError(
+            f"pseudo_labels.agree_with: {other!r} is none of `methods`{nearest(other, settings.methods)}; add it there"
+        )
 
 
 def training_images(stage1: Stage1Settings, source: Path, max_images: int | None) -> Dataset:
@@ -217,12 +247,20 @@ def training_images(stage1: Stage1Settings, source: Path, max_images: int | None
     return train.select(frontal)
 
 
-def _rules_of(board: Board) -> dict[str, dict[str, dict[str, str | float]]]:
-    """Method -> finding -> rule."""
+def write_excluded(path: Path, excluded: Sequence[Exclusion]) -> Path:
+    """Everything that was left out, with its reason, as JSON."""
+    rows = [{"what": item.what, "reason": item.reason} for item in excluded]
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def rules_of(board: Board) -> dict[str, dict[str, dict[str, str | float]]]:
+    """Method -> finding -> rule, in plain values for the manifest."""
     return {
         entry.name: {
-            finding: rule.as_dict() for finding, rule in zip(entry.result.findings, entry.rules, strict=True)
+            finding: rule.as_dict()
+            for finding, rule in zip(entry.ap40.findings, entry.tuned.rules, strict=True)
         }
         for entry in board.entries
-        if entry.rules
+        if entry.tuned is not None
     }

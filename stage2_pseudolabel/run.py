@@ -10,16 +10,23 @@ from eval.tables import print_run
 
 def main(arguments: StageArguments) -> None:
     from stage2_pseudolabel.config import Stage2Settings  # torch takes seconds, --help needs none
+    from stage2_pseudolabel.processes import make_processes
     from stage2_pseudolabel.pseudolabel import Stage2
 
     settings = load_config(Stage2Settings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one stage 1 run")
     source = arguments.sources[0]
-    run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
+    processes = make_processes()
+    if processes.is_first:
+        run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
+    processes.wait()
+    if not processes.is_first:
+        run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
     if run.state != "finished":
-        Stage2(run, settings, source)()
-    print_run(run.dir)
+        Stage2(run, settings, source, processes)()
+    if processes.is_first:
+        print_run(run.dir)
 
 
 if __name__ == "__main__":

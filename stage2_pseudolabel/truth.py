@@ -7,26 +7,26 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.boxes import fuse_readers
-from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes, boxes_table
+from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes
 from cxr.config import UserError
 from cxr.datasets.tables import Dataset
 from cxr.images import read_size_hw
 from cxr.labels import check_findings
-from stage2_pseudolabel.config import ReaderSettings
+from cxr.readers import ReaderSettings, fuse_readers
 
 
 def ground_truth(
     dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str
 ) -> CocoBoxes:
-    """Boxes of the images of `dataset`, which are all listed, also those without a box."""
-    boxes = dataset.boxes[dataset.boxes["finding"].isin(findings)]
-    if (boxes["reader"] != "").any():
-        boxes = fuse_readers(boxes, iou=readers.iou, min_votes=readers.min_votes)
-    table = boxes.assign(score=float("nan"))[BOX_FIELDS] if len(boxes) else boxes_table()
-    return CocoBoxes(
-        image_sizes(dataset), table.reset_index(drop=True), tuple(findings), info(dataset, split)
-    )
+    """Boxes of the images of `dataset`, which are all listed, also those without a box; readers fused, votes kept.
+
+    The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused, because readers
+    of an image count who marked something else there; those of `findings` are given. UserError as `fuse_readers`.
+    """
+    fused = fuse_readers(dataset.boxes, readers)
+    fused = fused[fused["finding"].isin(findings)].assign(score=float("nan"))
+    boxes = fused[[*BOX_FIELDS, "votes"]].reset_index(drop=True)
+    return CocoBoxes(image_sizes(dataset), boxes, tuple(findings), info(dataset, split))
 
 
 def image_sizes(dataset: Dataset) -> pd.DataFrame:

@@ -72,6 +72,12 @@ def _write_files(run: Run, stage2: FinishedRun, settings: DetectSettings) -> Yol
         seed=settings.seed,
     )
     log.info("stage3: %d images with boxes, %d normals", folder.num_positives, folder.num_normals)
+    if folder.num_doubtful or folder.num_regions:
+        log.info(
+            "stage3: %d images with ignore regions and no box left out; %d ignore regions of the others not used",
+            folder.num_doubtful,
+            folder.num_regions,
+        )
     return folder
 
 
@@ -107,5 +113,6 @@ def _facts(
         "num_positives": folder.num_positives,
         "num_normals": folder.num_normals,
         "num_held_out": folder.num_held_out,
+        "num_doubtful": folder.num_doubtful,
         "excluded": [list(entry) for entry in folder.excluded],
     }

@@ -82,6 +82,9 @@ def _speed_table(metrics: Metrics) -> Table:
 def _data_words(folder: YoloFolder) -> str:
     words = f"{folder.num_positives} images with pseudo-boxes and {folder.num_normals} without; "
     words += f"{folder.num_held_out} more chose the best epoch. "
+    if folder.num_doubtful or folder.num_regions:
+        words += f"{folder.num_doubtful} images were left out, which have ignore regions and no box; "
+        words += f"{folder.num_regions} ignore regions of the others are not used. "
     named = ", ".join(image_id for image_id, _ in folder.excluded[:20])
     return words + (f"{len(folder.excluded)} could not be read: {named}." if folder.excluded else "")
 

@@ -1,4 +1,8 @@
-"""Pseudo-labels as a YOLO folder: 8-bit PNGs at network size and text labels. Lives only inside a stage 3 run."""
+"""Pseudo-labels as a YOLO folder: 8-bit PNGs at network size and text labels. Lives only inside a stage 3 run.
+
+YOLO's label files know boxes alone. An ignore region (iscrowd) is no box and is not written; an image that has ignore
+regions and no box is no normal either, so it is left out and counted.
+"""
 
 import hashlib
 import json
@@ -24,7 +28,7 @@ from stage3_detect.preprocess import to_net
 
 log = logging.getLogger("raybox")
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Number of this file layout; a folder of another one is written anew."""
 
 
@@ -34,13 +38,19 @@ _NUM_THREADS = 4
 
 @dataclass(frozen=True)
 class YoloFolder:
-    """A finished folder. `excluded` names each image that could not be read and why."""
+    """A finished folder. `excluded` names each image that could not be read and why.
+
+    num_doubtful: images left out because they have ignore regions and no box. num_regions: ignore regions of the images
+    that were taken, which nothing tells the detector.
+    """
 
     data_yaml: Path
     num_positives: int
     num_normals: int
     num_held_out: int
     excluded: tuple[tuple[str, str], ...]
+    num_doubtful: int = 0
+    num_regions: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,14 +65,25 @@ class _Item:
 def select_images(pseudo: CocoBoxes, settings: DataSettings, *, seed: int) -> tuple[list[str], list[str]]:
     """Image ids with boxes, and a fixed draw of those without; both in order of a hash of (seed, image id).
 
-    The order depends on nothing else, so adding images changes no other image's place.
+    The order depends on nothing else, so adding images changes no other image's place. Ignore regions are no boxes, and
+    an image with one is no normal.
     """
-    strong = pseudo.boxes[~(pseudo.boxes["score"] < settings.min_pseudo_score)]
-    with_strong, with_any = set(strong["image_id"]), set(pseudo.boxes["image_id"])
+    with_strong, with_any = set(_strong(pseudo, settings)["image_id"]), set(pseudo.boxes["image_id"])
     ordered = sorted(pseudo.images["image_id"], key=lambda image_id: _hash_of(seed, image_id))
     positives = [image_id for image_id in ordered if image_id in with_strong]
     normals = [image_id for image_id in ordered if image_id not in with_any]
     return positives, normals[: round(settings.normals_per_positive * len(positives))]
+
+
+def _strong(coco: CocoBoxes, settings: DataSettings) -> pd.DataFrame:
+    """The boxes to learn from: no ignore region, and a score that is high enough (or none, as of readers)."""
+    return coco.boxes[~(coco.boxes["score"] < settings.min_pseudo_score) & ~coco.is_ignored]
+
+
+def _doubtful(coco: CocoBoxes) -> set[str]:
+    """Images with ignore regions and no box."""
+    ignored = coco.is_ignored
+    return set(coco.boxes.loc[ignored, "image_id"]) - set(coco.boxes.loc[~ignored, "image_id"])
 
 
 def hold_out(image_ids: Sequence[str], share: float) -> tuple[list[str], list[str]]:
@@ -132,7 +153,9 @@ def _splits(
             "stage 3: no image has a pseudo-box; lower data.min_pseudo_score or look at stage 2's run"
         )
     if tune is not None:
-        return {"train": (pseudo, [*positives, *normals]), "val": (tune, list(tune.images["image_id"]))}
+        doubtful = _doubtful(tune)
+        known = [image_id for image_id in tune.images["image_id"] if image_id not in doubtful]
+        return {"train": (pseudo, [*positives, *normals]), "val": (tune, known)}
     kept, held = zip(*(hold_out(part, settings.holdout_share) for part in (positives, normals)), strict=True)
     return {
         "train": (pseudo, [i for part in kept for i in part]),
@@ -149,8 +172,7 @@ def _write_split(
 ) -> list[tuple[str, str]]:
     for name in (f"images/{split}", f"labels/{split}", "partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    kept = ~(coco.boxes["score"] < settings.min_pseudo_score)
-    boxes_of = dict(tuple(coco.boxes[kept].groupby("image_id", sort=False)))
+    boxes_of = dict(tuple(_strong(coco, settings).groupby("image_id", sort=False)))
     class_of = {name: index for index, name in enumerate(coco.findings)}
     rows = coco.images.set_index("image_id")
     root = Path(coco.info["data_root"])
@@ -216,11 +238,21 @@ def _counts(
 ) -> dict[str, int]:
     bad = {image_id for image_id, _ in excluded}
     coco, train_ids = splits["train"]
-    with_box = set(coco.boxes["image_id"])
+    with_box = set(coco.boxes.loc[~coco.is_ignored, "image_id"])
     used = [image_id for image_id in train_ids if image_id not in bad]
     positives = sum(image_id in with_box for image_id in used)
     held = sum(image_id not in bad for image_id in splits["val"][1])
-    return {"num_positives": positives, "num_normals": len(used) - positives, "num_held_out": held}
+    sources = {id(part): part for part, _ in splits.values()}.values()
+    return {
+        "num_positives": positives,
+        "num_normals": len(used) - positives,
+        "num_held_out": held,
+        "num_doubtful": sum(len(_doubtful(part)) for part in sources),
+        "num_regions": sum(
+            int((part.is_ignored & part.boxes["image_id"].isin(set(ids) - bad).to_numpy()).sum())
+            for part, ids in splits.values()
+        ),
+    }
 
 
 def _read_marker(marker: Path) -> dict[str, Any]:
@@ -234,8 +266,8 @@ def _read_marker(marker: Path) -> dict[str, Any]:
 
 def _from_marker(folder: Path, facts: dict[str, Any]) -> YoloFolder:
     excluded = tuple((image_id, reason) for image_id, reason in facts["excluded"])
-    counts = [facts[name] for name in ("num_positives", "num_normals", "num_held_out")]
-    return YoloFolder(folder / "data.yaml", *counts, excluded=excluded)
+    names = ("num_positives", "num_normals", "num_held_out", "num_doubtful", "num_regions")
+    return YoloFolder(folder / "data.yaml", excluded=excluded, **{name: facts[name] for name in names})
 
 
 def _excluded_lines(excluded: Sequence[tuple[str, str]]) -> list[str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that tests start
 
 import pytest
 import torch

@@ -42,3 +42,22 @@ def random_case(seed: int, *, num_images: int = 23, num_classes: int = 6) -> tup
                 found.append((image, finding, x, y, x + 50, y + 30, round(float(rng.uniform()), 1)))
     kinds = {"images": images, "findings": findings}
     return coco_boxes(true, **kinds), coco_boxes(found, **kinds)
+
+
+def duplicated(coco: CocoBoxes, counts: np.ndarray) -> CocoBoxes:
+    """A set in which each image stands as often as drawn, under new names."""
+    images, boxes = [], []
+    for (_, image), times in zip(coco.images.iterrows(), counts, strict=True):
+        of_image = coco.boxes[coco.boxes["image_id"] == image["image_id"]]
+        for copy in range(times):
+            name = f"{image['image_id']} #{copy}"
+            images.append(image.to_frame().T.assign(image_id=name))
+            boxes.append(of_image.assign(image_id=name))
+    return CocoBoxes(
+        pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True), coco.findings, {}
+    )
+
+
+def without_ties(coco: CocoBoxes) -> CocoBoxes:
+    scores = np.random.default_rng(3).permutation(len(coco.boxes)) / len(coco.boxes)
+    return coco.with_boxes(coco.boxes.assign(score=scores))

@@ -1,11 +1,9 @@
 import numpy as np
-import pandas as pd
 import pytest
 
 from cxr.boxes import (
     area,
     clip_boxes,
-    fuse_readers,
     iobb_matrix,
     iou_matrix,
     nms,
@@ -13,15 +11,12 @@ from cxr.boxes import (
     xyxy_to_xywh,
 )
 
-COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
-
 
 def test_nothing_stays_nothing() -> None:
     assert xyxy_to_xywh([]).shape == (0, 4)
     assert xywh_to_xyxy([]).shape == (0, 4)
     assert iou_matrix([], [[0, 0, 1, 1]]).shape == (0, 1)
     assert nms([], [], iou=0.5).tolist() == []
-    assert fuse_readers(pd.DataFrame(columns=COLUMNS), iou=0.4, min_votes=1).empty
 
 
 def test_layouts_are_inverse() -> None:
@@ -58,23 +53,3 @@ def test_area_and_clip() -> None:
 def test_nms_keeps_the_best_of_each_cluster() -> None:
     boxes = [[0, 0, 10, 4], [1, 0, 11, 4], [20, 0, 30, 4]]
     assert nms(boxes, [0.5, 0.9, 0.1], iou=0.5).tolist() == [1, 2]
-
-
-def test_fuse_readers_averages_what_overlaps_and_counts_votes() -> None:
-    rows = [
-        ("a", "Edema", 0, 0, 10, 4, "R1"),
-        ("a", "Edema", 2, 0, 12, 4, "R2"),
-        ("a", "Edema", 50, 0, 60, 4, "R3"),
-        ("a", "Nodule", 0, 0, 10, 4, "R3"),
-    ]
-    boxes = pd.DataFrame(rows, columns=COLUMNS)
-    fused = fuse_readers(boxes, iou=0.4, min_votes=1)
-    assert fused["votes"].tolist() == [2, 1, 1]
-    assert fused.loc[0, ["x1", "y1", "x2", "y2"]].tolist() == [1, 0, 11, 4]
-    assert len(fuse_readers(boxes, iou=0.4, min_votes=2)) == 1
-
-
-def test_fuse_readers_never_merges_two_boxes_of_one_reader() -> None:
-    rows = [("a", "Edema", 0, 0, 10, 4, "R1"), ("a", "Edema", 1, 0, 11, 4, "R1")]
-    fused = fuse_readers(pd.DataFrame(rows, columns=COLUMNS), iou=0.4, min_votes=1)
-    assert fused["votes"].tolist() == [1, 1]

@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from cam_models import build_classifier, build_linear_classifier, one_thread, random_images  # noqa: F401
+from cam_models import (  # noqa: F401
+    build_classifier,
+    build_linear_classifier,
+    num_hooks,
+    one_thread,
+    random_images,
+)
 from torch import nn
 
 from cxr.config import UserError
@@ -12,13 +18,6 @@ from stage2_pseudolabel.cam.options import CamOptions
 
 ALL = list(CAM_METHODS)
 SIZE_HW = (64, 96)
-
-
-def num_hooks(model: nn.Module) -> int:
-    return sum(
-        len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
-        for module in model.modules()
-    )
 
 
 def test_no_images_give_empty_maps():
@@ -104,7 +103,9 @@ class Failing(nn.Module):
         return self.inner(images)
 
 
-@pytest.mark.parametrize(("name", "good_calls"), [("gradcam", 0), ("scorecam", 1), ("fullgrad", 1)])
+@pytest.mark.parametrize(
+    ("name", "good_calls"), [("gradcam", 0), ("scorecam", 1), ("layercamfusion", 1), ("fullgrad", 1)]
+)
 @pytest.mark.parametrize("error", [IndexError("mine"), RuntimeError("mine")])
 def test_errors_inside_the_model_pass_through_and_leave_no_hooks(name, good_calls, error):
     model = build_classifier().train()

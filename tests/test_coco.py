@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pycocotools.coco import COCO
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
@@ -68,3 +69,58 @@ def test_bootstraps_draw_patients_where_known(tmp_path: Path) -> None:
     known = CocoBoxes(IMAGES.assign(patient_id=["p1", ""]), boxes_table(), ("Edema",))
     write_coco(tmp_path / "x.json", known)
     assert read_coco(tmp_path / "x.json").groups == ["p1", "b:R"]
+
+
+def test_ignore_regions_and_optional_columns_survive(tmp_path: Path) -> None:
+    rows = [("a", "Edema", 1, 2, 30, 20, 0.5), ("b:R", "Edema", 0, 0, 3, 2, float("nan"))]
+    boxes = boxes_table(rows).assign(
+        iscrowd=[0, 1], votes=[2.0, float("nan")], confidence=[0.25, float("nan")],
+        reader=["R1", ""], method=["pcam", ""], ignored_by=["", "uncertain label"],
+    )  # fmt: skip
+    write_coco(tmp_path / "x.json", CocoBoxes(IMAGES, boxes, ("Edema",)))
+    back = read_coco(tmp_path / "x.json")
+    pd.testing.assert_frame_equal(back.boxes, boxes)
+    assert back.is_ignored.tolist() == [False, True]
+    assert back.without_ignored().boxes["image_id"].tolist() == ["a"]
+    first, second = json.loads((tmp_path / "x.json").read_text())["annotations"]
+    assert (first["iscrowd"], first["confidence"], "ignored_by" in first) == (0, 0.25, False)
+    assert (second["iscrowd"], "score" in second, "votes" in second) == (1, False, False)
+
+
+def test_without_a_column_of_regions_all_are_boxes(tmp_path: Path) -> None:
+    empty = CocoBoxes(IMAGES, boxes_table(), ("Edema",))
+    assert empty.is_ignored.tolist() == []
+    plain = empty.with_boxes(boxes_table([("a", "Edema", 1, 2, 4, 8, 0.5)]))
+    assert plain.is_ignored.tolist() == [False]
+    write_coco(tmp_path / "x.json", plain.with_boxes(plain.boxes.assign(iscrowd=0)))
+    pd.testing.assert_frame_equal(read_coco(tmp_path / "x.json").boxes, plain.boxes)
+
+
+def test_labels_survive_and_tell_denied_from_not_mentioned(tmp_path: Path) -> None:
+    labels = [{"Edema": 1, "Fracture": None}, {"Edema": 0.0, "Fracture": float("nan")}]
+    write_coco(tmp_path / "x.json", CocoBoxes(IMAGES.assign(labels=labels), boxes_table(), ("Edema",)))
+    read = read_coco(tmp_path / "x.json").images["labels"].tolist()
+    assert read == [{"Edema": 1, "Fracture": None}, {"Edema": 0, "Fracture": None}]
+    document = json.loads((tmp_path / "x.json").read_text())
+    del document["images"][1]["labels"]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    assert read_coco(tmp_path / "x.json").images["labels"].tolist()[1] == {}
+
+
+def test_labels_of_other_values_are_refused(tmp_path: Path) -> None:
+    write_coco(
+        tmp_path / "x.json", CocoBoxes(IMAGES.assign(labels=[{"Edema": 1}] * 2), boxes_table(), ("Edema",))
+    )
+    text = (tmp_path / "x.json").read_text().replace('"Edema": 1', '"Edema": 2')
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json.*label 2 of Edema"):
+        read_coco(tmp_path / "x.json")
+
+
+def test_pycocotools_reads_regions_as_crowds(tmp_path: Path) -> None:
+    boxes = boxes_table([("a", "Edema", 1, 2, 4, 8, 0.5), ("a", "Edema", 0, 0, 60, 40, 0.5)])
+    labelled = IMAGES.assign(labels=[{"Edema": 1}, {"Edema": -1}])
+    write_coco(tmp_path / "x.json", CocoBoxes(labelled, boxes.assign(iscrowd=[0, 1]), ("Edema",)))
+    coco = COCO(str(tmp_path / "x.json"))
+    assert coco.getAnnIds(iscrowd=True) == [2]
+    assert coco.getAnnIds(iscrowd=False) == [1]

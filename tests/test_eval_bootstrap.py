@@ -1,12 +1,18 @@
 """eval.bootstrap: draws of groups, intervals, and that re-weighting equals scoring anew."""
 
-import numpy as np
-import pandas as pd
-import pytest
-from eval_builders import random_case
+import dataclasses
 
-from cxr.coco import CocoBoxes
-from eval.average_precision import ClassMatches, average_precision, mean_over_classes
+import numpy as np
+import pytest
+from eval_builders import duplicated, random_case, without_ties
+
+from eval.average_precision import (
+    RECALLS,
+    ClassMatches,
+    average_precision,
+    levels_reached,
+    mean_over_classes,
+)
 from eval.bootstrap import (
     bootstrap_class_ap,
     bootstrap_difference,
@@ -64,25 +70,6 @@ def test_mean_over_classes_leaves_nan_out() -> None:
     assert np.isnan(mean_over_classes(np.zeros((0,))))
 
 
-def duplicated(coco: CocoBoxes, counts: np.ndarray) -> CocoBoxes:
-    """A set in which each image stands as often as drawn, under new names."""
-    images, boxes = [], []
-    for (_, image), times in zip(coco.images.iterrows(), counts, strict=True):
-        of_image = coco.boxes[coco.boxes["image_id"] == image["image_id"]]
-        for copy in range(times):
-            name = f"{image['image_id']} #{copy}"
-            images.append(image.to_frame().T.assign(image_id=name))
-            boxes.append(of_image.assign(image_id=name))
-    return CocoBoxes(
-        pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True), coco.findings, {}
-    )
-
-
-def without_ties(coco: CocoBoxes) -> CocoBoxes:
-    scores = np.random.default_rng(3).permutation(len(coco.boxes)) / len(coco.boxes)
-    return coco.with_boxes(coco.boxes.assign(score=scores))
-
-
 def test_reweighting_equals_pycocotools_on_the_drawn_images() -> None:
     truth, predictions = random_case(5, num_images=12, num_classes=4)
     predictions = without_ties(predictions)
@@ -101,6 +88,46 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = resampled_ap(matches, counts, iou=0.4)
     monkeypatch.setattr("eval.average_precision.MAX_CELLS", 100)
     np.testing.assert_array_equal(whole, resampled_ap(matches, counts, iou=0.4))
+
+
+def searched_ap(matches: ClassMatches, counts: np.ndarray) -> np.ndarray:
+    """The plain way: every detection of every resample, recalls looked up one by one."""
+    order = np.argsort(-matches.scores, kind="stable")
+    weight, is_hit = counts[:, matches.image[order]], matches.hit[0][order]
+    num_true = counts @ matches.num_true
+    hits = np.cumsum(weight * is_hit, axis=1)
+    precision = hits / np.maximum(np.cumsum(weight, axis=1), 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    rows = zip(envelope, hits / np.maximum(num_true, 1)[:, None], strict=True)
+    steps = [np.append(e, 0)[np.searchsorted(recall, RECALLS, side="left")].mean() for e, recall in rows]
+    return np.where(num_true > 0, steps, np.nan)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sums_between_hits_equal_the_plain_way(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_images, num = 37, 400
+    image, hit = np.sort(rng.integers(num_images, size=num)), rng.uniform(size=num) < 0.04
+    found = np.bincount(image[hit], minlength=num_images)
+    matches = dataclasses.replace(
+        one_class([], [], (found + rng.integers(2, size=num_images)).tolist()),
+        scores=rng.permutation(num) / num,
+        image=image,
+        hit=hit[None],
+        ignored=np.zeros((1, num), dtype=bool),
+    )
+    counts = resample_counts([str(i) for i in range(num_images)], num_resamples=150, seed=seed)
+    np.testing.assert_allclose(
+        average_precision(matches, 0.4, counts=counts), searched_ap(matches, counts), atol=1e-12
+    )
+
+
+def test_levels_reached_are_those_of_a_search() -> None:
+    """At every recall hits / true, also on a level: 29 / 100 is below COCO's level .29, which is rounded up."""
+    for num_true in [*range(1, 400), 1000, 9700]:
+        hits = np.arange(num_true + 1)
+        found = levels_reached(hits, np.full(num_true + 1, num_true))
+        np.testing.assert_array_equal(found, np.searchsorted(RECALLS, hits / num_true, side="right"))
 
 
 def test_no_items_to_draw() -> None:

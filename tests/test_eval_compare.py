@@ -114,6 +114,28 @@ def test_tables_of_the_three_stages(chain: list[Path]) -> None:
     ]
 
 
+def test_measures_beside_ap_are_shown_where_a_run_has_them(tmp_path: Path) -> None:
+    metrics = {
+        "ap40/scorecambudget": 0.3,
+        "ap40/per_finding": 0.4,
+        "ap40/human": 0.6,
+        "froc/per_finding": 0.5,
+    }
+    metrics |= {"ap40/per_finding/readers/r_1": 0.2, "pointing/scorecambudget": 0.7}
+    page = compare_runs(
+        [finished(tmp_path / "a", "stage2", metrics, best_method="per_finding")], out=tmp_path / "o"
+    )
+    report = read_report(page.parent)
+    assert report is not None
+    table = next(b for b in report.blocks if isinstance(b, Table) and b.title.startswith("CAM methods"))
+    assert list(table.columns[3:]) == ["AP10", "AP30", "AP50", "AP70", "FROC", "pointing", "ms/image"]
+    assert [[row[0], row[1], *row[7:9]] for row in table.rows] == [
+        ["best of each finding (chosen)", 0.4, 0.5, None],
+        ["ScoreCAM budget", 0.3, None, 0.7],
+        ["human ceiling", 0.6, None, None],
+    ]
+
+
 def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
     """AUROC .52 at an accuracy of .78, as of the source's pneumothorax classifier."""
     metrics = {"auroc/mean": 0.52, "auroc/edema": 0.52, "auroc/edema/low": 0.46, "auroc/edema/high": 0.58}

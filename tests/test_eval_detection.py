@@ -2,11 +2,14 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from eval_builders import Row, coco_boxes, random_case
+from eval_builders import Row, coco_boxes, duplicated, random_case, without_ties
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -14,7 +17,8 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.average_precision import average_precision
 from eval.detection import COCO_IOUS, IOUS, evaluate
-from eval.voc import voc_ap, voc_mean
+from eval.localization import ap_measure
+from eval.voc import voc_ap, voc_mean, voc_measure
 
 NAN = float("nan")
 
@@ -168,6 +172,30 @@ def test_means_leave_out_the_class_without_truth() -> None:
     assert result.mean_ap5095() == pytest.approx(np.nanmean(result.table[rows]))
 
 
+CORNER = st.integers(0, 40)
+BOX = st.tuples(CORNER, CORNER, st.integers(1, 30), st.integers(1, 20)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+ROWS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["Edema", "Fracture"]), BOX, st.integers(0, 4)),
+    max_size=12,
+)
+
+
+@given(ROWS, ROWS)
+@settings(max_examples=60, deadline=None)
+def test_agrees_with_pycocotools_whatever_the_boxes(true: list[Any], found: list[Any]) -> None:
+    """Crowded, with ties of score and of overlap; pycocotools refuses an empty list of results."""
+    found = [*found, ("c", "Edema", (200, 100, 210, 105), 0)]
+    kinds = {"images": ["a", "b", "c", "d"], "findings": ("Edema", "Fracture")}
+    truth = coco_boxes([(image, finding, *box, NAN) for image, finding, box, _ in true], **kinds)
+    predictions = coco_boxes([(image, finding, *box, s / 4) for image, finding, box, s in found], **kinds)
+    expected, result = oracle(truth, predictions), evaluate(truth, predictions)
+    np.testing.assert_allclose(result.table, expected, atol=1e-9)
+    again = [ap_measure(result.matches, iou).values(4) for iou in IOUS]
+    np.testing.assert_allclose(again, expected, atol=1e-9)
+
+
 VOC_CASES = [
     pytest.param([TRUE_A], [], 0.0, id="no_predictions"),
     pytest.param([], [EXACT_A], NAN, id="no_true_boxes"),
@@ -190,3 +218,14 @@ def test_voc_does_not_fall_back_to_the_second_best_box() -> None:
     found = [("a", "Edema", 0, 0, 100, 50, 0.9), ("a", "Edema", 0, 0, 100, 45, 0.8)]
     assert evaluate(coco_boxes(true), coco_boxes(found)).mean_ap(0.4) == pytest.approx(1.0)
     assert voc_ap(coco_boxes(true), coco_boxes(found))["Edema"] == pytest.approx(0.5)
+
+
+def test_voc_measure_of_a_resample_is_that_of_the_drawn_images() -> None:
+    truth, predictions = random_case(4, num_images=9)
+    predictions = without_ties(predictions)
+    counts = np.array([[1] * 9, [0, 2, 1, 3, 0, 0, 1, 1, 1], [0] * 9])
+    values = voc_measure(truth, predictions).resampled(counts)
+    assert np.isnan(values[2]).all()
+    for row, drawn in zip(values[:2], counts, strict=False):
+        expected = voc_ap(duplicated(truth, drawn), duplicated(predictions, drawn))
+        np.testing.assert_allclose(row, list(expected.values()), atol=1e-12)

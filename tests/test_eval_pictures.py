@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eval.charts import Bar, plot_bars, plot_curves
-from eval.pictures import BLUE, ORANGE, as_rgb, draw_boxes, grid, overlay_map, save_png
+from eval.pictures import BLUE, ORANGE, as_rgb, draw_boxes, grid, overlay_map, save_jpeg, save_png
 
 NAN = float("nan")
 
@@ -109,6 +109,22 @@ def test_save_png_makes_the_folder(tmp_path: Path) -> None:
     rgb = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     path = save_png(tmp_path / "a" / "b.png", rgb)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), rgb)
+
+
+def test_save_jpeg_keeps_the_picture_but_for_small_differences(tmp_path: Path) -> None:
+    rgb = np.full((40, 60, 3), 200, dtype=np.uint8)
+    rgb[:, 30:] = ORANGE
+    path = save_jpeg(tmp_path / "a" / "b.jpg", rgb)
+    assert Image.open(path).format == "JPEG"
+    kept = np.asarray(Image.open(path)).astype(int)
+    assert np.abs(kept - rgb)[:, :22].max() <= 3
+    assert np.abs(kept - rgb)[:, 40:].max() <= 3
+
+
+def test_boxes_have_a_dark_edge_on_a_bright_picture() -> None:
+    drawn = draw_boxes(np.full((60, 90, 3), 255, dtype=np.uint8), [[20, 20, 60, 40]], colour=ORANGE)
+    assert tuple(drawn[20, 40]) == ORANGE
+    assert tuple(drawn[19, 40]) == tuple(drawn[21, 40]) == (0, 0, 0)
 
 
 def dark_share(path: Path) -> float:

@@ -66,6 +66,22 @@ def test_figures_by_name(tmp_path: Path) -> None:
     assert figures["half/ap40/edema/high"] == pytest.approx(1.0)
 
 
+def test_measures_beside_ap(tmp_path: Path) -> None:
+    """One of two images found; nothing false. RoDeO sees boxes from score .5 on."""
+    figures = score(tmp_path, TRUTH, half=[EXACT], late=[EXACT | {"score": 0.4}], none=[])
+    for name in ("froc", "corloc", "iou_accuracy30", "iou_accuracy50", "rodeo"):
+        assert figures[f"half/{name}"] == figures[f"half/{name}/edema"] == pytest.approx(0.5)
+        assert figures[f"half/{name}/low"] == figures[f"half/{name}/edema/low"] == 0.0
+        assert figures[f"half/{name}/high"] == figures[f"half/{name}/edema/high"] == pytest.approx(1.0)
+        assert figures[f"half/{name}/nodule_mass"] is figures[f"half/{name}/nodule_mass/low"] is None
+        assert figures[f"none/{name}"] == 0.0
+    assert figures["late/corloc"] == pytest.approx(0.5)
+    assert figures["late/rodeo"] == 0.0
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "Beside average precision" in html
+    assert "0.500 [0.000, 1.000]" in html
+
+
 def test_several_predictions_are_compared_in_pairs(tmp_path: Path) -> None:
     figures = score(tmp_path, TRUTH, half=[EXACT], none=[])
     assert figures["difference40/half/none"] == pytest.approx(51 / 101)

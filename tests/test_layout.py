@@ -24,6 +24,7 @@ FROM_STAGE1 = {
     "loading",
     "seen",
     "network.heads",
+    "network.backbone",
     "network.model",
     "inputs.pictures",
     "judging.predict",
@@ -35,7 +36,11 @@ DOORS = {
     "pytorch_grad_cam": {"stage2_pseudolabel/cam/library.py"},
     "pycocotools": {"eval/detection.py", "cxr/coco.py"},
     "pydicom": {"cxr/images.py", "cxr/datasets/phantom_dicom.py"},
-    "lightning_fabric": {"stage1_classify/training/train.py", "stage1_classify/classify.py"},
+    "lightning_fabric": {
+        "stage1_classify/training/train.py",
+        "stage1_classify/classify.py",
+        "stage2_pseudolabel/processes.py",
+    },
     "albumentations": {"stage1_classify/inputs/augment.py", "stage3_detect/train.py"},
 }
 

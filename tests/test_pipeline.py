@@ -30,8 +30,8 @@ STAGE1 = {
     "train": {"num_epochs": 3, "batch_size": 8, "min_positives": 1},
 }
 STAGE2 = {
-    "methods": ["gradcam", "layercam", "scorecam", "dff", "pcam"],
-    "cam": {"scorecam_max_channels": 4},
+    "methods": ["gradcam", "layercam", "layercamfusion", "scorecambudget", "dff", "pcam"],
+    "cam": {"scorecam_budget": 4},
     "pseudo_labels": {"min_probability": 0.0},
     "num_resamples": 50,
 }

@@ -33,8 +33,6 @@ from stage1_classify.search.ablation_table import (
     compare,
     correct,
     draw,
-    holm,
-    p_value,
     probabilities_on,
     read_cases,
     signed_interval,
@@ -313,17 +311,6 @@ def test_predictions_are_paired_by_case() -> None:
         probabilities_on(cases, table.iloc[:3], ["X"], source="run")
     with pytest.raises(UserError, match="against other labels"):
         probabilities_on(cases, table.assign(**{"X label": 0}), ["X"], source="run")
-
-
-def test_p_values_and_their_correction() -> None:
-    assert p_value(np.array([1.0] * 98 + [-1.0])) == pytest.approx(2 * 2 / 100)
-    assert p_value(np.array([1.0] * 99)) == pytest.approx(2 / 100)
-    assert p_value(np.zeros(99)) == 1
-    assert p_value(np.array([-1.0] * 49 + [1.0] * 50 + [np.nan])) == 1
-    assert np.isnan(p_value(np.array([np.nan])))
-    assert holm([]) == []
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, float("nan"), 0.02]) == pytest.approx([0.5, float("nan"), 0.04], nan_ok=True)
 
 
 def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Row:

@@ -154,3 +154,47 @@ def test_region_is_cut_before_resizing(tmp_path: Path, pseudo: CocoBoxes):
 def test_demo_settings_load():
     settings = load_config(DetectSettings, Path(__file__).parents[1] / "configs" / "demo" / "stage3.yaml")
     assert settings.model == "yolo26n.yaml" and not settings.from_weights
+
+
+def ignored(coco: CocoBoxes, *image_ids: str) -> CocoBoxes:
+    """The boxes of these images are ignore regions."""
+    regions = coco.boxes["image_id"].isin(image_ids).astype(int)
+    return coco.with_boxes(coco.boxes.assign(iscrowd=regions, ignored_by="uncertain label"))
+
+
+def test_an_image_with_ignore_regions_alone_is_neither_positive_nor_normal(pseudo: CocoBoxes):
+    positives, normals = select_images(pseudo, SETTINGS, seed=0)
+    doubtful = ignored(pseudo, positives[0])
+    assert select_images(doubtful, SETTINGS, seed=0) == (positives[1:], normals)
+    assert select_images(ignored(pseudo, *positives), SETTINGS, seed=0) == ([], [])
+
+
+def test_ignore_regions_are_not_written_as_boxes(tmp_path: Path, pseudo: CocoBoxes):
+    plain = write(tmp_path / "plain", pseudo)
+    boxes = pseudo.boxes.assign(iscrowd=0)
+    first = boxes["image_id"].duplicated()  # the second box of an image that has two
+    assert first.sum() == 4
+    doubtful = write(tmp_path / "doubtful", pseudo.with_boxes(boxes.assign(iscrowd=first.astype(int))))
+    assert (plain.num_doubtful, plain.num_regions) == (0, 0)
+    assert (doubtful.num_doubtful, doubtful.num_regions) == (0, 4)
+    assert (doubtful.num_positives, doubtful.num_normals) == (plain.num_positives, plain.num_normals)
+    assert num_lines(tmp_path / "doubtful") == num_lines(tmp_path / "plain") - 4 == 8
+
+
+def test_images_left_out_for_their_ignore_regions_are_counted(tmp_path: Path, pseudo: CocoBoxes):
+    positives, _ = select_images(pseudo, SETTINGS, seed=0)
+    folder = write(tmp_path / "yolo", ignored(pseudo, *positives[:3]))
+    assert (folder.num_doubtful, folder.num_regions) == (3, 0)
+    assert folder.num_positives + folder.num_normals + folder.num_held_out == 5 + 2
+    assert write(tmp_path / "yolo", ignored(pseudo, *positives[:3])) == folder  # taken as it is
+
+
+def test_ignore_regions_of_readers_are_no_normals_to_validate_on(tmp_path: Path, pseudo: CocoBoxes):
+    tune = make_coco(tmp_path, "tune", num_images=3, seed=5)
+    tune = ignored(tune, tune.boxes["image_id"].iloc[0])
+    folder = write_yolo_folder(tmp_path / "yolo", pseudo, SETTINGS, tune=tune, channels=1, seed=0)
+    assert (folder.num_held_out, folder.num_doubtful) == (2, 1)
+
+
+def num_lines(folder: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in (folder / "labels").rglob("*.txt"))

@@ -38,16 +38,10 @@ class Backbone(nn.Module):
         if self.is_pyramid:
             features = features[-1]
         if features.ndim == 3:
-            return self._tokens_to_map(features, images.shape[-2:])
+            return map_of_tokens(self.network, features, images.shape[-2:])
         if self.is_channels_last:
             return features.permute(0, 3, 1, 2).contiguous()
         return features
-
-    def _tokens_to_map(self, tokens: Tensor, image_hw: torch.Size) -> Tensor:
-        """(B, N, C) with class or register tokens first to (B, C, h, w)."""
-        height, width = self.network.patch_embed.dynamic_feat_size(tuple(image_hw))
-        patches = tokens[:, int(getattr(self.network, "num_prefix_tokens", 0)) :]
-        return patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
 
     def _check_map(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> int:
         """C, once it is sure that pictures of (H, W) give a map, of all they show, as fine as asked for."""
@@ -78,6 +72,13 @@ class Backbone(nn.Module):
         features = functional_call(self, shapes, (torch.empty(shape, device="meta"),))
         self.train()
         return torch.Size(features.shape)
+
+
+def map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
+    """Tokens (B, N, C) of a timm transformer, class or register tokens first, to (B, C, h, w)."""
+    height, width = network.patch_embed.dynamic_feat_size(tuple(image_hw))
+    patches = tokens[:, int(getattr(network, "num_prefix_tokens", 0)) :]
+    return patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
 
 
 def _check_patches(settings: BackboneSettings, input_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:

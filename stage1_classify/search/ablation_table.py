@@ -14,8 +14,8 @@ import pandas as pd
 from cxr.config import UserError
 from eval.average_precision import mean_over_classes
 from eval.bootstrap import Counts, Difference, percentile_interval, resample_counts
+from eval.significance import ALPHA, holm, p_value
 from eval.weighted import Ranking, in_parts
-from stage1_classify.search.config_search import ALPHA
 
 Floats = npt.NDArray[np.float64]
 
@@ -203,28 +203,6 @@ def _pairs(a: Trainings, b: Trainings) -> list[tuple[Drawn, Drawn]]:
     if None in b:
         return [(own, b[None]) for own in a.values()]
     return [(a[seed], b[seed]) for seed in a if seed in b]
-
-
-def p_value(gaps: Floats) -> float:
-    """Two-sided p-value of a difference from its bootstrap draws (R,): twice the smaller share on one side of zero,
-    never below 2 / (R + 1) (Davison & Hinkley 1997, section 4.2). NaN without draws."""
-    known = gaps[~np.isnan(gaps)]
-    if not len(known):
-        return float("nan")
-    smaller = min((known <= 0).sum(), (known >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(known) + 1)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979, Scand. J. Statist. 6): adjusted p-values in the given order; NaN stays and
-    does not count."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = [int(index) for index in np.argsort(p) if not np.isnan(p[index])]
-    adjusted, least = np.full(len(p), np.nan), 0.0
-    for rank, index in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p[index]))
-        adjusted[index] = least
-    return adjusted.tolist()
 
 
 def correct(tables: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
 
 from cxr.config import Settings
+from eval.significance import ALPHA
 from stage1_classify.config import Combine, Flip
 
 
@@ -23,9 +24,6 @@ def flatten(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 Overrides = Annotated[dict[str, Any], AfterValidator(flatten)]
 """Dotted key of a stage 1 setting -> its value, as --set takes them. A section changes in the keys it names."""
-
-ALPHA = 0.05
-"""Chance of a single false difference among all comparisons that is borne."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 """Names folders and figures."""

@@ -37,22 +37,27 @@ def principal_projection(stack: Tensor) -> Tensor:
     the SVD of the (h * w, C) matrix. It comes from the Gram matrix of the smaller side, in float64
     because squaring costs half the digits. Sign: see the module.
     """
-    matrix = stack.flatten(-2).transpose(-2, -1).double()
-    matrix = matrix - matrix.mean(-2, keepdim=True)
-    scale = matrix.abs().amax((-2, -1), keepdim=True)
-    matrix = matrix / torch.where(scale == 0, 1.0, scale)  # gradients may be tiny: keep squares in range
-    projection = _first_scores(matrix) * scale.squeeze(-1)
-    oriented = projection * _sign(projection, matrix.sum(-1))
+    flat = stack.flatten(-2)
+    centred = flat - flat.mean(-1, keepdim=True)
+    # Gradients may be tiny: keep squares in range.
+    scale = torch.maximum(centred.amax((-2, -1), keepdim=True), -centred.amin((-2, -1), keepdim=True))
+    columns = centred.div_(torch.where(scale == 0, 1.0, scale)).double()
+    projection = _first_scores(columns) * scale.squeeze(-1)
+    oriented = projection * _sign(projection, columns.sum(-2))
     return oriented.unflatten(-1, stack.shape[-2:]).to(stack.dtype)
 
 
-def _first_scores(matrix: Tensor) -> Tensor:
-    """u sigma of the greatest singular value of (..., n, C) -> (..., n), of either sign."""
-    positions, channels = matrix.shape[-2:]
+def _first_scores(columns: Tensor) -> Tensor:
+    """u sigma of the greatest singular value of the transpose of (..., C, n), centred -> (..., n), of either sign."""
+    channels, positions = columns.shape[-2:]
     if positions > channels:
-        direction = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors[..., -1:]
-        return (matrix @ direction).squeeze(-1)
-    values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
+        columns = columns - columns.mean(-1, keepdim=True)
+        direction = torch.linalg.eigh(columns @ columns.mT).eigenvectors[..., -1:]
+        return (columns.mT @ direction).squeeze(-1)
+    gram = columns.mT @ columns
+    # What rounding left of the mean goes here, where it costs little.
+    gram = gram - gram.mean(-1, keepdim=True)
+    values, vectors = torch.linalg.eigh(gram - gram.mean(-2, keepdim=True))
     return vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
 
 

@@ -4,10 +4,11 @@ The head is small and sits on the last features, so the gradients of all K logit
 K backwards through the head alone. Nothing here hooks into the model.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -16,11 +17,15 @@ from torch.func import functional_call
 
 from cxr.config import UserError
 from stage1_classify.network.heads import Head
+from stage2_pseudolabel.cam.memory import SIZES, free_cached, is_out_of_memory, smaller
 from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
 from stage2_pseudolabel.cam.options import CamOptions
+from stage2_pseudolabel.cam.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from stage1_classify.network.model import Classifier
+
+log = logging.getLogger("raybox")
 
 # Live float32 copies of a block of gradients: itself and what the greediest method (EigenGradCAM, in
 # float64) makes of it.
@@ -34,12 +39,14 @@ class CamResult(NamedTuple):
 
     maps: method -> (B, K, h, w), absolute values, not stretched. logits: (B, K). seconds: method ->
     wall-clock seconds it would have taken alone: the shared forward, the gradients if it uses them,
-    and its own part.
+    and its own part. options: those that were asked for, or smaller ones that fitted into memory; the next call
+    may begin with them.
     """
 
     maps: dict[str, Tensor]
     logits: Tensor
     seconds: dict[str, float]
+    options: CamOptions
 
 
 def compute_maps(
@@ -59,8 +66,12 @@ def compute_maps(
         images: (B, c, H, W), normalised as in training.
         methods: names of CAM_METHODS.
 
+    Where memory runs out, images go in half as many a forward (then blocks and masked images are halved) until they
+    fit, with the same maps; this is logged once.
+
     Raises:
-        UserError: unknown methods, or features that are not finite. Errors inside the model pass through.
+        UserError: unknown methods, features that are not finite, or a single image that does not fit into memory.
+            Errors inside the model pass through.
     """
     rows = choose_methods(methods)
     options = options or CamOptions()
@@ -69,8 +80,7 @@ def compute_maps(
     with _evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), no_autocast:
         if len(images) == 0:
             return run.nothing(rows)
-        starts = range(0, len(images), options.image_batch)
-        return _join([run.chunk(images, rows, start=start) for start in starts])
+        return run(images, rows)
 
 
 class _Run:
@@ -87,9 +97,41 @@ class _Run:
             kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
         )
 
+    def __call__(self, images: Tensor, rows: Sequence[CamMethod]) -> CamResult:
+        """All maps of all images, chunk by chunk; a chunk that does not fit is done again in smaller ones."""
+        asked = self.options
+        parts: list[CamResult] = []
+        start = 0
+        while start < len(images):
+            part = self.attempt(images, rows, start=start)
+            if part is not None:
+                parts.append(part)
+                start += len(part.logits)
+        if self.options != asked:
+            log.warning("cam: memory ran out with %s; went on with %s", _sizes(asked), _sizes(self.options))
+        return _join(parts, self.options)
+
+    def attempt(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult | None:
+        """The next chunk, or None if it did not fit; then the options are smaller, and what it held is free again."""
+        try:
+            return self.chunk(images, rows, start=start)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fitting = smaller(self.options)
+            if fitting is None:
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                raise UserError(
+                    f"cam: not even one image of {tuple(images.shape[1:])} fits into the memory of {self.device}: "
+                    f"{reason}; take fewer methods, a smaller input, or a larger device"
+                ) from None
+            self.options = fitting
+        free_cached()
+        return None
+
     def chunk(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult:
         """All maps of the images from `start` on that fit into one forward."""
-        watch = _Stopwatch(self.device)
+        watch = Stopwatch(self.device)
         images = images[start : start + self.options.image_batch]
         features = self.features(images)
         _check_finite(features, start=start)
@@ -102,8 +144,12 @@ class _Run:
                 given = {name: self.given(name, features, images) for name in row.needs}
                 maps[row.name] = row.function(**given).float().cpu()
                 watch.lap(row.name)
-        seconds = {row.name: watch.alone(row) for row in rows}
-        return CamResult({row.name: maps[row.name] for row in rows}, logits.cpu(), seconds)
+        seconds = {row.name: _seconds_alone(row, watch.seconds) for row in rows}
+        return CamResult({row.name: maps[row.name] for row in rows}, logits.cpu(), seconds, self.options)
+
+    @cached_property
+    def model_in_float32(self) -> "Classifier":
+        return _in_float32(self.model)
 
     def features(self, images: Tensor) -> Tensor:
         """Backbone features in float32; only the backbone follows the caller's autocast."""
@@ -130,7 +176,7 @@ class _Run:
         return forward
 
     def gradient_maps(
-        self, features: Tensor, rows: Sequence[CamMethod], watch: "_Stopwatch"
+        self, features: Tensor, rows: Sequence[CamMethod], watch: Stopwatch
     ) -> dict[str, Tensor]:
         """Maps of the methods that take gradients, block after block of images and classes."""
         num_classes = self.head.classifier.out_channels
@@ -151,7 +197,7 @@ class _Run:
             "features": lambda: features,
             "images": lambda: images.to(self.device, torch.float32),
             "head": lambda: self.head,
-            "model": lambda: _in_float32(self.model),
+            "model": lambda: self.model_in_float32,
             "forward": self.sweep_forward,
             "num_classes": lambda: self.head.classifier.out_channels,
             "map_hw": lambda: None if keep_size else tuple(features.shape[-2:]),
@@ -162,7 +208,7 @@ class _Run:
         """The result for a batch of no images."""
         num_classes = self.head.classifier.out_channels
         maps = {row.name: torch.empty(0, num_classes, 0, 0) for row in rows}
-        return CamResult(maps, torch.empty(0, num_classes), {row.name: 0.0 for row in rows})
+        return CamResult(maps, torch.empty(0, num_classes), {row.name: 0.0 for row in rows}, self.options)
 
 
 def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None)) -> Tensor:
@@ -190,13 +236,18 @@ def _blocks(features: Tensor, num_classes: int, memory_mib: int) -> Iterator[tup
             yield slice(image, image + num_images), slice(logit, logit + num_logits)
 
 
-def _join(parts: Sequence[CamResult]) -> CamResult:
+def _join(parts: Sequence[CamResult], options: CamOptions) -> CamResult:
     names = parts[0].maps
     return CamResult(
         {name: torch.cat([part.maps[name] for part in parts]) for name in names},
         torch.cat([part.logits for part in parts]),
         {name: sum(part.seconds[name] for part in parts) for name in names},
+        options,
     )
+
+
+def _sizes(options: CamOptions) -> str:
+    return ", ".join(f"{name} {getattr(options, name)}" for name in SIZES)
 
 
 def _check_finite(features: Tensor, *, start: int) -> None:
@@ -228,22 +279,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-class _Stopwatch:
-    """Seconds by name, of the work since the last lap; waits for the device where it works ahead."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
-        self.start = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.start
-        self.start = now
-
-    def alone(self, row: CamMethod) -> float:
-        """Seconds that this method alone would have taken."""
-        shared = ("forward", "gradients") if "gradients" in row.needs else ("forward",)
-        return sum(self.seconds[name] for name in (*shared, row.name))
+def _seconds_alone(row: CamMethod, seconds: Mapping[str, float]) -> float:
+    """Seconds that this method alone would have taken."""
+    shared = ("forward", "gradients") if "gradients" in row.needs else ("forward",)
+    return sum(seconds[name] for name in (*shared, row.name))

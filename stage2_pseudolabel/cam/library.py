@@ -5,8 +5,6 @@ block. Here hooks are released in `finally`, parameters stay untouched and error
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stage1_classify.network.heads import Head
+from stage2_pseudolabel.cam.stages import frozen
 
 
 def fullgrad(model: nn.Module, images: Tensor, *, map_hw: tuple[int, int] | None = None) -> Tensor:
@@ -31,7 +30,7 @@ def fullgrad(model: nn.Module, images: Tensor, *, map_hw: tuple[int, int] | None
     out. So a value counts the channels that are at their strongest there. BatchNorm subclasses
     (timm's BatchNormAct2d) count as no layer, as in the library.
     """
-    with _frozen(model):
+    with frozen(model):
         explainer = _AllClassesFullGrad(model, target_layers=[])
         try:
             maps = [_shrink(explainer.class_maps(image), map_hw) for image in images]
@@ -60,19 +59,6 @@ class _AllClassesFullGrad(FullGrad):  # type: ignore[misc]
 
 def _shrink(maps: Tensor, map_hw: tuple[int, int] | None) -> Tensor:
     return maps if map_hw is None else functional.adaptive_avg_pool2d(maps, map_hw)
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Parameters ask for no gradient inside, so that backward leaves no .grad behind and costs less."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 def dff(features: Tensor, head: Head, *, dff_components: int = 5) -> Tensor:

@@ -17,6 +17,7 @@ from cxr.config import UserError
 from cxr.labels import nearest
 from stage2_pseudolabel.cam.ablation import ablationcam
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam
+from stage2_pseudolabel.cam.fusion import layercamfusion
 from stage2_pseudolabel.cam.gradient import (
     gradcam,
     gradcamelementwise,
@@ -27,15 +28,16 @@ from stage2_pseudolabel.cam.gradient import (
 )
 from stage2_pseudolabel.cam.library import dff, fullgrad
 from stage2_pseudolabel.cam.pcam import pcam
-from stage2_pseudolabel.cam.score import scorecam
+from stage2_pseudolabel.cam.score import scorecam, scorecambudget
 
-Group = Literal["one_pass", "head", "forward", "library"]
+Group = Literal["one_pass", "head", "stages", "forward", "library"]
 
 
 @dataclass(frozen=True)
 class CamMethod:
     """One method. `group` tells its cost: one forward for all ("one_pass"), head evaluations without the
-    backbone ("head"), many forwards of the model ("forward"), pytorch-grad-cam ("library")."""
+    backbone ("head"), a forward of its own and backwards through the last stages ("stages"), many forwards of the model
+    ("forward"), pytorch-grad-cam ("library")."""
 
     name: str
     group: Group
@@ -64,6 +66,8 @@ _ROWS = (
     CamMethod("eigengradcam", "one_pass", eigengradcam, "https://arxiv.org/abs/2008.00299"),
     CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480"),
     CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360"),
+    CamMethod("layercamfusion", "stages", layercamfusion, "https://ieeexplore.ieee.org/document/9462463"),
+    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279"),
     CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279"),
     CamMethod("fullgrad", "library", fullgrad, "https://arxiv.org/abs/1905.00780"),
     CamMethod("dff", "library", dff, "https://arxiv.org/abs/1806.10206"),

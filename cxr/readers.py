@@ -1,0 +1,267 @@
+"""Several readers' boxes of the same images: how they become one ground truth, and who read what."""
+
+import heapq
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field, PositiveInt, model_validator
+
+from cxr.boxes import weighted_boxes_fusion
+from cxr.config import Settings, UserError
+
+FusionRule = Literal["union", "majority", "wbf", "single"]
+
+CORNERS = ["x1", "y1", "x2", "y2"]
+FUSED_COLUMNS = ["image_id", "finding", *CORNERS, "reader", "votes"]
+READING_COLUMNS = ["image_id", "reader"]
+
+Corners = tuple[float, float, float, float]
+Ints = npt.NDArray[np.int64]
+
+log = logging.getLogger("raybox")
+
+
+class ReaderSettings(Settings):
+    """How several readers' boxes become one ground truth. Boxes without a reader (a consensus) pass unchanged."""
+
+    rule: FusionRule = "majority"
+    """union: the box around each cluster. majority: the mean box of each cluster that more than half of the image's
+    readers marked. wbf: weighted boxes fusion, all readers alike. single: one reader's boxes as they are."""
+    iou: float = Field(0.4, gt=0, le=1)
+    """Two readers' boxes are one finding from this overlap on (wbf: above it)."""
+    min_votes: PositiveInt | None = None
+    """Boxes marked by fewer readers are dropped. None: for majority more than half of the image's readers, else 1."""
+    num_readers: PositiveInt | None = None
+    """Readers of each image, where the data set says so (VinDr's train part: 3): a box table does not name those who
+    drew nothing. None: those who drew a box in the image, of whatever finding."""
+    reader: str | None = None
+    """The one whose boxes are the truth, for the rule single."""
+    groups: dict[str, list[str]] = {}
+    """Names of groups of readers; figures are also given for the test images that each group read."""
+
+    @model_validator(mode="after")
+    def _check_rule(self) -> "ReaderSettings":
+        if self.rule == "single" and not self.reader:
+            raise ValueError("rule single needs `reader`, the name of the one whose boxes are the truth")
+        if self.rule != "single" and self.reader:
+            raise ValueError(f"`reader` is for rule single, got rule {self.rule}; remove one of the two")
+        if self.rule == "single" and self.min_votes:
+            raise ValueError("rule single has one reader and no votes; remove `min_votes`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> "ReaderSettings":
+        listed = [reader for readers in self.groups.values() for reader in readers]
+        twice = sorted({reader for reader in listed if listed.count(reader) > 1})
+        if twice:
+            raise ValueError(f"groups: {', '.join(twice)} listed more than once; a reader is in one group")
+        return self
+
+
+def fuse_readers(
+    boxes: pd.DataFrame, settings: ReaderSettings, *, readers_of: Mapping[str, int] | None = None
+) -> pd.DataFrame:
+    """One truth from the boxes of several readers, by the rule of `settings`, each image and finding for itself.
+
+    union and majority begin with clusters: every box is one, then the two clusters that overlap most (IoU of their
+    mean boxes) and share no reader become one, as long as they overlap by `iou` or more. So two boxes of one reader
+    never merge. union gives the box around a cluster, majority the mean of its corners; votes are its readers.
+    wbf is weighted boxes fusion over all boxes with equal weights, where boxes of one reader may merge; votes are the
+    distinct readers. single gives the boxes of `settings.reader`, one vote each. Boxes with fewer votes than
+    `min_votes` drop; without it majority asks for more than half of the image's readers, the others for one.
+    The order of the rows changes the order of what comes out, not the boxes. Boxes of a consensus (reader "") pass as
+    they are, without votes, also beside readers' boxes of the same image.
+
+    Args:
+        boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), reader; of all findings, so that readers count.
+        readers_of: how many read each image. At least `settings.num_readers` and those with a box in it did.
+
+    Returns:
+        columns image_id, finding, x1, y1, x2, y2, reader (empty), votes (float, NaN for a consensus): the consensus
+        first, then fused boxes in the order in which image and finding first occur.
+
+    Raises:
+        UserError: rule single, and no box is by that reader.
+    """
+    has_reader = (boxes["reader"] != "").to_numpy()
+    consensus, marked = boxes[~has_reader], boxes[has_reader]
+    if settings.rule == "single":
+        fused = _with_votes(_boxes_of(marked, str(settings.reader)), votes=1.0)
+    else:
+        fused = _fuse(marked, settings, _votes_needed(marked, settings, readers_of or {}))
+    parts = [part for part in (_with_votes(consensus, votes=np.nan), fused) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else fused.reset_index(drop=True)
+
+
+def _boxes_of(marked: pd.DataFrame, reader: str) -> pd.DataFrame:
+    chosen = marked[marked["reader"] == reader]
+    if len(marked) and chosen.empty:
+        known = ", ".join(sorted(set(marked["reader"])))
+        raise UserError(f"readers.reader: no box is by {reader!r}; the readers are {known}")
+    return chosen
+
+
+def _with_votes(boxes: pd.DataFrame, *, votes: float) -> pd.DataFrame:
+    return boxes.assign(reader="", votes=votes)[FUSED_COLUMNS]
+
+
+def _votes_needed(marked: pd.DataFrame, settings: ReaderSettings, readers_of: Mapping[str, int]) -> Ints:
+    """(N,) votes that a cluster with this box needs."""
+    if settings.min_votes is not None or settings.rule != "majority":
+        return np.full(len(marked), settings.min_votes or 1, dtype=np.int64)
+    image_ids = marked["image_id"]
+    drew = marked.groupby("image_id")["reader"].transform("nunique").to_numpy(dtype=np.int64)
+    told = np.array([readers_of.get(image_id, 0) for image_id in image_ids], dtype=np.int64)
+    needed: Ints = np.maximum(np.maximum(drew, told), settings.num_readers or 0) // 2 + 1
+    return needed
+
+
+def _fuse(marked: pd.DataFrame, settings: ReaderSettings, needed: Ints) -> pd.DataFrame:
+    fuse = _FUSIONS[settings.rule]
+    corners = marked[CORNERS].to_numpy(dtype=np.float64)
+    names, image_ids, findings = (marked[column].to_numpy() for column in ("reader", "image_id", "finding"))
+    rows: list[tuple[object, ...]] = []
+    for members in _groups(marked):
+        first = members[0]
+        readers = names[members].tolist()
+        for box, of in fuse([_corners(corners[m]) for m in members], readers, settings.iou):
+            votes = len({readers[i] for i in of})
+            if votes >= needed[first]:
+                rows.append((image_ids[first], findings[first], *box, "", float(votes)))
+    table = pd.DataFrame(rows, columns=FUSED_COLUMNS)
+    return table.astype(dict.fromkeys([*CORNERS, "votes"], np.float64))
+
+
+def _groups(marked: pd.DataFrame) -> Iterator[Ints]:
+    """Positions of the boxes of each image and finding, in an order that does not depend on the order of rows."""
+    number = marked.groupby(["image_id", "finding"], sort=False).ngroup().to_numpy(dtype=np.int64)
+    reader = np.unique(marked["reader"].to_numpy(dtype=str), return_inverse=True)[1]
+    x1, y1, x2, y2 = marked[CORNERS].to_numpy(dtype=np.float64).T
+    order = np.lexsort((reader, y2, x2, y1, x1, number))
+    starts = np.flatnonzero(np.diff(number[order])) + 1
+    yield from (part for part in np.split(order, starts) if len(part))
+
+
+def _corners(values: Sequence[float] | npt.NDArray[np.float64]) -> Corners:
+    x1, y1, x2, y2 = map(float, values)
+    return x1, y1, x2, y2
+
+
+Fused = list[tuple[Corners, list[int]]]
+"""Boxes and the members that each is made of."""
+
+
+def _around(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
+    clusters = _clusters(boxes, readers, iou)
+    return [(_enclosing([boxes[i] for i in members]), members) for members in clusters]
+
+
+def _averaged(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
+    clusters = _clusters(boxes, readers, iou)
+    return [(_mean([boxes[i] for i in members]), members) for members in clusters]
+
+
+def _weighted(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
+    if len(boxes) == 1:
+        return [(boxes[0], [0])]
+    fused, _, members = weighted_boxes_fusion(boxes, np.ones(len(readers)), iou=iou)
+    return [(_corners(box), of) for box, of in zip(fused, members, strict=True)]
+
+
+_FUSIONS: Mapping[str, Callable[[list[Corners], list[str], float], Fused]] = {
+    "union": _around,
+    "majority": _averaged,
+    "wbf": _weighted,
+}
+
+
+def _clusters(boxes: list[Corners], readers: list[str], iou: float) -> list[list[int]]:
+    """Members of each cluster, see `fuse_readers`; plain numbers, because nearly all groups have one to three boxes."""
+    members = {i: [i] for i in range(len(boxes))}
+    means = dict(enumerate(boxes))
+    pairs: list[tuple[float, int, int]] = []
+
+    def offer(new: int, others: Sequence[int]) -> None:
+        for other in others:
+            overlap = _iou(means[new], means[other])
+            shared = {readers[i] for i in members[new]} & {readers[i] for i in members[other]}
+            if overlap >= iou and not shared:
+                heapq.heappush(pairs, (-overlap, other, new))
+
+    for i in range(1, len(boxes)):
+        offer(i, range(i))
+    number = len(boxes)
+    while pairs:
+        _, a, b = heapq.heappop(pairs)
+        if a not in members or b not in members:
+            continue
+        merged = sorted(members.pop(a) + members.pop(b))
+        means[number] = _mean([boxes[i] for i in merged])
+        others = list(members)
+        members[number] = merged
+        offer(number, others)
+        number += 1
+    return sorted(members.values())
+
+
+def _iou(a: Corners, b: Corners) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def _mean(boxes: list[Corners]) -> Corners:
+    return _corners([sum(values) / len(boxes) for values in zip(*boxes, strict=True)])
+
+
+def _enclosing(boxes: list[Corners]) -> Corners:
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)
+
+
+def readings_of(boxes: pd.DataFrame, *, num_readers: int | None = None) -> pd.DataFrame:
+    """Who read what, as far as boxes tell: one row an image and reader with a box in it, of whatever finding.
+
+    num_readers: fill up images with readers' boxes to so many, by readers named "?1", "?2", ... who drew nothing.
+    Returns columns image_id, reader; without rows for a consensus (reader "").
+    """
+    drew = boxes.loc[boxes["reader"] != "", READING_COLUMNS].drop_duplicates()
+    if num_readers is None or drew.empty:
+        return drew.reset_index(drop=True)
+    known = drew["image_id"].value_counts(sort=False)
+    silent = [(i, f"?{k}") for i, n in known.items() for k in range(1, num_readers - n + 1)]
+    return pd.concat([drew, pd.DataFrame(silent, columns=READING_COLUMNS)], ignore_index=True)
+
+
+def read_groups(readings: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The images of each group of readers: read by one of its readers or more, and by none of another group.
+
+    Readers of no group do not count. In VinDr-CXR R8, R9 and R10 never share an image with the others.
+
+    Args:
+        readings: columns image_id, reader, as from `readings_of`. groups: name -> readers, each in one group.
+
+    Returns:
+        group -> image ids in the order of `readings`. Nothing for a consensus, and a group without an image is left
+        out; the log says so.
+    """
+    if not groups:
+        return {}
+    if readings.empty:
+        log.info("readers: a consensus without readers' names, so no figures by group of readers")
+        return {}
+    group_of = {reader: group for group, readers in groups.items() for reader in readers}
+    known = readings.assign(group=readings["reader"].map(group_of)).dropna(subset="group")
+    num_groups = known.groupby("image_id")["group"].transform("nunique")
+    alone = known[num_groups == 1].drop_duplicates(["image_id"])
+    found = {group: alone.loc[alone["group"] == group, "image_id"].tolist() for group in groups}
+    for group in groups:
+        if not found[group]:
+            log.warning("readers: group %s read no image here alone, so it has no figures", group)
+    return {group: image_ids for group, image_ids in found.items() if image_ids}

@@ -1,0 +1,194 @@
+"""Boxes from class activation maps: threshold, connected components, one box each.
+
+All maps go through together, and at their own resolution. Edges are found between the cells: a map is read as the
+bilinear surface through its cells' centres (constant beyond the outermost), and where that surface is above the level
+it is widest on a row of centres and tallest on a column, so linear interpolation along rows and columns gives the very
+box that enlarging the map without end would give.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from stage2_pseudolabel.boxes.merge import merge_boxes
+from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf, first_boxes, nothing_found
+from stage2_pseudolabel.config_boxes import Merge
+
+Labels = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class ComponentRule:
+    """Threshold and connected components.
+
+    kind, threshold: "relative": a share of the map's own maximum; "absolute": a value of the map; "percentile": the
+        map's own quantile, in [0, 1]; "otsu": a multiple of the map's own Otsu threshold.
+    max_boxes: the strongest components that are kept, after merging.
+    min_area: smallest box, as a share of the whole map.
+    background: (h, w) mean map of images without the finding, taken away first; None: nothing.
+    merge: what becomes of boxes of one map that overlap by more than `merge_iou`.
+    """
+
+    kind: Literal["relative", "absolute", "percentile", "otsu"]
+    threshold: float
+    max_boxes: int = 1
+    min_area: float = 0.002
+    background: npt.NDArray[np.float32] | None = None
+    merge: Merge = "none"
+    merge_iou: float = 0.1
+
+    def find(
+        self,
+        maps: Maps,
+        *,
+        owners: Sequence[str] | None = None,  # noqa: ARG002
+        picture_of: PictureOf | None = None,  # noqa: ARG002
+    ) -> Found:
+        """Boxes around the components of maps (N, h, w), strongest first, and their evidence in (0, 1].
+
+        What is not above zero is no evidence: no boxes of a map that is constant, has a value that is not finite, or
+        is nowhere above zero. Evidence is the mean of a component's cells over the map's maximum, except under an
+        absolute level t, which compares images: there it is mean / (mean + t), 1/2 at the level and towards 1 above it.
+        """
+        rows, values = _with_evidence(maps, self.background)
+        if not len(rows):
+            return nothing_found()
+        levels = np.maximum(self._levels(values), TINY)
+        found = _components(values, levels, absolute=self.kind == "absolute", min_area=self.min_area)
+        found = first_boxes(merge_boxes(found, self.merge, iou=self.merge_iou), self.max_boxes)
+        return Found(rows[found.image], found.boxes, found.evidence)
+
+    def _levels(self, values: Floats) -> Floats:
+        """(N,) the level of each map (N, h, w)."""
+        flat = values.reshape(len(values), -1)
+        if self.kind == "relative":
+            return self.threshold * flat.max(axis=1)
+        if self.kind == "percentile":
+            return np.asarray(np.quantile(flat, self.threshold, axis=1), dtype=np.float64)
+        if self.kind == "otsu":
+            return self.threshold * otsu_levels(flat)
+        return np.full(len(flat), self.threshold)
+
+    def as_dict(self) -> dict[str, str | float]:
+        """For the manifest."""
+        return {
+            "rule": "components",
+            "kind": self.kind,
+            "threshold": self.threshold,
+            "max_boxes": self.max_boxes,
+            "background": "none" if self.background is None else "negatives",
+            "merge": self.merge,
+        }
+
+    def __str__(self) -> str:
+        extra = "" if self.background is None else ", minus the negatives' mean"
+        extra += "" if self.merge == "none" else f", {self.merge}"
+        return f"{self.kind} threshold {self.threshold:.3g}, up to {self.max_boxes}{extra}"
+
+
+def otsu_levels(values: Floats) -> Floats:
+    """Otsu's threshold of each row of (N, n), exact: of all cuts between two different values the one with the
+    greatest variance between the two sides, in the middle of the two values (Otsu 1979, eq. 18). A constant row gives
+    its value."""
+    ordered = np.sort(values, axis=1)
+    count = ordered.shape[1]
+    below = np.arange(1, count)
+    sums = np.cumsum(ordered, axis=1)
+    gap = sums[:, -1:] * below / count - sums[:, :-1]
+    between = np.where(ordered[:, 1:] > ordered[:, :-1], gap**2 / (below * (count - below)), -1.0)
+    if count < 2:
+        return ordered[:, 0]
+    cut = np.argmax(between, axis=1)[:, None]
+    middle = (np.take_along_axis(ordered, cut, axis=1) + np.take_along_axis(ordered, cut + 1, axis=1)) / 2
+    return np.asarray(middle[:, 0], dtype=np.float64)
+
+
+def _with_evidence(
+    maps: Maps, background: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Rows of the maps that can have boxes, and those maps without the background, nothing below 0."""
+    if not maps.size:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, *maps.shape[1:]))
+    values = maps.astype(np.float64) if background is None else maps.astype(np.float64) - background
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))  # NaN where any value is
+    rows = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (high > 0) & (high > low))
+    return rows, np.maximum(values[rows], 0.0)
+
+
+def _components(values: Floats, levels: Floats, *, absolute: bool, min_area: float) -> Found:
+    """Components of maps (N, h, w) >= 0 above their levels (N,); grouped by map, strongest first."""
+    inside = values >= levels[:, None, None]
+    labels, count = _labels(values - levels[:, None, None], inside)
+    own, at = labels[inside], np.nonzero(inside)
+    image = np.zeros(count, dtype=np.int64)
+    image[own] = at[0]
+    means = np.bincount(own, weights=values[inside], minlength=count) / np.bincount(own, minlength=count)
+    peaks = values.max(axis=(1, 2))
+    evidence = means / (means + levels[image]) if absolute else np.minimum(means / peaks[image], 1.0)
+    boxes = _edges(values - levels[:, None, None], at, own, count)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kept = np.flatnonzero((areas >= min_area) & (areas > 0))
+    kept = kept[np.lexsort((-evidence[kept], image[kept]))]
+    return Found(image[kept], boxes[kept], evidence[kept])
+
+
+def _labels(above: Floats, inside: Bools) -> tuple[Labels, int]:
+    """(N, h, w) numbers from 0 of the components (anything outside them), and their count.
+
+    Cells that touch by a corner alone are together if the bilinear surface's saddle between them is above the level.
+    """
+    num, height, width = inside.shape
+    # All maps one above the other with an empty row between: one call for all of them.
+    stacked = np.zeros((num, height + 1, width), dtype=np.uint8)
+    stacked[:, :height] = inside
+    count, found = cv2.connectedComponents(stacked.reshape(-1, width), connectivity=4)
+    labels: Labels = found.reshape(stacked.shape)[:, :height]
+    left, right = slice(None, -1), slice(1, None)
+    a, b, c, d = [(slice(None), y, x) for y in (left, right) for x in (left, right)]
+    saddle = above[a] * above[d] - above[b] * above[c]
+    falling = inside[a] & inside[d] & ~inside[b] & ~inside[c] & (saddle >= 0)
+    rising = inside[b] & inside[c] & ~inside[a] & ~inside[d] & (saddle <= 0)
+    first = np.concatenate([labels[a][falling], labels[b][rising]])
+    second = np.concatenate([labels[d][falling], labels[c][rising]])
+    if len(first):
+        links = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+        count, joined = connected_components(links, directed=False)
+        labels = joined[labels].astype(np.int32)
+    # Label 0 is what lies outside; nothing links to it, so it stays 0.
+    return labels - 1, count - 1
+
+
+def _edges(above: Floats, at: tuple[npt.NDArray[np.intp], ...], own: Labels, count: int) -> Boxes:
+    """(count, 4) boxes in shares of the map around the components that the cells `at` belong to (`own`).
+
+    From a cell inside (value v above the level) towards a neighbour outside (n below it) the surface meets the level
+    at v / (v - n) of the way; at the map's border it goes on to the border, half a cell.
+    """
+    _, height, width = above.shape
+    order = np.argsort(own, kind="stable")
+    image, y, x = (indices[order] for indices in at)
+    starts = np.searchsorted(own[order], np.arange(count))
+    padded = np.pad(above, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    value = above[image, y, x]
+    boxes = np.zeros((count, 4))
+    for column, (down, right) in enumerate(((0, -1), (-1, 0), (0, 1), (1, 0))):
+        beyond = padded[image, y + 1 + down, x + 1 + right]
+        outside = beyond < 0
+        reach = np.where(np.isnan(beyond), 0.5, 0.0)
+        reach[outside] = value[outside] / (value[outside] - beyond[outside])
+        if down + right < 0:
+            edge = (y if down else x) + 0.5 - reach
+            boxes[:, column] = np.minimum.reduceat(edge, starts) if count else 0
+        else:
+            edge = (y if down else x) + 0.5 + reach
+            boxes[:, column] = np.maximum.reduceat(edge, starts) if count else 0
+    return boxes / [width, height, width, height]

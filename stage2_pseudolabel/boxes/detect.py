@@ -1,0 +1,97 @@
+"""Boxes of a split: every finding's rule on its maps, in pixels of the images, with scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.coco import BOX_FIELDS, CocoBoxes
+from stage1_classify.inputs.pictures import Pictures
+from stage2_pseudolabel.boxes.frame import Frame
+from stage2_pseudolabel.boxes.rule import Boxes, Floats, Maps, PictureOf, Rule
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Maps (N, K, h, w) by one method and probabilities (N, K) of N images and K findings."""
+
+    maps: Maps
+    probabilities: Floats
+
+
+def detect(
+    scored: Scored,
+    truth: CocoBoxes,
+    rules: Sequence[Rule],
+    *,
+    frame: Frame,
+    leave_own_out: bool = False,
+    pictures: Pictures | None = None,
+) -> pd.DataFrame:
+    """Boxes of every finding in every image, without a gate: score = probability x evidence.
+
+    Args:
+        scored: images and findings in the order of `truth`.
+        rules: (K,), one a finding.
+        leave_own_out: true boxes of the image's own patient are no candidates; needed where rules come from `truth`.
+        pictures: of the same images, for rules that fit boxes to them.
+
+    Returns:
+        table of cxr.coco.BOX_FIELDS, by image, then finding, the strongest first.
+    """
+    owners = truth.groups if leave_own_out else None
+    picture_of = None if pictures is None else as_picture_of(pictures)
+    found = [
+        rule.find(scored.maps[:, column], owners=owners, picture_of=picture_of)
+        for column, rule in enumerate(rules)
+    ]
+    column = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    image = np.concatenate([np.zeros(0, dtype=np.int64), *(one.image for one in found)])
+    order = np.lexsort((column, image))
+    image, column = image[order], column[order]
+    boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in found)])[order]
+    evidence = np.concatenate([np.zeros(0), *(one.evidence for one in found)])[order]
+    boxes = image_boxes(boxes, sizes_hw_of(truth)[image], frame=frame)
+    names = {
+        "image_id": truth.images["image_id"].to_numpy(dtype=object)[image],
+        "finding": np.array(truth.findings, dtype=object)[column],
+    }
+    corners = dict(zip(BOX_FIELDS[2:6], boxes.T, strict=True))
+    return pd.DataFrame(names | corners | {"score": scored.probabilities[image, column] * evidence}).astype(
+        {"image_id": object, "finding": object}
+    )
+
+
+def image_boxes(boxes: Boxes, sizes_hw: Ints, *, frame: Frame) -> Boxes:
+    """(D, 4) boxes in shares of their maps to pixels of their images of (D, 2) height and width."""
+    placed = np.zeros_like(boxes)
+    if not len(boxes):
+        return placed
+    order = np.lexsort(sizes_hw.T)
+    cuts = np.flatnonzero(np.diff(sizes_hw[order], axis=0).any(axis=1)) + 1
+    for own in np.split(order, cuts):
+        height, width = sizes_hw[own[0]].tolist()
+        placed[own] = frame.to_image(boxes[own], (height, width))
+    return placed
+
+
+def as_picture_of(pictures: Pictures) -> PictureOf:
+    """Row -> picture (H, W); of three channels (clahe3) the first, which is not equalised.
+
+    Anything with pictures by row serves.
+    """
+
+    def picture_of(row: int) -> npt.NDArray[np.uint8]:
+        picture = pictures[row]
+        return picture if picture.ndim == 2 else picture[..., 0]
+
+    return picture_of
+
+
+def sizes_hw_of(truth: CocoBoxes) -> Ints:
+    """(N, 2) height and width of the images in pixels."""
+    return truth.images[["height", "width"]].to_numpy(dtype=np.int64)

@@ -1,0 +1,122 @@
+"""How the boxes depend on how many true boxes there are to tune on: what ten of them buy, and what a thousand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cxr.coco import CocoBoxes
+from eval.average_precision import Floats, mean_over_classes
+from eval.bootstrap import Counts, percentile_interval, resample_counts, resampled_ap
+from eval.matching import match_boxes
+from stage2_pseudolabel.boxes.frame import Frame
+from stage2_pseudolabel.boxes.search import PRIMARY_IOU, Scored, detect, tune_rules
+from stage2_pseudolabel.config_boxes import BoxSettings
+
+SIZES = (10, 30, 100, None)
+"""Numbers of tune boxes, all findings together; None: all there are."""
+
+NUM_REPEATS = 5
+"""Draws of tune images for each size."""
+
+NUM_RESAMPLES = 200
+"""Of the test images, for each draw of tune images."""
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """Test AP40 of rules that were tuned on few boxes.
+
+    size: the boxes that were asked for; None: all. num_boxes: mean number in the draws. num_images: likewise.
+    ap40: mean over the findings and the draws. low, high: 95 % interval over the draws of tune images and, in each, a
+    bootstrap of the test images: how far one such number of boxes may lead astray. draws: mean AP40 of each draw.
+    """
+
+    size: int | None
+    num_boxes: float
+    num_images: float
+    ap40: float
+    low: float
+    high: float
+    draws: tuple[float, ...]
+
+
+def sample_size_curve(
+    tune: tuple[Scored, CocoBoxes],
+    test: tuple[Scored, CocoBoxes],
+    settings: BoxSettings,
+    *,
+    frame: Frame,
+    sizes: Sequence[int | None] = SIZES,
+    seed: int,
+) -> list[SizePoint]:
+    """Rules tuned on random parts of the tune images and scored on the test images.
+
+    Images are drawn, with or without boxes, until the draw holds as many boxes as a size asks for, all findings
+    together; so a finding may be left without any, and then takes the first rule (see `tune_rules`). Refinement by the
+    pictures is left out. Sizes of which there are not enough boxes are left out.
+
+    Args:
+        tune, test: maps and true boxes of the two splits.
+        sizes: numbers of boxes, each drawn NUM_REPEATS times; None: all there are, once.
+    """
+    settings = settings.model_copy(update={"refine": ["none"]})
+    counts = resample_counts(test[1].groups, num_resamples=NUM_RESAMPLES, seed=seed)
+    rng = np.random.default_rng(seed)
+    points = []
+    for size in sizes:
+        if size is not None and size > len(tune[1].boxes):
+            continue
+        drawn = [draw_images(tune[1], size, rng) for _ in range(1 if size is None else NUM_REPEATS)]
+        parts = [_part(tune, rows) for rows in drawn]
+        results = [_test_ap(part, test, settings, frame=frame, counts=counts) for part in parts]
+        values = [value for value, _ in results]
+        interval = percentile_interval(np.concatenate([resampled for _, resampled in results]))
+        points.append(
+            SizePoint(
+                size,
+                float(np.mean([len(truth.boxes) for _, truth in parts])),
+                float(np.mean([len(rows) for rows in drawn])),
+                float(np.mean(values)),
+                interval.low,
+                interval.high,
+                tuple(values),
+            )
+        )
+    return points
+
+
+def draw_images(truth: CocoBoxes, size: int | None, rng: np.random.Generator) -> list[int]:
+    """Rows of images drawn without replacement until they hold `size` boxes or more; all rows for None."""
+    if size is None:
+        return list(range(len(truth.images)))
+    boxes_of = truth.boxes["image_id"].value_counts()
+    order = rng.permutation(len(truth.images))
+    held = np.cumsum(truth.images["image_id"].map(boxes_of).fillna(0).to_numpy()[order])
+    return sorted(order[: int(np.searchsorted(held, size)) + 1].tolist())
+
+
+def _part(tune: tuple[Scored, CocoBoxes], rows: list[int]) -> tuple[Scored, CocoBoxes]:
+    scored, truth = tune
+    images = truth.images.iloc[rows].reset_index(drop=True)
+    boxes = truth.boxes[truth.boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
+    part = CocoBoxes(images, boxes, truth.findings, truth.info)
+    return Scored(scored.maps[rows], scored.probabilities[rows]), part
+
+
+def _test_ap(
+    part: tuple[Scored, CocoBoxes],
+    test: tuple[Scored, CocoBoxes],
+    settings: BoxSettings,
+    *,
+    frame: Frame,
+    counts: Counts,
+) -> tuple[float, Floats]:
+    """Mean test AP40 of rules tuned on the part, and its resamples (R,)."""
+    tuned = tune_rules(*part, settings, frame=frame)
+    scored, truth = test
+    found = truth.with_boxes(detect(scored, truth, tuned.rules, frame=frame))
+    matches = match_boxes(truth, found, ious=(PRIMARY_IOU,))
+    once = np.ones((1, len(truth.images)), dtype=np.int32)
+    value = mean_over_classes(resampled_ap(matches, once, iou=PRIMARY_IOU))[0]
+    return float(value), mean_over_classes(resampled_ap(matches, counts, iou=PRIMARY_IOU))

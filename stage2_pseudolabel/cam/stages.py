@@ -1,0 +1,156 @@
+"""Features of several stages of a backbone from one forward, and the gradients of logits with respect to them.
+
+Stages are the modules that timm lists in a network's `feature_info`, but for the last of them, whose place the features
+that the head sees take. They are counted back: -1 is the head's features, -2 the stage before them, and so on. A
+backbone without `feature_info` has the head's features alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cxr.config import UserError
+from stage1_classify.network.backbone import map_of_tokens
+
+
+@dataclass(frozen=True)
+class StageFeatures:
+    """Features of some stages, earliest first, in the graph of one forward that begins at the earliest of them.
+
+    outputs: as the network makes them (maps with channels first or last, or tokens). to_map: what brings each of them,
+    and its gradient, to (B, C, h, w). features: (B, C, h, w), what the head takes.
+    """
+
+    outputs: list[Tensor]
+    to_map: list[Callable[[Tensor], Tensor]]
+    features: Tensor
+
+    def maps(self) -> list[Tensor]:
+        """(B, C, h, w) of each stage, without a graph."""
+        return [to_map(output.detach()) for to_map, output in zip(self.to_map, self.outputs, strict=True)]
+
+    def gradients(self, total: Tensor) -> list[Tensor]:
+        """Gradients (B, C, h, w) of a number with respect to each stage; the graph stays. No .grad is written."""
+        gradients = torch.autograd.grad(total, self.outputs, retain_graph=True, materialize_grads=True)
+        return [to_map(gradient) for to_map, gradient in zip(self.to_map, gradients, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A module of the network whose output is a stage. name: as in timm's `feature_info`."""
+
+    name: str
+    module: nn.Module
+    num_channels: int
+
+
+def choose_stages(backbone: nn.Module, places: Sequence[int] | None) -> tuple[int, ...]:
+    """The stages asked for, each counted back from -1 and once, earliest first. None: the last two, or the only one.
+
+    Raises:
+        UserError: a stage that the backbone does not have.
+    """
+    names = [stage.name for stage in _earlier_stages(backbone)]
+    if places is None:
+        return (-2, -1) if names else (-1,)
+    lowest = -1 - len(names)
+    unknown = sorted({place for place in places if not lowest <= place <= -1})
+    if unknown or not places:
+        raise UserError(
+            f"cam.layercam_stages: got {list(places)}, expected stages from {lowest} ({[*names, 'features'][0]}) to -1 "
+            "(the features that the head sees); leave it out for the last two"
+        )
+    return tuple(sorted(set(places)))
+
+
+def run_stages(backbone: nn.Module, images: Tensor, places: Sequence[int]) -> StageFeatures:
+    """One forward of images (B, c, H, W); `places` as `choose_stages` gives them. Hooks are gone when it returns.
+
+    Nothing before the earliest stage is kept. Outputs go on as copies, so that what works in place spares them.
+    """
+    stages = _earlier_stages(backbone)
+    wanted = [stages[len(stages) + 1 + place] for place in places if place < -1]
+    outputs: list[Tensor] = []
+    with torch.enable_grad(), ExitStack() as hooks:
+        for stage in wanted:
+            handle = stage.module.register_forward_hook(_keep(stage, outputs))
+            hooks.callback(handle.remove)
+        features = backbone(images)
+    if len(outputs) != len(wanted):
+        names = [stage.name for stage in wanted]
+        raise UserError(f"cam.layercam_stages: of {names} only {len(outputs)} ran; give other stages")
+    network = _network(backbone)
+    to_map = [_layout(output, stage, network, images) for output, stage in zip(outputs, wanted, strict=True)]
+    if -1 in places:
+        features = features if outputs else features.detach().requires_grad_()
+        outputs, to_map = [*outputs, features], [*to_map, _as_it_is]
+    return StageFeatures(outputs, to_map, features)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Parameters ask for no gradient inside, so that backward leaves no .grad behind and costs less."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _keep(stage: _Stage, outputs: list[Tensor]) -> Callable[[nn.Module, Any, Any], Tensor]:
+    """A forward hook that keeps the output; the first one begins the graph."""
+
+    def hook(_module: nn.Module, _given: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise UserError(f"cam.layercam_stages: {stage.name} gives no tensor; give other stages")
+        outputs.append(output if outputs else output.detach().requires_grad_())
+        return outputs[-1].clone()
+
+    return hook
+
+
+def _network(backbone: nn.Module) -> nn.Module:
+    """timm's network: inside our Backbone, and inside the wrapper that timm puts round a truncated one."""
+    network = getattr(backbone, "network", backbone)
+    inner = getattr(network, "model", None)
+    return inner if isinstance(inner, nn.Module) and hasattr(network, "feature_info") else network
+
+
+def _earlier_stages(backbone: nn.Module) -> list[_Stage]:
+    """All stages but the head's features, earliest first."""
+    given = getattr(getattr(backbone, "network", backbone), "feature_info", None) or ()
+    rows = list(getattr(given, "info", given))
+    # A truncated network's features are those of the stage where it ends, a whole one's the last.
+    end = range(len(rows))[given.out_indices[-1]] if hasattr(given, "out_indices") else len(rows) - 1
+    modules = dict(_network(backbone).named_modules())
+    # timm spells the names of truncated networks with underscores.
+    found = [(row, modules.get(row["module"], modules.get(row["module"].replace(".", "_")))) for row in rows]
+    stages = found[: max(end, 0)]
+    return [_Stage(row["module"], module, row["num_chs"]) for row, module in stages if module is not None]
+
+
+def _layout(output: Tensor, stage: _Stage, network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """What brings a stage's output to (B, C, h, w)."""
+    if output.ndim == 3 and hasattr(network, "patch_embed"):
+        return lambda tokens: map_of_tokens(network, tokens, images.shape[-2:])
+    first = output.ndim == 4 and output.shape[1] == stage.num_channels
+    last = output.ndim == 4 and output.shape[3] == stage.num_channels
+    if last and (not first or str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")):
+        return lambda maps: maps.permute(0, 3, 1, 2).contiguous()
+    if first:
+        return _as_it_is
+    raise UserError(
+        f"cam.layercam_stages: {stage.name} gives {tuple(output.shape)}, expected a map of {stage.num_channels} "
+        "channels or tokens; give other stages"
+    )
+
+
+def _as_it_is(maps: Tensor) -> Tensor:
+    return maps
