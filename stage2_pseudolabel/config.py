@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
@@ -16,7 +16,7 @@ from stage2_pseudolabel.config_pseudo import PseudoLabelSettings
 class TeacherSettings(Settings):
     """How the classifier looks at a picture when it makes maps; the probabilities are always those of stage 1."""
 
-    scales: list[float] = Field([1.0], min_length=1)
+    scales: list[PositiveFloat] = Field([1.0], min_length=1)
     """Sizes of the picture, in terms of stage 1's input, whose maps are averaged; [1, 1.5] also looks finer."""
     output_stride: Literal[8, 16] | None = None
     """The backbone's last stages with dilation instead of stride, with the trained weights: finer maps."""
@@ -44,3 +44,11 @@ class Stage2Settings(Settings):
     max_timing_images: PositiveInt = 16
     """Images on which time and memory of each method are measured, one method at a time."""
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("methods")
+    @classmethod
+    def _lists_each_once(cls, methods: list[str]) -> list[str]:
+        twice = sorted({name for name in methods if methods.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} listed more than once; list each method once")
+        return methods

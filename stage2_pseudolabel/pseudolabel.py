@@ -17,7 +17,7 @@ from cxr.splits import fingerprint, load_splits
 from eval.pictures import save_jpeg
 from eval.report import Block, Figure
 from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.pictures import Pictures
+from stage1_classify.inputs.pictures import Pictures, decodable
 from stage1_classify.loading import load_trained
 from stage2_pseudolabel.board.files import write_leaderboard
 from stage2_pseudolabel.board.leaderboard import Board, Entry
@@ -26,6 +26,8 @@ from stage2_pseudolabel.board.timing import measure_methods
 from stage2_pseudolabel.board.verdict import verdict
 from stage2_pseudolabel.box_data import Part, make_part, read_box_data
 from stage2_pseudolabel.boxes.frame import Frame
+from stage2_pseudolabel.cam.methods import choose_methods
+from stage2_pseudolabel.cam.stages import choose_stages
 from stage2_pseudolabel.config import Stage2Settings
 from stage2_pseudolabel.judging import Judge, Judgement
 from stage2_pseudolabel.maps.store import SplitMaps, split_maps
@@ -44,11 +46,12 @@ class Stage2:
     """Settings, run folder, teacher and processes of one run."""
 
     def __init__(self, run: Run, settings: Stage2Settings, source: Path, processes: Processes) -> None:
-        check_agreement(settings)
+        check_methods(settings)
         self.run, self.settings, self.source, self.processes = run, settings, source, processes
         trained = load_trained(source).to(processes.device)
         self.stage1 = trained.settings
         self.teacher = Teacher(trained, settings.cam, settings.teacher)
+        check_stages(self.teacher, settings)
         shift_hw = self.teacher.shift_hw() if settings.teacher.align else (0.0, 0.0)
         self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect, shift_hw)
 
@@ -69,13 +72,17 @@ class Stage2:
         judgement = self._judge(*parts) if self.processes.is_first else None
         wanted = self.processes.from_first(self._exported_methods(judgement))
         with self.run.phase("maps of the training images"):
-            train = training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images)
+            train = decodable(
+                training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images),
+                self.stage1.input,
+                on_problem=self.stage1.data.on_problem,
+            )
             pictures = Pictures(train, self.stage1.input, progress=self.processes.is_first)
             maps = self._maps(pictures, wanted, findings, "train")
         if judgement is not None:
             with self.run.phase("pseudo-labels and report"):
                 pseudo = self._export(judgement, parts[0], train, maps, pictures)
-                self._finish(judgement, pseudo, parts, splits)
+                self._finish(judgement, pseudo, parts, splits, left_out=train.excluded)
         self.processes.wait()
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
@@ -167,9 +174,11 @@ class Stage2:
         pseudo: PseudoLabels,
         parts: tuple[Part, ...],
         splits: Mapping[str, list[str]],
+        *,
+        left_out: Sequence[Exclusion],
     ) -> None:
         (tune, test), board, trained = parts, judgement.board, self.teacher.trained
-        excluded = [*tune.data.excluded, *tune.maps.bad, *test.maps.bad, *pseudo.excluded]
+        excluded = [*tune.data.excluded, *tune.maps.bad, *test.maps.bad, *left_out, *pseudo.excluded]
         outputs = self._box_files(board, pseudo, tune, test)
         outputs |= write_leaderboard(self.run.dir, board, judgement.timing)
         outputs["excluded"] = write_excluded(self.run.dir / "excluded.json", excluded)
@@ -222,13 +231,22 @@ class Stage2:
         ]
 
 
-def check_agreement(settings: Stage2Settings) -> None:
-    """UserError when boxes must agree with a method that is not on the leaderboard, so that it has no rules."""
+def check_methods(settings: Stage2Settings) -> None:
+    """UserError for an unknown method, or when boxes must agree with one that is not on the leaderboard, so that it has
+    no rules."""
+    choose_methods(settings.methods)
     other = settings.pseudo_labels.agree_with
     if other is not None and other not in settings.methods:
         raise UserError(
             f"pseudo_labels.agree_with: {other!r} is none of `methods`{nearest(other, settings.methods)}; add it there"
         )
+
+
+def check_stages(teacher: Teacher, settings: Stage2Settings) -> None:
+    """UserError when layercamfusion is to fuse stages that a network of the classifier does not have."""
+    if "layercamfusion" in settings.methods:
+        for voice in teacher.voices:
+            choose_stages(voice.network.backbone, settings.cam.layercam_stages)
 
 
 def training_images(stage1: Stage1Settings, source: Path, max_images: int | None) -> Dataset:
@@ -249,7 +267,7 @@ def training_images(stage1: Stage1Settings, source: Path, max_images: int | None
 
 def write_excluded(path: Path, excluded: Sequence[Exclusion]) -> Path:
     """Everything that was left out, with its reason, as JSON."""
-    rows = [{"what": item.what, "reason": item.reason} for item in excluded]
+    rows = [{"what": item.what, "reason": item.reason} for item in dict.fromkeys(excluded)]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return path
 

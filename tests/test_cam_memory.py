@@ -3,6 +3,7 @@
 import gc
 import logging
 import tracemalloc
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -118,42 +119,60 @@ DEAR = [name for name in CAM_METHODS if name not in CHEAP]
 LEAK_HW = (32, 64)
 
 
-def rss_mib() -> float:
-    return float(psutil.Process().memory_info().rss) / 2**20
+class Held:
+    """What the process holds: live objects, bytes of Python's, MiB in all."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.objects = len(gc.get_objects())
+        self.bytes = tracemalloc.get_traced_memory()[0]
+        self.mib = psutil.Process().memory_info().rss / 2**20
 
 
-def test_a_thousand_calls_do_not_grow_memory():
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start(1)
+    yield
+    tracemalloc.stop()
+
+
+def check_untouched(model: TinyClassifier, images: Tensor) -> None:
+    assert num_hooks(model) == 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert images.grad is None
+
+
+def test_a_thousand_calls_do_not_grow_memory(traced):
     model = build_classifier(num_classes=2, feature_stage=2, input_hw=LEAK_HW)
     images = random_images(1, size_hw=LEAK_HW)
-    options = CamOptions(scorecam_budget=4)
 
     def calls(count: int) -> None:
         for index in range(count):
             names = [CHEAP[index % len(CHEAP)], CHEAP[(index + 3) % len(CHEAP)]]
-            if index % 50 == 0:
-                names.append(DEAR[index // 50 % len(DEAR)])
-            compute_maps(model, images, names, options=options)
+            compute_maps(model, images, names)
 
-    def held() -> tuple[int, int, float]:
-        """Live objects, bytes of Python's, and MiB of the process."""
-        gc.collect()
-        return len(gc.get_objects()), tracemalloc.get_traced_memory()[0], rss_mib()
+    calls(300)  # the first ones fill caches
+    before = Held()
+    calls(700)
+    after = Held()
+    assert after.objects - before.objects < 350, "more than one object every other call"
+    assert after.bytes - before.bytes < 700 * 100, "more than 100 bytes a call"
+    # A map has 256 bytes, the features 2 KiB: less than one image's intermediate results a call.
+    assert after.mib - before.mib < 8
+    check_untouched(model, images)
 
-    compute_maps(model, images, [*CHEAP, *DEAR], options=options)
-    calls(250)  # first calls fill caches
-    tracemalloc.start(1)
-    try:
-        calls(50)
-        before = held()
-        calls(700)
-        after = held()
-    finally:
-        tracemalloc.stop()
-    grown = [last - first for first, last in zip(before, after, strict=True)]
-    assert grown[0] < 350, "more than one object every other call"
-    assert grown[1] < 700 * 100, "more than 100 bytes a call"
-    # A map is 1 KiB, the features 6: the process must not grow by one image's intermediate results a call.
-    assert grown[2] < 8
-    assert num_hooks(model) == 0
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert images.grad is None
+
+@pytest.mark.parametrize("name", DEAR)
+def test_calls_of_expensive_methods_do_not_grow_memory(name):
+    model = build_classifier(num_classes=2, feature_stage=2, input_hw=LEAK_HW)
+    images = random_images(2, size_hw=LEAK_HW)
+    options = CamOptions(scorecam_budget=4)
+    for _ in range(3):
+        compute_maps(model, images, [name], options=options)
+    before = Held()
+    for _ in range(20):
+        compute_maps(model, images, [name], options=options)
+    after = Held()
+    assert after.objects - before.objects < 10
+    assert after.mib - before.mib < 8
+    check_untouched(model, images)

@@ -66,13 +66,12 @@ def test_each_true_box_is_found_once() -> None:
     assert hits(coco_boxes(twice), coco_boxes(found)) == [True, True, False]
 
 
-def test_a_threshold_of_1_forgives_rounding() -> None:
-    corners = np.random.default_rng(0).uniform((0, 0, 100, 90), (90, 80, 280, 190), size=(40, 4))
-    images = [f"image{i}" for i in range(40)]
-    rows = [(image, "Edema", *box, 0.5) for image, box in zip(images, corners.tolist(), strict=True)]
-    boxes = coco_boxes(rows, images=images)
-    assert all(hits(boxes, boxes, iou=1.0))
-    assert_equal_to_pycocotools(boxes, boxes)
+@pytest.mark.parametrize(("gap", "expected"), [(1e-12, True), (1e-8, False)])
+def test_a_threshold_of_1_forgives_rounding(gap: float, expected: bool) -> None:
+    truth = coco_boxes([("a", "Edema", 0, 0, 100, 50, NAN)])
+    found = coco_boxes([("a", "Edema", 0, 0, 100 * (1 - gap), 50, 0.9)])
+    assert hits(truth, found, iou=1.0) == [expected]
+    assert_equal_to_pycocotools(truth, found)
 
 
 def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:

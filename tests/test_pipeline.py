@@ -145,7 +145,7 @@ def test_compare_makes_one_page(chain: Path) -> None:
     done = call("eval/run.py", "compare", *(str(chain / f"stage{n}") for n in (1, 2, 3)), cwd=chain)
     assert done.returncode == 0, done.stderr
     assert (chain / "report.html").is_file()
-    assert "gradcam" in done.stdout
+    assert "GradCAM" in done.stdout
 
 
 def test_the_chains_own_files_can_be_scored(chain: Path) -> None:

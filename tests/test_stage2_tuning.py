@@ -307,13 +307,20 @@ def test_merit_chooses_but_never_a_rule_below_the_prior() -> None:
     assert search._best([good, prior]) is prior
 
 
-def test_absolute_levels_are_quantiles_of_the_findings_own_maps() -> None:
-    maps = np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6)
-    settings = BoxSettings(rules=["absolute"], absolute_quantiles=[1.0, 0.5], merge=["none"])
-    families = rule_families(
-        settings, TuneMaps(maps[:, 0], np.ones(1, bool), Candidates(np.zeros((0, 4)), ()), ["a"])
+@pytest.mark.parametrize(("background", "expected"), [("none", [11.5, 23.0]), ("negatives", [0.0, 3.0])])
+def test_absolute_levels_are_quantiles_of_the_findings_own_maps_without_the_background(
+    background: str, expected: list[float]
+) -> None:
+    shared = np.arange(24, dtype=np.float32).reshape(4, 6)
+    maps = np.stack([shared, shared, shared + 3])
+    settings = BoxSettings(
+        rules=["absolute"], absolute_quantiles=[1.0, 0.5], merge=["none"], background=[background]
     )
-    assert [family.rule(1).as_dict()["threshold"] for family in families] == [11.5, 23.0]
+    none = Candidates(np.zeros((0, 4)), ())
+    split = maps[:1] if background == "none" else maps
+    has_box = np.array([False, False, True])[: len(split)]
+    families = rule_families(settings, TuneMaps(split, has_box, none, ["a", "b", "c"][: len(split)]))
+    assert [family.rule(1).as_dict()["threshold"] for family in families] == expected
 
 
 # --- fitting to pictures ----------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def detect(
     ]
     column = np.repeat(np.arange(len(found)), [len(one) for one in found])
     image = np.concatenate([np.zeros(0, dtype=np.int64), *(one.image for one in found)])
-    order = np.lexsort((column, image))
+    order = np.argsort(image, kind="stable")
     image, column = image[order], column[order]
     boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in found)])[order]
     evidence = np.concatenate([np.zeros(0), *(one.evidence for one in found)])[order]

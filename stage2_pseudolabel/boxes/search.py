@@ -71,8 +71,8 @@ def tune_rules(
     Best by AP at IoU .4, averaged with what is near: IoU .3 and .5, and the same rule's next levels. A few dozen boxes
     favour some of hundreds of rules by luck, and luck is narrower than merit. But no rule is taken whose AP at .4 is
     below what Bayes' prior reaches without a map, where that is tried (beta 0). A patient's own boxes never help it:
-    they are no candidates there. Of rules that score alike the plainest wins, of those Bayes' (see `rule_families`), with
-    few boxes. A finding without a true box in the tune split takes the plainest of the others.
+    they are no candidates there. Of rules that score alike the plainest wins, of those Bayes' (see `rule_families`),
+    with few boxes. A finding without a true box in the tune split takes the plainest of the others.
 
     Args:
         scored: images and findings in the order of `truth`.
@@ -179,12 +179,11 @@ def _tried(judge: _Judge, column: int, settings: BoxSettings) -> list[_Tried]:
     else:
         aps = np.full((len(CHOICE_IOUS), len(families), len(counts)), np.nan)
     merits = _with_neighbours(aps.mean(axis=0), [family.form for family in families])
-    tried = [
-        (family.extras, count, _Tried(family.rule(count), float(ap), float(merit)))
+    return [
+        _Tried(family.rule(count), float(ap), float(merit))
         for family, own_aps, own in zip(families, aps[CHOICE_IOUS.index(PRIMARY_IOU)], merits, strict=True)
         for count, ap, merit in zip(counts, own_aps, own, strict=True)
     ]
-    return [one for _, _, one in sorted(tried, key=lambda one: one[:2])]
 
 
 def _with_neighbours(merits: Floats, forms: Sequence[object]) -> Floats:

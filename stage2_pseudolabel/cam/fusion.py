@@ -98,7 +98,7 @@ class _SavedBytes:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._own:
             self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would hold the graph that holds it
 
     @property
     def total(self) -> int:

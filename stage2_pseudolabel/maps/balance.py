@@ -43,6 +43,7 @@ def voice_scales(
         missing = [name for name in measured if len(known.get(name, ())) != len(teacher.voices)]
         if missing:
             known |= _measure(teacher, pictures, missing)
+            file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(file, json.dumps(known, indent=1) + "\n")
     known = processes.from_first(known)
     return scales | {name: _in_terms_of_the_first(known[name]) for name in measured}

@@ -116,7 +116,6 @@ def split_maps(
         UserError: an unknown method, no image of the split can be used, or the folder is not shared.
     """
     choose_methods(methods)
-    folder.mkdir(parents=True, exist_ok=True)
     scales = voice_scales(teacher, pictures, methods, file=folder / SCALES_FILE, processes=processes)
     rows, files = _plan(pictures, teacher.options.image_batch, folder=folder, name=name)
     own = list(zip(rows, files, strict=True))[processes.rank :: processes.count]

@@ -10,7 +10,7 @@ All sides give the maps of all classes of all images; figures are of one image. 
 gradients included), `one_pass` all methods of that group in one call. pytorch-grad-cam is asked once a class and batch,
 torch-cam once a class after one forward, as their users do. Two methods of the library would take hours, so they are
 timed for one class of one image and few channels (`library_slice`), and multiplied: their cost is that of a forward a
-channel and class. Our ScoreCAM is timed in full, of one image.
+channel and class, also AblationCAM's, which swaps the target layer alone. Our ScoreCAM is timed in full, of one image.
 
 Times on a CPU are CPU time, which with one thread is the time on an idle machine, whatever else runs; on a GPU
 wall-clock. Memory is what a call adds at its highest (see peak_memory.py); of the library's slices it is the slice's.
@@ -59,12 +59,7 @@ ORACLES = {
     "scorecam": pytorch_grad_cam.ScoreCAM,
     "fullgrad": pytorch_grad_cam.FullGrad,
 }
-TORCHCAM = {
-    "gradcam": "GradCAM",
-    "gradcamplusplus": "GradCAMpp",
-    "xgradcam": "XGradCAM",
-    "layercam": "LayerCAM",
-}
+TORCHCAM = dict(gradcam="GradCAM", gradcamplusplus="GradCAMpp", xgradcam="XGradCAM", layercam="LayerCAM")
 ONE_PASS = [name for name, row in CAM_METHODS.items() if row.group == "one_pass"]
 # One image of ours, slices of the library's.
 LONG = ("ablationcam", "scorecam", "fullgrad")
@@ -73,24 +68,27 @@ FEW, MORE = 32, 96
 
 
 class Model(nn.Module):
-    """The interface of stage1_classify.network.model.Classifier. Features come as float32: numpy has no bfloat16."""
+    """The interface of stage1_classify.network.model.Classifier."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__()
         size_hw = (arguments.size, arguments.size)
-        settings = BackboneSettings(name=arguments.backbone, feature_stage=arguments.stage)
-        network = Backbone(settings, size_hw)
-        self.backbone = nn.Sequential(network, InFloat32())
-        self.head = Head(network.num_features, arguments.classes, settings=HeadSettings())
+        settings = BackboneSettings(name=arguments.backbone)
+        self.backbone = Backbone(settings, size_hw)
+        self.last_layer = last_layer(self.backbone.network)
+        self.head = Head(self.backbone.num_features, arguments.classes, settings=HeadSettings())
         nn.init.normal_(self.head.classifier.weight, std=0.2)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images)).logits
 
 
-class InFloat32(nn.Module):
-    def forward(self, features: Tensor) -> Tensor:
-        return features.float()
+def last_layer(network: nn.Module) -> nn.Module:
+    """What pytorch-grad-cam's README names as target: the last block of the last stage (DenseNet: the last norm)."""
+    layer = network.get_submodule(network.feature_info[-1]["module"])
+    while isinstance(inner := getattr(layer, "blocks", layer), nn.Sequential):
+        layer = inner[-1]
+    return layer
 
 
 class FewChannels(AblationLayer):
@@ -123,6 +121,7 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         shape = (arguments.images, 1, arguments.size, arguments.size)
         self.images = torch.randn(shape, generator=generator).to(self.device)
+        self.is_bf16 = arguments.bf16
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=arguments.bf16)
         self.num_classes = arguments.classes
         with torch.no_grad():
@@ -152,13 +151,16 @@ class Bench:
             with self.autocast:
                 compute_maps(self.model, images, methods)
 
-        self.figures[f"{name}/ours"] = self.milliseconds(work, repeats=repeats) / len(images)
+        before = self.figures.get(f"{name}/ours", float("inf"))
+        self.figures[f"{name}/ours"] = min(before, self.milliseconds(work, repeats=repeats) / len(images))
         if methods and len(images) == len(self.images):
             self.figures[f"{name}/ours_mib"] = peak_mib(work, self.device)
 
     def library(self, name: str) -> None:
         """An image's maps of all classes, one call of the library a class."""
-        with self.explainer(ORACLES[name], [] if name == "fullgrad" else [self.model.backbone]) as explainer:
+        with self.explainer(
+            ORACLES[name], [] if name == "fullgrad" else [self.model.last_layer]
+        ) as explainer:
             num_classes, shown = (1, self.images[:1]) if name in LONG else (self.num_classes, self.images)
 
             def work(num_classes: int = num_classes) -> None:
@@ -176,7 +178,7 @@ class Bench:
         for count in (FEW, MORE):
             options = {"ablation_layer": FewChannels(count)} if name == "ablationcam" else {}
             kind = ORACLES[name] if options else FewMasks
-            with self.explainer(kind, [self.model.backbone], **options) as explainer:
+            with self.explainer(kind, [self.model.last_layer], **options) as explainer:
                 explainer.count = count
 
                 def work(explainer: Any = explainer) -> None:
@@ -190,6 +192,8 @@ class Bench:
 
     @contextmanager
     def explainer(self, kind: Any, layers: list[nn.Module], **options: Any) -> Iterator[Any]:
+        if self.is_bf16:
+            options["reshape_transform"] = Tensor.float  # numpy has no bfloat16
         explainer = kind(self.model, layers, **options)
         try:
             yield explainer
@@ -198,7 +202,7 @@ class Bench:
 
     def torch_cam(self, methods: ModuleType, name: str) -> None:
         """One forward, then a call a class that goes back through the head, as torch-cam's users do it."""
-        with getattr(methods, TORCHCAM[name])(self.model, target_layer=self.model.backbone) as extractor:
+        with getattr(methods, TORCHCAM[name])(self.model, target_layer=self.model.last_layer) as extractor:
 
             def work() -> None:
                 with self.autocast:
@@ -233,8 +237,12 @@ class Bench:
         self.figures[f"{name}/{side}_mib"] = highest
 
     def further(self, one_class: "Bench") -> None:
-        """Cost of one further class and method of the one-pass group."""
-        one_class.ours("one_pass", ONE_PASS)
+        """Cost of one further class and method of the one-pass group, timed in turn: noise hits all."""
+        for _ in range(5):
+            for bench in (self, one_class):
+                bench.ours("one_pass", ONE_PASS, repeats=1)
+            self.ours("gradcam", ["gradcam"], repeats=1)
+            self.ours("forward", [], repeats=1)
         whole, single = self.figures["one_pass/ours"], one_class.figures["one_pass/ours"]
         if self.num_classes > 1:
             self.figures["further_class/ours"] = (whole - single) / (self.num_classes - 1)
@@ -262,15 +270,12 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backbone", default="densenet121")
-    parser.add_argument("--stage", type=int, help="timm's out_index, to cut the network there")
     parser.add_argument("--size", type=int, default=224, help="side of the images in px")
     parser.add_argument("--classes", type=int, default=14)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument(
-        "--bf16", action="store_true", help="backbone under autocast to bfloat16, on all sides"
-    )
+    parser.add_argument("--bf16", action="store_true", help="all sides under autocast to bfloat16")
     parser.add_argument("--fullgrad", action="store_true")
     return parser.parse_args()
 
@@ -288,9 +293,9 @@ def main() -> None:
     console.print(table_of(bench.figures, title))
     if torchcam is None:
         console.print("torch-cam is not there: left out (see --help)")
-    facts = vars(arguments) | {"features": bench.shape}
-    rounded = {key: float(f"{value:.4g}") for key, value in bench.figures.items()}
-    Console(width=100_000).print(json.dumps(facts | rounded), markup=False, highlight=False)
+    figures = {key: float(f"{value:.4g}") for key, value in bench.figures.items()}
+    facts = json.dumps(vars(arguments) | {"features": bench.shape} | figures)
+    Console(width=100_000).print(facts, markup=False, highlight=False)
 
 
 if __name__ == "__main__":
