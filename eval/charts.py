@@ -1,7 +1,7 @@
 """Charts for reports, drawn by matplotlib without a display and without its global state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,11 @@ def plot_curves(
 
 
 def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = "") -> Path:
-    """Horizontal bars, first one on top, with their intervals and values; returns the path of the PNG."""
+    """Horizontal bars, first one on top, with their intervals and values; returns the path of the PNG.
+
+    What is not a number counts as not known, such as the interval of a single image.
+    """
+    bars = [_known(bar) for bar in bars]
     figure, axes = _axes((8.4, 0.9 + 0.3 * max(1, len(bars))), title)
     places = np.arange(len(bars))
     values = [0.0 if bar.value is None else bar.value for bar in bars]
@@ -84,6 +88,14 @@ def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = 
     axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     return _save(figure, path)
+
+
+def _known(bar: Bar) -> Bar:
+    """The bar with None for what is not a number."""
+    value, low, high = (
+        x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high)
+    )
+    return replace(bar, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True)

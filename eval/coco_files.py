@@ -20,6 +20,9 @@ from cxr.config import UserError
 MAX_TOLD = 10
 """Problems told one by one; the rest is counted."""
 
+MAX_PIXELS = 1e7
+"""No picture is larger; areas of much larger boxes would overflow."""
+
 
 @dataclass(frozen=True)
 class TruthFile:
@@ -97,7 +100,7 @@ def _load(path: Path) -> Any:
         raise UserError(f"{path}: no such file; give a COCO JSON file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON ({error}); give a COCO JSON file") from None
 
 
@@ -194,10 +197,15 @@ def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, st
             lambda: _is_known(entry["category_id"], known[1]),
             "a class that the ground truth has",
         ),
-        ("bbox", lambda: _is_box(entry["bbox"]), "x, y, width, height, finite and of no negative size"),
+        (
+            "bbox",
+            lambda: _is_box(entry["bbox"]),
+            f"x, y, width, height within {MAX_PIXELS:g} pixels, and of no negative size",
+        ),
+        ("iscrowd", lambda: scored or entry.get("iscrowd") in (None, 0, 1), "0 or 1"),
         ("score", lambda: not scored or _is_number(entry["score"]), "a finite number"),
     ]
-    wrong = [f"{name} is {entry[name]!r}, expected {what}" for name, fits, what in checks if not fits()]
+    wrong = [f"{name} is {entry.get(name)!r}, expected {what}" for name, fits, what in checks if not fits()]
     return "; ".join(wrong)
 
 
@@ -207,7 +215,7 @@ def _is_known(id_: Any, known: Mapping[Hashable, str]) -> bool:
 
 def _is_box(bbox: Any) -> bool:
     numbers = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(value) for value in bbox)
-    return numbers and bbox[2] >= 0 and bbox[3] >= 0
+    return numbers and bbox[2] >= 0 and bbox[3] >= 0 and max(map(abs, bbox)) <= MAX_PIXELS
 
 
 def _is_number(value: Any) -> bool:

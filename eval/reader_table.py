@@ -70,7 +70,7 @@ def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
     Raises:
         UserError: no such file or not a CSV; a column that is missing or named wrongly; rows without image or reader,
             with some coordinates but not four numbers, with x2 <= x1 or y2 <= y1, or without a box although their
-            class has boxes. One line a kind, with the rows' numbers as a spreadsheet shows them.
+            class has boxes; one name in two spellings. One line a kind, with the rows' numbers as a spreadsheet shows.
     """
     if not path.is_file():
         raise UserError(f"readers: no table {path}; give a CSV file with one row a box and reader")
@@ -85,6 +85,7 @@ def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
     is_blank = (cells[CORNERS] == "").all(axis=1).to_numpy()
     says_none = is_blank & cells["finding"].str.lower().isin(NO_FINDING_NAMES).to_numpy()
     _refuse_bad_rows(cells, corners, is_blank=is_blank, source=path)
+    _refuse_names_alike(cells, source=path)
     cells = cells.rename(columns={"image": "image_id"})
     boxes = cells[["image_id", "finding"]].assign(**dict(zip(CORNERS, corners.T, strict=True)))
     return ReaderTable(
@@ -153,6 +154,22 @@ def _refuse_bad_rows(
         "without a box, of a class that has boxes in other rows": is_blank & has_boxes & ~is_nothing,
     }
     problems = [_problem(what, np.flatnonzero(bad), source) for what, bad in kinds.items() if bad.any()]
+    if problems:
+        raise UserError(problems)
+
+
+def _refuse_names_alike(cells: pd.DataFrame, *, source: Path) -> None:
+    """UserError for a reader or a class in two spellings: as two readers one would agree with oneself."""
+    problems = []
+    for field in ("reader", "finding"):
+        names = pd.Series(sorted(set(cells[field])), dtype=object)
+        names = names[~names.str.lower().isin(NO_FINDING_NAMES)]
+        for alike in names.groupby(names.str.casefold()).agg(list):
+            if len(alike) > 1:
+                named = " and ".join(map(repr, alike))
+                problems.append(
+                    f"readers: {source}: {field} {named} differ in capitals only; write them alike"
+                )
     if problems:
         raise UserError(problems)
 

@@ -134,13 +134,13 @@ HUMAN_NAMES = ("ap40", "precision40", "recall40")
 def _class_tables(agreement: Agreement) -> list[Table]:
     boxes = agreement.table.boxes
     of_class = boxes.groupby("finding").agg(boxes=("image_id", "size"), images=("image_id", "nunique"))
-    numbers = {str(name): (int(row["boxes"]), int(row["images"])) for name, row in of_class.iterrows()}
-    numbers["mean"] = (len(boxes), boxes["image_id"].nunique())
+    numbers: list[Sequence[int]] = [(len(boxes), boxes["image_id"].nunique())]
+    numbers += of_class.loc[agreement.table.findings].to_numpy(dtype=int).tolist()
     rows: list[list[Cell]] = []
     human: list[list[Cell]] = []
     for k, finding in enumerate(["mean", *agreement.table.findings]):
         values = {name: _value(drawn, k - 1) for name, drawn in agreement.drawn.items()}
-        rows.append([finding, *numbers[finding], *(values[name] for name in AGREEMENT_NAMES)])
+        rows.append([finding, *numbers[k], *(values[name] for name in AGREEMENT_NAMES)])
         human.append([finding, *(values[name + HUMAN] for name in HUMAN_NAMES)])
     header = ["class", "boxes", "images", *AGREEMENT_NAMES]
     return [

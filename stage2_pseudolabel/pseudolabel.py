@@ -14,8 +14,6 @@ from cxr.datasets.tables import Dataset, Exclusion, count_reasons
 from cxr.labels import nearest
 from cxr.runs import Run, open_run
 from cxr.splits import fingerprint, load_splits
-from eval.pictures import save_jpeg
-from eval.report import Block, Figure
 from stage1_classify.config import Stage1Settings
 from stage1_classify.inputs.pictures import Pictures, decodable
 from stage1_classify.loading import load_trained
@@ -34,10 +32,10 @@ from stage2_pseudolabel.maps.store import SplitMaps, split_maps
 from stage2_pseudolabel.maps.teacher import Teacher
 from stage2_pseudolabel.processes import Processes
 from stage2_pseudolabel.pseudo.export import PseudoLabels, Recipe, judged_by_truth, pseudo_labels
-from stage2_pseudolabel.pseudo.gallery import pseudo_gallery, pseudo_table, quality_table
+from stage2_pseudolabel.pseudo.gallery import pseudo_blocks
 from stage2_pseudolabel.pseudo.makers import BoxMakers
 from stage2_pseudolabel.pseudo.tune_facts import learn_from_tune
-from stage2_pseudolabel.truth import findings_to_score, ground_truth
+from stage2_pseudolabel.truth import check_boxes, findings_to_score, ground_truth
 
 log = logging.getLogger("raybox")
 
@@ -87,11 +85,8 @@ class Stage2:
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
         truth = ground_truth(data, findings, self.settings.readers, split=name)
-        if truth.boxes.empty:
-            raise UserError(
-                f"split: no box of {', '.join(findings)} in the {name} part; there is nothing to score"
-            )
         marked = int(data.boxes["finding"].isin(findings).sum())
+        check_boxes(truth, marked, self.settings.readers, split=name)
         if self.processes.is_first:
             log.info(
                 "%s: %d images, %d true boxes from %d that readers marked",
@@ -149,6 +144,11 @@ class Stage2:
         pseudo = pseudo_labels(train, maps, Recipe(makers, facts, settings, agreeing), pictures=pictures)
         for reason, count in count_reasons(pseudo.excluded).items():
             log.info("left out of the pseudo-labels: %d images, %s", count, reason)
+        if pseudo.coco.is_ignored.all():  # also of no box at all
+            log.warning(
+                "no training image has a pseudo-box, so stage 3 has nothing to learn from; look at the labels, "
+                "pseudo_labels and the reasons in excluded.json"
+            )
         return judged_by_truth(
             pseudo,
             self._training_truth(train, maps, makers.findings),
@@ -186,7 +186,7 @@ class Stage2:
             judgement.timing,
             judgement.rules,
             judgement.tune_boxes,
-            self._pseudo_blocks(pseudo),
+            pseudo_blocks(self.run.dir, pseudo),
             judgement.human_on_tune,
         )
         outputs["report"] = write_summary(self.run.dir, board, judgement.held, facts)
@@ -216,19 +216,6 @@ class Stage2:
         for name, coco in boxes.items():
             write_coco(outputs[name], coco)
         return outputs
-
-    def _pseudo_blocks(self, pseudo: PseudoLabels) -> list[Block]:
-        save_jpeg(self.run.dir / "pictures" / "pseudo_labels.jpg", pseudo_gallery(pseudo))
-        quality = quality_table(pseudo)
-        return [
-            pseudo_table(pseudo),
-            *([] if quality is None else [quality]),
-            Figure(
-                "Pseudo-labels of training images",
-                "pictures/pseudo_labels.jpg",
-                "Orange: boxes with their confidence. Dashed: ignore regions. Green: true boxes, where known.",
-            ),
-        ]
 
 
 def check_methods(settings: Stage2Settings) -> None:

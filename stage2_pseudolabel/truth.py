@@ -29,6 +29,16 @@ def ground_truth(
     return CocoBoxes(image_sizes(dataset), boxes, tuple(findings), info(dataset, split))
 
 
+def check_boxes(truth: CocoBoxes, marked: int, readers: ReaderSettings, *, split: str) -> None:
+    """UserError where there is nothing to score, with the reason; `marked`: boxes by readers before they were fused."""
+    if not truth.boxes.empty:
+        return
+    reason = "give a split that has some"
+    if marked:
+        reason = f"rule {readers.rule} keeps none of the {marked} that readers marked; change `readers`"
+    raise UserError(f"split: no box of {', '.join(truth.findings)} in the {split} part; {reason}")
+
+
 def image_sizes(dataset: Dataset) -> pd.DataFrame:
     """Columns of IMAGE_FIELDS and patient_id for every image, sizes from the files' headers."""
     rows = dataset.images[["image_id", "path", "region"]].to_numpy().tolist()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eval.calibration import Reliability
-from eval.charts import ReliabilityPanel, plot_heat_map, plot_histogram, plot_reliability
+from eval.charts import Bar, ReliabilityPanel, plot_bars, plot_heat_map, plot_histogram, plot_reliability
 
 NAN = float("nan")
 
@@ -110,3 +110,9 @@ def test_groups_of_a_histogram_stand_upon_each_other(tmp_path: Path) -> None:
     assert np.nonzero(orange[:, plot])[0].max() <= np.nonzero(blue[:, plot])[0].max()
     column = int(np.nonzero(orange[:, plot])[1].mean())
     assert np.nonzero(orange[:, column])[0].max() <= np.nonzero(blue[:, column])[0].min()
+
+
+def test_bars_of_a_single_image_have_no_interval(tmp_path: Path) -> None:
+    known = plot_bars(tmp_path / "known.png", [Bar("a", 0.5), Bar("b", None)])
+    drawn = plot_bars(tmp_path / "drawn.png", [Bar("a", 0.5, NAN, NAN), Bar("b", NAN, NAN, NAN)])
+    assert (pixels(drawn) == pixels(known)).all()

@@ -167,6 +167,8 @@ def test_other_headers_are_named_on_the_command_line(
         (["a,R1,Edema,5,0,5,4"] * 12, "row 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"),
         (["a,R1,Edema,0,0,5,4,7"], "more cells in its rows than in its header"),
         ([*LINES, "a,R1,Edema,0,0,5,4,7"], "is not a CSV table"),
+        ([*LINES, "b,r2,Edema,0,0,5,4"], "reader 'R2' and 'r2' differ in capitals only"),
+        ([*LINES, "b,R2,edema,0,0,5,4"], "finding 'Edema' and 'edema' differ in capitals only"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_one_clear_line(
@@ -174,6 +176,22 @@ def test_a_bad_table_is_one_clear_line(
 ) -> None:
     (line,) = failure(write(tmp_path, *lines), capsys)
     assert message in line
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str, name: str
+) -> None:
+    lines = [line.replace(",", separator).replace("10", "10,5") for line in (HEADER, *LINES)]
+    (line,) = failure(write(tmp_path, *lines[1:], header=lines[0]), capsys)
+    assert f"has {name} between its cells, expected commas" in line
+
+
+def test_a_class_called_mean_has_its_own_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["a,R1,mean,0,0,9,4", "a,R2,mean,0,0,9,4", "b,R1,Edema,0,0,9,4", "b,R2,No finding,,,,"]
+    figures_of(write(tmp_path, *lines), tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["blocks"][0]["rows"]
+    assert [row[:3] for row in rows] == [["mean", 3, 2], ["Edema", 1, 1], ["mean", 2, 1]]
 
 
 def test_a_missing_file_a_run_folder_and_a_bad_option(

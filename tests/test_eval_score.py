@@ -154,6 +154,8 @@ WRONG_PREDICTIONS = [
     pytest.param([EXACT | {"category_id": 1}], "category_id is 1, expected a class", id="unknown_class"),
     pytest.param([EXACT | {"bbox": [0, 0, NAN, 1]}], "bbox is .*nan", id="nan_box"),
     pytest.param([EXACT | {"bbox": [0, 0, -5, 1]}], "of no negative size", id="negative_box"),
+    pytest.param([EXACT | {"bbox": [0, 0, 1e300, 1e300]}], "within 1e\\+07 pixels", id="area_overflows"),
+    pytest.param("[" * 100_000, "is not JSON", id="too_deep"),
     pytest.param([EXACT | {"bbox": [0, 0, 5]}], "expected x, y, width, height", id="three_numbers"),
     pytest.param([EXACT | {"score": None}], "score is None, expected a finite number", id="no_score"),
     pytest.param([EXACT | {"score": True}], "score is True", id="score_true"),
@@ -191,6 +193,9 @@ WRONG_TRUTHS = [
     pytest.param(TRUTH | {"images": TRUTH["images"] * 2}, "ids must be unique", id="image_twice"),
     pytest.param(
         TRUTH | {"annotations": [{"image_id": 11, "category_id": 5}]}, "box 1: lacks bbox", id="no_bbox"
+    ),
+    pytest.param(
+        TRUTH | {"annotations": [EXACT | {"iscrowd": "0"}]}, "box 1: iscrowd is '0'", id="crowd_text"
     ),
 ]
 

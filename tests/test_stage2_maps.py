@@ -12,6 +12,7 @@ from teacher_builders import METHODS, member, pictures_of, teacher
 from cxr.config import UserError
 from cxr.datasets.tables import Exclusion
 from stage1_classify.inputs.pictures import Pictures
+from stage2_pseudolabel.cam.options import CamOptions
 from stage2_pseudolabel.maps import store
 from stage2_pseudolabel.maps.balance import voice_scales
 from stage2_pseudolabel.maps.store import SplitMaps, split_maps
@@ -137,6 +138,15 @@ def test_an_unknown_method_is_refused_before_anything_is_made(tmp_path: Path) ->
     _, pictures = pictures_of(tmp_path, num_images=3)
     with pytest.raises(UserError, match="no method 'gradkam'"):
         made(teacher(tmp_path, member(tmp_path, seed=0)), pictures, tmp_path, methods=["gradkam"])
+    assert not (tmp_path / "maps").exists()
+
+
+def test_stages_that_a_network_lacks_leave_no_folder_that_would_refuse_other_settings(tmp_path: Path) -> None:
+    _, pictures = pictures_of(tmp_path, num_images=3)
+    broken = teacher(tmp_path, member(tmp_path, seed=0))
+    broken._fitting = {voice: CamOptions(layercam_stages=[-9]) for voice in broken.voices}
+    with pytest.raises(UserError, match=r"cam.layercam_stages: got \[-9\]"):
+        made(broken, pictures, tmp_path, methods=["layercamfusion"])
     assert not (tmp_path / "maps").exists()
 
 

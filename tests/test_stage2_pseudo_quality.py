@@ -17,6 +17,7 @@ from stage2_pseudolabel.pseudo.gallery import (
     GREY,
     box_statistics,
     draw_dashed,
+    pseudo_blocks,
     pseudo_gallery,
     pseudo_table,
     quality_table,
@@ -178,3 +179,12 @@ def test_files_of_other_makers_without_confidence_can_be_shown(tmp_path: Path) -
     plain = pseudo.coco.with_boxes(pseudo.coco.boxes[boxes_table().columns])
     assert box_statistics(plain).loc[0, "median_confidence"] == pytest.approx(0.9)
     assert isinstance(box_statistics(plain), pd.DataFrame)
+
+
+def test_without_a_box_there_is_no_blank_gallery(tmp_path: Path) -> None:
+    normal = exported(training_set(tmp_path / "a", [[0, 0]]), lit_maps(1))
+    assert [type(block).__name__ for block in pseudo_blocks(tmp_path, normal)] == ["Table"]
+    assert not (tmp_path / "pictures").exists()
+    shown = exported(training_set(tmp_path / "b", [[1, 0]]), lit_maps(1))
+    assert [type(block).__name__ for block in pseudo_blocks(tmp_path, shown)] == ["Table", "Figure"]
+    assert (tmp_path / "pictures" / "pseudo_labels.jpg").is_file()

@@ -12,7 +12,7 @@ from cxr.coco import BOX_FIELDS, read_coco, write_coco
 from cxr.config import UserError
 from cxr.datasets.tables import BOX_COLUMNS, Dataset, box_table, image_table
 from cxr.readers import ReaderSettings
-from stage2_pseudolabel.truth import findings_to_score, ground_truth
+from stage2_pseudolabel.truth import check_boxes, findings_to_score, ground_truth
 
 ROWS = [
     ("i0", "Lung Lesion", 0, 0, 10, 8, "R1"),
@@ -79,3 +79,20 @@ def test_findings_to_score_are_those_that_both_know(tmp_path: Path) -> None:
         findings_to_score(["Lung Lesion"], FINDINGS, data, source=tmp_path)
     with pytest.raises(UserError, match="give data with boxes"):
         findings_to_score(None, ["Edema"], data, source=tmp_path)
+
+
+def test_no_box_is_an_error_that_tells_who_took_them(tmp_path: Path) -> None:
+    strict = ReaderSettings(min_votes=9)
+    truth = ground_truth(dataset(tmp_path, *ROWS), FINDINGS, strict, split="tune")
+    with pytest.raises(
+        UserError, match="in the tune part; rule majority keeps none of the 4 that readers marked"
+    ):
+        check_boxes(truth, 4, strict, split="tune")
+    with pytest.raises(UserError, match="in the test part; give a split that has some"):
+        check_boxes(truth, 0, strict, split="test")
+    check_boxes(
+        ground_truth(dataset(tmp_path, *ROWS), FINDINGS, ReaderSettings(), split="tune"),
+        4,
+        strict,
+        split="tune",
+    )

@@ -32,9 +32,22 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"data: {path} is not a CSV table: {reason}") from None
+        raise UserError(
+            f"data: {path} is not a CSV table: {reason}; save it with commas between cells, in UTF-8"
+        ) from None
+    _refuse_other_separators(table, path)
     require_columns(table, required, source=str(path))
     return table
+
+
+def _refuse_other_separators(table: pd.DataFrame, path: Path) -> None:
+    """UserError for a header that semicolons or tabs part, as spreadsheets of some countries write it."""
+    header = ",".join(map(str, table.columns))
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if header.count(separator) > header.count(","):
+            raise UserError(
+                f"data: {path} has {name} between its cells, expected commas; save it with commas, in UTF-8"
+            )
 
 
 def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:

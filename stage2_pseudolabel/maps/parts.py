@@ -53,7 +53,9 @@ class Part:
 
     def save(self, file: Path) -> None:
         """Whole or not at all, also when the process is killed."""
-        file.parent.mkdir(parents=True, exist_ok=True)  # not sooner: an empty folder would keep other settings out
+        file.parent.mkdir(
+            parents=True, exist_ok=True
+        )  # not sooner: an empty folder would keep other settings out
         partial = file.with_suffix(".partial")
         arrays: dict[str, Any] = {
             LOGITS: self.logits,

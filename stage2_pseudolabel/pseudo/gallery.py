@@ -13,8 +13,8 @@ from cxr.coco import BOX_FIELDS, CocoBoxes
 from cxr.datasets.tables import count_reasons
 from cxr.images import read_image
 from eval.bootstrap import Interval
-from eval.pictures import BLACK, GREEN, ORANGE, Colour, Rgb, as_rgb, draw_boxes, grid
-from eval.report import Cell, Table
+from eval.pictures import BLACK, GREEN, ORANGE, Colour, Rgb, as_rgb, draw_boxes, grid, save_jpeg
+from eval.report import Block, Cell, Figure, Table
 from stage2_pseudolabel.pseudo.export import PseudoLabels
 
 GREY: Colour = (225, 225, 225)
@@ -129,6 +129,18 @@ def _with_interval(value: float, interval: Interval) -> str | None:
     if np.isnan(value):
         return None
     return f"{value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def pseudo_blocks(run_dir: Path, pseudo: PseudoLabels) -> list[Block]:
+    """The report's tables, and the gallery, which is written; without any box or region none, for it would be blank."""
+    quality = quality_table(pseudo)
+    tables: list[Block] = [pseudo_table(pseudo), *([] if quality is None else [quality])]
+    if pseudo.coco.boxes.empty:
+        return tables
+    name = "pictures/pseudo_labels.jpg"
+    save_jpeg(run_dir / name, pseudo_gallery(pseudo))
+    note = "Orange: boxes with their confidence. Dashed: ignore regions. Green: true boxes, where known."
+    return [*tables, Figure("Pseudo-labels of training images", name, note)]
 
 
 def pseudo_gallery(pseudo: PseudoLabels) -> Rgb:

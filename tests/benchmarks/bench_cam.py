@@ -61,10 +61,8 @@ ORACLES = {
 }
 TORCHCAM = dict(gradcam="GradCAM", gradcamplusplus="GradCAMpp", xgradcam="XGradCAM", layercam="LayerCAM")
 ONE_PASS = [name for name, row in CAM_METHODS.items() if row.group == "one_pass"]
-# One image of ours, slices of the library's.
 LONG = ("ablationcam", "scorecam", "fullgrad")
-# Channels of the library's slices: multiples of its batches.
-FEW, MORE = 32, 96
+FEW, MORE = 32, 96  # channels of the library's slices: multiples of its batches
 
 
 class Model(nn.Module):
@@ -113,7 +111,7 @@ class FewMasks(pytorch_grad_cam.ScoreCAM):
 
 
 class Bench:
-    """Model and images; `figures` gathers `<name>/<what>`: ms and MiB an image or call."""
+    """Model and images; `figures` gathers `<name>/<what>`: ms an image, MiB a call."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.device = torch.device(arguments.device)
@@ -232,9 +230,8 @@ class Bench:
             self.sum_up("torchcam_four", "torchcam", list(TORCHCAM))
 
     def sum_up(self, name: str, side: str, methods: list[str]) -> None:
-        self.figures[f"{name}/{side}"] = sum(self.figures[f"{method}/{side}"] for method in methods)
-        highest = max(self.figures[f"{method}/{side}_mib"] for method in methods)
-        self.figures[f"{name}/{side}_mib"] = highest
+        for unit, gather in (("", sum), ("_mib", max)):
+            self.figures[f"{name}/{side}{unit}"] = gather(self.figures[f"{m}/{side}{unit}"] for m in methods)
 
     def further(self, one_class: "Bench") -> None:
         """Cost of one further class and method of the one-pass group, timed in turn: noise hits all."""
