@@ -40,6 +40,7 @@ from stage2_pseudolabel.board.measures_of import (
 )
 from stage2_pseudolabel.board.rules_worth import rule_figures, rules_worth
 from stage2_pseudolabel.board.verdict import comparisons, verdict
+from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.frame import Frame
 
@@ -381,6 +382,16 @@ def test_verdict_of_a_single_method_and_of_a_choice_by_finding(tmp_path: Path) -
     entries = [replace(one, tuned=tuned(0.5, 0.1)), replace(two, tuned=tuned(0.1, 0.5))]
     words = verdict(board_of(tmp_path, entries, how="per_finding"))
     assert f"best of each finding ({LESION}: GradCAM, {EFFUSION}: LayerCAM fusion), mean AP40 0.250" in words
+
+
+def test_verdict_names_the_findings_whose_rule_looks_at_no_map(tmp_path: Path) -> None:
+    prior = BayesRule(Candidates(np.array([[0.1, 0.2, 0.5, 0.6]]), ("p",)), beta=0)
+    seeing = plain_entry("gradcam", 0.3, tune=0.3)
+    assert "looks at no map" not in verdict(board_of(tmp_path, [seeing]))
+    blind = replace(seeing, tuned=tuned(0.5, 0.5, rules=(HALF, prior)))  # type: ignore[arg-type]
+    assert f"For {EFFUSION} the best rule on the tune split looks at no map" in verdict(
+        board_of(tmp_path, [blind])
+    )
 
 
 def test_verdict_against_a_human(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def _p_of(best: Entry, other: Entry) -> float:
 
 def verdict(board: Board) -> str:
     """Sentences for the head of the report and the manifest."""
-    lines = [_chosen(board), _point_best(board), *_rivals(comparisons(board)), *_priors(board)]
+    lines = [_chosen(board), *_without_map(board.best), _point_best(board)]
+    lines += [*_rivals(comparisons(board)), *_priors(board)]
     if board.human is not None:
         lines.append(_against_human(board, board.human))
     if math.isnan(board.best.ap40.mean_interval.low):
@@ -62,6 +63,18 @@ def _chosen(board: Board) -> str:
         pairs = zip(best.ap40.findings, best.methods, strict=True)
         what += f" ({', '.join(f'{finding}: {display_name(method)}' for finding, method in pairs)})"
     return f"Chosen on the tune split: {what}, mean AP40 {_figure(best.ap40)} on the test split."
+
+
+def _without_map(best: Entry) -> list[str]:
+    """For which findings the tuned rule looks at no map, so that the boxes say nothing of the method."""
+    rules = () if best.tuned is None else best.tuned.rules
+    pairs = zip(best.ap40.findings, rules, strict=False)
+    blind = [finding for finding, rule in pairs if rule.as_dict().get("beta") == 0]
+    if not blind:
+        return []
+    return [
+        f"For {', '.join(blind)} the best rule on the tune split looks at no map: those boxes are the prior's."
+    ]
 
 
 def _point_best(board: Board) -> str:
