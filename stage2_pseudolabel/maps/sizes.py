@@ -23,13 +23,10 @@ def input_sizes(
         input_shape: channels, H and W as in training.
 
     Raises:
-        UserError: a scale is not above 0, two give the same size, or the network takes no pictures of one.
+        UserError: two scales give the same size, or the network takes no pictures of one.
     """
     channels, *own = input_shape
     own_hw = (own[0], own[1])
-    wrong = [scale for scale in settings.scales if not scale > 0]
-    if wrong:
-        raise UserError(f"teacher.scales: got {wrong}, expected sizes above 0, for instance [1.0, 1.5]")
     sizes = [own_hw if scale == 1 else _scaled(network, own_hw, scale) for scale in settings.scales]
     if len(set(sizes)) < len(sizes):
         raise UserError(
