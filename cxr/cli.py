@@ -37,17 +37,25 @@ class StageArguments:
 
 
 def parse_stage_arguments(
-    stage: str, argv: Sequence[str] | None = None, *, previous: str | None = None, about: str = ""
+    stage: str,
+    argv: Sequence[str] | None = None,
+    *,
+    previous: str | None = None,
+    about: str = "",
+    several: bool = False,
 ) -> StageArguments:
     """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
 
     Without CONFIG the demo experiment; without --out ``runs/<experiment>/<stage>``; without --from the same
     experiment's previous stage.
+
+    several: an experiment has several such settings files, so the default --out ends in the name of the file.
     """
     parser = argparse.ArgumentParser(description=about)
+    shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
     demo = Path("configs/demo") / f"{stage}.yaml"
     parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file ({demo})")
-    parser.add_argument("--out", type=Path, help=f"run folder (runs/<experiment>/{stage})")
+    parser.add_argument("--out", type=Path, help=f"run folder ({shown})")
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting"
     )
@@ -58,7 +66,8 @@ def parse_stage_arguments(
     given = parser.parse_args(argv)
     experiment = Path("runs") / given.config.resolve().parent.name
     sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
-    return StageArguments(given.config, given.out or experiment / stage, tuple(sources), tuple(given.set))
+    out = given.out or experiment / (given.config.stem if several else stage)
+    return StageArguments(given.config, out, tuple(sources), tuple(given.set))
 
 
 def exit_code(main: Callable[[], None]) -> int:

@@ -1,5 +1,6 @@
 """Pictures from disk as (H, W) float32 in [0, 1]: PNG and JPEG of 8 or 16 bit, DICOM; whole or one half."""
 
+import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,12 @@ that in both halves the midline is on the right). With an odd width the middle c
 
 GrayImage = npt.NDArray[np.float32]
 
+Pixels = npt.NDArray[Any]
+"""(H, W) uint8, uint16 or float32."""
+
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
+RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_DICOM_MARK, _DICOM_MARK_AT = b"DICM", 128
 
 
 def read_image(path: Path, *, region: Region = "full") -> GrayImage:
@@ -34,13 +40,42 @@ def read_image(path: Path, *, region: Region = "full") -> GrayImage:
     Raises:
         UserError: the file is missing or cannot be decoded.
     """
+    pixels = read_pixels(path, region=region)
+    return _scaled(pixels) if pixels.dtype.kind == "u" else pixels
+
+
+def read_pixels(path: Path, *, region: Region = "full") -> Pixels:
+    """Decode a grey picture and leave integers as the file has them, for those who stretch it anyway.
+
+    Returns:
+        (H, W): uint8 or uint16 of a PNG or JPEG; otherwise the float32 in [0, 1] of `read_image`.
+
+    Raises:
+        UserError: the file is missing or cannot be decoded.
+    """
     if not path.is_file():
         raise UserError(f"image: no file {path}; check the data set's root and the table's path column")
-    image = _read_dicom(path) if path.suffix.lower() in DICOM_SUFFIXES else _read_raster(path)
-    return np.ascontiguousarray(cut_region(image, region))
+    pixels = _read_dicom(path) if is_dicom(path) else _read_raster(path)
+    return np.ascontiguousarray(cut_region(pixels, region))
 
 
-def cut_region(image: GrayImage, region: Region) -> GrayImage:
+def is_dicom(path: Path) -> bool:
+    """By the file's ending, or by the mark inside where the ending says nothing: PACS export files without one.
+
+    Raises:
+        UserError: the file must be opened for that and cannot be.
+    """
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES or suffix in RASTER_SUFFIXES:
+        return suffix in DICOM_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return file.read(_DICOM_MARK_AT + len(_DICOM_MARK))[_DICOM_MARK_AT:] == _DICOM_MARK
+    except OSError as error:
+        raise UserError(f"image: cannot open {path}: {error.strerror}") from None
+
+
+def cut_region(image: Pixels, region: Region) -> Pixels:
     """The part of (H, W) that `region` names, as a view."""
     half = image.shape[1] // 2
     if region == "left":
@@ -58,8 +93,7 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
     """
     if not path.is_file():
         raise UserError(f"image: no file {path}; check the data set's root and the table's path column")
-    is_dicom = path.suffix.lower() in DICOM_SUFFIXES
-    height, width = _dicom_size_hw(path) if is_dicom else _raster_size_hw(path)
+    height, width = _dicom_size_hw(path) if is_dicom(path) else _raster_size_hw(path)
     return (height, width) if region == "full" else (height, width // 2)
 
 
@@ -71,15 +105,16 @@ def write_png8(path: Path, image: GrayImage) -> None:
         raise UserError(f"image: cannot write {path}; check the folder and the free space")
 
 
-def min_max(image: npt.NDArray[Any]) -> GrayImage:
-    """Stretch to [0, 1] by minimum and maximum; a constant picture becomes zeros."""
-    low, high = float(image.min()), float(image.max())
+def min_max(image: npt.NDArray[Any], *, low: float | None = None, high: float | None = None) -> GrayImage:
+    """Stretch to [0, 1] by minimum and maximum, or from `low` to `high`; all zeros where they are equal."""
+    low = float(image.min()) if low is None else low
+    high = float(image.max()) if high is None else high
     if high <= low:
         return np.zeros(image.shape, dtype=np.float32)
     return ((image.astype(np.float32) - low) / (high - low)).astype(np.float32)
 
 
-def _read_raster(path: Path) -> GrayImage:
+def _read_raster(path: Path) -> Pixels:
     data = np.fromfile(path, dtype=np.uint8)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
     if pixels is None:
@@ -87,9 +122,11 @@ def _read_raster(path: Path) -> GrayImage:
     if pixels.ndim == 3:
         code = cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY
         pixels = cv2.cvtColor(pixels, code)
-    if pixels.dtype.kind == "u":
-        return np.asarray(pixels / np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
-    return min_max(np.nan_to_num(pixels))
+    return pixels if pixels.dtype.kind == "u" else min_max(np.nan_to_num(pixels))
+
+
+def _scaled(pixels: Pixels) -> GrayImage:
+    return np.asarray(pixels / np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
 
 
 def _raster_size_hw(path: Path) -> tuple[int, int]:
@@ -105,8 +142,8 @@ def _raster_size_hw(path: Path) -> tuple[int, int]:
 def _read_dicom(path: Path) -> GrayImage:
     try:
         dicom = pydicom.dcmread(path)
-        pixels = dicom.pixel_array
-        values = apply_voi_lut(apply_modality_lut(pixels, dicom), dicom, index=0)
+        stored = dicom.pixel_array
+        image = None if stored.ndim == 3 else _shown(stored, dicom)
     except (
         InvalidDicomError,
         AttributeError,
@@ -116,15 +153,45 @@ def _read_dicom(path: Path) -> GrayImage:
         NotImplementedError,
         OSError,
         BytesLengthException,
+        struct.error,
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"image: cannot decode DICOM {path}: {reason}") from None
-    if values.ndim == 3:
-        raise UserError(f"image: {path} has {values.shape} pixels, expected one grey frame (H, W)")
-    image = min_max(values)
-    if dicom.get("PhotometricInterpretation", "") == "MONOCHROME1":
-        image = 1 - image
+    if image is None:
+        raise UserError(f"image: {path} has {stored.shape} pixels, expected one grey frame (H, W)")
     return image
+
+
+def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
+    """Stored values to grey in [0, 1], bone bright.
+
+    Each pixel's grey depends on its own value alone, so a picture of more pixels than values is looked up in a table of
+    all values between its lowest and its highest; each grey is the same to the bit.
+    """
+    low, high = (int(stored.min()), int(stored.max())) if stored.dtype.kind in "ui" else (0, stored.size)
+    if high - low >= stored.size:
+        values = _windowed(stored, dicom)
+        image = min_max(values)
+        return 1 - image if _is_inverted(dicom) else image
+    values = _windowed(np.arange(low, high + 1).astype(stored.dtype), dicom)
+    # compared, not subtracted: a table of unsigned numbers would wrap around
+    is_monotone = bool((values[1:] >= values[:-1]).all() or (values[1:] <= values[:-1]).all())
+    # lowest and highest stored value are in the picture; those between need not be
+    there = values[[0, -1]] if is_monotone else values[np.unique(stored).astype(np.int64) - low]
+    table = min_max(values, low=float(there.min()), high=float(there.max()))
+    if _is_inverted(dicom):
+        table = 1 - table
+    is_signed = stored.dtype.kind == "i"  # a difference may then be too large for the type
+    index = np.subtract(stored, low, dtype=np.int64 if is_signed else stored.dtype)
+    return np.asarray(np.take(table, index), dtype=np.float32)
+
+
+def _windowed(values: npt.NDArray[Any], dicom: pydicom.Dataset) -> npt.NDArray[Any]:
+    return np.asarray(apply_voi_lut(apply_modality_lut(values, dicom), dicom, index=0))
+
+
+def _is_inverted(dicom: pydicom.Dataset) -> bool:
+    return bool(dicom.get("PhotometricInterpretation", "") == "MONOCHROME1")
 
 
 def _dicom_size_hw(path: Path) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from cxr.config import UserError
 
 NO_FINDING = "No Finding"
+BESIDE_NO_FINDING = ("Support Devices",)
+"""What an image without a finding may still show."""
 
 CHEXPERT_FINDINGS = (
     NO_FINDING,

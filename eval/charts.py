@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +42,16 @@ def plot_curves(
     title: str = "",
     labels: tuple[str, str] = ("", ""),
     y_range: tuple[float, float] | None = None,
+    x_ticks: Literal["any", "whole"] | Sequence[float] = "any",
 ) -> Path:
     """Lines by name, each (x values, y values) of equal length; gaps where y is not a number.
 
-    labels: of the x and the y axis. Returns the path of the PNG.
+    labels: of the x and the y axis. x_ticks: whole: at whole numbers only, for epochs and rounds; numbers: at these, on
+    an axis on which equal steps double, for rates. Returns the path of the PNG.
     """
     figure, axes = _axes((8.4, 4.2), title)
     for index, (name, (x, y)) in enumerate(curves.items()):
-        marker = "o" if len(x) < 30 else ""
+        marker = "o" if len(x) < 30 and isinstance(x_ticks, str) else ""
         style = ("-", "--", ":")[index // len(LINES) % 3]
         colour = LINES[index % len(LINES)]
         axes.plot(x, y, style, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.8)
@@ -57,6 +60,13 @@ def plot_curves(
     axes.grid(color=FAINT, linewidth=0.8)
     if y_range is not None:
         axes.set_ylim(*y_range)
+    if x_ticks == "whole":
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    elif not isinstance(x_ticks, str):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(min(x_ticks) / 1.1, max(x_ticks) * 1.1)  # also where no curve has a value
+        axes.minorticks_off()
+        axes.set_xticks(x_ticks, [str(Fraction(rate).limit_denominator(64)) for rate in x_ticks])
     if curves:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _save(figure, path)
@@ -87,6 +97,41 @@ def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = 
     axes.set_xlabel(label)
     axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    return _save(figure, path)
+
+
+def plot_steps(
+    path: Path,
+    places: Sequence[str],
+    lines: Mapping[str, Sequence[Bar | None]],
+    *,
+    levels: Mapping[str, float] | None = None,
+    labels: tuple[str, str] = ("", ""),
+) -> Path:
+    """Lines by name over places that stand side by side, evenly; a point each with its interval, None for no point.
+
+    lines: one entry a place. levels: dashed horizontal lines by name. labels: of the x and the y axis. Returns the path
+    of the PNG.
+    """
+    figure, axes = _axes((8.4, 4.2), "")
+    for index, (name, points) in enumerate(lines.items()):
+        colour, aside = LINES[index % len(LINES)], 0.06 * (index - (len(lines) - 1) / 2)
+        known = [(place, _known(bar)) for place, bar in enumerate(points) if bar is not None]
+        shown = [(place + aside, bar) for place, bar in known if bar.value is not None]
+        x, y = [place for place, _ in shown], [bar.value for _, bar in shown]
+        axes.plot(x, y, label=name, color=colour, marker="o", markersize=4.5, linewidth=1.8)
+        for place, bar in shown:
+            if bar.low is not None and bar.high is not None:
+                axes.vlines(place, bar.low, bar.high, color=colour, linewidth=1.2)
+    for index, (name, level) in enumerate((levels or {}).items(), start=len(lines)):
+        axes.axhline(level, linestyle="--", linewidth=1.2, color=LINES[index % len(LINES)], label=name)
+    axes.set_xticks(range(len(places)), places)
+    axes.set_xlim(-0.5, max(1, len(places)) - 0.5)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(color=FAINT, linewidth=0.8)
+    if lines or levels:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _save(figure, path)
 
 

@@ -14,18 +14,20 @@ from cxr.runs import FinishedRun, atomic_write_text, open_run
 from eval.charts import Bar, plot_bars
 from eval.report import Block, Figure, Report, Table, Text, format_cell, read_report, write_report
 from eval.run_tables import (
+    ap40_key,
     box_names,
     by_finding,
     chosen_method,
     display_name,
     is_reference,
+    shown_name,
     side_by_side,
     stage_table,
 )
 from eval.score import refuse_run_folder
 from eval.tables import print_tables
 
-SEARCHES = ("ablation", "sweep")
+SEARCHES = ("ablation", "sweep", "study")
 """Stages of many trainings, whose tables are those of their own report."""
 
 
@@ -127,9 +129,11 @@ def _main_figures(run: FinishedRun) -> list[str]:
         return format_cell(run.metrics.get(name))
 
     best, parts = chosen_method(run), []
-    if run.stage == "ablation":
+    if run.stage in ("ablation", "study"):
         counts = [run.metrics.get(name) or 0 for name in ("comparisons", "real", "real_after_holm")]
-        parts.append("ablation: {:g} comparisons, {:g} real, {:g} after Holm's correction".format(*counts))
+        parts.append(
+            run.stage + ": {:g} comparisons, {:g} real, {:g} after Holm's correction".format(*counts)
+        )
     if run.metrics.get("auroc/mean") is not None:
         parts.append(f"classifier: mean AUROC {shown('auroc/mean')}")
     if best is not None and run.metrics.get(f"ap40/{best}") is not None:
@@ -147,7 +151,8 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
         for method in box_names(named.run.metrics):
             # The detector's run repeats its teacher's figure under the name "teacher".
             teacher = named.run.manifest.get("teacher_method", method)
-            bar = _bar(named, method, label=display_name(teacher if method == "teacher" else method))
+            shown = display_name(teacher) if method == "teacher" else shown_name(named.run, method)
+            bar = _bar(named, method, label=shown)
             bar = replace(bar, name=f"{bar.name} · {named.name}") if several else bar
             bars.setdefault((bar.name, bar.value), bar)
     if not bars:
@@ -159,8 +164,8 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
 
 
 def _bar(named: NamedRun, method: str, *, label: str) -> Bar:
-    metrics = named.run.metrics
-    value, low, high = (metrics.get(f"ap40/{method}{end}") for end in ("", "/low", "/high"))
+    metrics, key = named.run.metrics, ap40_key(named.run.metrics, method)
+    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "/low", "/high"))
     marked = method in ("detector", chosen_method(named.run))
     kind = "marked" if marked else "muted" if is_reference(method) else ""
     return Bar(label, value, low, high, kind)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.average_precision import Block, ClassMatches, Floats, num_true_row, over_blocks, sum_rows
+from eval.average_precision import (
+    Block,
+    ClassMatches,
+    Floats,
+    mean_over_classes,
+    num_true_row,
+    over_blocks,
+    sum_rows,
+)
 from eval.measures import Counts, Measure
 
 RATES: Floats = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
@@ -59,6 +67,18 @@ def froc_curve(matches: ClassMatches, *, iou: float = 0.4) -> FrocCurve:
         false_positives=np.concatenate([[0.0], (num_called - num_hits) / num_images]),
         sensitivity=np.concatenate([[0.0 if num_true else np.nan], sensitivity]),
     )
+
+
+def sensitivity_at(curve: FrocCurve, rates: Floats) -> Floats:
+    """(R,) sensitivity at the lowest threshold that has no more false positives an image than each rate."""
+    place = np.searchsorted(curve.false_positives, rates, side="right") - 1
+    return np.asarray(curve.sensitivity[place], dtype=np.float64)
+
+
+def mean_sensitivity(matches: Sequence[ClassMatches], rates: Floats, *, iou: float = 0.4) -> Floats:
+    """(R,) mean over the classes with true boxes of `sensitivity_at`; over `RATES` their mean is `froc_measure`'s."""
+    rows = [sensitivity_at(froc_curve(m, iou=iou), rates) for m in matches]
+    return mean_over_classes(np.stack(rows, axis=1)) if rows else np.full(len(rates), np.nan)
 
 
 def _figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cxr.labels import slug
 from eval.average_precision import Floats, mean_over_classes
 from eval.bootstrap import Difference, Interval, percentile_interval
 
@@ -75,3 +76,22 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
         return np.where(total > 0, (counts @ hits) / np.maximum(total, 1e-12), np.nan)
 
     return Measure(name, tuple(findings), resampled)
+
+
+def drawn_figures(measure: str, name: str, drawn: Drawn) -> dict[str, float]:
+    """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` where it was drawn."""
+    key = f"{measure}/{name}"
+    if not len(drawn.draws):
+        slugs = [slug(finding) for finding in drawn.findings]
+        return {key: drawn.mean} | {
+            f"{key}/{own}": float(v) for own, v in zip(slugs, drawn.values, strict=True)
+        }
+    figures = with_ends(key, drawn.mean, drawn.mean_interval)
+    for finding, value in zip(drawn.findings, drawn.values, strict=True):
+        figures |= with_ends(f"{key}/{slug(finding)}", float(value), drawn.interval(finding))
+    return figures
+
+
+def with_ends(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
+    """A figure and the ends of its interval."""
+    return {key: value, f"{key}/low": interval.low, f"{key}/high": interval.high}

@@ -83,10 +83,25 @@ def draw_boxes(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions
     return drawn
 
 
+def captions_apart(xyxy: npt.ArrayLike, texts: Sequence[str], *, size_wh: tuple[float, float]) -> list[str]:
+    """The texts of boxes (N, 4), "" for those that would lie over the text of a later (stronger) box.
+
+    size_wh: pixels that a text takes beside and below its box's top left corner.
+    """
+    boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
+    shown = list(texts)
+    for place in range(len(boxes) - 1, -1, -1):
+        gaps = np.abs(boxes[place + 1 :, :2] - boxes[place, :2])
+        others = np.array([text != "" for text in shown[place + 1 :]], dtype=bool)
+        if ((gaps < size_wh).all(axis=1) & others).any():
+            shown[place] = ""
+    return shown
+
+
 def _tag(rgb: Rgb, text: str, *, at: tuple[int, int], colour: Colour) -> Rgb:
     """Text on a filled plate that sits on the box's top left corner, or under it at the picture's edge."""
     height, width = rgb.shape[:2]
-    font = _font(max(10, round(min(height, width) / 26)))
+    font = font_of(max(10, round(min(height, width) / 26)))
     picture = Image.fromarray(rgb)
     draw = ImageDraw.Draw(picture)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
@@ -127,7 +142,7 @@ def _cell(tile: Rgb, text: Sequence[str], *, lines: int, tile_px: int) -> Rgb:
     if not text:
         return cell
     picture = Image.fromarray(cell)
-    draw, font = ImageDraw.Draw(picture), _font(round(line_px * 0.76))
+    draw, font = ImageDraw.Draw(picture), font_of(round(line_px * 0.76))
     for index, line in enumerate(text):
         y = 2 * margin + tile_px + index * line_px
         draw.text((margin + tile_px / 2, y), line, fill=INK, font=font, anchor="ma")
@@ -143,7 +158,7 @@ def _fit(tile: Rgb, tile_px: int) -> Rgb:
 
 
 @cache
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
+def font_of(size_px: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries along: present on every machine."""
     return ImageFont.truetype(findfont("DejaVu Sans"), size_px)
 

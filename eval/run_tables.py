@@ -71,10 +71,27 @@ def chosen_method(run: FinishedRun) -> str | None:
 
 
 def box_names(metrics: Metrics) -> list[str]:
-    """What has an `ap40/<name>`: methods by falling AP40, unknown ones last, then the references."""
+    """What has an AP40 (see `ap40_key`): methods by falling AP40, unknown ones last, then the references."""
     keys = [key for key in metrics if key.startswith("ap40/") and key.count("/") == 1]
     names = [key.split("/")[1] for key in keys if "_minus_" not in key]
-    return sorted(names, key=lambda name: (is_reference(name), -(metrics[f"ap40/{name}"] or -1.0)))
+    if "human" not in names and ap40_key(metrics, "human") in metrics:
+        names.append("human")
+    return sorted(names, key=lambda name: (is_reference(name), -(metrics[ap40_key(metrics, name)] or -1.0)))
+
+
+def ap40_key(metrics: Metrics, method: str) -> str:
+    """Name of its figure: `ap40/<method>`; of readers the tune split's where the test split has no single readers."""
+    key = f"ap40/{method}"
+    return f"tune_{key}" if method == "human" and key not in metrics else key
+
+
+def shown_name(run: FinishedRun, method: str) -> str:
+    """How a row of a run is written: with what the teacher is, and whose split a figure of readers is of."""
+    teacher = run.manifest.get("teacher_method")
+    if method == "teacher" and isinstance(teacher, str):
+        return f"{display_name(method)}: {display_name(teacher)}"
+    is_of_tune = ap40_key(run.metrics, method).startswith("tune_")
+    return display_name(method) + (" (tune split)" if is_of_tune else "")
 
 
 def stage_table(run: FinishedRun, *, name: str) -> Table:
@@ -109,8 +126,8 @@ def _boxes_table(run: FinishedRun, *, name: str) -> Table:
     }
     rows: list[list[Cell]] = []
     for method in methods:
-        value, interval = _point(metrics, f"ap40/{method}")
-        shown = display_name(method) + _remark(run, method)
+        value, interval = _point(metrics, ap40_key(metrics, method))
+        shown = shown_name(run, method) + " (chosen)" * (method == best)
         beside = [metrics.get(f"{measure}/{method}") for measure in columns.values()]
         rows.append([shown, value, interval, *beside, _milliseconds(metrics, method)])
     picked = "detector" if "detector" in methods else best
@@ -118,14 +135,6 @@ def _boxes_table(run: FinishedRun, *, name: str) -> Table:
     heads = ["boxes by", "AP40", "95 % interval", *columns, "ms/image"]
     highlight = methods.index(picked) if picked in methods else None
     return Table(f"{title} · {name}", heads, rows, _verdict(run), highlight)
-
-
-def _remark(run: FinishedRun, method: str) -> str:
-    """What stands behind a name: that it was chosen, or which CAM method the teacher is."""
-    teacher = run.manifest.get("teacher_method")
-    if method == "teacher" and isinstance(teacher, str):
-        return f": {display_name(teacher)}"
-    return " (chosen)" if method == chosen_method(run) else ""
 
 
 def _verdict(run: FinishedRun) -> str:
@@ -143,14 +152,23 @@ def side_by_side(stage: str, runs: Mapping[str, FinishedRun]) -> Table:
             shown = _finding_names(run)
             names |= {item: shown.get(item, item) for item in _finding_slugs(run)}
         else:
-            names |= {method: display_name(method) for method in box_names(run.metrics)}
+            names |= {item: _shown_alike(runs.values(), item) for item in box_names(run.metrics)}
+
+    def value(run: FinishedRun, item: str) -> Cell:
+        return run.metrics.get(f"auroc/{item}" if prefix == "auroc" else ap40_key(run.metrics, item))
+
     rows: list[list[Cell]] = [
-        [shown, *(run.metrics.get(f"{prefix}/{item}") for run in runs.values())]
-        for item, shown in names.items()
+        [shown, *(value(run, item) for run in runs.values())] for item, shown in names.items()
     ]
     alike = len({tuple(run.manifest.get("findings") or ()) for run in runs.values()}) == 1
     note = "" if alike else "The runs have different findings, so their means cannot be compared."
     return Table(f"{prefix.upper()} of the runs of {stage}", ["", *runs], rows, note)
+
+
+def _shown_alike(runs: Iterable[FinishedRun], method: str) -> str:
+    """As `shown_name` where all runs that have it agree; else without what differs, such as the teacher's method."""
+    shown = {shown_name(run, method) for run in runs if method in box_names(run.metrics)}
+    return shown.pop() if len(shown) == 1 else display_name(method)
 
 
 def by_finding(run: FinishedRun, *, name: str) -> Table | None:
@@ -158,14 +176,15 @@ def by_finding(run: FinishedRun, *, name: str) -> Table | None:
     best = chosen_method(run)
     methods = [m for m in box_names(run.metrics) if m in (best, "detector", "teacher") or is_reference(m)]
     shown = _finding_names(run)
-    slugs = _second_parts(run.metrics, [f"ap40/{method}/" for method in methods])
+    keys = [ap40_key(run.metrics, method) for method in methods]
+    slugs = _second_parts(run.metrics, [f"{key}/" for key in keys])
     if not slugs:
         return None
     rows: list[list[Cell]] = [
-        [shown.get(item, item), *(run.metrics.get(f"ap40/{method}/{item}") for method in methods)]
-        for item in slugs
+        [shown.get(item, item), *(run.metrics.get(f"{key}/{item}") for key in keys)] for item in slugs
     ]
-    return Table(f"AP40 by finding · {name}", ["finding", *map(display_name, methods)], rows)
+    heads = [shown_name(run, method) for method in methods]
+    return Table(f"AP40 by finding · {name}", ["finding", *heads], rows)
 
 
 def _finding_slugs(run: FinishedRun) -> list[str]:

@@ -10,6 +10,11 @@ ALPHA = 0.05
 """Chance of a single false difference among all comparisons that is borne."""
 
 
+def needed_resamples(num_comparisons: int) -> int:
+    """Resamples from which on the smallest p-value, corrected for so many comparisons, falls below `ALPHA`."""
+    return round(2 * num_comparisons / ALPHA)
+
+
 def p_value(gaps: Floats) -> float:
     """Two-sided p-value of a difference from its bootstrap draws (R,): twice the smaller share on one side of zero,
     never below 2 / (R + 1) (Davison & Hinkley 1997, section 4.2). NaN without draws."""

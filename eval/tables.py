@@ -1,4 +1,4 @@
-"""Tables of a report on the terminal: one table, a section each, so that columns line up."""
+"""Tables of a report as text: on the terminal as one, a section each, so that columns line up; and as Markdown."""
 
 import sys
 from collections.abc import Sequence
@@ -20,6 +20,18 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     interval = "" if MISSING in ends else f"[{ends[0]}, {ends[1]}]"
     number = "" if value is None else format_cell(value)
     return " ".join(part for part in (number, interval) if part) or MISSING
+
+
+def markdown(table: Table) -> str:
+    """A heading and a table in GitHub's Markdown."""
+    lines = [f"## {table.title}", "", _line(table.columns), _line(["---"] * len(table.columns))]
+    lines += [_line([format_cell(cell) for cell in row]) for row in table.rows]
+    lines += ["", table.note] if table.note else []
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def print_tables(tables: Sequence[Table], *, console: Console | None = None) -> None:

@@ -2,7 +2,9 @@
 
 Source: Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, section 4.2, and
 the development kit of 2010 (area under the whole curve instead of 11 points). Coordinates are
-continuous here, without the kit's extra pixel.
+continuous here, without the kit's extra pixel. Ignore regions (iscrowd) are read as COCO reads them: a
+detection that is right nowhere and lies in one with a share of at least the threshold counts neither as
+right nor as wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +24,17 @@ def voc_measure(truth: CocoBoxes, predictions: CocoBoxes, *, iou: float = 0.4) -
     check_predictions(truth, predictions)
     true, found = TruthIndex(truth), predictions.boxes.sort_values("score", ascending=False, kind="stable")
     cells = true.cells(found)
-    overlap, which = true.best(cells, as_boxes(found[CORNERS].to_numpy(dtype=np.float64)))
+    corners = as_boxes(found[CORNERS].to_numpy(dtype=np.float64))
+    overlap, which = true.best(cells, corners)
     good = np.flatnonzero(overlap >= iou)
     good = good[which[good] >= 0]
     _, first = np.unique(which[good], return_index=True)
     is_hit = np.zeros(len(cells), dtype=bool)
     is_hit[good[first]] = True
+    regions = TruthIndex(truth.with_boxes(truth.boxes[truth.is_ignored].assign(iscrowd=0)))
+    inside, _ = regions.best(cells, corners, overlap="iobb")
+    judged = is_hit | (inside < iou)
+    cells, is_hit = cells[judged], is_hit[judged]
     image, finding = cells // true.shape[1], cells % true.shape[1]
     figures = [
         _area_figure(HitRanking(image[finding == k], is_hit[finding == k], num_true))

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from cxr.progress import track
 from cxr.readers import read_groups, readings_of
 from eval.bootstrap import resample_counts
+from eval.box_measures import put_out_scores
 from eval.human import human_measure
-from eval.measures import Counts, Drawn, draw
+from eval.measures import Counts, Drawn, draw, drawn_figures
 from stage2_pseudolabel.board.held_out import HeldOut
 from stage2_pseudolabel.board.leaderboard import (
     Board,
     Entry,
     choose_best,
-    drawn_figures,
     make_board,
     score_entry,
 )
-from stage2_pseudolabel.board.measures_of import put_out_scores
 from stage2_pseudolabel.board.rules_worth import RuleWorth, rule_figures, rules_worth
 from stage2_pseudolabel.box_data import Part
 from stage2_pseudolabel.boxes.frame import Frame

@@ -211,6 +211,8 @@ class Stage2:
 
     def _box_files(self, board: Board, pseudo: PseudoLabels, tune: Part, test: Part) -> dict[str, Path]:
         boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
+        if pseudo.truth is not None:
+            boxes["gt_train"] = pseudo.truth
         boxes |= {f"detections_{entry.name}": entry.detections for entry in board.entries}
         outputs = {name: self.run.dir / "coco" / f"{name}.json" for name in boxes}
         for name, coco in boxes.items():

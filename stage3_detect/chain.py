@@ -3,116 +3,171 @@
 Each leaves a whole file behind or nothing, so that the same command goes on after a kill.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxr.coco import CocoBoxes, read_coco, write_coco
-from cxr.images import read_image
-from cxr.runs import FinishedRun, Run, log
+from cxr.config import UserError
+from cxr.runs import FinishedRun, Run, log, open_run
 from stage3_detect.config import DetectSettings
-from stage3_detect.evaluate import (
-    Comparison,
-    compare_with_teacher,
-    comparison_metrics,
-    timing_metrics,
-    verdict,
-)
-from stage3_detect.export import OnnxNetwork, compare_networks, export_onnx, require_agreement
-from stage3_detect.predict import TorchNetwork, predict_images
-from stage3_detect.report import write_stage3_report
-from stage3_detect.starting_point import input_channels
-from stage3_detect.train import pick_device, precision_of, train_detector
-from stage3_detect.yolo_dataset import YoloFolder, write_yolo_folder
+from stage3_detect.deploying.card_facts import CardFacts
+from stage3_detect.deploying.forms import Exports, export_forms
+from stage3_detect.deploying.model_card import write_model_card
+from stage3_detect.deploying.quality import Yardstick
+from stage3_detect.detecting.images import Milliseconds, predict_images
+from stage3_detect.detecting.network import TorchNetwork
+from stage3_detect.judging.judge import judge
+from stage3_detect.judging.judgement import Judgement
+from stage3_detect.judging.report import ReportFacts, write_detector_report
+from stage3_detect.labels.sources import Sources, open_sources
+from stage3_detect.labels.yolo_folder import count_facts
+from stage3_detect.learning.train import pick_device, precision_of
+from stage3_detect.rounds.report import rounds_blocks
+from stage3_detect.rounds.rounds import RoundsResult, run_rounds
 
 Metrics = dict[str, float | None]
 
 
 def run_stage3(run: Run, stage2: FinishedRun, settings: DetectSettings) -> None:
     """Pseudo-labels to a trained, scored and exported detector in `run`'s folder."""
-    with run.phase("training files"):
-        folder = _write_files(run, stage2, settings)
+    sources = open_sources(stage2, settings.labels, seed=settings.seed)
+    beside = open_beside(settings.beside, sources.test)
     with run.phase("training"):
-        weights = train_detector(run.dir, folder.data_yaml, settings)
-    test = read_coco(stage2.output("gt_test"))
-    network = TorchNetwork(weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
+        learned = run_rounds(run, sources, settings)
     with run.phase("detection"):
-        detections, milliseconds = predict_images(test, network, settings.predict)
-        detections_path = run.dir / "coco" / "detections_detector.json"
-        write_coco(detections_path, detections)
+        detections, milliseconds = _detect(learned, sources.test, settings)
+        tune = _on_tune(learned)
     with run.phase("export"):
-        onnx_path, export_metrics = _export(weights, test, settings)
+        exports = _export(run, learned, sources, settings, detections)
     with run.phase("evaluation"):
-        comparison = compare_with_teacher(
-            detections, stage2, num_resamples=settings.num_bootstrap, seed=settings.seed
-        )
-        timings = timing_metrics(milliseconds, stage2, comparison.teacher_method)
-        metrics = comparison_metrics(comparison) | timings | export_metrics
-        report = write_stage3_report(
-            run.dir, comparison, metrics, folder, num_gallery_images=settings.num_gallery_images
-        )
-    log.info("stage3: %s", verdict(comparison))
+        judgement = judge(detections, tune, stage2, sources, settings, beside)
+    with run.phase("report"):
+        metrics = {**judgement.metrics, **_timing(milliseconds, stage2), **exports.metrics, **learned.metrics}
+        made = (learned, judgement, exports)
+        files = _write_pages(run, stage2, sources, settings, made, metrics)
+    log.info("stage3: %s", judgement.verdict)
     outputs = {
-        "detections_detector": detections_path,
-        "weights": weights,
-        "onnx": onnx_path,
-        "report": report,
+        "detections_detector": _write(run.dir, "detections_detector", detections),
+        **({} if tune is None else {"detections_tune": _write(run.dir, "detections_tune", tune)}),
+        "weights": learned.weights,
+        **files,
+        **exports.files,
     }
-    run.finish(metrics, outputs, **_facts(settings, network, folder, comparison))
+    run.finish(metrics, outputs, **_facts(settings, sources, learned, judgement, exports))
 
 
-def _write_files(run: Run, stage2: FinishedRun, settings: DetectSettings) -> YoloFolder:
-    use_readers = settings.data.validate_on == "tune_boxes"
-    folder = write_yolo_folder(
-        run.dir / "yolo",
-        read_coco(stage2.output("pseudo_labels")),
-        settings.data,
-        tune=read_coco(stage2.output("gt_tune")) if use_readers else None,
-        channels=input_channels(settings),
-        seed=settings.seed,
+def open_beside(beside: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
+    """Detections of other finished stage 3 runs, by name, on the test split.
+
+    Raises:
+        UserError: one of them was judged on other images or findings.
+    """
+    found = {}
+    for name, path in beside.items():
+        other = read_coco(open_run(path, stage="stage3").output("detections_detector"))
+        if list(other.images["image_id"]) != list(test.images["image_id"]) or other.findings != test.findings:
+            raise UserError(
+                f"beside.{name}: {path} was judged on other images or findings ({len(other.images)} images; here "
+                f"{len(test.images)}); give a run that began from the same stage 2"
+            )
+        found[name] = other
+    return found
+
+
+def _detect(
+    learned: RoundsResult, images: CocoBoxes, settings: DetectSettings
+) -> tuple[CocoBoxes, Milliseconds]:
+    device, nms_free = pick_device(settings.device), settings.predict.nms_free
+    network = TorchNetwork(learned.weights, device=device, nms_free=nms_free)
+    return predict_images(images, network, settings.predict, correction=learned.correction)
+
+
+def _on_tune(learned: RoundsResult) -> CocoBoxes | None:
+    """Detections on the tune split, which the best round has made; None where it has no image left."""
+    if learned.detections_tune is None:
+        return None
+    return learned.correction.of_table(read_coco(learned.detections_tune))
+
+
+def _export(
+    run: Run, learned: RoundsResult, sources: Sources, settings: DetectSettings, detections: CocoBoxes
+) -> Exports:
+    return export_forms(
+        run.dir / "export",
+        learned.weights,
+        settings,
+        measured_on=Yardstick(sources.test, detections, settings, learned.correction),
+        calibration=sources.labels,
     )
-    log.info("stage3: %d images with boxes, %d normals", folder.num_positives, folder.num_normals)
-    if folder.num_doubtful or folder.num_regions:
-        log.info(
-            "stage3: %d images with ignore regions and no box left out; %d ignore regions of the others not used",
-            folder.num_doubtful,
-            folder.num_regions,
-        )
-    return folder
 
 
-def _export(weights: Path, test: CocoBoxes, settings: DetectSettings) -> tuple[Path, Metrics]:
-    """Export, compare with PyTorch on a CPU over real test images, and time the exported form."""
-    onnx_path = weights.with_suffix(".onnx")
-    nms_free = settings.predict.nms_free
-    export_onnx(weights, onnx_path, nms_free=nms_free)
-    reference = TorchNetwork(weights, nms_free=nms_free)
-    exported = OnnxNetwork(onnx_path, reference)
-    few = replace(test, images=test.images.head(settings.num_export_checks))
-    root = Path(test.info["data_root"])
-    pictures = [read_image(root / row["path"], region=row["region"]) for row in few.images.to_dict("records")]
-    agreement = compare_networks(pictures, reference, exported, min_score=settings.predict.min_score)
-    require_agreement(agreement)
-    _, milliseconds = predict_images(few, exported, settings.predict)
-    figures: Metrics = {"onnx/box_difference_px": agreement.box_px, "onnx/score_difference": agreement.score}
+def _timing(milliseconds: Milliseconds, stage2: FinishedRun) -> Metrics:
+    """Milliseconds an image from decoding to boxes, median and 99th percentile, beside the teacher's."""
+    teacher = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
+    figures: Metrics = {"ms_per_image/teacher": teacher}
     if len(milliseconds):
-        figures["ms_per_image/detector_onnx"] = float(sorted(milliseconds)[len(milliseconds) // 2])
-    return onnx_path, figures
+        figures["ms_per_image/detector"] = float(np.median(milliseconds))
+        figures["ms_per_image/detector/p99"] = float(np.percentile(milliseconds, 99))
+    return figures
+
+
+def _write(run_dir: Path, name: str, coco: CocoBoxes) -> Path:
+    path = run_dir / "coco" / f"{name}.json"
+    write_coco(path, coco)
+    return path
+
+
+def _write_pages(
+    run: Run,
+    stage2: FinishedRun,
+    sources: Sources,
+    settings: DetectSettings,
+    made: tuple[RoundsResult, Judgement, Exports],
+    metrics: Metrics,
+) -> dict[str, Path]:
+    """The report for people who judge the run, and the model card for those who use it."""
+    learned, judgement, exports = made
+    blocks = rounds_blocks(run.dir, learned, sources.tune)
+    facts = ReportFacts(learned.folder, metrics, settings.num_gallery_images, blocks)
+    card = CardFacts(
+        settings,
+        sources,
+        stage2,
+        learned.folder,
+        metrics,
+        judgement.verdict,
+        learned.weights,
+        operating_points=judgement.operating_points,
+        files=exports.files,
+        notes=exports.notes,
+        warnings=exports.warnings,
+        correction=learned.correction,
+    )
+    return {
+        "report": write_detector_report(run.dir, judgement, facts),
+        "model_card": write_model_card(run.dir, card),
+    }
 
 
 def _facts(
-    settings: DetectSettings, network: TorchNetwork, folder: YoloFolder, comparison: Comparison
+    settings: DetectSettings, sources: Sources, learned: RoundsResult, judgement: Judgement, exports: Exports
 ) -> dict[str, Any]:
+    """What a manifest tells beside figures; predict.py reads the points, the curves, the correction and the regions."""
     return {
-        "findings": list(network.findings),
-        "teacher_method": comparison.teacher_method,
-        "verdict": verdict(comparison),
-        "channels": network.channels,
-        "synthetic": bool(comparison.truth.info.get("synthetic")),
+        "findings": list(sources.test.findings),
+        "teacher_method": judgement.teacher,
+        "verdict": judgement.verdict,
+        "operating_points": judgement.operating_points,
+        "score_curves": judgement.score_curves,
+        "box_correction": learned.correction.as_dict(),
+        "regions": sorted(set(sources.test.images["region"])),
+        "best_round": learned.best_round,
+        "synthetic": bool(sources.test.info.get("synthetic")),
         "precision": precision_of(settings, pick_device(settings.device)),
-        "num_positives": folder.num_positives,
-        "num_normals": folder.num_normals,
-        "num_held_out": folder.num_held_out,
-        "num_doubtful": folder.num_doubtful,
-        "excluded": [list(entry) for entry in folder.excluded],
+        "training": count_facts(learned.folder),
+        "not_exported": exports.notes,
+        "export_warnings": exports.warnings,
     }

@@ -1,4 +1,4 @@
-"""Whatever in ultralytics and ONNX Runtime could reach the network or the home, switched off before their import."""
+"""Whatever in ultralytics, ONNX Runtime and OpenVINO could reach the network or the home, off before their import."""
 
 import atexit
 import json
@@ -26,6 +26,9 @@ _KEYS_OF_SERVICES = ("ULTRALYTICS_API_KEY",)
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 _SETTINGS_VERSION = "0.0.8"
+_SENDERS = ("openvino_telemetry",)
+"""Packages that only send usage events. OpenVINO and NNCF go without where this one cannot be imported; their own
+switch (`opt_in_out --opt_out`) first sends an event, and writes into the home."""
 
 
 def go_offline() -> Path:
@@ -37,6 +40,8 @@ def go_offline() -> Path:
     os.environ.update(_SWITCHES)
     for name in _KEYS_OF_SERVICES:
         os.environ.pop(name, None)
+    for name in _SENDERS:
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it now fails
     inherited = os.environ.get("RAYBOX_YOLO_CONFIG_DIR")
     if inherited and Path(inherited).is_dir():
         return Path(inherited)

@@ -11,7 +11,7 @@ from eval.tables import print_run
 def main(arguments: StageArguments) -> None:
     from stage3_detect.chain import run_stage3  # torch and ultralytics take seconds, --help needs neither
     from stage3_detect.config import DetectSettings
-    from stage3_detect.starting_point import model_input
+    from stage3_detect.learning.starting_point import model_input
 
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:

@@ -9,12 +9,12 @@ from builders import write_picture
 from stage2_builders import FINDINGS
 
 from cxr.datasets.tables import BOX_COLUMNS, Dataset, Exclusion, box_table, image_table
+from eval.box_confidence import Confidence, ConfidenceFigures
 from eval.calibration import Curve
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.frame import Frame
 from stage2_pseudolabel.config_pseudo import PseudoLabelSettings
 from stage2_pseudolabel.maps.store import SplitMaps
-from stage2_pseudolabel.pseudo.confidence import Confidence, ConfidenceFigures
 from stage2_pseudolabel.pseudo.export import PseudoLabels, Recipe, pseudo_labels
 from stage2_pseudolabel.pseudo.makers import BoxMakers
 from stage2_pseudolabel.pseudo.tune_facts import TuneFacts

@@ -1,6 +1,7 @@
 """Tiny stage-2-like runs with pictures, for the tests of stage 3. Never square."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,12 @@ from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, write_coco
 from cxr.config import Settings
 from cxr.images import write_png8
 from cxr.runs import start_run
+from stage3_detect.config import DetectSettings
+from stage3_detect.labels.training_set import make_training_set
+from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
+from stage3_detect.learning.learn import trainer_extras
+from stage3_detect.learning.train import ultralytics_arguments
+from stage3_detect.learning.trainer import PseudoBoxTrainer
 
 FINDINGS = ("Nodule/Mass", "Pleural Effusion")
 IMAGE_HW = (90, 130)
@@ -76,3 +83,27 @@ def make_stage2_run(folder: Path, *, num_train: int = 24, num_test: int = 9) -> 
     outputs = {name: out / "coco" / f"{name}.json" for name in tables}
     run.finish({"ms_per_image/pcam": 50.0}, outputs, best_method="pcam", findings=list(FINDINGS), splits={})
     return out
+
+
+def tiny_settings(**changes: Any) -> DetectSettings:
+    """Two epochs on small grey pictures; `train` and `data` are added to."""
+    train = {"num_epochs": 2, "batch_size": 4, "precision": "fp32", **changes.pop("train", {})}
+    data = {"image_px": 96, "validate_on": "tune_boxes", **changes.pop("data", {})}
+    given = {"device": "cpu", "num_workers": 0, "data": data, "train": train, **changes}
+    return DetectSettings.model_validate(given)
+
+
+def yolo_folder_of(root: Path, settings: DetectSettings, pseudo: CocoBoxes | None = None) -> YoloFolder:
+    """The folder that a training reads, of nine pictures where none are given; three to validate on."""
+    labels = pseudo or make_coco(root, "train", num_images=9, seed=0, score=0.8)
+    tune = make_coco(root, "tune", num_images=3, seed=3)
+    training = make_training_set(labels, None, tune, settings)
+    return write_yolo_folder(root / "yolo", training, settings.data, extras=trainer_extras(settings))
+
+
+def trainer_of(root: Path, pseudo: CocoBoxes | None = None, **changes: Any) -> PseudoBoxTrainer:
+    """A trainer with files of its own that has not begun."""
+    settings = tiny_settings(**changes)
+    folder = yolo_folder_of(root, settings, pseudo)
+    paths = {"data": str(folder.data_yaml), "save_dir": str(root / "run" / "train")}
+    return PseudoBoxTrainer(overrides=ultralytics_arguments(settings) | paths)

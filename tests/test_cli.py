@@ -22,6 +22,15 @@ def test_the_experiment_is_the_folder_of_the_settings() -> None:
     assert given.overrides == ("a=1", "b=2")
 
 
+def test_where_an_experiment_has_several_settings_files_the_run_has_the_files_name() -> None:
+    command = ["configs/nih/study_noise.yaml"]
+    given = parse_stage_arguments("study", command, previous="stage2", several=True)
+    assert given.out == Path("runs/nih/study_noise")
+    assert given.sources == (Path("runs/nih/stage2"),)
+    given = parse_stage_arguments("study", [*command, "--out", "x"], several=True)
+    assert (given.out, given.sources) == (Path("x"), ())
+
+
 def test_set_may_be_repeated() -> None:
     assert parse_stage_arguments("stage1", ["--set", "a=1", "--set", "b=2"]).overrides == ("a=1", "b=2")
 

@@ -11,6 +11,8 @@ from stage1_classify.search.config_search import AblationSettings, SweepSettings
 from stage1_classify.search.sweep_search import check_space
 from stage2_pseudolabel.config import Stage2Settings
 from stage3_detect.config import DetectSettings
+from stage3_detect.config_study import StudySettings
+from stage3_detect.studies.plan import make_plan as make_study_plan
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SETTINGS: dict[str, type[Settings]] = {
@@ -20,14 +22,17 @@ SETTINGS: dict[str, type[Settings]] = {
     "ensemble": EnsembleSettings,
     "ablation": AblationSettings,
     "sweep": SweepSettings,
+    "study": StudySettings,  # study_<what>.yaml
 }
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_settings_file_loads_and_has_a_header(path: Path) -> None:
-    settings = load_config(SETTINGS[path.stem], path)
+    settings = load_config(SETTINGS[path.stem.split("_")[0]], path)
     if isinstance(settings, AblationSettings):
         make_plan(settings, Path("runs/test"))  # also every variant is a setting of stage 1
+    if isinstance(settings, StudySettings):
+        make_study_plan(settings, Path("runs/test"), stage2=Path("runs/stage2"))  # and of stage 3
     if isinstance(settings, SweepSettings):
         check_space(settings)
     header = path.read_text(encoding="utf-8").split("\n\n")[0]

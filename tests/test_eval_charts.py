@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from eval.calibration import Reliability
-from eval.charts import Bar, ReliabilityPanel, plot_bars, plot_heat_map, plot_histogram, plot_reliability
+from eval.charts import (
+    Bar,
+    ReliabilityPanel,
+    plot_bars,
+    plot_curves,
+    plot_heat_map,
+    plot_histogram,
+    plot_reliability,
+)
 
 NAN = float("nan")
 
@@ -116,3 +124,31 @@ def test_bars_of_a_single_image_have_no_interval(tmp_path: Path) -> None:
     known = plot_bars(tmp_path / "known.png", [Bar("a", 0.5), Bar("b", None)])
     drawn = plot_bars(tmp_path / "drawn.png", [Bar("a", 0.5, NAN, NAN), Bar("b", NAN, NAN, NAN)])
     assert (pixels(drawn) == pixels(known)).all()
+
+
+def grid_lines(picture: np.ndarray) -> int:
+    """Vertical lines of the grid: runs of columns that are mostly of its colour."""
+    faint = (np.abs(picture.astype(int) - EMPTY).max(axis=2) <= 12).mean(axis=0) > 0.5
+    return int(np.diff(faint.astype(int), prepend=0).clip(min=0).sum())
+
+
+def test_epochs_have_no_ticks_between_them(tmp_path: Path) -> None:
+    curves = {"AP": ([1.0, 2.0, 3.0], [0.1, 0.2, 0.3])}
+    whole = pixels(plot_curves(tmp_path / "whole.png", curves, x_ticks="whole"))
+    any_ticks = pixels(plot_curves(tmp_path / "any.png", curves))
+    assert grid_lines(whole) == 3
+    assert grid_lines(any_ticks) > 3
+    plot_curves(tmp_path / "none.png", {}, x_ticks="whole")
+
+
+def test_rates_double_from_tick_to_tick(tmp_path: Path) -> None:
+    rates = [0.125, 0.25, 0.5, 1.0, 8.0]
+    picture = pixels(
+        plot_curves(tmp_path / "r.png", {"a": (rates, [0.1, 0.2, 0.3, 0.4, 0.5])}, x_ticks=rates)
+    )
+    faint = (np.abs(picture.astype(int) - EMPTY).max(axis=2) <= 12).mean(axis=0) > 0.5
+    starts = np.flatnonzero(np.diff(faint.astype(int), prepend=0) > 0)
+    steps = np.diff(starts)
+    assert len(starts) == 5
+    np.testing.assert_allclose(steps, steps[0] * np.array([1, 1, 1, 3]), atol=3)
+    plot_curves(tmp_path / "unknown.png", {"a": (rates, [NAN] * 5)}, x_ticks=rates)

@@ -136,6 +136,38 @@ def test_measures_beside_ap_are_shown_where_a_run_has_them(tmp_path: Path) -> No
     ]
 
 
+def test_readers_of_the_tune_split_stand_beside_as_what_they_are(tmp_path: Path) -> None:
+    stage2 = CAMS | {"tune_ap40/human": 0.6, "tune_ap40/human/low": 0.5, "tune_ap40/human/high": 0.7}
+    stage2 |= {"tune_ap40/human/edema": 0.6, "tune_ap40/pcam": 0.9}
+    stage3 = DETECTOR | {name: value for name, value in stage2.items() if "human" in name}
+    stage3 |= {"ap40/detector/edema": 0.4, "ap40/teacher/edema": 0.3}
+    runs = [
+        finished(tmp_path / "runs" / "stage2", "stage2", stage2, best_method="pcam"),
+        finished(tmp_path / "runs" / "stage3", "stage3", stage3, teacher_method="pcam"),
+    ]
+    page = compare_runs(runs)
+    assert rows(page, "CAM methods")[-2][:3] == ["human ceiling (tune split)", 0.6, "[0.500, 0.700]"]
+    assert rows(page, "Detector")[-2][:3] == ["human ceiling (tune split)", 0.6, "[0.500, 0.700]"]
+    report = read_report(page.parent)
+    assert report is not None
+    own = next(b for b in report.blocks if b.title == "AP40 by finding · stage3")
+    assert own.columns == [
+        "finding", "detector", "CAM teacher: PCAM", "human ceiling (tune split)", "prior: mean box"
+    ]  # fmt: skip
+    assert own.rows == [["Edema", 0.4, 0.3, 0.6, None]]
+
+
+def test_runs_side_by_side_name_their_teacher_where_they_share_it(tmp_path: Path) -> None:
+    runs = [
+        finished(tmp_path / "r" / name, "stage3", DETECTOR | {"ap40/teacher": ap}, teacher_method=method)
+        for name, ap, method in (("a", 0.3, "pcam"), ("b", 0.2, "pcam"), ("c", 0.1, "layercam"))
+    ]
+    shared = rows(compare_runs(runs[:2], out=tmp_path / "two"), "AP40 of the runs")
+    assert shared[1] == ["CAM teacher: PCAM", 0.3, 0.2]
+    others = rows(compare_runs(runs, out=tmp_path / "three"), "AP40 of the runs")
+    assert others[1] == ["CAM teacher", 0.3, 0.2, 0.1]
+
+
 def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
     """AUROC .52 at an accuracy of .78, as of the source's pneumothorax classifier."""
     metrics = {"auroc/mean": 0.52, "auroc/edema": 0.52, "auroc/edema/low": 0.46, "auroc/edema/high": 0.58}

@@ -220,6 +220,20 @@ def test_voc_does_not_fall_back_to_the_second_best_box() -> None:
     assert voc_ap(coco_boxes(true), coco_boxes(found))["Edema"] == pytest.approx(0.5)
 
 
+def test_voc_counts_what_lies_in_an_ignore_region_neither_as_right_nor_as_wrong() -> None:
+    """The wrong box lies in the region; of a box 40 % inside it is left out as well, of one 39 % inside it is not."""
+    true = boxes_table([TRUE_A, ("a", "Edema", 200, 100, 250, 150, NAN)])
+    truth = coco_boxes([]).with_boxes(true.assign(iscrowd=[0, 1]))
+    late = (*EXACT_A[:6], 0.1)
+    assert voc_ap(truth, coco_boxes([WRONG_A, late]))["Edema"] == 1
+    for right, expected in ((220, 1), (219.5, 0.5)):
+        partly = ("a", "Edema", right - 50, 100, right, 150, 0.9)
+        assert voc_ap(truth, coco_boxes([partly, late]))["Edema"] == expected
+    assert np.isnan(
+        voc_ap(coco_boxes([]).with_boxes(true[1:].assign(iscrowd=1)), coco_boxes([late]))["Edema"]
+    )
+
+
 def test_voc_measure_of_a_resample_is_that_of_the_drawn_images() -> None:
     truth, predictions = random_case(4, num_images=9)
     predictions = without_ties(predictions)

@@ -6,7 +6,7 @@ from eval_builders import coco_boxes, duplicated, random_case, without_ties
 
 from eval.average_precision import ClassMatches
 from eval.detection import evaluate
-from eval.froc import froc_curve, froc_measure
+from eval.froc import RATES, froc_curve, froc_measure, mean_sensitivity, sensitivity_at
 
 NAN = float("nan")
 
@@ -116,3 +116,25 @@ def test_boxes_of_the_first_class_do_not_count_for_the_second() -> None:
     matches = evaluate(truth, found, ious=(0.4,)).matches
     # one false alarm of Edema in two images
     np.testing.assert_allclose(froc_measure(matches).values(2), [5 / 7, 0.0])
+
+
+def test_sensitivity_at_a_rate_is_that_of_the_lowest_threshold_within_it() -> None:
+    curve = froc_curve(one_class([1, 0, 0, 1], [0.9, 0.8, 0.7, 0.6], [0, 1, 2, 3], [1, 0, 0, 1]))
+    assert sensitivity_at(curve, np.array([0, 0.2, 0.25, 0.49, 0.5, 8])).tolist() == [
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+        1,
+        1,
+    ]
+    none = froc_curve(one_class([0], [0.9], [0], [1]))
+    assert sensitivity_at(none, np.array([0.5, 1])).tolist() == [0, 0]
+
+
+def test_mean_sensitivity_at_the_seven_rates_averages_to_froc() -> None:
+    matches = evaluate(*random_case(1)).matches
+    at_rates = mean_sensitivity(matches, RATES)
+    per_class = froc_measure(matches).values(23)
+    assert at_rates.mean() == pytest.approx(np.nanmean(per_class))
+    assert np.isnan(mean_sensitivity([], RATES)).all()

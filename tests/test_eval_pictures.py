@@ -7,7 +7,17 @@ import pytest
 from PIL import Image
 
 from eval.charts import Bar, plot_bars, plot_curves
-from eval.pictures import BLUE, ORANGE, as_rgb, draw_boxes, grid, overlay_map, save_jpeg, save_png
+from eval.pictures import (
+    BLUE,
+    ORANGE,
+    as_rgb,
+    captions_apart,
+    draw_boxes,
+    grid,
+    overlay_map,
+    save_jpeg,
+    save_png,
+)
 
 NAN = float("nan")
 
@@ -22,6 +32,18 @@ def test_as_rgb_clips_and_blackens_what_is_no_number() -> None:
 def test_no_boxes_leave_the_picture_as_it_is() -> None:
     black = np.zeros((20, 30, 3), dtype=np.uint8)
     np.testing.assert_array_equal(draw_boxes(black, []), black)
+
+
+def test_captions_that_would_lie_over_a_later_one_are_left_out() -> None:
+    assert captions_apart([], [], size_wh=(30, 10)) == []
+    boxes = [[0, 0, 9, 9], [29, 9, 50, 50], [29, 19, 50, 50], [59, 19, 80, 80]]
+    assert captions_apart(boxes, list("abcd"), size_wh=(30, 10)) == ["", "b", "c", "d"]
+    # a caption that is left out hides none before it
+    assert captions_apart([[0, 0, 9, 9], [20, 0, 30, 9], [40, 0, 50, 9]], list("abc"), size_wh=(30, 10)) == [
+        "a",
+        "",
+        "c",
+    ]
 
 
 def test_box_edges_lie_on_its_pixels_and_the_original_stays() -> None:

@@ -82,7 +82,7 @@ def test_write_then_read(tmp_path: Path) -> None:
 
 def test_damaged_files_are_named_also_beside_ultralytics(tmp_path: Path) -> None:
     """It replaces Pillow's open for the whole process."""
-    import stage3_detect.trainer  # noqa: F401
+    import stage3_detect.learning.trainer  # noqa: F401
 
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"a\.png"):

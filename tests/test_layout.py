@@ -41,7 +41,7 @@ DOORS = {
         "stage1_classify/classify.py",
         "stage2_pseudolabel/processes.py",
     },
-    "albumentations": {"stage1_classify/inputs/augment.py", "stage3_detect/train.py"},
+    "albumentations": {"stage1_classify/inputs/augment.py", "stage3_detect/learning/train.py"},
 }
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}

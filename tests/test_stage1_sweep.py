@@ -19,12 +19,13 @@ import yaml
 from stage1_builders import patch_folder, stage1_settings
 
 from cxr.config import UserError, load_config, parse_settings
+from cxr.jobs import flatten
 from cxr.runs import open_run, start_run
 from cxr.tracking import Tracker, read_log
 from eval.compare import compare_runs
 from eval.report import Table, read_report
 from stage1_classify.config import Stage1Settings
-from stage1_classify.search.config_search import SweepSettings, flatten
+from stage1_classify.search.config_search import SweepSettings
 from stage1_classify.search.sweep_search import Trial, check_space, importance, suggest, wandb_sweep_config
 from stage1_classify.search.sweeping import Sweep, kept_figure
 
@@ -74,11 +75,11 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run a script that is quick and has its best AUROC at a learning rate of 0.01, and none above 0.05."""
-    from stage1_classify.search import jobs
+    from stage1_classify.search import commands
 
     script = tmp_path / "run.py"
     script.write_text(PRETENDED)
-    monkeypatch.setattr(jobs, "TRAINING", script)
+    monkeypatch.setattr(commands, "TRAINING", script)
 
 
 def sweep_settings(base: Path, **changes: Any) -> SweepSettings:
@@ -312,8 +313,8 @@ def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, 
 DRIVER = """
 import sys
 from pathlib import Path
-from stage1_classify.search import jobs
-jobs.TRAINING = Path(sys.argv[1])
+from stage1_classify.search import commands
+commands.TRAINING = Path(sys.argv[1])
 from cxr.cli import StageArguments, exit_code
 from stage1_classify.sweep import main
 sys.exit(exit_code(lambda: main(StageArguments(Path(sys.argv[2]), Path(sys.argv[3]), (), ()))))

@@ -26,6 +26,7 @@ from board_builders import (
 from stage2_builders import FINDINGS, blank_maps, truth_of
 
 from cxr.coco import CocoBoxes, boxes_table
+from eval.box_measures import put_out_scores, top_box_points
 from eval.detection import evaluate
 from eval.measures import Measure
 from stage2_pseudolabel.board.files import leaderboard_rows, write_leaderboard
@@ -35,8 +36,6 @@ from stage2_pseudolabel.board.measures_of import (
     boxes_at_thresholds,
     map_points,
     measures_of,
-    put_out_scores,
-    top_box_points,
 )
 from stage2_pseudolabel.board.rules_worth import rule_figures, rules_worth
 from stage2_pseudolabel.board.verdict import comparisons, verdict
@@ -46,7 +45,7 @@ from stage2_pseudolabel.boxes.frame import Frame
 
 SQUASHED = Frame(NET_HW, False)
 MEASURES = {
-    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "froc", "corloc", "pointing", "maxboxaccv2", "rodeo",
+    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "voc40", "froc", "corloc", "pointing", "maxboxaccv2", "rodeo",
     *(f"{kind}_accuracy{t}" for kind in ("iou", "iobb") for t in (10, 30, 50, 70)),
 }  # fmt: skip
 RIGHT = boxes_table([(*ON_WIDE, 0.9), (*ON_FLAT, 0.8)])
@@ -154,11 +153,11 @@ def test_entry_of_a_method(tmp_path: Path) -> None:
     assert lesions["score"].tolist() == pytest.approx([0.9, 0.5])
     assert not entry.is_prior
     assert entry.tune_ap == 0.6
-    assert set(entry.measures) == MEASURES | {"voc40"}
+    assert set(entry.measures) == MEASURES
     assert entry.ap40.mean == 1
     np.testing.assert_array_equal(entry.ap40.draws[:, 0], [1, 1, 1])
     assert entry.measures["voc40"].values[0] == 1
-    assert entry.measures["voc40"].draws.shape == (0, 2)
+    np.testing.assert_array_equal(entry.measures["voc40"].draws[:, 0], [1, 1, 1])
 
 
 def test_entry_by_group_of_readers_counts_the_images_of_the_group_alone(tmp_path: Path) -> None:
@@ -292,7 +291,7 @@ def test_figures_are_flat_and_have_the_ends_of_their_intervals(tmp_path: Path) -
     }
     assert {name: metrics[name] for name in known} == pytest.approx(known)
     assert np.isnan(metrics["froc/pcam/pleural_effusion/low"])
-    assert "voc40/pcam/low" not in metrics
+    assert metrics["voc40/pcam/low"] == pytest.approx(0.025)  # of the draws .5, 1 and 0
     for measure in MEASURES:
         ends = {f"{measure}/pcam{end}" for end in ("", "/low", "/high", "/lung_lesion/low")}
         assert ends <= set(metrics)

@@ -42,10 +42,9 @@ from stage2_pseudolabel.board.leaderboard import Board, make_board, score_entry
 from stage2_pseudolabel.board.rules_worth import rules_worth
 from stage2_pseudolabel.board.summary import SummaryFacts, write_summary
 from stage2_pseudolabel.board.tables import (
-    accuracy_table,
     finding_table,
     leaderboard_table,
-    localization_table,
+    place_tables,
     rank_correlation_line,
     readers_table,
     rules_table,
@@ -97,11 +96,11 @@ def test_human_ceiling_stands_below_the_leaderboard(made: tuple[Board, HeldOut])
 
 
 def test_other_measures_have_intervals_and_the_oracle_says_so(made: tuple[Board, HeldOut]) -> None:
-    table = localization_table(made[0])
+    table, accuracies = place_tables(made[0])
     assert table.columns[4] == "MaxBoxAccV2 (oracle threshold)"
     assert table.rows[0][1:] == ["1.000 [1.000, 1.000]"] * 5
     assert table.rows[2][4] is None
-    assert accuracy_table(made[0]).columns == [
+    assert accuracies.columns == [
         "boxes by", "IoU > .1", "IoU > .3", "IoU > .5", "IoU > .7", "IoBB > .1", "IoBB > .3", "IoBB > .5", "IoBB > .7",
     ]  # fmt: skip
 

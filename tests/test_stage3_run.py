@@ -16,7 +16,7 @@ from cxr.cli import StageArguments, parse_stage_arguments
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.runs import open_run
-from stage3_detect.evaluate import compare_with_teacher, comparison_metrics, timing_metrics, verdict
+from stage3_detect.judging.evaluate import compare_with_teacher, comparison_metrics, timing_metrics, verdict
 from stage3_detect.run import main
 
 ROOT = Path(__file__).parents[1]

@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pydantic import Field
 
 from cxr.config import Settings, UserError
 from cxr.datasets.chexpert import ChexpertData
-from cxr.datasets.phantom_write import Job, write_chexpert, write_vindr
-from cxr.datasets.tables import Dataset, DataSettings
+from cxr.datasets.phantom_write import BOXES, Job, write_chexpert, write_vindr
+from cxr.datasets.tables import Dataset, DataSettings, box_table
 from cxr.datasets.vindr import VindrData
 
 log = logging.getLogger("raybox")
@@ -87,7 +88,19 @@ class PhantomData(DataSettings):
         else:
             reader = VindrData.model_validate(shared | {"part": self.vindr_part})
         read = reader.read()
-        return replace(read, name=f"phantom_{self.part}", synthetic=True)
+        boxes = _drawn_boxes(folder, read) if self.part == "chexpert" else read.boxes
+        return replace(read, boxes=boxes, name=f"phantom_{self.part}", synthetic=True)
+
+
+def _drawn_boxes(folder: Path, read: Dataset) -> pd.DataFrame:
+    """What was drawn in the CheXpert part, as boxes of nobody in particular. CheXpert itself has no boxes: nothing may
+    learn from these but the supervised detector that the others are compared with, and they tell what pseudo-boxes are
+    worth."""
+    drawn = pd.read_csv(folder / BOXES).rename(
+        columns={"Path": "path", "x_min": "x1", "y_min": "y1", "x_max": "x2", "y_max": "y2"}
+    )
+    found = drawn.merge(read.images[["path", "image_id"]], on="path", validate="many_to_one")
+    return box_table(found.drop(columns="path"))
 
 
 def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: int | None = None) -> Path:

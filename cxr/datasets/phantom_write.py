@@ -40,6 +40,9 @@ from cxr.datasets.phantom_reports import (
 from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING, VINDR_NAMES
 from cxr.progress import track
 
+BOXES = "phantom_boxes.csv"
+"""What was drawn, one line a box, in the pictures' pixels."""
+
 RELEASE = "CheXpert-v1.0-small"
 
 FIRST_VALID_PATIENT = 64541
@@ -139,7 +142,7 @@ def _write_table(path: Path, header: list[str], lines: Iterable[list[Any]]) -> N
 
 
 def _write_truth(folder: Path, key: str, tables: dict[str, list[list[Any]]]) -> None:
-    _write_table(folder / "phantom_boxes.csv", [key, "finding", *BOX_HEADER], tables.get("boxes", []))
+    _write_table(folder / BOXES, [key, "finding", *BOX_HEADER], tables.get("boxes", []))
     _write_table(folder / "phantom_truth.csv", [key, "findings"], tables.get("truth", []))
 
 

@@ -172,7 +172,7 @@ def _curve_figures(run_dir: Path) -> list[Block]:
             name: (epochs, [_plain(entry.get(key)) for entry in entries]) for name, key in logged.items()
         }
         path = f"pictures/{title.split(',')[0].lower().replace(' ', '_')}.png"
-        plot_curves(run_dir / path, curves, labels=("epoch", ""))
+        plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
         blocks.append(Figure(title, path))
     return blocks
 

@@ -1,33 +1,23 @@
 """The work of ablate.py: every run in a process and a folder of its own, then one table a group."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from cxr.config import UserError
-from cxr.progress import track
+from cxr.jobs import failures_of, threads_of
 from cxr.runs import Run, atomic_write_text, open_run
 from eval.report import Table, read_report
 from eval.tables import print_tables
+from eval.variants import Figures, Row, compare, correct
 from stage1_classify.config import EnsembleSettings
 from stage1_classify.judging.predictions import read_predictions
 from stage1_classify.search.ablation_plan import ENSEMBLE_CONFIG, Plan
 from stage1_classify.search.ablation_report import Result, figures, write_tables
-from stage1_classify.search.ablation_table import (
-    Cases,
-    Drawn,
-    Row,
-    compare,
-    correct,
-    draw,
-    probabilities_on,
-    read_cases,
-)
+from stage1_classify.search.ablation_table import Cases, draw, probabilities_on, read_cases
 from stage1_classify.search.config_search import AblationSettings
-from stage1_classify.search.jobs import run_jobs
 
 log = logging.getLogger("raybox")
 
@@ -40,7 +30,7 @@ class Ablation:
 
     def __init__(self, run: Run, settings: AblationSettings, plan: Plan) -> None:
         self.run, self.settings, self.plan = run, settings, plan
-        self._drawn: dict[tuple[Path, tuple[str, ...]], Drawn] = {}
+        self._drawn: dict[tuple[Path, tuple[str, ...]], Figures] = {}
         self._judged_on: dict[str, str] = {}
 
     def __call__(self) -> None:
@@ -79,15 +69,9 @@ class Ablation:
 
     def _make_runs(self) -> dict[Path, str]:
         """The failed ones."""
-        jobs = self.plan.jobs
-        log.info("%d runs for %d variants", len(jobs), len(self.plan.runs))
-        outcomes = run_jobs(jobs, num_parallel=self.settings.jobs, num_threads=threads_of(self.settings.jobs))
-        failures: dict[Path, str] = {}
-        for number, outcome in enumerate(track(outcomes, "runs", total=len(jobs)), start=1):
-            log.info("%d of %d  %s: %s", number, len(jobs), outcome.job.name, outcome.problem or "finished")
-            if outcome.problem:
-                failures[outcome.job.out] = outcome.problem
-        return failures
+        log.info("%d runs for %d variants", len(self.plan.jobs), len(self.plan.runs))
+        num = self.settings.jobs
+        return failures_of(self.plan.jobs, num_parallel=num, num_threads=threads_of(num))
 
     def _rows(self, group: str, failures: Failures) -> list[Row]:
         """The group's reference and variants, without those that have a failed run."""
@@ -107,7 +91,7 @@ class Ablation:
         }
         return compare(drawn, drawn.get(reference))
 
-    def _draw(self, path: Path, cases: Cases, findings: list[str]) -> Drawn:
+    def _draw(self, path: Path, cases: Cases, findings: list[str]) -> Figures:
         """Figures of one run, computed once however many groups hold it."""
         key = (path, cases.ids)
         if key not in self._drawn:
@@ -134,15 +118,6 @@ class Ablation:
     def _is_synthetic(self, failures: Failures) -> bool:
         made = [job.out for job in self.plan.jobs if job.out not in failures]
         return any(open_run(path).manifest["synthetic"] for path in made)
-
-
-def threads_of(jobs: int) -> int | None:
-    """Threads for each of `jobs` processes, an even share of the processor; None, as inherited, where one process has
-    it all or the environment says how many."""
-    if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
-        return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // jobs)
 
 
 def print_ablation(folder: Path) -> None:

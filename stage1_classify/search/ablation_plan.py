@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError, load_config
+from cxr.jobs import Job, override
 from cxr.labels import nearest
 from stage1_classify.config import Stage1Settings
+from stage1_classify.search.commands import ensemble_command, training_command
 from stage1_classify.search.config_search import AblationSettings, EnsembleVariant
-from stage1_classify.search.jobs import Job, ensemble_command, override, training_command
 
 PLACEHOLDER = re.compile(r"\{run:(.+)\}")
 ALL_SEEDS = "all seeds of "

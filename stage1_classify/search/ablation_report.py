@@ -1,6 +1,5 @@
 """The tables of an ablation as Markdown, CSV, figures and a report."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,11 @@ import pandas as pd
 
 from cxr.runs import atomic_write_text
 from eval.bootstrap import Difference
+from eval.measures import with_ends
 from eval.report import Block, Cell, Table, Text, format_cell, write_report
-from eval.tables import with_interval
-from stage1_classify.search.ablation_table import Row, signed, signed_interval
+from eval.tables import markdown, with_interval
+from eval.variants import Row, signed, signed_interval, verdicts_in_words
+from stage1_classify.search.ablation_table import METRICS
 from stage1_classify.search.config_search import AblationSettings
 
 COLUMNS = (
@@ -23,6 +24,8 @@ COLUMNS = (
     "AUPRC [95 %]",
     "difference of AUPRC",
 )
+
+NO_DIFFERENCE = Difference(float("nan"), float("nan"), float("nan"))
 
 Rows = Mapping[str, Sequence[Row]]
 """Group -> its variants, the reference first."""
@@ -62,37 +65,25 @@ def figures(tables: Rows) -> dict[str, float | None]:
     for group, rows in tables.items():
         for row in rows:
             name = f"{group}/{row.variant}"
-            found |= _named(f"{name}/auroc", row.auroc) | _named(f"{name}/auprc", row.auprc)
-            found |= _named(f"{name}/auroc_minus_reference", row.auroc_gap)
-            found |= _named(f"{name}/auprc_minus_reference", row.auprc_gap)
-            if row.auroc_gap is not None:
+            for metric, value in zip(METRICS, row.values, strict=True):
+                found |= with_ends(f"{name}/{metric}", value.value, value)
+            if row.gap is not None:
+                for metric, gap in zip(METRICS, row.gaps, strict=True):
+                    found |= with_ends(f"{name}/{metric}_minus_reference", gap.value, gap)
                 found |= {f"{name}/p": row.p, f"{name}/p_holm": row.p_holm}
-    compared = [row for rows in tables.values() for row in rows if row.auroc_gap is not None]
+    compared = [row for rows in tables.values() for row in rows if row.gap is not None]
     counts = {"comparisons": len(compared), "real": sum(row.is_real for row in compared)}
     return found | counts | {"real_after_holm": sum(row.survives_holm for row in compared)}
 
 
 def summary(settings: AblationSettings, result: Result) -> str:
     """The main result in a few sentences."""
-    compared = {f"{group}/{row.variant}": row for group, rows in result.tables.items() for row in rows}
-    clear = [
-        f"{name} {signed(row.auroc_gap.value)}"
-        for name, row in compared.items()
-        if row.auroc_gap and row.is_clear
-    ]
-    word = "Real differences" if len(settings.seeds) > 1 else "Clear on these cases, with one training each"
-    surviving = [name for name, row in compared.items() if row.survives_holm]
-    num = sum(row.auroc_gap is not None for row in compared.values())
-    text = (
-        f"Mean AUROC on the test split, {num} comparisons, seeds {', '.join(map(str, settings.seeds))}. "
-        f"{word}: {_counted(clear)}. After Holm's correction for {num} comparisons: {_counted(surviving)}."
-    )
+    rows = {f"{group}/{row.variant}": row for group, rows in result.tables.items() for row in rows}
+    num = sum(row.gap is not None for row in rows.values())
+    text = f"Mean AUROC on the test split, {num} comparisons, seeds {', '.join(map(str, settings.seeds))}. "
+    text += verdicts_in_words(rows, num_seeds=len(settings.seeds))
     failed = [f"{group}/{variant}" for group, variants in result.failed.items() for variant in variants]
     return text + (f" Failed, and not compared: {', '.join(failed)}." if failed else "")
-
-
-def _counted(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names)})" if names else "none"
 
 
 def group_table(group: str, settings: AblationSettings, result: Result) -> Table:
@@ -107,43 +98,32 @@ def group_table(group: str, settings: AblationSettings, result: Result) -> Table
     return Table(title, [COLUMNS[index] for index in shown], rows, result.judged_on.get(group, ""))
 
 
-def markdown(table: Table) -> str:
-    """A heading and a table in GitHub's Markdown."""
-    lines = [f"## {table.title}", "", _line(table.columns), _line(["---"] * len(table.columns))]
-    lines += [_line([format_cell(cell) for cell in row]) for row in table.rows]
-    lines += ["", table.note] if table.note else []
-    return "\n".join(lines)
-
-
 def flat(tables: Rows) -> pd.DataFrame:
     """One row a variant, numbers in full."""
     records = []
     for group, rows in tables.items():
         for row in rows:
             record: dict[str, object] = {"group": group, "variant": row.variant, "verdict": row.verdict}
-            record |= _named("auroc", row.auroc) | _named("auprc", row.auprc)
-            for name, gap in (("auroc_gap", row.auroc_gap), ("auprc_gap", row.auprc_gap)):
-                empty: dict[str, float | None] = {name: None, f"{name}/low": None, f"{name}/high": None}
-                record |= empty | _named(name, gap)
+            gaps = row.gaps or (NO_DIFFERENCE,) * len(METRICS)
+            for metric, value in zip(METRICS, row.values, strict=True):
+                record |= with_ends(metric, value.value, value)
+            for metric, gap in zip(METRICS, gaps, strict=True):
+                record |= with_ends(f"{metric}_gap", gap.value, gap)
             record["auroc_gap/by_seed"] = " ".join(f"{one:.6f}" for one in row.by_seed)
-            compared = row.auroc_gap is not None
-            records.append(
-                record
-                | {"p": row.p, "p_holm": row.p_holm, "survives_holm": row.survives_holm if compared else None}
-            )
+            survives = row.survives_holm if row.gap is not None else None
+            records.append(record | {"p": row.p, "p_holm": row.p_holm, "survives_holm": survives})
     return pd.DataFrame(records)
 
 
 def _cells(row: Row) -> list[Cell]:
-    auroc, auprc = (with_interval(one.value, one.low, one.high) for one in (row.auroc, row.auprc))
-    if row.auroc_gap is None:
+    auroc, auprc = (with_interval(one.value, one.low, one.high) for one in row.values)
+    if row.gap is None:
         return [row.variant, auroc, row.verdict, None, None, auprc, None]
     holm = format_cell(row.p_holm)
     if row.is_clear:
         holm += ", stays" if row.survives_holm else ", not shown"
     by_seed = ", ".join(map(signed, row.by_seed))
-    gap = signed_interval(row.auprc_gap) if row.auprc_gap is not None else None
-    return [row.variant, auroc, row.verdict, by_seed, holm, auprc, gap]
+    return [row.variant, auroc, row.verdict, by_seed, holm, auprc, signed_interval(row.gaps[1])]
 
 
 def _reading(settings: AblationSettings) -> str:
@@ -158,14 +138,3 @@ def _reading(settings: AblationSettings) -> str:
         "comparisons in this report together and keeps the chance of a single false one below 5 %. Differences of "
         "AUPRC are given without a verdict and are not counted."
     )
-
-
-def _named(name: str, value: Difference | None) -> dict[str, float | None]:
-    if value is None:
-        return {}
-    ends = {name: value.value, f"{name}/low": value.low, f"{name}/high": value.high}
-    return {key: None if math.isnan(one) else one for key, one in ends.items()}
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -1,32 +1,15 @@
 """Settings of sweep.py and ablate.py: many trainings of stage 1 from one settings file."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from cxr.config import Settings
-from eval.significance import ALPHA
+from cxr.jobs import Name, Overrides
+from eval.significance import needed_resamples
 from stage1_classify.config import Combine, Flip
-
-
-def flatten(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``{train: {num_epochs: 3}}`` to ``{train.num_epochs: 3}``, so that the section's other keys stay; of two values
-    for one key the later counts."""
-    flat: dict[str, Any] = {}
-    for key, value in overrides.items():
-        inner = flatten(value) if isinstance(value, dict) and value else None
-        found = {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
-        flat = {name: leaf for name, leaf in flat.items() if name not in found} | found
-    return flat
-
-
-Overrides = Annotated[dict[str, Any], AfterValidator(flatten)]
-"""Dotted key of a stage 1 setting -> its value, as --set takes them. A section changes in the keys it names."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-"""Names folders and figures."""
 
 
 class Range(Settings):
@@ -151,7 +134,7 @@ class AblationSettings(Settings):
 
     @model_validator(mode="after")
     def _correction_leaves_room(self) -> "AblationSettings":
-        needed = round(2 * self.num_comparisons / ALPHA)
+        needed = needed_resamples(self.num_comparisons)
         if self.num_resamples < needed:
             raise ValueError(
                 f"num_resamples: {self.num_comparisons} comparisons need {needed} or more, or nothing could stay real "

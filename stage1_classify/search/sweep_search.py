@@ -17,9 +17,9 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from cxr.config import UserError, load_config
+from cxr.jobs import override
 from stage1_classify.config import Stage1Settings
 from stage1_classify.search.config_search import Choices, Domain, SweepSettings
-from stage1_classify.search.jobs import override
 
 ENOUGH_FOR_IMPORTANCE = 10
 GOLDEN = 0.618

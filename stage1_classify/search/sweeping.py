@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError
+from cxr.jobs import Job, run_jobs
 from cxr.progress import track
 from cxr.runs import FinishedRun, Run, atomic_write_text, open_run
 from cxr.tracking import create_sweep, read_log, run_sweep_agent
+from stage1_classify.search.commands import training_command
 from stage1_classify.search.config_search import SweepSettings
-from stage1_classify.search.jobs import Job, run_jobs, training_command
 from stage1_classify.search.sweep_report import Result, trials_table, write_best_settings, write_sweep_report
 from stage1_classify.search.sweep_search import Trial, suggest, wandb_sweep_config
 

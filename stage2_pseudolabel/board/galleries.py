@@ -10,11 +10,11 @@ import pandas as pd
 
 from cxr.boxes import Boxes, iou_matrix
 from cxr.geometry import Resize
-from eval.pictures import BLUE, GREEN, Rgb, as_rgb, draw_boxes, grid, overlay_map
+from eval.box_measures import positive_pairs
+from eval.pictures import BLUE, GREEN, Rgb, as_rgb, captions_apart, draw_boxes, grid, overlay_map
 from eval.run_tables import display_name
 from stage2_pseudolabel.board.held_out import HeldOut
 from stage2_pseudolabel.board.leaderboard import PER_FINDING, Board, Entry
-from stage2_pseudolabel.board.measures_of import positive_pairs
 from stage2_pseudolabel.boxes.frame import Frame
 
 CORNERS = ["x1", "y1", "x2", "y2"]
@@ -194,18 +194,12 @@ def draw_tile(held: HeldOut, shown: Tile, cam: Floats | None, *, tile_px: int) -
     ]  # the strongest is drawn last, over the others
     order = order[scores[order] >= MIN_SCORE_SHOWN * scores.max(initial=0)]
     boxes, scores = boxes[order] * factors, scores[order]
-    return draw_boxes(rgb, boxes, colour=BLUE, captions=_apart(boxes, [f"{score:.2f}" for score in scores]))
-
-
-def _apart(boxes: Boxes, texts: Sequence[str]) -> list[str]:
-    """The texts of boxes in tile pixels, without those that would lie over the text of a later, stronger box."""
-    shown = list(texts)
-    for place in range(len(boxes) - 1, -1, -1):
-        gaps = np.abs(boxes[place + 1 :, :2] - boxes[place, :2])
-        others = np.array([text != "" for text in shown[place + 1 :]], dtype=bool)
-        if ((gaps < _TEXT_WH).all(axis=1) & others).any():
-            shown[place] = ""
-    return shown
+    return draw_boxes(
+        rgb,
+        boxes,
+        colour=BLUE,
+        captions=captions_apart(boxes, [f"{score:.2f}" for score in scores], size_wh=_TEXT_WH),
+    )
 
 
 def _own(table: pd.DataFrame, image_id: str, finding: str) -> tuple[Boxes, npt.NDArray[np.float64]]:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
-from eval.bootstrap import Difference, Interval
-from eval.measures import Drawn, difference, draw
+from eval.bootstrap import Difference
+from eval.measures import Drawn, difference, draw, drawn_figures, with_ends
 from eval.rodeo import rodeo_measure
 from stage2_pseudolabel.board.held_out import HeldOut
-from stage2_pseudolabel.board.measures_of import measures_of, voc_point
+from stage2_pseudolabel.board.measures_of import measures_of
 from stage2_pseudolabel.boxes.search import Tuned
 
 PRIMARY, RODEO = "ap40", "rodeo"
@@ -95,7 +95,6 @@ def score_entry(
     found = measures_of(held.truth, detections, maps=maps, frame=held.frame, min_scores=min_scores)
     measures = {measure.name: measure for measure in found}
     drawn = {key: draw(measure, held.counts) for key, measure in measures.items()}
-    drawn["voc40"] = voc_point(held.truth, detections)
     readers = {}
     for group in held.readers:
         own = held.read_by(group)
@@ -220,25 +219,6 @@ def _figures(entry: Entry) -> dict[str, float]:
     for group, drawn in entry.readers.items():
         figures |= with_ends(f"{PRIMARY}/{entry.name}/readers/{slug(group)}", drawn.mean, drawn.mean_interval)
     return figures | {f"tune_{PRIMARY}/{entry.name}": entry.tune_ap}
-
-
-def drawn_figures(measure: str, name: str, drawn: Drawn) -> dict[str, float]:
-    """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` where it was drawn."""
-    key = f"{measure}/{name}"
-    if not len(drawn.draws):
-        slugs = [slug(finding) for finding in drawn.findings]
-        return {key: drawn.mean} | {
-            f"{key}/{own}": float(v) for own, v in zip(slugs, drawn.values, strict=True)
-        }
-    figures = with_ends(key, drawn.mean, drawn.mean_interval)
-    for finding, value in zip(drawn.findings, drawn.values, strict=True):
-        figures |= with_ends(f"{key}/{slug(finding)}", float(value), drawn.interval(finding))
-    return figures
-
-
-def with_ends(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
-    """A figure and the ends of its interval."""
-    return {key: value, f"{key}/low": interval.low, f"{key}/high": interval.high}
 
 
 def _known(value: float) -> float:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from eval.bootstrap import Difference
 from eval.detection import evaluate
 from eval.localization import ap_measure
-from eval.measures import Drawn, difference, draw
+from eval.measures import Drawn, difference, draw, with_ends
 from stage2_pseudolabel.board.held_out import HeldOut
-from stage2_pseudolabel.board.leaderboard import Entry, with_ends
+from stage2_pseudolabel.board.leaderboard import Entry
 from stage2_pseudolabel.boxes.search import PRIMARY_IOU, mean_of
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxr.labels import slug
+from eval.board_tables import drawn_text
 from eval.charts import Bar, plot_bars
 from eval.measures import Drawn
 from eval.pictures import save_jpeg
 from eval.report import Block, Figure, Table, Text, write_report
 from eval.run_tables import display_name
-from eval.tables import with_interval
 from stage2_pseudolabel.board.galleries import (
     MAX_BOXES_SHOWN,
     MIN_SCORE_SHOWN,
@@ -22,10 +22,9 @@ from stage2_pseudolabel.board.held_out import HeldOut
 from stage2_pseudolabel.board.leaderboard import Board, Entry
 from stage2_pseudolabel.board.rules_worth import RuleWorth
 from stage2_pseudolabel.board.tables import (
-    accuracy_table,
     finding_table,
     leaderboard_table,
-    localization_table,
+    place_tables,
     rank_correlation_line,
     readers_table,
     rules_table,
@@ -64,8 +63,7 @@ def write_summary(run_dir: Path, board: Board, held: HeldOut, facts: SummaryFact
     blocks: list[Block] = [
         leaderboard_table(board, facts.timing),
         _chart(run_dir, board),
-        localization_table(board),
-        accuracy_table(board),
+        *place_tables(board),
         *_human_blocks(facts.human_on_tune),
         *_timing_blocks(facts.timing),
         *_reader_blocks(board),
@@ -99,9 +97,8 @@ def _bar(board: Board, entry: Entry) -> Bar:
 def _human_blocks(on_tune: Drawn | None) -> list[Block]:
     if on_tune is None:
         return []
-    ends = on_tune.mean_interval
     body = (
-        f"One reader against the others reaches AP40 {with_interval(on_tune.mean, ends.low, ends.high)} on the tune "
+        f"One reader against the others reaches AP40 {drawn_text(on_tune)} on the tune "
         "split. The test split's boxes have a single reader or are a consensus, so there is no such figure of it."
     )
     return [Text("Human ceiling", body)]

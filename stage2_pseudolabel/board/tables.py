@@ -5,35 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cxr.coco import CocoBoxes
-from eval.measures import Drawn
+from eval.board_tables import (
+    AP_COLUMNS,
+    INTERVAL,
+    accuracy_table,
+    drawn_text,
+    localization_table,
+)
 from eval.report import Cell, Table
 from eval.run_tables import display_name
 from eval.tables import with_interval
-from stage2_pseudolabel.board.leaderboard import PRIMARY, Board, Entry
+from stage2_pseudolabel.board.leaderboard import Board, Entry
 from stage2_pseudolabel.board.rules_worth import RuleWorth
 from stage2_pseudolabel.boxes.sample_size import SizePoint
-
-_APS = {
-    "ap10": "AP10",
-    "ap30": "AP30",
-    "ap50": "AP50",
-    "ap70": "AP70",
-    "ap5095": "AP50:95",
-    "voc40": "VOC AP40",
-}
-_POINTS_AND_BOXES = {
-    "froc": "FROC",
-    "corloc": "CorLoc",
-    "pointing": "pointing game",
-    "maxboxaccv2": "MaxBoxAccV2 (oracle threshold)",
-    "rodeo": "RoDeO",
-}
-_ACCURACIES = {
-    f"{kind.lower()}_accuracy{t}": f"{kind} > .{t // 10}"
-    for kind in ("IoU", "IoBB")
-    for t in (10, 30, 50, 70)
-}
-_INTERVAL = "[95 %]"
 
 
 def leaderboard_table(board: Board, timing: Mapping[str, float]) -> Table:
@@ -44,16 +28,16 @@ def leaderboard_table(board: Board, timing: Mapping[str, float]) -> Table:
         rows.append(
             [
                 _shown(board, entry),
-                _figure(entry.ap40),
-                *(_mean(entry, measure) for measure in _APS),
+                drawn_text(entry.ap40),
+                *(_mean(entry, measure) for measure in AP_COLUMNS),
                 entry.tune_ap,
                 _one_decimal(timing.get(f"ms_per_image/{name}")),
                 _one_decimal(timing.get(f"peak_mib/{name}")),
             ]
         )
-    columns = ["boxes by", f"AP40 {_INTERVAL}", *_APS.values(), "AP40 on tune", "ms/image", "peak MiB"]
+    columns = ["boxes by", f"AP40 {INTERVAL}", *AP_COLUMNS.values(), "AP40 on tune", "ms/image", "peak MiB"]
     if board.human is not None:
-        rows.append([display_name("human"), _figure(board.human), *[None] * (len(columns) - 2)])
+        rows.append([display_name("human"), drawn_text(board.human), *[None] * (len(columns) - 2)])
     note = (
         "Rules and the method are chosen on the tune split; everything else is of the test split. Intervals are of a "
         "bootstrap over patients (images where no patient is known). VOC AP40 is Kaggle's form of AP40."
@@ -61,41 +45,17 @@ def leaderboard_table(board: Board, timing: Mapping[str, float]) -> Table:
     return Table("Leaderboard, test split", columns, rows, note, board.ranked.index(board.best))
 
 
-def localization_table(board: Board) -> Table:
-    """What else boxes and maps are judged by, with intervals."""
-    note = (
-        "FROC: mean sensitivity at 1/8 to 8 false boxes an image (IoU .4). CorLoc: share of images with the finding "
-        "whose best-scored box has IoU .5. Pointing game: the map's maximum (a prior: its box's centre) lies in a true "
-        "box. MaxBoxAccV2 takes for each finding the threshold that is best on the test split itself: an upper bound, "
-        "no fair figure. RoDeO judges class, place and shape of the boxes that are put out."
-    )
-    return _measure_table("Localisation, test split", board, _POINTS_AND_BOXES, note)
-
-
-def accuracy_table(board: Board) -> Table:
-    """T(IoU) and T(IoBB): share of images whose best-scored box overlaps a true one by more than T."""
-    note = (
-        "IoBB is the overlap as a share of the predicted box (Wang et al. 2017), which favours small boxes. Only "
-        "images that have the finding count."
-    )
-    return _measure_table("Accuracy of the box at T, test split", board, _ACCURACIES, note)
-
-
-def _measure_table(title: str, board: Board, measures: Mapping[str, str], note: str) -> Table:
-    rows: list[list[Cell]] = [
-        [
-            _shown(board, entry),
-            *(_figure(entry.measures[name]) if name in entry.measures else None for name in measures),
-        ]
-        for entry in board.ranked
-    ]
-    return Table(title, ["boxes by", *measures.values()], rows, note, board.ranked.index(board.best))
+def place_tables(board: Board) -> list[Table]:
+    """What else boxes and maps are judged by, with intervals, and the accuracy of the best-scored box."""
+    rows = [(_shown(board, entry), entry.measures) for entry in board.ranked]
+    highlight = board.ranked.index(board.best)
+    return [localization_table(rows, highlight=highlight), accuracy_table(rows, highlight=highlight)]
 
 
 def finding_table(board: Board, truth: CocoBoxes) -> Table:
     """AP40 a finding: the chosen method, the mean-box prior, and whichever method is best there on the test split."""
     prior = next((entry for entry in board.entries if entry.name == "prior_mean_box"), None)
-    counted = truth.boxes[truth.boxes["iscrowd"] != 1] if "iscrowd" in truth.boxes else truth.boxes
+    counted = truth.without_ignored().boxes
     rules = board.best.tuned.rules if board.best.tuned is not None else ()
     rows: list[list[Cell]] = []
     for column, finding in enumerate(truth.findings):
@@ -104,8 +64,8 @@ def finding_table(board: Board, truth: CocoBoxes) -> Table:
                 finding,
                 int((counted["finding"] == finding).sum()),
                 display_name(board.best.methods[column]),
-                _figure_of(board.best, finding),
-                None if prior is None else _figure_of(prior, finding),
+                drawn_text(board.best.ap40, finding),
+                None if prior is None else drawn_text(prior.ap40, finding),
                 _top_there(board, column),
                 str(rules[column]),
             ]
@@ -114,7 +74,7 @@ def finding_table(board: Board, truth: CocoBoxes) -> Table:
         "finding",
         "true boxes",
         "chosen method",
-        f"AP40 {_INTERVAL}",
+        f"AP40 {INTERVAL}",
         "prior: mean box",
         "best here",
         "rule",
@@ -134,11 +94,11 @@ def _top_there(board: Board, column: int) -> str:
 
 def rules_table(board: Board, worths: Sequence[RuleWorth]) -> Table:
     """What the rule from maps to boxes is worth, with the maps of the chosen method."""
-    rows: list[list[Cell]] = [["chosen a finding", board.best.tune_ap, _figure(board.best.ap40), None]]
+    rows: list[list[Cell]] = [["chosen a finding", board.best.tune_ap, drawn_text(board.best.ap40), None]]
     for worth in worths:
         gap = f"{worth.gap.value:+.3f} {with_interval(None, worth.gap.low, worth.gap.high)}"
-        rows.append([worth.kind, worth.tune_ap, _figure(worth.test), gap])
-    columns = ["rule", "AP40 on tune", f"AP40 on test {_INTERVAL}", "minus the chosen rules, paired"]
+        rows.append([worth.kind, worth.tune_ap, drawn_text(worth.test), gap])
+    columns = ["rule", "AP40 on tune", f"AP40 on test {INTERVAL}", "minus the chosen rules, paired"]
     note = "Each kind with its own best settings for each finding, found on the tune split."
     return Table(
         f"What the box rule is worth: {display_name(board.best.name)}", columns, rows, note, highlight=0
@@ -151,7 +111,8 @@ def readers_table(board: Board) -> Table | None:
     if not groups:
         return None
     rows: list[list[Cell]] = [
-        [_shown(board, entry), *(_figure(entry.readers[group]) for group in groups)] for entry in board.ranked
+        [_shown(board, entry), *(drawn_text(entry.readers[group]) for group in groups)]
+        for entry in board.ranked
     ]
     columns = ["boxes by", *groups]
     return Table(
@@ -182,7 +143,7 @@ def tune_boxes_table(board: Board, points: Sequence[SizePoint]) -> Table:
         ]
         for point in points
     ]
-    columns = ["tune boxes", "boxes drawn", "images drawn", f"AP40 on test {_INTERVAL}", "draws"]
+    columns = ["tune boxes", "boxes drawn", "images drawn", f"AP40 on test {INTERVAL}", "draws"]
     note = (
         "Boxes of all findings together, in random parts of the tune split (means over the draws). The interval is "
         "over the draws and, in each, a bootstrap of the test images."
@@ -196,17 +157,6 @@ def _shown(board: Board, entry: Entry) -> str:
 
 def _mean(entry: Entry, measure: str) -> float | None:
     return entry.measures[measure].mean if measure in entry.measures else None
-
-
-def _figure(drawn: Drawn) -> str:
-    interval = drawn.mean_interval
-    return with_interval(drawn.mean, interval.low, interval.high)
-
-
-def _figure_of(entry: Entry, finding: str) -> str:
-    drawn = entry.measures[PRIMARY]
-    interval = drawn.interval(finding)
-    return with_interval(float(drawn.values[drawn.findings.index(finding)]), interval.low, interval.high)
 
 
 def _one_decimal(value: float | None) -> Cell:

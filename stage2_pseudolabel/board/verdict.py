@@ -2,47 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from eval.average_precision import mean_over_classes
-from eval.bootstrap import CONFIDENCE, Difference
+from eval.board_tables import drawn_text
+from eval.bootstrap import CONFIDENCE
 from eval.measures import Drawn
+from eval.paired import Comparison, compare_paired, gap_text, listed
 from eval.run_tables import display_name
-from eval.significance import ALPHA, holm, p_value
-from eval.tables import with_interval
 from stage2_pseudolabel.board.leaderboard import PER_FINDING, Board, Entry
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The chosen entry against another, on the same resamples of the test split.
-
-    gap: mean AP40 of the chosen one minus the other's. p_holm: its two-sided p-value, corrected for all comparisons
-    with methods.
-    """
-
-    name: str
-    gap: Difference
-    p_holm: float
-
-    @property
-    def survives(self) -> bool:
-        return self.gap.is_clear and self.p_holm < ALPHA
 
 
 def comparisons(board: Board) -> list[Comparison]:
     """The chosen entry against every other method (not the priors), the closest first."""
     others = [entry for entry in board.entries if entry is not board.best and not entry.is_prior]
-    adjusted = holm([_p_of(board.best, entry) for entry in others])
-    found = [
-        Comparison(entry.name, board.differences[entry.name], p)
-        for entry, p in zip(others, adjusted, strict=True)
-    ]
+    found = compare_paired(board.best.ap40, {entry.name: entry.ap40 for entry in others})
     return sorted(found, key=lambda one: one.gap.value)
-
-
-def _p_of(best: Entry, other: Entry) -> float:
-    return p_value(mean_over_classes(best.ap40.draws) - mean_over_classes(other.ap40.draws))
 
 
 def verdict(board: Board) -> str:
@@ -62,7 +35,7 @@ def _chosen(board: Board) -> str:
     if best.name == PER_FINDING:
         pairs = zip(best.ap40.findings, best.methods, strict=True)
         what += f" ({', '.join(f'{finding}: {display_name(method)}' for finding, method in pairs)})"
-    return f"Chosen on the tune split: {what}, mean AP40 {_figure(best.ap40)} on the test split."
+    return f"Chosen on the tune split: {what}, mean AP40 {drawn_text(best.ap40)} on the test split."
 
 
 def _without_map(best: Entry) -> list[str]:
@@ -132,23 +105,13 @@ def _priors(board: Board) -> list[str]:
 
 
 def _with_gaps(board: Board, names: Sequence[str]) -> str:
-    gaps = [board.differences[name] for name in names]
-    told = [
-        f"{display_name(name)} ({gap.value:+.3f} {with_interval(None, gap.low, gap.high)})"
-        for name, gap in zip(names, gaps, strict=True)
-    ]
-    return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
+    return listed([f"{display_name(name)} ({gap_text(board.differences[name])})" for name in names])
 
 
 def _against_human(board: Board, human: Drawn) -> str:
     gap = board.differences["human"]
     place = "below" if gap.high < 0 else "above" if gap.low > 0 else "not clearly apart from"
     return (
-        f"One reader against the others reaches {_figure(human)}; the chosen method is {place} that "
-        f"({gap.value:+.3f} {with_interval(None, gap.low, gap.high)})."
+        f"One reader against the others reaches {drawn_text(human)}; the chosen method is {place} that "
+        f"({gap_text(gap)})."
     )
-
-
-def _figure(drawn: Drawn) -> str:
-    interval = drawn.mean_interval
-    return with_interval(drawn.mean, interval.low, interval.high)

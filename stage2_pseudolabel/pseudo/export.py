@@ -15,11 +15,12 @@ import pandas as pd
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.datasets.tables import Dataset, Exclusion
+from cxr.labels import BESIDE_NO_FINDING, NO_FINDING
 from cxr.provenance import code_state
+from eval.box_confidence import ConfidenceFigures
 from stage1_classify.inputs.pictures import Pictures
 from stage2_pseudolabel.config_pseudo import PseudoLabelSettings
 from stage2_pseudolabel.maps.store import SplitMaps
-from stage2_pseudolabel.pseudo.confidence import ConfidenceFigures
 from stage2_pseudolabel.pseudo.filters import (
     IMPLAUSIBLE,
     LOW_CONFIDENCE,
@@ -37,7 +38,7 @@ from stage2_pseudolabel.truth import image_sizes, info
 
 Floats = npt.NDArray[np.float64]
 
-POSITIVE, UNCERTAIN = 1, -1
+POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 DOUBTED = "uncertain label"
 DOUBTED_WITHOUT_BOX = "uncertain label, no box by the rule"
 NOT_SEEN = "the classifier does not see a finding that the label affirms"
@@ -104,7 +105,7 @@ def pseudo_labels(
     left_out = {item.what for item in excluded}
     judged, dropped = _judged(case, found[~found["image_id"].isin(left_out)], recipe)
     boxes = pd.concat([judged, _doubted_without_box(case, found, left_out)], ignore_index=True)
-    images = case.images.assign(labels=_plain_labels(case))
+    images = case.images.assign(labels=_plain_labels(case, train.labels))
     images = images[~images["image_id"].isin(left_out)].reset_index(drop=True)
     coco = CocoBoxes(images, _in_order(boxes, case), makers.findings, _provenance(train, recipe))
     return PseudoLabels(coco, excluded, dropped, recipe.facts.calibration)
@@ -165,11 +166,16 @@ def _images(train: Dataset, scored: SplitMaps) -> pd.DataFrame:
     return images[[*IMAGE_FIELDS, "patient_id"]]
 
 
-def _plain_labels(case: _Case) -> "pd.Series[Any]":
-    """A dict finding -> 1, 0, -1 or None for each image."""
+def _plain_labels(case: _Case, labels: pd.DataFrame) -> "pd.Series[Any]":
+    """A dict finding -> 1, 0, -1 or None for each image; "No Finding" denies what the label does not mention."""
+    normal = np.zeros((len(labels), 1), dtype=bool)
+    if NO_FINDING in labels:
+        normal = labels[[NO_FINDING]].to_numpy(dtype=np.float64) == POSITIVE
+    ruled_out = normal & np.array([name not in BESIDE_NO_FINDING for name in case.findings])
+    told = np.where(np.isnan(case.labels) & ruled_out, NEGATIVE, case.labels)
     rows = [
         {name: None if np.isnan(v) else int(v) for name, v in zip(case.findings, row, strict=True)}
-        for row in case.labels.tolist()
+        for row in told.tolist()
     ]
     return pd.Series(rows, dtype=object)
 

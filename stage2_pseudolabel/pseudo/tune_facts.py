@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.coco import CocoBoxes
-from stage1_classify.inputs.pictures import Pictures
-from stage2_pseudolabel.boxes.frame import Boxes
-from stage2_pseudolabel.maps.store import SplitMaps
-from stage2_pseudolabel.pseudo.confidence import (
+from eval.box_confidence import (
     Confidence,
     ConfidenceFigures,
     confidence_figures,
     fit_confidence,
 )
+from stage1_classify.inputs.pictures import Pictures
+from stage2_pseudolabel.boxes.frame import Boxes
+from stage2_pseudolabel.maps.store import SplitMaps
 from stage2_pseudolabel.pseudo.makers import Bools, BoxMakers, map_shares
 
 

@@ -22,9 +22,10 @@ from rich.table import Table
 
 from cxr.images import read_image
 from stage3_detect.config import PredictSettings
-from stage3_detect.export import OnnxNetwork, export_onnx
-from stage3_detect.predict import TorchNetwork, detect
-from stage3_detect.preprocess import to_net, to_tensor_input
+from stage3_detect.deploying.onnx_file import OnnxNetwork, export_onnx
+from stage3_detect.detecting.boxes import detect
+from stage3_detect.detecting.network import TorchNetwork
+from stage3_detect.detecting.preprocess import to_net, to_tensor_input
 
 PICTURE_HW = (1200, 1024)
 

@@ -1,0 +1,51 @@
+"""One way from a picture to the detector's input, for training files, prediction and the exported forms alike."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxr.config import UserError
+from cxr.geometry import Resize
+
+NetImage = npt.NDArray[np.uint8]
+
+
+def to_net(image: npt.NDArray[Any], image_px: int) -> tuple[NetImage, Resize]:
+    """Letterbox (H, W) to (image_px, image_px) uint8, stretched by its own minimum and maximum.
+
+    Eight bits here as well as in the training files, so that the detector meets the very same values. The picture may
+    be as `read_image` gives it or as `read_pixels` does: a scale of its values does not matter. Averaging pixels and
+    stretching change places without changing the result, so the small picture is stretched: that is cheaper.
+
+    Args:
+        image: float32, uint8 or uint16.
+
+    Returns:
+        the picture, and the transform that takes boxes there and back.
+
+    Raises:
+        UserError: there is no pixel.
+    """
+    if not image.size:
+        raise UserError(f"image: {image.shape[0]} x {image.shape[1]} pixels (H x W), expected one at least")
+    height, width = image.shape
+    resize = Resize((height, width), (image_px, image_px), keep_aspect=True)
+    low, high, _, _ = cv2.minMaxLoc(image)
+    canvas = np.zeros((image_px, image_px), dtype=np.uint8)
+    if high > low:
+        # from zero, so that sums stay exact; in 32 bits, since means of 8 would lose what the stretch then needs
+        from_zero = image - image.dtype.type(low) if low else image
+        content = resize.content(from_zero.astype(np.float32, copy=False))
+        top, left = resize.offset_yx
+        rows, columns = content.shape
+        stretched = cv2.convertScaleAbs(content, alpha=255 / (high - low))  # rounds to even, as numpy does
+        canvas[top : top + rows, left : left + columns] = stretched
+    return canvas, resize
+
+
+def to_tensor_input(net_image: NetImage, channels: int) -> npt.NDArray[np.float32]:
+    """(S, S) uint8 to (1, channels, S, S) float32 in [0, 1]; grey is replicated where three channels are wanted."""
+    scaled = np.divide(net_image, np.float32(255), dtype=np.float32)[None, None]
+    return scaled if channels == 1 else np.repeat(scaled, channels, axis=1)

@@ -1,0 +1,98 @@
+"""Which boxes of a stage 2 run are learned from, which ones choices may look at, and which ones judge."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from cxr.coco import CocoBoxes, read_coco
+from cxr.config import UserError
+from cxr.runs import FinishedRun
+from stage3_detect.config_labels import LabelSettings, NumBoxes
+
+
+@dataclass(frozen=True)
+class Sources:
+    """labels: boxes of the training images, stage 2's or radiologists'. true: images of the tune split whose boxes are
+    learned from (few-box mode); None when there are none. tune: the other images of that split, on which choices are
+    made; it may be empty. test: judged on, and nothing else."""
+
+    labels: CocoBoxes
+    tune: CocoBoxes
+    true: CocoBoxes | None
+    test: CocoBoxes
+
+    @property
+    def readers(self) -> CocoBoxes:
+        """All readers' boxes outside of the test split, learned from or not."""
+        if self.true is None:
+            return self.tune
+        tables = ((self.true.images, self.tune.images), (self.true.boxes, self.tune.boxes))
+        images, boxes = (pd.concat(pair, ignore_index=True) for pair in tables)
+        return replace(self.tune, images=images, boxes=boxes)
+
+
+def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> Sources:
+    """Read the files of a finished stage 2 run.
+
+    Raises:
+        UserError: true boxes of the training images are asked for and there are none; more true boxes of the tune split
+            are asked for than it has; the files do not have the same findings in the same order.
+    """
+    labels = _labels(stage2, settings)
+    tune, test = read_coco(stage2.output("gt_tune")), read_coco(stage2.output("gt_test"))
+    for name, coco in (("gt_tune", tune), ("gt_test", test)):
+        if coco.findings != labels.findings:
+            raise UserError(
+                f"run {stage2.dir}: {name} has the findings {', '.join(coco.findings)}, the labels have "
+                f"{', '.join(labels.findings)}; all must have the same in the same order, run stage 2 again"
+            )
+    taken = first_boxes(tune, settings.true_boxes.number, seed=seed)
+    rest = set(tune.images["image_id"]) - taken
+    return Sources(labels, of_images(tune, rest), of_images(tune, taken) if taken else None, test)
+
+
+def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:
+    if settings.source == "pseudo":
+        return read_coco(stage2.output("pseudo_labels"))
+    if "gt_train" not in stage2.manifest["outputs"]:
+        raise UserError(
+            "labels.source: true needs boxes of the training images, and this stage 2 run has none (no gt_train); use "
+            "pseudo, or labels.true_boxes for boxes of the tune split"
+        )
+    return read_coco(stage2.output("gt_train"))
+
+
+def first_boxes(coco: CocoBoxes, number: NumBoxes, *, seed: int) -> set[str]:
+    """Ids of the first images in a fixed random order that have together at least `number` boxes, images without boxes
+    on the way included; all images for "all". A smaller number gives a part of a larger one's images.
+
+    Raises:
+        UserError: there are fewer boxes.
+    """
+    ids = in_fixed_order(coco.images["image_id"], seed=seed)
+    if number == "all":
+        return set(ids)
+    counts = coco.boxes.loc[~coco.is_ignored, "image_id"].value_counts()
+    reached = np.cumsum([counts.get(image_id, 0) for image_id in ids], dtype=np.int64)
+    if number > reached[-1:].sum():
+        raise UserError(
+            f"labels.true_boxes.number: {number} boxes asked for, the tune split has {reached[-1:].sum()}; "
+            "give a smaller number, or all"
+        )
+    return set(ids[: int(np.searchsorted(reached, number)) + 1]) if number else set()
+
+
+def of_images(coco: CocoBoxes, image_ids: Iterable[str]) -> CocoBoxes:
+    """The part of these images, in the order of the table."""
+    wanted = set(image_ids)
+    images = coco.images[coco.images["image_id"].isin(wanted)].reset_index(drop=True)
+    boxes = coco.boxes[coco.boxes["image_id"].isin(wanted)].reset_index(drop=True)
+    return replace(coco, images=images, boxes=boxes)
+
+
+def in_fixed_order(names: Iterable[str], *, seed: int) -> list[str]:
+    """By a hash of (seed, name): a random order in which other names change no name's place relative to another."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())

@@ -1,0 +1,31 @@
+"""Stage 3: train every variant of a study on one stage 2 run, and tell which differences are real."""
+
+import sys
+
+from cxr.cli import StageArguments, exit_code, parse_stage_arguments
+from cxr.config import UserError, load_config
+from cxr.runs import open_run, start_run
+from eval.tables import print_run
+
+
+def main(arguments: StageArguments) -> None:
+    from stage3_detect.config_study import StudySettings  # takes a second, --help needs it not
+    from stage3_detect.studies.plan import make_plan
+    from stage3_detect.studies.study import Study
+
+    settings = load_config(StudySettings, arguments.config, arguments.overrides)
+    if len(arguments.sources) != 1:
+        raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
+    stage2 = open_run(arguments.sources[0], stage="stage2")
+    plan = make_plan(settings, arguments.out, stage2=stage2.dir)
+    beside = {f"beside_{name}": path for name, path in settings.beside.items()}
+    inputs = {"base": settings.base, "stage2": stage2.dir, **beside}
+    run = start_run(arguments.out, stage="study", settings=settings, inputs=inputs)
+    if run.state != "finished":
+        Study(run, settings, plan)(stage2)
+    print_run(run.dir)
+
+
+if __name__ == "__main__":
+    given = parse_stage_arguments("study", previous="stage2", about=__doc__ or "", several=True)
+    sys.exit(exit_code(lambda: main(given)))
