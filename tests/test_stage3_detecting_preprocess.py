@@ -10,6 +10,11 @@ from cxr.config import UserError
 from cxr.geometry import Resize
 from cxr.images import min_max
 from stage3_detect.detecting.preprocess import to_net, to_tensor_input
+from stage3_detect.detecting.shrink import averaged_bands
+
+
+def average_down(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    return np.concatenate(list(averaged_bands(image, size_hw)))
 
 
 def by_definition(image: np.ndarray, image_px: int) -> np.ndarray:
@@ -91,11 +96,23 @@ def test_the_given_picture_stays_as_it_is():
     np.testing.assert_array_equal(image, before)
 
 
-def test_averaging_is_opencvs():
-    image = picture((128, 128), "uint8", low=0, high=255)
-    image[0, 0], image[-1, -1] = 0, 255
-    wanted = cv2.resize(image.astype(np.float64), (64, 64), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(to_net(image, 64)[0], np.round(wanted))
+@given(
+    old_hw=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+@settings(deadline=None, max_examples=60)
+def test_averaging_is_opencvs(old_hw: tuple[int, int], shares: tuple[float, float]):
+    new_hw = tuple(max(1, round(side * share)) for side, share in zip(old_hw, shares, strict=True))
+    image = np.random.default_rng(sum(old_hw)).random(old_hw, dtype=np.float32)
+    wanted = cv2.resize(image, new_hw[::-1], interpolation=cv2.INTER_AREA)
+    found = average_down(image, new_hw)
+    assert found.shape == new_hw and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted.reshape(new_hw), atol=2e-6)
+
+
+def test_averages_of_a_tiny_picture():
+    """Three pixels to two: the middle one counts half in both."""
+    np.testing.assert_allclose(average_down(np.array([[0, 3, 9]], np.float32), (1, 2)), [[1, 7]], atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

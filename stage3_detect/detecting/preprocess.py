@@ -1,6 +1,6 @@
 """One way from a picture to the detector's input, for training files, prediction and the exported forms alike."""
 
-from typing import Any
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -8,11 +8,13 @@ import numpy.typing as npt
 
 from cxr.config import UserError
 from cxr.geometry import Resize
+from cxr.images import GrayImage, Pixels
+from stage3_detect.detecting.shrink import averaged_bands
 
 NetImage = npt.NDArray[np.uint8]
 
 
-def to_net(image: npt.NDArray[Any], image_px: int) -> tuple[NetImage, Resize]:
+def to_net(image: Pixels, image_px: int) -> tuple[NetImage, Resize]:
     """Letterbox (H, W) to (image_px, image_px) uint8, stretched by its own minimum and maximum.
 
     Eight bits here as well as in the training files, so that the detector meets the very same values. The picture may
@@ -35,14 +37,21 @@ def to_net(image: npt.NDArray[Any], image_px: int) -> tuple[NetImage, Resize]:
     low, high, _, _ = cv2.minMaxLoc(image)
     canvas = np.zeros((image_px, image_px), dtype=np.uint8)
     if high > low:
-        # from zero, so that sums stay exact; in 32 bits, since means of 8 would lose what the stretch then needs
-        from_zero = image - image.dtype.type(low) if low else image
-        content = resize.content(from_zero.astype(np.float32, copy=False))
         top, left = resize.offset_yx
-        rows, columns = content.shape
-        stretched = cv2.convertScaleAbs(content, alpha=255 / (high - low))  # rounds to even, as numpy does
-        canvas[top : top + rows, left : left + columns] = stretched
+        for band in _resized(image, resize.content_hw, low):
+            stretched = cv2.convertScaleAbs(band, alpha=255 / (high - low))  # rounds to even, as numpy does
+            canvas[top : top + len(band), left : left + band.shape[1]] = stretched
+            top += len(band)
     return canvas, resize
+
+
+def _resized(image: Pixels, size_hw: tuple[int, int], low: float) -> Iterable[GrayImage]:
+    """Bands of rows as `Resize` makes them, minus `low`: area averaging when shrinking, linear when growing."""
+    height, width = size_hw
+    if height * width < image.size:
+        return averaged_bands(image, size_hw, low=low)
+    from_zero = (image - image.dtype.type(low)).astype(np.float32, copy=False)
+    return [cv2.resize(from_zero, (width, height), interpolation=cv2.INTER_LINEAR)]
 
 
 def to_tensor_input(net_image: NetImage, channels: int) -> npt.NDArray[np.float32]:
