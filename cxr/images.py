@@ -26,6 +26,7 @@ Pixels = npt.NDArray[Any]
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _DICOM_MARK, _DICOM_MARK_AT = b"DICM", 128
+_ROWS_AT_ONCE = 64
 
 
 def read_image(path: Path, *, region: Region = "full") -> GrayImage:
@@ -181,9 +182,16 @@ def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
     table = min_max(values, low=float(there.min()), high=float(there.max()))
     if _is_inverted(dicom):
         table = 1 - table
-    is_signed = stored.dtype.kind == "i"  # a difference may then be too large for the type
-    index = np.subtract(stored, low, dtype=np.int64 if is_signed else stored.dtype)
-    return np.asarray(np.take(table, index), dtype=np.float32)
+    grey = np.empty(stored.shape, dtype=np.float32)
+    kind = (
+        np.int64 if stored.dtype.kind == "i" else stored.dtype
+    )  # a signed difference may be too large for its type
+    for top in range(0, len(stored), _ROWS_AT_ONCE):  # few at once stay in the processor's cache
+        index = np.subtract(stored[top : top + _ROWS_AT_ONCE], low, dtype=kind)
+        np.take(
+            table, index, out=grey[top : top + _ROWS_AT_ONCE], mode="clip"
+        )  # none is outside; "raise" would copy
+    return grey
 
 
 def _windowed(values: npt.NDArray[Any], dicom: pydicom.Dataset) -> npt.NDArray[Any]:

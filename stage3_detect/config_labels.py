@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxr.config import Settings
 
@@ -44,6 +44,11 @@ class LabelSettings(Settings):
     normals_per_positive: Annotated[float, Field(ge=0)] = 0.5
     """Images without any box for each image with one (as far as there are enough)."""
     true_boxes: TrueBoxSettings = TrueBoxSettings()
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _yaml_takes_true_for_yes(cls, value: object) -> object:
+        return "true" if value is True else value
 
 
 class NoiseSettings(Settings):

@@ -124,7 +124,7 @@ def test_reduced_forms_state_what_they_lose(case: Case, form: str):
     metrics = case.exports.metrics
     loss, low, high = (metrics[f"export/{form}/ap40_loss{end}"] for end in ("", "/low", "/high"))
     assert low <= loss <= high
-    assert metrics[f"ap40/detector_{form}/low"] <= metrics[f"ap40/detector_{form}/high"]
+    assert metrics[f"export/{form}/ap40/low"] <= metrics[f"export/{form}/ap40/high"]
     assert metrics[f"export/{form}/score_difference"] > metrics["export/onnx/score_difference"]
 
 

@@ -445,3 +445,7 @@ def test_supervised_images_tell_their_boxes_only() -> None:
     training = learned_without_holding_out(coco, given)
     assert training.images["is_true"].tolist() == [True]
     assert rows_of(training, "i") == {(A, BOX, 1, False)}
+
+
+def test_source_true_may_be_written_as_yaml_writes_it() -> None:
+    assert LabelSettings.model_validate({"source": True}).source == "true"

@@ -161,7 +161,7 @@ def test_without_its_reference_nothing_is_compared(judge: Judge, tmp_path: Path)
     assert alone.shares == {}
     told = summary(study_settings(write_base(tmp_path)), result(alone, good="the loss is nan"))
     assert told == (
-        "Mean AP40 on the test split, seeds 0. Clear on these cases, with one training each: none. "
+        "Mean AP40 on the test split, seed 0. Clear on these cases, with one training each: none. "
         "After Holm's correction for 0 comparisons: none. Failed, and not compared: good."
     )
 

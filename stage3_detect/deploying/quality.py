@@ -91,9 +91,9 @@ def _accuracy(form: str, detections: CocoBoxes, test: Yardstick) -> Metrics:
     pair = (trained.matches, exported.matches)
     loss = bootstrap_difference(pair, groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
     return {
-        f"ap40/detector_{form}": exported.mean_ap(MAIN_IOU),
-        f"ap40/detector_{form}/low": interval.low,
-        f"ap40/detector_{form}/high": interval.high,
+        f"export/{form}/ap40": exported.mean_ap(MAIN_IOU),
+        f"export/{form}/ap40/low": interval.low,
+        f"export/{form}/ap40/high": interval.high,
         f"export/{form}/ap40_loss": loss.value,
         f"export/{form}/ap40_loss/low": loss.low,
         f"export/{form}/ap40_loss/high": loss.high,

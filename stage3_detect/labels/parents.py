@@ -5,6 +5,7 @@ boxes are often worse than its children's, since its map lights up for all of th
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from cxr.boxes import iou_matrix, weighted_boxes_fusion
 from cxr.coco import CocoBoxes
 from cxr.labels import PARENTS
+from stage3_detect.labels.rows import told_labels
 
 log = logging.getLogger("raybox")
 
@@ -25,29 +27,34 @@ MIN_SHARE, MIN_BOXES = 0.5, 5
 _CORNERS = ["x1", "y1", "x2", "y2"]
 _KEY = ["image_id", "finding"]
 
+Pair = tuple[str, str]
+"""Image id and finding."""
+
 
 @dataclass(frozen=True)
 class Kinship:
-    """Child -> (parent, share of the child's boxes that readers also marked as the parent)."""
+    """(child, parent) -> share of the child's boxes that readers also marked as the parent."""
 
-    parent_of: dict[str, tuple[str, float]]
+    shares: Mapping[tuple[str, str], float]
 
     def __bool__(self) -> bool:
-        return bool(self.parent_of)
+        return bool(self.shares)
+
+    @property
+    def parents(self) -> set[str]:
+        return {parent for _, parent in self.shares}
 
 
 def find_kinship(readers: CocoBoxes) -> Kinship:
     """Pairs of `cxr.labels.PARENTS` that readers' boxes bear out; grandparents count as parents of their own."""
     boxes = readers.without_ignored().boxes
     corners = {key: own[_CORNERS].to_numpy(dtype=np.float64) for key, own in boxes.groupby(_KEY, sort=False)}
-    found = {}
-    for child in readers.findings:
-        shares = {parent: _share(corners, child, parent) for parent in _ancestors(child, readers.findings)}
-        known = {parent: share for parent, share in shares.items() if share >= MIN_SHARE}
-        if known:
-            parent = max(known, key=lambda name: known[name])
-            found[child] = (parent, known[parent])
-    return Kinship(found)
+    shares = {
+        (child, parent): _share(corners, child, parent)
+        for child in readers.findings
+        for parent in _ancestors(child, readers.findings)
+    }
+    return Kinship({pair: share for pair, share in shares.items() if share >= MIN_SHARE})
 
 
 def _ancestors(child: str, findings: tuple[str, ...]) -> list[str]:
@@ -67,41 +74,48 @@ def _share(corners: dict[tuple[str, str], np.ndarray], child: str, parent: str) 
     return float(np.mean(np.array(best) >= SAME_IOU)) if len(best) >= MIN_BOXES else 0.0
 
 
-def with_parents_boxes(labels: CocoBoxes, kinship: Kinship) -> CocoBoxes:
-    """Add children's boxes to their parent's where the label affirms the parent, or the parent has a box.
+def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float = 0.0) -> CocoBoxes:
+    """Add children's boxes to their parent's where the label affirms the parent, or the parent has a box and the label
+    does not speak against it.
 
     A child's box counts for the parent with its confidence times the pair's share. Boxes of the parent that lie on one
-    another are fused by weighted boxes fusion, with the highest confidence among them.
+    another are fused by weighted boxes fusion, with the highest confidence among them. Ignore regions and boxes below
+    `min_score` are left as they are.
     """
     if not kinship:
         return labels
     boxes = labels.boxes.reset_index(drop=True)
-    is_box = pd.Series(~labels.is_ignored, boxes.index)
-    parents = _affirmed(labels, {parent for parent, _ in kinship.parent_of.values()})
+    is_box = pd.Series(~labels.is_ignored, boxes.index) & ~(boxes["score"] < min_score)
+    affirmed = _affirmed(labels, boxes[is_box], kinship.parents)
     added = [
-        _as_parent(boxes[is_box & (boxes["finding"] == child)], *told)
-        for child, told in kinship.parent_of.items()
+        _as_parent(boxes[is_box & (boxes["finding"] == child)], parent, share)
+        for (child, parent), share in kinship.shares.items()
     ]
     more = pd.concat(added, ignore_index=True)
-    more = more[[pair in parents for pair in zip(more["image_id"], more["finding"], strict=True)]]
-    own = pd.Series(
-        [pair in parents for pair in zip(boxes["image_id"], boxes["finding"], strict=True)], boxes.index
-    )
-    together = pd.concat([boxes[is_box & own], more], ignore_index=True)
+    more = more[_among(more, affirmed)]
+    own = is_box & _among(boxes, affirmed)
+    together = pd.concat([boxes[own], more], ignore_index=True)
     fused = [_fused(part) for _, part in together.groupby(_KEY, sort=False)]
     log.info("stage3: %d boxes of findings are also their parents': %s", len(more), _words(kinship))
-    table = pd.concat([boxes[~(is_box & own)], *fused], ignore_index=True)
+    table = pd.concat([boxes[~own], *fused], ignore_index=True)
     return labels.with_boxes(table.sort_values("image_id", kind="stable", ignore_index=True))
 
 
-def _affirmed(labels: CocoBoxes, parents: set[str]) -> set[tuple[str, str]]:
-    """Images and parents: the label says 1, or there is a box and no label."""
-    real = labels.without_ignored().boxes
-    pairs = {(i, name) for i, name in zip(real["image_id"], real["finding"], strict=True) if name in parents}
-    if "labels" not in labels.images:
-        return pairs
-    told = zip(labels.images["image_id"], labels.images["labels"], strict=True)
-    return pairs | {(i, name) for i, label in told for name in parents if (label or {}).get(name) == 1}
+def _affirmed(labels: CocoBoxes, boxes: pd.DataFrame, parents: set[str]) -> set[Pair]:
+    """Images and parents: the label says 1, or there is a box and the label says nothing."""
+    boxed = {pair for pair in zip(boxes["image_id"], boxes["finding"], strict=True) if pair[1] in parents}
+    told = told_labels(labels)
+    if told is None:
+        return boxed
+    by_image = dict(zip(labels.images["image_id"], told, strict=True))
+    column = {name: labels.findings.index(name) for name in parents}
+    silent = {(i, name) for i, name in boxed if np.isnan(by_image[i][column[name]])}
+    return silent | {(i, name) for i, row in by_image.items() for name in parents if row[column[name]] == 1}
+
+
+def _among(boxes: pd.DataFrame, pairs: set[Pair]) -> "pd.Series[bool]":
+    found = [pair in pairs for pair in zip(boxes["image_id"], boxes["finding"], strict=True)]
+    return pd.Series(found, boxes.index, dtype=np.bool_)
 
 
 def _as_parent(boxes: pd.DataFrame, parent: str, share: float) -> pd.DataFrame:
@@ -120,5 +134,5 @@ def _fused(boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(kinship: Kinship) -> str:
-    pairs = kinship.parent_of.items()
-    return ", ".join(f"{child} -> {parent} ({share:.0%} by readers)" for child, (parent, share) in pairs)
+    pairs = kinship.shares.items()
+    return ", ".join(f"{child} -> {parent} ({share:.0%} by readers)" for (child, parent), share in pairs)

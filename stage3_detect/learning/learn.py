@@ -33,7 +33,8 @@ def learn(
     """
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
     if settings.labels.parents_boxes and settings.labels.source == "pseudo":
-        labels = with_parents_boxes(labels, find_kinship(sources.readers))
+        kinship = find_kinship(sources.readers)
+        labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_pseudo_score)
     training = make_training_set(labels, sources.true, tune, settings)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
     log.info(

@@ -70,7 +70,7 @@ def summary(settings: StudySettings, result: Result) -> str:
     comparison, name = result.comparison, settings.reference
     rows = {row.variant: row for row in comparison.rows}
     seeds = ", ".join(map(str, settings.seeds))
-    text = f"Mean AP40 on the test split, seeds {seeds}. "
+    text = f"Mean AP40 on the test split, {'seeds' if len(settings.seeds) > 1 else 'seed'} {seeds}. "
     if name in rows:
         gap = comparison.minus_teacher[name]
         word = "better than" if gap.low > 0 else "worse than" if gap.high < 0 else "not told apart from"
