@@ -22,7 +22,7 @@ from stage3_detect.detecting.network import TorchNetwork
 from stage3_detect.judging.judge import judge
 from stage3_detect.judging.judgement import Judgement
 from stage3_detect.judging.report import ReportFacts, write_detector_report
-from stage3_detect.labels.sources import Sources, open_sources
+from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
 from stage3_detect.learning.train import pick_device, precision_of
 from stage3_detect.rounds.report import rounds_blocks
@@ -34,6 +34,7 @@ Metrics = dict[str, float | None]
 def run_stage3(run: Run, stage2: FinishedRun, settings: DetectSettings) -> None:
     """Pseudo-labels to a trained, scored and exported detector in `run`'s folder."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
+    require_pictures(sources)
     beside = open_beside(settings.beside, sources.test)
     with run.phase("training"):
         learned = run_rounds(run, sources, settings)

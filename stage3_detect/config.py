@@ -1,5 +1,6 @@
 """Settings of stage 3."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,7 @@ class DetectSettings(Settings):
     export: ExportSettings = ExportSettings()
     beside: dict[str, Path] = {}
     """Name -> another finished stage 3 run whose detections are judged beside, on the same test images: for example
-    supervised: runs/phantom/supervised."""
+    supervised: runs/phantom/supervised. A name becomes part of the names of figures."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|\d+(,\d+)*)$")] = "auto"
     """auto, cpu, mps, or CUDA numbers such as 0 or 0,1."""
     num_workers: Annotated[int, Field(ge=0)] = 2
@@ -86,6 +87,18 @@ class DetectSettings(Settings):
     def _yaml_or_weights(cls, value: str) -> str:
         if not value.endswith((".yaml", ".yml", ".pt")):
             raise ValueError("expected an architecture such as yolo26n.yaml, or the path of a .pt file")
+        return value
+
+    @field_validator("beside")
+    @classmethod
+    def _names_of_figures(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name in value:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"{name!r}: expected a name of lower case letters, digits and underscores")
+            if name in ("teacher", "human") or name.startswith(("detector", "prior_")):
+                raise ValueError(
+                    f"{name!r} is the name of other figures; call it otherwise, for example supervised"
+                )
         return value
 
     @property

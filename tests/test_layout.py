@@ -114,7 +114,9 @@ def test_nothing_beside_a_run_script_hides_a_library(stage: str) -> None:
     """`python stage/run.py` puts the folder first on the path."""
     import sys
 
-    taken = {path.stem for path in (ROOT / stage).iterdir() if path.stem not in ("run", "__init__", "__pycache__")}
+    taken = {
+        path.stem for path in (ROOT / stage).iterdir() if path.stem not in ("run", "__init__", "__pycache__")
+    }
     libraries = {path.stem for path in Path(ast.__file__).parent.iterdir()} | set(sys.stdlib_module_names)
     assert not taken & libraries
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from cxr.runs import open_run, start_run
 from stage3_detect.config import DataSettings, DetectSettings, TrainSettings
 from stage3_detect.config_labels import LabelSettings, NoiseSettings, TrueBoxSettings
 from stage3_detect.labels.rows import cut_to_images, told_labels
-from stage3_detect.labels.sources import first_boxes, in_fixed_order, open_sources
+from stage3_detect.labels.sources import (
+    Sources,
+    first_boxes,
+    in_fixed_order,
+    open_sources,
+    require_pictures,
+)
 from stage3_detect.labels.training_set import TrainingSet, choose_images, held_out, make_training_set
 
 A, B, C = "Lung Opacity", "Nodule/Mass", "Pleural Effusion"
@@ -359,6 +366,18 @@ def test_more_boxes_than_there_are_is_the_users_mistake() -> None:
         first_boxes(tune_of(12), 9, seed=0)
     with pytest.raises(UserError, match="the tune split has 0"):
         first_boxes(coco_of({}), 1, seed=0)
+    for empty in (coco_of({}), coco_of({"i": []})):
+        with pytest.raises(UserError, match="all asked for, the tune split has no box; set it to 0"):
+            first_boxes(empty, "all", seed=0)
+
+
+def test_no_patient_is_both_learned_from_and_chosen_on() -> None:
+    patients = {f"i{number:03d}": f"p{number // 3}" for number in range(12)}
+    tune = coco_of(many(12), patients=patients)
+    order = in_fixed_order({f"p{number}" for number in range(4)}, seed=3)
+    for number, count in ((1, 1), (3, 1), (4, 2), (9, 3)):
+        taken = first_boxes(tune, number, seed=3)
+        assert taken == {image_id for image_id, patient in patients.items() if patient in order[:count]}
 
 
 def stage2_of(folder: Path, tables: Mapping[str, CocoBoxes]) -> Any:
@@ -394,6 +413,26 @@ def test_files_of_other_findings_are_refused(tmp_path: Path) -> None:
     tables = {"pseudo_labels": coco_of(many(3)), "gt_tune": swapped, "gt_test": coco_of({"x": []})}
     with pytest.raises(UserError, match=r"gt_tune has the findings Nodule/Mass, Lung Opacity"):
         open_sources(stage2_of(tmp_path, tables), LabelSettings(), seed=0)
+
+
+def test_missing_pictures_of_tune_and_test_are_told_before_training(tmp_path: Path) -> None:
+    train, tune, test = (
+        replace(coco_of(many(count, prefix=name)), info={"data_root": str(tmp_path)})
+        for name, count in (("r", 2), ("u", 2), ("e", 7))
+    )
+    sources = Sources(train, tune, None, test)
+    for name in ("u000.png", "u001.png", "e003.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as caught:
+        require_pictures(sources)
+    *named, summary = caught.value.problems
+    assert [line.partition(",")[0] for line in named] == [
+        f"stage 3: no file {tmp_path}/e00{number}.png" for number in (0, 1, 2, 4, 5)
+    ]
+    assert summary.startswith("stage 3: 6 pictures of the test split are missing")
+    for number in range(7):
+        (tmp_path / f"e00{number}.png").touch()
+    require_pictures(sources)
 
 
 def test_true_boxes_are_shown_more_often_and_their_labels_not_asked() -> None:

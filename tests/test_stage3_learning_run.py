@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,18 @@ def _shorten(last: Path, num_epochs: int) -> None:
     checkpoint = torch.load(last, map_location="cpu", weights_only=False)
     checkpoint["train_args"]["epochs"] = num_epochs
     torch.save(checkpoint, last)
+
+
+def test_damaged_weights_of_a_done_training_are_written_anew(run_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir / "train", copy / "train")
+    (copy / "weights").mkdir()
+    (copy / "weights" / "best.pt").write_bytes((run_dir / "weights" / "best.pt").read_bytes()[:5000])
+    best = train_detector(copy, run_dir / "yolo" / "data.yaml", tiny_settings())
+    models = [
+        torch.load(path, weights_only=False)["model"] for path in (best, run_dir / "weights" / "best.pt")
+    ]
+    assert all(map(torch.equal, *(model.state_dict().values() for model in models)))
 
 
 def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:

@@ -186,7 +186,9 @@ def test_where_labels_come_from(facts: CardFacts):
 
 def test_rounds_and_true_boxes_are_told(facts: CardFacts):
     rounds = card_text(replace(facts, metrics=METRICS | {"rounds/num": 3.0, "rounds/best": 1.0}))
-    assert "of 3 trainings this is number 2, the best on the tune split." in rounds
+    assert "and learned again. Of 3 trainings this is number 2, the best on the tune split." in rounds
+    first = card_text(replace(facts, metrics=METRICS | {"rounds/num": 3.0, "rounds/best": 0.0}))
+    assert "brought nothing. Of 3 trainings this is number 1, the best on the tune split." in first
     assert "relabelled" not in card_text(
         replace(facts, metrics=METRICS | {"rounds/num": 1.0, "rounds/best": 0.0})
     )

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stage3_builders import make_coco, make_stage2_run
+from stage3_builders import make_coco, make_stage2_run, tiny_settings
 
 from cxr.cli import StageArguments, parse_stage_arguments
 from cxr.coco import CocoBoxes, read_coco
@@ -165,6 +165,16 @@ def test_another_run_is_judged_beside(folder: Path):
         UserError, match=r"beside.supervised: .* other images or findings \(9 images; here 8\)"
     ):
         open_beside({"supervised": folder / "stage3"}, fewer)
+
+
+@pytest.mark.parametrize(
+    "name", ["teacher", "detector_onnx", "prior_mean_box", "human", "Two words", "a/b", ""]
+)
+def test_a_run_beside_has_a_name_that_no_figure_has(name: str):
+    problem = f"{name!r}(: expected a name of lower case| is the name of other figures)"
+    with pytest.raises(ValueError, match=problem):
+        tiny_settings(beside={name: "somewhere"})
+    assert list(tiny_settings(beside={"supervised_25": "somewhere"}).beside) == ["supervised_25"]
 
 
 def test_weights_hold_no_path_of_this_machine(folder: Path):

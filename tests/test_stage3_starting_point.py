@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stage3_builders import trainer_of
+from stage3_builders import tiny_settings, trainer_of
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from cxr.config import UserError
@@ -126,3 +126,16 @@ def test_an_architecture_gets_one_grey_channel(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path)
     trainer.setup_model()
     assert next(trainer.model.parameters()).shape[1] == 1
+
+
+@pytest.mark.parametrize("architecture", ["yolo26n.yaml", "yolo11n.yaml"])
+def test_nms_free_needs_a_head_for_it(tmp_path: Path, architecture: str) -> None:
+    network = DetectionModel(architecture, ch=1, nc=2, verbose=False)
+    path = saved(tmp_path / "start.pt", network)
+    for model, inputs in ((architecture, {}), (str(path), {"weights": path})):
+        given = tiny_settings(model=model, predict={"nms_free": True})
+        if architecture == "yolo26n.yaml":
+            assert model_input(given) == inputs
+            continue
+        with pytest.raises(UserError, match=r"predict.nms_free: .* has no one-to-one head; set it to false"):
+            model_input(given)

@@ -87,7 +87,7 @@ def _of_the_scores(facts: CardFacts) -> list[str]:
         f"{num_boxes}; where findings are rarer or more frequent than there, they are off."
     ]
     words += [
-        f"Operating point {name} never shows {', '.join(never)}: no box was right on the tune split."
+        f"Operating point {name} never shows {', '.join(never)}: on the tune split no score kept to it."
         for name, never in _never_shown(facts).items()
         if never
     ]

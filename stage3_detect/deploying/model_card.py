@@ -118,14 +118,20 @@ def _at_a_glance(facts: CardFacts) -> str:
     return "\n".join(["| | |", "| --- | --- |", *lines])
 
 
+def _relabelled(facts: CardFacts) -> str:
+    if facts.best_round == 0:
+        return "Rounds in which the detector relabelled its training images brought nothing."
+    return "The detector then relabelled its training images together with the CAM maps, and learned again."
+
+
 def _learned(facts: CardFacts) -> list[str]:
     """Sentences on where boxes come from and how many images there were."""
     labels, folder = facts.settings.labels, facts.folder
     words = [] if labels.true_boxes.alone else [_origin(facts)]
     if facts.num_rounds > 1:
         words.append(
-            f"The detector then relabelled its training images together with the CAM maps; of {facts.num_rounds} "
-            f"trainings this is number {facts.best_round + 1}, the best on the tune split."
+            f"{_relabelled(facts)} Of {facts.num_rounds} trainings this is number {facts.best_round + 1}, the best on "
+            "the tune split."
         )
     if facts.sources.true is not None:
         true = facts.sources.true

@@ -7,11 +7,12 @@ boxes are often worse than its children's, since its map lights up for all of th
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cxr.boxes import iou_matrix, weighted_boxes_fusion
+from cxr.boxes import Boxes, iou_matrix, weighted_boxes_fusion
 from cxr.coco import CocoBoxes
 from cxr.labels import PARENTS
 from stage3_detect.labels.rows import told_labels
@@ -64,7 +65,7 @@ def _ancestors(child: str, findings: tuple[str, ...]) -> list[str]:
     return [name for name in names if name in findings]
 
 
-def _share(corners: dict[tuple[str, str], np.ndarray], child: str, parent: str) -> float:
+def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:
     """Of the child's boxes, those that a box of the parent marks too; 0 where there are too few to tell."""
     best = []
     for (image_id, finding), own in corners.items():

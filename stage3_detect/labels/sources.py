@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs import FinishedRun
 from stage3_detect.config_labels import LabelSettings, NumBoxes
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,47 @@ def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:
 
 
 def first_boxes(coco: CocoBoxes, number: NumBoxes, *, seed: int) -> set[str]:
-    """Ids of the first images in a fixed random order that have together at least `number` boxes, images without boxes
-    on the way included; all images for "all". A smaller number gives a part of a larger one's images.
+    """Ids of the images of the first patients in a fixed random order that have together at least `number` boxes, those
+    without boxes on the way included; all images for "all". A smaller number gives a part of a larger one's images. No
+    patient is parted, since choices are made on the images that are left.
 
     Raises:
-        UserError: there are fewer boxes.
+        UserError: there are fewer boxes, or none.
     """
-    ids = in_fixed_order(coco.images["image_id"], seed=seed)
+    group_of = pd.Series(coco.groups, coco.images["image_id"].tolist(), dtype=object)
+    counts = coco.boxes.loc[~coco.is_ignored, "image_id"].map(group_of).value_counts()
+    if number == "all" and counts.empty:
+        raise UserError("labels.true_boxes.number: all asked for, the tune split has no box; set it to 0")
     if number == "all":
-        return set(ids)
-    counts = coco.boxes.loc[~coco.is_ignored, "image_id"].value_counts()
-    reached = np.cumsum([counts.get(image_id, 0) for image_id in ids], dtype=np.int64)
+        return set(group_of.index)
+    groups = in_fixed_order(set(coco.groups), seed=seed)
+    reached = np.cumsum([counts.get(group, 0) for group in groups], dtype=np.int64)
     if number > reached[-1:].sum():
         raise UserError(
             f"labels.true_boxes.number: {number} boxes asked for, the tune split has {reached[-1:].sum()}; "
             "give a smaller number, or all"
         )
-    return set(ids[: int(np.searchsorted(reached, number)) + 1]) if number else set()
+    first = set(groups[: int(np.searchsorted(reached, number)) + 1]) if number else set()
+    return set(group_of.index[group_of.isin(first)])
+
+
+def require_pictures(sources: Sources) -> None:
+    """See before hours of training that pictures of the tune and the test split are there: none may be left out.
+
+    Raises:
+        UserError: files that are missing, the first of them named.
+    """
+    problems = []
+    for split, coco in (("tune", sources.tune), ("test", sources.test)):
+        root = Path(str(coco.info["data_root"]))
+        missing = [root / path for path in dict.fromkeys(coco.images["path"]) if not (root / path).is_file()]
+        problems += [f"stage 3: no file {path}, a picture of the {split} split" for path in missing[:_SHOWN]]
+        if missing:
+            problems.append(
+                f"stage 3: {len(missing)} pictures of the {split} split are missing; put them back or run stage 2 anew"
+            )
+    if problems:
+        raise UserError(problems)
 
 
 def of_images(coco: CocoBoxes, image_ids: Iterable[str]) -> CocoBoxes:

@@ -216,5 +216,5 @@ def count_facts(folder: YoloFolder) -> dict[str, Any]:
 
 def _excluded_lines(excluded: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"stage 3: image {image_id}: {reason}" for image_id, reason in excluded[:_SHOWN]]
-    advice = "mend them, or leave them out with --set data.on_problem=exclude"
+    advice = "mend them, or leave them out with --set data.on_problem=exclude and another --out"
     return [*lines, f"stage 3: {len(excluded)} images cannot be read; {advice}"]

@@ -18,8 +18,8 @@ def model_input(settings: DetectSettings) -> dict[str, Path]:
     for colours is loaded into it, which gives the same output for a grey picture. Classes of other names start anew.
 
     Raises:
-        UserError: there is no such file or architecture, or the file holds no detection network that can be trained.
-            Nothing is ever downloaded.
+        UserError: there is no such file or architecture, the file holds no detection network that can be trained, or
+            predict.nms_free is asked of one without the head for it. Nothing is ever downloaded.
     """
     path = Path(settings.model)
     if settings.from_weights and not path.is_file():
@@ -27,26 +27,32 @@ def model_input(settings: DetectSettings) -> dict[str, Path]:
             f"model: no weights file {path}; nothing is downloaded, so give the path of a .pt file, or an "
             f"architecture such as yolo26n.yaml to train from scratch"
         )
-    if settings.from_weights:
-        _check_weights(path)
-        return {"weights": path}
-    _check_architecture(settings.model)
-    return {}
+    has_pair = _check_weights(path) if settings.from_weights else _check_architecture(settings.model)
+    if settings.predict.nms_free and not has_pair:
+        raise UserError(
+            f"predict.nms_free: {settings.model} has no one-to-one head; set it to false, or take a model that has "
+            "one, such as yolo26n.yaml"
+        )
+    return {"weights": path} if settings.from_weights else {}
 
 
-def _check_architecture(name: str) -> None:
+def _check_architecture(name: str) -> bool:
+    """Whether it has a one-to-one head beside the one-to-many head."""
     advice = "try yolo26n.yaml or yolo11n.yaml"
     try:
-        head = yaml_model_load(name)["head"][-1][2]
+        network = yaml_model_load(name)
+        head = network["head"][-1][2]
     except FileNotFoundError:
         raise UserError(f"model: ultralytics knows no architecture {name}; {advice}") from None
     except (KeyError, IndexError, TypeError):
         raise UserError(f"model: {name} describes no network of ultralytics'; {advice}") from None
     if head != Detect.__name__:
         raise UserError(f"model: {name} ends in {head}, no detection network; {advice}")
+    return bool(network.get("end2end"))
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path) -> bool:
+    """Whether its network has a one-to-one head beside the one-to-many head."""
     advice = "give a .pt file of a YOLO detection network that was trained with ultralytics"
     try:
         model: Any = load_checkpoint(path)[0]
@@ -68,3 +74,4 @@ def _check_weights(path: Path) -> None:
         raise UserError(
             f"model: {path} holds a network that was fused for inference; give the file before that"
         )
+    return getattr(head, "one2one_cv2", None) is not None

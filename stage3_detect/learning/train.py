@@ -42,7 +42,7 @@ def train_detector(
         UserError: a device that this machine has not, or a batch that cannot be parted among the GPUs.
     """
     best = run_dir / "weights" / "best.pt"
-    if best.is_file():
+    if epochs_done(best) is not None:
         log.info("stage3: training is done, %s", best.name)
         return best
     work = run_dir / "train"
