@@ -38,6 +38,8 @@ STAGE2 = {
 STAGE3 = {
     "data": {"image_px": 64},
     "train": {"num_epochs": 1, "batch_size": 4, "lr": 0.002},
+    "rounds": {"max_rounds": 0},
+    "export": {"forms": ["onnx"]},
     "num_workers": 0,
 }
 
