@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from cxr.config import UserError
 from eval.average_precision import Bools, ClassMatches, Floats
-from eval.box_confidence import CLIP, Confidence
+from eval.box_confidence import Confidence
 from eval.measures import Counts, Measure, share_measure
 from eval.rodeo import f1_thresholds
 
@@ -25,6 +25,7 @@ RATES = {"half_fp": 0.5, "one_fp": 1.0}
 """False positives an image, of all findings together, that a point allows on the tune split."""
 
 ALL_FINDINGS = "all findings"
+_TINY = 1e-15
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float
     first_out = int(np.argmin(within))
     if first_out == 0:
         return math.inf
-    ends = np.clip([ranked[last[first_out - 1]], ranked[last[first_out]]], CLIP, 1 - CLIP)
-    return float(expit(logit(ends).mean()))
+    shown, hidden = ranked[last[first_out - 1]], ranked[last[first_out]]
+    between = float(expit(logit(np.clip([shown, hidden], _TINY, 1 - _TINY)).mean()))
+    # two confidences next to 1 may have no number between them
+    return between if between > hidden else float(shown)
 
 
 @dataclass(frozen=True)

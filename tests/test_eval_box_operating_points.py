@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from eval_builders import Row, coco_boxes
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cxr.config import UserError
@@ -135,6 +135,7 @@ BOXES = st.lists(
 SLOPE = st.floats(0.2, 3)
 
 
+@example([("a", EDEMA, 1.0, False), ("a", MASS, 1.0, False)], 0.5, 1.0, 2.0)
 @given(BOXES, st.sampled_from([0.0, 0.5, 1.0, 2.0]), SLOPE, SLOPE)
 @settings(max_examples=60, deadline=None)
 def test_a_point_keeps_its_rate_on_the_images_it_was_chosen_on(
