@@ -104,20 +104,6 @@ def bootstrap_mean_ap(
     return percentile_interval(mean_over_classes(resampled_ap(matches, counts, iou=iou)))
 
 
-def bootstrap_class_ap(
-    matches: Sequence[ClassMatches],
-    groups: Sequence[str],
-    *,
-    iou: float = 0.4,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Interval of each class's AP, from the same draws as `bootstrap_mean_ap`."""
-    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
-    aps = resampled_ap(matches, counts, iou=iou)
-    return {m.finding: percentile_interval(aps[:, k]) for k, m in enumerate(matches)}
-
-
 def bootstrap_difference(
     pair: tuple[Sequence[ClassMatches], Sequence[ClassMatches]],
     groups: Sequence[str],

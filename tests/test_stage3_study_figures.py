@@ -11,7 +11,14 @@ from study_builders import detections, study_settings, write_base, write_run
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.runs import FinishedRun, open_run
-from eval.bootstrap import Difference, bootstrap_class_ap, bootstrap_difference, bootstrap_mean_ap
+from eval.bootstrap import (
+    Difference,
+    bootstrap_difference,
+    bootstrap_mean_ap,
+    percentile_interval,
+    resample_counts,
+    resampled_ap,
+)
 from eval.charts import Bar, plot_steps
 from eval.detection import evaluate
 from eval.report import Figure, read_report
@@ -56,10 +63,11 @@ def test_figures_are_those_of_the_paired_bootstrap(judge: Judge) -> None:
     assert (mean.value, mean.low, mean.high) == pytest.approx(
         (results[0].mean_ap(0.4), interval.low, interval.high)
     )
-    each = bootstrap_class_ap(results[0].matches, judge.truth.groups, num_resamples=200)
-    for finding, value in zip(judge.truth.findings, by_finding, strict=True):
+    aps = resampled_ap(results[0].matches, resample_counts(judge.truth.groups, num_resamples=200), iou=0.4)
+    for k, (finding, value) in enumerate(zip(judge.truth.findings, by_finding, strict=True)):
+        interval = percentile_interval(aps[:, k])
         assert value.value == pytest.approx(results[0].ap(0.4)[finding])
-        assert (value.low, value.high) == pytest.approx((each[finding].low, each[finding].high))
+        assert (value.low, value.high) == pytest.approx((interval.low, interval.high))
     gap = bootstrap_difference(
         (results[0].matches, results[1].matches), judge.truth.groups, num_resamples=200
     )
