@@ -18,13 +18,13 @@ from stage3_detect.deploying.forms import Exports, export_forms
 from stage3_detect.deploying.model_card import write_model_card
 from stage3_detect.deploying.quality import Yardstick
 from stage3_detect.detecting.images import Milliseconds, predict_images
-from stage3_detect.detecting.network import TorchNetwork
+from stage3_detect.detecting.network import TorchNetwork, pick_device
 from stage3_detect.judging.judge import judge
 from stage3_detect.judging.judgement import Judgement
 from stage3_detect.judging.report import ReportFacts, write_detector_report
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
-from stage3_detect.learning.train import pick_device, precision_of
+from stage3_detect.learning.train import precision_of
 from stage3_detect.rounds.report import rounds_blocks
 from stage3_detect.rounds.rounds import RoundsResult, run_rounds
 

@@ -28,6 +28,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "pytorch, or a form that the run was exported to: onnx, openvino_fp32, openvino_fp16, openvino_int8, "
     )
     parser.add_argument("--form", default="pytorch", help=forms + "tensorrt_fp16 (pytorch)")
+    devices = (
+        "auto, cpu, mps or a CUDA number, of pytorch and tensorrt_fp16; other forms take the processor (auto)"
+    )
+    parser.add_argument("--device", default="auto", help=devices)
     points = "from where on boxes are shown: an operating point of the run, or a score (f1; 0.25 where it has none)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     problem = "a file that cannot be read: read the others, then exit with 2 (error) or with 0 (exclude)"
@@ -46,6 +50,7 @@ def main(given: argparse.Namespace) -> None:
         tuple(given.images),
         out=given.out,
         form=given.form,
+        device=given.device,
         points=given.points,
         on_problem=given.on_problem,
         pictures=not given.no_pictures,

@@ -248,6 +248,13 @@ def test_nothing_is_written_among_the_images(run: Path, scans: Path, inside: str
 def test_form_that_was_not_exported_is_told(run: Path, scans: Path, tmp_path: Path):
     with pytest.raises(UserError, match="pytorch"):
         predict_files(Call(run, (scans,), out=tmp_path / "out", form="onnx"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_device_that_is_not_there_is_told_and_nothing_written(run: Path, scans: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="device: 99 asked for"):
+        predict_files(Call(run, (scans,), out=tmp_path / "out", device="99"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: Path):

@@ -20,12 +20,13 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from cxr.images import write_png8
+from stage3_detect.detecting.network import pick_device
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import write_yolo_folder
 from stage3_detect.learning.dataset import DoubtfulDataset
 from stage3_detect.learning.learn import trainer_extras
 from stage3_detect.learning.loss import DoubtfulLoss
-from stage3_detect.learning.train import pick_device, ultralytics_arguments
+from stage3_detect.learning.train import ultralytics_arguments
 from stage3_detect.learning.trainer import PseudoBoxTrainer, averaging_factor, kept_threads
 from stage3_detect.offline import go_offline
 
@@ -60,7 +61,7 @@ def test_every_batch_is_a_step_and_radiographs_keep_up_and_grey() -> None:
 def test_a_device_that_is_not_there_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device(wanted) for wanted in ("auto", "cpu", "1", "0,1")] == ["0", "cpu", "1", "0,1"]
-    for wanted in ("2", "0,2"):
+    for wanted in ("2", "0,2", "", "gpu", "0,"):
         with pytest.raises(UserError, match=f"device: {wanted} asked for, and this machine has 2 CUDA GPUs"):
             pick_device(wanted)
     with pytest.raises(UserError, match=r"5 images cannot be parted among 2 GPUs; give a multiple of 2"):

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from ultralytics import YOLO
 
+from cxr.config import UserError
+
 NetInput = npt.NDArray[np.float32]
 """(1, C, S, S) in [0, 1]."""
 
@@ -64,3 +66,21 @@ class TorchNetwork:
         output = self._model(net_inputs.to(self._type))
         raw: torch.Tensor = output[0] if isinstance(output, tuple) else output
         return raw
+
+
+def pick_device(wanted: str) -> str:
+    """CUDA, else Apple's GPU, else the CPU where `wanted` is auto.
+
+    Raises:
+        UserError: a device that this machine has not.
+    """
+    num_gpus, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "0" if num_gpus else "mps" if has_mps else "cpu"
+    numbers = wanted.split(",")
+    are_there = all(number.isdecimal() and int(number) < num_gpus for number in numbers)
+    if not {"cpu": True, "mps": has_mps}.get(wanted, are_there):
+        raise UserError(
+            f"device: {wanted} asked for, and this machine has {num_gpus} CUDA GPUs; use auto or cpu"
+        )
+    return wanted

@@ -14,6 +14,7 @@ from cxr.config import UserError
 from cxr.hardware import computes_in_bf16
 from stage3_detect.config import DetectSettings
 from stage3_detect.config_train import AugmentSettings
+from stage3_detect.detecting.network import pick_device
 from stage3_detect.learning.model import as_plain
 from stage3_detect.learning.reporting import logging_of_others
 from stage3_detect.learning.trainer import PseudoBoxTrainer, epochs_done
@@ -117,23 +118,6 @@ def _augment_arguments(augment: AugmentSettings) -> dict[str, Any]:
             A.RandomGamma((80, 120), p=augment.contrast_probability),
         ],
     }
-
-
-def pick_device(wanted: str) -> str:
-    """CUDA, else Apple's GPU, else the CPU where `wanted` is auto.
-
-    Raises:
-        UserError: a device that this machine has not.
-    """
-    num_gpus, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
-    if wanted == "auto":
-        return "0" if num_gpus else "mps" if has_mps else "cpu"
-    is_there = {"cpu": True, "mps": has_mps}
-    if not is_there.get(wanted, wanted[0].isdigit() and max(map(int, wanted.split(","))) < num_gpus):
-        raise UserError(
-            f"device: {wanted} asked for, and this machine has {num_gpus} CUDA GPUs; use auto or cpu"
-        )
-    return wanted
 
 
 def _check_batch(settings: DetectSettings, device: str) -> None:

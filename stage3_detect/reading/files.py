@@ -11,6 +11,7 @@ from cxr.images import Pixels, read_pixels
 from cxr.progress import track
 from cxr.runs import FinishedRun, Run, log, open_run, start_run
 from eval.box_operating_points import OperatingPoint
+from stage3_detect.detecting.network import pick_device
 from stage3_detect.reading.coco_stream import BoxLines, Totals, write_stream
 from stage3_detect.reading.drawing import draw_found, write_picture
 from stage3_detect.reading.listing import ImageFile, Listing, find_images
@@ -30,6 +31,7 @@ class Call:
     images: tuple[Path, ...]
     out: Path | None = None
     form: str = "pytorch"
+    device: str = "auto"
     points: str | None = None
     on_problem: OnProblem = "error"
     pictures: bool = True
@@ -75,6 +77,7 @@ def predict_files(call: Call) -> str:
     point = open_point(source, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
+    reader = BoxReader(source, point, form=call.form, device=pick_device(call.device))
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),
@@ -87,7 +90,6 @@ def predict_files(call: Call) -> str:
         warning = remark(source, point, asked=call.points is not None)
         if warning:
             log.info("%s", warning)
-        reader = BoxReader(source, point, form=call.form)
         work = Work(listing, point, reader, _note(source, point), call.pictures)
         _predict(run, source, work)
     run.release()

@@ -39,8 +39,10 @@ class FoundBox:
 class BoxReader:
     """Reads one picture after the other; holds a network and nothing of the pictures."""
 
-    def __init__(self, run: FinishedRun, point: OperatingPoint, *, form: str = "pytorch") -> None:
-        """Open the run's network in one of its forms.
+    def __init__(
+        self, run: FinishedRun, point: OperatingPoint, *, form: str = "pytorch", device: str = "cpu"
+    ) -> None:
+        """Open the run's network in one of its forms; `device` as of `open_network`.
 
         Raises:
             UserError: the run has no such form, or its files or curves are damaged.
@@ -51,7 +53,7 @@ class BoxReader:
         self._confidence = Confidence.from_dict(curves) if curves else None
         self._point = point
         self._correction = BoxCorrection.from_dict(run.manifest.get("box_correction", {}))
-        self._network: Network = open_network(run, form)
+        self._network: Network = open_network(run, form, device=device)
         self.findings = self._network.findings
 
     def read(self, image: Pixels) -> list[FoundBox]:

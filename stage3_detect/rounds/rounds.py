@@ -16,11 +16,10 @@ from cxr.runs import FinishedRun, Run
 from stage3_detect.config import DetectSettings
 from stage3_detect.detecting.correction import BoxCorrection
 from stage3_detect.detecting.images import predict_images
-from stage3_detect.detecting.network import TorchNetwork
+from stage3_detect.detecting.network import TorchNetwork, pick_device
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.learning.learn import learn
-from stage3_detect.learning.train import pick_device
 from stage3_detect.rounds.figures import Figures
 from stage3_detect.rounds.one_round import Learner, Predictor, Work, one_round
 from stage3_detect.rounds.stop import best_round, reason_to_stop
