@@ -35,7 +35,8 @@ ACCURACY_COLUMNS = {
 _PLACE_NOTES = {
     "froc": "FROC: mean sensitivity at 1/8 to 8 false boxes an image (IoU .4).",
     "corloc": "CorLoc: share of images with the finding whose best-scored box has IoU .5.",
-    "pointing": "Pointing game: the map's maximum (without a map: the best-scored box's centre) lies in a true box.",
+    "pointing": "Pointing game: the map's maximum (without a map, and in stage 3 for all: the best-scored box's "
+    "centre) lies in a true box.",
     "maxboxaccv2": "MaxBoxAccV2 takes for each finding the threshold that is best on the test split itself: an upper "
     "bound, no fair figure.",
     "rodeo": "RoDeO judges class, place and shape of the boxes that are put out.",

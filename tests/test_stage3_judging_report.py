@@ -179,7 +179,7 @@ def test_false_alarms_are_counted_and_shown(page: Path) -> None:
     assert report is not None
     alarms = next(b for b in report.blocks if isinstance(b, Figure) and b.title.startswith("False alarms"))
     assert alarms.note.startswith(
-        "1 of the 3 test images without any box have at least one box at the operating point f1."
+        "1 of the 3 test images without a true box of these findings have at least one box at the operating point f1."
     )
 
 

@@ -91,7 +91,24 @@ def _of_the_scores(facts: CardFacts) -> list[str]:
         for name, never in _never_shown(facts).items()
         if never
     ]
-    return words
+    return words + [
+        f"Operating point {name} found no test box of {', '.join(missed)}."
+        for name, missed in _all_missed(facts).items()
+        if missed
+    ]
+
+
+def _all_missed(facts: CardFacts) -> dict[str, Sequence[str]]:
+    """Findings with test boxes, none of which a point finds though it has a score for them."""
+    return {
+        name: [
+            finding
+            for finding in facts.findings
+            if entry["scores"].get(finding) is not None
+            and facts.metrics.get(f"sensitivity/{name}/{slug(finding)}") == 0
+        ]
+        for name, entry in facts.operating_points.items()
+    }
 
 
 def _never_shown(facts: CardFacts) -> dict[str, Sequence[str]]:

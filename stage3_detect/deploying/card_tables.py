@@ -76,7 +76,7 @@ def file_table(facts: CardFacts) -> Table:
     """Exported files: how far they are from the trained network, and how fast."""
     rows: list[list[Cell]] = [_file_row("pytorch", facts)]
     rows += [_file_row(form, facts) for form in facts.forms]
-    columns = ["form", "file", "MB", "box px", "score", "AP40 lost", "ms an image", "p99"]
+    columns = ["form", "file", "MB", "box px", "score", "AP40 lost (minus: gained)", "ms an image", "p99"]
     note = "box px and score: the largest difference from PyTorch on test images. Milliseconds from file to boxes, one "
     note += "image at a time, median and 99th percentile, on the machine of the run."
     return Table("Files", columns, rows, note)

@@ -151,26 +151,25 @@ def normal_rows(truth: CocoBoxes) -> list[int]:
 
 
 def _alarms(run_dir: Path, judgement: Judgement, shown: Shown, number: int) -> list[Block]:
-    """The surest boxes on images without any box, of which not one is right."""
+    """The surest of the boxes shown on images without any true box, of which not one is right."""
     truth, rows = judgement.truth, normal_rows(judgement.truth)
     title = "False alarms on images without any box"
     if not rows:
         return [Text(title, "Every test image has a box or an ignore region.")]
     ids = truth.images["image_id"].iloc[rows]
-    boxes = judgement.detector.detections.boxes
-    own = boxes[boxes["image_id"].isin(ids)]
+    own = shown.boxes[shown.boxes["image_id"].isin(ids)]
     curves = judgement.scores.confidence
     sure = own.assign(sure=own["score"] if curves is None else curves.of(own))
     top = sure.sort_values("sure", ascending=False, kind="stable").drop_duplicates("image_id")
-    alarmed = shown.boxes["image_id"].isin(ids)
-    count = shown.boxes.loc[alarmed, "image_id"].nunique()
-    body = f"{count} of the {len(rows)} test images without any box have at least one box {shown.words}."
+    body = (
+        f"{len(top)} of the {len(rows)} test images without a true box of these findings have at least one box "
+        f"{shown.words}."
+    )
     first = top.head(number)
     if first.empty:
         return [Text(title, body)]
     row_of = {image_id: row for row, image_id in enumerate(truth.images["image_id"])}
-    drawn = pd.concat([shown.boxes, first[boxes.columns]]).drop_duplicates()
-    tiles = [draw_tile(truth, row_of[image_id], drawn) for image_id in first["image_id"]]
+    tiles = [draw_tile(truth, row_of[image_id], shown.boxes) for image_id in first["image_id"]]
     kind = "score" if curves is None else "confidence"
     captions = [
         f"{finding}, {kind}{NBSP}{value:.2f}"

@@ -195,10 +195,19 @@ def form_tables(metrics: Metrics, *, teacher: str) -> list[Table]:
             name, f"detector, {FORMS.get(form, form)}"
         )
         rows.append([shown, *times, *(_short(value) for value in apart), with_interval(*loss)])
-    columns = ["", "ms/image, median", "p99", "boxes apart, px", "scores apart", f"AP40 lost {INTERVAL}"]
+    columns = [
+        "",
+        "ms/image, median",
+        "p99",
+        "boxes apart, px",
+        "scores apart",
+        f"AP40 lost (minus: gained) {INTERVAL}",
+    ]
     note = (
-        "One image at a time, from decoding to boxes. Exported files beside the trained network on real images: how "
-        "far boxes and scores lie apart at most, and AP40 on the test split, paired."
+        "The detector: one image at a time, from decoding to boxes. The CAM teacher: the mean of its maps alone, of "
+        "decoded pictures in batches, as stage 2 measured it; decoding and boxes come on top. Exported files "
+        "beside the trained network on test images: how far boxes and scores lie apart at most, and AP40 on the test "
+        "split, paired."
     )
     return [Table("Forms of the detector", columns, rows, note)] if rows else []
 

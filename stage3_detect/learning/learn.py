@@ -38,11 +38,14 @@ def learn(
     training = make_training_set(labels, sources.true, tune, settings)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
     log.info(
-        "stage3: %d images with boxes, %d normals, %d with doubts only (%d left out); %d boxes, %d regions",
+        "stage3: %d images with boxes, %d normals (as labels.normals_per_positive asks), %d with doubts only "
+        "(%d left out), %d held out to validate on, of %d; %d boxes, %d regions",
         folder.num_positives,
         folder.num_normals,
         folder.num_doubtful,
         folder.num_left_out,
+        folder.num_held_out,
+        len(labels.images),
         folder.num_boxes,
         folder.num_regions,
     )

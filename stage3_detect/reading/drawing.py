@@ -17,8 +17,12 @@ from stage3_detect.reading.reader import FoundBox
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
 """The longer side of a drawn picture: smaller ones are enlarged, so that captions have room."""
 
-# Yellow and pink complete Okabe & Ito's palette (see eval/pictures.py); a finding keeps its colour over all pictures.
-_COLOURS: tuple[Colour, ...] = (BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE)
+# Yellow and pink complete Okabe & Ito's palette (see eval/pictures.py), and four more are for long lists of findings. A
+# finding keeps its colour over all pictures; its name stands beside each box, since colours alone tell nothing to some.
+_COLOURS: tuple[Colour, ...] = (
+    *(BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE),
+    *((255, 80, 80), (165, 120, 255), (170, 240, 60), (200, 160, 110)),
+)
 _SMALLEST_FONT_PX, _LARGEST_FONT_PX = 9, 26
 
 Plate = tuple[int, int, int, int]
