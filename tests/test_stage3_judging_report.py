@@ -14,7 +14,14 @@ from cxr.coco import boxes_table, read_coco
 from cxr.runs import FinishedRun, open_run
 from eval.report import Figure, Table, Text, read_report
 from stage3_detect.config import DetectSettings
-from stage3_detect.judging.gallery import Example, draw_tile, normal_rows, ranked_images, spread
+from stage3_detect.judging.gallery import (
+    TILE_PX,
+    Example,
+    draw_tile,
+    normal_rows,
+    ranked_images,
+    spread,
+)
 from stage3_detect.judging.judge import Judgement, judge
 from stage3_detect.judging.report import ReportFacts, folder_words, write_detector_report
 from stage3_detect.judging.tables import form_tables
@@ -105,10 +112,16 @@ def test_right_boxes_are_blue_and_wrong_ones_orange(stage2: FinishedRun) -> None
 # --- the page ---
 
 
-def judged(stage2: FinishedRun, *, with_tune: bool = True, shift: float = 0.0) -> Judgement:
+def judged(
+    stage2: FinishedRun, *, with_tune: bool = True, shift: float = 0.0, faint: bool = False
+) -> Judgement:
+    """faint: with a box below the operating point on each normal."""
     labels, tune, test = (read_coco(stage2.output(name)) for name in ("pseudo_labels", "gt_tune", "gt_test"))
     boxes = test.boxes.assign(score=0.7, x1=test.boxes["x1"] + shift, x2=test.boxes["x2"] + shift)
-    alarm = boxes_table([("test_002", FINDINGS[0], 5, 5, 40, 40, 0.65)])
+    marked = set(test.boxes["image_id"])
+    normals = [image_id for image_id in test.images["image_id"] if image_id not in marked]
+    alarms = [(name, FINDINGS[0], 5, 5, 40, 40, 0.65 if name == "test_002" else 0.05) for name in normals]
+    alarm = boxes_table([row for row in alarms if faint or row[-1] > 0.5])
     found = test.with_boxes(pd.concat([boxes, alarm], ignore_index=True))
     on_tune = tune.with_boxes(tune.boxes.assign(score=0.6)) if with_tune else None
     return judge(found, on_tune, stage2, Sources(labels, tune, None, test), SETTINGS, {})
@@ -181,6 +194,13 @@ def test_false_alarms_are_counted_and_shown(page: Path) -> None:
     assert alarms.note.startswith(
         "1 of the 3 test images without a true box of these findings have at least one box at the operating point f1."
     )
+
+
+def test_no_picture_of_a_normal_whose_boxes_stay_below_the_point(stage2: FinishedRun, tmp_path: Path) -> None:
+    """Room for three, and one image has a box that is shown."""
+    write_detector_report(tmp_path, judged(stage2, faint=True), ReportFacts(folder_of(tmp_path), {}, 12))
+    with Image.open(tmp_path / "pictures" / "false_alarms.jpg") as picture:
+        assert TILE_PX <= picture.width < 2 * TILE_PX
 
 
 def test_without_a_tune_split_the_page_says_why_and_still_shows_pictures(

@@ -114,6 +114,9 @@ def test_points_and_files_are_left_out_or_told(facts: CardFacts, tmp_path: Path)
         ["f1", "highest F1", "0.500 [0.400, 0.600]", "–", "–"]
     ]
     assert any(line.startswith(f"Operating point f1 never shows {EFFUSION}:") for line in limits(told))
+    assert not any("found no test box" in line for line in limits(told))
+    missed = replace(told, metrics=told.metrics | {"sensitivity/f1/nodule_mass": 0.0})
+    assert f"Operating point f1 found no test box of {NODULE}." in limits(missed)
     files = {}
     for name, size in (("openvino_int8", 200_000), ("openvino_int8_bin", 3_000_000)):
         files[name] = tmp_path / f"{name}.file"

@@ -176,7 +176,7 @@ def _alarms(run_dir: Path, judgement: Judgement, shown: Shown, number: int) -> l
         for finding, value in zip(first["finding"], first["sure"], strict=True)
     ]
     path = "pictures/false_alarms.jpg"
-    save_jpeg(run_dir / path, grid(tiles, captions, columns=min(number, 4), tile_px=TILE_PX))
+    save_jpeg(run_dir / path, grid(tiles, captions, columns=min(len(tiles), 4), tile_px=TILE_PX))
     note = f"{body} Shown are those with the surest box, which is named below each; scores are drawn beside the boxes."
     return [Figure(title, path, note)]
 
