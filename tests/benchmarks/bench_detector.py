@@ -158,6 +158,7 @@ def in_turns(forms: dict[str, Network], files: Sequence[Path]) -> Milliseconds:
         pixels = timed("decode", lambda path=path: read_pixels(path))
         tensor = to_tensor_input(to_net(pixels, some.image_px)[0], some.channels)
         for form, network in forms.items():
+            engines[form](tensor)  # untimed: threads of the engine before it wait busily for a while
             timed(f"{form}/engine", lambda form=form, tensor=tensor: engines[form](tensor))
             timed(f"{form}/pixels", lambda net=network, pixels=pixels: detect(pixels, net, SETTINGS))
             timed(f"{form}/whole", lambda net=network, path=path: detect(read_pixels(path), net, SETTINGS))
