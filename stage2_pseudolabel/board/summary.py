@@ -134,7 +134,8 @@ def _pictures(run_dir: Path, board: Board, held: HeldOut) -> list[Figure]:
     columns = shown_findings(held, _MAX_SHOWN_FINDINGS)
     note = (
         "One test image with the finding; methods by falling AP40. Readers' boxes green, each method's boxes blue "
-        "with their score. Each map is stretched to its own maximum. " + _WHICH
+        f"with their score. Each map is stretched to its own maximum. {_WHICH} There is such a picture for "
+        f"{_MAX_SHOWN_FINDINGS} findings at most."
     )
     for column, picture in zip(columns, method_galleries(board, held, columns), strict=True):
         finding = held.truth.findings[column]
