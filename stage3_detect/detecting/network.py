@@ -69,7 +69,10 @@ class TorchNetwork:
 
 
 def pick_device(wanted: str) -> str:
-    """CUDA, else Apple's GPU, else the CPU where `wanted` is auto.
+    """`wanted`, if this machine has it; where it is auto: CUDA, else Apple's GPU, else the CPU.
+
+    Args:
+        wanted: auto, cpu, mps, or CUDA numbers such as 0 or 0,1.
 
     Raises:
         UserError: a device that this machine has not.

@@ -45,11 +45,17 @@ def learn(
         folder.num_doubtful,
         folder.num_left_out,
         folder.num_held_out,
-        len(labels.images),
+        _num_given(sources, labels, settings),
         folder.num_boxes,
         folder.num_regions,
     )
     return train_detector(run_dir, folder.data_yaml, settings, start=start), folder
+
+
+def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) -> int:
+    """Images that there are to choose from: those of the labels, of the true boxes, or of both."""
+    num_true = 0 if sources.true is None else len(sources.true.images)
+    return num_true if settings.labels.true_boxes.alone else len(labels.images) + num_true
 
 
 def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
