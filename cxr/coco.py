@@ -17,7 +17,7 @@ import pandas as pd
 
 from cxr.boxes import area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
-from cxr.runs import atomic_write_text
+from cxr.runs.run_folder import atomic_write_text
 
 IMAGE_FIELDS = ["image_id", "path", "region", "width", "height"]
 BOX_FIELDS = ["image_id", "finding", "x1", "y1", "x2", "y2", "score"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
-from eval.compare import compare_runs
-from eval.readers import add_arguments, compare_readers
-from eval.score import score_files
+from eval.detection.score import score_files
+from eval.leaderboard.compare import compare_runs
+from eval.readers.compare_readers import add_arguments, compare_readers
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -4,13 +4,16 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
-from cxr.runs import start_run
+from cxr.runs.run_folder import start_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.search.ablation import Ablation, print_ablation  # takes seconds, --help needs it not
-    from stage1_classify.search.ablation_plan import make_plan
-    from stage1_classify.search.config_search import AblationSettings
+    from stage1_classify.experiments.ablation import (  # takes seconds, --help needs it not
+        Ablation,
+        print_ablation,
+    )
+    from stage1_classify.experiments.ablation_plan import make_plan
+    from stage1_classify.settings.experiments import AblationSettings
 
     settings = load_config(AblationSettings, arguments.config, arguments.overrides)
     plan = make_plan(settings, arguments.out)

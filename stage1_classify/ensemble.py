@@ -4,13 +4,15 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
-from cxr.runs import start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.config import EnsembleSettings  # torch and timm take seconds, --help needs neither
-    from stage1_classify.ensembling import Ensemble, open_members
+    from stage1_classify.ensemble_pipeline import Ensemble, open_members
+    from stage1_classify.settings.classifier import (
+        EnsembleSettings,  # torch and timm take seconds, --help needs neither
+    )
 
     settings = load_config(EnsembleSettings, arguments.config, arguments.overrides)
     members = open_members(arguments.sources, settings)

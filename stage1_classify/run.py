@@ -4,13 +4,13 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
-from cxr.runs import start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.classify import Stage1  # torch and timm take seconds, --help needs neither
-    from stage1_classify.config import Stage1Settings
+    from stage1_classify.pipeline import Stage1  # torch and timm take seconds, --help needs neither
+    from stage1_classify.settings.classifier import Stage1Settings
     from stage1_classify.training.train import make_fabric
 
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)

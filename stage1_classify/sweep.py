@@ -4,14 +4,14 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
-from cxr.runs import start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.search.config_search import SweepSettings  # takes a second, --help needs it not
-    from stage1_classify.search.sweep_search import check_space
-    from stage1_classify.search.sweeping import Sweep
+    from stage1_classify.experiments.sweep_space import check_space
+    from stage1_classify.experiments.sweep_trials import Sweep
+    from stage1_classify.settings.experiments import SweepSettings  # takes a second, --help needs it not
 
     settings = load_config(SweepSettings, arguments.config, arguments.overrides)
     check_space(settings)

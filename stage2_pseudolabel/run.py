@@ -4,14 +4,16 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
-from cxr.runs import start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage2_pseudolabel.config import Stage2Settings  # torch takes seconds, --help needs none
-    from stage2_pseudolabel.processes import make_processes
-    from stage2_pseudolabel.pseudolabel import Stage2
+    from stage2_pseudolabel.cam_maps.processes import make_processes
+    from stage2_pseudolabel.pipeline import Stage2
+    from stage2_pseudolabel.settings.pseudolabel import (
+        Stage2Settings,  # torch takes seconds, --help needs none
+    )
 
     settings = load_config(Stage2Settings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:

@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: argparse.Namespace) -> None:
     """Find the boxes and say in one line what was found."""
     # torch takes seconds, and --help does not need it
-    from stage3_detect.reading.files import Call, predict_files
+    from stage3_detect.prediction.files import Call, predict_files
 
     call = Call(
         given.run,

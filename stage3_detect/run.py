@@ -4,14 +4,14 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
-from cxr.runs import open_run, start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import open_run, start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage3_detect.chain import run_stage3  # torch and ultralytics take seconds, --help needs neither
-    from stage3_detect.config import DetectSettings
-    from stage3_detect.learning.starting_point import model_input
+    from stage3_detect.pipeline import run_stage3  # torch and ultralytics take seconds, --help needs neither
+    from stage3_detect.settings.detector import DetectSettings
+    from stage3_detect.training.starting_point import model_input
 
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:

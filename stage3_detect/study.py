@@ -4,14 +4,14 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
-from cxr.runs import open_run, start_run
-from eval.tables import print_run
+from cxr.runs.run_folder import open_run, start_run
+from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage3_detect.config_study import StudySettings  # takes a second, --help needs it not
-    from stage3_detect.studies.plan import make_plan
-    from stage3_detect.studies.study import Study
+    from stage3_detect.experiments.plan import make_plan
+    from stage3_detect.experiments.study import Study
+    from stage3_detect.settings.experiments import StudySettings  # takes a second, --help needs it not
 
     settings = load_config(StudySettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:

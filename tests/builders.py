@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr.datasets.phantom_dicom import DicomFacts, write_dicom
 from cxr.labels import CHEXPERT_FINDINGS
+from cxr.phantom.dicom import DicomFacts, write_dicom
 
 SIZE_HW = (40, 60)
 

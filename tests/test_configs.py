@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from cxr.config import Settings, load_config
-from stage1_classify.config import EnsembleSettings, Stage1Settings
-from stage1_classify.search.ablation_plan import make_plan
-from stage1_classify.search.config_search import AblationSettings, SweepSettings
-from stage1_classify.search.sweep_search import check_space
-from stage2_pseudolabel.config import Stage2Settings
-from stage3_detect.config import DetectSettings
-from stage3_detect.config_study import StudySettings
-from stage3_detect.studies.plan import make_plan as make_study_plan
+from stage1_classify.experiments.ablation_plan import make_plan
+from stage1_classify.experiments.sweep_space import check_space
+from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
+from stage1_classify.settings.experiments import AblationSettings, SweepSettings
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
+from stage3_detect.experiments.plan import make_plan as make_study_plan
+from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.experiments import StudySettings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SETTINGS: dict[str, type[Settings]] = {

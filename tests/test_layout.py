@@ -31,17 +31,17 @@ FROM_STAGE1 = {
 }
 
 DOORS = {
-    "optuna": {"stage1_classify/search/sweep_search.py"},
+    "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
     "pytorch_grad_cam": {"stage2_pseudolabel/cam/library.py"},
-    "pycocotools": {"eval/detection.py", "cxr/coco.py"},
-    "pydicom": {"cxr/images.py", "cxr/datasets/phantom_dicom.py"},
+    "pycocotools": {"eval/detection/coco_ap.py", "cxr/coco.py"},
+    "pydicom": {"cxr/imaging/files.py", "cxr/phantom/dicom.py"},
     "lightning_fabric": {
         "stage1_classify/training/train.py",
-        "stage1_classify/classify.py",
-        "stage2_pseudolabel/processes.py",
+        "stage1_classify/pipeline.py",
+        "stage2_pseudolabel/cam_maps/processes.py",
     },
-    "albumentations": {"stage1_classify/inputs/augment.py", "stage3_detect/learning/train.py"},
+    "albumentations": {"stage1_classify/data/augment.py", "stage3_detect/training/train.py"},
 }
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cxr.runs import open_run
+from cxr.runs.run_folder import open_run
 
 ROOT = Path(__file__).parent.parent
 DRAWING = {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.config import UserError
-from cxr.images import read_size_hw
+from cxr.imaging.files import read_size_hw
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
 

@@ -2,7 +2,7 @@
 
 from timm.utils import ModelEmaV3
 
-from stage1_classify.network.model import Classifier
+from stage1_classify.model.classifier import Classifier
 
 
 def make_average(model: Classifier, decay: float | None) -> ModelEmaV3 | None:

@@ -7,11 +7,11 @@ from itertools import islice
 import torch
 from torch.utils.data import DataLoader
 
-from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.augment import Augmentation
-from stage1_classify.inputs.data import Batch, Split, TrainingSet, training_loader
-from stage1_classify.labelling.hierarchy import make_hierarchy
-from stage1_classify.labelling.targets import three_class_columns
+from stage1_classify.data.augment import Augmentation
+from stage1_classify.data.batches import Batch, Split, TrainingSet, training_loader
+from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.data.targets import three_class_columns
+from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.losses import MultilabelLoss, positive_weights
 from stage1_classify.training.sampling import make_sampler
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cxr.labels import check_findings
-from stage1_classify.config_train import LossSettings
-from stage1_classify.labelling.targets import UNCERTAIN
+from stage1_classify.data.targets import UNCERTAIN
+from stage1_classify.settings.training import LossSettings
 
 _SMALL = 1e-12
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from stage1_classify.config import OptimizerSettings, ScheduleSettings
+from stage1_classify.settings.classifier import OptimizerSettings, ScheduleSettings
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": AdamW,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from cxr.config import UserError
-from stage1_classify.inputs.data import Batch
-from stage1_classify.network.model import CaseForward, Classifier
+from stage1_classify.data.batches import Batch
+from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.training.epochs import Epochs
 
 _TOLERANCE = 1e-2

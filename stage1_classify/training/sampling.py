@@ -10,8 +10,8 @@ from torch.utils.data import Sampler
 
 from cxr.config import UserError
 from cxr.labels import NO_FINDING, check_findings
-from stage1_classify.config import Stage1Settings
-from stage1_classify.config_train import SamplingSettings
+from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.settings.training import SamplingSettings
 
 log = logging.getLogger("raybox")
 

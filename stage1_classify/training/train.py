@@ -12,20 +12,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cxr.config import UserError
-from cxr.hardware import computes_in_bf16
 from cxr.progress import track
+from cxr.runs.hardware import computes_in_bf16
 from cxr.tracking import Tracker
-from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.data import Batch, Split
-from stage1_classify.judging.predict import predict_logits
-from stage1_classify.network.model import CaseForward, Classifier, start_from_run
+from stage1_classify.data.batches import Batch, Split
+from stage1_classify.model.classifier import CaseForward, Classifier, start_from_run
+from stage1_classify.model.predict import predict_logits
+from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.averaging import make_average
 from stage1_classify.training.checkpoint import Progress, Stateful, load_last, save_last, save_weights
 from stage1_classify.training.epochs import Epochs, in_groups
+from stage1_classify.training.finite_check import Sentinel, explain, not_finite
 from stage1_classify.training.freezing import Freezing
 from stage1_classify.training.optimizers import make_optimizer, make_schedule
 from stage1_classify.training.processes import check_processes, check_same_weights, gather, share_buffers
-from stage1_classify.training.sentinel import Sentinel, explain, not_finite
 from stage1_classify.training.validation import (
     EveryNth,
     Figures,

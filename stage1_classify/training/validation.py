@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from cxr.config import UserError
-from eval.classification import classification_metrics
-from eval.operating_points import choose_thresholds
-from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.data import Split
-from stage1_classify.inputs.pictures import Pictures
-from stage1_classify.inputs.studies import sum_views
-from stage1_classify.judging.probabilities import sigmoid
-from stage1_classify.labelling.hierarchy import make_hierarchy
+from cxr.imaging.pictures import Pictures
+from eval.classification.metrics import classification_metrics
+from eval.classification.operating_points import choose_thresholds
+from stage1_classify.data.batches import Split
+from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.data.studies import sum_views
+from stage1_classify.model.probabilities import sigmoid
+from stage1_classify.settings.classifier import Stage1Settings
 
 Figures = dict[str, float | None]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cxr.boxes import iou_matrix
 from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf
-from stage2_pseudolabel.config_boxes import Contrast
+from stage2_pseudolabel.settings.boxes import Contrast
 
 UTILITY_RAMP = (0.3, 0.6)
 """A box is worth nothing below the first IoU with the truth, everything from the second, linear between: the

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf, first_boxes, nothing_found
-from stage2_pseudolabel.config_boxes import Merge
+from stage2_pseudolabel.settings.boxes import Merge
 
 Labels = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from stage1_classify.inputs.pictures import Pictures
-from stage2_pseudolabel.boxes.frame import Frame
+from cxr.imaging.pictures import Pictures
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Boxes, Floats, Maps, PictureOf, Rule
 
 Ints = npt.NDArray[np.int64]

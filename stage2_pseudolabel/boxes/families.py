@@ -13,10 +13,10 @@ import numpy.typing as npt
 from cxr.coco import CocoBoxes
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, evidence_matrix, posterior_boxes
 from stage2_pseudolabel.boxes.components import ComponentRule
-from stage2_pseudolabel.boxes.frame import Frame
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Floats, Found, Maps, Rule, first_boxes
-from stage2_pseudolabel.config_boxes import BoxSettings, Contrast, Kind, Merge
+from stage2_pseudolabel.settings.boxes import BoxSettings, Contrast, Kind, Merge
 
 Background = npt.NDArray[np.float32] | None
 ComponentKind = Literal["relative", "absolute", "percentile", "otsu"]

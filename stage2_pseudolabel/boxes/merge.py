@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from cxr.boxes import nms, weighted_boxes_fusion
 from stage2_pseudolabel.boxes.rule import Found, joined
-from stage2_pseudolabel.config_boxes import Merge
+from stage2_pseudolabel.settings.boxes import Merge
 
 
 def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf, Rule
-from stage2_pseudolabel.config_boxes import Refine
+from stage2_pseudolabel.settings.boxes import Refine
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

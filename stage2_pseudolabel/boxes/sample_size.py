@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.coco import CocoBoxes
-from eval.average_precision import Floats, mean_over_classes
-from eval.bootstrap import Counts, percentile_interval, resample_counts, resampled_ap
-from eval.matching import match_boxes
-from stage2_pseudolabel.boxes.frame import Frame
+from eval.detection.average_precision import Floats, mean_over_classes
+from eval.detection.matching import match_boxes
+from eval.stats.bootstrap import Counts, percentile_interval, resample_counts, resampled_ap
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import PRIMARY_IOU, Scored, detect, tune_rules
-from stage2_pseudolabel.config_boxes import BoxSettings
+from stage2_pseudolabel.settings.boxes import BoxSettings
 
 SIZES = (10, 30, 100, None)
 """Numbers of tune boxes, all findings together; None: all there are."""

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stage1_classify.network.heads import Head
+from stage1_classify.model.heads import Head
 
 # How pytorch-grad-cam ablates features with negative values: the lowest value minus this, channel after
 # channel of a batch of 32, each starting from the value before.

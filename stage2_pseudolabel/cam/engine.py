@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cxr.config import UserError
-from stage1_classify.network.heads import Head
+from stage1_classify.model.heads import Head
 from stage2_pseudolabel.cam.memory import SIZES, free_cached, is_out_of_memory, smaller
 from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
-from stage2_pseudolabel.cam.options import CamOptions
 from stage2_pseudolabel.cam.stopwatch import Stopwatch
+from stage2_pseudolabel.settings.cam import CamOptions
 
 if TYPE_CHECKING:
-    from stage1_classify.network.model import Classifier
+    from stage1_classify.model.classifier import Classifier
 
 log = logging.getLogger("raybox")
 

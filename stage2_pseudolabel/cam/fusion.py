@@ -11,7 +11,7 @@ from stage2_pseudolabel.cam.gradient import layercam
 from stage2_pseudolabel.cam.stages import StageFeatures, choose_stages, frozen, run_stages
 
 if TYPE_CHECKING:
-    from stage1_classify.network.model import Classifier
+    from stage1_classify.model.classifier import Classifier
 
 # Activations that backward makes beside those that the graph keeps.
 _LIVE_COPIES = 2

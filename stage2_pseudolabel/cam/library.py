@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stage1_classify.network.heads import Head
+from stage1_classify.model.heads import Head
 from stage2_pseudolabel.cam.stages import frozen
 
 

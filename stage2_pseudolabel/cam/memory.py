@@ -2,7 +2,7 @@
 
 import torch
 
-from stage2_pseudolabel.cam.options import CamOptions
+from stage2_pseudolabel.settings.cam import CamOptions
 
 SIZES = ("image_batch", "memory_mib", "scorecam_batch")
 """The options that say how much is held at a time; none of them changes a map."""

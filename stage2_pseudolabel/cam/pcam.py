@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stage1_classify.network.heads import Head
+from stage1_classify.model.heads import Head
 
 
 def pcam(features: Tensor, head: Head) -> Tensor:

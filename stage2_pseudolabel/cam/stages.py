@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr.config import UserError
-from stage1_classify.network.backbone import map_of_tokens
+from stage1_classify.model.backbone import map_of_tokens
 
 
 @dataclass(frozen=True)

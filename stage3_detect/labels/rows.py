@@ -9,8 +9,8 @@ import pandas as pd
 
 from cxr.boxes import area, as_boxes
 from cxr.coco import CocoBoxes
-from stage3_detect.config import DetectSettings
-from stage3_detect.config_labels import LabelSettings, NoiseSettings
+from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.labels import LabelSettings, NoiseSettings
 
 ROW_FIELDS = ["image", "finding", "x1", "y1", "x2", "y2", "weight", "is_region"]
 """image: number of the row in the table of images. Places in pixels of the image. weight: of a box, on average 1; of a

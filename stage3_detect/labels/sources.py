@@ -10,8 +10,8 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
-from cxr.runs import FinishedRun
-from stage3_detect.config_labels import LabelSettings, NumBoxes
+from cxr.runs.run_folder import FinishedRun
+from stage3_detect.settings.labels import LabelSettings, NumBoxes
 
 _SHOWN = 5
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from stage3_detect.config import DetectSettings
-from stage3_detect.config_labels import LabelSettings, NoiseSettings
 from stage3_detect.labels.rows import cut_to_images, is_strong, rows_of, told_labels
 from stage3_detect.labels.sources import in_fixed_order, of_images
+from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.labels import LabelSettings, NoiseSettings
 
 IMAGE_FIELDS = ["image_id", "file", "region", "kind", "source", "is_true", "repeats"]
 POSITIVE, NORMAL, DOUBTFUL = "positive", "normal", "doubtful"

@@ -4,7 +4,7 @@
 
 As written: the library's affine, colour jitter, flip, grid distortion and elastic transform on three equal channels.
 Ours: one channel. Every part is applied every time. Both draw anew each time, in turns; times are CPU time of one
-thread, which is the time on an idle machine. That both do the same is tests/test_stage1_augment.py.
+thread, which is the time on an idle machine. That both do the same is tests/stage1_classify/data/test_augment.py.
 Prints a table and, as the last line, one JSON object.
 """
 
@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stage1_classify.config_input import AugmentSettings
-from stage1_classify.inputs.augment import Augmentation
+from stage1_classify.data.augment import Augmentation
+from stage1_classify.settings.input import AugmentSettings
 
 SHEAR_DEG, SCALE = 5.0, 0.1  # the source names none
 PARTS = {

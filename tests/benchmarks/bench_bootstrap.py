@@ -22,20 +22,20 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval import detection
-from eval.average_precision import ClassMatches
-from eval.bootstrap import bootstrap_mean_ap, resample_counts
-from eval.froc import froc_measure
-from eval.localization import (
+from eval.detection.average_precision import ClassMatches
+from eval.detection.coco_ap import coco_ap as detection
+from eval.detection.froc import froc_measure
+from eval.detection.localization import (
     accuracy_measure,
     ap5095_measure,
     corloc_measure,
     max_box_accuracy_measure,
     pointing_measure,
 )
-from eval.measures import Measure
-from eval.rodeo import rodeo_measure
-from eval.voc import voc_measure
+from eval.detection.rodeo import rodeo_measure
+from eval.detection.voc import voc_measure
+from eval.stats.bootstrap import bootstrap_mean_ap, resample_counts
+from eval.stats.measures import Measure
 
 LIBRARY_RESAMPLES = 2
 NUM_BOX_THRESHOLDS = 20

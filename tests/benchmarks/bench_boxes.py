@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from eval.detection import evaluate
-from stage2_pseudolabel.boxes.frame import Frame
+from eval.detection.coco_ap import evaluate
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import sample_size_curve
 from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
-from stage2_pseudolabel.config_boxes import BoxSettings
+from stage2_pseudolabel.settings.boxes import BoxSettings
 
 HEIGHT, WIDTH = 480, 400
 PREVALENCE = 0.25

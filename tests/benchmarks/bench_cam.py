@@ -35,9 +35,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from stage1_classify.config import BackboneSettings, HeadSettings
-from stage1_classify.network.backbone import Backbone
-from stage1_classify.network.heads import Head
+from stage1_classify.model.backbone import Backbone
+from stage1_classify.model.heads import Head
+from stage1_classify.settings.classifier import BackboneSettings, HeadSettings
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.methods import CAM_METHODS
 
@@ -66,7 +66,7 @@ FEW, MORE = 32, 96  # channels of the library's slices: multiples of its batches
 
 
 class Model(nn.Module):
-    """The interface of stage1_classify.network.model.Classifier."""
+    """The interface of stage1_classify.model.classifier.Classifier."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__()

@@ -33,15 +33,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cxr.images import read_pixels
-from stage3_detect.config import PredictSettings
-from stage3_detect.deploying.forms import open_form
-from stage3_detect.deploying.onnx_file import export_onnx
-from stage3_detect.deploying.openvino_file import convert_openvino, quantise_openvino
-from stage3_detect.deploying.tensorrt_file import TensorrtNetwork, export_tensorrt, why_no_tensorrt
-from stage3_detect.detecting.boxes import detect, read_output
-from stage3_detect.detecting.network import Network, TorchNetwork
-from stage3_detect.detecting.preprocess import to_net, to_tensor_input
+from cxr.imaging.files import read_pixels
+from stage3_detect.export.formats import open_form
+from stage3_detect.export.onnx_file import export_onnx
+from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
+from stage3_detect.export.tensorrt_file import TensorrtNetwork, export_tensorrt, why_no_tensorrt
+from stage3_detect.model.boxes import detect, read_output
+from stage3_detect.model.network import Network, TorchNetwork
+from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.settings.detector import PredictSettings
 
 PICTURE_HW = (1200, 1024)
 CANDIDATES = 1 / 80

@@ -32,13 +32,13 @@ from torch.utils.data import DataLoader
 
 from cxr.config import parse_settings
 from cxr.datasets import ChexpertData, CsvTableData, Dataset
-from cxr.datasets.phantom_dicom import DicomFacts, write_dicom
+from cxr.imaging.pictures import Pictures
 from cxr.labels import CHEXPERT_FINDINGS
-from stage1_classify.config_input import AugmentSettings, InputSettings
-from stage1_classify.inputs.augment import Augmentation
-from stage1_classify.inputs.data import Split, TrainingSet, training_loader
-from stage1_classify.inputs.pictures import Pictures
-from stage1_classify.inputs.studies import make_cases
+from cxr.phantom.dicom import DicomFacts, write_dicom
+from stage1_classify.data.augment import Augmentation
+from stage1_classify.data.batches import Split, TrainingSet, training_loader
+from stage1_classify.data.studies import make_cases
+from stage1_classify.settings.input import AugmentSettings, InputSettings
 
 JPEG_HW = (320, 390)
 SIZE = 384

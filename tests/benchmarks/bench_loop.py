@@ -26,11 +26,11 @@ from rich.table import Table
 from torch.nn import functional
 
 from cxr.config import parse_settings
-from stage1_classify.config import Stage1Settings
-from stage1_classify.inputs.data import Batch, Split
-from stage1_classify.inputs.pictures import Pictures
-from stage1_classify.inputs.studies import Cases
-from stage1_classify.network.model import Classifier
+from cxr.imaging.pictures import Pictures
+from stage1_classify.data.batches import Batch, Split
+from stage1_classify.data.studies import Cases
+from stage1_classify.model.classifier import Classifier
+from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.train import Trainer, make_fabric
 
 FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"]

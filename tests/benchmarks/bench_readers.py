@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.readers import ReaderSettings, fuse_readers
-from eval.agreement import Reads, agreement_measures
-from eval.human import human_measure
-from eval.reader_table import read_reader_table
-from eval.readers import compare_table
+from eval.readers.agreement import Reads, agreement_measures
+from eval.readers.compare_readers import compare_table
+from eval.readers.human import human_measure
+from eval.readers.table import read_reader_table
 
 CLASSES = (
     "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",

@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from stage1_classify.config import LossSettings
-from stage1_classify.network.model import CaseForward, Classifier
+from stage1_classify.model.classifier import CaseForward, Classifier
+from stage1_classify.settings.classifier import LossSettings
 from stage1_classify.training.losses import MultilabelLoss
 
 PEAK_BF16_TFLOPS = {

@@ -1,0 +1,71 @@
+"""Invertible transforms between an image's own pixels and a network's input."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxr.boxes import Boxes, as_boxes
+from cxr.imaging.files import GrayImage
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize to a network's input, squashed or (with `keep_aspect`) letterboxed with black bars, centred.
+
+    Pixels are continuous: pixel i covers [i, i + 1), so a coordinate x maps to ``x * scale + offset`` exactly as
+    OpenCV's resize places the content. Round trips of boxes are exact to floating point.
+    """
+
+    image_hw: tuple[int, int]
+    net_hw: tuple[int, int]
+    keep_aspect: bool = False
+
+    @property
+    def content_hw(self) -> tuple[int, int]:
+        """Height and width in network pixels that the image's content fills."""
+        if not self.keep_aspect:
+            return self.net_hw
+        scale = min(self.net_hw[0] / self.image_hw[0], self.net_hw[1] / self.image_hw[1])
+        return max(1, round(self.image_hw[0] * scale)), max(1, round(self.image_hw[1] * scale))
+
+    @property
+    def offset_yx(self) -> tuple[int, int]:
+        """Top and left bar in network pixels."""
+        content_h, content_w = self.content_hw
+        return (self.net_hw[0] - content_h) // 2, (self.net_hw[1] - content_w) // 2
+
+    def apply(self, image: GrayImage) -> GrayImage:
+        """(H, W) of `image_hw` to (h, w) of `net_hw`; area averaging when shrinking, linear when growing."""
+        content = self.content(image)
+        if self.content_hw == self.net_hw:
+            return np.asarray(content, dtype=np.float32)
+        (content_h, content_w), (top, left) = self.content_hw, self.offset_yx
+        canvas = np.zeros(self.net_hw, dtype=np.float32)
+        canvas[top : top + content_h, left : left + content_w] = content
+        return canvas
+
+    def content(self, image: GrayImage) -> GrayImage:
+        """(H, W) of `image_hw` to (h, w) of `content_hw`, without the bars: a new array."""
+        assert image.shape == self.image_hw, f"image is {image.shape}, transform is for {self.image_hw}"
+        content_h, content_w = self.content_hw
+        shrinks = content_h * content_w < self.image_hw[0] * self.image_hw[1]
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (content_w, content_h), interpolation=method), dtype=image.dtype)
+
+    def boxes_to_net(self, xyxy: npt.ArrayLike) -> Boxes:
+        """(N, 4) boxes in image pixels to network pixels."""
+        return as_boxes(xyxy) * self._scale_xyxy() + self._offset_xyxy()
+
+    def boxes_to_image(self, xyxy_net: npt.ArrayLike) -> Boxes:
+        """(N, 4) boxes in network pixels to image pixels (not clipped)."""
+        return (as_boxes(xyxy_net) - self._offset_xyxy()) / self._scale_xyxy()
+
+    def _scale_xyxy(self) -> npt.NDArray[np.float64]:
+        content_h, content_w = self.content_hw
+        return np.tile([content_w / self.image_hw[1], content_h / self.image_hw[0]], 2)
+
+    def _offset_xyxy(self) -> npt.NDArray[np.float64]:
+        top, left = self.offset_yx
+        return np.tile([float(left), float(top)], 2)

@@ -1,0 +1,291 @@
+"""The pictures of a data set as the network takes them: decoded once, kept, normalised."""
+
+import copy
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cxr.config import UserError
+from cxr.datasets.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
+from cxr.imaging.cache import PictureCache, decode_each
+from cxr.imaging.cache_files import Picture
+from cxr.imaging.files import Region, min_max, read_image
+from cxr.imaging.geometry import Resize
+from cxr.progress import track
+from stage1_classify.settings.input import InputSettings
+
+FORMAT = 1
+"""Count up when decoding changes, so that pictures of the cache are not taken for what would be decoded now."""
+
+UNDECODABLE = "image that cannot be decoded"
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_CLAHE3_CLIPS = (2.0, 4.0)
+_CLAHE_TILES = (8, 8)
+
+log = logging.getLogger("raybox")
+
+
+class Pictures:
+    """The images of a data set as uint8 at the network's size: (H, W), or (H, W, 3) with channels: clahe3.
+
+    Each picture is stretched to [0, 1] by its own minimum and maximum *before* anything else (raw ranges differ by
+    vendor), then resized, then equalised where the settings say so. They are kept in `settings.cache_dir`.
+
+    Raises:
+        UserError: images cannot be decoded (see `decodable`), or the cache cannot be written.
+    """
+
+    def __init__(self, dataset: Dataset, settings: InputSettings, *, progress: bool = False) -> None:
+        self._settings = settings
+        self._decode = ImageDecoder(dataset, settings)
+        self._cache = None
+        if settings.cache_dir is not None:
+            self._cache = PictureCache(cache_folder(settings), self._decode, progress=progress)
+            if self._cache.problems:
+                raise UserError(_told(list(self._cache.problems.values()), len(self)))
+
+    @property
+    def image_ids(self) -> list[str]:
+        """In the order of the pictures."""
+        return self._decode.image_ids
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Picture:
+        """Read-only where it comes from the cache."""
+        return self._decode(index) if self._cache is None else self._cache[index]
+
+    def normalised_by(self, settings: InputSettings) -> "Pictures":
+        """The same pictures with other statistics (see `resolved_input`); nothing is read again."""
+        assert _form(settings) == _form(self._settings), "other settings make other pictures"
+        other = copy.copy(self)
+        other._settings = settings
+        return other
+
+    def transform(self, image_hw: tuple[int, int]) -> Resize:
+        """The geometry between an image's pixels and the network's."""
+        return resize_of(self._settings, image_hw)
+
+    def to_input(self, picture: Picture, num_channels: int) -> Tensor:
+        """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; grey ones are repeated.
+
+        Raises:
+            UserError: `input.mean` and `input.std` have neither one value nor one a channel.
+        """
+        check_layout(picture)
+        settings = self._settings
+        assert settings.normalise == "fixed", f"normalise={settings.normalise}: see resolved_input"
+        tables = _input_tables(tuple(settings.mean), tuple(settings.std), num_channels)
+        if picture.ndim == 2:
+            planes = [picture] * len(tables)
+        else:
+            assert num_channels == 3, f"a picture of three channels for a network of {num_channels}"
+            planes = list(cv2.split(picture))
+            tables = tables * (3 // len(tables))
+        values = [torch.from_numpy(cv2.LUT(*pair)) for pair in zip(planes, tables, strict=True)]
+        return torch.stack(values) if len(values) > 1 else values[0].expand(num_channels, -1, -1)
+
+    def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
+        """(B, num_channels, H, W) of the pictures at `indices`, not augmented."""
+        return torch.stack([self.to_input(self[index], num_channels) for index in indices])
+
+
+def check_layout(picture: Picture) -> None:
+    """AssertionError for anything but (H, W) or (H, W, 3) uint8: a channel that comes first would be taken for rows."""
+    is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    assert is_picture, (
+        f"expected a picture (H, W) or (H, W, 3), got {picture.shape}; channels come first in the network's input alone"
+    )
+    assert picture.dtype == np.uint8, f"expected uint8, got {picture.dtype}"
+
+
+def resize_of(settings: InputSettings, image_hw: tuple[int, int]) -> Resize:
+    """From an image's size to the network's."""
+    return Resize(image_hw, settings.size_hw, settings.keep_aspect)
+
+
+class ImageDecoder:
+    """Images of a data set by row, decoded to uint8 at the network's size; a UserError names one that cannot be."""
+
+    def __init__(self, dataset: Dataset, settings: InputSettings) -> None:
+        self.image_ids: list[str] = dataset.images["image_id"].tolist()
+        self.shape: tuple[int, ...] = settings.size_hw
+        if settings.channels == "clahe3":
+            self.shape = (*settings.size_hw, 3)
+        self._root = os.path.abspath(dataset.root)  # noqa: PTH100  resolve() would ask the disk
+        self._rows = dataset.images[["path", "region"]].to_numpy()
+        self._settings = settings
+
+    def file(self, row: int) -> tuple[str, str]:
+        """Absolute path and region."""
+        path, region = self._rows[row]
+        return f"{self._root}/{path}", region
+
+    def __call__(self, row: int, /) -> Picture:
+        path, region = self.file(row)
+        image = min_max(read_image(Path(path), region=_as_region(region)))
+        resized = resize_of(self._settings, (image.shape[0], image.shape[1])).apply(image)
+        picture = np.round(resized * 255).astype(np.uint8)
+        if self._settings.channels == "clahe3":
+            return np.stack([picture, *(_clahe(picture, clip) for clip in _CLAHE3_CLIPS)], axis=-1)
+        return picture if self._settings.clahe_clip is None else _clahe(picture, self._settings.clahe_clip)
+
+
+def _clahe(picture: Picture, clip: float) -> Picture:
+    equalised: Picture = cv2.createCLAHE(clip, _CLAHE_TILES).apply(picture)
+    return equalised
+
+
+def cache_folder(settings: InputSettings) -> Path:
+    """Folder of the pictures that these settings shape; those that do not, such as mean and std, share one."""
+    assert settings.cache_dir is not None
+    return settings.cache_dir / _form(settings)
+
+
+def _form(settings: InputSettings) -> str:
+    """All that shapes the pixels."""
+    height, width = settings.size_hw
+    frame = "letterbox" if settings.keep_aspect else "squash"
+    clip = "" if settings.clahe_clip is None else f"_clahe{settings.clahe_clip!r}"
+    return f"v{FORMAT}_{height}x{width}_{frame}_{settings.channels}{clip}"
+
+
+def decodable(
+    dataset: Dataset, settings: InputSettings, *, on_problem: OnProblem, progress: bool = False
+) -> Dataset:
+    """The data set without the images whose pixels cannot be decoded, which are added to `excluded`; fills the cache.
+
+    Readers look at names and headers alone. Without a cache, and with on_problem "error", nothing is decoded ahead and
+    the data set comes back as it is: the first such image raises when it is wanted.
+
+    Raises:
+        UserError: there are such images and on_problem is "error", or no other is left; the first 20 are named.
+    """
+    if settings.cache_dir is None and on_problem == "error":
+        return dataset
+    problems = _problems(ImageDecoder(dataset, settings), settings, progress=progress)
+    if not problems:
+        return dataset
+    if on_problem == "error" or len(problems) == len(dataset.images):
+        raise UserError(_told(list(problems.values()), len(dataset.images)))
+    for reason in list(problems.values())[:SHOWN_PROBLEMS]:
+        log.warning("left out: %s", reason)
+    ids = dataset.images["image_id"]
+    bad = ids.iloc[list(problems)].tolist()
+    found = tuple(Exclusion(image_id, UNDECODABLE) for image_id in bad)
+    return replace(dataset.select(ids[~ids.isin(bad)]), excluded=(*dataset.excluded, *found))
+
+
+def decodable_splits(
+    dataset: Dataset,
+    splits: Mapping[str, Sequence[str]],
+    settings: InputSettings,
+    *,
+    on_problem: OnProblem,
+    progress: bool = False,
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """The images of the splits that can be decoded (see `decodable`), and the splits without the others."""
+    used = dataset.select(image_id for part in splits.values() for image_id in part)
+    whole = decodable(used, settings, on_problem=on_problem, progress=progress)
+    there = set(whole.images["image_id"])
+    return whole, {name: [i for i in part if i in there] for name, part in splits.items()}
+
+
+def _problems(decoder: ImageDecoder, settings: InputSettings, *, progress: bool) -> dict[int, str]:
+    """Row -> why it cannot be decoded."""
+    if settings.cache_dir is not None:
+        return PictureCache(cache_folder(settings), decoder, progress=progress).problems
+
+    def problem(row: int) -> str | None:
+        try:
+            decoder(row)
+        except UserError as error:
+            return error.problems[0]
+        return None
+
+    tried = decode_each(problem, range(len(decoder.image_ids)), progress=progress)
+    return {row: reason for row, reason in tried if reason is not None}
+
+
+def _told(problems: list[str], num_images: int) -> list[str]:
+    advice = "mend them, take them out of the table, or set data.on_problem=exclude"
+    if len(problems) == num_images:
+        advice = "without them none is left; check data.root and the table's path column"
+    total = f"image: {len(problems)} of {num_images} cannot be read; {advice}"
+    return [*problems[:SHOWN_PROBLEMS], total]
+
+
+def resolved_input(
+    settings: InputSettings, pictures: Pictures, *, num_channels: int, progress: bool = False
+) -> InputSettings:
+    """The settings with the statistics that `normalise` asks for as `mean` and `std`, and normalise "fixed".
+
+    imagenet: the usual three values for three channels. For one channel the mean of the three: a pretrained network's
+    three input kernels are then added up (timm's in_chans=1), and the sum sees a grey value shifted and scaled as each
+    did on average. training_set: of all pixels of `pictures`, letterbox bars included, a channel at a time; grey
+    pictures have one value, which serves all channels.
+    """
+    if settings.normalise == "fixed":
+        return settings
+    if settings.normalise == "training_set":
+        mean, std = _statistics(pictures, progress=progress)
+    elif num_channels == 1:
+        mean, std = ([round(sum(values) / 3, 6)] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    else:
+        mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+    return settings.model_copy(update={"normalise": "fixed", "mean": mean, "std": std})
+
+
+def _statistics(pictures: Pictures, *, progress: bool) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0, 1], exact: whole numbers are summed."""
+    counts = np.zeros((1, 256), dtype=np.int64)
+    for index in track(range(len(pictures)), "mean and standard deviation", show=progress):
+        planes = np.atleast_3d(pictures[index]).transpose(2, 0, 1)
+        counts = counts + np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes])
+    mean, std = [], []
+    for histogram in counts.tolist():
+        total = sum(histogram)
+        first = sum(level * count for level, count in enumerate(histogram))
+        second = sum(level**2 * count for level, count in enumerate(histogram))
+        if second * total == first**2:
+            raise UserError(
+                "input.normalise=training_set: all training pixels are equal, so they have no standard deviation; "
+                "check the images or set input.normalise=fixed"
+            )
+        mean.append(first / (255 * total))
+        std.append(((second * total - first**2) / (255 * total) ** 2) ** 0.5)
+    return mean, std
+
+
+@cache
+def _input_tables(
+    mean: tuple[float, ...], std: tuple[float, ...], num_channels: int
+) -> list[npt.NDArray[np.float32]]:
+    """The network's input for each of the 256 levels: one table for all channels, or one for each."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, num_channels):
+            raise UserError(
+                f"input.{name}: got {len(values)} values, expected one, or one for each of the {num_channels} channels "
+                "(backbone.in_channels)"
+            )
+    levels = torch.arange(256).float().div_(255)
+    num_tables = max(len(mean), len(std))
+    pairs = zip(mean * (num_tables // len(mean)), std * (num_tables // len(std)), strict=True)
+    return [levels.sub(shift).div_(scale).numpy() for shift, scale in pairs]
+
+
+def _as_region(text: str) -> Region:
+    regions: dict[str, Region] = {"full": "full", "left": "left", "right_mirrored": "right_mirrored"}
+    return regions[text]

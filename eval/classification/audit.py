@@ -1,0 +1,162 @@
+"""Audit of a data set: what its labels, patients and pictures are, before anything is learnt from them.
+
+Labels are as the source has them: 1 positive, 0 negative, -1 uncertain, NaN not mentioned.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr.datasets.tables import Dataset, count_reasons
+from cxr.labels import NO_FINDING
+from eval.report.blocks import Block, Cell, Figure, Table
+from eval.report.charts import plot_heat_map, plot_histogram
+
+AGE_BAND = 10
+"""Years."""
+
+SEXES = {"F": "female", "M": "male", "": "sex unknown"}
+
+COUNT_COLUMNS = ("positive", "negative", "uncertain", "not mentioned")
+
+
+def finding_counts(labels: pd.DataFrame) -> pd.DataFrame:
+    """Images by label, one row a finding: positive, negative, uncertain, not mentioned, and the uncertainty ratio.
+
+    labels: (N, K). The ratio is uncertain over positive, NaN without positives; above 1 there are more uncertain
+    than positive images (on CheXpert 3.11 for Pneumonia, .25 for Edema).
+    """
+    values = labels.to_numpy(dtype=np.float64)
+    kinds = [values == 1, values == 0, values == -1, np.isnan(values)]
+    counts = np.stack([kind.sum(axis=0) for kind in kinds], axis=1)
+    table = pd.DataFrame(counts, index=labels.columns, columns=list(COUNT_COLUMNS))
+    table["uncertainty ratio"] = table["uncertain"] / table["positive"].where(table["positive"] > 0)
+    return table
+
+
+def co_occurrence(labels: pd.DataFrame) -> pd.DataFrame:
+    """(K, K) phi coefficients: Pearson's correlation, over images, of "positive" against everything else.
+
+    labels: (N, K). 1 on the diagonal. NaN in the rows and columns of a finding that no image or every image has.
+    """
+    positive = (labels == 1).to_numpy(dtype=np.float64)
+    centred = positive - positive.mean(axis=0) if len(positive) else positive
+    length = np.sqrt((centred**2).sum(axis=0))
+    scale = np.where(length > 0, length, np.nan)
+    phi = (centred.T @ centred) / np.outer(scale, scale)
+    return pd.DataFrame(phi, index=labels.columns, columns=labels.columns)
+
+
+def labels_per_image(labels: pd.DataFrame) -> "pd.Series[int]":
+    """Number of images by their number of positive findings, from 0 up; "No Finding" is none."""
+    numbers = (labels.drop(columns=NO_FINDING, errors="ignore") == 1).sum(axis=1).to_numpy(dtype=np.int64)
+    return pd.Series(np.bincount(numbers, minlength=1))
+
+
+def images_per_patient(images: pd.DataFrame) -> "pd.Series[int]":
+    """Number of patients by their number of images, from 1 up; images without a known patient do not count."""
+    known = images.loc[images["patient_id"] != "", "patient_id"]
+    return pd.Series(np.bincount(known.value_counts().to_numpy(dtype=np.int64), minlength=1)).iloc[1:]
+
+
+def age_bands(images: pd.DataFrame) -> pd.DataFrame:
+    """Images by age (rows: first year of each band of ten, from 0) and sex (columns); images of unknown age do not
+    count. Empty where no age is known."""
+    known = images[images["age"].notna()]
+    band = (known["age"] // AGE_BAND).astype(int) * AGE_BAND
+    rows = range(0, int(band.max()) + AGE_BAND, AGE_BAND) if len(band) else range(0)
+    sexes = known["sex"].map(SEXES)
+    columns = {name: band[sexes == name].value_counts() for name in SEXES.values()}
+    table = pd.DataFrame(columns).reindex(list(rows)).fillna(0).astype(int)
+    return table.loc[:, table.any(axis=0)]
+
+
+def data_facts(data: Dataset) -> Table:
+    """Images, patients, studies, views, sexes, ages, and what the reader changed or left out."""
+    images = data.images
+    rows: list[list[Cell]] = [["images", len(images), None]]
+    for name in ("patient", "study"):
+        known = images.loc[images[f"{name}_id"] != "", f"{name}_id"]
+        rows.append([f"{'patients' if name == 'patient' else 'studies'} known", known.nunique(), None])
+        rows.append(_share(f"without a known {name}", len(images) - len(known), len(images)))
+    for view in ("frontal", "lateral", ""):
+        rows.append(_share(f"view: {view or 'unknown'}", int((images["view"] == view).sum()), len(images)))
+    for sex, name in SEXES.items():
+        rows.append(_share(name, int((images["sex"] == sex).sum()), len(images)))
+    age = images["age"].median()
+    rows.append(["median age in years", None if np.isnan(age) else f"{age:g}", None])
+    rows.append(_share("age unknown", int(images["age"].isna().sum()), len(images)))
+    rows += [[what, count, None] for what, count in data.counts.items()]
+    rows += [[f"left out: {reason}", count, None] for reason, count in count_reasons(data.excluded).items()]
+    return Table(f"The data set {data.name}", ["", "number", "share of images"], rows)
+
+
+def finding_table(labels: pd.DataFrame) -> Table:
+    """`finding_counts` for the report."""
+    rows: list[list[Cell]] = []
+    for finding, row in finding_counts(labels).iterrows():
+        ratio = row["uncertainty ratio"]
+        shown = None if np.isnan(ratio) else f"{100 * ratio:.0f} %"
+        rows.append([str(finding), *(int(row[name]) for name in COUNT_COLUMNS), shown])
+    note = "As the source labels them, before any policy. Uncertain / positive above 100 %: more doubt than findings."
+    columns = ["finding", *COUNT_COLUMNS, "uncertain / positive"]
+    return Table("Labels of the whole data set", columns, rows, note)
+
+
+def audit_blocks(data: Dataset, findings: Sequence[str], run_dir: Path) -> list[Block]:
+    """Tables and charts of the data set for a report in `run_dir`; the charts go to ``run_dir/pictures``.
+
+    findings: columns of ``data.labels`` that matter here. A chart that would be empty is left out: the tables name
+    what is unknown.
+    """
+    labels, folder = data.labels[list(findings)], run_dir / "pictures"
+    blocks: list[Block] = [data_facts(data), finding_table(labels)]
+    if len(findings) > 1:
+        blocks.append(_co_occurrence_figure(labels, folder))
+    numbers = labels_per_image(labels)
+    blocks.append(
+        _counts_figure(folder / "labels_per_image.png", numbers, "Labels per image", "positive findings")
+    )
+    numbers = images_per_patient(data.images)
+    if len(numbers):
+        path = folder / "images_per_patient.png"
+        blocks.append(_counts_figure(path, numbers, "Images per patient", "images", of="patients"))
+    bands = age_bands(data.images)
+    if len(bands):
+        blocks.append(_age_figure(bands, folder))
+    return blocks
+
+
+def _share(name: str, count: int, total: int) -> list[Cell]:
+    return [name, count, f"{100 * count / total:.1f} %" if total else None]
+
+
+def _co_occurrence_figure(labels: pd.DataFrame, folder: Path) -> Figure:
+    phi = co_occurrence(labels).to_numpy(copy=True)
+    np.fill_diagonal(phi, np.nan)
+    names = [str(name) for name in labels.columns]
+    limit = float(np.abs(phi[np.isfinite(phi)]).max(initial=0.2))
+    plot_heat_map(folder / "co_occurrence.png", phi, (names, names), limit=limit)
+    note = (
+        "Phi coefficient of being positive: above 0 two findings occur together more often than by chance, below 0 "
+        "less often. Grey: no figure, since no image or every image has the finding."
+    )
+    return Figure("Findings that occur together", "pictures/co_occurrence.png", note)
+
+
+def _counts_figure(
+    path: Path, numbers: "pd.Series[int]", title: str, label: str, *, of: str = "images"
+) -> Figure:
+    first = int(numbers.index[0])
+    edges = (np.arange(first, first + len(numbers) + 1) - 0.5).tolist()
+    plot_histogram(path, edges, {"": numbers.tolist()}, labels=(label, of))
+    return Figure(title, f"pictures/{path.name}")
+
+
+def _age_figure(bands: pd.DataFrame, folder: Path) -> Figure:
+    edges = [*bands.index.tolist(), int(bands.index[-1]) + AGE_BAND]
+    counts = {str(name): bands[name].tolist() for name in bands.columns}
+    plot_histogram(folder / "ages.png", edges, counts, labels=("age in years", "images"))
+    return Figure("Ages", "pictures/ages.png")

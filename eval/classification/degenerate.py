@@ -1,0 +1,109 @@
+"""Classifiers that guess, said in words: a high accuracy hides it where most images are negative.
+
+The source's pneumothorax classifier had an accuracy of .78 and an AUROC of .50 to .54.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cxr.labels import slug
+
+Metrics = Mapping[str, float | None]
+
+NEAR_CHANCE = 0.55
+"""An AUROC below this is near .5, however narrow its interval."""
+
+HIGH_ACCURACY = 0.7
+
+
+def degenerate_findings(metrics: Metrics, findings: Sequence[str]) -> list[str]:
+    """A sentence for each finding whose classifier is degenerate, in the order of `findings`; [] without any.
+
+    metrics: as of `eval.classification.metrics.classification_metrics`. Degenerate is
+
+    - an AUROC below `NEAR_CHANCE`, or whose interval holds .5 or lies below it; the sentence says what the accuracy
+      is worth when that is at least `HIGH_ACCURACY` or the share of the larger class;
+    - a classifier that calls every image positive, or every one negative, at its threshold;
+    - one that gives every image the same probability.
+
+    A finding without an AUROC (labels all alike) is not judged.
+    """
+    found = {name: _problems(slug(name), metrics) for name in findings}
+    return [f"{name}: {'; it '.join(problems)}." for name, problems in found.items() if problems]
+
+
+def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -> str:
+    """The report's lead: mean AUROC, which findings are not in it and why, and which classifiers are degenerate.
+
+    min_positives: as given to `classification_metrics`.
+    """
+    mean, low, high = (metrics.get(f"auroc/mean{end}") for end in ("", "/low", "/high"))
+    left_out = _left_out(metrics, findings, min_positives)
+    if mean is None:
+        parts = ["No finding has an AUROC to take the mean of."]
+    else:
+        num = len(findings) - len(left_out)
+        over = f"{num} of {len(findings)} findings" if left_out else f"{num} finding{'s' if num > 1 else ''}"
+        parts = [f"Mean AUROC {_with_interval(mean, low, high)} over {over}."]
+    if left_out:
+        parts.append(f"Left out of the mean: {', '.join(left_out)}.")
+    return " ".join([*parts, *degenerate_findings(metrics, findings)])
+
+
+def _problems(name: str, metrics: Metrics) -> list[str]:
+    auroc, low, high = (metrics.get(f"auroc/{name}{end}") for end in ("", "/low", "/high"))
+    if auroc is None:
+        return []
+    tp, fp, fn, tn = (metrics.get(f"{cell}/{name}") or 0.0 for cell in ("tp", "fp", "fn", "tn"))
+    problems = []
+    if auroc == low == high == 0.5:
+        problems.append("gives every image the same probability")
+    elif word := _guessing(auroc, low, high):
+        remark = _accuracy_remark(metrics.get(f"accuracy/{name}"), num_positive=tp + fn, num_negative=fp + tn)
+        problems.append(f"AUROC {_with_interval(auroc, low, high)} {word}{remark}")
+    if tp + fp + fn + tn > 0 and 0 in (tp + fp, fn + tn):
+        problems.append(f"calls every image {'negative' if tp + fp == 0 else 'positive'}")
+    return problems
+
+
+def _guessing(auroc: float, low: float | None, high: float | None) -> str:
+    """What to say of an AUROC near .5; "" for any other."""
+    is_known = low is not None and high is not None
+    low, high = (auroc if low is None else low), (auroc if high is None else high)
+    if high < 0.5 and is_known:
+        return "is worse than guessing: negatives have the higher probabilities"
+    if auroc < NEAR_CHANCE:
+        return "is what guessing gives" if low <= 0.5 else "is hardly more than guessing gives"
+    return "cannot be told from guessing" if low <= 0.5 else ""
+
+
+def _accuracy_remark(accuracy: float | None, *, num_positive: float, num_negative: float) -> str:
+    total, larger = num_positive + num_negative, max(num_positive, num_negative)
+    if accuracy is None or total == 0 or accuracy < min(HIGH_ACCURACY, larger / total):
+        return ""
+    share = f"{larger / total:.0%}".replace("%", " %")
+    sort = "negative" if num_negative == larger else "positive"
+    says = "only says that" if abs(accuracy - larger / total) < 0.01 else "says little, as"
+    return f"; the accuracy of {_short(accuracy)} {says} {share} of the images are {sort}"
+
+
+def _left_out(metrics: Metrics, findings: Sequence[str], min_positives: int) -> list[str]:
+    reasons = []
+    for finding in findings:
+        num = metrics.get(f"positives/{slug(finding)}") or 0.0
+        if metrics.get(f"auroc/{slug(finding)}") is None:
+            reasons.append(f"{finding} (no {'negative' if num else 'positive'} label)")
+        elif num < min_positives:
+            reasons.append(f"{finding} ({num:.0f} positive, needs {min_positives})")
+    return reasons
+
+
+def _with_interval(value: float, low: float | None, high: float | None) -> str:
+    """ ".52 [.46, .58]", without the interval where there is none."""
+    if low is None or high is None:
+        return _short(value)
+    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    """Two decimals, without the zero before the point."""
+    return f"{value:.2f}".replace("0.", ".", 1) if value < 0.995 else f"{value:.2f}"

@@ -1,0 +1,107 @@
+"""Operating points: the threshold from which on an image is called positive, and the ROC curve at a sensitivity.
+
+Thresholds are chosen on validation and used on the test split. Candidates are the midpoints between
+neighbouring distinct probabilities, and the lowest probability itself (everything positive).
+"""
+
+from collections.abc import Callable
+from typing import Literal, Unpack
+
+import numpy as np
+
+from eval.classification.multilabel import DrawOptions, check_scores, draw_images, known_rows
+from eval.classification.weighted import Ranking, in_parts
+from eval.detection.average_precision import Bools, Floats, Ints
+from eval.stats.bootstrap import Counts, Interval, percentile_interval
+
+ThresholdKind = Literal["f1", "youden", "sensitivity"]
+
+
+def choose_thresholds(
+    labels: Floats, probabilities: Floats, *, kind: ThresholdKind = "f1", sensitivity: float = 0.95
+) -> Floats:
+    """The threshold of each class; an image is positive from it upwards (>=).
+
+    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) finite.
+    kind: f1: the highest F1. youden: the highest sensitivity + specificity - 1 (Youden 1950). sensitivity:
+    the highest candidate that still has at least `sensitivity`, in (0, 1]; the others ignore that number.
+
+    Of equally good ones f1 and youden take the lowest: rather one image too many than one too few.
+    Returns (K,), NaN for a class without positives, for youden also without negatives.
+    """
+    check_scores(labels, probabilities)
+    assert 0 < sensitivity <= 1, f"sensitivity {sensitivity} is not in (0, 1]"
+
+    def best(hits: Ints, called: Ints) -> int | None:
+        return _CHOICES[kind](hits, called, sensitivity)
+
+    columns = range(labels.shape[1])
+    return np.array([_threshold(*known_rows(labels[:, k], probabilities[:, k]), best) for k in columns])
+
+
+def specificity_at_sensitivity(labels: Floats, scores: Floats, sensitivity: float) -> float:
+    """The best specificity that the ROC curve reaches with at least this sensitivity, in [0, 1].
+
+    labels: (N,) 1, 0 or NaN (ignored). scores: (N,) finite. sensitivity: in (0, 1]. Only points of the curve
+    count that a threshold reaches, nothing between them. NaN without positives or negatives.
+    """
+    once = np.ones((1, len(labels)), dtype=np.int32)
+    return float(_specificity(labels, scores, sensitivity, once)[0])
+
+
+def specificity_interval(
+    labels: Floats, scores: Floats, sensitivity: float, **options: Unpack[DrawOptions]
+) -> Interval:
+    """95 % interval of `specificity_at_sensitivity`, whose threshold is chosen anew in each resample.
+
+    options: see `DrawOptions`.
+    """
+    return percentile_interval(_specificity(labels, scores, sensitivity, draw_images(len(labels), options)))
+
+
+def _specificity(labels: Floats, scores: Floats, sensitivity: float, counts: Counts) -> Floats:
+    check_scores(labels, scores)
+    assert 0 < sensitivity <= 1, f"sensitivity {sensitivity} is not in (0, 1]"
+    ranking = Ranking(labels, scores)
+    return in_parts(lambda part: ranking.totals(part).specificity_at(sensitivity), counts)
+
+
+def _threshold(positive: Bools, scores: Floats, best_of: Callable[[Ints, Ints], int | None]) -> float:
+    values, group = np.unique(scores, return_inverse=True)
+    if not positive.any():
+        return float("nan")
+    # Counts from each distinct score upwards, lowest score first.
+    hits = np.bincount(group[positive], minlength=len(values))[::-1].cumsum()[::-1]
+    called = np.bincount(group)[::-1].cumsum()[::-1]
+    best = best_of(hits, called)
+    if best is None:
+        return float("nan")
+    if best == 0:
+        return float(values[0])
+    middle = (values[best - 1] + values[best]) / 2
+    # Between neighbouring floats there is no middle; the upper one separates them as well.
+    return float(middle if middle > values[best - 1] else values[best])
+
+
+# Each takes, for every candidate from the lowest on, the positives called and the images called.
+def _best_f1(hits: Ints, called: Ints, _: float) -> int:
+    return int(np.argmax(2 * hits / (called + hits[0])))
+
+
+def _best_youden(hits: Ints, called: Ints, _: float) -> int | None:
+    num_positive, num_negative = int(hits[0]), int(called[0] - hits[0])
+    if num_negative == 0:
+        return None
+    # Whole numbers, so that equally good candidates compare equal.
+    return int(np.argmax(hits * num_negative - (called - hits) * num_positive))
+
+
+def _highest_sensitive(hits: Ints, _: Ints, sensitivity: float) -> int:
+    return int(np.flatnonzero(hits / hits[0] >= sensitivity)[-1])
+
+
+_CHOICES: dict[str, Callable[[Ints, Ints, float], int | None]] = {
+    "f1": _best_f1,
+    "youden": _best_youden,
+    "sensitivity": _highest_sensitive,
+}

@@ -1,0 +1,204 @@
+"""Does the classifier serve everybody alike? Its figures by sex, age band and view, and what differs clearly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eval.classification.metrics import MetricOptions
+from eval.classification.multilabel import check_scores, draw_images
+from eval.classification.weighted import weighted_auroc, weighted_sums
+from eval.detection.average_precision import Bools, Floats, mean_over_classes
+from eval.stats.bootstrap import Counts, Difference, percentile_interval
+
+AGE_LIMITS = (18, 40, 60, 80)
+AGE_BANDS = ("<18", "18-39", "40-59", "60-79", "80+")
+"""Years; a band holds its lower limit."""
+
+UNKNOWN = "unknown"
+MEAN = "mean"
+
+MIN_POSITIVES = 5
+"""Below so many positives, or negatives, a finding has no score in a subgroup."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """One finding, or "mean", in one subgroup.
+
+    num_cases: images of the subgroup with a known label (mean: all its images). num_positives: of those (mean:
+    images with any positive). auroc, sensitivity, specificity: None where there is no score. difference: AUROC
+    here minus AUROC in all other images, of the findings that have a score in both. remark: whether that is
+    clear, or why there is no score.
+    """
+
+    attribute: str
+    value: str
+    finding: str
+    num_cases: int
+    num_positives: int
+    auroc: Estimate | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    difference: Difference | None
+    remark: str
+
+
+def subgroup_metrics(
+    labels: Floats,
+    probabilities: Floats,
+    *,
+    findings: Sequence[str],
+    thresholds: Floats,
+    attributes: pd.DataFrame,
+    **options: Unpack[MetricOptions],
+) -> list[SubgroupRow]:
+    """Figures of every subgroup: the mean over findings first, then each finding.
+
+    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K). findings: (K,). thresholds: (K,) or NaN.
+    attributes: N rows; `age` in years is cut into `AGE_BANDS`, the values of every other column (sex, view) are taken
+    as they are. Blank or NaN is "unknown", a subgroup of its own. options: as of `classification_metrics`;
+    min_positives is here `MIN_POSITIVES` by default and asks for as many negatives too.
+
+    The difference comes from resamples of patients of the whole set, so that a patient may be in several subgroups.
+    No subgroup is dropped: one that is too small has a row without scores.
+    """
+    check_scores(labels, probabilities)
+    assert len(attributes) == len(labels), f"{len(attributes)} rows of attributes, {len(labels)} of labels"
+    counts = draw_images(len(labels), options)
+    # The first weighting is the set itself, so that the estimate comes with its resamples.
+    weights = np.concatenate([np.ones((1, len(labels)), dtype=np.int32), counts])
+    scorer = _Scorer(labels, probabilities, thresholds, weights, options.get("min_positives", MIN_POSITIVES))
+    rows: list[SubgroupRow] = []
+    for attribute in attributes.columns:
+        values = _values(attributes[attribute])
+        for value in _in_order(values):
+            rows += scorer.rows((attribute, value), values == value, [MEAN, *findings])
+    return rows
+
+
+def subgroup_verdict(rows: Sequence[SubgroupRow]) -> str:
+    """Which subgroups' mean AUROC clearly differs from that of all other images; "" with none to compare."""
+    compared = [row for row in rows if row.finding == MEAN and row.difference is not None]
+    clear = [
+        (row, row.difference) for row in compared if row.difference is not None and row.difference.is_clear
+    ]
+    if not compared:
+        return ""
+    if not clear:
+        return f"None of {len(compared)} subgroups clearly differs from the other images in mean AUROC."
+    parts = [f"{r.attribute} {r.value} by {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for r, d in clear]
+    return (
+        f"Of {len(compared)} subgroups {len(clear)} clearly differ from the other images in mean AUROC: "
+        f"{'; '.join(parts)}. About one in twenty looks so by chance."
+    )
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """What all subgroups share. weights: (1 + R, N), the set itself first, then its resamples."""
+
+    labels: Floats
+    probabilities: Floats
+    thresholds: Floats
+    weights: Counts
+    min_positives: int
+
+    def rows(self, where: tuple[str, str], member: Bools, names: Sequence[str]) -> list[SubgroupRow]:
+        """The rows of one subgroup. where: its attribute and value. names: "mean" and the findings."""
+        labels, rest = (np.where(chosen[:, None], self.labels, np.nan) for chosen in (member, ~member))
+        auroc = self._auroc(labels)
+        figures = np.stack([auroc, *self._decisions(labels, has_score=~np.isnan(auroc[0]))])
+        gap = _with_mean(auroc - self._auroc(rest))
+        figures = _with_mean(figures)
+        cases = [int(member.sum()), *(~np.isnan(labels)).sum(axis=0).tolist()]
+        positives = [int((labels == 1).any(axis=1).sum()), *(labels == 1).sum(axis=0).tolist()]
+        rows = []
+        for k, name in enumerate(names):
+            auroc_here, sensitivity, specificity = (_estimate(figure) for figure in figures[:, :, k])
+            difference = _difference(gap[:, k])
+            rows.append(
+                SubgroupRow(
+                    *where,
+                    finding=name,
+                    num_cases=cases[k],
+                    num_positives=positives[k],
+                    auroc=auroc_here,
+                    sensitivity=sensitivity,
+                    specificity=specificity,
+                    difference=difference,
+                    remark=self._remark(name, (cases[k], positives[k]), auroc_here is not None, difference),
+                )
+            )
+        return rows
+
+    def _auroc(self, labels: Floats) -> Floats:
+        """(1 + R, K), NaN in classes that have no score."""
+        sorts = np.stack([(labels == 1).sum(axis=0), (labels == 0).sum(axis=0)])
+        has_score = (sorts >= max(1, self.min_positives)).all(axis=0)
+        return np.where(has_score, weighted_auroc(labels, self.probabilities, self.weights), np.nan)
+
+    def _decisions(self, labels: Floats, *, has_score: Bools) -> Floats:
+        """(2, 1 + R, K) sensitivity and specificity; NaN where a resample has no such figure."""
+        called = self.probabilities >= self.thresholds
+        sorts = np.stack([labels == 1, labels == 0])
+        right = sorts & np.stack([called, ~called])
+        sums = weighted_sums(np.concatenate([right, sorts]).astype(np.float64), self.weights)
+        usable = has_score & ~np.isnan(self.thresholds) & (sums[2:] > 0)
+        return np.where(usable, sums[:2] / np.maximum(sums[2:], 1), np.nan)
+
+    def _remark(
+        self, name: str, counts: tuple[int, int], has_score: bool, difference: Difference | None
+    ) -> str:
+        if difference is not None:
+            return "differs from the rest" if difference.is_clear else "no clear difference"
+        if has_score:
+            return "nothing to compare with"
+        if name == MEAN:
+            return "no score: no finding has one"
+        num_cases, num_positives = counts
+        found = f"{num_positives} positive, {num_cases - num_positives} negative"
+        return f"no score: {found}, needs {self.min_positives} of each"
+
+
+def _with_mean(figures: Floats) -> Floats:
+    """(..., K) -> (..., 1 + K), the mean over classes first."""
+    return np.concatenate([mean_over_classes(figures)[..., None], figures], axis=-1)
+
+
+def _estimate(draws: Floats) -> Estimate | None:
+    """(1 + R,) the figure itself, then resamples."""
+    interval = percentile_interval(draws[1:])
+    return None if np.isnan(draws[0]) else Estimate(float(draws[0]), interval.low, interval.high)
+
+
+def _difference(draws: Floats) -> Difference | None:
+    shown = _estimate(draws)
+    return None if shown is None else Difference(shown.value, shown.low, shown.high)
+
+
+def _values(column: "pd.Series[Any]") -> npt.NDArray[np.str_]:
+    """The subgroup of each image."""
+    if column.name != "age":
+        return column.astype(object).where(column.notna(), "").map(lambda v: str(v) or UNKNOWN).to_numpy(str)
+    ages = column.to_numpy(np.float64)
+    bands = np.array(AGE_BANDS)[np.digitize(np.nan_to_num(ages), AGE_LIMITS)]
+    return np.where(np.isnan(ages), UNKNOWN, bands)
+
+
+def _in_order(values: npt.NDArray[np.str_]) -> list[str]:
+    """Distinct values: age bands as they rise, others by the alphabet, unknown last."""
+    rank = {band: i for i, band in enumerate(AGE_BANDS)} | {UNKNOWN: len(AGE_BANDS) + 1}
+    return sorted(set(values.tolist()), key=lambda value: (rank.get(value, len(AGE_BANDS)), value))

@@ -1,0 +1,175 @@
+"""Operating points of a detector: the score of each finding from which on its boxes are shown.
+
+They are chosen on the tune split and reported on the test split. Where boxes of several findings are weighed against
+each other, their calibrated confidences are compared, for a score of .3 may mean much in one finding and little in
+another.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from cxr.config import UserError
+from eval.detection.average_precision import Bools, ClassMatches, Floats
+from eval.detection.confidence import Confidence
+from eval.detection.rodeo import f1_thresholds
+from eval.stats.measures import Counts, Measure, share_measure
+
+BEST_F1 = "f1"
+RATES = {"half_fp": 0.5, "one_fp": 1.0}
+"""False positives an image, of all findings together, that a point allows on the tune split."""
+
+ALL_FINDINGS = "all findings"
+_TINY = 1e-15
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Boxes of a finding are shown from its score upwards (>=).
+
+    name: "f1", "half_fp", "one_fp". about: how it was chosen, a sentence. scores: finding -> score; infinite where
+    nothing of the finding is shown.
+    """
+
+    name: str
+    about: str
+    scores: Mapping[str, float]
+
+    def shows(self, boxes: pd.DataFrame) -> Bools:
+        """(N,) which rows of a table with finding and score are shown; of a finding without a score none."""
+        least = boxes["finding"].map(lambda name: self.scores.get(name, math.inf)).to_numpy(dtype=np.float64)
+        return np.asarray(boxes["score"].to_numpy(dtype=np.float64) >= least, dtype=np.bool_)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with null for an infinite score; `read_points` gives it back."""
+        scores = {name: score if math.isfinite(score) else None for name, score in self.scores.items()}
+        return {"about": self.about, "scores": scores}
+
+
+def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
+    """Points by name from a manifest's `operating_points`, which is {name: `OperatingPoint.as_dict()`}.
+
+    Raises:
+        UserError: anything else.
+    """
+    try:
+        return {
+            str(name): OperatingPoint(
+                str(name),
+                str(fields["about"]),
+                {str(f): math.inf if s is None else float(s) for f, s in fields["scores"].items()},
+            )
+            for name, fields in entry.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"operating points: damaged ({error!r}); give the command of the run again") from None
+
+
+def choose_points(
+    matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = 0.4
+) -> list[OperatingPoint]:
+    """The points of best F1 and of each of `RATES`, from matches on the tune split."""
+    points = [best_f1_point(matches, iou=iou)]
+    points += [limited_point(name, rate, matches, confidence, iou=iou) for name, rate in RATES.items()]
+    return points
+
+
+def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = 0.4) -> OperatingPoint:
+    """Each finding for itself: where its F1 is best, the highest of equals. Nothing where none is right."""
+    about = f"highest F1 of each finding at IoU {iou:g} on tune"
+    return OperatingPoint(BEST_F1, about, f1_thresholds(matches, iou=iou))
+
+
+def limited_point(
+    name: str,
+    rate: float,
+    matches: Sequence[ClassMatches],
+    confidence: Confidence,
+    *,
+    iou: float = 0.4,
+) -> OperatingPoint:
+    """One confidence for all findings: the lowest with at most `rate` false positives an image, of all together.
+
+    It lies halfway (in logits) between the last box that is shown and the first that is not; where even all boxes
+    together stay within the rate, all are shown.
+    """
+    found = [(m.finding, *m.ranked(iou)) for m in matches]
+    parts = [pd.DataFrame({"finding": f, "score": s, "hit": hit}) for f, s, _, hit in found if len(s)]
+    boxes = pd.concat(parts) if parts else pd.DataFrame({"finding": [], "score": [], "hit": []})
+    is_false = ~boxes["hit"].to_numpy(dtype=bool)
+    num_images = max((len(m.num_true) for m in matches), default=0)
+    least = _lowest_within(confidence.of(boxes), is_false, rate * num_images)
+    about = (
+        f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives an image on tune"
+    )
+    return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
+
+
+def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float:
+    """The confidence from which on at most so many of the (N,) boxes are false; above 1 where none may be shown."""
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    last = np.flatnonzero(np.diff(ranked, append=-np.inf))  # of each distinct confidence
+    within = np.cumsum(is_false[order])[last] <= allowed
+    if within.all():
+        return 0.0
+    first_out = int(np.argmin(within))
+    if first_out == 0:
+        return math.inf
+    shown, hidden = ranked[last[first_out - 1]], ranked[last[first_out]]
+    between = float(expit(logit(np.clip([shown, hidden], _TINY, 1 - _TINY)).mean()))
+    # two confidences next to 1 may have no number between them
+    return between if between > hidden else float(shown)
+
+
+@dataclass(frozen=True)
+class PointCounts:
+    """Sums of each image and finding, (I, K): boxes shown, those that found a true box, and true boxes."""
+
+    findings: tuple[str, ...]
+    shown: Floats
+    hits: Floats
+    true: Floats
+
+    def pooled(self) -> "PointCounts":
+        """All findings together as one column."""
+        parts = [part.sum(axis=1, keepdims=True) for part in (self.shown, self.hits, self.true)]
+        return PointCounts((ALL_FINDINGS,), *parts)
+
+    def measures(self) -> list[Measure]:
+        """ "sensitivity", "precision", "false_positives_per_image" and "f1_score", ready for any resampling.
+
+        Sensitivity and F1 are NaN without a true box, precision where nothing is shown.
+        """
+        every = np.ones_like(self.shown)
+        return [
+            share_measure("sensitivity", self.findings, self.hits, self.true),
+            share_measure("precision", self.findings, self.hits, self.shown),
+            share_measure("false_positives_per_image", self.findings, self.shown - self.hits, every),
+            Measure("f1_score", self.findings, self._f1),
+        ]
+
+    def _f1(self, counts: Counts) -> Floats:
+        shown, hits, true = (counts @ part for part in (self.shown, self.hits, self.true))
+        return np.where(true > 0, 2 * hits / np.maximum(shown + true, 1), np.nan)
+
+
+def count_at(
+    point: OperatingPoint, matches: Sequence[ClassMatches], num_images: int, *, iou: float = 0.4
+) -> PointCounts:
+    """What the point shows on I images. Matches made of all boxes hold at any point, since COCO's matching lets the
+    better score go first; what lies in an ignore region counts as nothing."""
+    shape = (num_images, len(matches))
+    shown, hits, true = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for column, m in enumerate(matches):
+        scores, image, is_hit = m.ranked(iou)
+        kept = scores >= point.scores.get(m.finding, math.inf)
+        shown[:, column] = np.bincount(image[kept], minlength=num_images)
+        hits[:, column] = np.bincount(image[kept & is_hit], minlength=num_images)
+        true[:, column] = m.num_true
+    return PointCounts(tuple(m.finding for m in matches), shown, hits, true)

@@ -1,0 +1,192 @@
+"""One table and one report over finished runs of any stage: `eval/run.py compare`.
+
+It reads the figures by their names (DESIGN.md, "Figures by name"); what a run lacks shows as a dash.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cxr.config import UserError
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from eval.detection.score import refuse_run_folder
+from eval.leaderboard.run_tables import (
+    ap40_key,
+    box_names,
+    by_finding,
+    chosen_method,
+    display_name,
+    is_reference,
+    shown_name,
+    side_by_side,
+    stage_table,
+)
+from eval.report.blocks import Block, Figure, Report, Table, Text, format_cell, read_report, write_report
+from eval.report.charts import Bar, plot_bars
+from eval.report.text_tables import print_tables
+
+SEARCHES = ("ablation", "sweep", "study")
+"""Stages of many trainings, whose tables are those of their own report."""
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A finished run under the name it has in the comparison, with its own report if it has one."""
+
+    name: str
+    run: FinishedRun
+    report: Report | None
+
+
+def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
+    """Print one table, write `metrics.json` and `report.html` with the runs' pictures; returns the page.
+
+    out: default is the runs' common parent folder. Raises UserError for a folder that holds no finished run,
+    the same run twice, or an `out` that is a run itself.
+    """
+    parent = common_parent(paths)
+    out = parent if out is None else out
+    refuse_run_folder(out)
+    runs = open_runs(paths, parent)
+    tables = comparison_tables(runs)
+    print_tables(tables)
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {f"{r.name}/{metric}": value for r in runs for metric, value in r.run.metrics.items()}
+    atomic_write_text(out / "metrics.json", json.dumps(figures, indent=1) + "\n")
+    synthetic = any(
+        r.run.manifest.get("synthetic") or (r.report is not None and r.report.synthetic) for r in runs
+    )
+    blocks: list[Block] = [*tables, *_chart(runs, out), *_details(runs), *_pictures(runs, out)]
+    return write_report(
+        out, title="From labels to boxes", lead=summary(runs), blocks=blocks, synthetic=synthetic
+    )
+
+
+def common_parent(paths: Sequence[Path]) -> Path:
+    """The folder that holds all runs, relative to here where it is below."""
+    common = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    here = Path.cwd()
+    return common.relative_to(here) if common.is_relative_to(here) else common
+
+
+def open_runs(paths: Sequence[Path], parent: Path) -> list[NamedRun]:
+    """Open every run, by stage and then as given; all problems in one UserError."""
+    problems: list[str] = []
+    runs: list[NamedRun] = []
+    for path in paths:
+        name = Path(os.path.relpath(path.resolve(), parent.resolve())).as_posix()
+        if name in {run.name for run in runs}:
+            problems.append(f"run {path}: is given twice; give each run once")
+            continue
+        try:
+            runs.append(NamedRun(name, open_run(path), read_report(path)))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return sorted(runs, key=lambda r: r.run.stage)
+
+
+def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
+    """A table for each run, and before them one side by side for each stage that has several runs."""
+    tables: list[Table] = []
+    for stage in dict.fromkeys(r.run.stage for r in runs):
+        if stage in SEARCHES:
+            tables += [table for named in runs if named.run.stage == stage for table in own_tables(named)]
+            continue
+        of_stage = {r.name: r.run for r in runs if r.run.stage == stage}
+        if len(of_stage) > 1:
+            tables.append(side_by_side(stage, of_stage))
+        tables += [stage_table(run, name=name) for name, run in of_stage.items()]
+    return tables
+
+
+def own_tables(named: NamedRun) -> list[Table]:
+    """The tables of the run's own report, under the run's name; one that says so where the report is gone."""
+    blocks = named.report.blocks if named.report is not None else ()
+    found = [block for block in blocks if isinstance(block, Table)]
+    if not found:
+        advice = f"no report in {named.run.dir}; give the command of the run again"
+        return [Table(f"{named.run.stage} · {named.name}", ["", ""], [[advice, ""]])]
+    return [replace(table, title=f"{table.title} · {named.name}") for table in found]
+
+
+def summary(runs: Sequence[NamedRun]) -> str:
+    """The main figures in words, those that are there; with run names where a stage has several runs."""
+    stages = [named.run.stage for named in runs]
+    parts = []
+    for named in runs:
+        where = f" ({named.name})" if stages.count(named.run.stage) > 1 else ""
+        parts += [f"{part}{where}" for part in _main_figures(named.run)]
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else f"{len(runs)} finished runs."
+
+
+def _main_figures(run: FinishedRun) -> list[str]:
+    def shown(name: str) -> str:
+        return format_cell(run.metrics.get(name))
+
+    best, parts = chosen_method(run), []
+    if run.stage in ("ablation", "study"):
+        counts = [run.metrics.get(name) or 0 for name in ("comparisons", "real", "real_after_holm")]
+        parts.append(
+            run.stage + ": {:g} comparisons, {:g} real, {:g} after Holm's correction".format(*counts)
+        )
+    if run.metrics.get("auroc/mean") is not None:
+        parts.append(f"classifier: mean AUROC {shown('auroc/mean')}")
+    if best is not None and run.metrics.get(f"ap40/{best}") is not None:
+        parts.append(f"chosen CAM method {display_name(best)}: AP40 {shown(f'ap40/{best}')}")
+    if run.metrics.get("ap40/detector") is not None:
+        parts.append(f"detector: AP40 {shown('ap40/detector')}, its CAM teacher {shown('ap40/teacher')}")
+    return parts
+
+
+def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
+    """Every AP40 of every run as a bar; what two runs report alike stands there once."""
+    bars: dict[tuple[str, float | None], Bar] = {}
+    for named in runs:
+        several = sum(r.run.stage == named.run.stage for r in runs) > 1
+        for method in box_names(named.run.metrics):
+            # The detector's run repeats its teacher's figure under the name "teacher".
+            teacher = named.run.manifest.get("teacher_method", method)
+            shown = display_name(teacher) if method == "teacher" else shown_name(named.run, method)
+            bar = _bar(named, method, label=shown)
+            bar = replace(bar, name=f"{bar.name} · {named.name}") if several else bar
+            bars.setdefault((bar.name, bar.value), bar)
+    if not bars:
+        return []
+    ranked = sorted(bars.values(), key=lambda bar: -(bar.value or 0.0))
+    plot_bars(out / "pictures" / "ap40.png", ranked, label="AP at IoU 0.4 on the test split")
+    note = "Lines are 95 % intervals. Dark: the chosen method and the detector; grey: priors and ceilings."
+    return [Figure("Boxes: mean AP40", "pictures/ap40.png", note)]
+
+
+def _bar(named: NamedRun, method: str, *, label: str) -> Bar:
+    metrics, key = named.run.metrics, ap40_key(named.run.metrics, method)
+    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "/low", "/high"))
+    marked = method in ("detector", chosen_method(named.run))
+    kind = "marked" if marked else "muted" if is_reference(method) else ""
+    return Bar(label, value, low, high, kind)
+
+
+def _details(runs: Sequence[NamedRun]) -> list[Table]:
+    """AP40 by finding of each run with boxes."""
+    tables = [by_finding(named.run, name=named.name) for named in runs]
+    return [table for table in tables if table is not None]
+
+
+def _pictures(runs: Sequence[NamedRun], out: Path) -> list[Block]:
+    """The pictures of each run's own report, under the run's name; those that are gone are left out."""
+    blocks: list[Block] = []
+    for named in runs:
+        own = named.report.blocks if named.report is not None else ()
+        there = [b for b in own if isinstance(b, Figure) and (named.run.dir / b.path).is_file()]
+        moved = [replace(b, path=_from(out, named.run.dir / b.path)) for b in there]
+        blocks += [Text(f"Pictures of {named.name}"), *moved] if moved else []
+    return blocks
+
+
+def _from(out: Path, picture: Path) -> str:
+    return Path(os.path.relpath(picture.resolve(), out.resolve())).as_posix()

@@ -1,0 +1,231 @@
+"""Agreement of the readers of a table of boxes, and the human AP: `eval/run.py readers`."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr.config import UserError, parse_settings
+from cxr.readers import ReaderSettings
+from cxr.runs.run_folder import atomic_write_text
+from eval.detection.score import class_slugs, refuse_run_folder
+from eval.readers.agreement import Reads, agreement_measures
+from eval.readers.human import ap_of_counts, human_counts, precision_of_counts, recall_of_counts
+from eval.readers.table import ReaderTable, read_reader_table
+from eval.report.blocks import Block, Cell, Figure, Table, write_report
+from eval.report.charts import Bar, plot_bars
+from eval.report.text_tables import print_tables, with_interval
+from eval.stats.bootstrap import Interval, resample_counts
+from eval.stats.measures import Drawn, draw
+
+NUM_RESAMPLES = 1000
+HUMAN = "/human"
+
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """All figures of a table. drawn: name as in metrics.json -> values and resamples of its classes."""
+
+    table: ReaderTable
+    drawn: Mapping[str, Drawn]
+    settings: ReaderSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `readers`."""
+    parser.add_argument("table", type=Path, metavar="TABLE.csv", help="one row a box and reader")
+    parser.add_argument(
+        "--columns",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FIELD=HEADER",
+        help="headers that are not recognised; fields: image reader finding x1 y1 x2 y2",
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("majority", "union", "wbf"),
+        default="majority",
+        help="how the other readers' boxes become the truth of the human AP (majority)",
+    )
+    parser.add_argument("--min-votes", type=int, help="boxes that fewer of the others marked drop")
+    parser.add_argument("--out", type=Path, default=Path("runs/readers"), help="folder (runs/readers)")
+
+
+def compare_readers(given: argparse.Namespace) -> Path:
+    """`compare_table` with the arguments of the command line."""
+    values = {"rule": given.rule, "min_votes": given.min_votes}
+    settings = parse_settings(ReaderSettings, values, source="readers")
+    return compare_table(given.table, columns=given.columns, settings=settings, out=given.out)
+
+
+def compare_table(
+    path: Path, *, columns: Sequence[str] = (), settings: ReaderSettings, out: Path, seed: int = 0
+) -> Path:
+    """Measure the agreement in a table, print tables, write `metrics.json` and `report.html`; returns the page.
+
+    Intervals draw images with replacement. Raises UserError for whatever is wrong with the table.
+    """
+    refuse_run_folder(out)
+    agreement = measure(read_reader_table(path, columns), settings, source=path, seed=seed)
+    tables = [*_class_tables(agreement), _readers_table(agreement.table)]
+    print_tables(tables)
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(out / "metrics.json", json.dumps(agreement_figures(agreement), indent=1) + "\n")
+    return _write_page(out, agreement, tables, synthetic=_is_phantom(path))
+
+
+def measure(table: ReaderTable, settings: ReaderSettings, *, source: Path, seed: int = 0) -> Agreement:
+    """All measures with their resamples. UserError when no image was read by two readers."""
+    image_ids, findings = table.image_ids, table.findings
+    reads = Reads(table.boxes, table.readings, image_ids, findings)
+    if not (reads.num_readers() > 1).any():
+        raise UserError(f"readers: {source} has no image that two readers read, so there is no agreement")
+    human = human_counts(
+        table.boxes, image_ids, findings=findings, settings=settings, readings=table.readings
+    )
+    measures = {item.name: item for item in agreement_measures(reads)}
+    of_human = (ap_of_counts(human), precision_of_counts(human), recall_of_counts(human))
+    measures |= {item.name + HUMAN: item for item in of_human}
+    counts = resample_counts(image_ids, num_resamples=NUM_RESAMPLES, seed=seed)
+    return Agreement(table, {name: draw(item, counts) for name, item in measures.items()}, settings)
+
+
+def agreement_figures(agreement: Agreement) -> Figures:
+    """Flat figures: `images`, `boxes`, ..., `marks`, `marks/low`, `marks/<class>`, `ap40/human/<class>/high`, ..."""
+    table = agreement.table
+    figures: dict[str, float] = {
+        "images": len(table.image_ids),
+        "boxes": len(table.boxes),
+        "readers": table.readings["reader"].nunique(),
+        "readings": len(table.readings),
+    }
+    slugs = class_slugs(table.findings)
+    for name, drawn in agreement.drawn.items():
+        figures[name] = drawn.mean
+        figures |= _interval(name, drawn.mean_interval)
+        for finding, value in zip(drawn.findings, drawn.values.tolist(), strict=True):
+            figures[f"{name}/{slugs[finding]}"] = value
+            figures |= _interval(f"{name}/{slugs[finding]}", drawn.interval(finding))
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
+
+
+def _interval(name: str, interval: Interval) -> dict[str, float]:
+    return {f"{name}/low": interval.low, f"{name}/high": interval.high}
+
+
+MEANINGS = {
+    "marks": "marks: over ordered pairs of readers of an image where the first marks the class, the share where the "
+    "second does.",
+    "found40": "found40: over boxes and other readers of the image, the share with IoU at least 0.4 to one of that "
+    "reader's boxes of the class; a reader without one did not find it.",
+    "mean_best_iou": "mean_best_iou: the best IoU, over those other readers who mark the class.",
+}
+AGREEMENT_NAMES = ("marks", "found40", "mean_best_iou")
+HUMAN_NAMES = ("ap40", "precision40", "recall40")
+
+
+def _class_tables(agreement: Agreement) -> list[Table]:
+    boxes = agreement.table.boxes
+    of_class = boxes.groupby("finding").agg(boxes=("image_id", "size"), images=("image_id", "nunique"))
+    numbers: list[Sequence[int]] = [(len(boxes), boxes["image_id"].nunique())]
+    numbers += of_class.loc[agreement.table.findings].to_numpy(dtype=int).tolist()
+    rows: list[list[Cell]] = []
+    human: list[list[Cell]] = []
+    for k, finding in enumerate(["mean", *agreement.table.findings]):
+        values = {name: _value(drawn, k - 1) for name, drawn in agreement.drawn.items()}
+        rows.append([finding, *numbers[k], *(values[name] for name in AGREEMENT_NAMES)])
+        human.append([finding, *(values[name + HUMAN] for name in HUMAN_NAMES)])
+    header = ["class", "boxes", "images", *AGREEMENT_NAMES]
+    return [
+        Table("Agreement of readers", header, rows, " ".join(MEANINGS.values()), highlight=0),
+        Table(
+            "One reader against the others",
+            ["class", *HUMAN_NAMES],
+            human,
+            _human_note(agreement),
+            highlight=0,
+        ),
+    ]
+
+
+def _value(drawn: Drawn, k: int) -> str:
+    """Of class k with its interval; of the mean for k = -1."""
+    return _mean_with_interval(drawn) if k < 0 else _with_interval(drawn, k)
+
+
+def _mean_with_interval(drawn: Drawn) -> str:
+    return with_interval(drawn.mean, drawn.mean_interval.low, drawn.mean_interval.high)
+
+
+def _with_interval(drawn: Drawn, k: int) -> str:
+    interval = drawn.interval(drawn.findings[k])
+    return with_interval(float(drawn.values[k]), interval.low, interval.high)
+
+
+def _human_note(agreement: Agreement) -> str:
+    settings = agreement.settings
+    votes = "" if settings.min_votes is None else f", at least {settings.min_votes} votes or all the others"
+    return (
+        f"Each reader against the other readers' boxes of the image (rule {settings.rule}{votes}, clusters from IoU "
+        f"{settings.iou:g}), matched at IoU 0.4, counts summed over readers. AP40 of this one operating point is "
+        "precision times the share of COCO's recall levels reached; no ranking of the same boxes gets less. "
+        "Intervals: 95 %, images drawn with replacement."
+    )
+
+
+def _readers_table(table: ReaderTable) -> Table:
+    """Who drew how much, most boxes first."""
+    read = table.readings["reader"].value_counts()
+    drew = table.boxes["reader"].value_counts().reindex(read.index, fill_value=0)
+    images = table.boxes.drop_duplicates(["image_id", "reader"])["reader"].value_counts()
+    images = images.reindex(read.index, fill_value=0)
+    order = pd.DataFrame({"drew": -drew, "read": -read}).sort_values(["drew", "read"], kind="stable").index
+    total = max(1, len(table.boxes))
+    rows: list[list[Cell]] = [
+        [str(name), int(drew[name]), f"{100 * drew[name] / total:.1f} %", int(read[name]), int(images[name])]
+        for name in order
+    ]
+    columns = ["reader", "boxes drawn", "share of all boxes", "images read", "images with a box"]
+    return Table("Readers", columns, rows, _told_rows(table))
+
+
+def _told_rows(table: ReaderTable) -> str:
+    note = f"{table.num_rows} rows: {len(table.boxes)} boxes, {table.num_no_finding} that say no finding"
+    whole = f", {table.num_whole_image} of findings of the whole image, which nobody boxed"
+    return f"{note}{whole if table.num_whole_image else ''}."
+
+
+def _write_page(out: Path, agreement: Agreement, tables: Sequence[Table], *, synthetic: bool) -> Path:
+    found = agreement.drawn["found40"]
+    bars = [_bar("mean", found.mean, found.mean_interval)]
+    for finding, value in zip(found.findings, found.values.tolist(), strict=True):
+        bars.append(_bar(finding, value, found.interval(finding)))
+    plot_bars(
+        out / "pictures" / "found40.png", bars, label="share of boxes that another reader found (IoU 0.4)"
+    )
+    chart = Figure("Boxes found by other readers", "pictures/found40.png", "95 % intervals.")
+    table, human = agreement.table, agreement.drawn[f"ap40{HUMAN}"]
+    lead = (
+        f"{table.readings['reader'].nunique()} readers drew {len(table.boxes)} boxes on {len(table.image_ids)} images. "
+        f"Another reader found {_mean_with_interval(found)} of the boxes (mean over classes); "
+        f"one reader against the others gets AP40 {_mean_with_interval(human)}."
+    )
+    blocks: list[Block] = [tables[0], chart, *tables[1:]]
+    return write_report(out, title="Readers compared", lead=lead, blocks=blocks, synthetic=synthetic)
+
+
+def _bar(name: str, value: float, interval: Interval) -> Bar:
+    known, low, high = (x if np.isfinite(x) else None for x in (value, interval.low, interval.high))
+    return Bar(name, known, low, high, kind="marked" if name == "mean" else "")
+
+
+def _is_phantom(path: Path) -> bool:
+    """True for tables inside a folder that the phantom wrote."""
+    return any((folder / "phantom.json").is_file() for folder in path.resolve().parents[:2])

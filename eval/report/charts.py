@@ -1,0 +1,270 @@
+"""Charts for reports, drawn by matplotlib without a display and without its global state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eval.stats.calibration import Reliability
+
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a6d3b")
+"""Okabe & Ito's colours, which people with colour-blindness can tell apart."""
+BAR, MARKED, MUTED, INK, FAINT = "#7fa8c9", "#0072b2", "#b6bec6", "#1f2933", "#dfe4e8"
+DIVERGING = "PuOr_r"
+"""Violet below 0, white at 0, orange above: apart for people with colour-blindness too."""
+DPI = 120
+_MIN_BARS = 8
+FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar; None stands for no value. kind: "marked" (the chosen one) and "muted" (a prior) look different."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    kind: str = ""
+
+
+def plot_curves(
+    path: Path,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("", ""),
+    y_range: tuple[float, float] | None = None,
+    x_ticks: Literal["any", "whole"] | Sequence[float] = "any",
+) -> Path:
+    """Lines by name, each (x values, y values) of equal length; gaps where y is not a number.
+
+    labels: of the x and the y axis. x_ticks: whole: at whole numbers only, for epochs and rounds; numbers: at these, on
+    an axis on which equal steps double, for rates. Returns the path of the PNG.
+    """
+    figure, axes = _axes((8.4, 4.2), title)
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        marker = "o" if len(x) < 30 and isinstance(x_ticks, str) else ""
+        style = ("-", "--", ":")[index // len(LINES) % 3]
+        colour = LINES[index % len(LINES)]
+        axes.plot(x, y, style, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.8)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(color=FAINT, linewidth=0.8)
+    if y_range is not None:
+        axes.set_ylim(*y_range)
+    if x_ticks == "whole":
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    elif not isinstance(x_ticks, str):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(min(x_ticks) / 1.1, max(x_ticks) * 1.1)  # also where no curve has a value
+        axes.minorticks_off()
+        axes.set_xticks(x_ticks, [str(Fraction(rate).limit_denominator(64)) for rate in x_ticks])
+    if curves:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _save(figure, path)
+
+
+def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = "") -> Path:
+    """Horizontal bars, first one on top, with their intervals and values; returns the path of the PNG.
+
+    What is not a number counts as not known, such as the interval of a single image.
+    """
+    bars = [_known(bar) for bar in bars]
+    figure, axes = _axes((8.4, 0.9 + 0.3 * max(1, len(bars))), title)
+    places = np.arange(len(bars))
+    values = [0.0 if bar.value is None else bar.value for bar in bars]
+    colours = [{"marked": MARKED, "muted": MUTED}.get(bar.kind, BAR) for bar in bars]
+    axes.barh(places, values, color=colours, height=0.68)
+    reach = max([bar.high or bar.value or 0.0 for bar in bars], default=0.0) or 1.0
+    for place, bar in zip(places, bars, strict=True):
+        end = bar.value or 0.0
+        if bar.value is not None and bar.low is not None and bar.high is not None:
+            span = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
+            axes.errorbar(bar.value, place, xerr=span, color=INK, linewidth=1.2, capsize=3)
+            end = max(end, bar.high)
+        text = "–" if bar.value is None else f"{bar.value:.3f}"
+        axes.text(end + 0.015 * reach, place, text, va="center", fontsize=9, color=INK)
+    axes.set_yticks(places, [bar.name for bar in bars])
+    axes.set_xlim(0, reach * 1.12)
+    axes.set_xlabel(label)
+    axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    return _save(figure, path)
+
+
+def plot_steps(
+    path: Path,
+    places: Sequence[str],
+    lines: Mapping[str, Sequence[Bar | None]],
+    *,
+    levels: Mapping[str, float] | None = None,
+    labels: tuple[str, str] = ("", ""),
+) -> Path:
+    """Lines by name over places that stand side by side, evenly; a point each with its interval, None for no point.
+
+    lines: one entry a place. levels: dashed horizontal lines by name. labels: of the x and the y axis. Returns the path
+    of the PNG.
+    """
+    figure, axes = _axes((8.4, 4.2), "")
+    for index, (name, points) in enumerate(lines.items()):
+        colour, aside = LINES[index % len(LINES)], 0.06 * (index - (len(lines) - 1) / 2)
+        known = [(place, _known(bar)) for place, bar in enumerate(points) if bar is not None]
+        shown = [(place + aside, bar) for place, bar in known if bar.value is not None]
+        x, y = [place for place, _ in shown], [bar.value for _, bar in shown]
+        axes.plot(x, y, label=name, color=colour, marker="o", markersize=4.5, linewidth=1.8)
+        for place, bar in shown:
+            if bar.low is not None and bar.high is not None:
+                axes.vlines(place, bar.low, bar.high, color=colour, linewidth=1.2)
+    for index, (name, level) in enumerate((levels or {}).items(), start=len(lines)):
+        axes.axhline(level, linestyle="--", linewidth=1.2, color=LINES[index % len(LINES)], label=name)
+    axes.set_xticks(range(len(places)), places)
+    axes.set_xlim(-0.5, max(1, len(places)) - 0.5)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(color=FAINT, linewidth=0.8)
+    if lines or levels:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _save(figure, path)
+
+
+def _known(bar: Bar) -> Bar:
+    """The bar with None for what is not a number."""
+    value, low, high = (
+        x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high)
+    )
+    return replace(bar, value=value, low=low, high=high)
+
+
+@dataclass(frozen=True)
+class ReliabilityPanel:
+    """The diagram of one class: how often the class was there (curves by name) at each predicted probability."""
+
+    title: str
+    curves: Mapping[str, Reliability]
+
+
+def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns: int = 4) -> Path:
+    """Reliability diagrams side by side; a point's area grows with the share of the images that its bin holds.
+
+    The dashed line is perfect calibration. Without panels the picture is empty. Returns the path of the PNG.
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, figure 1.
+    """
+    columns = max(1, min(columns, len(panels)))
+    num_rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(max(4.2, 2.6 * columns), 2.75 * num_rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines: dict[str, Any] = {}
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(num_rows, columns, index + 1)
+        lines |= _draw_reliability(axes, panel)
+    if lines:
+        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=3, frameon=False)
+    return _save(figure, path)
+
+
+def _draw_reliability(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
+    lines = {"perfect": axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2)[0]}
+    for index, (name, curve) in enumerate(panel.curves.items()):
+        known = curve.count > 0
+        x, y = curve.mean_predicted[known], curve.observed_share[known]
+        colour = LINES[(index + 1) % len(LINES)]
+        lines[name] = axes.plot(x, y, "-", color=colour, linewidth=1.2)[0]
+        share = curve.count[known] / max(1.0, float(curve.count.sum()))
+        axes.scatter(x, y, s=10 + 90 * share, color=colour, alpha=0.85, linewidth=0, zorder=3)
+    _dress(axes, panel.title, size=9)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=FIFTHS, yticks=FIFTHS)
+    axes.set_xlabel("predicted", fontsize=8.5)
+    axes.set_ylabel("observed", fontsize=8.5)
+    axes.tick_params(labelsize=8)
+    axes.grid(color=FAINT, linewidth=0.8)
+    return lines
+
+
+def plot_heat_map(
+    path: Path,
+    values: npt.NDArray[np.float64],
+    names: tuple[Sequence[str], Sequence[str]],
+    *,
+    title: str = "",
+    limit: float = 1.0,
+) -> Path:
+    """A matrix (R, C) with its numbers, coloured from -limit to limit; not-a-number is grey and has no number.
+
+    names: of the rows and of the columns. Returns the path of the PNG.
+    """
+    num_rows, num_columns = values.shape
+    figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), title)
+    axes.set_facecolor(FAINT)
+    if values.size:
+        axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(values)):
+        number = float(values[row, column])
+        colour = "white" if abs(number) > 0.7 * limit else INK
+        text = f"{number:.2f}".replace("-0.00", "0.00")
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(num_columns), names[1], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(num_rows), names[0])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    return _save(figure, path)
+
+
+def plot_histogram(
+    path: Path,
+    edges: Sequence[float],
+    counts: Mapping[str, Sequence[int]],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("", ""),
+) -> Path:
+    """Bars between `edges` (B + 1, rising), those of several groups (B counts each, by name) upon each other.
+
+    labels: of the x and the y axis. A single group needs no legend. Returns the path of the PNG.
+    """
+    figure, axes = _axes((6.4, 3.2), title)
+    left, widths = np.asarray(edges[:-1], dtype=np.float64), np.diff(np.asarray(edges, dtype=np.float64))
+    base = np.zeros(len(left))
+    for index, (name, heights) in enumerate(counts.items()):
+        colour = BAR if len(counts) == 1 else LINES[index % len(LINES)]
+        axes.bar(left, heights, widths * 0.94, bottom=base, align="edge", color=colour, label=name)
+        base = base + np.asarray(heights, dtype=np.float64)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    # A bar or two do not fill the whole width.
+    axes.set_xlim(edges[0], max(edges[-1], edges[0] + _MIN_BARS * (edges[1] - edges[0])))
+    axes.set_ylim(0, 1.05 * max(1.0, float(base.max(initial=0))))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    if len(counts) > 1:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _save(figure, path)
+
+
+def _axes(size_inch: tuple[float, float], title: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size_inch, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _dress(axes, title, size=11)
+    return figure, axes
+
+
+def _dress(axes: Any, title: str, *, size: float) -> None:
+    axes.set_title(title, loc="left", fontsize=size, color=INK, fontweight="bold")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=9.5, length=0)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+    return path

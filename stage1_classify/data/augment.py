@@ -1,0 +1,194 @@
+"""Augmentation of decoded pictures with Albumentations, seeded a picture, so that a resumed run repeats it."""
+
+import os
+import random
+import zlib
+from functools import cache
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cxr.config import UserError
+from cxr.imaging.cache_files import Picture
+from cxr.imaging.pictures import check_layout
+from stage1_classify.settings.input import AugmentSettings
+
+_WIDE_SIGMA_PX = 8.0
+"""From here on a Gaussian is cheaper by way of a coarse grid than with OpenCV's kernel of 8 sigma pixels."""
+
+
+def picture_seed(seed: int, epoch: int, row: int) -> int:
+    """What the augmentation of one picture draws from: the run's seed, the epoch and the picture's row alone."""
+    return zlib.crc32(f"{seed} {epoch} {row}".encode())
+
+
+class Augmentation:
+    """(H, W) or (H, W, 3) uint8 to the same; the same seed gives the same picture.
+
+    What is drawn and how far it goes is the library's; the channels of a picture move together. One grey channel, 8
+    bits, maps of 32 bits and a cheaper Gaussian make it a multiple as fast as three equal channels as the library does
+    them (tests/benchmarks/bench_augment.py).
+    """
+
+    def __init__(self, settings: AugmentSettings) -> None:
+        self._compose = A.Compose(list(_transforms(settings).values()))
+
+    def __call__(self, picture: Picture, *, seed: int) -> Picture:
+        check_layout(picture)
+        # One stream for all parts: `set_random_seed` would start each at the same number, so that parts of equal
+        # probability would always come together.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        augmented: Picture = self._compose(image=picture)["image"]
+        return augmented
+
+
+def augmentation_steps(
+    picture: Picture, settings: AugmentSettings, *, seed: int
+) -> list[tuple[str, Picture]]:
+    """The picture as decoded and after each part in turn, by the part's key in the settings, for looking at.
+
+    The last one is what `Augmentation` gives for this seed. A part that this seed does not draw changes nothing.
+    """
+    names = list(_transforms(settings))
+    shown = [("decoded", picture)]
+    for count, name in enumerate(names, start=1):
+        # parts draw one after the other, so the first few draw what they draw among all
+        first = settings.model_copy(update=dict.fromkeys(names[count:], 0.0))
+        shown.append((name, Augmentation(first)(picture, seed=seed)))
+    return shown
+
+
+def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
+    """The parts that are switched on, by the setting that holds their probability, in the order they act."""
+    parts = {
+        "horizontal_flip": A.HorizontalFlip(p=settings.horizontal_flip),
+        "affine": _affine(settings),
+        "grid_distortion": _GridDistortion(
+            settings.grid_steps, settings.grid_limit, p=settings.grid_distortion
+        ),
+        "elastic": _ElasticTransform(settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic),
+        "brightness_contrast": _brightness_contrast(settings),
+        "erase": A.CoarseDropout(
+            num_holes_range=(1, 3),
+            hole_height_range=(0.05, 0.2),
+            hole_width_range=(0.05, 0.2),
+            fill=0,
+            p=settings.erase,
+        ),
+    }
+    return {name: part for name, part in parts.items() if part.p > 0}
+
+
+def _affine(settings: AugmentSettings) -> A.BasicTransform:
+    return A.Affine(
+        scale=(1 - settings.scale, 1 + settings.scale),
+        translate_percent=(-settings.translate, settings.translate),
+        rotate=(-settings.rotate_deg, settings.rotate_deg),
+        shear=(-settings.shear_deg, settings.shear_deg),
+        border_mode=cv2.BORDER_CONSTANT,
+        p=settings.affine,
+    )
+
+
+def _brightness_contrast(settings: AugmentSettings) -> A.BasicTransform:
+    """Colour jitter without what grey has not: hue and saturation."""
+    factors = (1 - settings.limit, 1 + settings.limit)
+    return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.brightness_contrast)
+
+
+class _GridDistortion(A.GridDistortion):
+    """The library's, whose maps go to OpenCV as they are."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        if self.num_steps > min(height, width):
+            raise UserError(
+                f"augment.grid_steps: got {self.num_steps}, expected at most the {min(height, width)} px of the "
+                "picture's shorter side; make it smaller"
+            )
+        return dict(super().get_params_dependent_on_data(params, data))
+
+    def apply(
+        self, img: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
+    ) -> Picture:
+        return _remap(img, map_x, map_y)
+
+
+class _ElasticTransform(A.ElasticTransform):
+    """The library's displacements (Simard et al. 2003, as Albumentations scales them), computed more cheaply."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        map_x, map_y = displacements(
+            (height, width), alpha=self.alpha, sigma=self.sigma, generator=self.random_generator
+        )
+        map_x += np.arange(width, dtype=np.float32)
+        map_y += np.arange(height, dtype=np.float32)[:, None]
+        return {"map_x": map_x, "map_y": map_y}
+
+    def apply(
+        self, img: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
+    ) -> Picture:
+        return _remap(img, map_x, map_y)
+
+
+def _remap(picture: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32]) -> Picture:
+    remapped: Picture = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return remapped
+
+
+def displacements(
+    size_hw: tuple[int, int], *, alpha: float, sigma: float, generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """(2, H, W) displacements in x and in y, in pixels.
+
+    White noise, divided by its greatest absolute value, smoothed with a Gaussian of `sigma` pixels, times `alpha`: what
+    Albumentations' ElasticTransform draws from the same generator, both fields smoothed in one piece as there.
+    """
+    height, width = size_hw
+    noise = generator.standard_normal((2 * height, width), dtype=np.float32)
+    fields = _smooth(noise, sigma)
+    fields *= alpha / max(cv2.norm(noise, cv2.NORM_INF), 1e-6)
+    return fields.reshape(2, height, width)
+
+
+def _smooth(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """Gaussian smoothing of (H, W) with replicated borders, into a new array."""
+    if sigma < _WIDE_SIGMA_PX:
+        blurred: npt.NDArray[np.float32] = cv2.GaussianBlur(
+            values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+        )
+        return blurred
+    (to_rows, from_rows), (to_columns, from_columns) = (coarse_gaussian(n, sigma) for n in values.shape)
+    coarse = from_rows @ torch.from_numpy(values) @ from_columns.T
+    return np.asarray((to_rows @ coarse @ to_columns.T).numpy())
+
+
+@cache
+def coarse_gaussian(length: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """A Gaussian smoothing of `length` samples as the product of a tall and a flat matrix, (length, n) and (n, length).
+
+    A Gaussian is the convolution of two that are narrower by sqrt 2. What is integrated between them is so smooth that
+    a sum over a grid of spacing sigma / 2 equals the integral to float32 (the trapezoidal rule converges exponentially,
+    Trefethen & Weideman 2014). OpenCV's kernel ends at 4 sigma; that makes a difference of 1e-3 of the smoothed noise.
+    """
+    narrow = sigma / np.sqrt(2)
+    reach = 4.5 * narrow
+    num_coarse = int(np.ceil((length - 1 + 2 * reach) / (sigma / 2))) + 1
+    centres = (length - 1) / 2 + sigma / 2 * (np.arange(num_coarse) - (num_coarse - 1) / 2)
+    border = int(np.ceil(2 * reach))
+    positions = np.arange(-border, length + border)
+    weights = np.exp(-(((centres[:, None] - positions) / narrow) ** 2) / 2)
+    flat = weights[:, border:-border].copy()
+    flat[:, 0] += weights[:, :border].sum(axis=1)
+    flat[:, -1] += weights[:, -border:].sum(axis=1)
+    tall = weights[:, border:-border].T
+    tall = tall / (tall @ flat.sum(axis=1))[:, None]
+    return torch.from_numpy(tall.astype(np.float32)), torch.from_numpy(flat.astype(np.float32))

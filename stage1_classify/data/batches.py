@@ -1,0 +1,114 @@
+"""From pictures and targets to batches: augment, collate."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from cxr.config import UserError
+from cxr.imaging.pictures import Pictures
+from stage1_classify.data.augment import Augmentation, picture_seed
+from stage1_classify.data.studies import Cases
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data: its pictures, its cases, and their targets (cases, K), NaN where masked."""
+
+    pictures: Pictures
+    cases: Cases
+    targets: npt.NDArray[np.float32]
+
+
+class Item(NamedTuple):
+    """One case: all its views (V, C, H, W), its targets (K,), its row among the split's cases."""
+
+    images: Tensor
+    targets: Tensor
+    case: int
+
+
+class Batch(NamedTuple):
+    """B cases with N views together; no view is padding.
+
+    images: (N, C, H, W) float32. cases: (N,) int64, in 0..B-1, rising: the case of each image. targets: (B, K).
+    indices: (B,) int64, the cases' indices in the split.
+    """
+
+    images: Tensor
+    cases: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+class TrainingSet(TorchDataset[Item]):
+    """The cases of a split, augmented; how depends on seed, epoch and the image's row alone."""
+
+    def __init__(self, split: Split, augmentation: Augmentation, *, num_channels: int, seed: int) -> None:
+        assert len(split.cases) == len(split.targets)
+        self._pictures, self._views = split.pictures, split.cases.views
+        self._targets = torch.from_numpy(split.targets)
+        self._augmentation = augmentation
+        self._num_channels = num_channels
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, index: int) -> Item:
+        views = [self._augmented(row) for row in self._views[index]]
+        return Item(torch.stack(views), self._targets[index], index)
+
+    def _augmented(self, row: int) -> Tensor:
+        seed = picture_seed(self._seed, self.epoch, row)
+        picture = self._augmentation(self._pictures[row], seed=seed)
+        return self._pictures.to_input(picture, self._num_channels)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Cases of any numbers of views, their views one after the other."""
+    num_views = torch.tensor([len(item.images) for item in items])
+    return Batch(
+        images=torch.cat([item.images for item in items]),
+        cases=torch.repeat_interleave(torch.arange(len(items)), num_views),
+        targets=torch.stack([item.targets for item in items]),
+        indices=torch.tensor([item.case for item in items]),
+    )
+
+
+def training_loader(
+    items: TrainingSet, batches: Iterable[list[int]], *, num_workers: int
+) -> DataLoader[Batch]:
+    """Loader of these batches of cases. Workers are made anew each epoch, so that they see its number."""
+    return DataLoader(
+        items,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=_one_opencv_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _one_opencv_thread(_: int) -> None:
+    """Workers share the cores already; and OpenCV's threads do not survive a fork."""
+    cv2.setNumThreads(0)
+
+
+def check_no_empty_finding(labels: pd.DataFrame, *, split: str) -> None:
+    """Raise a UserError when a finding has no positive in the training labels: it could never be learnt."""
+    empty = [str(name) for name in labels.columns if not (labels[name] == 1).any()]
+    if empty:
+        raise UserError(
+            f"findings: {', '.join(empty)} without a positive among {len(labels)} {split} images; "
+            "take them out of `findings` or give more data"
+        )

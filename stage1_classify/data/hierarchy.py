@@ -1,0 +1,115 @@
+"""Parents and children among the findings: inference along the path, and targets that agree with the tree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.config import UserError
+from cxr.labels import FINDINGS, PARENTS, nearest
+from stage1_classify.settings.classifier import HierarchySettings
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """parent_of: for each finding the column of its nearest listed ancestor, -1 where it has none."""
+
+    parent_of: tuple[int, ...]
+
+    def multiply(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """P(child) times P(parent) along the path to the root. Takes and returns (N, K) in [0, 1]."""
+        product = probabilities.copy()
+        for child in self._parents_first():
+            product[:, child] *= product[:, self.parent_of[child]]
+        return product
+
+    def propagate(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Targets whose parents are at least their children. Takes and returns (N, K), NaN masked, -1 uncertain.
+
+        A known parent becomes the larger of its own and its child's target, soft ones too. A masked or uncertain
+        parent becomes 1 where a child is 1; a soft child says too little to end the doubt. A masked or uncertain
+        child says nothing of its parent.
+        """
+        raised = targets.copy()
+        for child in reversed(self._parents_first()):
+            column, below = raised[:, self.parent_of[child]], raised[:, child]
+            higher = np.where(column >= 0, below > column, below == 1)
+            column[higher] = below[higher]
+        return raised
+
+    def conditional(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Targets (N, K) with a child masked where its parent is not positive: below 0.5, masked or uncertain."""
+        masked = targets.copy()
+        for child in self._parents_first():
+            masked[~(targets[:, self.parent_of[child]] >= 0.5), child] = np.nan
+        return masked
+
+    def _parents_first(self) -> list[int]:
+        """Findings that have a parent, each after its own parent."""
+        children = [child for child, parent in enumerate(self.parent_of) if parent >= 0]
+        return sorted(children, key=self._depth)
+
+    def _depth(self, finding: int) -> int:
+        parent = self.parent_of[finding]
+        return 0 if parent < 0 else 1 + self._depth(parent)
+
+
+def make_hierarchy(settings: HierarchySettings, findings: Sequence[str]) -> Hierarchy:
+    """The tree over `findings`, in their order; without edges when it is disabled.
+
+    Raises:
+        UserError: `parents` has an unknown finding or a cycle, or no finding has an ancestor among `findings`.
+    """
+    parents = PARENTS if settings.parents is None else settings.parents
+    _check_parents(parents)
+    if not settings.enabled:
+        return Hierarchy((-1,) * len(findings))
+    column = {finding: index for index, finding in enumerate(findings)}
+    parent_of = tuple(column.get(_listed_ancestor(finding, parents, column), -1) for finding in findings)
+    if set(parent_of) == {-1}:
+        raise UserError(
+            f"hierarchy.enabled: none of {', '.join(findings)} has a parent among them; list the parents in "
+            "`findings`, give hierarchy.parents, or set enabled: false"
+        )
+    return Hierarchy(parent_of)
+
+
+def _listed_ancestor(finding: str, parents: Mapping[str, str], listed: Mapping[str, int]) -> str:
+    """The nearest ancestor that is listed; "" where there is none."""
+    ancestor = parents.get(finding, "")
+    while ancestor and ancestor not in listed:
+        ancestor = parents.get(ancestor, "")
+    return ancestor
+
+
+def _check_parents(parents: Mapping[str, str]) -> None:
+    names = dict.fromkeys(name for edge in parents.items() for name in edge)
+    problems = [
+        f"hierarchy.parents: unknown finding {name!r}{nearest(name, FINDINGS)}; expected a name of cxr/labels.py"
+        for name in names
+        if name not in FINDINGS
+    ]
+    problems += [
+        f"hierarchy.parents: {' > '.join(cycle)} is a circle; take one of these parents out"
+        for cycle in _cycles(parents)
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _cycles(parents: Mapping[str, str]) -> list[list[str]]:
+    """Each circle once, written from a child upwards and back to it; a finding that is its own parent is one."""
+    cycles: list[list[str]] = []
+    done: set[str] = set()
+    for start in parents:
+        path: dict[str, None] = {}
+        name = start
+        while name in parents and name not in path and name not in done:
+            path[name] = None
+            name = parents[name]
+        if name in path:
+            walked = list(path)
+            cycles.append([*walked[walked.index(name) :], name])
+        done |= path.keys()
+    return cycles

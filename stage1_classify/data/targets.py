@@ -1,0 +1,73 @@
+"""From a data set's labels (1, 0, -1 uncertain, NaN not mentioned) to training targets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.labels import check_findings
+from cxr.splits import hash_to_unit
+from stage1_classify.settings.classifier import LabelSettings, UncertainPolicy
+
+UNCERTAIN = -1.0
+
+
+def policies(findings: Sequence[str], settings: LabelSettings) -> dict[str, UncertainPolicy]:
+    """Each finding's policy for uncertain labels. UserError where `uncertain_by_finding` names another finding."""
+    check_findings(settings.uncertain_by_finding, findings, source="labels.uncertain_by_finding")
+    return {finding: settings.uncertain_by_finding.get(finding, settings.uncertain) for finding in findings}
+
+
+def three_class_columns(findings: Sequence[str], settings: LabelSettings) -> list[int]:
+    """The columns whose findings have a class of its own for uncertain labels."""
+    by_finding = policies(findings, settings)
+    return [column for column, finding in enumerate(findings) if by_finding[finding] == "three_class"]
+
+
+def training_targets(
+    labels: pd.DataFrame,
+    settings: LabelSettings,
+    *,
+    seed: int,
+    teacher: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Apply the policies for uncertain and unmentioned labels.
+
+    What the smooth_* policies draw depends on seed, finding and image alone, so more findings or images change nothing.
+
+    Args:
+        labels: (N, K) with values 1, 0, -1, NaN; columns are findings, the index image ids.
+        teacher: (N, K) probabilities for the policy self_train; read only where such a label is uncertain.
+
+    Returns:
+        (N, K) float32 in [0, 1]; NaN where masked; -1 where uncertain under the policy three_class.
+    """
+    findings = [str(name) for name in labels.columns]
+    values = labels.to_numpy(dtype=np.float32, copy=True)
+    if settings.not_mentioned == "zeros":
+        values[np.isnan(values)] = 0
+    for column, (finding, policy) in enumerate(policies(findings, settings).items()):
+        rows = np.flatnonzero(values[:, column] == UNCERTAIN)
+        if policy == "self_train":
+            assert teacher is not None, "self_train without a teacher's probabilities"
+            values[rows, column] = teacher[rows, column]
+            assert not np.isnan(values[rows, column]).any(), f"{finding}: the teacher left some out"
+        elif policy in ("smooth_ones", "smooth_zeros"):
+            low, high = getattr(settings, f"{policy}_range")
+            ids = labels.index[rows]
+            draws = [low + (high - low) * hash_to_unit(f"{finding} of {image_id}", seed) for image_id in ids]
+            values[rows, column] = draws
+        else:
+            constants = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "three_class": UNCERTAIN}
+            values[rows, column] = constants[policy]
+    return values
+
+
+def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> npt.NDArray[np.float32]:
+    """Targets for validation and test: certain labels only, (N, K) of 0, 1, NaN where uncertain."""
+    values = labels.to_numpy(dtype=np.float32, copy=True)
+    if settings.not_mentioned == "zeros":
+        values[np.isnan(values)] = 0
+    values[values == UNCERTAIN] = np.nan
+    return values

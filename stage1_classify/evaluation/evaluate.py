@@ -1,0 +1,184 @@
+"""The end of every run of stage 1, single or ensemble: calibration and thresholds from validation, figures, report."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.datasets.tables import Dataset, Exclusion
+from cxr.imaging.pictures import Pictures
+from cxr.labels import slug
+from cxr.runs.run_folder import Run
+from cxr.splits import fingerprint, patients_of
+from eval.classification.metrics import classification_metrics
+from eval.classification.operating_points import (
+    choose_thresholds,
+    specificity_at_sensitivity,
+    specificity_interval,
+)
+from eval.stats.calibration import Calibration, fit_calibration
+from stage1_classify.data.batches import Split
+from stage1_classify.data.studies import make_cases
+from stage1_classify.data.targets import evaluation_targets
+from stage1_classify.evaluation.failures import FILE as FAILURES
+from stage1_classify.evaluation.predictions import write_predictions
+from stage1_classify.evaluation.report import SummaryFacts, write_summary
+from stage1_classify.evaluation.report_tables import SUBGROUP_FILE as SUBGROUPS
+from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.model.probabilities import OUTPUT, save_calibration
+from stage1_classify.settings.classifier import Stage1Settings
+
+Floats = npt.NDArray[np.float64]
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A split and the probabilities (cases, K) that its calibration is still to come to."""
+
+    split: Split
+    raw: Floats
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a classifier is judged by.
+
+    data: all of it. ids: split name -> image ids, as the classifier was trained and chosen on.
+    val: where calibration and thresholds come from. test: where the figures come from.
+    train: None for an ensemble, whose report names its `members` (folders of runs) and how it does `combine` them.
+    """
+
+    data: Dataset
+    ids: Mapping[str, list[str]]
+    val: Judged
+    test: Judged
+    train: Split | None = None
+    members: Sequence[str] = ()
+    combine: str = ""
+
+    @property
+    def excluded(self) -> list[Exclusion]:
+        """What the data set and the making of studies left out."""
+        parts = [part for part in (self.train, self.val.split, self.test.split) if part is not None]
+        return [*self.data.excluded, *(item for part in parts for item in part.cases.left_out)]
+
+
+def evaluation_split(data: Dataset, settings: Stage1Settings, *, progress: bool) -> Split:
+    """Pictures, cases and certain targets of a split that is not trained on."""
+    cases = make_cases(data, settings.views.max_views)
+    targets = evaluation_targets(cases.first.labels[settings.findings], settings.labels)
+    return Split(Pictures(data, settings.input, progress=progress), cases, targets)
+
+
+def finish_run(
+    run: Run,
+    settings: Stage1Settings,
+    evidence: Evidence,
+    *,
+    outputs: Mapping[str, Path],
+    facts: Mapping[str, Any],
+) -> None:
+    """Fit calibration and thresholds, score the test split, write everything, the manifest last.
+
+    Args:
+        settings: for an ensemble those of its first member with the ensemble's `operating` and `seed`.
+        outputs: files that are there already: weights, splits, seen.
+        facts: further entries of the manifest.
+    """
+    findings = settings.findings
+    calibration = _calibrate(evidence.val, settings)
+    val, test = (_apply(calibration, part) for part in (evidence.val, evidence.test))
+    thresholds = _thresholds(val, settings)
+    metrics = _metrics(test, thresholds, settings)
+    files = dict(outputs) | {OUTPUT: run.dir / "calibration.json", "predictions": run.dir / "predictions.csv"}
+    save_calibration(files[OUTPUT], calibration)
+    write_predictions(files["predictions"], {"val": val, "test": test}, findings, thresholds)
+    summary = SummaryFacts(
+        metrics,
+        evidence.data,
+        val,
+        test,
+        thresholds,
+        calibration,
+        counts={name: len(ids) for name, ids in evidence.ids.items()},
+        phases=run.phases,
+        train=evidence.train,
+        members=evidence.members,
+        combine=evidence.combine,
+    )
+    files["report"] = write_summary(run.dir, settings, summary)
+    files |= {path.stem: path for path in (run.dir / FAILURES, run.dir / SUBGROUPS)}
+    entries = {"thresholds": dict(zip(findings, map(_number, thresholds), strict=True))}
+    run.finish(metrics, files, **entries, **_provenance(evidence, settings), **facts)
+
+
+def _calibrate(val: Judged, settings: Stage1Settings) -> Calibration:
+    calibration = fit_calibration(val.split.targets, val.raw, settings.operating.calibration)
+    for note in calibration.notes(settings.findings):
+        log.info("%s", note)
+    return calibration
+
+
+def _apply(calibration: Calibration, part: Judged) -> Scored:
+    return Scored(part.split, part.raw, calibration.apply(part.raw))
+
+
+def _thresholds(val: Scored, settings: Stage1Settings) -> Floats:
+    operating = settings.operating
+    return choose_thresholds(
+        val.split.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
+    )
+
+
+def _metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict[str, float | None]:
+    patients = patients_of(test.split.cases.first).tolist()
+    metrics = classification_metrics(
+        test.split.targets,
+        test.probabilities,
+        findings=settings.findings,
+        thresholds=thresholds,
+        groups=patients,
+        seed=settings.seed,
+        min_positives=settings.train.min_positives,
+    )
+    return metrics | _specificities(test, patients, settings)
+
+
+def _specificities(
+    test: Scored, patients: Sequence[str], settings: Stage1Settings
+) -> dict[str, float | None]:
+    """`specificity_at_sensitivity/<slug>`: the best point of the test split's ROC, with its interval."""
+    wished = settings.operating.sensitivity
+    figures: dict[str, float | None] = {}
+    for k, finding in enumerate(settings.findings):
+        labels, scores = test.split.targets[:, k], test.probabilities[:, k]
+        interval = specificity_interval(labels, scores, wished, groups=patients, seed=settings.seed)
+        values = (specificity_at_sensitivity(labels, scores, wished), interval.low, interval.high)
+        name = f"specificity_at_sensitivity/{slug(finding)}"
+        figures |= {
+            name + end: _number(value) for end, value in zip(("", "/low", "/high"), values, strict=True)
+        }
+    return figures
+
+
+def _provenance(evidence: Evidence, settings: Stage1Settings) -> dict[str, Any]:
+    return {
+        "findings": settings.findings,
+        "thresholds_chosen_on": "val",
+        "splits": {
+            name: {"count": len(ids), "sha256": fingerprint(ids)} for name, ids in evidence.ids.items()
+        },
+        "excluded": [{"what": item.what, "reason": item.reason} for item in evidence.excluded],
+        "synthetic": evidence.data.synthetic,
+        "seed": settings.seed,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,166 @@
+"""Pictures for a report of stage 1: training pictures after each step on their way to the network, and a batch."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxr.datasets.tables import Dataset
+from cxr.imaging.cache_files import Picture
+from cxr.imaging.files import GrayImage, min_max, read_image
+from eval.report.pictures import Rgb, as_rgb, grid
+from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
+from stage1_classify.data.batches import Split, TrainingSet, collate
+from stage1_classify.data.targets import UNCERTAIN
+from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training.sampling import make_sampler
+
+Tile = tuple[Rgb, str]
+Steps = list[tuple[str, Picture]]
+"""As of `augmentation_steps`: names and pictures, the decoded one first."""
+
+_NUM_SAMPLES, _NUM_CANDIDATES, _NUM_IN_BATCH = 4, 16, 12
+_TILE_PX = 240
+_CHANNELS = {
+    "grey": ("",),
+    "clahe3": (", channel 1: plain", ", channel 2: CLAHE, clip 2", ", channel 3: CLAHE, clip 4"),
+}
+
+
+def picture_of(data: Dataset, row: int, longest_px: int) -> Rgb:
+    """The image of that row as its file has it, stretched to its own range, in its own aspect."""
+    image = data.images.iloc[row]
+    return _small(min_max(read_image(data.root / image["path"], region=image["region"])), longest_px)
+
+
+def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
+    """The ends of the ids, `length` characters or as many more as it takes to tell all of them apart."""
+    different = set(image_ids)
+    longest = max(map(len, different), default=0)
+    while length < longest and len({name[-length:] for name in different}) < len(different):
+        length += 1
+    return [name if len(name) <= length + 1 else "…" + name[-length:] for name in image_ids]
+
+
+def step_grid(train: Split, settings: Stage1Settings) -> Rgb:
+    """A column a training picture, a row a step: file, decoded, each channel, each augmentation, normalised."""
+    columns = step_tiles(train, settings)
+    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
+    return _grid(tiles, columns=len(columns))
+
+
+def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
+    """Of each picture its tiles, step after step.
+
+    The pictures are of the first batch, and such that as many steps as possible are drawn for one of them.
+    """
+    cases = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
+    steps = {case: first_steps(train, case, settings) for case in cases}
+    return [_tiles(train, case, steps[case], settings) for case in most_varied(steps, _NUM_SAMPLES)]
+
+
+def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
+    """Decoded and augmented pictures of a case's first view, as drawn in the first epoch (see TrainingSet)."""
+    row = train.cases.views[case][0]
+    seed = picture_seed(settings.seed, 0, row)
+    return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
+
+
+def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
+    """That many cases: after each other the one that adds most augmentations not seen yet, the first of equals."""
+    left = {case: set(np.flatnonzero(_drawn(own)).tolist()) for case, own in steps.items()}
+    chosen: list[int] = []
+    seen: set[int] = set()
+    while left and len(chosen) < number:
+        best = max(left, key=lambda case: len(left[case] - seen))
+        seen |= left.pop(best)
+        chosen.append(best)
+    return chosen
+
+
+def _drawn(steps: Steps) -> list[bool]:
+    """Of each augmentation, whether it changed the picture."""
+    return [bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
+
+
+def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> list[Tile]:
+    decoded = steps[0][1]
+    tiles = [(picture_of(train.cases.first, case, _TILE_PX), "image file")]
+    for channel, name in enumerate(_CHANNELS[settings.input.channels]):
+        size = "{} x {}".format(*decoded.shape[:2])
+        tiles.append((as_rgb(_channel(decoded, channel) / 255), f"decoded, {size}{name}"))
+    for (name, picture), is_drawn in zip(steps[1:], _drawn(steps), strict=True):
+        caption = name.replace("_", " ") + ("" if is_drawn else " (not drawn)")
+        tiles.append((as_rgb(_channel(picture, 0) / 255), caption))
+    return tiles + _as_network_sees(train, steps[-1][1], settings)
+
+
+def _as_network_sees(train: Split, picture: Picture, settings: Stage1Settings) -> list[Tile]:
+    """One tile a channel that differs, from its lowest value (black) to its highest (white)."""
+    values = train.pictures.to_input(picture, settings.backbone.in_channels).numpy()
+    tiles = []
+    for channel, name in enumerate(_CHANNELS[settings.input.channels]):
+        plane = values[channel]
+        limits = f"{plane.min():.2f} to {plane.max():.2f}, mean {plane.mean():.2f}"
+        tiles.append((as_rgb(min_max(plane)), f"normalised{name}: {limits}"))
+    return tiles
+
+
+def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
+    """The first cases of the first batch of the first epoch, every view, with their targets."""
+    return _grid(batch_tiles(train, settings), columns=4)
+
+
+def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
+    """A tile an image: the first channel of the network's input, from its lowest value to its highest."""
+    rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_IN_BATCH]
+    items = TrainingSet(
+        train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
+    )
+    batch = collate([items[row] for row in rows])
+    names = short_ids([train.pictures.image_ids[view] for row in rows for view in train.cases.views[row]])
+    texts = [target_text(targets, settings.findings) for targets in batch.targets.numpy()]
+    num_views, so_far = Counter(batch.cases.tolist()), Counter[int]()
+    tiles = []
+    for image, name, case in zip(batch.images.numpy(), names, batch.cases.tolist(), strict=True):
+        so_far[case] += 1
+        which = f" (view {so_far[case]} of {num_views[case]})" if num_views[case] > 1 else ""
+        tiles.append((_small(min_max(image[0]), _TILE_PX), f"{name}{which}: {texts[case]}"))
+    return tiles
+
+
+def target_text(targets: npt.NDArray[np.float32], findings: Sequence[str]) -> str:
+    """Training targets (K,) in words: positives by name, soft ones with their value, uncertain and masked ones."""
+    parts = [_one_target(finding, float(t)) for finding, t in zip(findings, targets, strict=True)]
+    known = [part for part in parts if part]
+    masked = int(np.isnan(targets).sum())
+    return (", ".join(known) or "no finding") + (f" ({masked} masked)" if masked else "")
+
+
+def _one_target(finding: str, target: float) -> str:
+    if target == UNCERTAIN:
+        return f"{finding} uncertain"
+    if np.isnan(target) or target == 0:
+        return ""
+    return finding if target == 1 else f"{finding} {target:.2f}"
+
+
+def _grid(tiles: Sequence[Tile], *, columns: int) -> Rgb:
+    pictures, captions = [picture for picture, _ in tiles], [caption for _, caption in tiles]
+    return grid(pictures, captions, columns=columns, tile_px=_TILE_PX)
+
+
+def _channel(picture: Picture, channel: int) -> Picture:
+    return picture if picture.ndim == 2 else picture[:, :, channel]
+
+
+def _small(image: GrayImage, longest_px: int) -> Rgb:
+    """Grey in [0, 1], shrunk where its longer side is longer than that."""
+    scale = longest_px / max(image.shape)
+    if scale < 1:
+        size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    return as_rgb(image)

@@ -1,0 +1,221 @@
+"""Tables and charts of a report of stage 1: how good the classifier is on the test split, and for whom."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.labels import slug
+from cxr.runs.run_folder import atomic_write_text
+from cxr.splits import patients_of
+from eval.classification.operating_points import ThresholdKind, choose_thresholds
+from eval.classification.subgroups import MEAN, Estimate, SubgroupRow, subgroup_metrics, subgroup_verdict
+from eval.report.blocks import Block, Cell, Figure, Table, Text
+from eval.report.charts import ReliabilityPanel, plot_reliability
+from eval.report.text_tables import with_interval
+from eval.stats.bootstrap import Difference
+from eval.stats.calibration import Calibration, reliability
+from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.settings.classifier import OperatingSettings, Stage1Settings
+
+Figures = Mapping[str, float | None]
+Floats = npt.NDArray[np.float64]
+
+TOO_FEW = " *"
+"""Behind the name of a finding with too few positives."""
+
+SUBGROUP_FILE = "subgroups.csv"
+
+_COLUMNS = ("auprc", "f1", "sensitivity", "specificity", "precision", "accuracy", "ece")
+_KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensitivity": "sens. ≥ {:g}"}
+
+
+def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int) -> Table:
+    """One row a finding, then the mean. Findings with fewer than `min_positives` are marked; they are not in it."""
+    rows: list[list[Cell]] = []
+    marked = False
+    for finding in findings:
+        few = (metrics.get(f"positives/{slug(finding)}") or 0) < min_positives
+        marked |= few
+        rows.append([finding + TOO_FEW * few, *_figures(metrics, slug(finding))])
+    rows.append(["mean", *_figures(metrics, "mean")])
+    columns = [
+        "finding",
+        "pos.",
+        "AUROC [95 %]",
+        "AUPRC",
+        "F1",
+        "sens.",
+        "spec.",
+        "precision",
+        "accuracy",
+        "ECE",
+    ]
+    note = "Decisions at the thresholds chosen on validation. ECE: expected calibration error, 0 is perfect."
+    if marked:
+        note += f" *: fewer than {min_positives} positives, shown but not in the mean."
+    return Table("Figures by finding", columns, rows, note, highlight=len(rows) - 1)
+
+
+def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Floats) -> Table:
+    """Counts of test cases by label and decision."""
+    rows: list[list[Cell]] = [
+        [
+            finding,
+            float(thresholds[k]),
+            *(_count(metrics.get(f"{c}/{slug(finding)}")) for c in ("tp", "fn", "fp", "tn")),
+        ]
+        for k, finding in enumerate(findings)
+    ]
+    columns = ["finding", "threshold", "found", "missed", "false alarms", "rightly negative"]
+    note = "Positive cases are found or missed, negative ones false alarms or rightly negative."
+    return Table("Decisions, in cases", columns, rows, note)
+
+
+def operating_table(
+    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingSettings, metrics: Figures
+) -> Table:
+    """Every kind of threshold, chosen on validation, with its sensitivity and specificity on test."""
+    names = {kind: name.format(settings.sensitivity) for kind, name in _KINDS.items()}
+    rows: list[list[Cell]] = [[finding] for finding in findings]
+    columns = ["finding"]
+    for kind, name in names.items():
+        columns += [f"{name}: at", "sens.", "spec."]
+        thresholds = choose_thresholds(
+            val.split.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity
+        )
+        for k, threshold in enumerate(thresholds):
+            reached = _sensitivity_and_specificity(test, k, float(threshold))
+            rows[k] += [float(threshold), *reached]
+    columns.append(f"best spec. at {names['sensitivity']}")
+    for row, finding in zip(rows, findings, strict=True):
+        row.append(_with_ends(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
+    note = (
+        "Thresholds from validation, sensitivity and specificity on the test split; the last column is a point of the "
+        f"test split's own ROC, for comparison with publications. This run decides by {names[settings.threshold]}."
+    )
+    return Table("Operating points", columns, rows, note)
+
+
+def calibration_blocks(
+    test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path
+) -> list[Block]:
+    """Reliability diagrams of the test split before and after calibration, and what could not be calibrated."""
+    panels = reliability_panels(test, findings, calibration)
+    plot_reliability(run_dir / "pictures" / "reliability.png", panels)
+    how = "not calibrated"
+    if calibration.kind != "none":
+        how = f"{calibration.kind} calibration, fitted on validation"
+    note = (
+        f"Test split; {how}. On the dashed line a probability means what it says; below it the finding is rarer than "
+        "predicted. Larger points hold more cases."
+    )
+    blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
+    notes = calibration.notes(findings)
+    return [*blocks, Text("Not calibrated", "\n\n".join(notes))] if notes else blocks
+
+
+def reliability_panels(
+    test: Scored, findings: Sequence[str], calibration: Calibration
+) -> list[ReliabilityPanel]:
+    """A panel a finding, with one curve where nothing was calibrated."""
+    panels = []
+    for k, finding in enumerate(findings):
+        targets = test.split.targets[:, k]
+        curves = {"before calibration": reliability(targets, test.raw[:, k])}
+        if calibration.kind != "none":
+            curves["after calibration"] = reliability(targets, test.probabilities[:, k])
+        errors = [f"{curve.expected_error:.3f}" for curve in curves.values() if curve.count.any()]
+        title = f"ECE {' → '.join(errors)}" if errors else "no labels"
+        panels.append(ReliabilityPanel(f"{finding}\n{title}", curves))
+    return panels
+
+
+def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
+    """Figures by sex, age band and view; all of them in ``subgroups.csv``, the means and clear differences here."""
+    first = test.split.cases.first
+    attributes = first.images[["sex", "age", "view"]]
+    rows = subgroup_metrics(
+        test.split.targets,
+        test.probabilities,
+        findings=settings.findings,
+        thresholds=thresholds,
+        attributes=attributes,
+        groups=patients_of(first).tolist(),
+        seed=settings.seed,
+        min_positives=settings.train.min_positives,
+    )
+    text = subgroup_frame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    atomic_write_text(run_dir / SUBGROUP_FILE, text)
+    return [subgroup_table(rows)]
+
+
+def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
+    """The mean of every subgroup, and the findings that clearly differ from everybody else there."""
+    shown = [
+        row for row in rows if row.finding == MEAN or (row.difference is not None and row.difference.is_clear)
+    ]
+    cells: list[list[Cell]] = [
+        [
+            f"{row.attribute}: {row.value}" + ("" if row.finding == MEAN else f", {row.finding}"),
+            row.num_cases,
+            row.num_positives,
+            _interval(row.auroc),
+            _interval(row.difference),
+            row.sensitivity.value if row.sensitivity else None,
+            row.specificity.value if row.specificity else None,
+            row.remark,
+        ]
+        for row in shown
+    ]
+    columns = ["subgroup", "cases", "positives", "AUROC [95 %]", "minus the others' [95 %]"]
+    columns += ["sens.", "spec.", "remark"]
+    note = (
+        f"{subgroup_verdict(rows)} Mean over findings; single findings only where they clearly differ. "
+        f"All stand in {SUBGROUP_FILE}."
+    )
+    return Table("Subgroups", columns, cells, note.strip())
+
+
+def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
+    """All rows as a flat table, intervals as `<figure>`, `<figure> low`, `<figure> high`."""
+    names = ("auroc", "sensitivity", "specificity", "difference")
+    facts = ("attribute", "value", "finding", "num_cases", "num_positives")
+    ends = {"": "value", " low": "low", " high": "high"}
+    entries = [
+        {name: getattr(row, name) for name in facts}
+        | {f"{n}{end}": getattr(getattr(row, n), field, None) for n in names for end, field in ends.items()}
+        | {"remark": row.remark}
+        for row in rows
+    ]
+    columns = [*facts, *(f"{name}{end}" for name in names for end in ends), "remark"]
+    return pd.DataFrame(entries, columns=columns)
+
+
+def _figures(metrics: Figures, name: str) -> list[Cell]:
+    auroc = _with_ends(metrics, f"auroc/{name}")
+    positives = metrics.get(f"positives/{name}")
+    count = None if positives is None or name == "mean" else int(positives)
+    return [count, auroc, *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
+
+
+def _with_ends(metrics: Figures, name: str) -> str:
+    return with_interval(*(metrics.get(name + end) for end in ("", "/low", "/high")))
+
+
+def _count(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _sensitivity_and_specificity(test: Scored, column: int, threshold: float) -> list[Cell]:
+    targets, called = test.split.targets[:, column], test.probabilities[:, column] >= threshold
+    shares = (called[targets == 1], ~called[targets == 0])
+    return [None if np.isnan(threshold) or not len(share) else float(share.mean()) for share in shares]
+
+
+def _interval(figure: Estimate | Difference | None) -> str | None:
+    if figure is None:
+        return None
+    return with_interval(figure.value, figure.low, figure.high)

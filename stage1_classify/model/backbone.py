@@ -1,0 +1,197 @@
+"""The backbone: a timm network brought to (B, C, h, w), from scratch, timm's hub or a local file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.layers import PatchEmbed
+from timm.models import load_state_dict
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cxr.config import UserError
+from cxr.labels import nearest
+from stage1_classify.settings.classifier import BackboneSettings
+
+_FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError, OSError)
+"""What timm raises for settings that a network does not know, and for what it cannot fetch."""
+
+
+class Backbone(nn.Module):
+    """Any timm model as a map of features: (B, in_channels, H, W) to (B, C, h, w), C = `num_features`."""
+
+    def __init__(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = _create_network(settings, input_hw)
+        self.is_pyramid = settings.feature_stage is not None
+        # Its forward would average its class and distillation tokens.
+        self.is_distilled = _is_distilled(settings) and not self.is_pyramid
+        self.is_channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        self.num_features = self._check_map(settings, input_hw)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.network.forward_features(images) if self.is_distilled else self.network(images)
+        if self.is_pyramid:
+            features = features[-1]
+        if features.ndim == 3:
+            return map_of_tokens(self.network, features, images.shape[-2:])
+        if self.is_channels_last:
+            return features.permute(0, 3, 1, 2).contiguous()
+        return features
+
+    def _check_map(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> int:
+        """C, once it is sure that pictures of (H, W) give a map, of all they show, as fine as asked for."""
+        for module in self.modules():
+            if isinstance(module, PatchEmbed):
+                _check_patches(settings, input_hw, module.patch_size)
+        try:
+            _, channels, *map_hw = self._map_shape((1, settings.in_channels, *input_hw))
+        except _FAILURES as error:
+            raise UserError(
+                f"backbone.name: {settings.name!r} gives no map of features for pictures of {input_hw}: "
+                f"{_one_line(error)}; give another network, another input.size_hw, or a feature_stage"
+            ) from None
+        stride = settings.output_stride or max(input_hw)
+        if len(map_hw) != 2 or any(m < n // stride for m, n in zip(map_hw, input_hw, strict=True)):
+            raise UserError(
+                f"backbone: {settings.name!r} makes {(channels, *map_hw)} of pictures of {input_hw}, expected a map "
+                f"(C, h, w) of stride {settings.output_stride or 'any'}; give another network"
+            )
+        return int(channels)
+
+    @torch.no_grad()
+    def _map_shape(self, shape: tuple[int, ...]) -> torch.Size:
+        """Shape of the features of images of this shape, on the meta device: nothing is computed."""
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+        self.eval()
+        features = functional_call(self, shapes, (torch.empty(shape, device="meta"),))
+        self.train()
+        return torch.Size(features.shape)
+
+
+def map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
+    """Tokens (B, N, C) of a timm transformer, class or register tokens first, to (B, C, h, w)."""
+    height, width = network.patch_embed.dynamic_feat_size(tuple(image_hw))
+    patches = tokens[:, int(getattr(network, "num_prefix_tokens", 0)) :]
+    return patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+
+
+def _check_patches(settings: BackboneSettings, input_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
+    """timm would cut off what does not fill a patch, and maps would be stretched over it."""
+    if any(size % patch for size, patch in zip(input_hw, patch_hw, strict=True)):
+        raise UserError(
+            f"input.size_hw: got {input_hw}, expected multiples of {patch_hw}, the patches of {settings.name!r}"
+        )
+
+
+def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> Any:
+    if not timm.is_model(settings.name):
+        hint = nearest(settings.name, timm.list_models())
+        raise UserError(f"backbone.name: timm has no model {settings.name!r}{hint}")
+    options = _options(settings, input_hw)
+    try:
+        if settings.weights is not None:
+            _check_weights(settings, settings.weights)
+        return timm.create_model(
+            settings.name, pretrained=settings.pretrained or settings.weights is not None, **options
+        )
+    except _FAILURES as error:
+        raise _creation_error(settings, error, options) from None
+
+
+def _options(settings: BackboneSettings, input_hw: tuple[int, int]) -> dict[str, Any]:
+    options: dict[str, Any] = {"in_chans": settings.in_channels}
+    if settings.feature_stage is None:
+        options |= _without_classifier(settings)
+    else:
+        options |= {"features_only": True, "out_indices": (settings.feature_stage,)}
+        if timm.models.model_entrypoint(settings.name).__module__.endswith((".efficientnet", ".mobilenetv3")):
+            options["feature_cls"] = "getter"  # their own class keeps, and computes, what follows the stage
+    configuration = timm.get_pretrained_cfg(settings.name, allow_unregistered=True)
+    # ViT, Swin: position tables need the size.
+    if configuration is not None and configuration.fixed_input_size:
+        options["img_size"] = input_hw
+    if settings.output_stride is not None:
+        options["output_stride"] = settings.output_stride
+    if settings.drop_path_rate is not None:
+        options["drop_path_rate"] = settings.drop_path_rate
+    if settings.weights is not None:
+        options["pretrained_cfg_overlay"] = {"file": str(settings.weights)}
+    return options
+
+
+def _without_classifier(settings: BackboneSettings) -> dict[str, Any]:
+    """Nor pooling, where the last features are asked for."""
+    options: dict[str, Any] = {"num_classes": 0}
+    if settings.feature_stage is None and not _is_distilled(settings):
+        options["global_pool"] = ""
+    return options
+
+
+def _is_distilled(settings: BackboneSettings) -> bool:
+    """DeiT with a distillation token: timm lets nobody switch off its pooling."""
+    return settings.name.startswith("deit_") and "distilled" in settings.name
+
+
+def _creation_error(settings: BackboneSettings, error: Exception, options: Mapping[str, Any]) -> UserError:
+    reason = _one_line(error)
+    if "output_stride" in reason:
+        return UserError(
+            f"backbone.output_stride: timm has none for {settings.name!r}, but for the ResNet, ConvNeXt and "
+            "EfficientNet families; leave it out, or take an earlier feature_stage"
+        )
+    if settings.feature_stage is not None and isinstance(error, IndexError | AssertionError):
+        return UserError(
+            f"backbone.feature_stage: {settings.name!r} has no stage {settings.feature_stage}; count from 0 (the "
+            "first) or back from -1 (the last), or leave it out"
+        )
+    if settings.pretrained and settings.weights is None and isinstance(error, OSError):
+        return UserError(
+            f"backbone.pretrained: could not fetch timm's weights of {settings.name!r}: {reason}; "
+            "mend the connection, or give a local file as backbone.weights"
+        )
+    return UserError(f"backbone: timm cannot make {settings.name!r} with {options}: {reason}")
+
+
+def _check_weights(settings: BackboneSettings, path: Path) -> None:
+    """Raise a UserError unless the file holds all the network's weights and, but for the classifier's, no others.
+
+    timm itself passes over names that differ, so that a wrong file would be training from scratch unnoticed.
+    """
+    if not path.is_file():
+        raise UserError(f"backbone.weights: no file {path}; give a file, or leave the setting out")
+    try:
+        held = set(load_state_dict(str(path)))
+    except (*_FAILURES, EOFError, SafetensorError) as error:
+        raise UserError(
+            f"backbone.weights: {path} cannot be read as safetensors or pth: {_one_line(error)}"
+        ) from None
+    expected = set(timm.create_model(settings.name, **_without_classifier(settings)).state_dict())
+    counters = {name for name in held | expected if name.endswith("num_batches_tracked")}
+    classifier = {name for name in held if name.startswith(_classifier_prefixes(settings.name))}
+    missing, unknown = expected - held - counters, held - expected - counters - classifier
+    if missing or unknown:
+        raise UserError(
+            f"backbone.weights: {path} is not of {settings.name!r} in timm's naming: {_listed(missing)} missing, "
+            f"{_listed(unknown)} unknown; give the file of this network, or another backbone.name"
+        )
+
+
+def _classifier_prefixes(name: str) -> tuple[str, ...]:
+    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    layers = configuration.classifier if configuration is not None else None
+    return tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers or ()))
+
+
+def _listed(names: set[str]) -> str:
+    """The number of names, and the first of them."""
+    return f"{len(names)} ({min(names)}, ...)" if names else "none"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

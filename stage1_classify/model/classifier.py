@@ -1,0 +1,172 @@
+"""The classifier: a backbone and a pooling head; how training calls it, and how finished runs give it back."""
+
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cxr.config import UserError, parse_settings
+from cxr.runs.run_folder import FinishedRun, open_run
+from stage1_classify.data.targets import three_class_columns
+from stage1_classify.model.backbone import Backbone
+from stage1_classify.model.heads import Head
+from stage1_classify.settings.classifier import BackboneSettings, Stage1Settings
+
+log = logging.getLogger("raybox")
+
+
+class Classifier(nn.Module):
+    """Backbone and head. `forward` gives the logits (B, K); `head(backbone(x))` also the maps.
+
+    findings: names of the K columns. uncertain_columns: those with an uncertain class of its own (policy three_class).
+    """
+
+    def __init__(self, settings: Stage1Settings) -> None:
+        super().__init__()
+        self.findings = tuple(settings.findings)
+        self.uncertain_columns = tuple(three_class_columns(self.findings, settings.labels))
+        self.backbone = Backbone(settings.backbone, settings.input.size_hw)
+        self.head = Head(
+            self.backbone.num_features,
+            len(self.findings),
+            settings=settings.head,
+            num_uncertain=len(self.uncertain_columns),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images)).logits
+
+
+class CaseForward(nn.Module):
+    """What training calls, and what distributed training wraps: images to the outputs of their cases."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, cases: Tensor, num_cases: int) -> Tensor:
+        """The logits of a case are the sum of its images' (SPEC, "Study of several views").
+
+        Args:
+            images: (N, C, H, W), those of all cases one after the other; none is padding.
+            cases: (N,) int64, to which case an image belongs, in [0, num_cases).
+            num_cases: B.
+
+        Returns:
+            (B, K + U) float32: logits of the findings, then of the uncertain classes of `model.uncertain_columns`.
+        """
+        features = self.model.backbone(images)
+        head = self.model.head
+        logits = torch.cat([head(features).logits, head.uncertain_logits(features)], dim=1)
+        return logits.new_zeros(num_cases, logits.shape[1]).index_add(0, cases, logits)
+
+
+def settings_of_run(run: FinishedRun) -> Stage1Settings:
+    """The settings that a finished stage 1 run was made with; mean and std are those that its training used."""
+    if "members" in run.manifest:
+        raise UserError(
+            f"run {run.dir}: is an ensemble of {len(run.manifest['members'])} runs; give one of them"
+        )
+    settings = parse_settings(Stage1Settings, run.settings, source=f"run {run.dir}")
+    normalisation = run.manifest.get("normalisation")
+    if normalisation is None:  # a run of an older version: all of them had fixed values
+        return settings
+    fixed = {"normalise": "fixed", "mean": list(normalisation["mean"]), "std": list(normalisation["std"])}
+    return settings.model_copy(update={"input": settings.input.model_copy(update=fixed)})
+
+
+def load_classifier(run_dir: Path) -> tuple[Classifier, Stage1Settings]:
+    """The best model of a finished stage 1 run, on the CPU and in evaluation mode, with its settings.
+
+    Nothing is fetched: the run's own weights replace whatever the backbone began with.
+    """
+    run = open_run(run_dir, stage="stage1")
+    settings = settings_of_run(run)
+    return read_classifier(settings, run.output("weights")), settings
+
+
+def read_classifier(settings: Stage1Settings, weights: Path) -> Classifier:
+    """A classifier with the weights that training saved, on the CPU and in evaluation mode."""
+    blank = settings.backbone.model_copy(update={"pretrained": False, "weights": None})
+    model = Classifier(settings.model_copy(update={"backbone": blank}))
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def start_from_run(model: Classifier, run_dir: Path) -> None:
+    """Give `model` the backbone weights of a finished run and, by their names, what its head knows of the findings.
+
+    Findings that the run does not have stay new; which ones is logged. The 1x1 classifier's rows fit any pooling rule;
+    attention, and the uncertain class of a finding, are taken over where both have one.
+
+    Raises:
+        UserError: the run's backbone is another one.
+    """
+    source, settings = load_classifier(run_dir)
+    _check_same_network(model.backbone.settings, settings.backbone, run_dir)
+    try:
+        model.backbone.load_state_dict(source.backbone.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"init_from: the backbone of {run_dir}, made for pictures of {settings.input.size_hw}, does not fit; "
+            f"give the same input.size_hw: {reason}"
+        ) from None
+    _take_over_head(model, source)
+    taken = [name for name in model.findings if name in source.findings]
+    new = [name for name in model.findings if name not in source.findings]
+    log.info("init_from %s: head taken over for %s; new: %s", run_dir, _listed(taken), _listed(new))
+
+
+def _check_same_network(ours: BackboneSettings, theirs: BackboneSettings, run_dir: Path) -> None:
+    """Also of networks whose weights would fit by chance."""
+    problems = [
+        f"init_from: the backbone of {run_dir} does not fit: its {field} is {getattr(theirs, field)}, here "
+        f"{getattr(ours, field)}; give the same backbone.{field}"
+        for field in ("name", "in_channels", "feature_stage")
+        if getattr(ours, field) != getattr(theirs, field)
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _take_over_head(model: Classifier, source: Classifier) -> None:
+    """Copy the rows of the head that stand for the same finding."""
+    ours, theirs = model.head, source.head
+    rows = _shared(model.findings, source.findings)
+    uncertain = _shared(_uncertain_findings(model), _uncertain_findings(source))
+    _copy_rows(ours.classifier, theirs.classifier, rows)
+    if ours.uncertain is not None and theirs.uncertain is not None:
+        _copy_rows(ours.uncertain, theirs.uncertain, uncertain)
+    if ours.attention is None or theirs.attention is None or not rows:
+        return
+    if ours.attention.gates.weight.shape != theirs.attention.gates.weight.shape:
+        log.info("init_from: the attention stays new, since head.attention_features differs")
+        return
+    offsets = len(model.findings), len(source.findings)
+    ours.attention.gates.load_state_dict(theirs.attention.gates.state_dict())
+    attended = rows + [(mine + offsets[0], other + offsets[1]) for mine, other in uncertain]
+    _copy_rows(ours.attention.scores, theirs.attention.scores, attended)
+
+
+def _uncertain_findings(model: Classifier) -> tuple[str, ...]:
+    return tuple(model.findings[column] for column in model.uncertain_columns)
+
+
+def _shared(ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Pairs of places of the names that are in both."""
+    return [(place, theirs.index(name)) for place, name in enumerate(ours) if name in theirs]
+
+
+@torch.no_grad()
+def _copy_rows(ours: nn.Module, theirs: nn.Module, pairs: list[tuple[int, int]]) -> None:
+    """Copy rows of every parameter, from the second place of each pair to the first."""
+    for name, parameter in ours.named_parameters():
+        for mine, other in pairs:
+            parameter[mine] = theirs.get_parameter(name)[other]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

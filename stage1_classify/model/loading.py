@@ -1,0 +1,184 @@
+"""A finished classifier, one network or an ensemble, as one thing that gives probabilities."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cxr.config import UserError, parse_settings
+from cxr.datasets.tables import Dataset
+from cxr.imaging.pictures import Pictures
+from cxr.runs.run_folder import FinishedRun, open_run
+from eval.stats.calibration import Calibration
+from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.model.backbone import Backbone
+from stage1_classify.model.classifier import Classifier, load_classifier
+from stage1_classify.model.predict import predict_logits
+from stage1_classify.model.probabilities import Probabilities, calibration_of, uncalibrated
+from stage1_classify.settings.classifier import Combine, EnsembleSettings, Flip, Stage1Settings
+from stage1_classify.settings.input import InputSettings
+
+Floats = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.float32]
+
+COMBINERS: Mapping[Combine, Callable[[Floats], Floats]] = {
+    "mean": lambda each: np.asarray(each.mean(axis=0)),
+    "minimum": lambda each: np.asarray(each.min(axis=0)),
+    "maximum": lambda each: np.asarray(each.max(axis=0)),
+}
+"""(M, N, K) probabilities of each member to those of all together, (N, K)."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network (on the CPU and in evaluation mode when loaded), what it takes, and what its logits say.
+
+    input: shapes pictures as that of all other members does; mean and standard deviation may be its own.
+    """
+
+    model: Classifier
+    probabilities: Probabilities
+    input: InputSettings
+    num_channels: int
+
+    def batch(self, pictures: Pictures, indices: Sequence[int]) -> Tensor:
+        """(B, num_channels, H, W) of the pictures at `indices`, as this network takes them."""
+        return pictures.normalised_by(self.input).batch(indices, self.num_channels)
+
+    def logits(self, pictures: Pictures, *, flips: Sequence[Flip], progress: bool = False) -> Logits:
+        """(N, K), averaged over `flips`, on the device where the network is."""
+        return predict_logits(
+            self.model,
+            pictures.normalised_by(self.input),
+            num_channels=self.num_channels,
+            device=next(self.model.parameters()).device,
+            flips=flips,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One or several networks that act as one classifier.
+
+    settings: of the first member; all members take pictures of the same shape and name the same findings in this order.
+    combine: of the members' calibrated probabilities. flips: forms in which each member sees a picture; its logits are
+    averaged over them. calibration: of what is combined, fitted to it; nothing for a single run, whose member has one.
+
+    A classifier that was trained on studies gives an image's logits as of a study with this one view.
+    """
+
+    settings: Stage1Settings
+    members: tuple[Member, ...]
+    combine: Combine
+    flips: tuple[Flip, ...]
+    calibration: Calibration
+
+    def to(self, device: torch.device | str) -> "Trained":
+        """Move the networks; returns itself."""
+        for member in self.members:
+            member.model.to(device)
+        return self
+
+    def predict(self, data: Dataset, *, device: torch.device | str = "cpu", progress: bool = False) -> Floats:
+        """(N, K) probabilities of the images of `data`, each by itself, in its order; the networks stay on `device`."""
+        pictures = Pictures(data, self.settings.input, progress=progress)
+        return self.probabilities_of(self.logits(pictures, device=device, progress=progress))
+
+    def logits(
+        self, pictures: Pictures, *, device: torch.device | str = "cpu", progress: bool = False
+    ) -> tuple[Logits, ...]:
+        """(N, K) logits of each member, averaged over `flips`; the networks stay on `device`."""
+        self.to(device)
+        return tuple(member.logits(pictures, flips=self.flips, progress=progress) for member in self.members)
+
+    def raw(self, logits: Sequence[Logits]) -> Floats:
+        """One (N, K) array of logits a member to the (N, K) probabilities that `calibration` is fitted to."""
+        assert len(logits) == len(self.members), f"{len(logits)} arrays for {len(self.members)} members"
+        pairs = zip(self.members, logits, strict=True)
+        return COMBINERS[self.combine](np.stack([member.probabilities(values) for member, values in pairs]))
+
+    def probabilities_of(self, logits: Sequence[Logits]) -> Floats:
+        """One (N, K) array of logits a member to the (N, K) probabilities of all together, in [0, 1]."""
+        return self.calibration.apply(self.raw(logits))
+
+
+def load_trained(run_dir: Path) -> Trained:
+    """The classifier of a finished stage 1 run or ensemble.
+
+    Raises:
+        UserError: what `open_run` raises, or a file of the run is damaged.
+    """
+    run = open_run(run_dir, stage="stage1")
+    if not is_ensemble(run):
+        return _single(run)
+    settings = parse_settings(EnsembleSettings, run.settings, source=f"run {run_dir}")
+    folders = [run_dir / folder for folder in run.manifest["members"]]
+    together = assemble(folders, settings)
+    calibration = calibration_of(run, num_findings=len(together.settings.findings))
+    return Trained(together.settings, together.members, together.combine, together.flips, calibration)
+
+
+def is_ensemble(run: FinishedRun) -> bool:
+    """True for what ensemble.py made."""
+    return "members" in run.manifest
+
+
+def assemble(folders: Sequence[Path], settings: EnsembleSettings) -> Trained:
+    """Finished runs (no ensembles), known to fit together, as one classifier that is not calibrated yet."""
+    parts = [_single(open_run(folder, stage="stage1")) for folder in folders]
+    first = parts[0].settings
+    # The cache is one folder for all: that of the first.
+    cache = {"cache_dir": first.input.cache_dir}
+    members = [part.members[0] for part in parts]
+    members = [replace(member, input=member.input.model_copy(update=cache)) for member in members]
+    nothing = uncalibrated(len(first.findings))
+    return Trained(first, tuple(members), settings.combine, tuple(settings.flips), nothing)
+
+
+def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classifier:
+    """The member's network, same weights, same device, with dilation instead of stride: finer maps, other logits.
+
+    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), so that a weight looks as far
+    from its cell as before.
+
+    Raises:
+        UserError: timm has no such form of the backbone, or its map is as fine already.
+    """
+    backbone = member.model.backbone
+    changes = {"output_stride": output_stride, "pretrained": False, "weights": None}
+    finer = Backbone(backbone.settings.model_copy(update=changes), member.input.size_hw)
+    finer.load_state_dict(backbone.state_dict())
+    finer = finer.to(next(backbone.parameters()).device).eval()
+    shape = (1, member.num_channels, *member.input.size_hw)
+    before, after = (_map_hw(network, shape) for network in (backbone, finer))
+    if after[0] <= before[0] or after[1] <= before[1]:
+        raise UserError(
+            f"output_stride: got {output_stride}, which makes the map of {backbone.settings.name!r} {after}, and it is "
+            f"{before} without; leave it out"
+        )
+    twin = deepcopy(member.model)
+    twin.backbone = finer
+    return twin.eval()
+
+
+@torch.no_grad()
+def _map_hw(backbone: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
+    height, width = backbone(torch.zeros(shape, device=next(backbone.parameters()).device)).shape[-2:]
+    return int(height), int(width)
+
+
+def _single(run: FinishedRun) -> Trained:
+    model, settings = load_classifier(run.dir)
+    hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
+    calibration = calibration_of(run, num_findings=len(settings.findings))
+    member = Member(
+        model, Probabilities(hierarchy, calibration), settings.input, settings.backbone.in_channels
+    )
+    return Trained(settings, (member,), "mean", ("none",), uncalibrated(len(settings.findings)))

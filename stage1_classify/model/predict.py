@@ -1,0 +1,56 @@
+"""Logits of a classifier over the pictures of a data set."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cxr.progress import track
+from stage1_classify.model.classifier import Classifier
+from stage1_classify.settings.classifier import Flip
+
+_BATCH = 64
+
+
+class PictureSource(Protocol):
+    """What `Pictures` is, or a part of it."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
+        """(B, num_channels, H, W) of the pictures at `indices`."""
+        ...
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: Classifier,
+    pictures: PictureSource,
+    *,
+    num_channels: int,
+    device: torch.device | str = "cpu",
+    flips: Sequence[Flip] = ("none",),
+    progress: bool = False,
+) -> npt.NDArray[np.float32]:
+    """(N, K) float32 logits in the order of `pictures`; leaves the model in evaluation mode.
+
+    Args:
+        flips: forms in which the network sees each picture (test-time augmentation); the mean of the logits counts.
+    """
+    model.eval()
+    parts = [np.zeros((0, len(model.findings)), dtype=np.float32)]
+    starts = range(0, len(pictures), _BATCH)
+    for start in track(starts, "predicting", show=progress):
+        indices = range(start, min(start + _BATCH, len(pictures)))
+        images = pictures.batch(indices, num_channels).to(device)
+        logits = torch.stack([model(flipped(images, flip)).float() for flip in flips]).mean(0)
+        parts.append(logits.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def flipped(images: Tensor, flip: Flip) -> Tensor:
+    """Images or maps (..., H, W) in this form; doing it twice gives them back."""
+    return images.flip(-1) if flip == "horizontal" else images

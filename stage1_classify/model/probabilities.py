@@ -1,0 +1,71 @@
+"""From logits to the probabilities of one classifier: sigmoid, then the hierarchy, then the calibration."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.config import UserError
+from cxr.runs.run_folder import FinishedRun, atomic_write_text
+from eval.stats.calibration import Calibration, Curve
+from stage1_classify.data.hierarchy import Hierarchy
+
+Floats = npt.NDArray[np.float64]
+
+OUTPUT = "calibration"
+"""Name of the calibration among a run's outputs."""
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """What the logits of one network say. A calibration is fitted to what `raw` gives."""
+
+    hierarchy: Hierarchy
+    calibration: Calibration
+
+    def raw(self, logits: npt.NDArray[np.float32]) -> Floats:
+        """Logits (N, K) to probabilities in [0, 1], a child's multiplied by its parents' along the path."""
+        return self.hierarchy.multiply(sigmoid(logits))
+
+    def __call__(self, logits: npt.NDArray[np.float32]) -> Floats:
+        """Logits (N, K) to calibrated probabilities in [0, 1]."""
+        return self.calibration.apply(self.raw(logits))
+
+
+def sigmoid(logits: npt.NDArray[np.float32]) -> Floats:
+    """Probabilities in (0, 1), stable for large logits of either sign."""
+    values = np.asarray(logits, dtype=np.float64)
+    return np.asarray(0.5 * (1 + np.tanh(values / 2)))
+
+
+def uncalibrated(num_findings: int) -> Calibration:
+    """The calibration that changes nothing."""
+    return Calibration("none", (Curve(reason="none was fitted"),) * num_findings)
+
+
+def save_calibration(path: Path, calibration: Calibration) -> None:
+    """Write JSON from which `calibration_of` makes exactly this calibration again."""
+    atomic_write_text(path, json.dumps(calibration.as_dict(), indent=1) + "\n")
+
+
+def calibration_of(run: FinishedRun, *, num_findings: int) -> Calibration:
+    """The calibration of a finished stage 1 run; none in a run of a version that had none.
+
+    Raises:
+        UserError: the file is damaged, or of other findings.
+    """
+    if OUTPUT not in run.manifest["outputs"]:
+        return uncalibrated(num_findings)
+    path = run.output(OUTPUT)
+    try:
+        calibration = Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"run {run.dir}: {path.name} is not JSON ({error}); run the stage again") from None
+    if len(calibration.curves) != num_findings:
+        raise UserError(
+            f"run {run.dir}: {path.name} is of {len(calibration.curves)} findings, expected {num_findings}; "
+            "run the stage again"
+        )
+    return calibration

@@ -1,0 +1,170 @@
+"""Watches for a loss or gradient that is not finite, and finds out where it came from."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cxr.config import UserError
+from stage1_classify.data.batches import Batch
+
+Verdict = Literal["fine", "skipped", "broken"]
+
+_SHOWN_PARAMETERS = 3
+
+
+@dataclass
+class Sentinel:
+    """Judges each move of the optimiser by one small tensor, so that the device is waited for once a move.
+
+    max_skipped: so many moves in a row may be skipped because scaled float16 gradients overflowed, which is how the
+    scale is found; None: gradients are not scaled, and no overflow is normal.
+    """
+
+    max_skipped: int | None
+    in_a_row: int = 0
+    skipped: int = 0
+    """Since training began."""
+
+    def state_dict(self) -> dict[str, int]:
+        return {"in_a_row": self.in_a_row, "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.in_a_row, self.skipped = state["in_a_row"], state["skipped"]
+
+    def judge(self, loss: Tensor, gradient_norm: Tensor) -> Verdict:
+        """fine, skipped (the gradients overflowed, tolerated), or broken. A loss that is not finite is never normal."""
+        loss_is_finite, norm_is_finite = torch.isfinite(torch.stack([loss, gradient_norm])).tolist()
+        if loss_is_finite and norm_is_finite:
+            self.in_a_row = 0
+            return "fine"
+        if not loss_is_finite or self.max_skipped is None:
+            return "broken"
+        self.in_a_row += 1
+        self.skipped += 1
+        return "skipped" if self.in_a_row <= self.max_skipped else "broken"
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """Where a number was not finite first. rows: images of the batch, none where all are concerned."""
+
+    what: str
+    batch: Batch
+    rows: tuple[int, ...] = ()
+
+
+def find_culprit(
+    model: nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], Tensor]
+) -> Culprit | None:
+    """Repeat the batches one by one; None where this time everything is finite.
+
+    Args:
+        model: whose layers are watched and named.
+        loss_of: the forward of a batch, through `model`. Its loss is differentiated by ``autograd.grad``, so no
+            gradient is stored and no other process is waited for.
+    """
+    for batch in batches:
+        if not torch.isfinite(batch.images).all():
+            return Culprit("the network's input", batch, _bad_rows(batch.images, len(batch.images)))
+        with watched_outputs(model, len(batch.images)) as bad:
+            loss = loss_of(batch)
+        if bad:
+            return Culprit(f"the output of layer {bad[0][0]}", batch, bad[0][1])
+        if not torch.isfinite(loss):
+            return Culprit("the loss, of finite logits", batch)
+        names = bad_gradients(model, loss)
+        if names:
+            more = f" and {len(names) - _SHOWN_PARAMETERS} more" if len(names) > _SHOWN_PARAMETERS else ""
+            return Culprit(f"the gradient of {', '.join(names[:_SHOWN_PARAMETERS])}{more}", batch)
+    return None
+
+
+@contextmanager
+def watched_outputs(model: nn.Module, num_images: int) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
+    """Collects, in the order of the forward, each layer whose output is not finite, with the images it was so for."""
+    bad: list[tuple[str, tuple[int, ...]]] = []
+
+    def hook_of(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            for tensor in _tensors(output):
+                if not torch.isfinite(tensor).all():
+                    bad.append((name, _bad_rows(tensor, num_images)))
+                    return
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in model.named_modules() if name]
+    try:
+        yield bad
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def bad_gradients(model: nn.Module, loss: Tensor) -> list[str]:
+    """Names of the parameters that the gradient of `loss` is not finite for, the last layer's first."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
+    pairs = zip(named, gradients, strict=True)
+    names = [
+        name for (name, _), gradient in pairs if gradient is not None and not torch.isfinite(gradient).all()
+    ]
+    return names[::-1]
+
+
+Explanation = tuple[str | None, list[str]]
+"""What was not finite first (None: nothing when repeated), and the images of that batch."""
+
+
+def explain(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    loss_of: Callable[[Batch], Tensor],
+    image_ids: Callable[[Batch], list[str]],
+) -> Explanation:
+    """`find_culprit` in words; `image_ids` gives the names of a batch's images, in their order."""
+    culprit = find_culprit(model, batches, loss_of)
+    if culprit is None:
+        return None, [name for batch in batches for name in image_ids(batch)]
+    names = image_ids(culprit.batch)
+    guilty = ", ".join(names[row] for row in culprit.rows)
+    return culprit.what + (f", for {guilty}" if guilty else ""), names
+
+
+def not_finite(explanations: Sequence[Explanation], *, where: str) -> UserError:
+    """The error that ends a training, from the explanations of all processes."""
+    found = [explanation for explanation in explanations if explanation[0] is not None]
+    what, names = (found or explanations)[0]
+    first = what or "found nowhere when the step was repeated"
+    return UserError(
+        [
+            f"training: the loss or gradient is not finite in {where}; first: {first}",
+            f"  images of the batch: {', '.join(names)}",
+            "  last.ckpt and best.safetensors are of the last whole epoch; look at these images, or train anew with "
+            "another --out and a lower optimizer.learning_rate or with train.precision=32-true",
+        ]
+    )
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, dict):
+        yield from _tensors(list(output.values()))
+    elif isinstance(output, list | tuple):
+        for part in output:
+            yield from _tensors(part)
+
+
+def _bad_rows(tensor: Tensor, num_images: int) -> tuple[int, ...]:
+    """Images that `tensor` is not finite for; none where that is all of them, or its rows are no images."""
+    if tensor.ndim == 0 or len(tensor) != num_images:
+        return ()
+    rows = torch.nonzero(~torch.isfinite(tensor.detach()).reshape(num_images, -1).all(1)).flatten().tolist()
+    return tuple(rows) if len(rows) < num_images else ()

@@ -1,0 +1,81 @@
+"""Ground truth of the tune and test split as COCO: readers fused, sizes read, classes in the classifier's order."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes
+from cxr.config import UserError
+from cxr.datasets.tables import Dataset
+from cxr.imaging.files import read_size_hw
+from cxr.labels import check_findings
+from cxr.readers import ReaderSettings, fuse_readers
+
+
+def ground_truth(
+    dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str
+) -> CocoBoxes:
+    """Boxes of the images of `dataset`, which are all listed, also those without a box; readers fused, votes kept.
+
+    The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused, because readers
+    of an image count who marked something else there; those of `findings` are given. UserError as `fuse_readers`.
+    """
+    fused = fuse_readers(dataset.boxes, readers)
+    fused = fused[fused["finding"].isin(findings)].assign(score=float("nan"))
+    boxes = fused[[*BOX_FIELDS, "votes"]].reset_index(drop=True)
+    return CocoBoxes(image_sizes(dataset), boxes, tuple(findings), info(dataset, split))
+
+
+def check_boxes(truth: CocoBoxes, marked: int, readers: ReaderSettings, *, split: str) -> None:
+    """UserError where there is nothing to score, with the reason; `marked`: boxes by readers before they were fused."""
+    if not truth.boxes.empty:
+        return
+    reason = "give a split that has some"
+    if marked:
+        reason = f"rule {readers.rule} keeps none of the {marked} that readers marked; change `readers`"
+    raise UserError(f"split: no box of {', '.join(truth.findings)} in the {split} part; {reason}")
+
+
+def image_sizes(dataset: Dataset) -> pd.DataFrame:
+    """Columns of IMAGE_FIELDS and patient_id for every image, sizes from the files' headers."""
+    rows = dataset.images[["image_id", "path", "region"]].to_numpy().tolist()
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda row: read_size_hw(dataset.root / row[1], region=row[2]), rows))
+    table = [(*row, width, height) for row, (height, width) in zip(rows, sizes, strict=True)]
+    images = pd.DataFrame(table, columns=IMAGE_FIELDS)
+    return images.assign(patient_id=dataset.images["patient_id"].to_numpy())
+
+
+def info(dataset: Dataset, split: str) -> dict[str, Any]:
+    """What a COCO file says about where its images are."""
+    return {
+        "data_root": str(dataset.root),
+        "dataset": dataset.name,
+        "split": split,
+        "synthetic": dataset.synthetic,
+    }
+
+
+def findings_to_score(
+    asked: Sequence[str] | None, classifier: Sequence[str], tune: Dataset, *, source: Path
+) -> tuple[str, ...]:
+    """The findings that are scored, in the classifier's order.
+
+    Raises:
+        UserError: an asked finding that the classifier does not know, or none with boxes on the tune split.
+    """
+    boxed = set(tune.boxes["finding"])
+    if asked is not None:
+        check_findings(asked, classifier, source=f"findings (classifier {source})")
+        check_findings(asked, boxed, source="findings with boxes on the tune split")
+        return tuple(name for name in classifier if name in asked)
+    shared = tuple(name for name in classifier if name in boxed)
+    if not shared:
+        raise UserError(
+            f"findings: the classifier {source} knows {', '.join(classifier)}; the tune split has boxes of "
+            f"{', '.join(sorted(boxed)) or 'nothing'}; give data with boxes of the same findings"
+        )
+    return shared

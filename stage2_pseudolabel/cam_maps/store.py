@@ -1,0 +1,214 @@
+"""Maps and probabilities of a split, made once, by one process or several, and kept in the run folder.
+
+The split is cut into parts of `image_batch` images, each a file that is named by the images in it. Process r of n makes
+the parts r, r + n, ... Since a part is made in the same way whoever makes it, the number of processes changes nothing,
+and a run that goes on with another number of them finds every whole part again. Several machines share the folder.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.config import UserError
+from cxr.datasets.tables import SHOWN_PROBLEMS, Exclusion
+from cxr.imaging.pictures import Pictures
+from cxr.progress import track
+from stage2_pseudolabel.cam.methods import choose_methods
+from stage2_pseudolabel.cam_maps.balance import voice_scales
+from stage2_pseudolabel.cam_maps.parts import Maps, Part, compute_part, methods_in
+from stage2_pseudolabel.cam_maps.processes import Processes
+from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
+
+SCALES_FILE = "scales.json"
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class SplitMaps:
+    """Maps of the images of a split: method -> (N, K, h, w) float32, and probabilities (N, K) in [0, 1].
+
+    maps: of `split_maps` they are read from disk, a method at a time, whenever one is asked for; whoever needs a
+        method's maps twice keeps them. bad: images whose picture or features could not be had, in their order; their
+        maps and probabilities are zeros.
+
+    Each image is judged by itself, also by a classifier that was trained on studies: as a study of one view.
+    """
+
+    maps: Mapping[str, Maps]
+    probabilities: npt.NDArray[np.float64]
+    bad: tuple[Exclusion, ...] = ()
+
+    def select(
+        self, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None
+    ) -> "SplitMaps":
+        """With the images and findings at these places alone, in this order (None: all); `bad` stays."""
+        chosen = _index(rows), _index(columns)
+        return replace(
+            self, maps=_Chosen(self.maps, *chosen), probabilities=_choose(self.probabilities, *chosen)
+        )
+
+
+Index = npt.NDArray[np.int64] | slice
+Floats = TypeVar("Floats", Maps, npt.NDArray[np.float64])
+
+
+@dataclass(frozen=True)
+class _Stored(Mapping[str, Maps]):
+    """The maps in the files of a split, read when asked for."""
+
+    files: tuple[Path, ...]
+    methods: tuple[str, ...]
+    num_findings: int
+
+    def __getitem__(self, method: str) -> Maps:
+        if method not in self.methods:
+            raise KeyError(method)
+        parts = [_loaded(file, [method]).maps[method] for file in self.files]
+        size_hw = max((part.shape[-2:] for part in parts), default=(0, 0))
+        # A part of bad images alone knows no size.
+        whole = [part if part.shape[-2:] == size_hw else _blank(part, size_hw) for part in parts]
+        return np.concatenate([np.zeros((0, self.num_findings, *size_hw), dtype=np.float32), *whole])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.methods)
+
+    def __len__(self) -> int:
+        return len(self.methods)
+
+
+@dataclass(frozen=True)
+class _Chosen(Mapping[str, Maps]):
+    """Some rows and columns of other maps, cut out when asked for."""
+
+    maps: Mapping[str, Maps]
+    rows: Index
+    columns: Index
+
+    def __getitem__(self, method: str) -> Maps:
+        return _choose(self.maps[method], self.rows, self.columns)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.maps)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+
+def split_maps(
+    teacher: Teacher,
+    pictures: Pictures,
+    methods: Sequence[str],
+    *,
+    folder: Path,
+    name: str,
+    processes: Processes,
+) -> SplitMaps:
+    """Maps by every method for every image; all processes call it together, and all may read what it gives.
+
+    Raises:
+        UserError: an unknown method, no image of the split can be used, or the folder is not shared.
+    """
+    choose_methods(methods)
+    scales = voice_scales(teacher, pictures, methods, file=folder / SCALES_FILE, processes=processes)
+    rows, files = _plan(pictures, teacher.options.image_batch, folder=folder, name=name)
+    own = list(zip(rows, files, strict=True))[processes.rank :: processes.count]
+    done = sum(file.is_file() for file in files)
+    processes.wait()  # else a quick process's new parts would be counted by a slow one
+    if done and processes.is_first:
+        log.info("%s: %d of %d parts are there already", name, done, len(files))
+    for part_rows, file in track(own, f"maps of {name}", show=processes.is_first):
+        _make_part(teacher, pictures, methods, rows=part_rows, file=file, scales=scales)
+    processes.wait()
+    return _read(teacher, pictures, methods, files=files, name=name, log_bad=processes.is_first)
+
+
+def _plan(pictures: Pictures, size: int, *, folder: Path, name: str) -> tuple[list[range], list[Path]]:
+    """Rows and file of each part."""
+    ids = pictures.image_ids
+    rows = [range(start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
+    return rows, [folder / f"{name}_{part[0]:06d}_{_hash(ids[part[0] : part[-1] + 1])}.npz" for part in rows]
+
+
+def _hash(image_ids: Sequence[str]) -> str:
+    """Of images in this order."""
+    return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()[:16]
+
+
+def _make_part(
+    teacher: Teacher,
+    pictures: Pictures,
+    methods: Sequence[str],
+    *,
+    rows: range,
+    file: Path,
+    scales: Scales,
+) -> None:
+    """Compute what a part's file lacks of the methods."""
+    there = methods_in(file)
+    missing = [method for method in methods if method not in (there or ())]
+    if there is not None and not missing:
+        return
+    part = compute_part(teacher, pictures, missing, rows=rows, scales=scales)
+    if there is not None:
+        part = Part.load(file).joined(part)
+    part.save(file)
+
+
+def _read(
+    teacher: Teacher,
+    pictures: Pictures,
+    methods: Sequence[str],
+    *,
+    files: Sequence[Path],
+    name: str,
+    log_bad: bool,
+) -> SplitMaps:
+    """What lies in the files of all processes."""
+    parts = [_loaded(file, []) for file in files]
+    empty = np.zeros((len(teacher.trained.members), 0, len(teacher.findings)), dtype=np.float32)
+    logits = np.concatenate([empty, *(part.logits for part in parts)], axis=1)
+    probabilities = teacher.trained.probabilities_of(list(logits))
+    reasons = [reason for part in parts for reason in part.reasons]
+    bad = tuple(
+        Exclusion(image_id, reason)
+        for image_id, reason in zip(pictures.image_ids, reasons, strict=True)
+        if reason
+    )
+    if bad and len(bad) == len(reasons):
+        raise UserError(
+            f"maps: none of the {len(bad)} images of {name} can be used, first {bad[0].what} ({bad[0].reason}); look "
+            "at these images and at the classifier's figures"
+        )
+    if bad and log_bad:
+        named = ", ".join(f"{item.what} ({item.reason})" for item in bad[:SHOWN_PROBLEMS])
+        log.warning("%s: %d of %d images have no maps: %s", name, len(bad), len(reasons), named)
+    probabilities[np.array([bool(reason) for reason in reasons], dtype=bool)] = 0.0
+    return SplitMaps(_Stored(tuple(files), tuple(methods), len(teacher.findings)), probabilities, bad)
+
+
+def _loaded(file: Path, methods: Sequence[str]) -> Part:
+    try:
+        return Part.load(file, methods)
+    except FileNotFoundError:
+        raise UserError(
+            f"maps: {file} is not there, which another process made; give an --out that all machines share"
+        ) from None
+
+
+def _blank(part: Maps, size_hw: tuple[int, ...]) -> Maps:
+    return np.zeros((*part.shape[:2], *size_hw), dtype=np.float32)
+
+
+def _index(chosen: Sequence[int] | None) -> Index:
+    return slice(None) if chosen is None else np.asarray(chosen, dtype=np.int64)
+
+
+def _choose(values: Floats, rows: Index, columns: Index) -> Floats:
+    return values[rows][:, columns]

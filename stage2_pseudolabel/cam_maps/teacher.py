@@ -1,0 +1,210 @@
+"""The classifier as a maker of maps: all its networks, in all forms in which they see a picture.
+
+An ensemble counts as one classifier: its map is the mean over its networks, over the sizes at which each sees the
+picture, and over the forms (the map of a flipped picture is flipped back), whatever rule combines their probabilities.
+
+A network at a size is a voice. Where there are several, each one's maps of a method are first divided by a fixed
+number, its scale (maps/balance.py), since the one with the greatest gradients would drown the others. A single voice is
+left as it is: its maps keep their absolute values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cxr.config import UserError
+from cxr.imaging.pictures import Pictures
+from stage1_classify.model.classifier import Classifier
+from stage1_classify.model.loading import Member, Trained, with_output_stride
+from stage1_classify.model.predict import flipped
+from stage2_pseudolabel.cam.engine import compute_maps
+from stage2_pseudolabel.cam_maps.alignment import map_shift
+from stage2_pseudolabel.cam_maps.sizes import input_sizes
+from stage2_pseudolabel.settings.cam import CamOptions
+from stage2_pseudolabel.settings.pseudolabel import TeacherSettings
+
+Scales = Mapping[str, Sequence[float]]
+"""Method -> what each voice's maps are divided by."""
+
+
+@dataclass(frozen=True)
+class TeacherMaps:
+    """Of a batch: method -> (B, K, h, w), and the logits (M, B, K) of each network; float32 on the CPU."""
+
+    maps: dict[str, Tensor]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A network at a size. member: its place. network: the member's own, or its finer twin. size_hw: its input."""
+
+    member: int
+    network: Classifier
+    size_hw: tuple[int, int]
+
+
+class Teacher:
+    """The classifier, of one network or several, with the options of its maps.
+
+    Args:
+        trained: on the device where it is to compute.
+
+    Raises:
+        UserError: a network takes no pictures of the sizes of `settings.scales`, or has no `settings.output_stride`.
+    """
+
+    def __init__(
+        self, trained: Trained, options: CamOptions, settings: TeacherSettings | None = None
+    ) -> None:
+        self.trained, self.options = trained, options
+        self.settings = settings or TeacherSettings()
+        self.voices = tuple(
+            Voice(place, network, size_hw)
+            for place, member in enumerate(trained.members)
+            for network in [_map_network(member, self.settings)]
+            for size_hw in input_sizes(network, (member.num_channels, *member.input.size_hw), self.settings)
+        )
+        self._fitting = dict.fromkeys(self.voices, options)  # smaller once memory has run out
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The maps' columns."""
+        return tuple(self.trained.settings.findings)
+
+    def inputs(self, pictures: Pictures, indices: Sequence[int]) -> list[Tensor]:
+        """The pictures at `indices` as each network takes them, (B, channels, H, W)."""
+        return [member.batch(pictures, indices) for member in self.trained.members]
+
+    def maps(
+        self, inputs: Sequence[Tensor], methods: Sequence[str], *, scales: Scales | None = None
+    ) -> TeacherMaps:
+        """Maps by every method, of all voices together; `inputs` has a batch for each network.
+
+        scales: of `balance.voice_scales`; None: the voices' maps are averaged as they are.
+        """
+        spoken, logits = self.each_voice(inputs, methods)
+        maps = {}
+        for method in methods:
+            of_each = [1.0] * len(spoken) if scales is None else scales[method]
+            pairs = zip(spoken, of_each, strict=True)
+            maps[method] = mean_maps([maps_of[method] / scale for maps_of, scale in pairs])
+        return TeacherMaps(maps, logits)
+
+    def each_voice(
+        self, inputs: Sequence[Tensor], methods: Sequence[str]
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Maps of each voice, its forms' mean, and the logits (M, B, K) of each network at its own size."""
+        spoken, logits = [], [torch.empty(0)] * len(inputs)
+        for voice in self.voices:
+            images = inputs[voice.member]
+            maps, own_logits = self._speak(voice, images, methods)
+            spoken.append(maps)
+            if self._is_plain(voice):
+                logits[voice.member] = own_logits
+        for place, values in enumerate(logits):
+            if not values.numel():
+                logits[place] = self._plain_logits(place, inputs[place])
+        return spoken, torch.stack(logits)
+
+    def are_finite(self, inputs: Sequence[Tensor]) -> Tensor:
+        """(B,) bool: are the features of these pictures finite, for all voices and forms?"""
+        finite = torch.ones(len(inputs[0]), dtype=torch.bool)
+        networks = [(voice.network, inputs[voice.member], voice.size_hw) for voice in self.voices]
+        for member, images in zip(self.trained.members, inputs, strict=True):
+            networks.append((member.model, images, (images.shape[-2], images.shape[-1])))
+        for (network, images, size_hw), flip in product(networks, self.trained.flips):
+            finite &= _finite_features(network, flipped(resized(images, size_hw), flip))
+        return finite
+
+    def shift_hw(self) -> tuple[float, float]:
+        """(down, right): by how many pixels of the networks' input the mean map lies beside what it shows.
+
+        The mean of `map_shift` over voices; a flipped form's map, flipped back, lies as far to the other side.
+        """
+        shifts = [_shift_of(voice, self.trained.members[voice.member]) for voice in self.voices]
+        signs = [-1.0 if flip == "horizontal" else 1.0 for flip in self.trained.flips]
+        down = sum(shift[0] for shift in shifts) / len(shifts)
+        right = sum(shift[1] for shift in shifts) / len(shifts)
+        return down, right * sum(signs) / len(signs)
+
+    def _speak(
+        self, voice: Voice, images: Tensor, methods: Sequence[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """A voice's maps and logits (B, K), its forms' mean."""
+        flips = self.trained.flips
+        sized = resized(images, voice.size_hw)
+        forms = []
+        for flip in flips:
+            options = self._fitting[voice]
+            forms.append(compute_maps(voice.network, flipped(sized, flip), methods, options=options))
+            self._fitting[voice] = forms[-1].options
+        pairs = list(zip(forms, flips, strict=True))
+        maps = {
+            method: mean_maps([flipped(form.maps[method], flip) for form, flip in pairs])
+            for method in methods
+        }
+        return maps, torch.stack([form.logits for form in forms]).mean(0)
+
+    def _is_plain(self, voice: Voice) -> bool:
+        """True where a voice is the network as it was trained, whose logits count."""
+        member = self.trained.members[voice.member]
+        return voice.network is member.model and voice.size_hw == member.input.size_hw
+
+    @torch.no_grad()
+    def _plain_logits(self, place: int, images: Tensor) -> Tensor:
+        """(B, K) of a network as it was trained, its forms' mean."""
+        model = self.trained.members[place].model
+        forms = [model(_like_weights(flipped(images, flip), model)) for flip in self.trained.flips]
+        return torch.stack([form.float() for form in forms]).mean(0).cpu()
+
+
+def mean_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Mean of stacks of maps (B, K, h, w); coarser ones are brought bilinearly to the largest grid.
+
+    A cell covers the same share of the picture before and after (corners are not aligned).
+    """
+    height, width = (max(stack.shape[axis] for stack in maps) for axis in (-2, -1))
+    return torch.stack([resized(stack, (height, width)) for stack in maps]).mean(0)
+
+
+def resized(stack: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Pictures or maps (B, C, H, W) at this size, bilinearly; averaged over what a pixel covers where they shrink."""
+    if tuple(stack.shape[-2:]) == size_hw:
+        return stack
+    shrinks = stack.shape[-2] > size_hw[0] or stack.shape[-1] > size_hw[1]
+    sized: Tensor = functional.interpolate(
+        stack, size_hw, mode="bilinear", align_corners=False, antialias=shrinks
+    )
+    return sized
+
+
+def _map_network(member: Member, settings: TeacherSettings) -> Classifier:
+    if settings.output_stride is None:
+        return member.model
+    try:
+        return with_output_stride(member, settings.output_stride)
+    except UserError as error:
+        raise UserError([f"teacher.output_stride: {problem}" for problem in error.problems]) from None
+
+
+def _shift_of(voice: Voice, member: Member) -> tuple[float, float]:
+    """In pixels of the network's input at its own size."""
+    down, right = map_shift(voice.network, voice.size_hw)
+    (height, width), size_hw = member.input.size_hw, voice.size_hw
+    return down * height / size_hw[0], right * width / size_hw[1]
+
+
+@torch.no_grad()
+def _finite_features(network: Classifier, images: Tensor) -> Tensor:
+    features = network.backbone(_like_weights(images, network))
+    return features.isfinite().flatten(1).all(1).cpu()
+
+
+def _like_weights(images: Tensor, network: Classifier) -> Tensor:
+    parameter = next(network.parameters())
+    return images.to(parameter.device, parameter.dtype)

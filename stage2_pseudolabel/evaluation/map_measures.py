@@ -1,0 +1,108 @@
+"""Every measure of one entry of the leaderboard: of its boxes, and of its maps where it has any."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cxr.coco import CocoBoxes, boxes_table
+from eval.detection.localization import max_box_accuracy_measure
+from eval.detection.measures import box_measures, points_table, positive_pairs
+from eval.stats.measures import Measure
+from stage2_pseudolabel.boxes.components import ComponentRule
+from stage2_pseudolabel.boxes.map_geometry import Frame
+from stage2_pseudolabel.boxes.rule import Boxes, Maps
+
+BOX_THRESHOLDS = tuple((np.arange(20) + 0.5) / 20)
+"""Shares of a map's range at which MaxBoxAccV2 draws boxes."""
+MAX_COMPONENTS = 100
+"""Boxes an image and threshold for MaxBoxAccV2, which knows no limit; a map of a few hundred cells has fewer."""
+
+
+def measures_of(
+    truth: CocoBoxes,
+    detections: CocoBoxes,
+    *,
+    maps: Maps | None,
+    frame: Frame,
+    min_scores: Mapping[str, float] | None = None,
+) -> list[Measure]:
+    """All measures of the boxes of one entry, ready for any resampling; AP stands on pycocotools' matching.
+
+    Args:
+        maps: (N, K, h, w) that the boxes come from, for the pointing game (at the cell of the maximum) and MaxBoxAccV2
+            (boxes of the components above each of `BOX_THRESHOLDS`). None for what looks at no map: it points at the
+            centre of its best box, and has no MaxBoxAccV2.
+        min_scores: finding -> the score from which RoDeO takes boxes as put out, chosen on the tune split; a finding
+            not named: `eval.detection.rodeo.MIN_SCORE`.
+    """
+    points = None if maps is None else map_points(maps, truth, frame)
+    measures = box_measures(truth, detections, min_scores=min_scores or {}, points=points)
+    if maps is not None:
+        measures.append(max_box_accuracy_measure(truth, boxes_at_thresholds(maps, truth, frame)))
+    return measures
+
+
+def map_points(maps: Maps, truth: CocoBoxes, frame: Frame) -> pd.DataFrame:
+    """Where each map (N, K, h, w) is highest, where the image has the finding: the cell's centre in image pixels.
+
+    Of equal cells the first, row by row. A constant map points nowhere and has no row.
+    Returns columns image_id, finding, x, y.
+    """
+    rows: list[tuple[object, ...]] = []
+    images = truth.images[["image_id", "height", "width"]].to_numpy().tolist()
+    for row, column in positive_pairs(truth):
+        cam = maps[row, column]
+        if cam.max() > cam.min():
+            image_id, height, width = images[row]
+            y, x = np.unravel_index(int(cam.argmax()), cam.shape)
+            point = [(x + 0.5) / cam.shape[1], (y + 0.5) / cam.shape[0]]
+            pixel = frame.to_image(np.array([point * 2]), (int(height), int(width)))[0]
+            rows.append((image_id, truth.findings[column], pixel[0], pixel[1]))
+    return points_table(rows)
+
+
+def boxes_at_thresholds(maps: Maps, truth: CocoBoxes, frame: Frame) -> list[CocoBoxes]:
+    """For each of `BOX_THRESHOLDS` the boxes of all components above it, in the images that have the finding.
+
+    Maps are stretched to their own range first, as in Choe et al. (Evaluating Weakly Supervised Object Localization
+    Methods Right, CVPR 2020, section 4.1): a threshold is a share of it. A constant map has no boxes.
+    """
+    pairs = positive_pairs(truth)
+    parts: list[tuple[int, int, int, Boxes]] = []
+    for column in range(len(truth.findings)):
+        rows = [row for row, own in pairs if own == column]
+        stretched = _stretched(maps[rows, column])
+        for step, threshold in enumerate(BOX_THRESHOLDS):
+            found = ComponentRule("relative", float(threshold), MAX_COMPONENTS, 0.0).find(stretched)
+            parts += [(step, row, column, found.of(place)[0]) for place, row in enumerate(rows)]
+    tables = _tables_by_step(parts, truth, frame)
+    return [truth.with_boxes(table) for table in tables]
+
+
+def _stretched(maps: Maps) -> Maps:
+    """(n, h, w) each from its lowest value (0) to its highest (1); constant maps become 0."""
+    if not len(maps):
+        return maps
+    low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    span = high - low
+    return np.asarray(np.divide(maps - low, span, out=np.zeros_like(maps), where=span > 0), dtype=np.float32)
+
+
+def _tables_by_step(
+    parts: Sequence[tuple[int, int, int, Boxes]], truth: CocoBoxes, frame: Frame
+) -> list[pd.DataFrame]:
+    """Boxes (step, image row, finding column, (n, 4) shares of the map) as one table of pixels a step."""
+    of_image: dict[int, list[tuple[int, int, Boxes]]] = {}
+    for step, row, column, boxes in parts:
+        if len(boxes):
+            of_image.setdefault(row, []).append((step, column, boxes))
+    rows: list[list[tuple[object, ...]]] = [[] for _ in BOX_THRESHOLDS]
+    images = truth.images[["image_id", "height", "width"]].to_numpy().tolist()
+    for row, own in of_image.items():
+        image_id, height, width = images[row]
+        pixels = frame.to_image(np.concatenate([boxes for *_, boxes in own]), (int(height), int(width)))
+        labels = [(step, column) for step, column, boxes in own for _ in boxes]
+        for (step, column), box in zip(labels, pixels.tolist(), strict=True):
+            rows[step].append((image_id, truth.findings[column], *box, 1.0))
+    return [boxes_table(own) for own in rows]

@@ -1,0 +1,112 @@
+"""What makes pseudo-boxes: a CAM method and a box rule for each finding, and how their maps lie over the images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.boxes import area
+from cxr.coco import BOX_FIELDS, boxes_table
+from cxr.imaging.pictures import Pictures
+from stage2_pseudolabel.boxes.detect import as_picture_of, image_boxes
+from stage2_pseudolabel.boxes.map_geometry import Boxes, Frame
+from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, nothing_found
+from stage2_pseudolabel.cam_maps.store import SplitMaps
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+CORNERS = BOX_FIELDS[2:6]
+
+
+@dataclass(frozen=True)
+class BoxMakers:
+    """findings, methods, rules: (K,) each. frame: how maps lie over images."""
+
+    findings: tuple[str, ...]
+    methods: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    frame: Frame
+
+    def __post_init__(self) -> None:
+        assert len(self.findings) == len(self.methods) == len(self.rules), "a method and a rule a finding"
+
+    def boxes(
+        self,
+        scored: SplitMaps,
+        images: pd.DataFrame,
+        *,
+        wanted: Bools,
+        owners: Sequence[str] | None = None,
+        pictures: Pictures | None = None,
+    ) -> pd.DataFrame:
+        """Boxes of the wanted findings, score = probability x evidence; a box without area in the image is none.
+
+        Args:
+            scored: maps and probabilities of N images; columns are the findings.
+            images: (N) rows with image_id, width, height.
+            wanted: (N, K).
+            owners: (N,) patients, where the rules know the true boxes of these images (the tune split).
+            pictures: of the N images, for rules that fit boxes to them.
+
+        Returns:
+            table of cxr.coco.BOX_FIELDS and method: by image, then finding, the strongest first.
+        """
+        assert wanted.shape == (len(images), len(self.findings)), wanted.shape
+        found = [nothing_found() for _ in self.findings]
+        for method in dict.fromkeys(self.methods):
+            maps = scored.maps[method]  # once a method: they come from disk
+            for column in range(len(self.findings)):
+                if self.methods[column] == method:
+                    rows = np.flatnonzero(wanted[:, column])
+                    own = None if owners is None else [owners[row] for row in rows.tolist()]
+                    found[column] = self._find(column, maps, rows, owners=own, pictures=pictures)
+        return self._table(found, scored, images)
+
+    def _find(
+        self,
+        column: int,
+        maps: Maps,
+        rows: Ints,
+        *,
+        owners: Sequence[str] | None,
+        pictures: Pictures | None,
+    ) -> Found:
+        """Boxes of one finding in the rows asked for; `image` counts all images."""
+        picture_of = None if pictures is None else as_picture_of(pictures)
+        found = self.rules[column].find(
+            maps[rows, column],
+            owners=owners,
+            picture_of=None if picture_of is None else lambda row: picture_of(int(rows[row])),
+        )
+        return Found(rows[found.image], found.boxes, found.evidence)
+
+    def _table(self, found: Sequence[Found], scored: SplitMaps, images: pd.DataFrame) -> pd.DataFrame:
+        column = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        image = np.concatenate([one.image for one in found])
+        evidence = np.concatenate([one.evidence for one in found])
+        sizes_hw = images[["height", "width"]].to_numpy(dtype=np.int64)[image]
+        corners = image_boxes(np.concatenate([one.boxes for one in found]), sizes_hw, frame=self.frame)
+        names = (
+            images["image_id"].to_numpy(dtype=object)[image],
+            np.array(self.findings, dtype=object)[column],
+        )
+        scores = scored.probabilities[image, column] * evidence
+        rows = zip(*names, *corners.T.tolist(), scores.tolist(), strict=True)
+        table = boxes_table(list(rows)).assign(method=np.array(self.methods, dtype=object)[column])
+        order = np.lexsort((column, image))
+        kept = order[area(corners)[order] > 0]
+        return table.iloc[kept].reset_index(drop=True)
+
+
+def map_shares(boxes: pd.DataFrame, images: pd.DataFrame, frame: Frame) -> Boxes:
+    """(N, 4) boxes of a table in pixels of their images -> shares of the map."""
+    size_of = images.set_index("image_id")[["height", "width"]].astype(int)
+    sizes_hw = size_of.loc[boxes["image_id"]].to_numpy(dtype=np.int64)
+    corners = boxes[CORNERS].to_numpy(dtype=np.float64)
+    shares = np.zeros_like(corners)
+    for height, width in np.unique(sizes_hw, axis=0).tolist():
+        own = (sizes_hw == (height, width)).all(axis=1)
+        shares[own] = frame.from_image(corners[own], (height, width))
+    return shares

@@ -1,0 +1,125 @@
+"""What a score of the detector means: operating points and calibration, chosen on tune and judged on test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cxr.coco import CocoBoxes
+from eval.detection.average_precision import Floats
+from eval.detection.confidence import Confidence, fit_confidence
+from eval.detection.matching import match_boxes
+from eval.detection.measures import MAIN_IOU
+from eval.detection.operating_points import OperatingPoint, choose_points, count_at
+from eval.detection.reliability import MIN_JUDGED_SCORE, box_ece_measure, judged_boxes, reliability_panels
+from eval.report.charts import ReliabilityPanel
+from eval.stats.measures import Counts, Drawn, draw, drawn_figures, with_ends
+
+RAW, CALIBRATED = "score", "calibrated confidence"
+
+
+@dataclass(frozen=True, eq=False)
+class PointResult:
+    """What an operating point gives on the test split, measures by name: of all findings together, and of each."""
+
+    point: OperatingPoint
+    pooled: Mapping[str, Drawn]
+    by_finding: Mapping[str, Drawn]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreFacts:
+    """Operating points and calibration.
+
+    why_none: why there is nothing chosen, "" where there is; then `confidence` is None and there are no points.
+    ece: for `RAW` and `CALIBRATED` (where fitted) the expected calibration error on the test split, of all boxes
+    together and by finding. num_judged: boxes it is of. panels: reliability diagrams of the test split.
+    """
+
+    why_none: str
+    confidence: Confidence | None
+    points: Sequence[PointResult]
+    ece: Mapping[str, tuple[Drawn, Drawn]]
+    num_judged: int
+    panels: Sequence[ReliabilityPanel] = field(default_factory=tuple)
+
+    def point(self, name: str) -> OperatingPoint | None:
+        """The point of this name, where it was chosen."""
+        return next((found.point for found in self.points if found.point.name == name), None)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``<measure>/<point>``, of all findings together, and ``<measure>/<point>/<finding>``; ``ece/detector`` of the
+        scores and ``ece/detector_calibrated``; each with the ends of its interval."""
+        figures: dict[str, float] = {}
+        for found in self.points:
+            for name, drawn in found.by_finding.items():
+                figures |= drawn_figures(name, found.point.name, drawn)
+            for name, drawn in found.pooled.items():  # instead of the mean over findings
+                figures |= with_ends(f"{name}/{found.point.name}", drawn.mean, drawn.mean_interval)
+        for kind, (pooled, by_finding) in self.ece.items():
+            name = "detector" if kind == RAW else "detector_calibrated"
+            figures |= drawn_figures("ece", name, by_finding)
+            figures |= with_ends(f"ece/{name}", pooled.mean, pooled.mean_interval)
+        return figures
+
+
+def judge_scores(
+    detections: CocoBoxes, truth: CocoBoxes, counts: Counts, *, tune: tuple[CocoBoxes, CocoBoxes] | None
+) -> ScoreFacts:
+    """Choose on the tune split, judge on the test split.
+
+    Args:
+        detections, truth: of the test split. counts: (R, I) its resamples.
+        tune: detections and true boxes of the tune images that were not trained on.
+    """
+    why_none = _why_none(tune)
+    confidence: Confidence | None = None
+    points: list[PointResult] = []
+    if tune is not None and not why_none:
+        found, real = tune
+        strong = found.boxes[found.boxes["score"] >= MIN_JUDGED_SCORE]
+        confidence = fit_confidence(strong, real, where="all")
+        chosen = choose_points(match_boxes(real, found, ious=(MAIN_IOU,)), confidence)
+        points = _judge_points(chosen, detections, truth, counts)
+    judged = judged_boxes(detections, truth)
+    values: dict[str, Floats] = {RAW: judged["score"].to_numpy(dtype=np.float64)}
+    if confidence is not None:
+        values[CALIBRATED] = confidence.of(judged)
+    ece = {kind: _draw_ece(judged, own, truth, counts) for kind, own in values.items()}
+    panels = reliability_panels(judged, values, truth.findings)
+    return ScoreFacts(why_none, confidence, points, ece, len(judged), panels)
+
+
+def _draw_ece(
+    judged: pd.DataFrame, confidence: Floats, truth: CocoBoxes, counts: Counts
+) -> tuple[Drawn, Drawn]:
+    """Of all boxes together, and by finding."""
+    pooled, by_finding = (
+        draw(box_ece_measure(judged, confidence, truth, pooled=pooled), counts) for pooled in (True, False)
+    )
+    return pooled, by_finding
+
+
+def _why_none(tune: tuple[CocoBoxes, CocoBoxes] | None) -> str:
+    if tune is None or not len(tune[1].images):
+        return "no image of the tune split is left to choose on"
+    if not len(tune[1].without_ignored().boxes):
+        return "the tune images that are left have no true box"
+    return ""
+
+
+def _judge_points(
+    points: Sequence[OperatingPoint], detections: CocoBoxes, truth: CocoBoxes, counts: Counts
+) -> list[PointResult]:
+    matches = match_boxes(truth, detections, ious=(MAIN_IOU,))
+    results = []
+    for point in points:
+        own = count_at(point, matches, len(truth.images))
+        pooled, by_finding = (
+            {measure.name: draw(measure, counts) for measure in part.measures()}
+            for part in (own.pooled(), own)
+        )
+        results.append(PointResult(point, pooled, by_finding))
+    return results

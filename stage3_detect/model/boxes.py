@@ -1,0 +1,92 @@
+"""A picture and a network to scored boxes in the picture's own pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchvision.ops import nms
+
+from cxr.boxes import Boxes, clip_boxes
+from cxr.imaging.files import Pixels
+from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
+from stage3_detect.model.network import Network, RawOutput
+from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.settings.detector import PredictSettings
+
+_CANDIDATES_PER_CLASS = 300
+"""Best anchors of a class that enter NMS; beyond them scores are far below anything that counts."""
+
+Found = tuple[RawOutput, npt.NDArray[np.float32]]
+"""(N, 4) xyxy and (N,) scores of one class, best first."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one picture: xyxy (N, 4) in its own pixels, scores (N,) in [0, 1], classes (N,), best first."""
+
+    xyxy: Boxes
+    scores: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.int64]
+
+
+def detect(
+    image: Pixels,
+    network: Network,
+    settings: PredictSettings,
+    correction: BoxCorrection = NO_CORRECTION,
+) -> Detections:
+    """Boxes of one picture (H, W), as `read_pixels` or `read_image` gives it; `correction`: of the same network."""
+    net_image, resize = to_net(image, network.image_px)
+    output = network(to_tensor_input(net_image, network.channels))
+    found = read_output(output, settings)
+    names = [network.findings[index] for index in found.classes]
+    corners = correction.of_boxes(resize.boxes_to_image(found.xyxy), names)
+    corners = clip_boxes(corners, resize.image_hw)
+    kept = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+    return Detections(corners[kept], found.scores[kept], found.classes[kept])
+
+
+def read_output(output: RawOutput, settings: PredictSettings) -> Detections:
+    """Raw output of one picture to boxes in network pixels, at most so many a class, best first."""
+    limit = settings.max_boxes_per_class
+    read = _rows_of_class if settings.nms_free else _boxes_of_class
+    num_classes = _num_classes(output, settings)
+    # one class at a time and few anchors in it: a matrix over all pairs would cost more than the network
+    parts = [read(output, index, settings) for index in range(num_classes)]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(xyxy[:limit] for xyxy, _ in parts)])
+    scores = np.concatenate([np.zeros(0, np.float32), *(values[:limit] for _, values in parts)])
+    counts = [min(limit, len(values)) for _, values in parts]
+    classes = np.repeat(np.arange(num_classes), counts)
+    order = np.argsort(-scores, kind="stable")
+    return Detections(
+        boxes[order].astype(np.float64), scores[order].astype(np.float64), classes[order].astype(np.int64)
+    )
+
+
+def _num_classes(output: RawOutput, settings: PredictSettings) -> int:
+    if not settings.nms_free:
+        return len(output) - 4
+    return int(output[:, 5].max()) + 1 if len(output) else 0
+
+
+def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) -> Found:
+    """The class's best anchors after NMS. One anchor may speak for several classes."""
+    scores = output[4 + index]
+    anchors = np.flatnonzero(scores >= settings.min_score)
+    if not len(anchors):
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    values = scores[anchors]
+    if len(anchors) > _CANDIDATES_PER_CLASS:
+        best = torch.from_numpy(values).topk(_CANDIDATES_PER_CLASS).indices.numpy()
+        anchors, values = anchors[best], values[best]
+    x, y, width, height = output[:4, anchors]
+    xyxy = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
+    kept = nms(torch.from_numpy(xyxy), torch.from_numpy(values), settings.nms_iou).numpy()
+    return xyxy[kept], values[kept]
+
+
+def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> Found:
+    rows = output[(output[:, 5] == index) & (output[:, 4] >= settings.min_score)]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    return rows[:, :4], rows[:, 4]

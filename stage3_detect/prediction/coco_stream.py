@@ -1,0 +1,115 @@
+"""COCO JSON of any number of images in little memory, and safe against interruption.
+
+Images come one at a time into a file with a line each; a second call of the same command goes on behind the last whole
+line. At the end the lines become one COCO file of the form of `cxr.coco`, with two fields more: a box says in `shown`
+whether its score reaches the operating point, and an image's entry names itself by `image_id`.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from stage3_detect.prediction.predictor import FoundBox
+
+
+@dataclass
+class Totals:
+    """What a file holds."""
+
+    num_images: int = 0
+    num_boxes: int = 0
+    num_shown: int = 0
+    num_images_shown: int = 0
+    """Images with a box that is shown."""
+
+
+class BoxLines:
+    """The growing file; `done` are the ids of the images in it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, new or from an interrupted call; a last line that was cut is dropped."""
+        self.path = path
+        whole = 0
+        self.done: set[str] = set()
+        if path.is_file():
+            with path.open("rb") as lines:
+                for line in lines:
+                    if not line.endswith(b"\n"):
+                        break
+                    self.done.add(json.loads(line)["image"]["image_id"])
+                    whole += len(line)
+            os.truncate(path, whole)
+
+    def add(self, image: Mapping[str, Any], boxes: Sequence[FoundBox]) -> None:
+        """Write an image down: file_name, image_id, width, height."""
+        entries = [_box_entry(box) for box in boxes]
+        line = json.dumps({"image": dict(image), "boxes": entries}, allow_nan=False)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self.done.add(str(image["image_id"]))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each line, in the order in which they came."""
+        if self.path.is_file():
+            with self.path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+
+
+def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
+    """Write all lines as one COCO file, atomically; returns what it holds."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    totals = Totals()
+    category_of = {name: number for number, name in enumerate(findings, start=1)}
+    categories = [{"id": number, "name": name} for name, number in category_of.items()]
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(f'{{"info": {json.dumps(dict(info))},\n"categories": {json.dumps(categories)},\n')
+            _write_list(file, "images", _images(lines))
+            file.write(",\n")
+            _write_list(file, "annotations", _annotations(lines, category_of, totals))
+            file.write("}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return totals
+
+
+def _images(lines: BoxLines) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        yield {"id": number, **line["image"], "region": "full"}
+
+
+def _annotations(lines: BoxLines, category_of: Mapping[str, int], totals: Totals) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        for box in line["boxes"]:
+            totals.num_boxes += 1
+            box["category_id"] = category_of[box.pop("finding")]
+            yield {"id": totals.num_boxes, "image_id": number, **box, "iscrowd": 0}
+        num_shown = sum(box["shown"] for box in line["boxes"])
+        totals.num_images += 1
+        totals.num_shown += num_shown
+        totals.num_images_shown += bool(num_shown)
+
+
+def _write_list(file: IO[str], name: str, entries: Iterator[dict[str, Any]]) -> None:
+    file.write(f'"{name}": [')
+    for index, entry in enumerate(entries):
+        file.write((",\n" if index else "\n") + json.dumps(entry, allow_nan=False))
+    file.write("]")
+
+
+def _box_entry(box: FoundBox) -> dict[str, Any]:
+    x1, y1, x2, y2 = box.xyxy
+    entry: dict[str, Any] = {
+        "finding": box.finding,
+        "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
+        "area": round((x2 - x1) * (y2 - y1), 4),
+        "score": box.score,
+        "shown": box.shown,
+    }
+    return entry if box.confidence is None else entry | {"confidence": box.confidence}

@@ -1,0 +1,226 @@
+"""Files in, COCO JSON and pictures with boxes out, one image at a time; an interrupted call goes on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cxr.config import Settings, UserError
+from cxr.imaging.files import Pixels, read_pixels
+from cxr.progress import track
+from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
+from eval.detection.operating_points import OperatingPoint
+from stage3_detect.model.network import pick_device
+from stage3_detect.prediction.coco_stream import BoxLines, Totals, write_stream
+from stage3_detect.prediction.listing import ImageFile, Listing, find_images
+from stage3_detect.prediction.points import open_point, remark, words_of
+from stage3_detect.prediction.predictor import BoxReader, FoundBox
+from stage3_detect.prediction.render import draw_found, write_picture
+
+OnProblem = Literal["error", "exclude"]
+STAGE = "predictions"
+RESEARCH_ONLY = "raybox: for research, no diagnosis"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the user asked for. `points` None: the run's own."""
+
+    run: Path
+    images: tuple[Path, ...]
+    out: Path | None = None
+    form: str = "pytorch"
+    device: str = "auto"
+    points: str | None = None
+    on_problem: OnProblem = "error"
+    pictures: bool = True
+
+
+class CallSettings(Settings):
+    """What makes two calls the same, so that the second goes on where the first was interrupted."""
+
+    images: tuple[str, ...]
+    listing: str
+    """Fingerprint of the files' names, sizes and times."""
+    form: str
+    points: str
+    pictures: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """An open call."""
+
+    listing: Listing
+    point: OperatingPoint
+    reader: BoxReader
+    note: str
+    pictures: bool
+
+
+Unreadable = list[tuple[str, str]]
+"""Path and problem of each file that could not be read."""
+
+
+def predict_files(call: Call) -> str:
+    """Find boxes on every image of `call`; returns what was done, in one line.
+
+    In the folder: predictions.json (COCO, all boxes), pictures/<image id>.png, manifest.json. Whatever can be read is
+    written before unreadable files are told.
+
+    Raises:
+        UserError: a wrong call; files that cannot be read, all of them named (on_problem "error"); no readable file.
+    """
+    source = open_run(call.run, stage="stage3")
+    listing = find_images(call.images)
+    point = open_point(source, call.points)
+    out = call.out or default_out(call)
+    _refuse_inside(out, call.images)
+    reader = BoxReader(source, point, form=call.form, device=pick_device(call.device))
+    settings = CallSettings(
+        images=tuple(map(str, call.images)),
+        listing=_fingerprint(listing),
+        form=call.form,
+        points=point.name,
+        pictures=call.pictures,
+    )
+    run = start_run(out, stage=STAGE, settings=settings, inputs={"stage3": call.run})
+    if run.state != "finished":
+        warning = remark(source, point, asked=call.points is not None)
+        if warning:
+            log.info("%s", warning)
+        work = Work(listing, point, reader, _note(source, point), call.pictures)
+        _predict(run, source, work)
+    run.release()
+    return _tell(open_run(out, stage=STAGE), call.on_problem)
+
+
+def default_out(call: Call) -> Path:
+    """`predictions/<name of the first of IMAGES>` beside the run: runs/phantom/predictions/scans, for instance."""
+    first = call.images[0].resolve()
+    return call.run.parent / "predictions" / (first.name if first.is_dir() else first.stem)
+
+
+def _refuse_inside(out: Path, given: Sequence[Path]) -> None:
+    for path in given:
+        folder = (path if path.is_dir() else path.parent).resolve()
+        target = out.resolve()
+        if target == folder or (path.is_dir() and folder in target.parents):
+            raise UserError(f"--out {out}: lies among the images in {path}; give a folder elsewhere")
+
+
+def _fingerprint(listing: Listing) -> str:
+    digest = hashlib.sha256()
+    for file in listing.files:
+        known = file.path.stat() if file.path.exists() else None
+        state = (known.st_size, known.st_mtime_ns) if known else None
+        digest.update(f"{file.file_name} {state}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _note(source: FinishedRun, point: OperatingPoint) -> str:
+    synthetic = " · learned from synthetic pictures" if source.manifest.get("synthetic") else ""
+    return f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
+
+
+def _predict(run: Run, source: FinishedRun, work: Work) -> None:
+    lines = BoxLines(run.dir / "predictions.partial.jsonl")
+    waiting = [file for file in work.listing.files if file.image_id not in lines.done]
+    if len(waiting) < len(work.listing.files):
+        log.info("%d images are done already", len(work.listing.files) - len(waiting))
+    unreadable: Unreadable = []
+    with run.phase(f"boxes on {len(waiting)} images"):
+        for file in track(waiting, "finding boxes", images_in=lambda _: 1):
+            try:
+                image = _image(file.path)
+            except (UserError, OSError) as error:
+                unreadable.append((str(file.path), _one_line(error)))
+                continue
+            _read_one(image, file, run.dir, work, lines)
+    path = run.dir / "predictions.json"
+    info = {"data_root": work.listing.root, "kind": "detections", "made_by": _made_by(run, work.point)}
+    if source.manifest.get("synthetic"):
+        info["learned_from"] = "synthetic pictures"
+    totals = write_stream(path, lines, findings=work.reader.findings, info=info)
+    run.finish(_figures(totals, work.listing, unreadable), {"predictions": path}, **_facts(work, unreadable))
+    lines.path.unlink(missing_ok=True)
+
+
+def _read_one(image: Pixels, file: ImageFile, folder: Path, work: Work, lines: BoxLines) -> None:
+    """Picture first: an image whose line is there is done."""
+    boxes = work.reader.read(image)
+    if work.pictures:
+        drawn = draw_found(image, boxes, work.reader.findings, note=_title(boxes, work.note))
+        write_picture(folder / "pictures" / f"{file.image_id}.png", drawn)
+    height, width = image.shape
+    entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
+    lines.add(entry, boxes)
+
+
+def _title(boxes: Sequence[FoundBox], note: str) -> str:
+    return f"{counted(sum(box.shown for box in boxes), 'box')} {note}"
+
+
+def _image(path: Path) -> Pixels:
+    image = read_pixels(path)
+    if not image.size:
+        raise UserError(f"image: {path} has no pixels")
+    return image
+
+
+def _one_line(error: Exception) -> str:
+    text = error.problems[0] if isinstance(error, UserError) else str(error)
+    return " ".join(text.split())
+
+
+def _made_by(run: Run, point: OperatingPoint) -> dict[str, Any]:
+    form = run.settings.model_dump()["form"]
+    return {"stage": STAGE, "form": form, "point": point.name, **point.as_dict()}
+
+
+def _figures(totals: Totals, listing: Listing, unreadable: Unreadable) -> dict[str, float | None]:
+    return {
+        "images": totals.num_images,
+        "boxes": totals.num_boxes,
+        "boxes_shown": totals.num_shown,
+        "images_with_boxes_shown": totals.num_images_shown,
+        "unreadable": len(unreadable),
+        "other_files": listing.num_other,
+    }
+
+
+def _facts(work: Work, unreadable: Unreadable) -> dict[str, Any]:
+    return {
+        "findings": list(work.reader.findings),
+        "point": {"name": work.point.name, **work.point.as_dict()},
+        "shown_from": words_of(work.point),
+        "unreadable": [list(entry) for entry in unreadable],
+    }
+
+
+def _tell(done: FinishedRun, on_problem: OnProblem) -> str:
+    told = done.manifest["unreadable"]
+    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in told]
+    summary = _summary(done, len(problems))
+    if problems and (on_problem == "error" or not done.metrics["images"]):
+        raise UserError([*problems, f"not all files could be read. {summary}"])
+    for problem in problems:
+        log.warning("left out: %s", problem)
+    return summary
+
+
+def _summary(done: FinishedRun, num_unreadable: int) -> str:
+    count = {name: int(value or 0) for name, value in done.metrics.items()}
+    words = f"{counted(count['images'], 'image')}: {counted(count['boxes_shown'], 'box')} from "
+    words += f"{done.manifest['shown_from']} on in {counted(count['images_with_boxes_shown'], 'image')} "
+    words += f"({counted(count['boxes'], 'box')} of any score)"
+    words += f"; {counted(num_unreadable, 'unreadable file')} left out" if num_unreadable else ""
+    words += f"; {counted(count['other_files'], 'other file')}" if count["other_files"] else ""
+    return f"{words} -> {done.output('predictions')}"
+
+
+def counted(count: int, thing: str) -> str:
+    """ "no boxes", "1 box", "2 boxes"."""
+    plural = thing + ("es" if thing.endswith("x") else "s")
+    return f"{count or 'no'} {thing if count == 1 else plural}"

@@ -1,0 +1,131 @@
+"""Which files a command line means: radiographs among files and folders, each with a name that no other has."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.config import UserError
+from cxr.imaging.files import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
+
+_INDEX_OF_A_DISC = "DICOMDIR"
+"""Lists the files of a DICOM disc; bears DICOM's mark and holds no picture."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file to read.
+
+    file_name: relative to `Listing.root`. image_id: the same without the ending, or with it in a listing where two
+    files differ by nothing else; either way no other file of the listing has it.
+    """
+
+    path: Path
+    file_name: str
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files in the order of their names.
+
+    root: the deepest folder above all that was given; relative to the working folder when every path was given so.
+    num_other: files in the given folders that are no images.
+    """
+
+    files: tuple[ImageFile, ...]
+    root: str
+    num_other: int
+
+
+def find_images(given: Sequence[Path]) -> Listing:
+    """Files as they are; folders searched deep for PNG, JPEG and DICOM, the last by ending or by the mark inside.
+
+    Hidden files are no images. What is given twice is listed once.
+
+    Raises:
+        UserError: a path that is not there, or a folder without an image; all of them named.
+        OSError: a folder that may not be listed.
+    """
+    problems: list[str] = []
+    found: dict[str, Path] = {}
+    num_other = 0
+    for path in given:
+        if not path.exists():
+            problems.append(f"images: no file or folder {path}; check the path")
+            continue
+        images, others = _of_folder(path) if path.is_dir() else ([path], 0)
+        if not images:
+            problems.append(
+                f"images: no PNG, JPEG or DICOM file in {path} or below ({others} other files); give another folder"
+            )
+        num_other += others
+        found |= {_absolute(image): image for image in images}
+    if problems:
+        raise UserError(problems)
+    return _listing(given, found, num_other)
+
+
+def _of_folder(folder: Path) -> tuple[list[Path], int]:
+    """Images below `folder`, and how many other files there are."""
+    images: list[Path] = []
+    num_other = 0
+    for path in _files_below(folder):
+        if _is_image(path):
+            images.append(path)
+        else:
+            num_other += 1
+    return images, num_other
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file, through links to folders too, each folder once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back, or a second one to the same folder
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would leave the folder out without a word
+
+
+def _is_image(path: Path) -> bool:
+    if path.name.startswith(".") or path.name == _INDEX_OF_A_DISC:
+        return False
+    if path.suffix.lower() in DICOM_SUFFIXES | RASTER_SUFFIXES:
+        return True
+    if not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        return is_dicom(path)
+    except UserError:  # no rights: it may be an image, so that reading it has to name the problem
+        return True
+
+
+def _listing(given: Sequence[Path], found: dict[str, Path], num_other: int) -> Listing:
+    tops = [path if path.is_dir() else path.parent for path in given]
+    root = os.path.commonpath([_absolute(top) for top in tops])
+    names = {os.path.relpath(absolute, root): path for absolute, path in found.items()}
+    ordered = sorted(names, key=lambda name: Path(name).parts)
+    ids = [_without_ending(name) for name in ordered]
+    if len(set(ids)) < len(ids):
+        ids = ordered
+    shown = root if any(path.is_absolute() for path in given) else os.path.relpath(root)
+    files = [ImageFile(names[name], name, image_id) for name, image_id in zip(ordered, ids, strict=True)]
+    return Listing(tuple(files), shown, num_other)
+
+
+def _without_ending(name: str) -> str:
+    """Only an ending that we know goes: the last number of a UID is none."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in DICOM_SUFFIXES | RASTER_SUFFIXES else name
+
+
+def _absolute(path: Path) -> str:
+    # not resolved: two links to one file are two names that the user gave
+    return os.path.abspath(path)  # noqa: PTH100 - Path.absolute() leaves .. in

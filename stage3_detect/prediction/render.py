@@ -1,0 +1,168 @@
+"""A radiograph with its boxes, captions that do not hide each other, and a line that says what the picture is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cxr.config import UserError
+from cxr.imaging.files import Pixels, min_max
+from eval.report.pictures import BLACK, BLUE, GREEN, INK, ORANGE, WHITE, Colour, Rgb, as_rgb, font_of
+from stage3_detect.prediction.predictor import FoundBox
+
+MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
+"""The longer side of a drawn picture: smaller ones are enlarged, so that captions have room."""
+
+# Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py), and four more are for long lists of findings. A
+# finding keeps its colour over all pictures; its name stands beside each box, since colours alone tell nothing to some.
+_COLOURS: tuple[Colour, ...] = (
+    *(BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE),
+    *((255, 80, 80), (165, 120, 255), (170, 240, 60), (200, 160, 110)),
+)
+_SMALLEST_FONT_PX, _LARGEST_FONT_PX = 9, 26
+
+Plate = tuple[int, int, int, int]
+"""x1, y1, x2, y2 in pixels of the drawn picture."""
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """A caption and the box (x1, y1, x2, y2 in drawn pixels) that it belongs to."""
+
+    text: str
+    box: Plate
+    colour: Colour
+
+
+def draw_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[str], *, note: str) -> Rgb:
+    """(H, W) -> RGB with those boxes that are `shown`, and `note` on a strip below.
+
+    findings: all of the run, in their order, which gives the colours.
+    """
+    scale = _scale(image.shape)
+    picture = as_rgb(min_max(_resized(image, scale)))  # 12 bits in a file of 16 would be black
+    height, width = picture.shape[:2]
+    ends = np.array([width - 1, height - 1] * 2)
+    tags = []
+    for box in boxes:
+        if box.shown:
+            x1, y1, x2, y2 = np.clip(np.rint(np.array(box.xyxy) * scale), 0, ends).astype(int).tolist()
+            tags.append(_Tag(caption(box), (x1, y1, x2, y2), colour_of(box.finding, findings)))
+    _draw_lines(picture, tags)
+    return _with_note(_draw_tags(picture, tags), note)
+
+
+def caption(box: FoundBox) -> str:
+    """Finding and chance in percent; the bare score where the run has no calibration."""
+    chance = f"{box.score:.2f}" if box.confidence is None else f"{100 * box.confidence:.0f} %"
+    return f"{box.finding} {chance}"
+
+
+def colour_of(finding: str, findings: Sequence[str]) -> Colour:
+    """The same in every picture of a run."""
+    return _COLOURS[findings.index(finding) % len(_COLOURS)]
+
+
+def write_picture(path: Path, rgb: Rgb) -> None:
+    """Write as PNG, making the folder. OpenCV's quick compression: a tenth of the time of Pillow's best."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), rgb[:, :, ::-1]):
+        raise UserError(f"picture: cannot write {path}; check the folder and the free space")
+
+
+def _scale(image_hw: tuple[int, ...]) -> float:
+    longest = max(image_hw)
+    return min(max(longest, MIN_SIDE_PX), MAX_SIDE_PX) / longest
+
+
+def _resized(image: Pixels, scale: float) -> Pixels:
+    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size_wh, interpolation=method))
+
+
+def _draw_lines(picture: Rgb, tags: Sequence[_Tag]) -> None:
+    """In place; a thin dark edge keeps the lines visible on bright bone. The first boxes lie on top."""
+    thickness = 3 if min(picture.shape[:2]) >= 800 else 2
+    for tag in reversed(tags):
+        x1, y1, x2, y2 = tag.box
+        for colour, size in ((BLACK, thickness + 2), (tag.colour, thickness)):
+            cv2.rectangle(picture, (x1, y1), (x2, y2), colour, size)
+
+
+def _draw_tags(picture: Rgb, tags: Sequence[_Tag]) -> Rgb:
+    if not tags:
+        return picture
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    size_px = _font_px(draw, [tag.text for tag in tags], canvas.size)
+    font, taken = font_of(size_px), list[Plate]()
+    for tag in tags:
+        plate_wh = (round(draw.textlength(tag.text, font=font)) + 8, round(size_px * 1.45))
+        plate = place_plate(tag.box, plate_wh, canvas.size, taken)
+        taken.append(plate)
+        draw.rectangle((plate[0], plate[1], plate[2] - 1, plate[3] - 1), fill=tag.colour, outline=BLACK)
+        middle = (plate[0] + 4, (plate[1] + plate[3]) / 2)
+        draw.text(middle, tag.text, fill=INK, font=font, anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def _font_px(draw: ImageDraw.ImageDraw, texts: Sequence[str], size_wh: tuple[int, int]) -> int:
+    """As the picture's size asks, and smaller where the longest text would not fit."""
+    size_px = min(max(round(min(size_wh) / 42), 15), _LARGEST_FONT_PX)
+    while size_px > _SMALLEST_FONT_PX:
+        if max(draw.textlength(text, font=font_of(size_px)) for text in texts) + 8 <= size_wh[0]:
+            break
+        size_px -= 1
+    return size_px
+
+
+def place_plate(
+    box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]
+) -> Plate:
+    """Where a caption goes: the first place at its box that lies in the picture and covers no other caption.
+
+    Above the box, below it, inside; then from the top of the box downwards, or from there upwards; where everything is
+    taken, on the box's corner all the same.
+    """
+    width, height = plate_wh
+    for x, y in _places(box, plate_wh, size_wh):
+        plate = (x, y, x + width, y + height)
+        if y >= 0 and plate[3] <= size_wh[1] and not any(_overlap(plate, other) for other in taken):
+            return plate
+    x, y = max(0, min(box[0], size_wh[0] - width)), max(0, min(box[1], size_wh[1] - height))
+    return (x, y, x + width, y + height)
+
+
+def _places(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    x1, y1, x2, y2 = box
+    width, height = plate_wh
+    left, right = (max(0, min(x, size_wh[0] - width)) for x in (x1, x2 - width + 1))
+    above, below, inside_top, inside_bottom = y1 - height, y2 + 1, y1, y2 - height + 1
+    yield from ((left, above), (left, below), (right, above), (right, below))
+    yield from ((left, inside_top), (left, inside_bottom), (right, inside_top), (right, inside_bottom))
+    yield from ((left, y) for y in range(inside_top, size_wh[1], height))
+    yield from ((left, y) for y in range(above, -1, -height))
+
+
+def _overlap(a: Plate, b: Plate) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _with_note(picture: Rgb, note: str) -> Rgb:
+    """A dark strip below the picture, as high as the lines that the note needs."""
+    width = picture.shape[1]
+    size_px = min(max(round(width / 60), 13), 18)
+    font = font_of(size_px)
+    per_line = max(8, int((width - 12) / max(font.getlength(note) / max(len(note), 1), 1)))
+    lines = wrap(note, width=per_line)
+    line_px = round(size_px * 1.4)
+    strip = Image.new("RGB", (width, line_px * len(lines) + 8), BLACK)
+    draw = ImageDraw.Draw(strip)
+    for index, line in enumerate(lines):
+        draw.text((6, 4 + index * line_px), line, fill=WHITE, font=font)
+    return np.concatenate([picture, np.asarray(strip)], axis=0)

@@ -1,0 +1,129 @@
+"""Figures of a round: how good its detector is on the tune split, and what became of the labels."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from cxr.coco import CocoBoxes
+from eval.detection.box_pairs import BoxPairs, box_pairs, match_greedily
+from eval.detection.coco_ap import DetectionResult, evaluate
+from eval.stats.bootstrap import bootstrap_difference, bootstrap_mean_ap
+from stage3_detect.self_training.relabel import STUDENT
+
+Figures = dict[str, float | None]
+
+SAME_IOU = 0.5
+"""Boxes of two rounds that overlap at least so much are one box."""
+
+_TUNE_IOU = 0.4
+_GAIN = ("tune_gain", "tune_gain/low", "tune_gain/high")
+_KEY = ["image_id", "finding"]
+
+
+def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> DetectionResult:
+    """Detections matched with the tune split's boxes at IoU .4."""
+    return evaluate(tune, detections, ious=(_TUNE_IOU,))
+
+
+def tune_figures(
+    tune: CocoBoxes,
+    result: DetectionResult,
+    best: DetectionResult | None,
+    *,
+    num_resamples: int,
+    seed: int,
+) -> Figures:
+    """AP40 on the tune split with its interval, and its gain over the best round so far, paired.
+
+    Args:
+        best: of that round; None for the first one, which has no gain.
+    """
+    interval = bootstrap_mean_ap(
+        result.matches, tune.groups, iou=_TUNE_IOU, num_resamples=num_resamples, seed=seed
+    )
+    values = (result.mean_ap(_TUNE_IOU), interval.low, interval.high)
+    names = ("tune_ap40", "tune_ap40/low", "tune_ap40/high")
+    figures = dict(zip(names, map(_known, values), strict=True))
+    if best is None:
+        return figures | dict.fromkeys(_GAIN)
+    gain = bootstrap_difference(
+        (result.matches, best.matches), tune.groups, iou=_TUNE_IOU, num_resamples=num_resamples, seed=seed
+    )
+    return figures | dict(zip(_GAIN, map(_known, (gain.value, gain.low, gain.high)), strict=True))
+
+
+def no_tune_figures() -> Figures:
+    """The same names where the tune split has no box to measure with."""
+    return dict.fromkeys(("tune_ap40", "tune_ap40/low", "tune_ap40/high", *_GAIN))
+
+
+def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
+    """What the round learned from: num_boxes and num_regions; boxes by who made them (from_teacher, from_student,
+    from_both); mean_confidence in [0, 1].
+
+    Against the labels of the round before (None in the first): num_kept of its boxes are there still, by an IoU of at
+    least .5, num_dropped are not, num_added are new, each also by who made them (num_kept/teacher, ...); mean_iou is
+    the mean over its boxes of the overlap with the nearest box of the same image and finding now, 0 without one.
+    """
+    boxes = labels.without_ignored().boxes
+    by = sources(boxes)
+    sure = boxes["confidence"] if "confidence" in boxes else pd.Series(dtype=np.float64)
+    figures: Figures = {"num_boxes": float(len(boxes)), "num_regions": float(labels.is_ignored.sum())}
+    figures |= {f"from_{name}": float((by == name).sum()) for name in ("teacher", "student", "both")}
+    figures["mean_confidence"] = _known(float(sure.mean()))
+    return figures | _changes(boxes, before)
+
+
+def sources(boxes: pd.DataFrame) -> "pd.Series[str]":
+    """teacher, student or both, by the column method as `relabel` writes it; without one all are the teacher's."""
+    methods = (boxes["method"] if "method" in boxes else pd.Series("", boxes.index)).astype(str)
+    both = methods.str.endswith(f"+{STUDENT}")
+    return methods.where(both, "teacher").where(~both, "both").where(methods != STUDENT, STUDENT)
+
+
+def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
+    names = ["num_kept", "num_dropped", "num_added"]
+    by_source = [f"{name}/{by}" for name in names for by in ("teacher", "student", "both")]
+    if before is None:
+        return dict.fromkeys([*names, *by_source, "mean_iou"])
+    old = before.without_ignored().boxes.reset_index(drop=True)
+    pairs = box_pairs(old, boxes, by=_KEY)
+    kept = np.isin(np.arange(len(old)), match_greedily(pairs, iou=SAME_IOU))
+    reverse = BoxPairs(pairs.second, pairs.first, pairs.iou)
+    found = np.isin(np.arange(len(boxes)), match_greedily(reverse, iou=SAME_IOU))
+    groups = {"num_kept": sources(old)[kept], "num_dropped": sources(old)[~kept]}
+    groups["num_added"] = sources(boxes.reset_index(drop=True))[~found]
+    figures: Figures = {name: float(len(by)) for name, by in groups.items()}
+    for name, by in groups.items():
+        figures |= {f"{name}/{who}": float((by == who).sum()) for who in ("teacher", "student", "both")}
+    nearest = np.zeros(len(old))
+    np.maximum.at(nearest, pairs.first, pairs.iou)
+    return figures | {"mean_iou": _known(float(nearest.mean()) if len(old) else math.nan)}
+
+
+def in_words(figures: Figures) -> str:
+    """One line for the log."""
+    words = []
+    if figures["tune_ap40"] is not None:
+        words.append(f"AP40 on tune {_interval(figures, 'tune_ap40', '.3f')}")
+    if figures["tune_gain"] is not None:
+        words.append(f"{_interval(figures, 'tune_gain', '+.3f')} over the best before")
+    words.append(f"{figures['num_boxes']:.0f} boxes")
+    if figures["num_kept"] is not None:
+        counts = (figures["num_kept"], figures["num_dropped"], figures["num_added"])
+        words.append("{:.0f} kept, {:.0f} dropped, {:.0f} new".format(*counts))
+    if figures["mean_confidence"] is not None:
+        words.append(f"mean confidence {figures['mean_confidence']:.2f}")
+    return ", ".join(words)
+
+
+def _interval(figures: Figures, name: str, form: str) -> str:
+    low, high = figures[f"{name}/low"], figures[f"{name}/high"]
+    if low is None or high is None:
+        return format(figures[name], form)
+    return f"{figures[name]:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

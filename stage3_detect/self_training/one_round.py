@@ -1,0 +1,215 @@
+"""One round: its labels, its training, and what it is worth on the tune split, in a run folder of its own."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cxr.coco import CocoBoxes, read_coco, write_coco
+from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
+from cxr.tracking import Tracker
+from eval.detection.coco_ap import DetectionResult
+from stage3_detect.labels.rows import is_strong
+from stage3_detect.labels.sources import Sources, of_images
+from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
+from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection, fit_correction
+from stage3_detect.self_training.figures import (
+    Figures,
+    in_words,
+    label_figures,
+    no_tune_figures,
+    tune_figures,
+    tune_result,
+)
+from stage3_detect.self_training.pictures import relabel_gallery
+from stage3_detect.self_training.relabel import (
+    affirmed_pairs,
+    chosen_boxes,
+    relabel,
+    student_boxes,
+    student_scale,
+)
+from stage3_detect.self_training.stop import best_round
+from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.labels import LabelSettings
+
+log = logging.getLogger("raybox")
+
+STAGE = "stage3_round"
+
+Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
+"""Weights and images to detections."""
+
+
+class Learner(Protocol):
+    """As `stage3_detect.training.fit.learn`."""
+
+    def __call__(
+        self,
+        run_dir: Path,
+        sources: Sources,
+        labels: CocoBoxes,
+        settings: DetectSettings,
+        *,
+        start: Path | None = None,
+    ) -> tuple[Path, YoloFolder]:
+        """Train and write `run_dir`/weights/best.pt."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every round has in common."""
+
+    run: Run
+    sources: Sources
+    settings: DetectSettings
+    learner: Learner
+    predictor: Predictor
+
+
+def one_round(work: Work, before: list[FinishedRun]) -> FinishedRun:
+    """The next round: made, gone on with, or found finished."""
+    number = len(before)
+    out = work.run.dir / "rounds" / str(number)
+    settings = _settings_of(work.settings, number)
+    inputs = dict(work.run.inputs) | ({"student": before[-1].output("weights")} if before else {})
+    with _round_folder(out, settings, inputs) as part:
+        if part.state != "finished":
+            figures = _make(work, part, settings, before)
+            log.info("stage3: round %d: %s", number, in_words(figures))
+    return open_run(out, stage=STAGE)
+
+
+def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
+    """A later round's: its own length, and no score filter, which was applied to the teacher's boxes before fusion."""
+    if number == 0:
+        return settings
+    epochs = settings.rounds.num_epochs or settings.train.num_epochs
+    train = settings.train.model_copy(update={"num_epochs": epochs})
+    labels = settings.labels.model_copy(update={"min_pseudo_score": 0.0})
+    return settings.model_copy(update={"train": train, "labels": labels})
+
+
+@contextmanager
+def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) -> Iterator[Run]:
+    """A run inside a run: its lock is given back and its log closed whatever happens, and all the while the outer run's
+    log goes on as well (`start_run` takes the log away from whoever had it)."""
+    outer = _log_files()
+    part = start_run(out, stage=STAGE, settings=settings, inputs=inputs)
+    own = _log_files()
+    for handler in outer:
+        log.addHandler(handler)  # opens its file again to append
+    try:
+        yield part
+    finally:
+        part.release()
+        for handler in own:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def _log_files() -> list[logging.Handler]:
+    return [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+
+
+def _make(work: Work, part: Run, settings: DetectSettings, before: list[FinishedRun]) -> Figures:
+    """Labels, training, detections on the tune split; every file whole or not there."""
+    outputs: dict[str, Path] = {}
+    facts: dict[str, Any] = {"round": len(before), "findings": list(work.sources.labels.findings)}
+    labels = work.sources.labels
+    if before:
+        with part.phase("relabelling"):
+            labels, files, facts["student_scale"] = _relabelled(work, part, before[-1])
+            outputs |= files
+    with part.phase("training"):
+        start = before[-1].output("weights") if before and settings.rounds.start_from == "student" else None
+        weights, folder = work.learner(part.dir, work.sources, labels, settings, start=start)
+        outputs["weights"] = weights
+    with part.phase("tune split"):
+        figures, correction = _tune_figures(work, part, weights, before)
+        facts["box_correction"] = correction.as_dict()
+        if (path := _tune_path(part.dir)).is_file():
+            outputs["detections_tune"] = path
+    figures |= label_figures(labels, _labels_of(work, before[-1]) if before else None)
+    Tracker(work.run.dir).log(len(before), figures)  # before the end: after it nobody comes here again
+    part.finish(figures, outputs, training=count_facts(folder), **facts)
+    return figures
+
+
+def _relabelled(
+    work: Work, part: Run, student: FinishedRun
+) -> tuple[CocoBoxes, dict[str, Path], dict[str, Any]]:
+    """Labels by the teacher and the student, the files that hold them, and the student's scale.
+
+    Images that could not be read in the round before (`data.on_problem: exclude`) keep the teacher's boxes; training
+    leaves them out again.
+    """
+    rounds, folder = work.settings.rounds, part.dir / "coco"
+    teacher = _teacher(work.sources.labels, work.settings.labels)
+    found, labels = folder / "student_boxes.json", folder / "labels.json"
+    unreadable = {image_id for image_id, _ in student.manifest["training"]["excluded"]}
+    if not found.is_file():
+        pairs = {pair for pair in affirmed_pairs(teacher) if pair[0] not in unreadable}
+        images = of_images(teacher, {image_id for image_id, _ in pairs})
+        detections = work.predictor(student.output("weights"), images, work.settings)
+        write_coco(found, student_boxes(detections, pairs))
+    correction = BoxCorrection.from_dict(student.manifest["box_correction"])
+    tune = correction.of_table(read_coco(student.output("detections_tune")))
+    scale = student_scale(tune, work.sources.tune, default_confidence=rounds.min_confidence)
+    chosen = chosen_boxes(correction.of_table(read_coco(found)), scale)
+    write_coco(labels, relabel(teacher, chosen, rounds))
+    files = {"labels": labels, "student_boxes": found}
+    fused = read_coco(labels)
+    seen = of_images(fused, set(fused.images["image_id"]) - unreadable)
+    picture = relabel_gallery(part.dir, teacher, chosen, seen)
+    if picture is not None:
+        files["relabelled"] = picture
+    return fused, files, scale.as_dict()
+
+
+def _teacher(labels: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
+    """Stage 2's labels, boxes below `min_pseudo_score` as ignore regions."""
+    weak = (~is_strong(labels, settings)).to_numpy(dtype=bool) & ~labels.is_ignored
+    reasons = labels.boxes.get("ignored_by", "")
+    boxes = labels.boxes.assign(iscrowd=(weak | labels.is_ignored).astype(np.int64), ignored_by=reasons)
+    boxes.loc[weak, "ignored_by"] = "score below labels.min_pseudo_score"
+    return labels.with_boxes(boxes)
+
+
+def _tune_figures(
+    work: Work, part: Run, weights: Path, before: list[FinishedRun]
+) -> tuple[Figures, BoxCorrection]:
+    """What the round is worth on the tune split, its boxes put right, and what they were off by."""
+    tune = work.sources.tune
+    if not len(tune.images):
+        return no_tune_figures(), NO_CORRECTION
+    path = _tune_path(part.dir)
+    write_coco(path, work.predictor(weights, tune, work.settings))
+    found = read_coco(path)
+    correction = fit_correction(found, tune) if work.settings.predict.correct_boxes else NO_CORRECTION
+    best = before[best_round([done.metrics["tune_ap40"] for done in before])] if before else None
+    options = {"num_resamples": work.settings.num_resamples, "seed": work.settings.seed}
+    result = tune_result(tune, correction.of_table(found))
+    return tune_figures(tune, result, _result_of(best, tune), **options), correction
+
+
+def _result_of(done: FinishedRun | None, tune: CocoBoxes) -> DetectionResult | None:
+    if done is None:
+        return None
+    correction = BoxCorrection.from_dict(done.manifest["box_correction"])
+    return tune_result(tune, correction.of_table(read_coco(done.output("detections_tune"))))
+
+
+def _labels_of(work: Work, done: FinishedRun) -> CocoBoxes:
+    """What a round learned from; the first from the teacher alone, of which it keeps no copy."""
+    if "labels" in done.manifest["outputs"]:
+        return read_coco(done.output("labels"))
+    return _teacher(work.sources.labels, work.settings.labels)
+
+
+def _tune_path(folder: Path) -> Path:
+    return folder / "coco" / "detections_tune.json"

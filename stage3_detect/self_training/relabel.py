@@ -1,0 +1,206 @@
+"""Labels of a further round: the CAM teacher's boxes and the student's, fused where the label affirms the finding.
+
+A detector that has learned from noisy boxes is often better than they are (Xie et al., Self-training with noisy
+student, 2020); it errs elsewhere than its teacher, so that a box on which both agree is right more often than either's.
+Both are brought to one scale first, the calibrated chance that a box is right.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.boxes import weighted_boxes_fusion
+from cxr.coco import BOX_FIELDS, CocoBoxes
+from eval.detection.average_precision import Ints
+from eval.detection.confidence import HIT_IOU, Confidence, Floats, fit_confidence
+from eval.detection.matching import match_boxes
+from eval.detection.rodeo import f1_thresholds
+from stage3_detect.settings.labels import RoundSettings
+
+Pair = tuple[str, str]
+"""Image id and finding."""
+
+UNSURE = "teacher and student together too unsure"
+STUDENT, TEACHER = "student", "teacher"
+_KEY = ["image_id", "finding"]
+_CORNERS = BOX_FIELDS[2:6]
+_COLUMNS = [*BOX_FIELDS, "confidence", "method", "iscrowd", "ignored_by"]
+
+
+@dataclass(frozen=True)
+class StudentScale:
+    """What the tune split says of a student's boxes in images that have the finding.
+
+    confidence: score -> chance that a box is right. min_scores: finding -> score from which on its boxes are taken.
+    """
+
+    confidence: Confidence
+    min_scores: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; null for a score that no box reaches."""
+        least = {name: value if math.isfinite(value) else None for name, value in self.min_scores.items()}
+        return {"confidence": self.confidence.as_dict(), "min_scores": least}
+
+
+def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence: float) -> StudentScale:
+    """Learn the scale on the tune split, label-conditioned: only images that have a true box of the finding count.
+
+    A finding's least score is that of its highest F1 at IoU .4. Where that says nothing (no true box in the tune split,
+    or no box that is right) it is the score whose confidence is `default_confidence`, by the finding's own curve where
+    there is one, else by that of all findings together.
+
+    Args:
+        detections: the student's, of the images of `tune`, all scores.
+    """
+    real = tune.without_ignored()
+    found = _of_pairs(detections.boxes, _pairs(real.boxes))
+    confidence = fit_confidence(found, tune)
+    scores = f1_thresholds(match_boxes(tune, tune.with_boxes(found), ious=(HIT_IOU,)), iou=HIT_IOU)
+    least = {
+        name: score if math.isfinite(score) else confidence.score_at(name, default_confidence)
+        for name, score in scores.items()
+    }
+    return StudentScale(confidence, least)
+
+
+def affirmed_pairs(labels: CocoBoxes) -> set[Pair]:
+    """Images and findings that are relabelled: the label affirms the finding, or the teacher has a box of it and the
+    label does not speak against it (it says nothing, or there are no labels)."""
+    boxed = _pairs(labels.without_ignored().boxes)
+    if "labels" not in labels.images:
+        return boxed
+    told = dict(zip(labels.images["image_id"], labels.images["labels"], strict=True))
+    said = {image_id: label if isinstance(label, Mapping) else {} for image_id, label in told.items()}
+    affirmed = {(i, name) for i, label in said.items() for name in labels.findings if _is(label.get(name), 1)}
+    return affirmed | {(i, name) for i, name in boxed if not _is(said[i].get(name), 0, -1)}
+
+
+def _is(label: Any, *values: int) -> bool:
+    return label is not None and not pd.isna(label) and int(label) in values
+
+
+def student_boxes(detections: CocoBoxes, pairs: set[Pair]) -> CocoBoxes:
+    """The detections of these images and findings; nothing else of them is needed."""
+    return detections.with_boxes(_of_pairs(detections.boxes, pairs))
+
+
+def chosen_boxes(detections: CocoBoxes, scale: StudentScale) -> pd.DataFrame:
+    """The student's boxes that take part, with confidence and method: those that reach their finding's least score, and
+    the best of each image and finding in any case, as the finding is there."""
+    boxes = detections.boxes.reset_index(drop=True)
+    least = boxes["finding"].map(dict(scale.min_scores)).to_numpy(dtype=np.float64)
+    place = boxes.groupby(_KEY)["score"].rank(ascending=False, method="first").to_numpy(dtype=np.float64)
+    kept = boxes[(boxes["score"].to_numpy(dtype=np.float64) >= least) | (place == 1)].reset_index(drop=True)
+    chosen: pd.DataFrame = kept.assign(confidence=scale.confidence.of(kept), method=STUDENT)
+    return chosen
+
+
+def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: RoundSettings) -> CocoBoxes:
+    """Fuse teacher's and student's boxes of each image and finding that is affirmed.
+
+    1. Weighted boxes fusion within an image and finding: boxes that overlap by more than `fusion_iou` become one, its
+       corners their mean weighted by confidence x the source's weight (`teacher_weight`, `student_weight`).
+    2. Confidence: the mean of the two sources' confidences (of a source the highest of its members), weighted by the
+       sources' weights; a source that has boxes of the finding in this image but none here counts 0, for it speaks
+       against the box; one that has none at all there is left out.
+    3. A box below `min_confidence` becomes an ignore region, but the best one of an image and finding stays a box.
+    4. The teacher's ignore regions stay, except those of an affirmed finding that has a box now.
+
+    A finding that the label denies, doubts or does not mention gets no box (see `affirmed_pairs`). An affirmed finding
+    of which neither has a box keeps its ignore regions, if any.
+
+    Args:
+        teacher: labels as stage 2 made them, with a column confidence (a box without counts as certain).
+        student: `chosen_boxes` of the affirmed images and findings.
+
+    Returns:
+        the teacher's images with boxes whose score is their confidence; method: the CAM method, "student", or both with
+        a plus. In the order of images and findings, the surest first.
+    """
+    pairs = affirmed_pairs(teacher)
+    boxes = teacher.without_ignored().boxes
+    teachers = _of_pairs(_with_confidence(boxes), pairs)
+    fused = _fuse_all(teachers, _of_pairs(student, pairs), settings)
+    regions = _with_confidence(teacher.boxes[teacher.is_ignored])
+    boxed = _pairs(fused)
+    kept = regions[[pair not in boxed for pair in _keys(regions)]].assign(iscrowd=1)
+    table = pd.concat([fused, kept], ignore_index=True) if len(kept) else fused
+    return teacher.with_boxes(_in_order(table[_COLUMNS], teacher))
+
+
+def _with_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
+    """With all columns; what a reader drew has no confidence and is certain."""
+    sure = boxes["confidence"] if "confidence" in boxes else pd.Series(np.nan, boxes.index)
+    texts = {"method": boxes.get("method", TEACHER), "ignored_by": boxes.get("ignored_by", "")}
+    return boxes.assign(confidence=sure.astype(np.float64).fillna(1.0), **texts)
+
+
+def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: RoundSettings) -> pd.DataFrame:
+    both = pd.concat([teacher.assign(by=0), student.assign(by=1)], ignore_index=True)
+    corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (_CORNERS, "confidence"))
+    by, methods = both["by"].to_numpy(dtype=np.int64), both["method"].to_numpy(dtype=object)
+    rows: list[tuple[object, ...]] = []
+    for (image_id, finding), own in _by_pair(both):
+        fused, members = _fuse(corners[own], sure[own], by[own], settings)
+        confidences = [_confidence(sure[own], by[own], member, settings) for member in members]
+        best = int(np.argmax(confidences))
+        for place, (box, member) in enumerate(zip(fused.tolist(), members, strict=True)):
+            method = "+".join(
+                sorted({str(methods[own][m]) for m in member}, key=lambda name: name == STUDENT)
+            )
+            unsure = confidences[place] < settings.min_confidence and place != best
+            row = (confidences[place], confidences[place], method, int(unsure), UNSURE if unsure else "")
+            rows.append((image_id, finding, *box, *row))
+    numbers = dict.fromkeys([*BOX_FIELDS[2:], "confidence"], np.float64)
+    types = {"image_id": object, "finding": object, "method": object, "ignored_by": object}
+    return pd.DataFrame(rows, columns=_COLUMNS).astype({**numbers, **types, "iscrowd": np.int64})
+
+
+def _fuse(corners: Floats, sure: Floats, by: Ints, settings: RoundSettings) -> tuple[Floats, list[list[int]]]:
+    weights = sure * np.where(by == 0, settings.teacher_weight, settings.student_weight)
+    fused, _, members = weighted_boxes_fusion(corners, weights, iou=settings.fusion_iou)
+    return fused, members
+
+
+def _confidence(sure: Floats, by: Any, members: list[int], settings: RoundSettings) -> float:
+    """Of one fused box. sure, by: of all boxes of the image and finding."""
+    total = weight = 0.0
+    for source, say in enumerate((settings.teacher_weight, settings.student_weight)):
+        if (by == source).any():
+            weight += say
+            total += say * max((float(sure[m]) for m in members if by[m] == source), default=0.0)
+    return total / weight
+
+
+def _by_pair(boxes: pd.DataFrame) -> list[tuple[Pair, Ints]]:
+    """Rows of each image and finding."""
+    groups: Any = boxes.groupby(_KEY, sort=False).indices
+    return list(groups.items())
+
+
+def _pairs(boxes: pd.DataFrame) -> set[Pair]:
+    return set(_keys(boxes))
+
+
+def _keys(boxes: pd.DataFrame) -> list[Pair]:
+    return list(zip(boxes["image_id"], boxes["finding"], strict=True))
+
+
+def _of_pairs(boxes: pd.DataFrame, pairs: set[Pair]) -> pd.DataFrame:
+    kept = np.array([pair in pairs for pair in _keys(boxes)], dtype=bool)
+    return boxes[kept].reset_index(drop=True) if len(boxes) else boxes
+
+
+def _in_order(boxes: pd.DataFrame, labels: CocoBoxes) -> pd.DataFrame:
+    """By image, then finding, the surest first."""
+    row_of = {image_id: row for row, image_id in enumerate(labels.images["image_id"])}
+    column_of = {name: column for column, name in enumerate(labels.findings)}
+    rows = boxes["image_id"].map(row_of).to_numpy(dtype=np.int64)
+    columns = boxes["finding"].map(column_of).to_numpy(dtype=np.int64)
+    sure = boxes["confidence"].to_numpy(dtype=np.float64)
+    return boxes.iloc[np.lexsort((-sure, columns, rows))].reset_index(drop=True)

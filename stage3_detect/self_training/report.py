@@ -1,0 +1,72 @@
+"""What the rounds did, for the page of a run."""
+
+from pathlib import Path
+
+from cxr.coco import CocoBoxes
+from eval.report.blocks import Block, Cell, Figure, Table
+from eval.report.text_tables import with_interval
+from stage3_detect.self_training.figures import Figures
+from stage3_detect.self_training.pictures import NAME
+from stage3_detect.self_training.rounds import RoundsResult
+
+
+def rounds_blocks(run_dir: Path, learned: RoundsResult, tune: CocoBoxes) -> list[Block]:
+    """A table of the rounds and pictures of the last relabelling; nothing for a single round."""
+    if len(learned.history) < 2:
+        return [_correction_table(learned, tune)]
+    rows = [_row(number, figures) for number, figures in enumerate(learned.history)]
+    columns = [
+        "round",
+        "tune AP40",
+        "gain over the best before",
+        "boxes",
+        "kept",
+        "dropped",
+        "new",
+        "mean confidence",
+    ]
+    note = "AP40 on the tune split ends the rounds and picks the best, whose figure it therefore flatters a little."
+    table = Table(f"Rounds: {learned.stopped}", columns, rows, note, highlight=learned.best_round)
+    blocks: list[Block] = [table, _correction_table(learned, tune)]
+    last = run_dir / "rounds" / str(len(learned.history) - 1) / NAME
+    if last.is_file():
+        words = (
+            "Orange: the CAM teacher's boxes. Blue: the student's. Green: what the next round learned from."
+        )
+        blocks.append(Figure("The last relabelling", last.relative_to(run_dir).as_posix(), words))
+    return blocks
+
+
+def _row(number: int, figures: Figures) -> list[Cell]:
+    counts = [_count(figures[name]) for name in ("num_boxes", "num_kept", "num_dropped", "num_added")]
+    return [
+        number,
+        _interval(figures, "tune_ap40"),
+        _interval(figures, "tune_gain"),
+        *counts,
+        figures["mean_confidence"],
+    ]
+
+
+def _interval(figures: Figures, name: str) -> str:
+    values = (figures[name], figures[f"{name}/low"], figures[f"{name}/high"])
+    return "–" if values[0] is None else with_interval(*values)
+
+
+def _count(value: float | None) -> Cell:
+    return None if value is None else round(value)
+
+
+def _correction_table(learned: RoundsResult, tune: CocoBoxes) -> Table:
+    """By how much boxes were put right."""
+    real = tune.without_ignored().boxes["finding"].value_counts()
+    rows: list[list[Cell]] = []
+    for name in tune.findings:
+        x, y, width, height = learned.correction.factors(name)
+        rows.append([name, int(real.get(name, 0)), f"{x:+.2f}", f"{y:+.2f}", f"{width:.2f}", f"{height:.2f}"])
+    columns = ["finding", "tune boxes", "right by", "down by", "width times", "height times"]
+    note = (
+        "Medians over the tune split's true boxes that a detection overlaps, drawn towards no change where there are "
+        "few. Shifts count in widths and heights of the box as put right."
+    )
+    return Table("How boxes are put right", columns, rows, note)

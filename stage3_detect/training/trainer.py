@@ -1,0 +1,206 @@
+"""Ultralytics' detection trainer with what a short training from scratch on grey pictures needs, by subclassing."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import RANK
+
+from stage3_detect.labels.yolo_folder import EXTRAS
+from stage3_detect.training.dataset import DOUBTS, IS_REGION, DoubtfulDataset
+from stage3_detect.training.model import DoubtfulModel
+from stage3_detect.training.reporting import EpochReport
+
+_LAUNCHER = "RAYBOX_LAUNCHER_PID"
+"""Variable with the process that started a training on several GPUs."""
+
+
+@contextmanager
+def kept_threads() -> Iterator[None]:
+    """Undo that ultralytics sets torch to one thread fewer than there are cores whenever it picks a CPU."""
+    count = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+class PseudoBoxTrainer(DetectionTrainer):
+    """Adds to ultralytics' trainer: labels with doubts, checkpoints that a kill cannot tear, validation every few
+    epochs, a chosen averaging of weights, bf16 on a CPU, all threads; leaves out the final pass that strips and
+    validates again.
+
+    What ultralytics' arguments have no place for stands in data.yaml, where the processes of several GPUs find it too:
+    ultralytics starts them with a pickle of this class and its arguments, and they build a trainer of their own. So
+    callbacks are attached where the training runs, in `_do_train`. A run's folder is the parent of `save_dir`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Arguments as of ultralytics' trainer."""
+        with kept_threads():
+            super().__init__(*args, **kwargs)
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """val_every_epochs, averaging_share, bf16_on_cpu, shared_boxes_iou, tracking (`learn.trainer_extras`)."""
+        return dict(self.data[EXTRAS])
+
+    def train(self) -> Any:
+        """As ultralytics'; processes that it starts end when this one is killed."""
+        if self.ddp:
+            os.environ[_LAUNCHER] = str(os.getpid())
+        try:
+            return super().train()
+        finally:
+            if self.ddp:
+                os.environ.pop(_LAUNCHER, None)
+
+    def _do_train(self) -> Any:
+        if RANK in (-1, 0):
+            EpochReport(self.save_dir.parent, self.extras["tracking"], write_log=RANK == -1).attach(self)
+        if RANK != -1:
+            self.add_callback("on_train_batch_end", stop_without_launcher)
+        return super()._do_train()
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Ours for training; ultralytics' own for validation."""
+        if mode != "train":
+            return super().build_dataset(img_path, mode, batch)
+        return DoubtfulDataset(
+            img_path,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=True,
+            hyp=self.args,
+            cache=self.args.cache or None,
+            pad=0.0,
+            data=self.data,
+            task=self.args.task,
+        )
+
+    def get_model(
+        self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
+    ) -> DoubtfulModel:
+        """As ultralytics', with our loss."""
+        model = DoubtfulModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
+        model.shared_iou = self.extras["shared_boxes_iou"]
+        self.set_model_names_for_load(model)
+        if weights:
+            model.load(weights, verbose=verbose)
+        return model
+
+    def get_class_counts(self) -> Any:
+        """Boxes of each class in an epoch, for ultralytics' class weights; regions are no boxes."""
+        rows = [label["cls"] for label in self.train_loader.dataset.labels]
+        table = np.concatenate([np.zeros((0, 3)), *rows])
+        classes = table[table[:, 1 + IS_REGION] == 0, 0].astype(int)
+        return np.bincount(classes, minlength=self.data["nc"]).astype(np.float32)
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """As ultralytics', without the regions, many of which are as large as the image."""
+        boxes = batch[DOUBTS][:, IS_REGION] == 0
+        shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
+        super().plot_training_samples({**batch, **shown}, ni)
+
+    def _setup_train(self) -> Any:
+        result = super()._setup_train()
+        self._set_averaging()
+        return result
+
+    def _load_checkpoint_state(self, ckpt: Any) -> None:
+        super()._load_checkpoint_state(ckpt)  # makes a new average of weights
+        self._set_averaging()
+
+    def _set_averaging(self) -> None:
+        if self.ema is not None:
+            window = self.extras["averaging_share"] * self.epochs * len(self.train_loader)
+            self.ema.decay = partial(averaging_factor, window_steps=window)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """As ultralytics', and inside its autocast block switch bf16 on for a CPU, which ultralytics refuses."""
+        batch = super().preprocess_batch(batch)
+        if self.extras["bf16_on_cpu"] and self.device.type == "cpu":
+            torch.set_autocast_dtype("cpu", torch.bfloat16)
+            torch.set_autocast_enabled("cpu", True)  # the block's exit restores both
+        return batch
+
+    def validate(self) -> Any:
+        """Validate in every n-th epoch and the last; in between no fitness, so `best.pt` stays."""
+        due = (self.epoch + 1) % self.extras["val_every_epochs"] == 0 or self.epoch + 1 >= self.epochs
+        return super().validate() if due or self.stop else (self.metrics, None)
+
+    def get_validator(self) -> Any:
+        """As ultralytics', without its plots (matplotlib takes seconds; our report draws its own)."""
+        validator = super().get_validator()
+        validator.args.plots = False
+        return validator
+
+    def save_model(self) -> bool:
+        """Write `best.pt` and `last.pt` beside their names and move them there whole, `last.pt` last."""
+        last, best = self.last, self.best
+        self.last, self.best = (path.with_suffix(".partial") for path in (last, best))
+        try:
+            saved = bool(super().save_model())
+            for partial_path, path in ((self.best, best), (self.last, last)):
+                if partial_path.is_file():
+                    partial_path.replace(path)
+        finally:
+            self.last, self.best = last, best
+        return saved
+
+    def plot_training_labels(self) -> None:
+        """Nothing: the audit of labels is stage 2's."""
+
+    def plot_metrics(self) -> None:
+        """Nothing: our report draws the curves."""
+
+    def final_eval(self) -> None:
+        """Nothing: `train.publish_weights` strips a copy, so that `last.pt` stays usable until the run is done."""
+
+
+def stop_without_launcher(_: Any) -> None:
+    """Ultralytics' processes outlive the one that started them, and would train on beside the next call's.
+
+    Raises:
+        SystemExit: that one is gone.
+    """
+    launcher = os.environ.get(_LAUNCHER)
+    if launcher is not None and not _is_alive(int(launcher)):
+        raise SystemExit("the process that started this training is gone")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def averaging_factor(step: int, *, window_steps: float) -> float:
+    """Weight of the old mean at `step` (from 1): a running mean over `window_steps` that fades in over two windows."""
+    if window_steps <= 1:
+        return 0.0
+    return (1 - 1 / window_steps) * (1 - math.exp(-step / (2 * window_steps)))
+
+
+def epochs_done(last: Path) -> int | None:
+    """Epochs that a checkpoint has behind it; None without one, or where a kill in mid-write left half of it."""
+    if not last.is_file():
+        return None
+    try:
+        # our own file: it holds the whole model
+        checkpoint = torch.load(last, map_location="cpu", weights_only=False)
+        return int(checkpoint["epoch"]) + 1
+    except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, OSError):
+        return None

@@ -1,0 +1,218 @@
+"""Trainings in processes of their own. Small scripts that make run folders stand in for trainings."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr.config import Settings, UserError, load_config
+from cxr.runs.jobs import Job, Outcome, failures_of, flatten, override, run_command, run_jobs, threads_of
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from cxr.config import Settings, UserError
+from cxr.cli import exit_code
+from cxr.runs.run_folder import start_run
+
+out, what = Path(sys.argv[-1]), sys.argv[1]
+
+def main():
+    run = start_run(out, stage="stage1", settings=Settings(), inputs={})
+    with (out / "began.txt").open("a") as file:
+        file.write(f"{time.time()} {os.environ.get('OMP_NUM_THREADS')}\\n")
+    if what == "mistake":
+        raise UserError(["the loss is nan", "lower the rate"])
+    if what == "crash":
+        raise ValueError("no such layer")
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "meet":
+        end = time.time() + 60
+        while len(list(out.parent.glob("*/began.txt"))) < 2 and time.time() < end:
+            time.sleep(0.05)
+    if what.startswith("sleep"):
+        time.sleep(float(what.removeprefix("sleep")))
+    (out / "ended.txt").write_text(str(time.time()))
+    run.finish({}, {"began": out / "began.txt"})
+
+sys.exit(exit_code(main))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def job(script: Path, name: str, what: str = "fine", *, needs: tuple[Path, ...] = ()) -> Job:
+    return Job(name, script.parent / "runs" / name, (str(script), what), needs)
+
+
+def problems(outcomes: list[Outcome]) -> dict[str, str]:
+    return {outcome.job.name: outcome.problem for outcome in outcomes}
+
+
+def test_no_jobs_are_done_at_once() -> None:
+    assert list(run_jobs([])) == []
+
+
+def test_a_finished_folder_is_not_touched_again(script: Path) -> None:
+    one = job(script, "one")
+    assert problems(list(run_jobs([one]))) == {"one": ""}
+    assert problems(list(run_jobs([one]))) == {"one": ""}
+    assert len((one.out / "began.txt").read_text().splitlines()) == 1
+
+
+def test_failures_are_told_and_what_needs_them_fails_too(script: Path) -> None:
+    mistake, crash = job(script, "mistake", "mistake"), job(script, "crash", "crash")
+    after = job(script, "after", needs=(mistake.out,))
+    outcomes = problems(list(run_jobs([mistake, crash, after], num_parallel=2)))
+    assert outcomes == {
+        "mistake": "the loss is nan; lower the rate",
+        "crash": "ValueError: no such layer",
+        "after": "needs mistake, which failed",
+    }
+    assert not after.out.exists()
+
+
+def test_a_job_waits_for_those_that_it_needs(script: Path) -> None:
+    first = job(script, "first", "sleep0.5")
+    second = job(script, "second", needs=(first.out,))
+    assert problems(list(run_jobs([first, second], num_parallel=2))) == {"first": "", "second": ""}
+    began = float((second.out / "began.txt").read_text().split()[0])
+    assert began > float((first.out / "ended.txt").read_text())
+
+
+def spans(jobs: list[Job]) -> list[tuple[float, float]]:
+    return [
+        (float((one.out / "began.txt").read_text().split()[0]), float((one.out / "ended.txt").read_text()))
+        for one in jobs
+    ]
+
+
+def test_one_at_a_time_unless_told_otherwise(script: Path) -> None:
+    jobs = [job(script, name) for name in ("a", "b")]
+    assert len(list(run_jobs(jobs))) == 2
+    (_, first_end), (second_begin, _) = spans(jobs)
+    assert second_begin > first_end
+
+
+def test_two_run_at_a_time(script: Path) -> None:
+    jobs = [job(script, name, "meet") for name in ("a", "b")]  # each waits for the other
+    assert len(list(run_jobs(jobs, num_parallel=2))) == 2
+    first, second = spans(jobs)
+    assert max(first[0], second[0]) < min(first[1], second[1])
+
+
+def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    list(run_jobs([job(script, "inherited")]))
+    list(run_jobs([job(script, "given")], num_threads=3))
+    threads = {
+        name: (script.parent / "runs" / name / "began.txt").read_text().split()[1]
+        for name in ("inherited", "given")
+    }
+    assert threads == {"inherited": "7", "given": "3"}
+
+
+def test_a_killed_process_stops_everything_and_the_next_call_goes_on(script: Path) -> None:
+    killed, other = job(script, "killed", "killed"), job(script, "other", "sleep30")
+    with pytest.raises(UserError, match=r"killed: its process was ended by SIGKILL .* goes on"):
+        list(run_jobs([other, killed], num_parallel=2))
+    assert not (other.out / "ended.txt").exists()
+    again = [Job(one.name, one.out, (str(script), "fine")) for one in (killed, other)]
+    assert problems(list(run_jobs(again))) == {"killed": "", "other": ""}
+
+
+def test_leaving_early_leaves_no_process_behind(script: Path) -> None:
+    quick, slow = job(script, "quick"), job(script, "slow", "sleep30")
+    outcomes = run_jobs([quick, slow], num_parallel=2)
+    assert next(outcomes).job.name == "quick"
+    begin = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - begin < 9  # told to end, not waited for
+    assert problems(list(run_jobs([Job("slow", slow.out, (str(script), "fine"))]))) == {"slow": ""}
+
+
+def test_a_process_that_a_killed_call_left_behind_is_waited_for(script: Path) -> None:
+    one = job(script, "one", "sleep1.5")
+    one.out.mkdir(parents=True)
+    left = subprocess.Popen([sys.executable, *one.command, "--out", str(one.out)], env=dict(os.environ))
+    while not (one.out / "began.txt").exists():
+        time.sleep(0.05)
+    assert problems(list(run_jobs([one]))) == {"one": ""}
+    assert left.wait() == 0
+    assert len((one.out / "began.txt").read_text().splitlines()) == 1
+
+
+def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads_of(2) is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [threads_of(jobs) for jobs in (1, 2, 3, 16)] == [None, 4, 2, 1]
+
+
+def test_failures_are_kept_by_folder_and_every_end_is_logged(
+    script: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("raybox"), "propagate", True)
+    assert failures_of([]) == {}
+    fine, mistake = job(script, "fine"), job(script, "mistake", "mistake")
+    with caplog.at_level("INFO", "raybox"):
+        assert failures_of([fine, mistake]) == {mistake.out: "the loss is nan; lower the rate"}
+    assert "1 of 2  fine: finished" in caplog.text
+    assert "2 of 2  mistake: the loss is nan; lower the rate" in caplog.text
+
+
+def test_commands_name_only_what_is_given() -> None:
+    script, config = Path("run.py"), Path("a.yaml")
+    assert run_command(script, config, {}) == ("run.py", "a.yaml")
+    given = run_command(script, config, {"a.b": None, "c": [1, "x"]}, sources=[Path("r1"), Path("r2")])
+    assert given == ("run.py", "a.yaml", "--from", "r1", "r2", "--set", "a.b=null", "c=[1, x]")
+
+
+def test_sections_are_flattened_and_the_later_value_counts() -> None:
+    assert flatten({}) == {}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": 2}) == {"a.b": 1, "a.c": {}, "d": 2}
+    assert list(flatten({"a.b": 1, "x": 0, "a": {"b": 2}}).items()) == [("x", 0), ("a.b", 2)]
+
+
+class Anything(Settings):
+    value: Any
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "no",
+        "1e-3",
+        "a: b",
+        "…",
+        "x...",
+        "[1",
+        None,
+        True,
+        3,
+        1e-05,
+        0.1 + 0.2,
+        [1, "2"],
+        {"a b": {"c": 0.5}},
+        {},
+    ],
+)
+def test_an_override_is_read_back_as_it_was(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("value: other\n")
+    read = load_config(Anything, path, [override("value", value)]).value
+    assert read == value
+    assert type(read) is type(value)

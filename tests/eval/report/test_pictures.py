@@ -1,0 +1,178 @@
+"""eval.report.pictures and eval.report.charts on pictures small enough to check by eye."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.report.charts import Bar, plot_bars, plot_curves
+from eval.report.pictures import (
+    BLUE,
+    ORANGE,
+    as_rgb,
+    captions_apart,
+    draw_boxes,
+    grid,
+    overlay_map,
+    save_jpeg,
+    save_png,
+)
+
+NAN = float("nan")
+
+
+def test_as_rgb_clips_and_blackens_what_is_no_number() -> None:
+    rgb = as_rgb(np.array([[0.0, 0.5, 1.0], [-1.0, NAN, 7.0]]))
+    assert rgb.dtype == np.uint8
+    np.testing.assert_array_equal(rgb[:, :, 0], [[0, 128, 255], [0, 0, 255]])
+    np.testing.assert_array_equal(rgb[:, :, 1], rgb[:, :, 2])
+
+
+def test_no_boxes_leave_the_picture_as_it_is() -> None:
+    black = np.zeros((20, 30, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(draw_boxes(black, []), black)
+
+
+def test_captions_that_would_lie_over_a_later_one_are_left_out() -> None:
+    assert captions_apart([], [], size_wh=(30, 10)) == []
+    boxes = [[0, 0, 9, 9], [29, 9, 50, 50], [29, 19, 50, 50], [59, 19, 80, 80]]
+    assert captions_apart(boxes, list("abcd"), size_wh=(30, 10)) == ["", "b", "c", "d"]
+    # a caption that is left out hides none before it
+    assert captions_apart([[0, 0, 9, 9], [20, 0, 30, 9], [40, 0, 50, 9]], list("abc"), size_wh=(30, 10)) == [
+        "a",
+        "",
+        "c",
+    ]
+
+
+def test_box_edges_lie_on_its_pixels_and_the_original_stays() -> None:
+    black = np.zeros((20, 30, 3), dtype=np.uint8)
+    drawn = draw_boxes(black, [[5, 3, 25, 10]], colour=ORANGE)
+    rows, columns = np.nonzero(drawn.any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 10, 5, 25)
+    assert tuple(drawn[3, 15]) == ORANGE
+    assert not drawn[6, 15].any()
+    assert not black.any()
+
+
+def test_box_beyond_the_picture_is_drawn_along_its_edge() -> None:
+    drawn = draw_boxes(np.zeros((20, 30, 3), dtype=np.uint8), [[-50, -50, 99, 99]])
+    assert tuple(drawn[0, 15]) == tuple(drawn[19, 15]) == tuple(drawn[10, 29]) == BLUE
+
+
+def test_caption_goes_above_the_box_or_inside_at_the_upper_edge() -> None:
+    black = np.zeros((120, 160, 3), dtype=np.uint8)
+    above = draw_boxes(black, [[20, 60, 80, 100]], captions=["0.87"])
+    inside = draw_boxes(black, [[20, 0, 80, 40]], captions=["0.87"])
+    assert above[45:60, 20:40].any()
+    assert tuple(inside[2, 22]) == BLUE
+
+
+def test_empty_caption_draws_no_plate() -> None:
+    black = np.zeros((120, 160, 3), dtype=np.uint8)
+    box = [[20, 60, 80, 100]]
+    np.testing.assert_array_equal(draw_boxes(black, box, captions=[""]), draw_boxes(black, box))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, NAN])
+def test_constant_map_on_its_own_range_lays_nothing_over(value: float) -> None:
+    gray = np.linspace(0, 1, 12).reshape(3, 4)
+    heat = np.full((2, 2), value)
+    laid = overlay_map(gray, heat, vmin=value, vmax=value)
+    np.testing.assert_array_equal(laid, as_rgb(gray))
+
+
+def test_map_at_or_under_vmin_lays_nothing_over() -> None:
+    gray = np.full((3, 4), 0.5)
+    np.testing.assert_array_equal(overlay_map(gray, np.full((3, 4), -2.0)), as_rgb(gray))
+
+
+def test_scale_is_absolute() -> None:
+    """Half of vmax looks alike whether or not the map reaches vmax elsewhere."""
+    gray = np.full((2, 4), 0.5)
+    weak = overlay_map(gray, np.full((2, 4), 0.5))
+    mixed = overlay_map(gray, np.array([[0.5, 0.5, 1, 1], [0.5, 0.5, 1, 1]]))
+    np.testing.assert_array_equal(weak[:, :2], mixed[:, :2])
+    assert (mixed[:, 2:] != mixed[:, :2]).any()
+
+
+def test_small_map_is_stretched_over_the_picture() -> None:
+    laid = overlay_map(np.full((40, 60), 0.5), np.array([[0.0, 1.0], [0.0, 0.0]]))
+    changed = (laid != 128).any(axis=2)
+    assert changed[:10, 50:].all()
+    assert not changed[30:, :10].any()
+
+
+def test_grid_without_tiles_is_white() -> None:
+    assert (grid([]) == 255).all()
+
+
+def test_grid_scales_tiles_of_differing_sizes_and_fills_the_last_row() -> None:
+    tiles = [np.zeros(size, dtype=np.uint8) for size in ((10, 20, 3), (64, 16, 3), (7, 7, 3))]
+    picture = grid(tiles, columns=2, tile_px=40)
+    assert picture.shape == (2 * 48, 2 * 48, 3)
+    dark = (picture == 0).all(axis=2)
+    assert dark[:48, :48].sum() == 40 * 20
+    assert dark[:48, 48:].sum() == 10 * 40
+    assert dark[48:, :48].sum() == 40 * 40
+    assert not dark[48:, 48:].any()
+
+
+def test_grid_captions_stand_below_the_tiles() -> None:
+    tile = np.full((40, 40, 3), 255, dtype=np.uint8)
+    plain, captioned = grid([tile], tile_px=80), grid([tile], ["PCAM"], tile_px=80)
+    assert captioned.shape[0] > plain.shape[0]
+    assert (captioned[: 4 + 80] == 255).all()
+    assert (captioned[4 + 80 :] < 128).any()
+
+
+def test_save_png_makes_the_folder(tmp_path: Path) -> None:
+    rgb = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    path = save_png(tmp_path / "a" / "b.png", rgb)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), rgb)
+
+
+def test_save_jpeg_keeps_the_picture_but_for_small_differences(tmp_path: Path) -> None:
+    rgb = np.full((40, 60, 3), 200, dtype=np.uint8)
+    rgb[:, 30:] = ORANGE
+    path = save_jpeg(tmp_path / "a" / "b.jpg", rgb)
+    assert Image.open(path).format == "JPEG"
+    kept = np.asarray(Image.open(path)).astype(int)
+    assert np.abs(kept - rgb)[:, :22].max() <= 3
+    assert np.abs(kept - rgb)[:, 40:].max() <= 3
+
+
+def test_boxes_have_a_dark_edge_on_a_bright_picture() -> None:
+    drawn = draw_boxes(np.full((60, 90, 3), 255, dtype=np.uint8), [[20, 20, 60, 40]], colour=ORANGE)
+    assert tuple(drawn[20, 40]) == ORANGE
+    assert tuple(drawn[19, 40]) == tuple(drawn[21, 40]) == (0, 0, 0)
+
+
+def dark_share(path: Path) -> float:
+    return float((np.asarray(Image.open(path).convert("L")) < 250).mean())
+
+
+@pytest.mark.parametrize("curves", [{}, {"loss": ([], [])}, {"loss": ([1, 2, 3], [0.5, NAN, 0.2])}])
+def test_plot_curves_draws(tmp_path: Path, curves: dict[str, tuple[list[float], list[float]]]) -> None:
+    path = plot_curves(tmp_path / "p" / "c.png", curves, title="T", labels=("x", "y"), y_range=(0, 1))
+    assert dark_share(path) > 0
+
+
+@pytest.mark.parametrize(
+    "bars",
+    [
+        [],
+        [Bar("none", None)],
+        [Bar("zero", 0.0, 0.0, 0.0)],
+        [Bar("a", 0.5, 0.4, 0.6, "marked"), Bar("b", 0.1)],
+    ],
+)
+def test_plot_bars_draws(tmp_path: Path, bars: list[Bar]) -> None:
+    assert dark_share(plot_bars(tmp_path / "b.png", bars, title="T", label="AP")) > 0
+
+
+def test_more_bars_make_a_taller_picture(tmp_path: Path) -> None:
+    few = plot_bars(tmp_path / "few.png", [Bar("a", 0.1)])
+    many = plot_bars(tmp_path / "many.png", [Bar(f"m{i}", 0.1) for i in range(12)])
+    assert Image.open(many).height > 2 * Image.open(few).height

@@ -1,0 +1,50 @@
+"""eval.stats.paired: differences of an entry to others on the same resamples, corrected for their number."""
+
+import numpy as np
+import pytest
+
+from eval.stats.bootstrap import Difference
+from eval.stats.measures import Drawn
+from eval.stats.paired import Comparison, compare_paired, gap_text, listed
+
+NAN = float("nan")
+
+
+def drawn(value: float, draws: list[float]) -> Drawn:
+    return Drawn("ap40", ("Edema",), np.array([value]), np.array(draws, dtype=float).reshape(-1, 1))
+
+
+def test_against_nobody_there_is_nothing_to_say() -> None:
+    assert compare_paired(drawn(0.5, [0.4, 0.6]), {}) == []
+
+
+def test_each_difference_is_paired_and_corrected_for_all_of_them() -> None:
+    one = drawn(0.5, list(np.linspace(0.4, 0.6, 999)))
+    below = drawn(0.3, list(np.linspace(0.2, 0.4, 999)))  # .2 lower in every resample
+    same = drawn(0.5, list(np.linspace(0.6, 0.4, 999)))
+    first, second = compare_paired(one, {"below": below, "same": same})
+    assert (first.name, first.place, first.survives) == ("below", "clearly above", True)
+    assert (first.gap.value, first.gap.low, first.gap.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert first.p_holm == pytest.approx(
+        2 * 2 / 1000
+    )  # the least there is of 999 draws, times two comparisons
+    assert (second.place, second.survives, second.p_holm) == ("not clearly apart from", False, 1)
+
+
+def test_worse_and_unknown_are_said_so() -> None:
+    assert Comparison("x", Difference(-0.2, -0.3, -0.1), 0.01).place == "clearly below"
+    (unknown,) = compare_paired(drawn(0.5, []), {"x": drawn(0.3, [])})
+    assert (unknown.place, unknown.survives) == ("not clearly apart from", False)
+    assert np.isnan(unknown.p_holm)
+
+
+def test_a_clear_interval_need_not_survive_the_correction() -> None:
+    assert not Comparison("x", Difference(0.2, 0.01, 0.3), 0.06).survives
+
+
+def test_words() -> None:
+    assert gap_text(Difference(0.0421, 0.01, 0.08)) == "+0.042 [0.010, 0.080]"
+    assert gap_text(Difference(-0.2, NAN, NAN)) == "-0.200 –"
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "", "a", "a and b", "a, b and c"
+    ]  # fmt: skip

@@ -1,0 +1,421 @@
+"""Sweeps. Where only the search is meant, a script with a known optimum stands in for the training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from math import log10
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from cxr.config import UserError, load_config, parse_settings
+from cxr.runs.jobs import flatten
+from cxr.runs.run_folder import open_run, start_run
+from cxr.tracking import Tracker, read_log
+from eval.leaderboard.compare import compare_runs
+from eval.report.blocks import Table, read_report
+from stage1_classify.experiments.sweep_space import (
+    Trial,
+    check_space,
+    importance,
+    suggest,
+    wandb_sweep_config,
+)
+from stage1_classify.experiments.sweep_trials import Sweep, kept_figure
+from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.settings.experiments import SweepSettings
+from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
+
+ROOT = Path(__file__).parent.parent
+
+PRETENDED = """
+import math, os, sys, time
+from cxr.cli import exit_code, parse_stage_arguments
+from cxr.config import Settings, UserError, load_config
+from cxr.runs.run_folder import start_run
+from cxr.tracking import Tracker, read_log
+
+class Whatever(Settings, extra="allow"):  # stage 1's settings take a second to import
+    optimizer: dict
+
+def main():
+    given = parse_stage_arguments("stage1")
+    settings = load_config(Whatever, given.config, given.overrides)
+    rate = settings.optimizer["learning_rate"]
+    run = start_run(given.out, stage="stage1", settings=settings, inputs={})
+    if run.state == "finished":
+        return
+    if rate > 0.05:
+        raise UserError("training: the loss is nan")
+    best = 1 - abs(math.log10(rate) + 2) / 5  # highest at 0.01
+    tracker = Tracker(run.dir)
+    for epoch, auroc in list(enumerate((best - 0.1, best, 0.99), start=1))[len(read_log(run.dir)):]:
+        time.sleep(float(os.environ.get("EPOCH_S", "0")))
+        tracker.log(epoch, {"val/auroc": auroc, "val/loss": 1 - auroc, "val/f1": None})
+    log = run.dir / "metrics.jsonl"
+    run.finish({"auroc/mean": best - 0.05, "auroc/lung_lesion": best}, {"log": log}, best_epoch=2,
+               findings=settings.findings, synthetic=True)
+
+sys.exit(exit_code(main))
+"""
+
+LEARNING_RATE = {"low": 0.001, "high": 0.04, "log": True}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "stage1.yaml"
+    path.write_text(yaml.safe_dump(stage1_settings(tmp_path / "data").model_dump(mode="json")))
+    return path
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run a script that is quick and has its best AUROC at a learning rate of 0.01, and none above 0.05."""
+    from stage1_classify.experiments import commands
+
+    script = tmp_path / "run.py"
+    script.write_text(PRETENDED)
+    monkeypatch.setattr(commands, "TRAINING", script)
+
+
+def sweep_settings(base: Path, **changes: Any) -> SweepSettings:
+    values = {"base": str(base), "space": {"optimizer.learning_rate": LEARNING_RATE}, "num_trials": 3}
+    return parse_settings(SweepSettings, values | changes, source="sweep.yaml")
+
+
+def sweep(settings: SweepSettings, out: Path) -> Path:
+    check_space(settings)
+    run = start_run(out, stage="sweep", settings=settings, inputs={"base": settings.base})
+    try:
+        if run.state != "finished":
+            Sweep(run, settings)()
+    finally:
+        run.release()
+    return out
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
+
+
+# What may be searched
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"space": {}}, "at least 1 item"),
+        ({"space": {"a": {"low": 2, "high": 1}}}, "low must be below high"),
+        ({"space": {"a": {"low": 0, "high": 1, "log": True}}}, "log needs a low above 0"),
+        ({"space": {"a": {"low": 0.5, "high": 2, "integer": True}}}, "integer needs whole numbers"),
+        ({"space": {"a": {"choices": []}}}, "at least 1 item"),
+        ({"metric": "auroc/mean"}, "Input should be 'val/auroc'"),
+        ({"metric": "val/loss"}, "val/loss is to be minimized"),
+        ({"direction": "minimize"}, "every other figure to be maximized"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        sweep_settings(base, **changes)
+
+
+def test_every_key_and_value_of_the_space_must_be_a_setting(base: Path) -> None:
+    space = {
+        "optimizer.learning_rat": LEARNING_RATE,
+        "train.batch_size": {"low": 4, "high": 32},
+        "head.kind": {"choices": ["pcam", "pcm"]},
+    }
+    with pytest.raises(UserError) as error:
+        check_space(sweep_settings(base, space=space))
+    told = "\n".join(error.value.problems)
+    assert "unknown key 'optimizer.learning_rat'; nearest: 'optimizer.learning_rate'" in told
+    assert "train.batch_size: got 21.3" in told  # a range of whole numbers is asked for with integer: true
+    assert "head.kind: got 'pcm'" in told
+    check_space(sweep_settings(base, space={"train.batch_size": {"low": 4, "high": 32, "integer": True}}))
+
+
+def test_settings_that_need_each_other_may_be_searched_together(base: Path) -> None:
+    both = {"input.channels": {"choices": ["clahe3"]}, "backbone.in_channels": {"choices": [3]}}
+    check_space(sweep_settings(base, space=both))
+    with pytest.raises(UserError, match=r"clahe3 needs backbone\.in_channels"):
+        check_space(sweep_settings(base, space={"input.channels": {"choices": ["grey", "clahe3"]}}))
+
+
+def test_sections_in_overrides_change_the_keys_they_name() -> None:
+    given = {
+        "train.num_epochs": 8,
+        "head": {"kind": "lse"},
+        "train": {"num_epochs": 1},
+        "loss.class_weights": {},
+    }
+    assert flatten(given) == {"head.kind": "lse", "train.num_epochs": 1, "loss.class_weights": {}}
+
+
+# How it is searched
+
+
+def test_suggestions_depend_on_seed_and_earlier_trials_alone(base: Path) -> None:
+    space = {
+        "optimizer.learning_rate": LEARNING_RATE,
+        "train.batch_size": {"low": 4, "high": 32, "integer": True},
+        "input.size_hw": {"choices": [[32, 48], [64, 96]]},
+    }
+    settings = sweep_settings(base, space=space)
+    trials: list[Trial] = []
+    for number in range(12):
+        values = suggest(settings, trials)
+        assert values == suggest(settings, trials)
+        assert 0.001 <= values["optimizer.learning_rate"] <= 0.04
+        assert values["train.batch_size"] in range(4, 33)
+        assert values["input.size_hw"] in ([32, 48], [64, 96])
+        trials.append(Trial(number, values, "finished", figure=number / 12))
+    assert len({trial.values["optimizer.learning_rate"] for trial in trials}) == 12
+    other = sweep_settings(base, space=space, sampler_seed=1)
+    assert suggest(other, []) != suggest(settings, [])
+
+
+@pytest.mark.parametrize(
+    ("direction", "metric", "sign"), [("maximize", "val/auroc", 1), ("minimize", "val/loss", -1)]
+)
+def test_the_search_goes_where_trials_were_good(base: Path, direction: str, metric: str, sign: int) -> None:
+    space = {"loss.label_smoothing": {"low": 0.0, "high": 0.4}}
+    settings = sweep_settings(base, space=space, direction=direction, metric=metric)
+    trials: list[Trial] = []
+    for number in range(40):
+        values = suggest(settings, trials)
+        trials.append(Trial(number, values, "finished", -sign * abs(values["loss.label_smoothing"] - 0.3)))
+    far = [abs(trial.values["loss.label_smoothing"] - 0.3) for trial in trials]
+    assert sum(far[30:]) / 10 < 0.5 * sum(far[:10]) / 10
+
+
+def test_importance_names_the_setting_that_mattered(base: Path) -> None:
+    space = {"loss.label_smoothing": {"low": 0.0, "high": 0.4}, "head.dropout": {"low": 0.0, "high": 0.9}}
+    settings = sweep_settings(base, space=space)
+    trials = [
+        Trial(
+            number,
+            {"loss.label_smoothing": number * 7 % 20 / 50, "head.dropout": number / 25},
+            "finished",
+            number / 25,
+        )
+        for number in range(20)
+    ]
+    shares = importance(settings, trials)
+    assert next(iter(shares)) == "head.dropout"
+    assert importance(settings, trials[:9]) == {}
+    assert importance(settings, [replace(trial, figure=0.5) for trial in trials]) == {}
+    failed = Trial(20, trials[0].values, "failed", problem="nan")
+    assert importance(settings, [*trials, failed]) == pytest.approx(shares)
+
+
+def test_wandb_is_given_the_same_space(base: Path) -> None:
+    space = {
+        "a": {"low": 0.1, "high": 1},
+        "b": LEARNING_RATE,
+        "c": {"low": 1, "high": 64, "integer": True},
+        "d": {"low": 1, "high": 64, "integer": True, "log": True},
+        "e": {"choices": ["pcam", [1, 2]]},
+    }
+    assert wandb_sweep_config(sweep_settings(base, space=space, backend="wandb")) == {
+        "method": "bayes",
+        "metric": {"name": "val/auroc", "goal": "maximize"},
+        "run_cap": 3,
+        "parameters": {
+            "a": {"distribution": "uniform", "min": 0.1, "max": 1.0},
+            "b": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.04},
+            "c": {"distribution": "int_uniform", "min": 1, "max": 64},
+            "d": {"distribution": "q_log_uniform_values", "q": 1, "min": 1, "max": 64},
+            "e": {"values": ["pcam", [1, 2]]},
+        },
+    }
+
+
+# The whole
+
+
+def test_the_best_trial_by_validation_is_chosen_and_told(base: Path, tmp_path: Path, pretended: None) -> None:
+    run = open_run(sweep(sweep_settings(base), tmp_path / "sweep"), stage="sweep")
+    table = pd.read_csv(run.output("trials"))
+    assert table["trial"].tolist() == [0, 1, 2]
+    distance = (table["optimizer.learning_rate"].map(lambda rate: abs(log10(rate) + 2))) / 5
+    assert table["val/auroc"].to_numpy() == pytest.approx(1 - distance)  # of epoch 2, not of the last one
+    best = int(table["val/auroc"].argmax())
+    assert run.manifest["best_trial"] == best
+    assert run.metrics["val/auroc"] == pytest.approx(table["val/auroc"][best])
+    assert run.metrics["auroc/mean"] == pytest.approx(table["val/auroc"][best] - 0.05)
+    settings = load_config(Stage1Settings, run.output("best"))
+    assert settings.optimizer.learning_rate == table["optimizer.learning_rate"][best]
+    assert settings == parse_settings(
+        Stage1Settings, open_run(run.dir / "trials" / f"{best:04d}").settings, source="trial"
+    )
+    report = read_report(run.dir)
+    assert report is not None
+    assert report.synthetic
+    (ranking,) = [block for block in report.blocks if isinstance(block, Table)]
+    assert [row[0] for row in ranking.rows] == table.sort_values("val/auroc", ascending=False)[
+        "trial"
+    ].tolist()
+    assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
+    before = (run.dir / "manifest.json").stat().st_mtime_ns
+    sweep(sweep_settings(base), run.dir)
+    assert (run.dir / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_common_overrides_reach_every_trial(base: Path, tmp_path: Path, pretended: None) -> None:
+    out = sweep(sweep_settings(base, num_trials=1, overrides={"train.batch_size": 7}), tmp_path / "sweep")
+    assert open_run(out / "trials" / "0000").settings["train"]["batch_size"] == 7
+
+
+def test_a_failing_trial_is_told_and_the_others_go_on(base: Path, tmp_path: Path, pretended: None) -> None:
+    space = {"optimizer.learning_rate": {"choices": [0.01, 0.1]}}  # the second diverges
+    out = sweep(sweep_settings(base, space=space, num_trials=4), tmp_path / "sweep")
+    table = pd.read_csv(out / "trials.csv")
+    failed = table[table["state"] == "failed"]
+    assert 0 < len(failed) < 4
+    assert set(failed["optimizer.learning_rate"]) == {0.1}
+    assert set(failed["problem"]) == {"training: the loss is nan"}
+    assert open_run(out).metrics["trials/failed"] == len(failed)
+    assert "training: the loss is nan" in (out / "report.html").read_text()
+
+
+def test_all_trials_failing_is_an_error(base: Path, tmp_path: Path, pretended: None) -> None:
+    space = {"optimizer.learning_rate": {"low": 0.1, "high": 1}}
+    with pytest.raises(UserError, match=r"all 3 trials failed\n  training: the loss is nan$"):
+        sweep(sweep_settings(base, space=space), tmp_path / "sweep")
+
+
+def test_a_figure_that_does_not_exist_chooses_nothing(base: Path, tmp_path: Path, pretended: None) -> None:
+    with pytest.raises(UserError, match="val/f1 does not exist in the epoch that it keeps"):
+        sweep(sweep_settings(base, metric="val/f1", num_trials=1), tmp_path / "sweep")
+
+
+def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, pretended: None) -> None:
+    settings = sweep_settings(base, num_trials=4)
+    whole, halves = sweep(settings, tmp_path / "whole"), tmp_path / "halves"
+    sweep(settings, halves)
+    finished = (halves / "trials" / "0001" / "manifest.json").stat().st_mtime_ns
+    for path in [*halves.glob("trials/0003*"), halves / "manifest.json"]:  # the last trial did not begin
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    third = records(halves)[2] | {"state": "running", "figure": None}  # the one before was in the middle
+    (halves / "trials" / "0002.json").write_text(json.dumps(third))
+    (halves / "trials" / ".0003.json.1.partial").write_text('{"number": 3, "val')
+    (halves / "trials" / "0002" / "manifest.json").unlink()
+    sweep(settings, halves)
+    assert records(halves) == records(whole)
+    assert (halves / "trials" / "0001" / "manifest.json").stat().st_mtime_ns == finished
+    assert [entry["step"] for entry in read_log(halves / "trials" / "0002")] == [1, 2, 3]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from stage1_classify.search import commands
+commands.TRAINING = Path(sys.argv[1])
+from cxr.cli import StageArguments, exit_code
+from stage1_classify.sweep import main
+sys.exit(exit_code(lambda: main(StageArguments(Path(sys.argv[2]), Path(sys.argv[3]), (), ()))))
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_sweep_that_was_killed_trains_nothing_twice(base: Path, tmp_path: Path, pretended: None) -> None:
+    config, out = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    config.write_text(yaml.safe_dump(sweep_settings(base, num_trials=2).model_dump(mode="json")))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "run.py"), str(config), str(out)]
+    process = subprocess.Popen(command, env=os.environ | {"EPOCH_S": "0.7"}, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(read_log(out / "trials" / "0001")) > 0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "trials" / "0001" / "manifest.json").exists()  # its training lives on by itself
+    before = (out / "trials" / "0000" / "manifest.json").stat().st_mtime_ns
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (out / "trials" / "0000" / "manifest.json").stat().st_mtime_ns == before
+    for trial in ("0000", "0001"):
+        assert len((out / "trials" / trial / "metrics.jsonl").read_text().splitlines()) == 3
+    assert [record["state"] for record in records(out)] == ["finished", "finished"]
+
+
+def test_a_changed_base_is_refused(base: Path, tmp_path: Path, pretended: None) -> None:
+    settings = sweep_settings(base, num_trials=1)
+    sweep(settings, tmp_path / "sweep")
+    base.write_text(base.read_text() + "\n")
+    with pytest.raises(UserError, match=r"inputs\.base: as it was -> changed since"):
+        sweep(settings, tmp_path / "sweep")
+
+
+def test_wandb_chooses_through_the_agent(
+    base: Path, tmp_path: Path, pretended: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is left out; what it chooses is trained here, and it is told the figure."""
+    told = []
+
+    def agent(sweep_id: str, trial: Callable[[dict[str, Any]], Any], *, folder: Path, count: int) -> None:
+        assert (sweep_id, folder) == ("id1", tmp_path / "sweep")
+        told.extend(trial({"optimizer.learning_rate": rate}) for rate in (0.01, 0.1, 0.001)[-count:])
+
+    monkeypatch.setattr("stage1_classify.experiments.sweep_trials.create_sweep", lambda config: "id1")
+    monkeypatch.setattr("stage1_classify.experiments.sweep_trials.run_sweep_agent", agent)
+    settings = sweep_settings(base, backend="wandb", overrides={"tracking": "offline"})
+    out = sweep(settings, tmp_path / "sweep")
+    assert told == [{"val/auroc": 1.0}, None, {"val/auroc": pytest.approx(0.8)}]
+    assert open_run(out).manifest["best_trial"] == 0
+    assert (out / "wandb_sweep.txt").read_text() == "id1"
+    assert open_run(out / "trials" / "0000").settings["tracking"] == "off"
+    (out / "manifest.json").unlink()
+    (out / "trials" / "0002.json").unlink()
+    sweep(settings, out)  # two trials are there: the agent is asked for one
+    assert len(told) == 4
+
+
+def test_the_kept_epochs_figure_counts(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", stage="stage1", settings=SweepSettings.model_construct(), inputs={})
+    tracker = Tracker(run.dir)
+    for epoch, auroc in enumerate((0.7, 0.9, 0.95), start=1):
+        tracker.log(epoch, {"val/auroc": auroc})
+    run.finish({}, {}, best_epoch=2)
+    assert kept_figure(open_run(run.dir), "val/auroc") == 0.9
+    assert kept_figure(open_run(run.dir), "val/loss") is None
+
+
+def test_a_real_sweep_ends_with_a_classifier_to_use(tmp_path: Path) -> None:
+    base, config = tmp_path / "stage1.yaml", tmp_path / "sweep.yaml"
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2})
+    base.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    values = {
+        "base": str(base),
+        "space": {"optimizer.learning_rate": LEARNING_RATE, "head.kind": {"choices": ["pcam", "lse"]}},
+        "num_trials": 1,
+    }
+    config.write_text(yaml.safe_dump(values))
+    command = [
+        sys.executable,
+        str(ROOT / "stage1_classify" / "sweep.py"),
+        str(config),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "out", stage="sweep")
+    best = open_run(run.dir / "trials" / f"{run.manifest['best_trial']:04d}", stage="stage1")
+    highest = max(entry["val/auroc"] for entry in read_log(best.dir))
+    assert run.metrics["val/auroc"] == highest
+    assert run.metrics["auroc/mean"] == best.metrics["auroc/mean"]
+    assert best.output("weights").is_file()

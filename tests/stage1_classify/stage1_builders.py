@@ -1,0 +1,61 @@
+"""A tiny classification task: dark pictures, non-square, with a bright patch where the finding is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr.config import parse_settings
+from stage1_classify.settings.classifier import Stage1Settings
+from tests.builders import write_picture, write_rows
+
+FINDINGS = ["Lung Lesion", "Pleural Effusion"]
+
+
+def patch_folder(root: Path, *, num_images: int = 36) -> Path:
+    """PNGs with patches: Lung Lesion top left, Pleural Effusion bottom right; a CSV, one patient an image."""
+    rows = []
+    for index in range(num_images):
+        lesion, effusion = index % 2, index % 3 == 0
+        path = root / "images" / f"p{index:03d}.png"
+        box = (5, 5, 20, 18) if lesion else (40, 25, 58, 38) if effusion else None
+        write_picture(path, (40, 60), bright_xyxy=box)
+        effusion_label = int(effusion and not lesion)
+        rows.append([f"images/p{index:03d}.png", f"patient{index}", lesion, effusion_label])
+    write_rows(root / "labels.csv", ["path", "patient", *FINDINGS], rows)
+    return root
+
+
+def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
+    """Settings for `patch_folder`: 3 epochs of a tiny network. `changes` replace whole sections' keys."""
+    values: dict[str, Any] = {
+        "data": {
+            "dataset": "csv_table",
+            "root": str(root),
+            "table": "labels.csv",
+            "columns": {"image": "path", "patient": "patient"},
+            "findings": {name: name for name in FINDINGS},
+        },
+        "split": {"kind": "patients", "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}},
+        "findings": FINDINGS,
+        "backbone": {"name": "test_convnext", "feature_stage": 1},
+        "input": {"size_hw": [32, 48], "cache_dir": str(root / "cache")},
+        "augment": {
+            "affine": 0.5,
+            "brightness_contrast": 0.5,
+            "horizontal_flip": 0,
+            "grid_distortion": 0,
+            "elastic": 0,
+            "erase": 0.5,
+        },
+        "optimizer": {"learning_rate": 0.003},
+        "train": {"num_epochs": 3, "batch_size": 4, "min_positives": 1},
+    }
+    for section, keys in changes.items():
+        values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    return parse_settings(Stage1Settings, values, source="test")
+
+
+def targets(*rows: list[float]) -> np.ndarray:
+    """Rows of targets as float32."""
+    return np.array(rows, dtype=np.float32)

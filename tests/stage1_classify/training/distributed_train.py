@@ -1,0 +1,202 @@
+"""Trainings for test_stage1_distributed, run by torchrun: ``distributed_train.py DATA OUT NAME ...``.
+
+A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; or one of
+BROKEN: then something is broken on purpose, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from lightning_fabric import Fabric
+from torch import distributed, nn
+
+from cxr.config import UserError
+from stage1_classify.data.batches import TrainingSet
+from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training import epochs
+from stage1_classify.training.sampling import EpochSampler, make_sampler
+from stage1_classify.training.train import Trainer, make_fabric
+from tests.stage1_classify.stage1_builders import stage1_settings
+from tests.stage1_classify.training.train_builders import PLAIN, fitted
+
+NORMS = {"name": "resnet10t", "feature_stage": 2}
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"train": {"accumulate_steps": 2}},
+    "averaged": {"train": {"ema_decay": 0.5}},
+    "frozen": {"freeze": {"backbone_epochs": 1, "gradual_epochs": 1}, "train": {"num_epochs": 3}},
+    "views": {"views": {"max_views": 2}, "data": {"table": "studies.csv"}},
+    "dropout": {"head": {"dropout": 0.5}, "backbone": NORMS, "train": {"num_epochs": 3}},
+    "norms": {
+        "backbone": NORMS,
+        "freeze": {"gradual_epochs": 1},
+        "train": {"num_epochs": 3, "ema_decay": 0.5},
+    },
+}
+
+# A seed that gives the processes pictures of other findings in the first batch: else their gradients would be alike.
+UNLIKE = {"seed": 1}
+
+
+def settings_of(data: Path, name: str) -> Stage1Settings:
+    """12 cases an epoch in batches of 4: with two a move the last move has one."""
+    changes = SCENARIOS.get(name, UNLIKE)
+    table = {"table": "labels.csv", **changes.get("data", {})}
+    columns = {"image": "path", "patient": "patient"}
+    if "views" in changes:
+        columns |= {"study": "study", "view": "view"}
+    findings = {finding: finding for finding in ("Lung Lesion", "Pleural Effusion")}
+    given = {
+        "augment": PLAIN,
+        "sampling": {"num_samples": 12},
+        **changes,
+        "data": {
+            "dataset": "csv_table",
+            "root": str(data),
+            "columns": columns,
+            "findings": findings,
+            **table,
+        },
+        "train": {"precision": "32-true", "num_epochs": 2, **changes.get("train", {})},
+    }
+    return stage1_settings(data, **given)
+
+
+@contextmanager
+def other_weights() -> Iterator[None]:
+    """The second process begins with weights of its own."""
+
+    def change(wrapped: Any) -> None:
+        if distributed.get_rank() == 1:
+            with torch.no_grad():
+                wrapped.module.model.head.classifier.weight[0, 0] += 1e-3
+
+    with after_setup(change):
+        yield
+
+
+@contextmanager
+def own_gradients() -> Iterator[None]:
+    """Nobody averages: each process follows its own gradients."""
+
+    def change(wrapped: Any) -> None:
+        wrapped._forward_module.require_backward_grad_sync = False
+
+    with after_setup(change):
+        yield
+
+
+@contextmanager
+def summed_gradients() -> Iterator[None]:
+    """Gradients are added up and not averaged."""
+
+    def sum_up(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        work = distributed.all_reduce(bucket.buffer(), async_op=True)
+        return work.get_future().then(lambda future: future.value()[0])
+
+    with after_setup(lambda wrapped: wrapped._forward_module.register_comm_hook(None, sum_up)):
+        yield
+
+
+@contextmanager
+def same_cases() -> Iterator[None]:
+    """Both processes take the first one's cases."""
+
+    def sampler(
+        targets: Any, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1
+    ) -> EpochSampler:
+        return make_sampler(targets, settings, rank=0, world_size=world_size)
+
+    with mock.patch.object(epochs, "make_sampler", sampler):
+        yield
+
+
+@contextmanager
+def drift() -> Iterator[None]:
+    """In its second epoch the second process's weights move a little on their own."""
+    original = Trainer._move
+
+    def move(self: Trainer, *arguments: Any) -> torch.Tensor:
+        loss = original(self, *arguments)
+        if self.progress.epoch == 1 and distributed.get_rank() == 1:
+            with torch.no_grad():
+                self.model.backbone.network.stem_0.bias[0] += 1e-6
+        return loss
+
+    with mock.patch.object(Trainer, "_move", move):
+        yield
+
+
+@contextmanager
+def poisoned_picture() -> Iterator[None]:
+    """One picture is not finite; a single process has it in its batch."""
+    original = TrainingSet._augmented
+
+    def augmented(self: TrainingSet, row: int) -> torch.Tensor:
+        return original(self, row) / (0.0 if row == 3 else 1.0)
+
+    with mock.patch.object(TrainingSet, "_augmented", augmented):
+        yield
+
+
+@contextmanager
+def after_setup(change: Callable[[Any], None]) -> Iterator[None]:
+    original = Fabric.setup_module
+
+    def setup_module(self: Fabric, module: nn.Module) -> Any:
+        wrapped = original(self, module)
+        change(wrapped)
+        return wrapped
+
+    with mock.patch.object(Fabric, "setup_module", setup_module):
+        yield
+
+
+BROKEN = {
+    break_it.__name__: break_it
+    for break_it in (other_weights, own_gradients, summed_gradients, same_cases, drift, poisoned_picture)
+}
+
+
+def interrupted(data: Path, out: Path, fabric: Fabric) -> None:
+    """The scenario "dropout", killed when its second epoch is trained and not yet kept."""
+    original = Trainer.end_epoch
+
+    def end_epoch(self: Trainer, figures: dict[str, float | None]) -> None:
+        if self.progress.epoch == 1:
+            raise KeyboardInterrupt
+        original(self, figures)
+
+    with mock.patch.object(Trainer, "end_epoch", end_epoch), suppress(KeyboardInterrupt):
+        fitted(settings_of(data, "dropout"), out, fabric)
+    fitted(settings_of(data, "dropout"), out, fabric)
+
+
+def main(data: Path, out: Path, names: list[str]) -> None:
+    torch.set_num_threads(1)
+    fabric = make_fabric(settings_of(data, "plain"))
+    for name in names:
+        if name in SCENARIOS:
+            fitted(settings_of(data, name), out / name, fabric)
+            continue
+        if name == "interrupted":
+            interrupted(data, out / name, fabric)
+            continue
+        said = "nothing\n"
+        with BROKEN[name]():
+            try:
+                fitted(settings_of(data, "broken"), out / name, fabric)
+            except UserError as error:
+                said = "\n".join(error.problems)
+        (out / f"{name}.{fabric.global_rank}.txt").write_text(said)
+    fabric.barrier()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -1,0 +1,212 @@
+"""Training as a whole: it learns, goes on exactly where it was killed, and refuses what cannot be trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cxr.config import UserError
+from cxr.runs.run_folder import open_run, start_run
+from cxr.splits import load_splits
+from stage1_classify.data.seen import check_unseen, read_seen
+from stage1_classify.model.classifier import load_classifier
+from stage1_classify.pipeline import Stage1
+from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training.checkpoint import Progress, save_last, save_weights
+from stage1_classify.training.train import Trainer, make_fabric
+from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
+from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
+
+
+def train(settings: Stage1Settings, out: Path) -> Path:
+    run = start_run(out, stage="stage1", settings=settings, inputs={})
+    try:
+        Stage1(run, settings, make_fabric(settings))()
+    finally:
+        run.release()
+    return out
+
+
+def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
+    settings = stage1_settings(
+        patch_folder(tmp_path / "data", num_images=60),
+        train={"num_epochs": 12},
+        optimizer={"learning_rate": 0.01},
+        augment={"erase": 0.0},
+    )
+    run = open_run(train(settings, tmp_path / "run"), stage="stage1")
+    assert run.metrics["auroc/mean"] is not None
+    assert run.metrics["auroc/mean"] > 0.9
+    assert run.metrics["auroc/mean/low"] is not None
+    assert run.manifest["findings"] == settings.findings
+    assert set(run.manifest["splits"]) == {"train", "val", "test"}
+    assert run.output("report").is_file()
+    header = run.output("predictions").read_text().splitlines()[0]
+    assert {"image_id", "Lung Lesion", "Pleural Effusion"} <= set(header.split(","))
+    model, read = load_classifier(run.dir)
+    assert read == settings
+    assert model(torch.zeros(1, 1, 32, 48)).shape == (1, 2)
+
+
+EVERYTHING = {
+    "train": {"precision": "32-true", "num_epochs": 4, "ema_decay": 0.9, "accumulate_steps": 2},
+    "optimizer": {"kind": "sgd", "learning_rate": 0.05, "backbone_scale": 0.5},
+    "schedule": {"kind": "plateau", "plateau_patience": 1},
+    "freeze": {"backbone_epochs": 1, "gradual_epochs": 1},
+    "backbone": {"name": "resnet10t", "feature_stage": 2},
+    "head": {"dropout": 0.3},
+}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"train": {"precision": "32-true"}}, EVERYTHING], ids=["default", "everything"]
+)
+@pytest.mark.parametrize("killed_in", [1, 2])
+def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], killed_in: int
+) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"), **changes)
+    whole = fitted(settings, tmp_path / "whole")
+    original = Trainer.end_epoch
+
+    def killed(self: Trainer, figures: dict[str, float | None]) -> None:
+        if self.progress.epoch == killed_in:
+            raise KeyboardInterrupt  # when the epoch is trained and not yet kept
+        original(self, figures)
+
+    monkeypatch.setattr(Trainer, "end_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(settings, tmp_path / "halves")
+    monkeypatch.setattr(Trainer, "end_epoch", original)
+    halves = fitted(settings, tmp_path / "halves")
+    assert logged(halves) == logged(whole)
+    one, other = (torch.load(out / "last.ckpt", weights_only=True) for out in (whole, halves))
+    assert_same(one, other)
+    assert_same(load_file(whole / "best.safetensors"), load_file(halves / "best.safetensors"))
+
+
+def test_training_starts_from_another_runs_backbone(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    first = train(stage1_settings(root, train={"num_epochs": 1}), tmp_path / "first")
+    # a learning rate of almost nothing: what it ends with is what it began with, under another set of findings
+    settings = stage1_settings(
+        root,
+        findings=["Lung Lesion"],
+        init_from=str(first),
+        train={"num_epochs": 1},
+        optimizer={"learning_rate": 1e-12},
+    )
+    second = load_file(train(settings, tmp_path / "second") / "best.safetensors")
+    for name, tensor in load_file(first / "best.safetensors").items():
+        if name.startswith("backbone."):
+            torch.testing.assert_close(second[name], tensor, rtol=1e-4, atol=1e-6)
+    other = stage1_settings(root, init_from=str(first), backbone={"feature_stage": 2})
+    with pytest.raises(UserError, match="does not fit"):
+        train(other, tmp_path / "third")
+
+
+def test_empty_and_unknown_findings_are_refused(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    text = (root / "labels.csv").read_text().replace(",0,1\n", ",0,0\n")
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match="Pleural Effusion without a positive"):
+        train(stage1_settings(root), tmp_path / "empty")
+    with pytest.raises(UserError, match="finding 'Edema' is not there"):
+        train(stage1_settings(root, findings=["Edema"]), tmp_path / "unknown")
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"))
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train(settings, out)
+
+
+def test_a_checkpoint_of_another_version_is_told(tmp_path: Path) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 1})
+    out = fitted(settings, tmp_path / "run")
+    state = torch.load(out / "last.ckpt", weights_only=True)
+    torch.save({key: state[key] for key in state if key != "sentinel"}, out / "last.ckpt")
+    with pytest.raises(UserError, match=r"holds model, optimizer, progress, schedule, expected .*sentinel"):
+        fitted(settings, out)
+
+
+def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash while writing leaves the old file whole, and no half of a new one under its name."""
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 1})
+    out = fitted(settings, tmp_path / "run")
+    before = {name: (out / name).read_bytes() for name in ("last.ckpt", "best.safetensors")}
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stage1_classify.training.checkpoint.os.fsync", full_disk)
+    with pytest.raises(UserError, match=r"cannot write last\.ckpt .*No space.*goes on"):
+        save_last(out / "last.ckpt", {"model": torch.nn.Linear(1, 1)}, Progress())
+    with pytest.raises(UserError, match=r"cannot write best\.safetensors .*No space"):
+        save_weights(out / "best.safetensors", torch.nn.Linear(1, 1))
+    assert not list(out.glob(".*.partial"))  # they would fill the disk further
+    assert before == {name: (out / name).read_bytes() for name in before}
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    settings = stage1_settings(root)
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    lines = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join(lines[:-3]) + "\n")
+    with pytest.raises(UserError, match="changed since it began"):
+        train(settings, out)
+
+
+def test_a_run_does_not_go_on_with_other_labels(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    settings = stage1_settings(root, train={"num_epochs": 1})
+    out = train(settings, tmp_path / "run")
+    (out / "manifest.json").unlink()
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("patient1,1,0", "patient1,0,1"))
+    with pytest.raises(UserError, match="labels changed since it began"):
+        train(settings, out)
+    (root / "labels.csv").write_text(table)
+    assert open_run(train(settings, out)).stage == "stage1"
+
+
+def test_settings_that_the_data_refuse_may_be_mended_in_the_same_folder(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    with pytest.raises(UserError, match="no finding has 1000 positives"):
+        train(stage1_settings(root, train={"min_positives": 1000}), tmp_path / "run")
+    mended = stage1_settings(root, split={"seed": 5}, train={"num_epochs": 1})
+    assert open_run(train(mended, tmp_path / "run")).stage == "stage1"
+
+
+def test_patients_that_were_seen_are_never_scored(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data")
+    first = train(stage1_settings(root, split={"seed": 5}, train={"num_epochs": 1}), tmp_path / "first")
+    data = stage1_settings(root).data.read()
+    seen = read_seen(first)
+    parts = load_splits(first / "splits.json")
+    check_unseen(seen, data, parts["test"], split="test", by=["train", "val"])
+    check_unseen(seen, data, parts["val"], split="tune", by=["train"])
+    with pytest.raises(UserError, match="has seen in train or val"):
+        check_unseen(seen, data, parts["val"], split="test", by=["train", "val"])
+    with pytest.raises(UserError, match="or the run it started from"):
+        train(stage1_settings(root, init_from=str(first), train={"num_epochs": 1}), tmp_path / "second")
+
+
+def test_nothing_to_select_by_is_refused(tmp_path: Path) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"min_positives": 100})
+    with pytest.raises(UserError, match=r"no finding has 100 positives"):
+        train(settings, tmp_path / "run")
+
+
+def test_very_short_trainings_run(tmp_path: Path) -> None:
+    settings = stage1_settings(
+        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16}, schedule={"warmup": 0.25}
+    )
+    assert open_run(train(settings, tmp_path / "run")).stage == "stage1"

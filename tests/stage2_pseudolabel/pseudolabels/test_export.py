@@ -1,0 +1,146 @@
+"""Pseudo-labels: which images and boxes are exported, what becomes an ignore region, what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr.coco import read_coco, write_coco
+from stage2_pseudolabel.pseudolabels.export import DOUBTED, DOUBTED_WITHOUT_BOX
+from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
+    LIT_BOX,
+    RULE,
+    exported,
+    lit_maps,
+    makers,
+    training_set,
+)
+from tests.stage2_pseudolabel.stage2_builders import FINDINGS
+
+NAN = float("nan")
+CORNERS = ["x1", "y1", "x2", "y2"]
+
+
+def test_no_images_at_all(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, []), lit_maps(0))
+    assert pseudo.coco.images.empty
+    assert pseudo.coco.boxes.empty
+    assert pseudo.excluded == ()
+    assert pseudo.ignored == {}
+
+
+def test_boxes_only_where_the_label_affirms_and_normals_are_listed(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, [[1, 0], [0, NAN], [1, 1]]), lit_maps(3))
+    assert pseudo.excluded == ()
+    assert pseudo.coco.images["image_id"].tolist() == ["i0", "i1", "i2"]
+    boxes = pseudo.coco.boxes
+    assert list(zip(boxes["image_id"], boxes["finding"], strict=True)) == [
+        ("i0", "Lung Lesion"), ("i2", "Lung Lesion"), ("i2", "Pleural Effusion"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(boxes[CORNERS].to_numpy(float), [LIT_BOX] * 3)
+    assert boxes["score"].tolist() == pytest.approx([0.9] * 3)
+    assert boxes["confidence"].tolist() == pytest.approx([4.5 / 5.5] * 3)  # half the odds of .9
+    assert boxes["method"].tolist() == ["pcam"] * 3
+    assert not pseudo.coco.is_ignored.any()
+
+
+def test_the_label_of_every_image_stays_with_it(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, [[1, -1], [0, NAN]]), lit_maps(2))
+    assert pseudo.coco.images["labels"].tolist() == [
+        {"Lung Lesion": 1, "Pleural Effusion": -1}, {"Lung Lesion": 0, "Pleural Effusion": None},
+    ]  # fmt: skip
+
+
+def test_a_doubted_finding_becomes_an_ignore_region_and_its_image_stays(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, [[-1, 0], [1, -1]]), lit_maps(2))
+    boxes = pseudo.coco.boxes
+    assert boxes[["image_id", "finding", "iscrowd", "ignored_by"]].to_numpy().tolist() == [
+        ["i0", "Lung Lesion", 1, DOUBTED], ["i1", "Lung Lesion", 0, ""], ["i1", "Pleural Effusion", 1, DOUBTED],
+    ]  # fmt: skip
+    assert boxes["score"].tolist() == pytest.approx([0.9] * 3)
+    assert pseudo.excluded == ()
+    assert pseudo.ignored == {DOUBTED: 2}
+
+
+def test_a_doubted_finding_without_a_box_is_ignored_in_the_whole_picture(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, [[0, -1]]), lit_maps(1, dark=[(0, 1)]))
+    boxes = pseudo.coco.boxes
+    assert boxes[CORNERS].to_numpy().tolist() == [[0, 0, 60, 40]]
+    assert boxes[["iscrowd", "ignored_by"]].to_numpy().tolist() == [[1, DOUBTED_WITHOUT_BOX]]
+    assert boxes[["score", "confidence"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "dark", "probability", "reason"),
+    [([1, 0], [], 0.1, "does not see"), ([1, 1], [(0, 1)], 0.9, "no box by the rule")],
+)
+def test_what_would_be_a_false_normal_is_left_out_and_named(
+    tmp_path: Path, labels: list[float], dark: list[tuple[int, int]], probability: float, reason: str
+) -> None:
+    data = training_set(tmp_path, [labels, [0, 0]])
+    settings = PseudoLabelSettings(min_probability=0.3)
+    pseudo = exported(data, lit_maps(2, dark=dark), probability=probability, settings=settings)
+    assert pseudo.coco.images["image_id"].tolist() == ["i1"]
+    assert pseudo.coco.boxes.empty
+    assert [item.what for item in pseudo.excluded] == ["i0"]
+    assert reason in pseudo.excluded[0].reason
+
+
+def test_a_doubt_goes_with_its_image(tmp_path: Path) -> None:
+    data = training_set(tmp_path, [[1, -1]])
+    pseudo = exported(data, lit_maps(1, dark=[(0, 0), (0, 1)]))
+    assert pseudo.coco.boxes.empty
+    assert [item.what for item in pseudo.excluded] == ["i0"]
+
+
+def test_an_image_without_maps_is_left_out_whatever_its_label_and_needs_no_file(tmp_path: Path) -> None:
+    data = training_set(tmp_path, [[0, 0], [1, 0], [1, 0]])
+    for name in ("i0", "i1"):
+        (tmp_path / f"{name}.png").unlink()
+    pseudo = exported(data, lit_maps(3, dark=[(0, 0), (1, 0)]), bad=["i0", "i1"])
+    assert [(item.what, item.reason) for item in pseudo.excluded] == [
+        ("i0", "no picture"), ("i1", "no picture"),
+    ]  # fmt: skip
+    assert pseudo.coco.boxes["image_id"].tolist() == ["i2"]
+
+
+def test_each_finding_has_its_own_method(tmp_path: Path) -> None:
+    other = np.zeros((1, 2, 4, 6), dtype=np.float32)
+    other[:, :, 3, 5] = 1
+    maps = {"pcam": lit_maps(1), "gradcam": other}
+    pseudo = exported(training_set(tmp_path, [[1, 1]]), maps, recipe={"makers": makers("gradcam", "pcam")})
+    np.testing.assert_allclose(
+        pseudo.coco.boxes[CORNERS].to_numpy(float), [[50.0, 30.0, 60.0, 40.0], LIT_BOX]
+    )
+    assert pseudo.coco.boxes["method"].tolist() == ["gradcam", "pcam"]
+
+
+def test_the_file_says_where_its_boxes_come_from(tmp_path: Path) -> None:
+    info = exported(training_set(tmp_path, [[1, 0]]), lit_maps(1)).coco.info
+    assert (info["dataset"], info["split"], info["synthetic"]) == ("tiny", "train", False)
+    assert info["made_by"]["stage"] == "stage2"
+    assert info["made_by"]["methods"] == dict.fromkeys(FINDINGS, "pcam")
+    assert info["made_by"]["rules"] == dict.fromkeys(FINDINGS, str(RULE))
+    assert info["made_by"]["settings"]["min_confidence"] == 0
+
+
+def test_a_filtered_box_becomes_an_ignore_region_and_its_image_stays(tmp_path: Path) -> None:
+    settings = PseudoLabelSettings(min_confidence=0.9)
+    pseudo = exported(training_set(tmp_path, [[1, 0]]), lit_maps(1), settings=settings)
+    assert pseudo.coco.images["image_id"].tolist() == ["i0"]
+    assert pseudo.ignored == {"low confidence": 1}
+    assert pseudo.coco.is_ignored.tolist() == [True]
+    assert pseudo.coco.boxes["score"].tolist() == pytest.approx([0.9])
+
+
+def test_the_written_file_says_the_same(tmp_path: Path) -> None:
+    coco = exported(training_set(tmp_path, [[1, -1], [0, 0]]), lit_maps(2)).coco
+    write_coco(tmp_path / "pseudo.json", coco)
+    back = read_coco(tmp_path / "pseudo.json")
+    assert back.images["labels"].tolist() == coco.images["labels"].tolist()
+    assert back.is_ignored.tolist() == [False, True]
+    for name in ("method", "ignored_by"):
+        assert back.boxes[name].tolist() == coco.boxes[name].tolist()
+    np.testing.assert_allclose(back.boxes["confidence"].to_numpy(), coco.boxes["confidence"].to_numpy())
+    assert back.info == coco.info

@@ -1,0 +1,37 @@
+"""Mistakes in stage 2's settings that are told before a picture is read."""
+
+from pathlib import Path
+
+import pytest
+
+from cxr.config import UserError, parse_settings
+from stage2_pseudolabel.pipeline import check_methods, check_stages
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
+from tests.stage2_pseudolabel.cam_maps.teacher_builders import member, teacher
+
+
+def settings(methods: list[str], **more: object) -> Stage2Settings:
+    values = {"data": {"dataset": "phantom", "root": "x", "part": "vindr"}, "methods": methods, **more}
+    values["split"] = {"kind": "official", "names": {"tune": "train", "test": "test"}}
+    return parse_settings(Stage2Settings, values, source="stage2.yaml")
+
+
+def test_a_method_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"methods: .*gradcam listed more than once; list each method once"):
+        settings(["gradcam", "pcam", "gradcam"])
+
+
+def test_unknown_methods_are_refused() -> None:
+    check_methods(settings(["gradcam", "pcam"], pseudo_labels={"agree_with": "pcam"}))
+    with pytest.raises(UserError, match="no method 'gradkam'"):
+        check_methods(settings(["gradkam"]))
+    with pytest.raises(UserError, match="agree_with: 'pcam' is none of `methods`"):
+        check_methods(settings(["gradcam"], pseudo_labels={"agree_with": "pcam"}))
+
+
+def test_stages_that_the_network_lacks_are_refused_where_they_are_fused(tmp_path: Path) -> None:
+    taught, beyond = teacher(tmp_path, member(tmp_path, seed=0)), {"layercam_stages": [-9]}
+    check_stages(taught, settings(["gradcam"], cam=beyond))
+    check_stages(taught, settings(["layercamfusion"], cam={"layercam_stages": [-1]}))
+    with pytest.raises(UserError, match=r"cam.layercam_stages: got \[-9\]"):
+        check_stages(taught, settings(["layercamfusion"], cam=beyond))

@@ -1,0 +1,284 @@
+"""The model card: figures come from the metrics, limits from the facts, and what is not there is not said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.coco import CocoBoxes, boxes_table
+from cxr.imaging.files import write_png8
+from cxr.runs.provenance import sha256_of
+from cxr.runs.run_folder import open_run
+from stage3_detect.export.card_facts import CardFacts, box_counts, counted, named
+from stage3_detect.export.card_limits import limits
+from stage3_detect.export.card_tables import (
+    comparison_table,
+    file_table,
+    finding_table,
+    judged,
+    point_table,
+)
+from stage3_detect.export.model_card import card_text, write_model_card
+from stage3_detect.labels.sources import Sources, open_sources
+from stage3_detect.labels.yolo_folder import YoloFolder
+from stage3_detect.settings.detector import DetectSettings
+from tests.stage3_detect.prediction.run_builders import SETTINGS, make_stage3_run
+from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
+
+NODULE, EFFUSION = FINDINGS
+FOLDER = YoloFolder(Path("yolo/data.yaml"), 1200, 600, 30, 0, 0, 2500, 70, 1, ())
+METRICS = {
+    "ap40/detector": 0.5,
+    "ap40/detector/low": 0.4,
+    "ap40/detector/high": 0.6,
+    "ap40/detector/nodule_mass": 0.25,
+    "ap40/detector/nodule_mass/low": 0.2,
+    "ap40/detector/nodule_mass/high": 0.3,
+    "ap40/detector/pleural_effusion": None,
+    "ap10/detector": 0.7,
+    "ap40/teacher": 0.4,
+    "ap40/teacher/nodule_mass": 0.1,
+    "ap40/prior_no_map": 0.2,
+    "ap40/prior_no_map/nodule_mass": 0.3,
+    "ap40/human": 0.8,
+    "ap40/detector_minus_teacher": 0.1,
+    "ap40/detector_minus_teacher/low": -0.05,
+    "ap40/detector_minus_teacher/high": 0.25,
+}
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> CardFacts:
+    folder = tmp_path_factory.mktemp("card")
+    stage2 = open_run(make_stage2_run(folder))
+    weights = folder / "best.pt"
+    weights.write_bytes(b"weights")
+    sources = open_sources(stage2, SETTINGS.labels, seed=0)
+    return CardFacts(SETTINGS, sources, stage2, FOLDER, METRICS, "It is good.", weights)
+
+
+def with_settings(facts: CardFacts, **changes: Any) -> CardFacts:
+    values = SETTINGS.model_dump()
+    for section, fields in changes.items():
+        values[section] = values[section] | fields if isinstance(fields, dict) else fields
+    return replace(facts, settings=DetectSettings.model_validate(values))
+
+
+def of(facts: CardFacts, **parts: CocoBoxes) -> CardFacts:
+    return replace(facts, sources=replace(facts.sources, **parts))
+
+
+def without(coco: CocoBoxes, finding: str) -> CocoBoxes:
+    return coco.with_boxes(coco.boxes[coco.boxes["finding"] != finding].reset_index(drop=True))
+
+
+def test_words():
+    assert [counted(n, "box") for n in (0, 1, 1234)] == ["0 boxes", "1 box", "1,234 boxes"]
+    empty = CocoBoxes(pd.DataFrame(), boxes_table(), FINDINGS, {"dataset": "vindr", "split": "test"})
+    assert named(empty) == "vindr (test)" and named(replace(empty, info={})) == "a data set without a name"
+    assert box_counts(empty) == {NODULE: 0, EFFUSION: 0}
+    ignored = empty.with_boxes(boxes_table([("a", NODULE, 0, 0, 1, 1, 1)] * 3).assign(iscrowd=[0, 1, 1]))
+    assert box_counts(ignored) == {NODULE: 1, EFFUSION: 0}
+
+
+def test_comparison_has_what_was_measured_in_order(facts: CardFacts):
+    more = replace(facts, metrics=METRICS | {"ap40/prior_mean_box": 0.1, "ap40/supervised": 0.9})
+    assert judged(more) == ["detector", "teacher", "supervised", "prior_mean_box", "prior_no_map"]
+    table = comparison_table(facts)
+    assert [list(row) for row in table.rows] == [
+        ["detector", "0.500 [0.400, 0.600]", "", 0.7, None, None],
+        ["CAM teacher: PCAM", "0.400", "0.100 [-0.050, 0.250]", None, None, None],
+        ["prior: Bayes rule, no map", "0.200", "–", None, None, None],
+        ["human ceiling", "0.800", "", None, None, None],
+    ]
+
+
+def test_finding_without_score_is_a_dash(facts: CardFacts):
+    learned, tested = box_counts(facts.sources.labels), box_counts(facts.test)
+    assert [list(row) for row in finding_table(facts).rows] == [
+        [NODULE, learned[NODULE], tested[NODULE], "0.250 [0.200, 0.300]", 0.1, 0.3],
+        [EFFUSION, learned[EFFUSION], tested[EFFUSION], "–", None, None],
+    ]
+    assert "| Pleural Effusion | " in card_text(facts) and " | – | – | – |" in card_text(facts)
+
+
+def test_points_and_files_are_left_out_or_told(facts: CardFacts, tmp_path: Path):
+    assert point_table(facts).rows == [] and "Operating points\n" not in card_text(facts)
+    points = {"f1": {"about": "highest F1", "scores": {NODULE: 0.3, EFFUSION: None}}}
+    figures = {"sensitivity/f1": 0.5, "sensitivity/f1/low": 0.4, "sensitivity/f1/high": 0.6}
+    told = replace(facts, operating_points=points, metrics=METRICS | figures)
+    assert [list(row) for row in point_table(told).rows] == [
+        ["f1", "highest F1", "0.500 [0.400, 0.600]", "–", "–"]
+    ]
+    assert any(line.startswith(f"Operating point f1 never shows {EFFUSION}:") for line in limits(told))
+    assert not any("found no test box" in line for line in limits(told))
+    missed = replace(told, metrics=told.metrics | {"sensitivity/f1/nodule_mass": 0.0})
+    assert f"Operating point f1 found no test box of {NODULE}." in limits(missed)
+    files = {}
+    for name, size in (("openvino_int8", 200_000), ("openvino_int8_bin", 3_000_000)):
+        files[name] = tmp_path / f"{name}.file"
+        files[name].write_bytes(b"0" * size)
+    figures = {"export/openvino_int8/box_difference_px": 1.234, "ms_per_image/detector_openvino_int8": 12.34}
+    exported = replace(
+        facts,
+        files=files,
+        notes={"tensorrt_fp16": "no GPU"},
+        metrics=METRICS | figures | {"ms_per_image/detector": 30},
+    )
+    assert [list(row) for row in file_table(exported).rows] == [
+        ["pytorch", "`best.pt`", "0.0", "", "", "", "30.0", None],
+        ["openvino_int8", "`openvino_int8.file`", "3.2", "1.2", None, "–", "12.3", None],
+    ]
+    text = card_text(exported)
+    assert "Not exported: tensorrt_fp16, no GPU." in text
+    assert f"`openvino_int8_bin.file`: sha256 {sha256_of(files['openvino_int8_bin'])}" in text
+
+
+def test_limits_follow_from_the_facts(facts: CardFacts):
+    tested = box_counts(facts.test)
+    assert all(0 < count < 20 for count in tested.values())
+    assert limits(facts) == [
+        "The test pictures are drawn, not taken of patients.",
+        "One test set: discs (test). Nothing was measured on images of another source, nor by age, sex, device or "
+        "view.",
+        "The training images are of the same source as the test images; expect less elsewhere.",
+        "One training with one seed; the intervals are about the draw of test images, not about trainings.",
+        f"Fewer than 20 test boxes: {NODULE} ({tested[NODULE]}), {EFFUSION} ({tested[EFFUSION]}).",
+        f"AP40 not above that of a rule that looks at no map of the image: {NODULE}. Boxes of these findings say "
+        "little more than where the finding usually is.",
+        "Pseudo-boxes carry the classifier's habits: what it looks at is taken for where the finding is.",
+        "No operating points and no calibrated confidence: no true box was left to choose them on.",
+    ]
+
+
+def test_limits_of_missing_boxes_and_other_sources(facts: CardFacts):
+    labels = replace(without(facts.sources.labels, NODULE), info={"dataset": "other"})
+    test = replace(without(facts.test, EFFUSION), info=dict(facts.test.info) | {"synthetic": False})
+    changed = of(replace(facts, metrics={}), labels=labels, test=test)
+    told = limits(changed)
+    assert f"No test box, hence no score: {EFFUSION}." in told and f"No box to learn from: {NODULE}." in told
+    assert not any("same source" in line or "drawn" in line or "no map" in line for line in told)
+    assert "synthetic" not in card_text(changed)
+    halves = replace(test, images=test.images.assign(region="left"))
+    assert "It looks at each half of the chest by itself, never at both together." in limits(
+        of(facts, test=halves)
+    )
+    warned = replace(facts, warnings={"openvino_int8": "AP40 falls by 0.1"})
+    assert limits(warned)[-1] == "openvino_int8: AP40 falls by 0.1"
+
+
+def test_where_labels_come_from(facts: CardFacts):
+    text = card_text(facts)
+    assert (
+        "Nobody drew these boxes. A classifier learned the findings from labels of whole images (stage 1); PCAM"
+        in text
+    )
+    assert (
+        "Training images: 1,200 with boxes, 600 without, 30 with doubts only; 2,500 boxes, 70 regions in which a class "
+        "counts less or not at all. The best epoch was chosen on 1 held-out training image." in text
+    )
+    true = card_text(with_settings(facts, labels={"source": "true"}))
+    assert (
+        "The boxes of discs (train) are true boxes, not pseudo-boxes." in true and "Nobody drew" not in true
+    )
+    assert "| learned from | discs (train): true boxes |" in true and "classifier's habits" not in true
+
+
+def test_rounds_and_true_boxes_are_told(facts: CardFacts):
+    rounds = card_text(replace(facts, metrics=METRICS | {"rounds/num": 3.0, "rounds/best": 1.0}))
+    assert "and learned again. Of 3 trainings this is number 2, the best on the tune split." in rounds
+    first = card_text(replace(facts, metrics=METRICS | {"rounds/num": 3.0, "rounds/best": 0.0}))
+    assert "brought nothing. Of 3 trainings this is number 1, the best on the tune split." in first
+    assert "relabelled" not in card_text(
+        replace(facts, metrics=METRICS | {"rounds/num": 1.0, "rounds/best": 0.0})
+    )
+    few = {"true_boxes": {"number": "all"}}
+    mixed = of(with_settings(facts, labels=few), true=facts.sources.tune)
+    count = len(facts.sources.tune.boxes)
+    assert f"It learned from 6 images of the tune split with {count} true boxes." in card_text(mixed)
+    alone = of(
+        with_settings(facts, labels={"true_boxes": {"number": "all", "alone": True}}), true=facts.sources.tune
+    )
+    text = card_text(alone)
+    assert f"with {count} true boxes and nothing else." in text and "Nobody drew these boxes" not in text
+
+
+def test_intervals_say_what_was_drawn(facts: CardFacts):
+    assert "from 1,000 resamples of images, since the data names no patients" in card_text(facts)
+    test = facts.test
+    patients = test.images.assign(patient_id=[f"p{index // 3}" for index in range(len(test.images))])
+    known = card_text(of(facts, test=replace(test, images=patients)))
+    assert (
+        "resamples of patients." in known and f"9 images of 3 patients, {len(test.boxes)} true boxes" in known
+    )
+
+
+def test_pipe_in_a_name_breaks_no_table(facts: CardFacts):
+    sources = facts.sources
+    renamed = Sources(
+        *(
+            replace(part, findings=("a|b", "c"), boxes=part.boxes.iloc[:0])
+            for part in (sources.labels, sources.tune)
+        ),
+        None,
+        replace(sources.test, findings=("a|b", "c"), boxes=boxes_table()),
+    )
+    lines = [line for line in card_text(replace(facts, sources=renamed)).splitlines() if line.startswith("|")]
+    widths = {line.count("|") for line in lines if "a/b" in line}
+    assert widths == {3, 7} and not any("a|b" in line for line in lines)
+
+
+def test_figures_are_the_metrics_and_nothing_else(facts: CardFacts):
+    """Other metrics, other figures: no number in the tables is written by hand."""
+    rng = np.random.default_rng(0)
+    other = {name: None if value is None else float(rng.uniform()) for name, value in METRICS.items()}
+    rows = {
+        name: card_text(replace(facts, metrics=metrics)).splitlines()
+        for name, metrics in (("a", METRICS), ("b", other))
+    }
+    pairs = [(a, b) for a, b in zip(rows["a"], rows["b"], strict=False) if a.startswith("| detector |")]
+    assert pairs and all(a != b for a, b in pairs)
+    assert f"{other['ap40/detector']:.3f} [{other['ap40/detector/low']:.3f}, " in "\n".join(rows["b"])
+
+
+def test_file_is_written_whole_and_without_paths(facts: CardFacts, tmp_path: Path):
+    path = write_model_card(tmp_path, facts)
+    text = path.read_text(encoding="utf-8")
+    assert (
+        path == tmp_path / "MODEL_CARD.md" and text == card_text(facts) and list(tmp_path.iterdir()) == [path]
+    )
+    assert text.startswith("# Model card: yolo26n, 2 findings on chest radiographs\n\n> For research.")
+    assert "**The test pictures are synthetic**" in text and "It is good." in text
+    assert str(facts.weights.parent) not in text and f"`best.pt`: sha256 {sha256_of(facts.weights)}" in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## What it learned from",
+        "## Figures",
+        "## Use",
+        "## Intended use",
+        "## Out of scope",
+        "## Limits",
+        "## Licence",
+        "## Versions",
+    ]
+
+
+def test_weights_file_is_named_without_its_folder(facts: CardFacts):
+    text = card_text(with_settings(facts, model="/home/somebody/weights/mine.pt"))
+    assert (
+        "| network | mine (Ultralytics YOLO), trained further from mine.pt |" in text
+        and "somebody" not in text
+    )
+
+
+def test_the_call_in_the_card_works(facts: CardFacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    make_stage3_run(tmp_path / "stage3")
+    write_png8(tmp_path / "image.png", np.eye(40, 60, dtype=np.float32))
+    code = card_text(facts).split("```python\n")[1].split("```")[0]
+    code = code.replace("RUN", str(tmp_path / "stage3")).replace("image.dcm", str(tmp_path / "image.png"))
+    exec(code, {})  # the very text that a user copies
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and all(line.startswith(FINDINGS) for line in lines)

@@ -1,0 +1,42 @@
+"""A finished stage 3 run by hand: an untrained network whose scores are not all the same. Nothing is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxr.runs.run_folder import start_run
+from eval.detection.operating_points import BEST_F1, OperatingPoint
+from stage3_detect.settings.detector import DetectSettings
+from tests.stage3_detect.stage3_builders import FINDINGS
+
+CURVES = {"pooled": {"scale": 1.0, "offset": 0.0}, "by_finding": {}}
+"""The score is the confidence."""
+
+SETTINGS = DetectSettings.model_validate({"data": {"image_px": 96}, "train": {"num_epochs": 1}})
+
+
+def write_weights(path: Path) -> Path:
+    """An untrained yolo26n for 96 px, one channel and two findings."""
+    from ultralytics.nn.tasks import DetectionModel  # after stage3_detect, which switches the network off
+
+    torch.manual_seed(0)
+    model = DetectionModel("yolo26n.yaml", ch=1, nc=2, verbose=False)
+    for heads in (model.model[-1].cv3, model.model[-1].one2one_cv3):
+        for head in heads:
+            torch.nn.init.normal_(head[-1].weight, std=0.3)
+            torch.nn.init.constant_(head[-1].bias, -2.0)
+    model.names, model.args = dict(enumerate(FINDINGS)), {"imgsz": 96, "task": "detect"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": model, "train_args": {"imgsz": 96, "task": "detect"}, "epoch": -1}, path)
+    return path
+
+
+def make_stage3_run(out: Path, **facts: Any) -> Path:
+    """A finished run with operating points .3 and .4 and score curves, unless `facts` say otherwise."""
+    run = start_run(out, stage="stage3", settings=SETTINGS, inputs={})
+    point = OperatingPoint(BEST_F1, "by hand", dict(zip(FINDINGS, (0.3, 0.4), strict=True)))
+    known = {"operating_points": {BEST_F1: point.as_dict()}, "score_curves": CURVES, "synthetic": True}
+    weights = write_weights(out / "weights" / "best.pt")
+    run.finish({}, {"weights": weights}, **(known | {"findings": list(FINDINGS)} | facts))
+    return out

@@ -1,0 +1,200 @@
+"""The whole stage as a user runs it: offline, killed in the middle, finished, with other settings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cxr.cli import StageArguments, parse_stage_arguments
+from cxr.coco import CocoBoxes, read_coco
+from cxr.config import UserError
+from cxr.runs.run_folder import open_run
+from stage3_detect.model.correction import BoxCorrection
+from stage3_detect.pipeline import open_beside
+from stage3_detect.run import main
+from tests.stage3_detect.stage3_builders import make_coco, make_stage2_run, tiny_settings
+
+ROOT = Path(__file__).parents[1]
+
+# Every attempt to reach the network is written down and refused; the home folder is a fresh one.
+GUARD = """
+import os, runpy, socket, sys
+def refuse(*arguments, **options):
+    with open(os.environ["NETWORK_LOG"], "a") as log:
+        log.write(f"{arguments[:2]}\\n")
+    raise OSError("no network in this test")
+class NoSocket(socket.socket):
+    connect = connect_ex = refuse
+socket.socket, socket.getaddrinfo, socket.create_connection = NoSocket, refuse, refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def given(command: list[str]) -> StageArguments:
+    """What the script parses out of a command line."""
+    script = next(index for index, word in enumerate(command) if word.endswith("run.py"))
+    return parse_stage_arguments("stage3", command[script + 1 :], previous="stage2")
+
+
+def command(folder: Path, *changes: str) -> list[str]:
+    settings = ["data.image_px=64", "train.num_epochs=3", "train.batch_size=8", "train.precision=fp32"]
+    small = [
+        "num_resamples=20",
+        "export.num_checks=2",
+        "export.num_calibration_images=4",
+        "rounds.max_rounds=1",
+    ]
+    small += ["rounds.num_epochs=1", "num_gallery_images=3", "device=cpu", "num_workers=1"]
+    paths = ["--from", str(folder / "stage2"), "--out", str(folder / "stage3")]
+    return [str(ROOT / "stage3_detect" / "run.py"), *paths, "--set", *settings, *small, *changes]
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    settings = {"HOME": str(home), "NETWORK_LOG": str(folder / "network.log"), "OMP_NUM_THREADS": "1"}
+    kept = {name: value for name, value in os.environ.items() if "YOLO" not in name}
+    environment = (
+        kept | settings | {"ULTRALYTICS_API_KEY": "ul_" + "0" * 40, "MPLCONFIGDIR": str(folder / "mpl")}
+    )
+    script = [sys.executable, "-c", GUARD, *command(folder)]
+    return subprocess.Popen(script, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage 3 run that was killed after its first epoch and then given the same command again."""
+    folder = tmp_path_factory.mktemp("stage3")
+    make_stage2_run(folder)
+    first = start(folder)
+    last = folder / "stage3" / "rounds" / "0" / "train" / "weights" / "last.pt"
+    deadline = time.monotonic() + 300
+    while not last.is_file() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert last.is_file() and not (folder / "stage3" / "manifest.json").exists()
+    second = start(folder)
+    _, errors = second.communicate(timeout=600)
+    assert second.returncode == 0, errors.decode()
+    return folder
+
+
+def test_killed_run_goes_on_where_it_was(folder: Path):
+    assert "training goes on after epoch" in (folder / "stage3" / "log.txt").read_text()
+    text = (folder / "stage3" / "rounds" / "0" / "metrics.jsonl").read_text()
+    steps = [json.loads(line)["step"] for line in text.splitlines()]
+    assert steps[-1] == 3 and sorted(set(steps)) == [1, 2, 3]
+
+
+def test_nothing_reached_for_the_network_or_wrote_into_the_home(folder: Path):
+    assert not (folder / "network.log").exists()
+    assert list((folder / "home").rglob("*")) == []
+
+
+def test_run_holds_detections_weights_forms_and_pages(folder: Path):
+    run = open_run(folder / "stage3", stage="stage3")
+    detections = read_coco(run.output("detections_detector"))
+    truth = read_coco(open_run(folder / "stage2").output("gt_test"))
+    assert detections.images.equals(truth.images) and detections.findings == truth.findings
+    assert len(detections.boxes) and detections.boxes["score"].min() >= 0.001
+    assert run.output("weights").name == "best.pt" and run.output("onnx").is_file()
+    assert {"openvino_fp32", "openvino_fp16", "openvino_int8"} <= set(run.manifest["outputs"])
+    for page in (run.output("report").read_text(), run.output("model_card").read_text()):
+        assert "PCAM" in page and str(folder) not in page
+
+
+def test_manifest_tells_what_predictions_need(folder: Path):
+    run = open_run(folder / "stage3", stage="stage3")
+    best = open_run(folder / "stage3" / "rounds" / str(run.manifest["best_round"]), stage="stage3_round")
+    correction = BoxCorrection.from_dict(run.manifest["box_correction"])
+    assert correction.as_dict() == best.manifest["box_correction"]
+    assert run.manifest["regions"] == ["full"] and run.manifest["findings"] == [
+        "Nodule/Mass",
+        "Pleural Effusion",
+    ]
+    assert {"operating_points", "score_curves", "not_exported", "training"} <= set(run.manifest)
+
+
+def test_tune_detections_are_those_of_the_best_round_put_right(folder: Path):
+    run = open_run(folder / "stage3", stage="stage3")
+    best = open_run(folder / "stage3" / "rounds" / str(run.manifest["best_round"]), stage="stage3_round")
+    correction = BoxCorrection.from_dict(run.manifest["box_correction"])
+    wanted = correction.of_table(read_coco(best.output("detections_tune"))).boxes
+    found = read_coco(run.output("detections_tune")).boxes
+    assert len(found) == len(wanted)
+    assert found[["x1", "y2", "score"]].to_numpy() == pytest.approx(
+        wanted[["x1", "y2", "score"]].to_numpy(), abs=1e-3
+    )
+
+
+def test_figures_have_their_names(folder: Path):
+    metrics = open_run(folder / "stage3").metrics
+    for name in ("detector", "teacher", "prior_mean_box", "prior_center_box"):
+        for key in (f"ap40/{name}", f"ap40/{name}/low", f"ap40/{name}/high", f"ap40/{name}/nodule_mass/high"):
+            assert metrics[key] is not None
+    others = {
+        "ap10/detector",
+        "ap30/detector",
+        "ap50/detector",
+        "ap70/detector",
+        "ap5095/detector",
+        "voc40/detector",
+    }
+    assert others | {"froc/detector", "rounds/num", "rounds/1/tune_ap40"} <= set(metrics)
+    assert metrics["ms_per_image/teacher"] == 50.0 and metrics["ms_per_image/detector"] > 0
+    assert metrics["ms_per_image/detector/p99"] >= metrics["ms_per_image/detector"]
+    for form in ("onnx", "openvino_fp32"):
+        assert metrics[f"export/{form}/box_difference_px"] <= 1
+        assert metrics[f"export/{form}/score_difference"] <= 1e-3
+    assert metrics["export/openvino_int8/ap40_loss"] is not None
+
+
+def test_another_run_is_judged_beside(folder: Path):
+    test = read_coco(open_run(folder / "stage2").output("gt_test"))
+    found = open_beside({"supervised": folder / "stage3"}, test)
+    assert list(found) == ["supervised"] and found["supervised"].findings == test.findings
+    fewer = CocoBoxes(test.images.iloc[1:], test.boxes, test.findings, test.info)
+    with pytest.raises(
+        UserError, match=r"beside.supervised: .* other images or findings \(9 images; here 8\)"
+    ):
+        open_beside({"supervised": folder / "stage3"}, fewer)
+
+
+@pytest.mark.parametrize(
+    "name", ["teacher", "detector_onnx", "prior_mean_box", "human", "Two words", "a/b", ""]
+)
+def test_a_run_beside_has_a_name_that_no_figure_has(name: str):
+    problem = f"{name!r}(: expected a name of lower case| is the name of other figures)"
+    with pytest.raises(ValueError, match=problem):
+        tiny_settings(beside={name: "somewhere"})
+    assert list(tiny_settings(beside={"supervised_25": "somewhere"}).beside) == ["supervised_25"]
+
+
+def test_weights_hold_no_path_of_this_machine(folder: Path):
+    data = (folder / "stage3" / "weights" / "best.pt").read_bytes()
+    assert str(folder).encode() not in data and str(ROOT).encode() not in data
+    assert not list((folder / "stage3" / "weights").glob("*.partial"))
+
+
+def test_finished_run_says_so_and_other_settings_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.chdir(ROOT)
+    manifest = (folder / "stage3" / "manifest.json").read_bytes()
+    main(given(command(folder)))
+    assert (folder / "stage3" / "manifest.json").read_bytes() == manifest
+    assert "nothing to do" in (folder / "stage3" / "log.txt").read_text()
+    with pytest.raises(UserError, match=r"settings.train.lr: 0.002 -> 0.5"):
+        main(given(command(folder, "train.lr=0.5")))
+
+
+def test_builder_is_deterministic(tmp_path: Path):
+    first, second = (make_coco(tmp_path / name, "x", num_images=4, seed=3) for name in "ab")
+    assert first.boxes.equals(second.boxes)

@@ -1,0 +1,361 @@
+"""`predict.py` as a user calls it: files and folders in, COCO JSON and pictures out; nothing is lost or overwritten."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cxr.coco import CocoBoxes, boxes_table, read_coco, write_coco
+from cxr.config import UserError
+from cxr.imaging.files import cut_region, read_image, write_png8
+from cxr.runs.run_folder import open_run
+from stage3_detect.model.boxes import detect
+from stage3_detect.model.network import TorchNetwork
+from stage3_detect.prediction.coco_stream import BoxLines, write_stream
+from stage3_detect.prediction.files import Call, counted, default_out, predict_files
+from stage3_detect.prediction.listing import find_images
+from stage3_detect.prediction.points import open_point, remark, words_of
+from stage3_detect.prediction.predictor import BoxReader, FoundBox, boxes_in_whole
+from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, draw_found, place_plate
+from stage3_detect.settings.detector import PredictSettings
+from tests.builders import write_picture
+from tests.stage3_detect.prediction.run_builders import make_stage3_run
+from tests.stage3_detect.stage3_builders import FINDINGS, draw_image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_stage3_run(tmp_path_factory.mktemp("runs") / "stage3")
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Three readable pictures, two of one name in two folders, a DICOM without ending, and what is no image."""
+    folder = tmp_path / "scans"
+    picture, _ = draw_image(np.random.default_rng(0), num_boxes=2)
+    for name in ("a/x.png", "b/x.png"):
+        (folder / name).parent.mkdir(parents=True)
+        write_png8(folder / name, picture)
+    write_picture(folder / "a" / "made.dicom", bright_xyxy=(5, 5, 30, 20))
+    (folder / "a" / "made.dicom").rename(folder / "b" / "1.2.840.113")
+    (folder / "a" / "notes.txt").write_text("no image")
+    (folder / "a" / ".x.png").write_bytes(b"")
+    return folder
+
+
+def test_folder_without_an_image_and_missing_path_are_told_together(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("")
+    with pytest.raises(UserError) as caught:
+        find_images([tmp_path / "empty", tmp_path / "gone.png"])
+    assert caught.value.problems == [
+        f"images: no PNG, JPEG or DICOM file in {tmp_path / 'empty'} or below (1 other files); give another folder",
+        f"images: no file or folder {tmp_path / 'gone.png'}; check the path",
+    ]
+
+
+def test_listing_names_each_file_once(scans: Path, monkeypatch: pytest.MonkeyPatch):
+    found = find_images([scans, scans / "a" / "x.png"])
+    assert [file.image_id for file in found.files] == ["a/x", "b/1.2.840.113", "b/x"]
+    assert [file.file_name for file in found.files] == ["a/x.png", "b/1.2.840.113", "b/x.png"]
+    assert found.num_other == 2 and found.root == str(scans)
+    monkeypatch.chdir(scans)
+    assert find_images([Path("a"), Path("b")]).root == "."
+    assert find_images([Path("a/x.png")]).files[0].image_id == "x"
+
+
+def test_files_that_differ_in_the_ending_alone_keep_it(scans: Path):
+    shutil.copyfile(scans / "b" / "1.2.840.113", scans / "a" / "x.dcm")
+    assert [f.image_id for f in find_images([scans / "a"]).files] == ["x.dcm", "x.png"]
+
+
+def test_links_in_a_circle_end(scans: Path):
+    (scans / "a" / "again").symlink_to(scans, target_is_directory=True)
+    assert len(find_images([scans]).files) == 3
+
+
+def test_operating_points_by_name_by_number_and_none(run: Path, tmp_path: Path):
+    finished = open_run(run)
+    assert open_point(finished, None).scores == dict(zip(FINDINGS, (0.3, 0.4), strict=True))
+    assert words_of(open_point(finished, None)) == "operating point f1"
+    assert open_point(finished, "0.7").scores == dict.fromkeys(FINDINGS, 0.7)
+    assert words_of(open_point(finished, "0.7")) == "score 0.7"
+    for wrong in ("f2", "1.5", "-1", "nan"):
+        with pytest.raises(UserError, match=rf"--points {wrong}: expected one of f1, a score from 0 to 1"):
+            open_point(finished, wrong)
+
+
+def test_run_without_points_says_what_is_taken(tmp_path: Path):
+    finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points={}, score_curves={}))
+    point = open_point(finished, None)
+    assert point.scores == dict.fromkeys(FINDINGS, 0.25)
+    told = "the run has no operating points: boxes are shown from a score of 0.25 on"
+    assert remark(finished, point, asked=False) == told and remark(finished, point, asked=True) == ""
+
+
+def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
+    points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
+    finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
+    told = "operating point f1 never shows Pleural Effusion: no box of it was right on tune"
+    assert remark(finished, open_point(finished, None), asked=False) == told
+
+
+def test_reader_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
+    finished, (picture, _) = open_run(run), draw_image(np.random.default_rng(3), num_boxes=2)
+    boxes = BoxReader(finished, open_point(finished, None)).read(picture)
+    found = detect(picture, TorchNetwork(finished.output("weights")), PredictSettings())
+    assert len(boxes) == len(found.scores) > 5
+    np.testing.assert_array_equal([box.xyxy for box in boxes], found.xyxy)
+    assert [box.score for box in boxes] == found.scores.tolist()
+    np.testing.assert_allclose([box.confidence for box in boxes], found.scores, atol=1e-6)
+    least = dict(zip(FINDINGS, (0.3, 0.4), strict=True))
+    assert [box.shown for box in boxes] == [box.score >= least[box.finding] for box in boxes]
+
+
+def test_reader_without_curves_gives_no_confidence(tmp_path: Path):
+    finished = open_run(make_stage3_run(tmp_path / "stage3", score_curves={}))
+    boxes = BoxReader(finished, open_point(finished, None)).read(np.eye(40, 60, dtype=np.float32))
+    assert boxes and {box.confidence for box in boxes} == {None}
+
+
+def test_boxes_of_a_mirrored_half_lie_in_the_right_half():
+    np.testing.assert_array_equal(
+        boxes_in_whole(np.array([[0.0, 1, 10, 20]]), "right_mirrored", width=101), [[91, 1, 101, 20]]
+    )
+    same = np.array([[3.0, 1, 10, 20]])
+    assert boxes_in_whole(same, "left", width=101) is same and boxes_in_whole(same, "full", width=101) is same
+
+
+def test_run_of_halves_reads_both_halves(tmp_path: Path):
+    finished = open_run(make_stage3_run(tmp_path / "stage3", regions=["left", "right_mirrored"]))
+    picture, _ = draw_image(np.random.default_rng(5), num_boxes=2)
+    boxes = BoxReader(finished, open_point(finished, None)).read(picture)
+    network = TorchNetwork(finished.output("weights"))
+    left = detect(cut_region(picture, "left"), network, PredictSettings()).xyxy
+    right = detect(cut_region(picture, "right_mirrored"), network, PredictSettings()).xyxy
+    expected = {*map(tuple, left), *((130 - x2, y1, 130 - x1, y2) for x1, y1, x2, y2 in right)}
+    assert {box.xyxy for box in boxes} == expected and len(boxes) == len(left) + len(right)
+    assert [box.score for box in boxes] == sorted((box.score for box in boxes), reverse=True)
+
+
+def found(finding: str, xyxy: tuple[float, ...], score: float, *, shown: bool = True) -> FoundBox:
+    return FoundBox(finding, xyxy, score, None if score > 0.8 else 0.5 * score, shown)
+
+
+def test_stream_of_no_image_is_coco(tmp_path: Path):
+    totals = write_stream(
+        tmp_path / "p.json", BoxLines(tmp_path / "lines"), findings=FINDINGS, info={"kind": "detections"}
+    )
+    coco = read_coco(tmp_path / "p.json")
+    assert (len(coco.images), len(coco.boxes), coco.findings) == (0, 0, FINDINGS) and totals.num_images == 0
+
+
+def test_stream_is_what_write_coco_writes(tmp_path: Path):
+    lines = BoxLines(tmp_path / "lines")
+    entry = {"file_name": "a/x.png", "width": 130, "height": 90, "image_id": "a/x"}
+    lines.add(
+        entry, [found(FINDINGS[1], (1.5, 2, 30, 40), 0.9), found(FINDINGS[0], (0, 0, 9, 9), 0.2, shown=False)]
+    )
+    lines.add(entry | {"image_id": "b/x", "file_name": "b/x.png"}, [])
+    totals = write_stream(tmp_path / "stream.json", lines, findings=FINDINGS, info={"data_root": "."})
+    assert (totals.num_images, totals.num_boxes, totals.num_shown, totals.num_images_shown) == (2, 2, 1, 1)
+    streamed = read_coco(tmp_path / "stream.json")
+    rows = [("a/x", FINDINGS[1], 1.5, 2, 30, 40, 0.9), ("a/x", FINDINGS[0], 0, 0, 9, 9, 0.2)]
+    boxes = boxes_table(rows).assign(confidence=[np.nan, 0.1])
+    write_coco(tmp_path / "whole.json", CocoBoxes(streamed.images, boxes, FINDINGS, {"data_root": "."}))
+    stream, whole = (json.loads((tmp_path / name).read_text()) for name in ("stream.json", "whole.json"))
+    assert [box.pop("shown") for box in stream["annotations"]] == [True, False]
+    assert stream == whole
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_cut_line_is_dropped_and_the_rest_kept(tmp_path: Path):
+    lines = BoxLines(tmp_path / "lines")
+    for name in ("a", "b"):
+        lines.add({"file_name": name, "width": 3, "height": 2, "image_id": name}, [])
+    whole = (tmp_path / "lines").read_bytes()
+    (tmp_path / "lines").write_bytes(whole[:-5])
+    again = BoxLines(tmp_path / "lines")
+    assert again.done == {"a"} and [line["image"]["image_id"] for line in again] == ["a"]
+    again.add({"file_name": "b", "width": 3, "height": 2, "image_id": "b"}, [])
+    assert (tmp_path / "lines").read_bytes() == whole
+
+
+@pytest.mark.parametrize(("size_hw", "drawn_hw"), [((48, 64), (480, 640)), ((2560, 1280), (1280, 640))])
+def test_pictures_are_drawn_at_a_size_with_room(size_hw: tuple[int, int], drawn_hw: tuple[int, int]):
+    drawn = draw_found(np.eye(*size_hw, dtype=np.float32), [], FINDINGS, note="note")
+    assert drawn[: drawn_hw[0]].shape == (*drawn_hw, 3) and drawn.shape[0] > drawn_hw[0]
+    assert MIN_SIDE_PX <= max(drawn_hw) <= MAX_SIDE_PX
+
+
+def test_only_shown_boxes_are_drawn_where_they_are():
+    image = np.zeros((480, 640), dtype=np.float32)
+    hidden = found(FINDINGS[0], (10, 10, 200, 200), 0.1, shown=False)
+    shown = found(FINDINGS[1], (300, 100, 500, 400), 0.9)
+    plain = draw_found(image, [hidden], FINDINGS, note="n")
+    assert not plain[:480].any()
+    drawn = draw_found(image, [hidden, shown], FINDINGS, note="n")[:480]
+    rows, columns = np.nonzero(drawn.any(axis=2))
+    assert (columns.min(), columns.max()) == pytest.approx((300, 500), abs=3)
+    assert rows.max() == pytest.approx(400, abs=3) and 60 < rows.min() < 100  # the caption lies above
+    assert drawn[250, 300].any() and not drawn[250, 400].any()
+
+
+def test_captions_say_the_chance_or_the_bare_score():
+    assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, 0.456, True)) == "Edema 46 %"
+    assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, None, True)) == "Edema 0.30"
+
+
+def test_captions_stay_in_the_picture_and_off_each_other():
+    size_wh, plate_wh = (200, 100), (80, 20)
+    boxes = [(0, 0, 60, 40), (0, 0, 60, 41), (150, 80, 199, 99), (0, 0, 199, 99), (150, 0, 199, 99)]
+    taken: list[tuple[int, int, int, int]] = []
+    for box in boxes:
+        taken.append(place_plate(box, plate_wh, size_wh, taken))
+    assert taken[0] == (0, 41, 80, 61)  # no room above: below
+    assert taken[2] == (120, 60, 200, 80)
+    cover = np.zeros((100, 200), dtype=int)
+    for x1, y1, x2, y2 in taken:
+        assert 0 <= x1 < x2 <= 200 and 0 <= y1 < y2 <= 100
+        cover[y1:y2, x1:x2] += 1
+    assert cover.max() == 1
+
+
+def test_default_folder_is_beside_the_run():
+    assert default_out(Call(Path("runs/p/stage3"), (Path("x/scan.png"),))) == Path("runs/p/predictions/scan")
+
+
+def test_counted_words():
+    assert [counted(n, "box") for n in (0, 1, 2)] == ["no boxes", "1 box", "2 boxes"]
+
+
+@pytest.mark.parametrize("inside", ["", "out"])
+def test_nothing_is_written_among_the_images(run: Path, scans: Path, inside: str):
+    with pytest.raises(UserError, match="lies among the images"):
+        predict_files(Call(run, (scans,), out=scans / inside))
+    assert not (scans / "out").exists()
+
+
+def test_form_that_was_not_exported_is_told(run: Path, scans: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="pytorch"):
+        predict_files(Call(run, (scans,), out=tmp_path / "out", form="onnx"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_device_that_is_not_there_is_told_and_nothing_written(run: Path, scans: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="device: 99 asked for"):
+        predict_files(Call(run, (scans,), out=tmp_path / "out", device="99"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    summary = predict_files(Call(run, (scans,), out=out, points="0.3"))
+    coco = read_coco(out / "predictions.json")
+    assert list(coco.images["image_id"]) == ["a/x", "b/1.2.840.113", "b/x"]
+    assert coco.images[["width", "height"]].to_numpy().tolist() == [[130, 90], [60, 40], [130, 90]]
+    assert coco.info["data_root"] == str(scans) and coco.info["made_by"]["point"] == "0.3"
+    assert coco.info["learned_from"] == "synthetic pictures"
+    finished = open_run(run)
+    network = TorchNetwork(finished.output("weights"))
+    for row in coco.images.to_dict("records"):
+        found = detect(read_image(scans / row["path"]), network, PredictSettings())
+        own = coco.boxes[coco.boxes["image_id"] == row["image_id"]]
+        np.testing.assert_allclose(own[["x1", "y1", "x2", "y2"]], found.xyxy, atol=1e-3)
+        picture = cv2.imread(str(out / "pictures" / f"{row['image_id']}.png"))
+        assert picture is not None and picture.shape[1] == 640
+    num_shown = int((coco.boxes["score"] >= 0.3).sum())
+    with_shown = coco.boxes.loc[coco.boxes["score"] >= 0.3, "image_id"].nunique()
+    assert summary == (
+        f"3 images: {counted(num_shown, 'box')} from score 0.3 on in {counted(with_shown, 'image')} "
+        f"({len(coco.boxes)} boxes of any score); 2 other files -> {out / 'predictions.json'}"
+    )
+    assert not list(out.glob("*partial*"))
+
+
+def test_call_that_was_interrupted_goes_on(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The interrupt comes while the last image is read; the second call reads that one alone."""
+    out, call = tmp_path / "out", Call(run, (scans,), out=tmp_path / "out", pictures=False)
+    read: list[Path] = []
+    real = BoxReader.read
+
+    def interrupted(reader: BoxReader, image: np.ndarray) -> list[FoundBox]:
+        read.append(out)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return real(reader, image)
+
+    monkeypatch.setattr(BoxReader, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(call)
+    assert not (out / "predictions.json").exists() and not (out / "manifest.json").exists()
+    read.append(out)  # from here on nothing is interrupted
+    predict_files(call)
+    assert len(read) == 5
+    again = read_coco(out / "predictions.json")
+    monkeypatch.setattr(BoxReader, "read", real)
+    predict_files(Call(run, (scans,), out=tmp_path / "fresh", pictures=False))
+    assert again.boxes.equals(read_coco(tmp_path / "fresh" / "predictions.json").boxes)
+    assert not (out / "pictures").exists()
+
+
+def command(*words: object) -> "subprocess.CompletedProcess[str]":
+    script = [sys.executable, str(ROOT / "stage3_detect" / "predict.py"), *map(str, words)]
+    return subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_unreadable_files_are_all_named_and_the_others_written(
+    run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    bad = [scans / "a" / "bad.png", scans / "b" / "empty.dcm", scans / "b" / "half.jpg"]
+    bad[0].write_bytes(b"no picture")
+    bad[1].write_bytes(b"")
+    assert cv2.imwrite(str(bad[2]), np.random.default_rng(0).integers(0, 255, (300, 200), dtype=np.uint8))
+    bad[2].write_bytes(bad[2].read_bytes()[:-3000])
+    out = tmp_path / "out"
+    done = command(run, scans, "--out", out, "--no-pictures")
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [sum(str(path) in line for line in lines) for path in bad] == [1, 1, 1]
+    assert len(lines) == 4 and "not all files could be read. 3 images:" in lines[3]
+    assert len(read_coco(out / "predictions.json").images) == 3
+    summary = predict_files(Call(run, (scans,), out=out, pictures=False, on_problem="exclude"))
+    assert "; 3 unreadable files left out; 2 other files -> " in summary
+    left_out = [record.getMessage() for record in caplog.records if "left out: " in record.getMessage()]
+    assert [str(path) in line for path, line in zip(bad, left_out, strict=True)] == [True] * 3
+
+
+def test_no_readable_file_is_an_error_even_when_excluded(run: Path, tmp_path: Path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="cannot decode"):
+        predict_files(Call(run, (tmp_path / "bad.png",), out=tmp_path / "out", on_problem="exclude"))
+
+
+def test_ctrl_c_leaves_no_file_that_looks_whole(run: Path, tmp_path: Path):
+    for index in range(150):
+        write_picture(tmp_path / "many" / f"{index:03d}.png", (600, 700))
+    out = tmp_path / "out"
+    # a test that was started in the background inherits that Ctrl-C is ignored
+    listen = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [ROOT / "stage3_detect" / "predict.py", run, tmp_path / "many", "--out", out]
+    script = [sys.executable, "-c", listen + start, *map(str, words)]
+    process = subprocess.Popen(script, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not (out / "predictions.partial.jsonl").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130 and b"interrupted: give the same command again" in errors
+    assert not (out / "predictions.json").exists() and not (out / "manifest.json").exists()
