@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float64]
 
+CORNERS = ["x1", "y1", "x2", "y2"]
+"""Columns of a box in every table of boxes, in this order."""
+
 
 def as_boxes(boxes: npt.ArrayLike) -> Boxes:
     """(N, 4) float64 view of `boxes`; an empty list becomes (0, 4)."""

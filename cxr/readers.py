@@ -10,17 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
-from cxr.boxes import weighted_boxes_fusion
+from cxr.arrays import Ints
+from cxr.boxes import CORNERS, weighted_boxes_fusion
 from cxr.config import Settings, UserError
 
 FusionRule = Literal["union", "majority", "wbf", "single"]
 
-CORNERS = ["x1", "y1", "x2", "y2"]
 FUSED_COLUMNS = ["image_id", "finding", *CORNERS, "reader", "votes"]
 READING_COLUMNS = ["image_id", "reader"]
 
 Corners = tuple[float, float, float, float]
-Ints = npt.NDArray[np.int64]
 
 log = logging.getLogger("raybox")
 

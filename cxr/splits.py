@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from cxr.config import Settings, UserError
-from cxr.datasets.tables import Dataset
 from cxr.runs.run_folder import atomic_write_text
+from cxr.tables import Dataset
 
 Splits = dict[str, list[str]]
 """Split name -> image ids in table order. A split may be empty; images may be in no split."""

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.splits import check_no_leak, load_splits, save_splits
-from stage1_classify.data import seen
+from cxr.tables import Dataset
 from stage1_classify.data.studies import sum_views
 from stage1_classify.evaluation.evaluate import Evidence, Judged, evaluation_split, finish_run
-from stage1_classify.model import probabilities
+from stage1_classify.model import probabilities, seen
 from stage1_classify.model.classifier import settings_of_run
 from stage1_classify.model.loading import Trained, assemble, is_ensemble
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings

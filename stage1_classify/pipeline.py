@@ -12,19 +12,18 @@ import pandas as pd
 from lightning_fabric import Fabric
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset, count_reasons
 from cxr.imaging.pictures import Pictures, decodable_splits, resolved_input
 from cxr.labels import check_findings
 from cxr.runs.run_folder import Run, atomic_write_text
 from cxr.splits import check_no_leak, load_splits, save_splits
+from cxr.tables import Dataset, count_reasons
 from eval.classification.audit import finding_counts
-from stage1_classify.data import seen
 from stage1_classify.data.batches import Split, check_no_empty_finding
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import Cases, make_cases, sum_views
 from stage1_classify.data.targets import policies, training_targets
 from stage1_classify.evaluation.evaluate import Evidence, Judged, evaluation_split, finish_run
-from stage1_classify.model import relabel
+from stage1_classify.model import relabel, seen
 from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid

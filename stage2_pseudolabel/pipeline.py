@@ -10,11 +10,11 @@ import numpy as np
 
 from cxr.coco import CocoBoxes, write_coco
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset, Exclusion, count_reasons
 from cxr.imaging.pictures import Pictures, decodable
 from cxr.labels import nearest
 from cxr.runs.run_folder import Run, open_run
 from cxr.splits import fingerprint, load_splits
+from cxr.tables import Dataset, Exclusion, count_reasons
 from stage1_classify.model.loading import load_trained
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.map_geometry import Frame

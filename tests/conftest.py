@@ -4,8 +4,11 @@ import logging
 import os
 from collections.abc import Iterator
 
+from tests.paths import ROOT
+
 os.environ.setdefault("WANDB_MODE", "offline")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
+os.environ["PYTHONPATH"] = str(ROOT)  # those processes import builders from `tests`
 
 import pytest
 import torch

@@ -13,8 +13,9 @@ from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 from stage3_detect.experiments.plan import make_plan as make_study_plan
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.experiments import StudySettings
+from tests.paths import ROOT
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 SETTINGS: dict[str, type[Settings]] = {
     "stage1": Stage1Settings,
     "stage2": Stage2Settings,

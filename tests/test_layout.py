@@ -1,4 +1,4 @@
-"""The house rules of DESIGN: imports run one way, each outside library has one door, files and functions stay small."""
+"""Rules of docs/architecture.md: imports run one way, one place imports each library, files and functions stay small."""
 
 import ast
 import tomllib
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 PACKAGES = ("cxr", "eval", "stage1_classify", "stage2_pseudolabel", "stage3_detect")
 
 MAY_IMPORT = {
@@ -18,17 +19,15 @@ MAY_IMPORT = {
     "stage3_detect": {"cxr", "eval", "stage3_detect"},
 }
 
-# Stage 2 takes the classifier's loader and its data pipeline from stage 1, nothing of its training.
-FROM_STAGE1 = {
-    "config",
-    "loading",
-    "seen",
-    "network.heads",
-    "network.backbone",
-    "network.model",
-    "inputs.pictures",
-    "judging.predict",
+# Stage 2 takes the classifier and its settings from stage 1, nothing of its training.
+FROM_STAGE1 = ("stage1_classify.model", "stage1_classify.settings")
+
+FOLDERS = {
+    "stage1_classify": ["settings", "data", "model", "training", "evaluation"],
+    "stage2_pseudolabel": ["settings", "cam", "cam_maps", "boxes", "evaluation"],
+    "stage3_detect": ["settings", "model", "labels", "training", "self_training"],
 }
+"""Folders of a stage in the order of its work: each may import those before it."""
 
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
@@ -71,11 +70,34 @@ def test_imports_run_one_way(path: Path) -> None:
     ours = {name for name in imports(path) if name.split(".")[0] in PACKAGES}
     assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package]
     if package == "stage2_pseudolabel":
-        taken = {
-            name.removeprefix("stage1_classify.") for name in ours if name.startswith("stage1_classify.")
-        }
-        assert taken <= FROM_STAGE1
+        taken = {name for name in ours if name.startswith("stage1_classify.")}
+        assert all(name.startswith(FROM_STAGE1) for name in taken), taken
     assert not {name for name in ours if name == "eval"}, "`import eval` would replace the builtin"
+
+
+def folder_imports(package: str) -> set[tuple[str, str]]:
+    """(folder, folder that it imports) inside a package."""
+    pairs = set()
+    for path in sorted((ROOT / package).rglob("*.py")):
+        own = path.relative_to(ROOT / package).parts
+        for name in imports(path):
+            parts = name.split(".")
+            if len(own) > 1 and len(parts) > 2 and parts[0] == package and parts[1] != own[0]:
+                pairs.add((own[0], parts[1]))
+    return pairs
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_folders_import_each_other(package: str) -> None:
+    pairs = folder_imports(package)
+    assert not {pair for pair in pairs if pair[::-1] in pairs}
+
+
+@pytest.mark.parametrize("stage", FOLDERS)
+def test_folders_of_a_stage_import_in_the_order_of_its_work(stage: str) -> None:
+    order = FOLDERS[stage]
+    ranked = {pair for pair in folder_imports(stage) if set(pair) <= set(order)}
+    assert not {(a, b) for a, b in ranked if order.index(a) < order.index(b)}
 
 
 @pytest.mark.parametrize("library", DOORS)

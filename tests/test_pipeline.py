@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from cxr.runs.run_folder import open_run
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 DRAWING = {
     "num_patients_train": 40,
     "num_patients_valid": 24,

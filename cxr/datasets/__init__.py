@@ -1,4 +1,4 @@
-"""Data sets: one file each, from a folder as released to tables with fixed columns (`cxr.datasets.tables`).
+"""Data sets: one file each, from a folder as released to tables with fixed columns (`cxr.tables`).
 
 To add one: a module with a settings class (`dataset: Literal["its_name"]`, `read()`), its names in ``cxr/labels.py``,
 its class in `AnyData`, a builder in ``tests/builders.py``.
@@ -13,9 +13,9 @@ from cxr.datasets.csv_table import CsvTableData
 from cxr.datasets.kermany import KermanyData
 from cxr.datasets.nih import NihData
 from cxr.datasets.phantom import PhantomData
-from cxr.datasets.tables import Dataset, DataSettings, Exclusion
 from cxr.datasets.tbx11k import Tbx11kData
 from cxr.datasets.vindr import VindrData
+from cxr.tables import Dataset, DataSettings, Exclusion
 
 AnyData = Annotated[
     ChexpertData | VindrData | NihData | Tbx11kData | KermanyData | CsvTableData | PhantomData,

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.datasets.tables import BOX_COLUMNS, Problems
+from cxr.boxes import CORNERS
+from cxr.tables import BOX_COLUMNS, Problems
 
 NOT_A_NUMBER = "box with a coordinate that is no number"
 INVERTED = "inverted or empty box"
@@ -18,7 +19,6 @@ CLIPPED = "boxes clipped that overhung the image by at most 1 % of its side"
 MAX_OVERHANG = 0.01
 """Share of the image's side by which a box may stick out and is clipped; beyond it is a problem."""
 
-CORNERS = ["x1", "y1", "x2", "y2"]
 
 Mask = npt.NDArray[np.bool_]
 

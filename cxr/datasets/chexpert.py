@@ -27,7 +27,6 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 from cxr.datasets.text_cells import (
     Mask,
     ages,
@@ -39,6 +38,7 @@ from cxr.datasets.text_cells import (
     sexes,
 )
 from cxr.labels import CHEXPERT_NAMES, FINDINGS
+from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 SPLITS = ("train", "valid", "test")
 

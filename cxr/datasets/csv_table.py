@@ -32,7 +32,6 @@ from cxr.boxes import xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 from cxr.datasets.text_cells import (
     ages,
     known_names,
@@ -45,6 +44,7 @@ from cxr.datasets.text_cells import (
     sexes,
 )
 from cxr.labels import FINDINGS, map_names
+from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 
 VIEWS = {
     "frontal": "frontal",

@@ -1,41 +1,23 @@
 """What a data set's files look like from outside: are they there, how large are the images. No pixels are read."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.config import UserError
 from cxr.imaging.files import read_size_hw
+from cxr.threads import in_threads
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
-
-NUM_THREADS = 16
-"""Looking up files is waiting, most of all on a network drive, so more threads than cores pay."""
-
-CHUNK = 2048
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def require_folder(root: Path, *, source: str) -> None:
     """UserError when the data set's folder is not there."""
     if not root.is_dir():
         raise UserError(f"{source}: no folder {root}; set `root` to where the release is unpacked")
-
-
-def in_threads(work: Callable[[list[Item]], list[Result]], items: Iterable[Item]) -> list[Result]:
-    """`work` over chunks of the items in threads; the results in the items' order."""
-    listed = list(items)
-    size = max(1, min(CHUNK, -(-len(listed) // NUM_THREADS)))
-    chunks = [listed[start : start + size] for start in range(0, len(listed), size)]
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return [result for part in pool.map(work, chunks) for result in part]
 
 
 def files_exist(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:

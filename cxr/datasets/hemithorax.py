@@ -4,10 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import area
-from cxr.datasets.box_checks import CORNERS
+from cxr.boxes import CORNERS, area
 from cxr.datasets.files_on_disk import read_sizes
-from cxr.datasets.tables import BOX_COLUMNS, Dataset, Exclusion, image_table
+from cxr.tables import BOX_COLUMNS, Dataset, Exclusion, image_table
 
 SLIVERS = "parts of boxes dropped because too little of the box lies in the half"
 

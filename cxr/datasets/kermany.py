@@ -27,10 +27,11 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
-from cxr.datasets.files_on_disk import IMAGE_SUFFIXES, in_threads, require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
+from cxr.datasets.files_on_disk import IMAGE_SUFFIXES, require_folder
 from cxr.datasets.text_cells import known_names, look_up, read_text_table
 from cxr.labels import FINDINGS, KERMANY_NAMES
+from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
+from cxr.threads import in_threads
 
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
 

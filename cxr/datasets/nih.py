@@ -29,7 +29,6 @@ from cxr.boxes import xywh_to_xyxy
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import find_images, require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 from cxr.datasets.text_cells import (
     ages,
     known_names,
@@ -41,6 +40,7 @@ from cxr.datasets.text_cells import (
     sexes,
 )
 from cxr.labels import FINDINGS, NIH_NAMES
+from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOX_TABLE = "BBox_List_2017.csv"

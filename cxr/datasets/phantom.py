@@ -18,9 +18,9 @@ from pydantic import Field
 
 from cxr.config import Settings, UserError
 from cxr.datasets.chexpert import ChexpertData
-from cxr.datasets.tables import Dataset, DataSettings, box_table
 from cxr.datasets.vindr import VindrData
 from cxr.phantom.write import BOXES, Job, write_chexpert, write_vindr
+from cxr.tables import Dataset, DataSettings, box_table
 
 log = logging.getLogger("raybox")
 

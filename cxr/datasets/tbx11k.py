@@ -35,9 +35,9 @@ from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
 from cxr.datasets.hemithorax import to_hemithoraces
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, image_table
 from cxr.datasets.text_cells import known_names
 from cxr.labels import FINDINGS, TBX11K_NAMES
+from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
 
 LISTS = {"TBX11K_train.txt": "train", "TBX11K_val.txt": "valid"}
 

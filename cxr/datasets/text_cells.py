@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.datasets.tables import Problems
 from cxr.labels import map_names, nearest
+from cxr.tables import Problems
 
 UNKNOWN_NAME = "unknown finding"
 BAD_LABEL = "label value outside {1, 0, -1, blank}"

@@ -29,9 +29,9 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
-from cxr.datasets.tables import Dataset, DataSettings, Problems, box_table, image_table
 from cxr.datasets.text_cells import known_names, label_values, merge_columns, numbers, read_text_table
 from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
+from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
 
 BOX_FACTS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
 

@@ -16,7 +16,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cxr.config import UserError
-from cxr.datasets.files_on_disk import in_threads
 from cxr.imaging.cache_files import (
     PIXELS,
     Entry,
@@ -29,6 +28,7 @@ from cxr.imaging.cache_files import (
     writing,
 )
 from cxr.progress import track
+from cxr.threads import in_threads
 
 _DECODE_THREADS = 4
 _CHUNK = 1024

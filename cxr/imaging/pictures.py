@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from cxr.config import UserError
-from cxr.datasets.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 from cxr.imaging.cache import PictureCache, decode_each
 from cxr.imaging.cache_files import Picture
 from cxr.imaging.files import Region, min_max, read_image
 from cxr.imaging.geometry import Resize
+from cxr.imaging.settings import InputSettings
 from cxr.progress import track
-from stage1_classify.settings.input import InputSettings
+from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
 FORMAT = 1
 """Count up when decoding changes, so that pictures of the cache are not taken for what would be decoded now."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.datasets.tables import Dataset, count_reasons
 from cxr.labels import NO_FINDING
+from cxr.tables import Dataset, count_reasons
 from eval.report.blocks import Block, Cell, Figure, Table
 from eval.report.charts import plot_heat_map, plot_histogram
 

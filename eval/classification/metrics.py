@@ -10,12 +10,12 @@ from typing import Unpack
 import numpy as np
 from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score
 
+from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.labels import slug
-from eval.classification.multilabel import DrawOptions, check_scores, draw_images, known_rows
+from eval.classification.multilabel import DrawOptions, draw_images
 from eval.classification.weighted import DECISION_METRICS, Ranking, decision_metrics, in_parts, weighted_sums
-from eval.detection.average_precision import Bools, Floats, mean_over_classes
 from eval.stats.bootstrap import Counts, percentile_interval
-from eval.stats.calibration import expected_calibration_error
+from eval.stats.calibration import check_scores, expected_calibration_error, known_rows
 
 METRICS = ("auroc", "auprc", "brier", *DECISION_METRICS)
 """Those with an interval. Higher is better, but for brier."""

@@ -3,10 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-import numpy as np
-
-from cxr.config import UserError
-from eval.detection.average_precision import Bools, Floats
 from eval.stats.bootstrap import Counts, resample_counts
 
 
@@ -20,25 +16,6 @@ class DrawOptions(TypedDict, total=False):
     groups: Sequence[str] | None
     num_resamples: int
     seed: int
-
-
-def check_scores(labels: Floats, probabilities: Floats) -> None:
-    """Assert labels of 1, 0 or NaN and equal shapes; UserError where a probability is not finite."""
-    assert labels.shape == probabilities.shape, f"{labels.shape} labels, {probabilities.shape} scores"
-    assert np.isin(labels[~np.isnan(labels)], (0, 1)).all(), "labels are 0, 1 or NaN"
-    finite = np.isfinite(probabilities)
-    if not finite.all():
-        num = len(set(np.nonzero(~finite)[0].tolist()))
-        raise UserError(
-            f"classifier: {num} images have a probability that is not a number; training diverged, "
-            "lower the learning rate or train in full precision"
-        )
-
-
-def known_rows(labels: Floats, scores: Floats) -> tuple[Bools, Floats]:
-    """(N,) labels and scores of one class -> which are positive, and the scores, of images with a known label."""
-    known = ~np.isnan(labels)
-    return labels[known] == 1, scores[known].astype(np.float64)
 
 
 def draw_images(num_images: int, options: Mapping[str, Any]) -> Counts:

@@ -9,10 +9,11 @@ from typing import Literal, Unpack
 
 import numpy as np
 
-from eval.classification.multilabel import DrawOptions, check_scores, draw_images, known_rows
+from cxr.arrays import Bools, Floats, Ints
+from eval.classification.multilabel import DrawOptions, draw_images
 from eval.classification.weighted import Ranking, in_parts
-from eval.detection.average_precision import Bools, Floats, Ints
 from eval.stats.bootstrap import Counts, Interval, percentile_interval
+from eval.stats.calibration import check_scores, known_rows
 
 ThresholdKind = Literal["f1", "youden", "sensitivity"]
 

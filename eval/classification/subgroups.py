@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Bools, Floats, mean_over_classes
 from eval.classification.metrics import MetricOptions
-from eval.classification.multilabel import check_scores, draw_images
+from eval.classification.multilabel import draw_images
 from eval.classification.weighted import weighted_auroc, weighted_sums
-from eval.detection.average_precision import Bools, Floats, mean_over_classes
 from eval.stats.bootstrap import Counts, Difference, percentile_interval
+from eval.stats.calibration import check_scores
 
 AGE_LIMITS = (18, 40, 60, 80)
 AGE_BANDS = ("<18", "18-39", "40-59", "60-79", "80+")

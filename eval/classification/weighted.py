@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from eval.detection.average_precision import MAX_CELLS, Floats, Ints
-from eval.stats.bootstrap import Counts
+from cxr.arrays import Floats, Ints
+from eval.stats.bootstrap import MAX_CELLS, Counts
 
 DECISION_METRICS = ("f1", "precision", "sensitivity", "specificity", "accuracy")
 

@@ -12,23 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Block = npt.NDArray[np.int32]
-"""(I, B): how often each image occurs in each of B resamples."""
+from cxr.arrays import Bools, Floats, Ints, mean_over_classes
+from eval.stats.bootstrap import (
+    Block,
+    Difference,
+    Interval,
+    over_blocks,
+    percentile_interval,
+    resample_counts,
+)
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101)
 """The recall levels of COCO, made as COCO makes them so that ties round alike."""
 
 _LATE: Bools = np.arange(101) / 100 < RECALLS
 """Levels that lie one rounding above their hundredth: a recall of exactly that hundredth does not reach them."""
-
-MAX_CELLS = 2_000_000
-"""Upper bound of (images x resamples) held at once: keeps a bootstrap under some 50 MB."""
-
-BLOCK = 64
-"""Resamples at once; more would fall out of the processor's cache and be slower."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +111,6 @@ def sum_rows(rows: Ints, images: Ints, *, shape: tuple[int, int]) -> csr_array:
     return csr_array((ones, (rows[kept], images[kept])), shape=shape, dtype=np.int32)
 
 
-def over_blocks(counts: npt.NDArray[np.integer], figures: Sequence[Callable[[Block], Floats]]) -> Floats:
-    """(R, I) counts -> (R, K): each of K figures, from (I, B) to (B,), over blocks of resamples."""
-    values = np.empty((len(counts), len(figures)))
-    rows = min(BLOCK, max(1, MAX_CELLS // max(1, counts.shape[1])))
-    for start in range(0, len(counts), rows):
-        block = np.ascontiguousarray(counts[start : start + rows].T, dtype=np.int32)
-        for k, figure in enumerate(figures):
-            values[start : start + rows, k] = figure(block)
-    return values
-
-
 def average_precision(
     matches: ClassMatches, iou: float, *, counts: npt.NDArray[np.integer] | None = None
 ) -> Floats:
@@ -164,9 +151,48 @@ def levels_reached(hits: Block, num_true: Block) -> Floats:
     return reached
 
 
-def mean_over_classes(values: Floats) -> Floats:
-    """(..., K) -> (...): mean over the classes that are not NaN; NaN where all are."""
-    known = ~np.isnan(values)
-    num = known.sum(axis=-1)
-    total = np.where(known, values, 0.0).sum(axis=-1)
-    return np.where(num > 0, total / np.maximum(num, 1), np.nan)
+def resampled_ap(matches: Sequence[ClassMatches], counts: npt.NDArray[np.integer], *, iou: float) -> Floats:
+    """AP of each class in each resample: (R, K); NaN where a resample lacks the class."""
+    if not matches:
+        return np.zeros((len(counts), 0))
+    return np.stack([average_precision(m, iou, counts=counts) for m in matches], axis=1)
+
+
+def bootstrap_mean_ap(
+    matches: Sequence[ClassMatches],
+    groups: Sequence[str],
+    *,
+    iou: float = 0.4,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the mean AP over classes.
+
+    groups: (I,) group of each image, in the order of the result's image_ids. A class without a true
+    box in a resample is left out of that resample's mean.
+    """
+    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
+    return percentile_interval(mean_over_classes(resampled_ap(matches, counts, iou=iou)))
+
+
+def bootstrap_difference(
+    pair: tuple[Sequence[ClassMatches], Sequence[ClassMatches]],
+    groups: Sequence[str],
+    *,
+    iou: float = 0.4,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """Mean AP of the first minus that of the second, on the same images in the same draws."""
+    first, second = pair
+    assert [m.finding for m in first] == [m.finding for m in second], "other classes"
+    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
+    once = np.ones((1, len(groups)), dtype=np.int32)
+
+    def gap(weights: npt.NDArray[np.integer]) -> Floats:
+        aps = [mean_over_classes(resampled_ap(side, weights, iou=iou)) for side in pair]
+        difference: Floats = aps[0] - aps[1]
+        return difference
+
+    interval = percentile_interval(gap(counts))
+    return Difference(float(gap(once)[0]), interval.low, interval.high)

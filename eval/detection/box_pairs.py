@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-CORNERS = ["x1", "y1", "x2", "y2"]
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from cxr.arrays import Bools, Floats, Ints
+from cxr.boxes import CORNERS
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import pandas as pd
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from eval.detection.average_precision import ClassMatches, Floats, mean_over_classes
+from eval.detection.average_precision import ClassMatches
 
 COCO_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 IOUS = (0.1, 0.3, 0.4, *COCO_IOUS)

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.model_selection import GroupKFold
 
-from cxr.boxes import iobb_matrix, iou_matrix
+from cxr.arrays import Bools, Floats
+from cxr.boxes import CORNERS, iobb_matrix, iou_matrix
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from eval.stats.calibration import Curve, reliability
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 Where = Literal["affirmed", "all"]
 """Whose boxes are judged: of images that have a true box of the finding, or of all images."""
@@ -41,7 +38,6 @@ CLIP = 1e-6
 """Scores are kept this far from 0 and 1, so that no single box outweighs all others."""
 
 NUM_BINS = 10
-CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.detection.average_precision import (
-    Block,
-    ClassMatches,
-    Floats,
-    mean_over_classes,
-    num_true_row,
-    over_blocks,
-    sum_rows,
-)
+from cxr.arrays import Floats, mean_over_classes
+from eval.detection.average_precision import ClassMatches, num_true_row, sum_rows
+from eval.stats.bootstrap import Block, over_blocks
 from eval.stats.measures import Counts, Measure
 
 RATES: Floats = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])

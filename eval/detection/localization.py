@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import as_boxes
+from cxr.arrays import Bools, Floats
+from cxr.boxes import CORNERS, as_boxes
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from eval.detection.average_precision import Bools, ClassMatches, Floats, ap_figure, over_blocks
+from eval.detection.average_precision import ClassMatches, ap_figure
 from eval.detection.coco_ap import COCO_IOUS, check_predictions
-from eval.detection.overlaps import CORNERS, Overlap, TruthIndex, top_boxes
+from eval.detection.overlaps import Overlap, TruthIndex, top_boxes
+from eval.stats.bootstrap import over_blocks
 from eval.stats.measures import Counts, Measure, share_measure
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Bools, Floats, Ints
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import RECALLS, Bools, ClassMatches, Floats, Ints
+from eval.detection.average_precision import RECALLS, ClassMatches
 from eval.detection.coco_ap import IOUS, MAX_DETECTIONS, check_predictions
 
 HIGHEST_IOU = 1 - 1e-10

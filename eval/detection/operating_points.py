@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from cxr.arrays import Bools, Floats
 from cxr.config import UserError
-from eval.detection.average_precision import Bools, ClassMatches, Floats
+from eval.detection.average_precision import ClassMatches
 from eval.detection.confidence import Confidence
 from eval.detection.rodeo import f1_thresholds
 from eval.stats.measures import Counts, Measure, share_measure

@@ -6,14 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import Boxes, area, as_boxes
+from cxr.arrays import Bools, Floats, Ints
+from cxr.boxes import CORNERS, Boxes, area, as_boxes
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Bools, Floats, Ints
 
 Overlap = Literal["iou", "iobb"]
 """iou: intersection over union. iobb: intersection over the predicted box's own area (Wang et al. 2017)."""
-
-CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 class TruthIndex:

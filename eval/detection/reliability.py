@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from cxr.arrays import Bools, Floats
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Bools, Floats
 from eval.detection.confidence import NUM_BINS, with_hits
 from eval.detection.operating_points import ALL_FINDINGS
 from eval.report.charts import ReliabilityPanel

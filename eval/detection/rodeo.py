@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from cxr.boxes import Boxes, area, as_boxes, intersection_matrix
+from cxr.arrays import Bools, Floats, Ints
+from cxr.boxes import CORNERS, Boxes, area, as_boxes, intersection_matrix
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Bools, ClassMatches, Floats, Ints
+from eval.detection.average_precision import ClassMatches
 from eval.detection.coco_ap import check_predictions
-from eval.detection.overlaps import CORNERS, TruthIndex
+from eval.detection.overlaps import TruthIndex
 from eval.stats.measures import Counts, Measure
 
 Indices = npt.NDArray[np.intp]

@@ -20,7 +20,8 @@ from eval.detection.rodeo import MIN_SCORE, rodeo_measure
 from eval.detection.voc import voc_ap, voc_mean
 from eval.report.blocks import Block, Cell, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.text_tables import print_tables, with_interval
+from eval.report.format import with_interval
+from eval.report.text_tables import print_tables
 from eval.stats.bootstrap import Interval, resample_counts
 from eval.stats.measures import Counts, Drawn, Measure, difference, draw
 

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cxr.boxes import as_boxes
+from cxr.arrays import Floats, mean_over_classes
+from cxr.boxes import CORNERS, as_boxes
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Block, Floats, HitRanking, mean_over_classes, over_blocks
+from eval.detection.average_precision import HitRanking
 from eval.detection.coco_ap import check_predictions
-from eval.detection.overlaps import CORNERS, TruthIndex
+from eval.detection.overlaps import TruthIndex
+from eval.stats.bootstrap import Block, over_blocks
 from eval.stats.measures import Counts, Measure
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.detection.average_precision import Floats
+from cxr.arrays import Floats
 from eval.stats.bootstrap import Difference, percentile_interval
 from eval.stats.significance import ALPHA, holm, p_value
 

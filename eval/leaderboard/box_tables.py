@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from eval.report.blocks import Cell, Table
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 from eval.stats.measures import Drawn
 
 Rows = Sequence[tuple[str, Mapping[str, Drawn]]]

@@ -6,7 +6,7 @@ from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
 from eval.classification.degenerate import verdict
 from eval.report.blocks import Cell, Table
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 
 Metrics = Mapping[str, float | None]
 

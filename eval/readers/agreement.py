@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from eval.detection.box_pairs import box_pairs, sums_by_cell
 from eval.stats.measures import Measure, share_measure
 
 FOUND_IOU = 0.4
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.readers import ReaderSettings, fuse_readers, readings_of
 from eval.detection.average_precision import RECALLS
 from eval.detection.box_pairs import box_pairs, match_greedily, sums_by_cell
@@ -20,7 +21,6 @@ from eval.stats.measures import Measure, share_measure
 
 HUMAN_IOU = 0.4
 
-Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.integer]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Bools
+from cxr.boxes import CORNERS
 from cxr.config import UserError
 from cxr.datasets.text_cells import numbers, read_text_table
 from cxr.labels import nearest
@@ -29,10 +31,7 @@ KNOWN_HEADERS: Mapping[str, tuple[str, ...]] = {
 """What a table must tell -> headers that are recognised, the first that is there; capitals do not matter."""
 
 NO_FINDING_NAMES = frozenset({"", "no finding", "no_finding", "nofinding", "normal"})
-CORNERS = ["x1", "y1", "x2", "y2"]
 SHOWN_ROWS = 10
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from eval.report.blocks import MISSING, Table, format_cell, read_report
+from eval.report.blocks import Table, format_cell, read_report
 
 PIPE_WIDTH = 150
 """Columns of text where the output is a file or a pipe, which have none of their own."""
-
-
-def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """ "0.412 [0.350, 0.470]", the interval alone when no value is given, a dash when it is unknown."""
-    ends = (format_cell(low), format_cell(high))
-    interval = "" if MISSING in ends else f"[{ends[0]}, {ends[1]}]"
-    number = "" if value is None else format_cell(value)
-    return " ".join(part for part in (number, interval) if part) or MISSING
 
 
 def markdown(table: Table) -> str:

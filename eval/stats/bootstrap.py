@@ -6,16 +6,24 @@ narrow. Every prediction set that is compared sees the same draws (same groups, 
 Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from eval.detection.average_precision import ClassMatches, Floats, average_precision, mean_over_classes
+from cxr.arrays import Floats
 
 Counts = npt.NDArray[np.int32]
+Block = npt.NDArray[np.int32]
+"""(I, B): how often each image occurs in each of B resamples."""
+
+MAX_CELLS = 2_000_000
+"""Upper bound of (images x resamples) held at once: keeps a bootstrap under some 50 MB."""
+
+BLOCK = 64
+"""Resamples at once; more would fall out of the processor's cache and be slower."""
 
 CONFIDENCE = 0.95
 
@@ -80,48 +88,12 @@ def percentile_interval(values: Floats) -> Interval:
     return Interval(float(low), float(high))
 
 
-def resampled_ap(matches: Sequence[ClassMatches], counts: npt.NDArray[np.integer], *, iou: float) -> Floats:
-    """AP of each class in each resample: (R, K); NaN where a resample lacks the class."""
-    if not matches:
-        return np.zeros((len(counts), 0))
-    return np.stack([average_precision(m, iou, counts=counts) for m in matches], axis=1)
-
-
-def bootstrap_mean_ap(
-    matches: Sequence[ClassMatches],
-    groups: Sequence[str],
-    *,
-    iou: float = 0.4,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Interval of the mean AP over classes.
-
-    groups: (I,) group of each image, in the order of the result's image_ids. A class without a true
-    box in a resample is left out of that resample's mean.
-    """
-    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
-    return percentile_interval(mean_over_classes(resampled_ap(matches, counts, iou=iou)))
-
-
-def bootstrap_difference(
-    pair: tuple[Sequence[ClassMatches], Sequence[ClassMatches]],
-    groups: Sequence[str],
-    *,
-    iou: float = 0.4,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """Mean AP of the first minus that of the second, on the same images in the same draws."""
-    first, second = pair
-    assert [m.finding for m in first] == [m.finding for m in second], "other classes"
-    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
-    once = np.ones((1, len(groups)), dtype=np.int32)
-
-    def gap(weights: npt.NDArray[np.integer]) -> Floats:
-        aps = [mean_over_classes(resampled_ap(side, weights, iou=iou)) for side in pair]
-        difference: Floats = aps[0] - aps[1]
-        return difference
-
-    interval = percentile_interval(gap(counts))
-    return Difference(float(gap(once)[0]), interval.low, interval.high)
+def over_blocks(counts: npt.NDArray[np.integer], figures: Sequence[Callable[[Block], Floats]]) -> Floats:
+    """(R, I) counts -> (R, K): each of K figures, from (I, B) to (B,), over blocks of resamples."""
+    values = np.empty((len(counts), len(figures)))
+    rows = min(BLOCK, max(1, MAX_CELLS // max(1, counts.shape[1])))
+    for start in range(0, len(counts), rows):
+        block = np.ascontiguousarray(counts[start : start + rows].T, dtype=np.int32)
+        for k, figure in enumerate(figures):
+            values[start : start + rows, k] = figure(block)
+    return values

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Floats, mean_over_classes
 from cxr.labels import slug
-from eval.detection.average_precision import Floats, mean_over_classes
 from eval.stats.bootstrap import Difference, Interval, percentile_interval
 
 Counts = npt.NDArray[np.integer]

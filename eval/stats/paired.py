@@ -1,10 +1,9 @@
 """One entry against others on the same resamples: which differences are real, and the words for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eval.detection.average_precision import mean_over_classes
-from eval.report.text_tables import with_interval
+from cxr.arrays import mean_over_classes
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Drawn, difference
 from eval.stats.significance import ALPHA, holm, p_value
@@ -41,13 +40,3 @@ def compare_paired(one: Drawn, others: Mapping[str, Drawn]) -> list[Comparison]:
         p_value(mean_over_classes(one.draws) - mean_over_classes(other.draws)) for other in others.values()
     ]
     return [Comparison(name, gaps[name], p) for name, p in zip(others, holm(raw), strict=True)]
-
-
-def gap_text(gap: Difference) -> str:
-    """ "+0.042 [0.010, 0.080]"."""
-    return f"{gap.value:+.3f} {with_interval(None, gap.low, gap.high)}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

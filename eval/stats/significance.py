@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.detection.average_precision import Floats
+from cxr.arrays import Floats
 
 ALPHA = 0.05
 """Chance of a single false difference among all comparisons that is borne."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.datasets.tables import SHOWN_PROBLEMS, Dataset, Exclusion
+from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion
 
 Views = tuple[tuple[int, ...], ...]
 """Of each case the rows of its images in `Dataset.images`, frontal ones first."""

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cxr.datasets.tables import Dataset, Exclusion
+from cxr.arrays import Floats
 from cxr.imaging.pictures import Pictures
 from cxr.labels import slug
 from cxr.runs.run_folder import Run
 from cxr.splits import fingerprint, patients_of
+from cxr.tables import Dataset, Exclusion
+from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.operating_points import (
     choose_thresholds,
     specificity_at_sensitivity,
     specificity_interval,
 )
-from eval.stats.calibration import Calibration, fit_calibration
 from stage1_classify.data.batches import Split
 from stage1_classify.data.studies import make_cases
 from stage1_classify.data.targets import evaluation_targets
@@ -31,8 +31,6 @@ from stage1_classify.evaluation.report_tables import SUBGROUP_FILE as SUBGROUPS
 from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.model.probabilities import OUTPUT, save_calibration
 from stage1_classify.settings.classifier import Stage1Settings
-
-Floats = npt.NDArray[np.float64]
 
 log = logging.getLogger("raybox")
 

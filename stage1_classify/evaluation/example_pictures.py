@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxr.datasets.tables import Dataset
 from cxr.imaging.cache_files import Picture
 from cxr.imaging.files import GrayImage, min_max, read_image
+from cxr.tables import Dataset
 from eval.report.pictures import Rgb, as_rgb, grid
 from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
 from stage1_classify.data.batches import Split, TrainingSet, collate

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.pictures import Rgb, grid, save_png
@@ -23,8 +23,6 @@ SHOWN = 2
 """Tiles of a kind and finding; ``failures.csv`` holds more."""
 
 _TILE_PX = 260
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.runs.run_folder import atomic_write_text
 from stage1_classify.evaluation.scored_split import Scored
 
 CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
-
-Floats = npt.NDArray[np.float64]
 
 
 def prediction_table(

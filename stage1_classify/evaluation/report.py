@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cxr.datasets.tables import Dataset
 from cxr.splits import patients_of
+from cxr.tables import Dataset
 from cxr.tracking import read_log
 from eval.classification.audit import audit_blocks
+from eval.classification.calibration import Calibration
 from eval.classification.degenerate import verdict
 from eval.report.blocks import Block, Cell, Figure, Table, Text, write_report
 from eval.report.charts import plot_curves
 from eval.report.pictures import save_png
-from eval.stats.calibration import Calibration
 from stage1_classify.data.batches import Split
 from stage1_classify.data.targets import UNCERTAIN, policies
 from stage1_classify.evaluation.example_pictures import batch_grid, step_grid

@@ -4,24 +4,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.labels import slug
 from cxr.runs.run_folder import atomic_write_text
 from cxr.splits import patients_of
+from eval.classification.calibration import Calibration
 from eval.classification.operating_points import ThresholdKind, choose_thresholds
 from eval.classification.subgroups import MEAN, Estimate, SubgroupRow, subgroup_metrics, subgroup_verdict
 from eval.report.blocks import Block, Cell, Figure, Table, Text
 from eval.report.charts import ReliabilityPanel, plot_reliability
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 from eval.stats.bootstrap import Difference
-from eval.stats.calibration import Calibration, reliability
+from eval.stats.calibration import reliability
 from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import OperatingSettings, Stage1Settings
 
 Figures = Mapping[str, float | None]
-Floats = npt.NDArray[np.float64]
 
 TOO_FEW = " *"
 """Behind the name of a finding with too few positives."""

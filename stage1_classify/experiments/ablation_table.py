@@ -1,4 +1,4 @@
-"""Figures of an ablation: mean AUROC and AUPRC of each training on the cases of its group, for `eval.experiments.variants`."""
+"""Mean AUROC and AUPRC of each training of an ablation, on the cases of its group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats, mean_over_classes
 from cxr.config import UserError
 from eval.classification.weighted import Ranking, in_parts
-from eval.detection.average_precision import mean_over_classes
 from eval.experiments.variants import Figures
 from eval.stats.bootstrap import Counts, resample_counts
-
-Floats = npt.NDArray[np.float64]
 
 METRICS = ("auroc", "auprc")
 

@@ -10,7 +10,7 @@ import yaml
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from eval.report.blocks import Block, Cell, Figure, Table, write_report
 from eval.report.charts import plot_curves
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 from stage1_classify.experiments.sweep_space import Trial, importance
 from stage1_classify.settings.experiments import SweepSettings
 

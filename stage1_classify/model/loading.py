@@ -11,20 +11,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cxr.arrays import Floats
 from cxr.config import UserError, parse_settings
-from cxr.datasets.tables import Dataset
 from cxr.imaging.pictures import Pictures
+from cxr.imaging.settings import InputSettings
 from cxr.runs.run_folder import FinishedRun, open_run
-from eval.stats.calibration import Calibration
+from cxr.tables import Dataset
+from eval.classification.calibration import Calibration
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.model.backbone import Backbone
 from stage1_classify.model.classifier import Classifier, load_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import Probabilities, calibration_of, uncalibrated
 from stage1_classify.settings.classifier import Combine, EnsembleSettings, Flip, Stage1Settings
-from stage1_classify.settings.input import InputSettings
 
-Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
 
 COMBINERS: Mapping[Combine, Callable[[Floats], Floats]] = {

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Floats
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
-from eval.stats.calibration import Calibration, Curve
+from eval.classification.calibration import Calibration
+from eval.stats.calibration import Curve
 from stage1_classify.data.hierarchy import Hierarchy
-
-Floats = npt.NDArray[np.float64]
 
 OUTPUT = "calibration"
 """Name of the calibration among a run's outputs."""

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.labels import nearest
 from cxr.runs.run_folder import atomic_write_text
+from cxr.tables import Dataset
 from stage1_classify.data.targets import UNCERTAIN, policies
 from stage1_classify.model.loading import Trained, load_trained
 from stage1_classify.settings.classifier import LabelSettings

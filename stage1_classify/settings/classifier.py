@@ -7,9 +7,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
+from cxr.imaging.settings import InputSettings
 from cxr.splits import SplitSettings
 from cxr.tracking import TrackingMode
-from stage1_classify.settings.input import AugmentSettings, InputSettings, ViewSettings
+from stage1_classify.settings.input import AugmentSettings, ViewSettings
 from stage1_classify.settings.training import (
     FreezeSettings,
     LossSettings,

@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Floats
 from cxr.boxes import iou_matrix
-from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, PictureOf
 from stage2_pseudolabel.settings.boxes import Contrast
 
 UTILITY_RAMP = (0.3, 0.6)

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cxr.arrays import Bools, Floats
 from stage2_pseudolabel.boxes.merge import merge_boxes
-from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf, first_boxes, nothing_found
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, PictureOf, first_boxes, nothing_found
 from stage2_pseudolabel.settings.boxes import Merge
 
 Labels = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
 
 TINY = float(np.finfo(np.float32).tiny)
 

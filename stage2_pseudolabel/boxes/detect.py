@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats, Ints
 from cxr.coco import BOX_FIELDS, CocoBoxes
 from cxr.imaging.pictures import Pictures
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Boxes, Floats, Maps, PictureOf, Rule
-
-Ints = npt.NDArray[np.int64]
+from stage2_pseudolabel.boxes.rule import Boxes, Maps, PictureOf, Rule
 
 
 @dataclass(frozen=True)

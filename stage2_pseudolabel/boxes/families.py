@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, evidence_matrix, posterior_boxes
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.merge import merge_boxes
-from stage2_pseudolabel.boxes.rule import Floats, Found, Maps, Rule, first_boxes
+from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, first_boxes
 from stage2_pseudolabel.settings.boxes import BoxSettings, Contrast, Kind, Merge
 
 Background = npt.NDArray[np.float32] | None

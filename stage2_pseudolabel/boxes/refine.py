@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stage2_pseudolabel.boxes.rule import Boxes, Floats, Found, Maps, PictureOf, Rule
+from cxr.arrays import Floats
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, PictureOf, Rule
 from stage2_pseudolabel.settings.boxes import Refine
 
 Picture = npt.NDArray[np.uint8]

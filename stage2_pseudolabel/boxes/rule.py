@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Floats
+
 Maps = npt.NDArray[np.float32]
 Boxes = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float64]
 
 PictureOf = Callable[[int], npt.NDArray[np.uint8]]
 """Row -> the picture (H, W) uint8 as the network sees it, before normalisation."""

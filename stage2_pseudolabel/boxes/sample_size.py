@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Floats, mean_over_classes
+from eval.detection.average_precision import resampled_ap
 from eval.detection.matching import match_boxes
-from eval.stats.bootstrap import Counts, percentile_interval, resample_counts, resampled_ap
+from eval.stats.bootstrap import Counts, percentile_interval, resample_counts
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import PRIMARY_IOU, Scored, detect, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings

@@ -1,7 +1,7 @@
 """Box rules tuned a finding at a time on the tune split, by the metric that is reported.
 
 Thousands of rules are tried in seconds: rules that differ in how many boxes they keep look at the maps once, Bayes
-rules share their evidence, and all rules of a finding are matched to the true boxes together (eval/detection/matching.py).
+rules share their evidence, and all rules of a finding are matched to the true boxes together (eval.detection.matching).
 
 The AP of the rule that won, on the images that it won on, is the best of many and so too high; only the test split
 says what the rule is worth.
@@ -13,15 +13,16 @@ from functools import cached_property
 
 import numpy as np
 
+from cxr.arrays import Floats, Ints
 from cxr.coco import CocoBoxes
 from cxr.imaging.pictures import Pictures
 from eval.detection.matching import Detections, TrueBoxes, average_precisions, true_boxes
 from stage2_pseudolabel.boxes.bayes import BayesRule
-from stage2_pseudolabel.boxes.detect import Ints, Scored, as_picture_of, detect, image_boxes, sizes_hw_of
+from stage2_pseudolabel.boxes.detect import Scored, as_picture_of, detect, image_boxes, sizes_hw_of
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.refine import RefinedRule
-from stage2_pseudolabel.boxes.rule import Floats, Found, Rule
+from stage2_pseudolabel.boxes.rule import Found, Rule
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
 __all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "mean_of", "tune_rules"]

@@ -9,10 +9,10 @@ import pandas as pd
 
 from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.imaging.files import read_size_hw
 from cxr.labels import check_findings
 from cxr.readers import ReaderSettings, fuse_readers
+from cxr.tables import Dataset
 
 
 def ground_truth(

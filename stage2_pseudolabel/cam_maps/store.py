@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.config import UserError
-from cxr.datasets.tables import SHOWN_PROBLEMS, Exclusion
 from cxr.imaging.pictures import Pictures
 from cxr.progress import track
+from cxr.tables import SHOWN_PROBLEMS, Exclusion
 from stage2_pseudolabel.cam.methods import choose_methods
 from stage2_pseudolabel.cam_maps.balance import voice_scales
 from stage2_pseudolabel.cam_maps.parts import Maps, Part, compute_part, methods_in

@@ -22,7 +22,7 @@ class HeldOut:
 
     truth: N images, K findings. maps: by method (N, K, h, w), probabilities (N, K); in the order of `truth`.
     pictures: the N images. frame: how maps lie over them.
-    counts: (R, N) of `eval.stats.bootstrap.resample_counts` over `truth.groups`; the same for all, so that differences pair.
+    counts: (R, N) of `resample_counts` over `truth.groups`; the same for all, so that differences pair.
     readers: group of readers -> ids of the images that it read; empty where no groups are known.
     """
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import Boxes, iou_matrix
+from cxr.boxes import CORNERS, Boxes, iou_matrix
 from cxr.imaging.geometry import Resize
 from eval.detection.measures import positive_pairs
 from eval.leaderboard.run_tables import display_name
@@ -17,7 +17,6 @@ from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.evaluation.box_splits import HeldOut
 from stage2_pseudolabel.evaluation.leaderboard import PER_FINDING, Board, Entry
 
-CORNERS = ["x1", "y1", "x2", "y2"]
 EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
 EXAMPLE_COLUMNS, METHOD_COLUMNS = 3, 5
 MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2

@@ -14,7 +14,7 @@ from eval.leaderboard.box_tables import (
 )
 from eval.leaderboard.run_tables import display_name
 from eval.report.blocks import Cell, Table
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.leaderboard import Board, Entry
 from stage2_pseudolabel.evaluation.rule_comparison import RuleWorth

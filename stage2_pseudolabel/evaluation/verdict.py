@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from eval.leaderboard.box_tables import drawn_text
 from eval.leaderboard.run_tables import display_name
+from eval.report.format import gap_text, listed
 from eval.stats.bootstrap import CONFIDENCE
 from eval.stats.measures import Drawn
-from eval.stats.paired import Comparison, compare_paired, gap_text, listed
+from eval.stats.paired import Comparison, compare_paired
 from stage2_pseudolabel.evaluation.leaderboard import PER_FINDING, Board, Entry
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.imaging.pictures import Pictures, decodable_splits
 from cxr.splits import check_no_leak
-from stage1_classify.data.seen import check_unseen, read_seen
+from cxr.tables import Dataset
+from stage1_classify.model.seen import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.search import Scored
 from stage2_pseudolabel.cam_maps.store import SplitMaps

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Bools, Floats, Ints
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from cxr.datasets.tables import Dataset, Exclusion
 from cxr.imaging.pictures import Pictures
 from cxr.labels import BESIDE_NO_FINDING, NO_FINDING
 from cxr.runs.provenance import code_state
+from cxr.tables import Dataset, Exclusion
 from eval.detection.confidence import ConfidenceFigures
 from stage2_pseudolabel.boxes.truth import image_sizes, info
 from stage2_pseudolabel.cam_maps.store import SplitMaps
@@ -31,12 +32,10 @@ from stage2_pseudolabel.pseudolabels.filters import (
     implausible,
     without_agreement,
 )
-from stage2_pseudolabel.pseudolabels.makers import Bools, BoxMakers, Ints, map_shares
+from stage2_pseudolabel.pseudolabels.makers import BoxMakers, map_shares
 from stage2_pseudolabel.pseudolabels.quality import Quality, pseudo_quality
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneFacts
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
-
-Floats = npt.NDArray[np.float64]
 
 POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 DOUBTED = "uncertain label"

@@ -10,11 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import Boxes, iou_matrix
-from cxr.coco import BOX_FIELDS
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from cxr.arrays import Bools, Floats
+from cxr.boxes import CORNERS, Boxes, iou_matrix
 
 LOW_CONFIDENCE = "low confidence"
 NO_AGREEMENT = "another method does not agree"
@@ -25,7 +22,6 @@ _MAX_PAIRS = 1_000_000
 """Pairs of boxes that are compared at a time; bounds the memory to some 100 MB."""
 
 _KEY = ["image_id", "finding"]
-_CORNERS = BOX_FIELDS[2:6]
 
 
 def below_confidence(confidence: Floats, minimum: float) -> Bools:
@@ -50,8 +46,8 @@ def without_agreement(boxes: pd.DataFrame, others: pd.DataFrame, *, iou: float) 
     Args:
         boxes, others: tables with image_id, finding and corners in pixels.
     """
-    other_of = {name: part[_CORNERS].to_numpy(dtype=np.float64) for name, part in others.groupby(_KEY)}
-    corners = boxes[_CORNERS].to_numpy(dtype=np.float64)
+    other_of = {name: part[CORNERS].to_numpy(dtype=np.float64) for name, part in others.groupby(_KEY)}
+    corners = boxes[CORNERS].to_numpy(dtype=np.float64)
     alone = np.ones(len(boxes), dtype=bool)
     for name, rows in boxes.reset_index(drop=True).groupby(_KEY).indices.items():
         if name in other_of:

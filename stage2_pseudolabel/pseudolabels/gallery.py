@@ -8,17 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import area
-from cxr.coco import BOX_FIELDS, CocoBoxes
-from cxr.datasets.tables import count_reasons
+from cxr.boxes import CORNERS, area
+from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
+from cxr.tables import count_reasons
 from eval.report.blocks import Block, Cell, Figure, Table
 from eval.report.pictures import BLACK, GREEN, ORANGE, Colour, Rgb, as_rgb, draw_boxes, grid, save_jpeg
 from eval.stats.bootstrap import Interval
 from stage2_pseudolabel.pseudolabels.export import PseudoLabels
 
 GREY: Colour = (225, 225, 225)
-_CORNERS = BOX_FIELDS[2:6]
 _TILE_PX = 320
 _BLANK: Rgb = np.full((1, 1, 3), 255, dtype=np.uint8)
 _PLACES = {"surest": 0.0, "median": 0.5, "least sure": 1.0}
@@ -29,7 +28,7 @@ def box_statistics(coco: CocoBoxes) -> pd.DataFrame:
     median_confidence of the boxes; NaN without any."""
     sizes = coco.images.set_index("image_id")[["width", "height"]].prod(axis=1)
     boxes, regions = coco.boxes[~coco.is_ignored], coco.boxes[coco.is_ignored]
-    share = area(boxes[_CORNERS]) / boxes["image_id"].map(sizes).to_numpy(dtype=np.float64)
+    share = area(boxes[CORNERS]) / boxes["image_id"].map(sizes).to_numpy(dtype=np.float64)
     sure = boxes["confidence"] if "confidence" in boxes else boxes["score"]
     rows = []
     for finding in coco.findings:
@@ -189,13 +188,13 @@ def _tile(pseudo: PseudoLabels, image_id: str, finding: str) -> Rgb:
     picture = as_rgb(read_image(Path(coco.info["data_root"]) / image["path"], region=image["region"]))
     if pseudo.truth is not None:
         real = pseudo.truth.without_ignored().boxes
-        picture = draw_boxes(picture, _of(real, image_id, finding)[_CORNERS].to_numpy(), colour=GREEN)
+        picture = draw_boxes(picture, _of(real, image_id, finding)[CORNERS].to_numpy(), colour=GREEN)
     own = _of(coco.boxes, image_id, finding)
     ignored = coco.is_ignored[own.index]
-    picture = draw_dashed(picture, own.loc[ignored, _CORNERS].to_numpy())
+    picture = draw_dashed(picture, own.loc[ignored, CORNERS].to_numpy())
     boxes = own[~ignored]
     captions = [f"{value:.2f}" for value in boxes[_sureness(boxes)]]
-    return draw_boxes(picture, boxes[_CORNERS].to_numpy(), colour=ORANGE, captions=captions)
+    return draw_boxes(picture, boxes[CORNERS].to_numpy(), colour=ORANGE, captions=captions)
 
 
 def _of(boxes: pd.DataFrame, image_id: str, finding: str) -> pd.DataFrame:
@@ -203,7 +202,7 @@ def _of(boxes: pd.DataFrame, image_id: str, finding: str) -> pd.DataFrame:
 
 
 def draw_dashed(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = GREY) -> Rgb:
-    """A copy of (H, W, 3) with dashed boxes (N, 4) in its pixels, edged dark as in `eval.report.pictures.draw_boxes`."""
+    """A copy of (H, W, 3) with dashed boxes (N, 4) in its pixels, edged dark as `draw_boxes` edges them."""
     boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
     drawn = rgb.copy()
     height, width = drawn.shape[:2]

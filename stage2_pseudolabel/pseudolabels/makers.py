@@ -4,20 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import area
-from cxr.coco import BOX_FIELDS, boxes_table
+from cxr.arrays import Bools, Ints
+from cxr.boxes import CORNERS, area
+from cxr.coco import boxes_table
 from cxr.imaging.pictures import Pictures
 from stage2_pseudolabel.boxes.detect import as_picture_of, image_boxes
 from stage2_pseudolabel.boxes.map_geometry import Boxes, Frame
 from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, nothing_found
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-CORNERS = BOX_FIELDS[2:6]
 
 
 @dataclass(frozen=True)

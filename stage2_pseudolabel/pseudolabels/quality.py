@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cxr.arrays import Bools, Floats
 from cxr.coco import BOX_FIELDS, CocoBoxes
 from cxr.labels import slug
-from eval.detection.average_precision import Bools, ClassMatches, Floats
+from eval.detection.average_precision import ClassMatches
 from eval.detection.matching import match_boxes
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Counts, Drawn, draw, share_measure

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cxr.arrays import Bools
 from cxr.coco import CocoBoxes
 from cxr.imaging.pictures import Pictures
 from eval.detection.confidence import (
@@ -15,7 +16,7 @@ from eval.detection.confidence import (
 )
 from stage2_pseudolabel.boxes.map_geometry import Boxes
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.pseudolabels.makers import Bools, BoxMakers, map_shares
+from stage2_pseudolabel.pseudolabels.makers import BoxMakers, map_shares
 
 
 @dataclass(frozen=True)

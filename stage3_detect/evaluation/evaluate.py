@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
-from eval.detection.average_precision import mean_over_classes
 from eval.detection.measures import box_measures
 from eval.detection.operating_points import BEST_F1
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts

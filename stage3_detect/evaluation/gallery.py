@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from cxr.arrays import Bools
+from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
-from eval.detection.average_precision import Bools
-from eval.detection.box_pairs import CORNERS, box_pairs
+from eval.detection.box_pairs import box_pairs
 from eval.detection.confidence import HIT_IOU, with_hits
 from eval.detection.operating_points import BEST_F1
 from eval.report.blocks import Block, Figure, Text

@@ -15,8 +15,7 @@ from eval.leaderboard.box_tables import (
     localization_table,
 )
 from eval.report.blocks import Cell, Table
-from eval.report.text_tables import with_interval
-from eval.stats.paired import gap_text
+from eval.report.format import gap_text, with_interval
 from stage3_detect.evaluation.results import DETECTOR, HUMAN, RODEO, TEACHER, Human, Judgement, Metrics
 from stage3_detect.evaluation.scores import CALIBRATED, RAW, PointResult
 

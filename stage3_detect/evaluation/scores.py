@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import Floats
 from eval.detection.confidence import Confidence, fit_confidence
 from eval.detection.matching import match_boxes
 from eval.detection.measures import MAIN_IOU

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from eval.leaderboard.box_tables import drawn_text
 from eval.leaderboard.run_tables import display_name
-from eval.report.text_tables import with_interval
+from eval.report.format import gap_text, listed, with_interval
 from eval.stats.bootstrap import CONFIDENCE
-from eval.stats.paired import Comparison, gap_text, listed
+from eval.stats.paired import Comparison
 from stage3_detect.evaluation.results import PRIORS, TEACHER, Judgement
 
 

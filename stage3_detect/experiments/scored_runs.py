@@ -1,4 +1,4 @@
-"""AP40 of trainings, teacher and priors on the test split: as it is and in draws of patients, for `eval.experiments.variants`."""
+"""AP40 of trainings, teacher and priors on the test split and on its bootstrap resamples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
-from eval.detection.average_precision import Floats, mean_over_classes
+from eval.detection.average_precision import resampled_ap
 from eval.detection.coco_ap import evaluate
 from eval.experiments.variants import Figures
-from eval.stats.bootstrap import resample_counts, resampled_ap
+from eval.stats.bootstrap import resample_counts
 from stage3_detect.settings.experiments import PRIOR, TEACHER
 
 MAIN_IOU = 0.4

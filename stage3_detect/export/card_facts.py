@@ -7,7 +7,7 @@ from typing import Any
 
 from cxr.coco import CocoBoxes
 from cxr.runs.run_folder import FinishedRun
-from eval.report.text_tables import with_interval
+from eval.report.format import with_interval
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection

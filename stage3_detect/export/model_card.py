@@ -187,9 +187,9 @@ def _for_other_programs(facts: CardFacts) -> str:
     size = facts.settings.data.image_px
     return (
         f"RUN is the folder of this card. A program of another kind gives an exported file float32 in [0, 1] of the "
-        f"shape (1, {facts.channels}, {size}, {size}): pictures read as in `cxr/imaging/files.py` (DICOM window, MONOCHROME1),"
-        " made fit as in `stage3_detect/model/preprocess.py`, boxes read as in `stage3_detect/model/boxes.py`."
-        + _corrected(facts)
+        f"shape (1, {facts.channels}, {size}, {size}): pictures read as in `cxr/imaging/files.py` (DICOM window, "
+        "MONOCHROME1), prepared as in `stage3_detect/model/preprocess.py`, boxes read as in "
+        "`stage3_detect/model/boxes.py`." + _corrected(facts)
     )
 
 

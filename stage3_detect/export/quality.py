@@ -8,8 +8,8 @@ import numpy as np
 
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import Pixels, read_pixels
+from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap
 from eval.detection.coco_ap import DetectionResult, evaluate
-from eval.stats.bootstrap import bootstrap_difference, bootstrap_mean_ap
 from stage3_detect.export.agreement import compare_networks, require_agreement
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network

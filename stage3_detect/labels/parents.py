@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.boxes import Boxes, iou_matrix, weighted_boxes_fusion
+from cxr.boxes import CORNERS, Boxes, iou_matrix, weighted_boxes_fusion
 from cxr.coco import CocoBoxes
 from cxr.labels import PARENTS
 from stage3_detect.labels.rows import told_labels
@@ -25,7 +25,6 @@ SAME_IOU = 0.5
 MIN_SHARE, MIN_BOXES = 0.5, 5
 """A pair counts when of at least so many children's boxes at least this share are also the parent's."""
 
-_CORNERS = ["x1", "y1", "x2", "y2"]
 _KEY = ["image_id", "finding"]
 
 Pair = tuple[str, str]
@@ -49,7 +48,7 @@ class Kinship:
 def find_kinship(readers: CocoBoxes) -> Kinship:
     """Pairs of `cxr.labels.PARENTS` that readers' boxes bear out; grandparents count as parents of their own."""
     boxes = readers.without_ignored().boxes
-    corners = {key: own[_CORNERS].to_numpy(dtype=np.float64) for key, own in boxes.groupby(_KEY, sort=False)}
+    corners = {key: own[CORNERS].to_numpy(dtype=np.float64) for key, own in boxes.groupby(_KEY, sort=False)}
     shares = {
         (child, parent): _share(corners, child, parent)
         for child in readers.findings
@@ -129,9 +128,9 @@ def _fused(boxes: pd.DataFrame) -> pd.DataFrame:
     if len(boxes) == 1:
         return boxes
     confidence = boxes["confidence"].fillna(1.0).to_numpy(dtype=np.float64)
-    corners, _, members = weighted_boxes_fusion(boxes[_CORNERS].to_numpy(), confidence, iou=SAME_IOU)
+    corners, _, members = weighted_boxes_fusion(boxes[CORNERS].to_numpy(), confidence, iou=SAME_IOU)
     first = boxes.iloc[[own[int(np.argmax(confidence[own]))] for own in members]]
-    return first.assign(**dict(zip(_CORNERS, corners.T, strict=True)))
+    return first.assign(**dict(zip(CORNERS, corners.T, strict=True)))
 
 
 def _words(kinship: Kinship) -> str:

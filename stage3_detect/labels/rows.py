@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.boxes import area, as_boxes
+from cxr.arrays import Floats
+from cxr.boxes import CORNERS, area, as_boxes
 from cxr.coco import CocoBoxes
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings
@@ -16,9 +17,7 @@ ROW_FIELDS = ["image", "finding", "x1", "y1", "x2", "y2", "weight", "is_region"]
 """image: number of the row in the table of images. Places in pixels of the image. weight: of a box, on average 1; of a
 region what background counts inside, 0 to 1."""
 
-CORNERS = ["x1", "y1", "x2", "y2"]
 _SHOWN = 5
-Floats = npt.NDArray[np.float64]
 log = logging.getLogger("raybox")
 
 

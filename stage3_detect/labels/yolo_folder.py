@@ -22,12 +22,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cxr.boxes import clip_boxes
+from cxr.boxes import CORNERS, clip_boxes
 from cxr.config import UserError
 from cxr.imaging.geometry import Resize
 from cxr.runs.run_folder import atomic_write_text
 from stage3_detect.labels.picture_files import Item, write_items
-from stage3_detect.labels.rows import CORNERS
 from stage3_detect.labels.target_files import label_lines, target_lines
 from stage3_detect.labels.training_set import DOUBTFUL, NORMAL, POSITIVE, TrainingSet
 from stage3_detect.settings.detector import DataSettings

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cxr.boxes import Boxes, iou_matrix
+from cxr.arrays import Floats
+from cxr.boxes import CORNERS, Boxes, iou_matrix
 from cxr.coco import CocoBoxes
-
-Floats = npt.NDArray[np.float64]
 
 MIN_IOU = 0.1
 """A detection and a true box that overlap so much are taken for the same thing, the best detection for each box."""
@@ -25,7 +23,6 @@ PRIOR_BOXES = 5
 """The median of n boxes counts n / (n + PRIOR_BOXES): a finding with few true boxes is hardly corrected."""
 
 NO_SHIFT = (0.0, 0.0, 0.0, 0.0)
-_CORNERS = ["x1", "y1", "x2", "y2"]
 
 Shift = tuple[float, float, float, float]
 """Centre x and y in widths and heights of the true box; logarithms of width and height over the true ones."""
@@ -56,11 +53,11 @@ class BoxCorrection:
     def of_table(self, detections: CocoBoxes) -> CocoBoxes:
         """Detections put right and cut to their images."""
         boxes = detections.boxes
-        corners = self.of_boxes(boxes[_CORNERS].to_numpy(dtype=np.float64), boxes["finding"].tolist())
+        corners = self.of_boxes(boxes[CORNERS].to_numpy(dtype=np.float64), boxes["finding"].tolist())
         sizes = detections.images.set_index("image_id")[["width", "height"]].astype(np.float64)
         limits = sizes.loc[boxes["image_id"]].to_numpy()
         corners = np.clip(corners, 0, np.tile(limits, 2))
-        table = boxes.assign(**dict(zip(_CORNERS, corners.T, strict=True)))
+        table = boxes.assign(**dict(zip(CORNERS, corners.T, strict=True)))
         inside = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
         return detections.with_boxes(table[inside].reset_index(drop=True))
 
@@ -85,14 +82,14 @@ def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
     """
     known = truth.without_ignored().boxes
     found = {
-        key: own[_CORNERS].to_numpy(dtype=np.float64)
+        key: own[CORNERS].to_numpy(dtype=np.float64)
         for key, own in detections.boxes.groupby(["image_id", "finding"])
     }
     shifts: dict[str, list[Floats]] = {name: [] for name in truth.findings}
     for (image_id, name), own in known.groupby(["image_id", "finding"], sort=False):
         boxes = found.get((image_id, name))
         if boxes is not None:
-            shifts[name].append(_shifts(boxes, own[_CORNERS].to_numpy(dtype=np.float64)))
+            shifts[name].append(_shifts(boxes, own[CORNERS].to_numpy(dtype=np.float64)))
     return BoxCorrection({name: _drawn_in(rows) for name, rows in shifts.items() if sum(map(len, rows))})
 
 

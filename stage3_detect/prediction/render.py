@@ -17,8 +17,8 @@ from stage3_detect.prediction.predictor import FoundBox
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
 """The longer side of a drawn picture: smaller ones are enlarged, so that captions have room."""
 
-# Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py), and four more are for long lists of findings. A
-# finding keeps its colour over all pictures; its name stands beside each box, since colours alone tell nothing to some.
+# Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py); four more serve long lists of findings.
+# A finding keeps its colour over all pictures, and its name stands at each box for readers who are colour blind.
 _COLOURS: tuple[Colour, ...] = (
     *(BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE),
     *((255, 80, 80), (165, 120, 255), (170, 240, 60), (200, 160, 110)),

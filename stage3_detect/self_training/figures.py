@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes
+from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap
 from eval.detection.box_pairs import BoxPairs, box_pairs, match_greedily
 from eval.detection.coco_ap import DetectionResult, evaluate
-from eval.stats.bootstrap import bootstrap_difference, bootstrap_mean_ap
 from stage3_detect.self_training.relabel import STUDENT
 
 Figures = dict[str, float | None]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.coco import BOX_FIELDS, CocoBoxes
+from cxr.boxes import CORNERS
+from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
 from eval.detection.box_pairs import box_pairs
 from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, save_jpeg
@@ -15,7 +16,6 @@ PLACES = {"changed most": 0.0, "much": 0.25, "median": 0.5}
 """Words of an example -> its place among the images of a finding, by falling change of the surest box."""
 
 _KEY = ["image_id", "finding"]
-_CORNERS = BOX_FIELDS[2:6]
 _TILE_PX = 320
 
 
@@ -67,10 +67,10 @@ def _tile(teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes, pair: tup
     path = Path(str(fused.info["data_root"])) / image["path"]
     picture = as_rgb(read_image(path, region=image["region"]))
     for boxes, colour in ((teacher.without_ignored().boxes, ORANGE), (student, BLUE)):
-        picture = draw_boxes(picture, _of(boxes, pair)[_CORNERS].to_numpy(), colour=colour)
+        picture = draw_boxes(picture, _of(boxes, pair)[CORNERS].to_numpy(), colour=colour)
     own = _of(fused.without_ignored().boxes, pair)
     captions = [f"{value:.2f}" for value in own["confidence"]]
-    return draw_boxes(picture, own[_CORNERS].to_numpy(), colour=GREEN, captions=captions)
+    return draw_boxes(picture, own[CORNERS].to_numpy(), colour=GREEN, captions=captions)
 
 
 def _of(boxes: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:

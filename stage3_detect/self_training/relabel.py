@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.boxes import weighted_boxes_fusion
+from cxr.arrays import Floats, Ints
+from cxr.boxes import CORNERS, weighted_boxes_fusion
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from eval.detection.average_precision import Ints
-from eval.detection.confidence import HIT_IOU, Confidence, Floats, fit_confidence
+from eval.detection.confidence import HIT_IOU, Confidence, fit_confidence
 from eval.detection.matching import match_boxes
 from eval.detection.rodeo import f1_thresholds
 from stage3_detect.settings.labels import RoundSettings
@@ -27,7 +27,6 @@ Pair = tuple[str, str]
 UNSURE = "teacher and student together too unsure"
 STUDENT, TEACHER = "student", "teacher"
 _KEY = ["image_id", "finding"]
-_CORNERS = BOX_FIELDS[2:6]
 _COLUMNS = [*BOX_FIELDS, "confidence", "method", "iscrowd", "ignored_by"]
 
 
@@ -142,7 +141,7 @@ def _with_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
 
 def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: RoundSettings) -> pd.DataFrame:
     both = pd.concat([teacher.assign(by=0), student.assign(by=1)], ignore_index=True)
-    corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (_CORNERS, "confidence"))
+    corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (CORNERS, "confidence"))
     by, methods = both["by"].to_numpy(dtype=np.int64), both["method"].to_numpy(dtype=object)
     rows: list[tuple[object, ...]] = []
     for (image_id, finding), own in _by_pair(both):

@@ -30,8 +30,8 @@ log = logging.getLogger("raybox")
 @dataclass(frozen=True)
 class RoundsResult:
     """weights: a copy of the best round's, in the run's own folder. folder, detections_tune: of that round; the latter
-    None without tune images. history: a row a round, see `stage3_detect.self_training.figures`. stopped: why there was no
-    further round. correction: what that round's boxes are off by on the tune split."""
+    None without tune images. history: a row a round, see `self_training.figures`. stopped: why there was no further
+    round. correction: what that round's boxes are off by on the tune split."""
 
     weights: Path
     folder: YoloFolder

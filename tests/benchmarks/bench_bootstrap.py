@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval.detection.average_precision import ClassMatches
+from eval.detection.average_precision import ClassMatches, bootstrap_mean_ap
 from eval.detection.coco_ap import coco_ap as detection
 from eval.detection.froc import froc_measure
 from eval.detection.localization import (
@@ -34,7 +34,7 @@ from eval.detection.localization import (
 )
 from eval.detection.rodeo import rodeo_measure
 from eval.detection.voc import voc_measure
-from eval.stats.bootstrap import bootstrap_mean_ap, resample_counts
+from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Measure
 
 LIBRARY_RESAMPLES = 2

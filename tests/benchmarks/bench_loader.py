@@ -33,12 +33,13 @@ from torch.utils.data import DataLoader
 from cxr.config import parse_settings
 from cxr.datasets import ChexpertData, CsvTableData, Dataset
 from cxr.imaging.pictures import Pictures
+from cxr.imaging.settings import InputSettings
 from cxr.labels import CHEXPERT_FINDINGS
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from stage1_classify.data.augment import Augmentation
 from stage1_classify.data.batches import Split, TrainingSet, training_loader
 from stage1_classify.data.studies import make_cases
-from stage1_classify.settings.input import AugmentSettings, InputSettings
+from stage1_classify.settings.input import AugmentSettings
 
 JPEG_HW = (320, 390)
 SIZE = 384

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr.config import UserError, parse_settings
-from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from cxr.splits import (
     SplitSettings,
     check_no_leak,
@@ -20,6 +19,7 @@ from cxr.splits import (
     save_splits,
     split_by_patient,
 )
+from cxr.tables import Dataset, empty_boxes, image_table
 
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
 

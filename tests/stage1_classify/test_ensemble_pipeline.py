@@ -17,11 +17,10 @@ from cxr.imaging.pictures import Pictures
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
 from cxr.splits import load_splits, save_splits
+from eval.classification.calibration import fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.operating_points import choose_thresholds
-from eval.stats.calibration import fit_calibration
 from stage1_classify.data.hierarchy import make_hierarchy
-from stage1_classify.data.seen import read_seen, write_seen
 from stage1_classify.data.studies import sum_views
 from stage1_classify.ensemble import main
 from stage1_classify.ensemble_pipeline import Ensemble, open_members
@@ -31,6 +30,7 @@ from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import Probabilities, uncalibrated
+from stage1_classify.model.seen import read_seen, write_seen
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.training.checkpoint import save_weights
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings

@@ -8,9 +8,9 @@ import pytest
 
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from stage1_classify.data.seen import read_seen
 from stage1_classify.evaluation.predictions import read_predictions
 from stage1_classify.model.loading import load_trained
+from stage1_classify.model.seen import read_seen
 from stage1_classify.pipeline import Stage1
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.train import make_fabric

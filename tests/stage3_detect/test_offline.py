@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.paths import ROOT
+
 SCRIPT = """
 import socket, sys
 from pathlib import Path
@@ -21,8 +23,8 @@ import threading
 tried = []
 threading.excepthook = lambda failure: tried.append(failure)
 
-from detector_builders import settings_of, untrained_weights
-from stage3_builders import make_coco
+from tests.stage3_detect.model.detector_builders import settings_of, untrained_weights
+from tests.stage3_detect.stage3_builders import make_coco
 import stage3_detect
 from stage3_detect.export.formats import export_forms, open_form
 from stage3_detect.export.quality import Yardstick
@@ -53,7 +55,7 @@ def test_int8_export_sends_nothing_and_writes_nothing_into_the_home(tmp_path: Pa
     home.mkdir()
     kept = ("PATH", "LANG", "LD_LIBRARY_PATH")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "work")],
         env=environment,

@@ -17,9 +17,8 @@ from cxr.runs.run_folder import open_run
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.pipeline import open_beside
 from stage3_detect.run import main
+from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import make_coco, make_stage2_run, tiny_settings
-
-ROOT = Path(__file__).parents[1]
 
 # Every attempt to reach the network is written down and refused; the home folder is a fresh one.
 GUARD = """

@@ -26,10 +26,9 @@ from stage3_detect.prediction.predictor import BoxReader, FoundBox, boxes_in_who
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, draw_found, place_plate
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
+from tests.paths import ROOT
 from tests.stage3_detect.prediction.run_builders import make_stage3_run
 from tests.stage3_detect.stage3_builders import FINDINGS, draw_image
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

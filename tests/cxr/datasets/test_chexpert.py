@@ -8,7 +8,7 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.chexpert import ChexpertData
-from cxr.datasets.tables import IMAGE_COLUMNS
+from cxr.tables import IMAGE_COLUMNS
 from tests.builders import CHEXPERT_HEADER, chexpert_folder, chexpert_row
 
 EXTRA = "CheXpert-v1.0-small/train/patient00003/study2/view1_frontal.jpg"

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from cxr.config import UserError, load_config
 from cxr.datasets import AnyData, csv_table
 from cxr.datasets.csv_table import CsvTableData
-from cxr.datasets.tables import Dataset
+from cxr.tables import Dataset
 from tests.builders import csv_folder, csv_settings
 
 

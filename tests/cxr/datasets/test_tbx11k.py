@@ -7,9 +7,9 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.hemithorax import SLIVERS
-from cxr.datasets.tables import Dataset
 from cxr.datasets.tbx11k import Tbx11kData
 from cxr.imaging.files import read_image
+from cxr.tables import Dataset
 from tests.builders import tbx11k_folder, voc_xml, write_picture
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import CLIPPED
-from cxr.datasets.tables import BOX_COLUMNS
 from cxr.datasets.vindr import VindrData
+from cxr.tables import BOX_COLUMNS
 from tests.builders import kaggle_folder, physionet_folder, write_rows
 
 

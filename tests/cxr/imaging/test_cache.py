@@ -20,10 +20,10 @@ import pandas as pd
 import pytest
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from cxr.imaging.cache_files import Index
 from cxr.imaging.pictures import Pictures, cache_folder
-from stage1_classify.settings.input import InputSettings
+from cxr.imaging.settings import InputSettings
+from cxr.tables import Dataset, empty_boxes, image_table
 
 SIZE_HW = (24, 40)
 SLOT_BYTES = 24 * 40

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.imaging.pictures import UNDECODABLE, Pictures, decodable, resolved_input
-from stage1_classify.settings.input import InputSettings
+from cxr.imaging.settings import InputSettings
+from cxr.tables import Dataset
 from tests.builders import write_picture
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 

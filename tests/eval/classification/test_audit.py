@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.datasets.tables import Dataset, Exclusion, empty_boxes, image_table
+from cxr.tables import Dataset, Exclusion, empty_boxes, image_table
 from eval.classification.audit import (
     age_bands,
     audit_blocks,

@@ -1,4 +1,4 @@
-"""eval.classification.metrics and eval.classification.weighted: exact values, then scikit-learn as the oracle, also on copied images."""
+"""Exact values, then scikit-learn as the reference, also on resampled images."""
 
 import numpy as np
 import pytest

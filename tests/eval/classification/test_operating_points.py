@@ -1,4 +1,4 @@
-"""eval.classification.operating_points: exact values, then brute force over all thresholds and scikit-learn's ROC curve."""
+"""Exact values, then brute force over all thresholds and scikit-learn's ROC curve."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""eval.detection.froc: sensitivity at seven rates by hand, ties, ignored detections, and resampling against the drawn images."""
+"""Sensitivity at seven rates by hand, ties, ignored detections, resamples against copied images."""
 
 import numpy as np
 import pytest

@@ -15,8 +15,9 @@ from eval.detection.coco_files import read_predictions, read_truth
 from eval.detection.score import class_slugs, parse_names
 from eval.run import main
 from tests.eval.detection.box_builders import coco_boxes, random_case
+from tests.paths import ROOT
 
-RUN = Path(__file__).parents[1] / "eval" / "run.py"
+RUN = ROOT / "eval" / "run.py"
 NAN = float("nan")
 
 TRUTH: dict[str, Any] = {

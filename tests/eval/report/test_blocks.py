@@ -21,8 +21,9 @@ from eval.report.blocks import (
     read_report,
     write_report,
 )
+from eval.report.format import with_interval
 from eval.report.pictures import save_png
-from eval.report.text_tables import print_tables, with_interval
+from eval.report.text_tables import print_tables
 
 NAN = float("nan")
 

@@ -5,21 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cxr.arrays import mean_over_classes
 from eval.detection.average_precision import (
     RECALLS,
     ClassMatches,
     average_precision,
-    levels_reached,
-    mean_over_classes,
-)
-from eval.detection.coco_ap import evaluate
-from eval.stats.bootstrap import (
     bootstrap_difference,
     bootstrap_mean_ap,
-    percentile_interval,
-    resample_counts,
+    levels_reached,
     resampled_ap,
 )
+from eval.detection.coco_ap import evaluate
+from eval.stats.bootstrap import percentile_interval, resample_counts
 from tests.eval.detection.box_builders import duplicated, random_case, without_ties
 
 
@@ -85,7 +82,7 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     matches = evaluate(truth, predictions).matches
     counts = resample_counts(list(truth.images["image_id"]), num_resamples=50)
     whole = resampled_ap(matches, counts, iou=0.4)
-    monkeypatch.setattr("eval.detection.average_precision.MAX_CELLS", 100)
+    monkeypatch.setattr("eval.stats.bootstrap.MAX_CELLS", 100)
     np.testing.assert_array_equal(whole, resampled_ap(matches, counts, iou=0.4))
 
 

@@ -12,15 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from cxr.config import UserError
-from eval.stats.calibration import (
-    CLIP,
-    MIN_OF_EACH,
-    Calibration,
-    Curve,
-    expected_calibration_error,
-    fit_calibration,
-    reliability,
-)
+from eval.classification.calibration import MIN_OF_EACH, Calibration, fit_calibration
+from eval.stats.calibration import CLIP, Curve, expected_calibration_error, reliability
 
 NAN = float("nan")
 KINDS = ("temperature", "platt", "isotonic")

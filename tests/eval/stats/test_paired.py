@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from eval.report.format import gap_text, listed
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Drawn
-from eval.stats.paired import Comparison, compare_paired, gap_text, listed
+from eval.stats.paired import Comparison, compare_paired
 
 NAN = float("nan")
 

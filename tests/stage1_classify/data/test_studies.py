@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset, empty_boxes, image_table
+from cxr.tables import Dataset, empty_boxes, image_table
 from stage1_classify.data.studies import SURPLUS, make_cases, sum_views
 
 NAN = float("nan")

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from cxr.imaging.pictures import Pictures
+from cxr.imaging.settings import InputSettings
+from cxr.tables import Dataset, empty_boxes, image_table
 from stage1_classify.data.batches import Split
 from stage1_classify.data.studies import make_cases
 from stage1_classify.evaluation.scored_split import Scored
-from stage1_classify.settings.input import InputSettings
 from tests.builders import write_picture
 
 FINDINGS = ["Edema", "Lung Lesion"]

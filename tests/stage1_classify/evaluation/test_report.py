@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cxr.splits import patients_of
+from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.subgroups import Estimate, SubgroupRow
 from eval.report.blocks import Figure, Table, Text, read_report
 from eval.stats.bootstrap import Difference
-from eval.stats.calibration import Calibration, fit_calibration
 from stage1_classify.data.batches import Split
 from stage1_classify.evaluation.report import SummaryFacts, describe, target_table, write_summary
 from stage1_classify.evaluation.report_tables import (

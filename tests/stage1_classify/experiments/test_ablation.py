@@ -33,9 +33,8 @@ from stage1_classify.experiments.ablation_table import (
 )
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings
+from tests.paths import ROOT
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture

@@ -33,9 +33,8 @@ from stage1_classify.experiments.sweep_space import (
 from stage1_classify.experiments.sweep_trials import Sweep, kept_figure
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import SweepSettings
+from tests.paths import ROOT
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
-
-ROOT = Path(__file__).parent.parent
 
 PRETENDED = """
 import math, os, sys, time

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cxr.imaging.pictures import Pictures
-from eval.stats.calibration import Calibration, Curve
+from eval.classification.calibration import Calibration
+from eval.stats.calibration import Curve
 from stage1_classify.data.hierarchy import Hierarchy
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import COMBINERS, Member, Trained

@@ -9,7 +9,8 @@ import pytest
 from cxr.config import UserError
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun
-from eval.stats.calibration import Calibration, Curve
+from eval.classification.calibration import Calibration
+from eval.stats.calibration import Curve
 from stage1_classify.data.hierarchy import Hierarchy
 from stage1_classify.model.probabilities import (
     Probabilities,

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run, start_run
 from cxr.splits import load_splits
-from stage1_classify.data.seen import check_unseen, read_seen
 from stage1_classify.model.classifier import load_classifier
+from stage1_classify.model.seen import check_unseen, read_seen
 from stage1_classify.pipeline import Stage1
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.checkpoint import Progress, save_last, save_weights

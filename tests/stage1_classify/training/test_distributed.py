@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from cxr.runs.run_folder import open_run
 from tests.builders import write_rows
+from tests.paths import ROOT
 from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings
 from tests.stage1_classify.training.distributed_train import BROKEN, SCENARIOS, settings_of
 from tests.stage1_classify.training.train_builders import assert_same, fitted, logged, splits
 
-ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -53,7 +53,16 @@ def two(data: Path) -> Path:
     """All scenarios, one after the other, by two processes."""
     out = data.parent / "two"
     out.mkdir()
-    run([*TORCHRUN, ROOT / "tests" / "distributed_train.py", data, out, *SCENARIOS, "interrupted"])
+    run(
+        [
+            *TORCHRUN,
+            ROOT / "tests" / "stage1_classify" / "training" / "distributed_train.py",
+            data,
+            out,
+            *SCENARIOS,
+            "interrupted",
+        ]
+    )
     return out
 
 
@@ -103,7 +112,15 @@ def said(data: Path) -> dict[str, tuple[str, str]]:
     """What both processes say of each way to be broken."""
     out = data.parent / "broken"
     out.mkdir()
-    run([*TORCHRUN, ROOT / "tests" / "distributed_train.py", data, out, *BROKEN])
+    run(
+        [
+            *TORCHRUN,
+            ROOT / "tests" / "stage1_classify" / "training" / "distributed_train.py",
+            data,
+            out,
+            *BROKEN,
+        ]
+    )
     texts = {name: [(out / f"{name}.{rank}.txt").read_text() for rank in range(2)] for name in BROKEN}
     return {name: (first, second) for name, (first, second) in texts.items()}
 

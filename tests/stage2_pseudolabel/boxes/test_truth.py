@@ -8,8 +8,8 @@ import pytest
 
 from cxr.coco import BOX_FIELDS, read_coco, write_coco
 from cxr.config import UserError
-from cxr.datasets.tables import BOX_COLUMNS, Dataset, box_table, image_table
 from cxr.readers import ReaderSettings
+from cxr.tables import BOX_COLUMNS, Dataset, box_table, image_table
 from stage2_pseudolabel.boxes.truth import check_boxes, findings_to_score, ground_truth
 from tests.builders import write_picture
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS

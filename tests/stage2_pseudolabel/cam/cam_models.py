@@ -48,7 +48,7 @@ for _name, (_base, _options) in _NARROW.items():
 
 
 class TinyClassifier(nn.Module):
-    """Any backbone with a real head: the interface of stage1_classify.model.classifier.Classifier without its settings."""
+    """Any backbone with a real head: the interface of `Classifier` without its settings."""
 
     def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from cxr.datasets.tables import Dataset
 from cxr.imaging.pictures import Pictures
+from cxr.tables import Dataset
 from stage1_classify.data.hierarchy import Hierarchy
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import Member, Trained

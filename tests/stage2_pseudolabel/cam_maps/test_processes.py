@@ -14,11 +14,11 @@ import pytest
 
 from stage2_pseudolabel.cam_maps.processes import make_processes
 from stage2_pseudolabel.cam_maps.store import SplitMaps
+from tests.paths import ROOT
 from tests.stage1_classify.stage1_builders import patch_folder
 from tests.stage2_pseudolabel.cam_maps.distributed_maps import maps_of
 from tests.stage2_pseudolabel.cam_maps.teacher_builders import METHODS
 
-ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 # 22 images are 6 parts of 4; the image of a bad file is in the third.
@@ -28,7 +28,13 @@ STARTS = [0, 4, 8, 12, 16, 20]
 
 def launch(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*TORCHRUN, str(ROOT / "tests" / "distributed_maps.py"), str(data), str(out), *more]
+    command = [
+        *TORCHRUN,
+        str(ROOT / "tests" / "stage2_pseudolabel" / "cam_maps" / "distributed_maps.py"),
+        str(data),
+        str(out),
+        *more,
+    ]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 

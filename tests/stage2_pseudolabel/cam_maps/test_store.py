@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cxr.config import UserError
-from cxr.datasets.tables import Exclusion
 from cxr.imaging.pictures import Pictures
+from cxr.tables import Exclusion
 from stage2_pseudolabel.cam_maps import store
 from stage2_pseudolabel.cam_maps.balance import voice_scales
 from stage2_pseudolabel.cam_maps.processes import make_processes

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes, boxes_table
-from cxr.datasets.tables import Dataset, empty_boxes, image_table
 from cxr.imaging.pictures import Pictures
+from cxr.imaging.settings import InputSettings
+from cxr.tables import Dataset, empty_boxes, image_table
 from eval.stats.measures import Drawn
-from stage1_classify.settings.input import InputSettings
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import Tuned

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.datasets.tables import BOX_COLUMNS, Dataset, Exclusion, box_table, image_table
+from cxr.tables import BOX_COLUMNS, Dataset, Exclusion, box_table, image_table
 from eval.detection.confidence import Confidence, ConfidenceFigures
 from eval.stats.calibration import Curve
 from stage2_pseudolabel.boxes.components import ComponentRule

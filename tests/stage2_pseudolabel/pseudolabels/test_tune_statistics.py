@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cxr.datasets.tables import Exclusion
+from cxr.tables import Exclusion
 from stage2_pseudolabel.boxes.bayes import BayesRule
 from stage2_pseudolabel.boxes.families import box_candidates
 from stage2_pseudolabel.cam_maps.store import SplitMaps

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, boxes_table, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
-from eval.detection.average_precision import mean_over_classes
 from eval.detection.confidence import Confidence
 from eval.detection.localization import ap_measure
 from eval.detection.matching import match_boxes

@@ -9,6 +9,7 @@ import yaml
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import Settings, parse_settings
 from cxr.runs.run_folder import FinishedRun, start_run
+from tests.paths import ROOT
 
 if TYPE_CHECKING:
     from stage3_detect.settings.experiments import StudySettings
@@ -20,7 +21,7 @@ PRETENDED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, TESTS)
-from study_builders import write_run
+from tests.stage3_detect.experiments.study_builders import write_run
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import Settings, UserError, load_config
 from cxr.runs.run_folder import open_run, start_run
@@ -46,7 +47,7 @@ sys.exit(exit_code(main))
 
 def pretended_script(folder: Path) -> Path:
     path = folder / "script.py"
-    path.write_text(f"TESTS = {str(Path(__file__).parent)!r}\n{PRETENDED}".replace("\\\\n", "\\n"))
+    path.write_text(f"TESTS = {str(ROOT)!r}\n{PRETENDED}".replace("\\\\n", "\\n"))
     return path
 
 

@@ -9,18 +9,12 @@ import pytest
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
+from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap, resampled_ap
 from eval.detection.coco_ap import evaluate
 from eval.experiments.variants import Figures
 from eval.report.blocks import Figure, read_report
 from eval.report.charts import Bar, plot_steps
-from eval.stats.bootstrap import (
-    Difference,
-    bootstrap_difference,
-    bootstrap_mean_ap,
-    percentile_interval,
-    resample_counts,
-    resampled_ap,
-)
+from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
 from stage3_detect.experiments.comparison import Comparison, compare_variants, study_metrics
 from stage3_detect.experiments.report import (
     Result,

@@ -20,6 +20,7 @@ from stage3_detect.experiments.plan import make_plan
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.experiments import StudySettings
 from stage3_detect.study import main
+from tests.paths import ROOT
 from tests.stage3_detect.experiments.study_builders import (
     VARIANTS,
     pretended_script,
@@ -29,7 +30,6 @@ from tests.stage3_detect.experiments.study_builders import (
 )
 from tests.stage3_detect.stage3_builders import make_stage2_run
 
-ROOT = Path(__file__).parent.parent
 STAGE2 = Path("stage2")
 
 

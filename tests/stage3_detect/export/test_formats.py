@@ -23,6 +23,7 @@ from stage3_detect.export.tensorrt_file import why_no_tensorrt
 from stage3_detect.model.network import TorchNetwork
 from stage3_detect.model.predict import predict_images
 from stage3_detect.settings.detector import DetectSettings
+from tests.paths import ROOT
 from tests.stage3_detect.model.detector_builders import IMAGE_PX, settings_of, untrained_weights
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 
@@ -100,7 +101,7 @@ def test_files_are_those_that_were_asked_for(case: Case):
 
 
 def test_no_file_holds_a_path_of_this_machine(case: Case):
-    roots = {str(Path(__file__).parent.parent).encode(), b"/tmp/", str(Path.home()).encode() + b"/"}
+    roots = {str(ROOT).encode(), b"/tmp/", str(Path.home()).encode() + b"/"}
     for path in case.exports.files.values():
         assert not [root for root in roots if root in path.read_bytes()], path.name
 

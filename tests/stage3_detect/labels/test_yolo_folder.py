@@ -17,6 +17,7 @@ from stage3_detect.labels.yolo_folder import EXTRAS, YoloFolder, count_facts, wr
 from stage3_detect.model.preprocess import to_net, to_tensor_input
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
 from stage3_detect.settings.labels import LabelSettings, TrueBoxSettings
+from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import FINDINGS, IMAGE_HW, make_coco
 
 
@@ -238,5 +239,5 @@ def test_region_is_cut_before_resizing(tmp_path: Path, pseudo: CocoBoxes) -> Non
 
 
 def test_demo_settings_load() -> None:
-    loaded = load_config(DetectSettings, Path(__file__).parents[1] / "configs" / "demo" / "stage3.yaml")
+    loaded = load_config(DetectSettings, ROOT / "configs" / "demo" / "stage3.yaml")
     assert loaded.model == "yolo26n.yaml" and not loaded.from_weights

@@ -21,6 +21,7 @@ from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.training import train
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import epochs_done
+from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings
 from tests.stage3_detect.training.distributed_detector import PairTrainer
 
@@ -43,8 +44,8 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_stage3_distributed as here
-from stage3_builders import yolo_folder_of
+from tests.stage3_detect.training import test_distributed as here
+from tests.stage3_detect.stage3_builders import yolo_folder_of
 root = Path({root!r})
 here.train.PseudoBoxTrainer = here.PairTrainer
 settings = here.settings_of(60)
@@ -102,7 +103,7 @@ class Kept(logging.Handler):
 
 
 def _kill_after_an_epoch(root: Path) -> list[psutil.Process]:
-    code = KILLED.format(tests=str(Path(__file__).parent), root=str(root))
+    code = KILLED.format(tests=str(ROOT), root=str(root))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 400
     while not read_log(root / "run") and process.poll() is None and time.monotonic() < deadline:

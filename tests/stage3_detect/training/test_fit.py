@@ -23,6 +23,7 @@ from stage3_detect.training.fit import learn, trainer_extras
 from stage3_detect.training.reporting import epoch_line, logging_of_others
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import epochs_done
+from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings
 
 
@@ -123,8 +124,8 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from stage3_builders import tiny_settings
-from test_stage3_learning_run import sources_of
+from tests.stage3_detect.stage3_builders import tiny_settings
+from tests.stage3_detect.training.test_fit import sources_of
 from stage3_detect.training.fit import learn
 root = Path({root!r})
 sources = sources_of(root)
@@ -133,7 +134,7 @@ learn(root / "run", sources, sources.labels, tiny_settings(train={{"num_epochs":
 
 
 def test_a_killed_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    code = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    code = KILLED.format(tests=str(ROOT), root=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     last = tmp_path / "run" / "train" / "weights" / "last.pt"
     deadline = time.monotonic() + 300

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxr.config import UserError
-from cxr.datasets.tables import Dataset
 from cxr.runs.run_folder import atomic_write_text, open_run
 from cxr.splits import patients_of
+from cxr.tables import Dataset
 
 Seen = dict[str, dict[str, list[str]]]
 """Data set's name -> "train" (weights were fitted to them) and "val" (epoch and thresholds were chosen on them) ->

@@ -9,8 +9,10 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import CLIPPED, fit_into_images
-from cxr.datasets.files_on_disk import files_exist, images_by_stem, in_threads, read_sizes
-from cxr.datasets.tables import (
+from cxr.datasets.files_on_disk import files_exist, images_by_stem, read_sizes
+from cxr.datasets.text_cells import merge_columns
+from cxr.datasets.vindr import VindrData
+from cxr.tables import (
     BOX_COLUMNS,
     Exclusion,
     Problems,
@@ -19,8 +21,7 @@ from cxr.datasets.tables import (
     empty_boxes,
     image_table,
 )
-from cxr.datasets.text_cells import merge_columns
-from cxr.datasets.vindr import VindrData
+from cxr.threads import in_threads
 from tests.builders import kaggle_folder, write_picture
 
 
