@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.imaging.files import Pixels, read_pixels
+from cxr.progress import track
 from stage3_detect.model.boxes import Detections, detect
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network
@@ -46,7 +45,7 @@ def predict_images(
     rows: list[tuple[object, ...]] = []
     milliseconds = []
     pictures = _ahead(root, records) if read_ahead else (_timed_read(root, record) for record in records)
-    for record in _with_progress(records):
+    for record in track(records, "detecting"):
         pixels, decoding = next(pictures)
         begin = time.perf_counter()
         found = detect(pixels, network, settings, correction)
@@ -79,8 +78,3 @@ def _table_rows(image_id: str, found: Detections, findings: Sequence[str]) -> li
         (image_id, findings[index], *map(float, box), float(score))
         for box, score, index in zip(found.xyxy, found.scores, found.classes, strict=True)
     ]
-
-
-def _with_progress(records: list[dict[Any, Any]]) -> Any:
-    console = Console()
-    return track(records, "detecting", console=console, disable=not console.is_terminal)
