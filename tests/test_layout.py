@@ -1,4 +1,4 @@
-"""Rules of docs/architecture.md: imports run one way, one place imports each library, files and functions stay small."""
+"""Rules of the architecture: imports run one way, each library has one import site, files and functions stay small."""
 
 import ast
 import tomllib

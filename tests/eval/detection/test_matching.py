@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
-from eval.detection.coco_ap import IOUS, evaluate, matching
+from eval.detection import matching
+from eval.detection.coco_ap import IOUS, evaluate
 from eval.detection.matching import (
     Detections,
     TrueBoxes,

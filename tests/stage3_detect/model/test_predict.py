@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_stage3_detecting_boxes import SETTINGS, FixedNetwork, raw_output
 
 from cxr.config import UserError
 from stage3_detect.model.network import TorchNetwork
 from stage3_detect.model.predict import predict_images
 from tests.stage3_detect.model.detector_builders import untrained_weights
+from tests.stage3_detect.model.test_boxes import SETTINGS, FixedNetwork, raw_output
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 
 AHEAD = pytest.mark.parametrize("read_ahead", [False, True])
