@@ -12,9 +12,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 
 from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.labels import slug
-from eval.classification.multilabel import DrawOptions, draw_images
 from eval.classification.weighted import DECISION_METRICS, Ranking, decision_metrics, in_parts, weighted_sums
-from eval.stats.bootstrap import Counts, percentile_interval
+from eval.stats.bootstrap import BootstrapOptions, Counts, percentile_interval, resample_images
 from eval.stats.calibration import check_scores, expected_calibration_error, known_rows
 
 METRICS = ("auroc", "auprc", "brier", *DECISION_METRICS)
@@ -26,7 +25,7 @@ CELLS = ("tp", "fp", "fn", "tn")
 Figures = dict[str, float | None]
 
 
-class MetricOptions(DrawOptions, total=False):
+class MetricOptions(BootstrapOptions, total=False):
     """min_positives: a class with fewer is reported but left out of the means, default 1."""
 
     min_positives: int
@@ -43,7 +42,7 @@ def classification_metrics(
     """All figures of a classifier by name, flat.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) in [0, 1]. findings: (K,) names.
-    thresholds: (K,), chosen on another split. options: see `DrawOptions` and `MetricOptions`.
+    thresholds: (K,), chosen on another split. options: see `BootstrapOptions` and `MetricOptions`.
 
     - For each of `METRICS` (auroc, auprc, brier, f1, precision, sensitivity, specificity, accuracy):
       `<metric>/<slug>` and `<metric>/mean`, each with `/low` and `/high`.
@@ -60,7 +59,7 @@ def classification_metrics(
     """
     check_scores(labels, probabilities)
     assert labels.shape[1] == len(findings) == len(thresholds), "one column a finding"
-    counts = draw_images(len(labels), options)
+    counts = resample_images(len(labels), options)
     cells = _cells(labels, probabilities, thresholds)
     points = _point_estimates(labels, probabilities, thresholds)
     draws = _draws(labels, probabilities, cells=cells, counts=counts)

@@ -10,9 +10,8 @@ from typing import Literal, Unpack
 import numpy as np
 
 from cxr.arrays import Bools, Floats, Ints
-from eval.classification.multilabel import DrawOptions, draw_images
 from eval.classification.weighted import Ranking, in_parts
-from eval.stats.bootstrap import Counts, Interval, percentile_interval
+from eval.stats.bootstrap import BootstrapOptions, Counts, Interval, percentile_interval, resample_images
 from eval.stats.calibration import check_scores, known_rows
 
 ThresholdKind = Literal["f1", "youden", "sensitivity"]
@@ -51,13 +50,15 @@ def specificity_at_sensitivity(labels: Floats, scores: Floats, sensitivity: floa
 
 
 def specificity_interval(
-    labels: Floats, scores: Floats, sensitivity: float, **options: Unpack[DrawOptions]
+    labels: Floats, scores: Floats, sensitivity: float, **options: Unpack[BootstrapOptions]
 ) -> Interval:
     """95 % interval of `specificity_at_sensitivity`, whose threshold is chosen anew in each resample.
 
-    options: see `DrawOptions`.
+    options: see `BootstrapOptions`.
     """
-    return percentile_interval(_specificity(labels, scores, sensitivity, draw_images(len(labels), options)))
+    return percentile_interval(
+        _specificity(labels, scores, sensitivity, resample_images(len(labels), options))
+    )
 
 
 def _specificity(labels: Floats, scores: Floats, sensitivity: float, counts: Counts) -> Floats:

@@ -10,9 +10,8 @@ import pandas as pd
 
 from cxr.arrays import Bools, Floats, mean_over_classes
 from eval.classification.metrics import MetricOptions
-from eval.classification.multilabel import draw_images
 from eval.classification.weighted import weighted_auroc, weighted_sums
-from eval.stats.bootstrap import Counts, Difference, percentile_interval
+from eval.stats.bootstrap import Counts, Difference, percentile_interval, resample_images
 from eval.stats.calibration import check_scores
 
 AGE_LIMITS = (18, 40, 60, 80)
@@ -78,7 +77,7 @@ def subgroup_metrics(
     """
     check_scores(labels, probabilities)
     assert len(attributes) == len(labels), f"{len(attributes)} rows of attributes, {len(labels)} of labels"
-    counts = draw_images(len(labels), options)
+    counts = resample_images(len(labels), options)
     # The first weighting is the set itself, so that the estimate comes with its resamples.
     weights = np.concatenate([np.ones((1, len(labels)), dtype=np.int32), counts])
     scorer = _Scorer(labels, probabilities, thresholds, weights, options.get("min_positives", MIN_POSITIVES))

@@ -13,8 +13,8 @@ import numpy as np
 
 from cxr.arrays import Floats, mean_over_classes
 from eval.detection.average_precision import ClassMatches, num_true_row, sum_rows
-from eval.stats.bootstrap import Block, over_blocks
-from eval.stats.measures import Counts, Measure
+from eval.stats.bootstrap import Block, Counts, over_blocks
+from eval.stats.measures import Measure
 
 RATES: Floats = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
 """False positives an image."""

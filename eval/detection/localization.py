@@ -16,8 +16,8 @@ from cxr.config import UserError
 from eval.detection.average_precision import ClassMatches, ap_figure
 from eval.detection.coco_ap import COCO_IOUS, check_predictions
 from eval.detection.overlaps import Overlap, TruthIndex, top_boxes
-from eval.stats.bootstrap import over_blocks
-from eval.stats.measures import Counts, Measure, share_measure
+from eval.stats.bootstrap import Counts, over_blocks
+from eval.stats.measures import Measure, share_measure
 
 
 def ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:

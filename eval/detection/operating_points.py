@@ -19,7 +19,8 @@ from cxr.config import UserError
 from eval.detection.average_precision import ClassMatches
 from eval.detection.confidence import Confidence
 from eval.detection.rodeo import f1_thresholds
-from eval.stats.measures import Counts, Measure, share_measure
+from eval.stats.bootstrap import Counts
+from eval.stats.measures import Measure, share_measure
 
 BEST_F1 = "f1"
 RATES = {"half_fp": 0.5, "one_fp": 1.0}

@@ -15,8 +15,9 @@ from cxr.coco import CocoBoxes
 from eval.detection.confidence import NUM_BINS, with_hits
 from eval.detection.operating_points import ALL_FINDINGS
 from eval.report.charts import ReliabilityPanel
+from eval.stats.bootstrap import Counts
 from eval.stats.calibration import Reliability, reliability
-from eval.stats.measures import Counts, Measure
+from eval.stats.measures import Measure
 
 MIN_JUDGED_SCORE = 0.01
 """Boxes of a lower score are not asked how sure they are, neither in a fit nor in a figure."""

@@ -21,7 +21,8 @@ from cxr.coco import CocoBoxes
 from eval.detection.average_precision import ClassMatches
 from eval.detection.coco_ap import check_predictions
 from eval.detection.overlaps import TruthIndex
-from eval.stats.measures import Counts, Measure
+from eval.stats.bootstrap import Counts
+from eval.stats.measures import Measure
 
 Indices = npt.NDArray[np.intp]
 

@@ -22,8 +22,8 @@ from eval.report.blocks import Block, Cell, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import with_interval
 from eval.report.text_tables import print_tables
-from eval.stats.bootstrap import Interval, resample_counts
-from eval.stats.measures import Counts, Drawn, Measure, difference, draw
+from eval.stats.bootstrap import Counts, Interval, resample_counts
+from eval.stats.measures import Bootstrapped, Measure, bootstrap, difference
 
 NAMED_IOUS = {"ap10": 0.1, "ap30": 0.3, "ap40": 0.4, "ap50": 0.5, "ap70": 0.7}
 MAIN_IOU = 0.4
@@ -50,7 +50,7 @@ class Scored:
     name: str
     result: DetectionResult
     voc: Mapping[str, float]
-    drawn: Mapping[str, Drawn]
+    drawn: Mapping[str, Bootstrapped]
 
     @property
     def interval(self) -> Interval:
@@ -94,7 +94,7 @@ def score(name: str, truth: CocoBoxes, found: CocoBoxes, *, counts: Counts) -> S
         accuracy_measure(truth, found, overlap="iou", threshold=0.5),
         rodeo_measure(truth, found),
     ]
-    drawn = {measure.name: draw(measure, counts) for measure in measures}
+    drawn = {measure.name: bootstrap(measure, counts) for measure in measures}
     return Scored(name, result, voc_ap(truth, found, iou=MAIN_IOU), drawn)
 
 

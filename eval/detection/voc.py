@@ -17,8 +17,8 @@ from cxr.coco import CocoBoxes
 from eval.detection.average_precision import HitRanking
 from eval.detection.coco_ap import check_predictions
 from eval.detection.overlaps import TruthIndex
-from eval.stats.bootstrap import Block, over_blocks
-from eval.stats.measures import Counts, Measure
+from eval.stats.bootstrap import Block, Counts, over_blocks
+from eval.stats.measures import Measure
 
 
 def voc_measure(truth: CocoBoxes, predictions: CocoBoxes, *, iou: float = 0.4) -> Measure:

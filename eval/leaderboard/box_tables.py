@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from eval.report.blocks import Cell, Table
 from eval.report.format import with_interval
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 
-Rows = Sequence[tuple[str, Mapping[str, Drawn]]]
+Rows = Sequence[tuple[str, Mapping[str, Bootstrapped]]]
 """Name as it is shown, and measures by name, of each entry."""
 
 INTERVAL = "[95 %]"
@@ -70,7 +70,7 @@ def measure_table(
     return Table(title, ["boxes by", *measures.values()], cells, note, highlight)
 
 
-def drawn_text(drawn: Drawn, finding: str | None = None) -> str:
+def drawn_text(drawn: Bootstrapped, finding: str | None = None) -> str:
     """ "0.412 [0.350, 0.470]": the mean, or the value of one finding."""
     if finding is None:
         interval = drawn.mean_interval

@@ -21,7 +21,7 @@ from eval.report.charts import Bar, plot_bars
 from eval.report.format import with_interval
 from eval.report.text_tables import print_tables
 from eval.stats.bootstrap import Interval, resample_counts
-from eval.stats.measures import Drawn, draw
+from eval.stats.measures import Bootstrapped, bootstrap
 
 NUM_RESAMPLES = 1000
 HUMAN = "/human"
@@ -34,7 +34,7 @@ class Agreement:
     """All figures of a table. drawn: name as in metrics.json -> values and resamples of its classes."""
 
     table: ReaderTable
-    drawn: Mapping[str, Drawn]
+    drawn: Mapping[str, Bootstrapped]
     settings: ReaderSettings
 
 
@@ -95,7 +95,7 @@ def measure(table: ReaderTable, settings: ReaderSettings, *, source: Path, seed:
     of_human = (ap_of_counts(human), precision_of_counts(human), recall_of_counts(human))
     measures |= {item.name + HUMAN: item for item in of_human}
     counts = resample_counts(image_ids, num_resamples=NUM_RESAMPLES, seed=seed)
-    return Agreement(table, {name: draw(item, counts) for name, item in measures.items()}, settings)
+    return Agreement(table, {name: bootstrap(item, counts) for name, item in measures.items()}, settings)
 
 
 def agreement_figures(agreement: Agreement) -> Figures:
@@ -156,16 +156,16 @@ def _class_tables(agreement: Agreement) -> list[Table]:
     ]
 
 
-def _value(drawn: Drawn, k: int) -> str:
+def _value(drawn: Bootstrapped, k: int) -> str:
     """Of class k with its interval; of the mean for k = -1."""
     return _mean_with_interval(drawn) if k < 0 else _with_interval(drawn, k)
 
 
-def _mean_with_interval(drawn: Drawn) -> str:
+def _mean_with_interval(drawn: Bootstrapped) -> str:
     return with_interval(drawn.mean, drawn.mean_interval.low, drawn.mean_interval.high)
 
 
-def _with_interval(drawn: Drawn, k: int) -> str:
+def _with_interval(drawn: Bootstrapped, k: int) -> str:
     interval = drawn.interval(drawn.findings[k])
     return with_interval(float(drawn.values[k]), interval.low, interval.high)
 

@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.readers import ReaderSettings, fuse_readers, readings_of
 from eval.detection.average_precision import RECALLS
 from eval.detection.box_pairs import box_pairs, match_greedily, sums_by_cell
+from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
 
 HUMAN_IOU = 0.4
-
-Counts = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)

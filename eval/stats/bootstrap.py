@@ -1,29 +1,33 @@
-"""Confidence intervals by bootstrap over patients or images, and paired differences.
+"""Bootstrap resamples of patients or images, percentile intervals and paired differences.
 
-The unit that is drawn is the group (a patient, or an image where no patient is known): boxes of one
-image and images of one patient are not independent, so drawing boxes would make intervals too
-narrow. Every prediction set that is compared sees the same draws (same groups, same seed).
-Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
+The bootstrap resamples groups: patients, or single images where the patient is not known. Boxes of one image and
+images of one patient are not independent, so resampling boxes would make the intervals too narrow. All predictions that
+are compared share the same resamples (same groups, same seed).
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.arrays import Floats
 
-Counts = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.integer]
+"""(R, I): how often each of I images occurs in each of R resamples."""
+
 Block = npt.NDArray[np.int32]
-"""(I, B): how often each image occurs in each of B resamples."""
+"""(I, B): the transposed counts of B resamples."""
 
 MAX_CELLS = 2_000_000
-"""Upper bound of (images x resamples) held at once: keeps a bootstrap under some 50 MB."""
+"""Upper bound of images x resamples held in memory at once; a bootstrap needs about 50 MB."""
 
 BLOCK = 64
-"""Resamples at once; more would fall out of the processor's cache and be slower."""
+"""Resamples computed at once. Larger blocks fall out of the processor's cache and are slower."""
 
 CONFIDENCE = 0.95
 
@@ -46,16 +50,43 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """True when the interval leaves zero out, so that one of the two is really better."""
+        """True when the interval excludes zero: the two differ significantly."""
         return self.low > 0 or self.high < 0
 
 
-def resample_counts(groups: Sequence[str], *, num_resamples: int = 1000, seed: int = 0) -> Counts:
-    """How often each item occurs when whole groups are drawn with replacement.
+class BootstrapOptions(TypedDict, total=False):
+    """How images are resampled for intervals.
 
-    groups: (N,) the group of each item. Returns (R, N) counts. Depends on the order in which groups
-    first appear and on the seed, on nothing else. (0, N) for a single group: all draws of it would be alike, and
-    their interval, of no width, would claim a certainty that one patient cannot give.
+    groups: (N,) patient of each image; None (the default) resamples single images.
+    num_resamples: default 1000. seed: of the resamples, default 0.
+    """
+
+    groups: Sequence[str] | None
+    num_resamples: int
+    seed: int
+
+
+def resample_images(num_images: int, options: Mapping[str, Any]) -> Counts:
+    """(R, N) how often each image occurs in each resample. options: `BootstrapOptions`; other keys are ignored."""
+    groups = options.get("groups")
+    return resample_counts(
+        [str(i) for i in range(num_images)] if groups is None else groups,
+        num_resamples=options.get("num_resamples", 1000),
+        seed=options.get("seed", 0),
+    )
+
+
+def resample_counts(groups: Sequence[str], *, num_resamples: int = 1000, seed: int = 0) -> Counts:
+    """How often each item occurs when whole groups are sampled with replacement.
+
+    The result depends only on the seed and on the order in which groups first appear.
+
+    Args:
+        groups: (N,) the group of each item.
+
+    Returns:
+        (R, N) counts. (0, N) for a single group: all its resamples would be equal, and an interval of zero width would
+        claim a certainty that one patient cannot give.
     """
     return _resample_counts(tuple(groups), num_resamples, seed)
 
@@ -66,11 +97,11 @@ def _resample_counts(groups: tuple[str, ...], num_resamples: int, seed: int) -> 
     if len(number) == 1:
         return np.zeros((0, len(groups)), dtype=np.int32)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(number), size=(num_resamples, len(number))) if number else None
-    if drawn is None:
+    if not number:
         return np.zeros((num_resamples, 0), dtype=np.int32)
+    sampled = rng.integers(len(number), size=(num_resamples, len(number)))
     # One bincount for all resamples: resample r owns the bins [r * G, (r + 1) * G).
-    bins = drawn + np.arange(num_resamples)[:, None] * len(number)
+    bins = sampled + np.arange(num_resamples)[:, None] * len(number)
     times = np.bincount(bins.ravel(), minlength=num_resamples * len(number))
     of_item = np.array([number[group] for group in groups])
     counts: Counts = times.reshape(num_resamples, len(number))[:, of_item].astype(np.int32)
@@ -79,7 +110,7 @@ def _resample_counts(groups: tuple[str, ...], num_resamples: int, seed: int) -> 
 
 
 def percentile_interval(values: Floats) -> Interval:
-    """(R,) values, NaN left out -> the 95 % percentile interval."""
+    """The 95 % percentile interval of (R,) values. NaN values are ignored; without any other the interval is NaN."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Interval(float("nan"), float("nan"))
@@ -88,8 +119,15 @@ def percentile_interval(values: Floats) -> Interval:
     return Interval(float(low), float(high))
 
 
-def over_blocks(counts: npt.NDArray[np.integer], figures: Sequence[Callable[[Block], Floats]]) -> Floats:
-    """(R, I) counts -> (R, K): each of K figures, from (I, B) to (B,), over blocks of resamples."""
+def over_blocks(counts: Counts, figures: Sequence[Callable[[Block], Floats]]) -> Floats:
+    """Compute K figures for all resamples, one block of resamples at a time.
+
+    Args:
+        counts: (R, I). figures: K functions from a block (I, B) to values (B,).
+
+    Returns:
+        (R, K).
+    """
     values = np.empty((len(counts), len(figures)))
     rows = min(BLOCK, max(1, MAX_CELLS // max(1, counts.shape[1])))
     for start in range(0, len(counts), rows):

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cxr.arrays import Floats, mean_over_classes
 from cxr.labels import slug
-from eval.stats.bootstrap import Difference, Interval, percentile_interval
-
-Counts = npt.NDArray[np.integer]
+from eval.stats.bootstrap import Counts, Difference, Interval, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A measure's values and its resamples. values: (K,). draws: (R, K)."""
+class Bootstrapped:
+    """A measure's values and its resamples. values: (K,). samples: (R, K)."""
 
     name: str
     findings: tuple[str, ...]
     values: Floats
-    draws: Floats
+    samples: Floats
 
     @property
     def mean(self) -> float:
@@ -50,21 +47,23 @@ class Drawn:
 
     @property
     def mean_interval(self) -> Interval:
-        return percentile_interval(mean_over_classes(self.draws))
+        return percentile_interval(mean_over_classes(self.samples))
 
     def interval(self, finding: str) -> Interval:
-        return percentile_interval(self.draws[:, self.findings.index(finding)])
+        return percentile_interval(self.samples[:, self.findings.index(finding)])
 
 
-def draw(measure: Measure, counts: Counts) -> Drawn:
+def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
     """Values of every image once, and of each resample in `counts` (R, I)."""
-    return Drawn(measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts))
+    return Bootstrapped(
+        measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts)
+    )
 
 
-def difference(first: Drawn, second: Drawn) -> Difference:
+def difference(first: Bootstrapped, second: Bootstrapped) -> Difference:
     """Mean of the first minus that of the second, paired: both from the same counts."""
-    assert first.findings == second.findings and first.draws.shape == second.draws.shape
-    gap = percentile_interval(mean_over_classes(first.draws) - mean_over_classes(second.draws))
+    assert first.findings == second.findings and first.samples.shape == second.samples.shape
+    gap = percentile_interval(mean_over_classes(first.samples) - mean_over_classes(second.samples))
     return Difference(first.mean - second.mean, gap.low, gap.high)
 
 
@@ -78,20 +77,20 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
     return Measure(name, tuple(findings), resampled)
 
 
-def drawn_figures(measure: str, name: str, drawn: Drawn) -> dict[str, float]:
+def bootstrap_figures(measure: str, name: str, drawn: Bootstrapped) -> dict[str, float]:
     """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` where it was drawn."""
     key = f"{measure}/{name}"
-    if not len(drawn.draws):
+    if not len(drawn.samples):
         slugs = [slug(finding) for finding in drawn.findings]
         return {key: drawn.mean} | {
             f"{key}/{own}": float(v) for own, v in zip(slugs, drawn.values, strict=True)
         }
-    figures = with_ends(key, drawn.mean, drawn.mean_interval)
+    figures = interval_figures(key, drawn.mean, drawn.mean_interval)
     for finding, value in zip(drawn.findings, drawn.values, strict=True):
-        figures |= with_ends(f"{key}/{slug(finding)}", float(value), drawn.interval(finding))
+        figures |= interval_figures(f"{key}/{slug(finding)}", float(value), drawn.interval(finding))
     return figures
 
 
-def with_ends(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
+def interval_figures(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
     """A figure and the ends of its interval."""
     return {key: value, f"{key}/low": interval.low, f"{key}/high": interval.high}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cxr.arrays import mean_over_classes
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import Drawn, difference
+from eval.stats.measures import Bootstrapped, difference
 from eval.stats.significance import ALPHA, holm, p_value
 
 
@@ -33,10 +33,11 @@ class Comparison:
         return "clearly above" if self.gap.value > 0 else "clearly below"
 
 
-def compare_paired(one: Drawn, others: Mapping[str, Drawn]) -> list[Comparison]:
+def compare_paired(one: Bootstrapped, others: Mapping[str, Bootstrapped]) -> list[Comparison]:
     """One against each of the others, in their order; p-values corrected by Holm for as many as there are."""
     gaps = {name: difference(one, other) for name, other in others.items()}
     raw = [
-        p_value(mean_over_classes(one.draws) - mean_over_classes(other.draws)) for other in others.values()
+        p_value(mean_over_classes(one.samples) - mean_over_classes(other.samples))
+        for other in others.values()
     ]
     return [Comparison(name, gaps[name], p) for name, p in zip(others, holm(raw), strict=True)]

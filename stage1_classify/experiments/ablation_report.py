@@ -12,7 +12,7 @@ from eval.report.blocks import Block, Cell, Table, Text, format_cell, write_repo
 from eval.report.format import with_interval
 from eval.report.text_tables import markdown
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import with_ends
+from eval.stats.measures import interval_figures
 from stage1_classify.experiments.ablation_table import METRICS
 from stage1_classify.settings.experiments import AblationSettings
 
@@ -67,10 +67,10 @@ def figures(tables: Rows) -> dict[str, float | None]:
         for row in rows:
             name = f"{group}/{row.variant}"
             for metric, value in zip(METRICS, row.values, strict=True):
-                found |= with_ends(f"{name}/{metric}", value.value, value)
+                found |= interval_figures(f"{name}/{metric}", value.value, value)
             if row.gap is not None:
                 for metric, gap in zip(METRICS, row.gaps, strict=True):
-                    found |= with_ends(f"{name}/{metric}_minus_reference", gap.value, gap)
+                    found |= interval_figures(f"{name}/{metric}_minus_reference", gap.value, gap)
                 found |= {f"{name}/p": row.p, f"{name}/p_holm": row.p_holm}
     compared = [row for rows in tables.values() for row in rows if row.gap is not None]
     counts = {"comparisons": len(compared), "real": sum(row.is_real for row in compared)}
@@ -107,9 +107,9 @@ def flat(tables: Rows) -> pd.DataFrame:
             record: dict[str, object] = {"group": group, "variant": row.variant, "verdict": row.verdict}
             gaps = row.gaps or (NO_DIFFERENCE,) * len(METRICS)
             for metric, value in zip(METRICS, row.values, strict=True):
-                record |= with_ends(metric, value.value, value)
+                record |= interval_figures(metric, value.value, value)
             for metric, gap in zip(METRICS, gaps, strict=True):
-                record |= with_ends(f"{metric}_gap", gap.value, gap)
+                record |= interval_figures(f"{metric}_gap", gap.value, gap)
             record["auroc_gap/by_seed"] = " ".join(f"{one:.6f}" for one in row.by_seed)
             survives = row.survives_holm if row.gap is not None else None
             records.append(record | {"p": row.p, "p_holm": row.p_holm, "survives_holm": survives})

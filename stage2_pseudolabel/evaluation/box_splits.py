@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.imaging.pictures import Pictures
-from eval.stats.measures import Counts
+from eval.stats.bootstrap import Counts
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Rule
 from stage2_pseudolabel.boxes.search import Scored, detect

@@ -8,8 +8,8 @@ from cxr.progress import track
 from cxr.readers import read_groups, readings_of
 from eval.detection.measures import put_out_scores
 from eval.readers.human import human_measure
-from eval.stats.bootstrap import resample_counts
-from eval.stats.measures import Counts, Drawn, draw, drawn_figures
+from eval.stats.bootstrap import Counts, resample_counts
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, BoxNorm, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
@@ -38,7 +38,7 @@ class Judgement:
     held: HeldOut
     rules: Sequence[RuleWorth]
     tune_boxes: Sequence[SizePoint]
-    human_on_tune: Drawn | None
+    human_on_tune: Bootstrapped | None
     timing: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -49,7 +49,7 @@ class Judgement:
             name = f"tune_boxes_ap40/{'all' if point.size is None else point.size}"
             figures |= {name: point.ap40, f"{name}/low": point.low, f"{name}/high": point.high}
         if self.human_on_tune is not None:
-            figures |= drawn_figures("tune_ap40", "human", self.human_on_tune)
+            figures |= bootstrap_figures("tune_ap40", "human", self.human_on_tune)
         return figures
 
 
@@ -138,7 +138,7 @@ class Judge:
         readings = readings_of(self.test.data.boxes, num_readers=self.settings.readers.num_readers)
         return read_groups(readings, self.settings.readers.groups)
 
-    def _human(self, part: Part, counts: Counts) -> Drawn | None:
+    def _human(self, part: Part, counts: Counts) -> Bootstrapped | None:
         """One reader against the others, where an image has several."""
         boxes = part.data.boxes
         if not boxes.loc[boxes["reader"] != ""].groupby("image_id")["reader"].nunique().max() >= 2:
@@ -149,4 +149,4 @@ class Judge:
             findings=part.truth.findings,
             settings=self.settings.readers,
         )
-        return draw(measure, counts)
+        return bootstrap(measure, counts)

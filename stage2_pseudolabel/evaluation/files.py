@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.runs.run_folder import atomic_write_text
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 from stage2_pseudolabel.evaluation.leaderboard import PRIMARY, Board, Entry
 
 MEAN = "mean"
@@ -58,11 +58,11 @@ def _method_of(entry: Entry, column: int) -> str:
     return entry.methods[0] if len(set(entry.methods)) == 1 else ""
 
 
-def _cells(measure: str, drawn: Drawn, finding: str) -> dict[str, Cell]:
+def _cells(measure: str, drawn: Bootstrapped, finding: str) -> dict[str, Cell]:
     is_mean = finding == MEAN
     value = drawn.mean if is_mean else float(drawn.values[drawn.findings.index(finding)])
     cells: dict[str, Cell] = {measure: value}
-    if len(drawn.draws):
+    if len(drawn.samples):
         interval = drawn.mean_interval if is_mean else drawn.interval(finding)
         cells |= {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
     return cells

@@ -12,7 +12,7 @@ from cxr.coco import CocoBoxes
 from cxr.labels import slug
 from eval.detection.rodeo import rodeo_measure
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import Drawn, difference, draw, drawn_figures, with_ends
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
 from stage2_pseudolabel.boxes.search import Tuned
 from stage2_pseudolabel.evaluation.box_splits import HeldOut
 from stage2_pseudolabel.evaluation.map_measures import measures_of
@@ -37,9 +37,9 @@ class Entry:
     name: str
     tuned: Tuned | None
     detections: CocoBoxes
-    measures: Mapping[str, Drawn]
+    measures: Mapping[str, Bootstrapped]
     methods: tuple[str, ...] = ()
-    readers: Mapping[str, Drawn] = field(default_factory=dict)
+    readers: Mapping[str, Bootstrapped] = field(default_factory=dict)
     min_scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -52,7 +52,7 @@ class Entry:
         return float("nan") if self.tuned is None else self.tuned.mean
 
     @property
-    def ap40(self) -> Drawn:
+    def ap40(self) -> Bootstrapped:
         return self.measures[PRIMARY]
 
 
@@ -68,7 +68,7 @@ class Board:
     best: Entry
     differences: Mapping[str, Difference]
     metrics: Mapping[str, float]
-    human: Drawn | None = None
+    human: Bootstrapped | None = None
 
     @property
     def ranked(self) -> list[Entry]:
@@ -94,13 +94,13 @@ def score_entry(
     maps = held.maps.maps[methods[0]] if methods else None
     found = measures_of(held.truth, detections, maps=maps, frame=held.frame, min_scores=min_scores)
     measures = {measure.name: measure for measure in found}
-    drawn = {key: draw(measure, held.counts) for key, measure in measures.items()}
+    drawn = {key: bootstrap(measure, held.counts) for key, measure in measures.items()}
     readers = {}
     for group in held.readers:
         own = held.read_by(group)
         values = measures[PRIMARY].resampled(own[None])[0]
         draws = measures[PRIMARY].resampled(held.counts * own)
-        readers[group] = Drawn(PRIMARY, measures[PRIMARY].findings, values, draws)
+        readers[group] = Bootstrapped(PRIMARY, measures[PRIMARY].findings, values, draws)
     return Entry(name, tuned, detections, drawn, tuple(methods), readers, dict(min_scores or {}))
 
 
@@ -149,7 +149,7 @@ def _put_together(parts: Sequence[Entry]) -> Entry:
 def _with_rodeo(entry: Entry, held: HeldOut) -> Entry:
     """RoDeO pairs boxes of all classes of an image, so that of several methods together is counted anew."""
     measure = rodeo_measure(held.truth, entry.detections, min_score=entry.min_scores)
-    return replace(entry, measures={**entry.measures, RODEO: draw(measure, held.counts)})
+    return replace(entry, measures={**entry.measures, RODEO: bootstrap(measure, held.counts)})
 
 
 def _tuned_of(parts: Sequence[Entry]) -> Tuned:
@@ -180,15 +180,15 @@ def _boxes_of(parts: Sequence[Entry]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _columns_of(drawn: Sequence[Drawn]) -> Drawn:
+def _columns_of(drawn: Sequence[Bootstrapped]) -> Bootstrapped:
     """The k-th column of the k-th."""
     values = np.array([own.values[column] for column, own in enumerate(drawn)])
-    draws = np.stack([own.draws[:, column] for column, own in enumerate(drawn)], axis=1)
-    return Drawn(drawn[0].name, drawn[0].findings, values, draws)
+    draws = np.stack([own.samples[:, column] for column, own in enumerate(drawn)], axis=1)
+    return Bootstrapped(drawn[0].name, drawn[0].findings, values, draws)
 
 
 def make_board(
-    entries: Sequence[Entry], held: HeldOut, *, how: Choice = "one", human: Drawn | None = None
+    entries: Sequence[Entry], held: HeldOut, *, how: Choice = "one", human: Bootstrapped | None = None
 ) -> Board:
     """Choose the best on the tune split and compare every other entry with it on the test split.
 
@@ -208,16 +208,18 @@ def make_board(
     for entry in everyone:
         metrics |= _figures(entry)
     if human is not None:
-        metrics |= drawn_figures(PRIMARY, "human", human)
+        metrics |= bootstrap_figures(PRIMARY, "human", human)
     return Board(everyone, best, differences, metrics, human)
 
 
 def _figures(entry: Entry) -> dict[str, float]:
     figures: dict[str, float] = {}
     for measure, drawn in entry.measures.items():
-        figures |= drawn_figures(measure, entry.name, drawn)
+        figures |= bootstrap_figures(measure, entry.name, drawn)
     for group, drawn in entry.readers.items():
-        figures |= with_ends(f"{PRIMARY}/{entry.name}/readers/{slug(group)}", drawn.mean, drawn.mean_interval)
+        figures |= interval_figures(
+            f"{PRIMARY}/{entry.name}/readers/{slug(group)}", drawn.mean, drawn.mean_interval
+        )
     return figures | {f"tune_{PRIMARY}/{entry.name}": entry.tune_ap}
 
 

@@ -10,7 +10,7 @@ from eval.leaderboard.run_tables import display_name
 from eval.report.blocks import Block, Figure, Table, Text, write_report
 from eval.report.charts import Bar, plot_bars
 from eval.report.pictures import save_jpeg
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.box_splits import HeldOut
 from stage2_pseudolabel.evaluation.galleries import (
@@ -55,7 +55,7 @@ class SummaryFacts:
     rules: Sequence[RuleWorth] = ()
     tune_boxes: Sequence[SizePoint] = ()
     pseudo: Sequence[Block] = ()
-    human_on_tune: Drawn | None = None
+    human_on_tune: Bootstrapped | None = None
 
 
 def write_summary(run_dir: Path, board: Board, held: HeldOut, facts: SummaryFacts) -> Path:
@@ -94,7 +94,7 @@ def _bar(board: Board, entry: Entry) -> Bar:
     return Bar(display_name(entry.name), entry.ap40.mean, ends.low, ends.high, kind)
 
 
-def _human_blocks(on_tune: Drawn | None) -> list[Block]:
+def _human_blocks(on_tune: Bootstrapped | None) -> list[Block]:
     if on_tune is None:
         return []
     body = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eval.detection.coco_ap import evaluate
 from eval.detection.localization import ap_measure
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import Drawn, difference, draw, with_ends
+from eval.stats.measures import Bootstrapped, bootstrap, difference, interval_figures
 from stage2_pseudolabel.boxes.search import PRIMARY_IOU, mean_of
 from stage2_pseudolabel.evaluation.box_splits import HeldOut
 from stage2_pseudolabel.evaluation.leaderboard import Entry
@@ -21,7 +21,7 @@ class RuleWorth:
 
     kind: str
     tune_ap: float
-    test: Drawn
+    test: Bootstrapped
     gap: Difference
 
 
@@ -31,7 +31,7 @@ def rules_worth(best: Entry, held: HeldOut) -> list[RuleWorth]:
     worths = []
     for kind, (rules, aps) in best.tuned.by_kind.items():
         matches = evaluate(held.truth, held.detect(rules, best.methods)).matches
-        test = draw(ap_measure(matches, PRIMARY_IOU), held.counts)
+        test = bootstrap(ap_measure(matches, PRIMARY_IOU), held.counts)
         worths.append(RuleWorth(kind, mean_of(aps), test, difference(test, best.ap40)))
     return sorted(worths, key=lambda worth: -worth.tune_ap)
 
@@ -40,5 +40,5 @@ def rule_figures(worths: Sequence[RuleWorth]) -> dict[str, float]:
     """``rule_ap40/<kind>`` with ``/low`` and ``/high``, for metrics.json."""
     figures: dict[str, float] = {}
     for worth in worths:
-        figures |= with_ends(f"rule_ap40/{worth.kind}", worth.test.mean, worth.test.mean_interval)
+        figures |= interval_figures(f"rule_ap40/{worth.kind}", worth.test.mean, worth.test.mean_interval)
     return figures

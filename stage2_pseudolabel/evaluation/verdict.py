@@ -7,7 +7,7 @@ from eval.leaderboard.box_tables import drawn_text
 from eval.leaderboard.run_tables import display_name
 from eval.report.format import gap_text, listed
 from eval.stats.bootstrap import CONFIDENCE
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 from eval.stats.paired import Comparison, compare_paired
 from stage2_pseudolabel.evaluation.leaderboard import PER_FINDING, Board, Entry
 
@@ -109,7 +109,7 @@ def _with_gaps(board: Board, names: Sequence[str]) -> str:
     return listed([f"{display_name(name)} ({gap_text(board.differences[name])})" for name in names])
 
 
-def _against_human(board: Board, human: Drawn) -> str:
+def _against_human(board: Board, human: Bootstrapped) -> str:
     gap = board.differences["human"]
     place = "below" if gap.high < 0 else "above" if gap.low > 0 else "not clearly apart from"
     return (

@@ -17,8 +17,8 @@ from cxr.coco import BOX_FIELDS, CocoBoxes
 from cxr.labels import slug
 from eval.detection.average_precision import ClassMatches
 from eval.detection.matching import match_boxes
-from eval.stats.bootstrap import resample_counts
-from eval.stats.measures import Counts, Drawn, draw, share_measure
+from eval.stats.bootstrap import Counts, resample_counts
+from eval.stats.measures import Bootstrapped, bootstrap, share_measure
 from stage2_pseudolabel.pseudolabels.filters import FILTERS
 
 QUALITY_IOU = 0.4
@@ -28,8 +28,8 @@ QUALITY_IOU = 0.4
 class Rates:
     """Precision and recall of one set of boxes, a finding each, with resamples by patient."""
 
-    precision: Drawn
-    recall: Drawn
+    precision: Bootstrapped
+    recall: Bootstrapped
     num_boxes: int
 
 
@@ -99,7 +99,7 @@ def _rates(truth: CocoBoxes, boxes: pd.DataFrame, counts: Counts) -> Rates:
     found = _sums(matches, [np.ones(len(m.image), dtype=bool) for m in matches]) * judged
     precision = share_measure("pseudo_precision40", truth.findings, hits, found)
     recall = share_measure("pseudo_recall40", truth.findings, hits, num_true)
-    return Rates(draw(precision, counts), draw(recall, counts), int(found.sum()))
+    return Rates(bootstrap(precision, counts), bootstrap(recall, counts), int(found.sum()))
 
 
 def _sums(matches: Sequence[ClassMatches], counted: Sequence[Bools]) -> Floats:
@@ -110,7 +110,7 @@ def _sums(matches: Sequence[ClassMatches], counted: Sequence[Bools]) -> Floats:
     return np.stack(sums, axis=1).astype(np.float64)
 
 
-def _figures(name: str, drawn: Drawn) -> dict[str, float]:
+def _figures(name: str, drawn: Bootstrapped) -> dict[str, float]:
     interval = drawn.mean_interval
     figures = {name: drawn.mean, f"{name}/low": interval.low, f"{name}/high": interval.high}
     for finding, value in zip(drawn.findings, drawn.values.tolist(), strict=True):

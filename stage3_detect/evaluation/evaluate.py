@@ -15,8 +15,8 @@ from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.measures import box_measures
 from eval.detection.operating_points import BEST_F1
-from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
-from eval.stats.measures import Counts, Drawn, draw
+from eval.stats.bootstrap import Counts, Difference, percentile_interval, resample_counts
+from eval.stats.measures import Bootstrapped, bootstrap
 from eval.stats.paired import compare_paired
 from stage3_detect.evaluation.results import (
     DETECTOR,
@@ -87,12 +87,12 @@ def _score(
     min_scores: Mapping[str, float] | None = None,
 ) -> Entry:
     measures = box_measures(truth, boxes, min_scores=min_scores)
-    return Entry(name, boxes, {measure.name: draw(measure, counts) for measure in measures})
+    return Entry(name, boxes, {measure.name: bootstrap(measure, counts) for measure in measures})
 
 
-def share_of(one: Drawn, whole: Drawn) -> Difference:
+def share_of(one: Bootstrapped, whole: Bootstrapped) -> Difference:
     """Mean of the one over the mean of the whole, with the 95 % interval of the paired draws; NaN where that is 0."""
-    part, total = (np.append(mean_over_classes(own.draws), own.mean) for own in (one, whole))
+    part, total = (np.append(mean_over_classes(own.samples), own.mean) for own in (one, whole))
     shares = np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0)
     interval = percentile_interval(shares[:-1])
     return Difference(float(shares[-1]), interval.low, interval.high)

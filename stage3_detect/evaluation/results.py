@@ -8,7 +8,7 @@ from cxr.coco import CocoBoxes
 from cxr.labels import slug
 from eval.leaderboard.run_tables import display_name
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import Drawn, drawn_figures, with_ends
+from eval.stats.measures import Bootstrapped, bootstrap_figures, interval_figures
 from eval.stats.paired import Comparison
 from stage3_detect.evaluation.scores import ScoreFacts
 
@@ -25,10 +25,10 @@ class Entry:
 
     name: str
     detections: CocoBoxes
-    measures: Mapping[str, Drawn]
+    measures: Mapping[str, Bootstrapped]
 
     @property
-    def ap40(self) -> Drawn:
+    def ap40(self) -> Bootstrapped:
         return self.measures[MAIN]
 
     @property
@@ -112,13 +112,13 @@ class Judgement:
         figures: dict[str, float | None] = {}
         for entry in self.entries:
             for name, drawn in entry.measures.items():
-                figures |= drawn_figures(name, entry.name, drawn)
+                figures |= bootstrap_figures(name, entry.name, drawn)
         for one in self.against:
             key = f"{MAIN}/{DETECTOR}_minus_{one.name}"
-            figures |= with_ends(key, one.gap.value, one.gap)
+            figures |= interval_figures(key, one.gap.value, one.gap)
             figures[f"{key}/p_holm"] = one.p_holm
         for name, share in self.shares.items():
-            figures |= with_ends(f"share_of_{name}", share.value, share)
+            figures |= interval_figures(f"share_of_{name}", share.value, share)
         figures |= self._of_stage2()
         return figures | self.scores.metrics
 

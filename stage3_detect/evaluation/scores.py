@@ -14,7 +14,8 @@ from eval.detection.measures import MAIN_IOU
 from eval.detection.operating_points import OperatingPoint, choose_points, count_at
 from eval.detection.reliability import MIN_JUDGED_SCORE, box_ece_measure, judged_boxes, reliability_panels
 from eval.report.charts import ReliabilityPanel
-from eval.stats.measures import Counts, Drawn, draw, drawn_figures, with_ends
+from eval.stats.bootstrap import Counts
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, interval_figures
 
 RAW, CALIBRATED = "score", "calibrated confidence"
 
@@ -24,8 +25,8 @@ class PointResult:
     """What an operating point gives on the test split, measures by name: of all findings together, and of each."""
 
     point: OperatingPoint
-    pooled: Mapping[str, Drawn]
-    by_finding: Mapping[str, Drawn]
+    pooled: Mapping[str, Bootstrapped]
+    by_finding: Mapping[str, Bootstrapped]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class ScoreFacts:
     why_none: str
     confidence: Confidence | None
     points: Sequence[PointResult]
-    ece: Mapping[str, tuple[Drawn, Drawn]]
+    ece: Mapping[str, tuple[Bootstrapped, Bootstrapped]]
     num_judged: int
     panels: Sequence[ReliabilityPanel] = field(default_factory=tuple)
 
@@ -55,13 +56,13 @@ class ScoreFacts:
         figures: dict[str, float] = {}
         for found in self.points:
             for name, drawn in found.by_finding.items():
-                figures |= drawn_figures(name, found.point.name, drawn)
+                figures |= bootstrap_figures(name, found.point.name, drawn)
             for name, drawn in found.pooled.items():  # instead of the mean over findings
-                figures |= with_ends(f"{name}/{found.point.name}", drawn.mean, drawn.mean_interval)
+                figures |= interval_figures(f"{name}/{found.point.name}", drawn.mean, drawn.mean_interval)
         for kind, (pooled, by_finding) in self.ece.items():
             name = "detector" if kind == RAW else "detector_calibrated"
-            figures |= drawn_figures("ece", name, by_finding)
-            figures |= with_ends(f"ece/{name}", pooled.mean, pooled.mean_interval)
+            figures |= bootstrap_figures("ece", name, by_finding)
+            figures |= interval_figures(f"ece/{name}", pooled.mean, pooled.mean_interval)
         return figures
 
 
@@ -94,10 +95,11 @@ def judge_scores(
 
 def _draw_ece(
     judged: pd.DataFrame, confidence: Floats, truth: CocoBoxes, counts: Counts
-) -> tuple[Drawn, Drawn]:
+) -> tuple[Bootstrapped, Bootstrapped]:
     """Of all boxes together, and by finding."""
     pooled, by_finding = (
-        draw(box_ece_measure(judged, confidence, truth, pooled=pooled), counts) for pooled in (True, False)
+        bootstrap(box_ece_measure(judged, confidence, truth, pooled=pooled), counts)
+        for pooled in (True, False)
     )
     return pooled, by_finding
 
@@ -118,7 +120,7 @@ def _judge_points(
     for point in points:
         own = count_at(point, matches, len(truth.images))
         pooled, by_finding = (
-            {measure.name: draw(measure, counts) for measure in part.measures()}
+            {measure.name: bootstrap(measure, counts) for measure in part.measures()}
             for part in (own.pooled(), own)
         )
         results.append(PointResult(point, pooled, by_finding))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cxr.labels import slug
 from eval.experiments.variants import Figures, Row, Trainings, compare, correct, mean_with_seeds
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import with_ends
+from eval.stats.measures import interval_figures
 from stage3_detect.experiments.scored_runs import share_of, spread
 from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER
 
@@ -68,20 +68,20 @@ def study_metrics(comparison: Comparison) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     values = {row.variant: row.values for row in comparison.rows} | dict(comparison.others)
     for name, own in values.items():
-        found |= with_ends(f"ap40/{name}", own[0].value, own[0])
+        found |= interval_figures(f"ap40/{name}", own[0].value, own[0])
         for finding, value in zip(comparison.findings, own[1:], strict=True):
-            found |= with_ends(f"ap40/{name}/{slug(finding)}", value.value, value)
+            found |= interval_figures(f"ap40/{name}/{slug(finding)}", value.value, value)
     for name, seeds in comparison.by_seed.items():
         found |= {f"ap40/{name}/seed{seed}": value for seed, value in seeds.items()}
         found[f"ap40/{name}/seed_sd"] = spread(list(seeds.values()))
     for row in comparison.rows:
         if row.gap is not None:
-            found |= with_ends(f"ap40/{row.variant}_minus_reference", row.gap.value, row.gap)
+            found |= interval_figures(f"ap40/{row.variant}_minus_reference", row.gap.value, row.gap)
             found |= {f"p/{row.variant}": row.p, f"p_holm/{row.variant}": row.p_holm}
     for name, gap in comparison.minus_teacher.items():
-        found |= with_ends(f"ap40/{name}_minus_{TEACHER}", gap.value, gap)
+        found |= interval_figures(f"ap40/{name}_minus_{TEACHER}", gap.value, gap)
     for name, share in comparison.shares.items():
-        found |= with_ends(f"share_of_supervised/{name}", share.value, share)
+        found |= interval_figures(f"share_of_supervised/{name}", share.value, share)
     compared = [row for row in comparison.rows if row.gap is not None]
     counts = {"comparisons": len(compared), "real": sum(row.is_real for row in compared)}
     return found | counts | {"real_after_holm": sum(row.survives_holm for row in compared)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.stats.measures import difference, draw, share_measure
+from eval.stats.measures import bootstrap, difference, share_measure
 
 HITS = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
 CASES = np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
@@ -25,16 +25,18 @@ def test_share_is_hits_over_cases_weighted() -> None:
 def test_drawn_has_value_mean_and_intervals() -> None:
     measure = share_measure("share", ["Edema", "Mass"], HITS, CASES)
     counts = np.array([[3, 0, 0]] * 39 + [[0, 3, 0]])
-    drawn = draw(measure, counts)
+    drawn = bootstrap(measure, counts)
     assert (drawn.name, drawn.mean) == ("share", 0.5)
-    assert drawn.draws.shape == (40, 2)
+    assert drawn.samples.shape == (40, 2)
     assert (drawn.mean_interval.low, drawn.mean_interval.high) == pytest.approx((0.975, 1.0))
     assert drawn.interval("Edema") == drawn.mean_interval
     assert np.isnan(drawn.interval("Mass").low)
 
 
 def test_no_resamples_give_no_interval() -> None:
-    drawn = draw(share_measure("share", ["Edema", "Mass"], HITS, CASES), np.zeros((0, 3), dtype=np.int32))
+    drawn = bootstrap(
+        share_measure("share", ["Edema", "Mass"], HITS, CASES), np.zeros((0, 3), dtype=np.int32)
+    )
     assert drawn.mean == 0.5
     assert np.isnan(drawn.mean_interval.high)
 
@@ -42,9 +44,9 @@ def test_no_resamples_give_no_interval() -> None:
 def test_difference_is_taken_within_each_draw() -> None:
     """The second misses what the first finds in image 0: never the better one, though both swing widely."""
     counts = np.array([[2, 1, 0], [1, 0, 2], [0, 3, 0], [1, 1, 1]])
-    first = draw(share_measure("share", ["Edema", "Mass"], HITS, CASES), counts)
+    first = bootstrap(share_measure("share", ["Edema", "Mass"], HITS, CASES), counts)
     fewer = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
-    second = draw(share_measure("share", ["Edema", "Mass"], fewer, CASES), counts)
+    second = bootstrap(share_measure("share", ["Edema", "Mass"], fewer, CASES), counts)
     gap = difference(first, second)
     assert gap.value == pytest.approx(0.25)
     gaps = [2 / 3, 1 / 5, 0, 1 / 4]

@@ -5,14 +5,14 @@ import pytest
 
 from eval.report.format import gap_text, listed
 from eval.stats.bootstrap import Difference
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 from eval.stats.paired import Comparison, compare_paired
 
 NAN = float("nan")
 
 
-def drawn(value: float, draws: list[float]) -> Drawn:
-    return Drawn("ap40", ("Edema",), np.array([value]), np.array(draws, dtype=float).reshape(-1, 1))
+def drawn(value: float, draws: list[float]) -> Bootstrapped:
+    return Bootstrapped("ap40", ("Edema",), np.array([value]), np.array(draws, dtype=float).reshape(-1, 1))
 
 
 def test_against_nobody_there_is_nothing_to_say() -> None:

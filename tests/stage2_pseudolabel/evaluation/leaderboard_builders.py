@@ -10,7 +10,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.settings import InputSettings
 from cxr.tables import Dataset, empty_boxes, image_table
-from eval.stats.measures import Drawn
+from eval.stats.measures import Bootstrapped
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import Tuned
@@ -75,9 +75,11 @@ def tuned(*aps: float, rules: Sequence[ComponentRule] = (HALF, HALF)) -> Tuned:
     return Tuned(tuple(rules), by_name, {"relative": (tuple(rules), by_name)}, 2)
 
 
-def drawn(values: Sequence[float], draws: Sequence[Sequence[float]], *, name: str = "ap40") -> Drawn:
+def drawn(values: Sequence[float], draws: Sequence[Sequence[float]], *, name: str = "ap40") -> Bootstrapped:
     """A measure of the two findings."""
-    return Drawn(name, FINDINGS, np.array(values, dtype=float), np.array(draws, dtype=float).reshape(-1, 2))
+    return Bootstrapped(
+        name, FINDINGS, np.array(values, dtype=float), np.array(draws, dtype=float).reshape(-1, 2)
+    )
 
 
 def plain_entry(

@@ -155,9 +155,9 @@ def test_entry_of_a_method(tmp_path: Path) -> None:
     assert entry.tune_ap == 0.6
     assert set(entry.measures) == MEASURES
     assert entry.ap40.mean == 1
-    np.testing.assert_array_equal(entry.ap40.draws[:, 0], [1, 1, 1])
+    np.testing.assert_array_equal(entry.ap40.samples[:, 0], [1, 1, 1])
     assert entry.measures["voc40"].values[0] == 1
-    np.testing.assert_array_equal(entry.measures["voc40"].draws[:, 0], [1, 1, 1])
+    np.testing.assert_array_equal(entry.measures["voc40"].samples[:, 0], [1, 1, 1])
 
 
 def test_entry_by_group_of_readers_counts_the_images_of_the_group_alone(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_entry_by_group_of_readers_counts_the_images_of_the_group_alone(tmp_path
     assert np.isnan(entry.tune_ap)
     assert entry.ap40.mean == pytest.approx(51 / 101)
     assert {group: own.mean for group, own in entry.readers.items()} == {"seniors": 1, "juniors": 0}
-    np.testing.assert_array_equal(entry.readers["seniors"].draws[:, 0], [1, 1, NAN])
+    np.testing.assert_array_equal(entry.readers["seniors"].samples[:, 0], [1, 1, NAN])
 
 
 def test_findings_of_two_methods_are_found_in_the_maps_of_each(tmp_path: Path) -> None:

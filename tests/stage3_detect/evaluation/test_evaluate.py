@@ -15,7 +15,7 @@ from eval.detection.localization import ap_measure
 from eval.detection.matching import match_boxes
 from eval.detection.operating_points import read_points
 from eval.stats.bootstrap import resample_counts
-from eval.stats.measures import Drawn, draw
+from eval.stats.measures import Bootstrapped, bootstrap
 from stage3_detect.evaluation.evaluate import Judgement, judge, share_of
 from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import DetectSettings
@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
     metrics = judged(stage2, detections).metrics
     counts = resample_counts(truth.groups, num_resamples=50, seed=0)
     drawn = {
-        name: draw(ap_measure(match_boxes(truth, boxes), 0.4), counts)
+        name: bootstrap(ap_measure(match_boxes(truth, boxes), 0.4), counts)
         for name, boxes in {
             "detector": detections,
             "teacher": read_coco(stage2.output("detections_pcam")),
@@ -84,7 +84,7 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
         assert metrics[f"ap40/{name}"] == pytest.approx(own.mean)
         assert metrics[f"ap40/{name}/low"] == pytest.approx(own.mean_interval.low)
         assert metrics[f"ap40/{name}/nodule_mass/high"] == pytest.approx(own.interval(FINDINGS[0]).high)
-    gaps = mean_over_classes(drawn["detector"].draws) - mean_over_classes(drawn["teacher"].draws)
+    gaps = mean_over_classes(drawn["detector"].samples) - mean_over_classes(drawn["teacher"].samples)
     assert metrics["ap40/detector_minus_teacher/low"] == pytest.approx(np.percentile(gaps, 2.5))
     for measure in ("ap10", "ap70", "ap5095", "voc40", "froc", "corloc", "pointing", "iobb_accuracy70"):
         assert f"{measure}/teacher/high" in metrics
@@ -115,7 +115,9 @@ def test_another_detector_beside_and_the_share_of_it(stage2: FinishedRun) -> Non
 
 
 def test_share_of_nothing_is_unknown() -> None:
-    drawn = [Drawn("ap40", ("Edema",), np.array([v]), np.array([[v], [2 * v]])) for v in (0.3, 0.0, 0.6)]
+    drawn = [
+        Bootstrapped("ap40", ("Edema",), np.array([v]), np.array([[v], [2 * v]])) for v in (0.3, 0.0, 0.6)
+    ]
     assert np.isnan(share_of(drawn[0], drawn[1]).value) and np.isnan(share_of(drawn[0], drawn[1]).low)
     share = share_of(drawn[0], drawn[2])
     assert (share.value, share.low, share.high) == pytest.approx((0.5, 0.5, 0.5))
