@@ -11,8 +11,9 @@ import pandas as pd
 
 from cxr.labels import NO_FINDING
 from cxr.tables import Dataset, count_reasons
-from eval.report.blocks import Block, Cell, Figure, Table
+from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import plot_heat_map, plot_histogram
+from eval.report.format import Cell
 
 AGE_BAND = 10
 """Years."""

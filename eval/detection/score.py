@@ -18,9 +18,9 @@ from eval.detection.froc import froc_measure
 from eval.detection.localization import accuracy_measure, ap_measure, corloc_measure
 from eval.detection.rodeo import MIN_SCORE, rodeo_measure
 from eval.detection.voc import voc_ap, voc_mean
-from eval.report.blocks import Block, Cell, Figure, Table, write_report
+from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import with_interval
+from eval.report.format import Cell, with_interval
 from eval.report.text_tables import print_tables
 from eval.stats.bootstrap import Counts, Interval, resample_counts
 from eval.stats.measures import Bootstrapped, Measure, bootstrap, difference

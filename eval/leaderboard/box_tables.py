@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from eval.report.blocks import Cell, Table
-from eval.report.format import with_interval
+from eval.report.blocks import Table
+from eval.report.format import Cell, with_interval
 from eval.stats.measures import Bootstrapped
 
 Rows = Sequence[tuple[str, Mapping[str, Bootstrapped]]]

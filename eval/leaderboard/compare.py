@@ -23,8 +23,9 @@ from eval.leaderboard.run_tables import (
     side_by_side,
     stage_table,
 )
-from eval.report.blocks import Block, Figure, Report, Table, Text, format_cell, read_report, write_report
+from eval.report.blocks import Block, Figure, Report, Table, Text, read_report, write_report
 from eval.report.charts import Bar, plot_bars
+from eval.report.format import format_cell
 from eval.report.text_tables import print_tables
 
 SEARCHES = ("ablation", "sweep", "study")

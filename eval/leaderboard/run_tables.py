@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
 from eval.classification.degenerate import verdict
-from eval.report.blocks import Cell, Table
-from eval.report.format import with_interval
+from eval.report.blocks import Table
+from eval.report.format import Cell, with_interval
 
 Metrics = Mapping[str, float | None]
 

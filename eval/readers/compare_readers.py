@@ -16,9 +16,9 @@ from eval.detection.score import class_slugs, refuse_run_folder
 from eval.readers.agreement import Reads, agreement_measures
 from eval.readers.human import ap_of_counts, human_counts, precision_of_counts, recall_of_counts
 from eval.readers.table import ReaderTable, read_reader_table
-from eval.report.blocks import Block, Cell, Figure, Table, write_report
+from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import with_interval
+from eval.report.format import Cell, with_interval
 from eval.report.text_tables import print_tables
 from eval.stats.bootstrap import Interval, resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap

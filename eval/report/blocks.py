@@ -1,14 +1,15 @@
-"""Reports: `report.json` for programs and a self-contained `report.html` for people, from the same blocks.
+"""Blocks of a report, written as `report.json` for programs and as a self-contained `report.html` for people.
 
-The page needs no network, no font and no script; pictures are embedded, so the one file can be mailed.
+The page uses no network, no external font and no script. Pictures are embedded, so the one file can be mailed.
+
+The order of a report: a row of pictures and one chart, then the verdict, then the tables.
 """
 
 import base64
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import jinja2
 
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
+from eval.report.columns import column_groups, is_numeric_column
+from eval.report.format import Cell, format_cell, json_value
 
 FORMAT = 1
-TEMPLATE = "report_template.html.j2"
-MISSING = "–"
+TEMPLATE = "report.html.j2"
 
-Cell = str | int | float | None
+Legend = Sequence[Sequence[str]]
+"""Entries of a colour legend: pairs of a CSS colour ("#56b4e9") and what it stands for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Table:
     """Rows of cells under column names; None and not-a-number show as a dash.
 
     Columns of numbers, also in texts such as "0.41 [0.35, 0.47]", are right-aligned. highlight: index of
-    the row that stands out, e.g. the chosen method.
+    the row that stands out, e.g. the chosen method. collapsed: the page shows the title only and opens the table
+    on a click. Columns that do not fit on the page follow in a second table, which opens on a click, too.
     """
 
     title: str
@@ -37,6 +41,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     highlight: int | None = None
+    collapsed: bool = False
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), "a row has other cells than columns"
@@ -49,6 +54,35 @@ class Figure:
     title: str
     path: str
     note: str = ""
+    collapsed: bool = False
+    legend: Legend = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PictureRows:
+    """Picture files in rows under column names, such as radiograph, heat map and detections of the same image.
+
+    rows: paths as in `Figure`, one per column, "" for none. captions: one text per row, or none at all.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    captions: Sequence[str] = field(default_factory=list)
+    note: str = ""
+    legend: Legend = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), "a row has other cells than columns"
+        assert len(self.captions) in (0, len(self.rows)), "one caption per row"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The main result: the first paragraph is one sentence with its figures, further paragraphs are details."""
+
+    title: str
+    body: str
 
 
 @dataclass(frozen=True)
@@ -59,11 +93,13 @@ class Text:
     body: str = ""
 
 
-Block = Table | Figure | Text
+Block = Table | Figure | PictureRows | Verdict | Text
 
-_KINDS: dict[str, type[Table] | type[Figure] | type[Text]] = {
+_KINDS: dict[str, type[Block]] = {
     "table": Table,
     "figure": Figure,
+    "picture_rows": PictureRows,
+    "verdict": Verdict,
     "text": Text,
 }
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -82,12 +118,12 @@ class Report:
 def write_report(folder: Path, *, title: str, lead: str, blocks: Sequence[Block], synthetic: bool) -> Path:
     """Write `report.json` and `report.html` into `folder` (made if missing); returns the page's path.
 
-    lead: one or two sentences with the main result. synthetic: put a banner over the page which says
+    lead: one or two sentences that say what the report is about. synthetic: the page shows a banner which says
     that the figures come from phantom data. Raises UserError when a figure's file is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     views = [{"id": f"part{i}", **_view(block, folder)} for i, block in enumerate(blocks, start=1)]
-    entries = [{"kind": _kind(block), **_plain(asdict(block))} for block in blocks]
+    entries = [{"kind": _kind(block), **json_value(asdict(block))} for block in blocks]
     content = {"format": FORMAT, "title": title, "lead": lead, "synthetic": synthetic, "blocks": entries}
     atomic_write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     headings = [view for view in views if view["is_heading"]] or [view for view in views if view["title"]]
@@ -112,22 +148,6 @@ def read_report(folder: Path) -> Report | None:
         raise UserError(f"report {path}: damaged ({error!r}); run the stage again") from None
 
 
-def format_cell(cell: Cell) -> str:
-    """Text of a cell: integers as they are, fractions with three decimals, from 100 on with one."""
-    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
-        return MISSING
-    if isinstance(cell, float):
-        return f"{cell:.1f}" if abs(cell) >= 100 else f"{cell:.3f}"
-    return str(cell)
-
-
-def is_numeric_column(cells: Sequence[Cell]) -> bool:
-    """True when a column holds only numbers, texts that begin with one, intervals and dashes."""
-    texts = [format_cell(cell) for cell in cells]
-    known = [text for text in texts if text not in (MISSING, "")]
-    return any(texts) and all(re.match(r"[\[(]?[-+−]?\d*\.?\d", text) for text in known)
-
-
 def _kind(block: Block) -> str:
     return next(name for name, kind in _KINDS.items() if isinstance(block, kind))
 
@@ -137,33 +157,32 @@ def _block(entry: Mapping[str, Any]) -> Block:
     return _KINDS[entry["kind"]](**fields)
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can hold: not-a-number becomes null, NumPy's numbers become Python's."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _view(block: Block, folder: Path) -> dict[str, Any]:
     """What the template needs of a block."""
-    view: dict[str, Any] = {"kind": _kind(block), "title": block.title, "is_heading": False}
+    view: dict[str, Any] = {"note": "", "legend": [], "collapsed": False, "is_heading": False}
+    view |= vars(block) | {"kind": _kind(block)}
     if isinstance(block, Table):
-        cells = list(zip(*block.rows, strict=True)) if block.rows else [()] * len(block.columns)
-        numeric = [is_numeric_column(column) for column in cells]
-        rows = [[format_cell(_plain(cell)) for cell in row] for row in block.rows]
-        return view | {
-            "columns": list(zip(block.columns, numeric, strict=True)),
-            "rows": [list(zip(row, numeric, strict=True)) for row in rows],
-            "highlight": block.highlight,
-            "note": block.note,
-        }
+        return view | {"parts": _table_parts(block)}
     if isinstance(block, Figure):
-        return view | {"source": _embedded(folder / block.path), "note": block.note}
+        return view | {"source": _embedded(folder / block.path)}
+    if isinstance(block, PictureRows):
+        captions = block.captions or [""] * len(block.rows)
+        rows = [[_embedded(folder / path) if path else "" for path in row] for row in block.rows]
+        return view | {"rows": list(zip(captions, rows, strict=True))}
     return view | {"paragraphs": _paragraphs(block.body), "is_heading": not block.body.strip()}
+
+
+def _table_parts(table: Table) -> list[dict[str, Any]]:
+    """The table as one or more tables that fit on the page: (text, is number) per head and per cell."""
+    rows = [[format_cell(json_value(cell)) for cell in row] for row in table.rows]
+    numeric = [is_numeric_column([row[i] for row in rows]) for i in range(len(table.columns))]
+    return [
+        {
+            "columns": [(table.columns[i], numeric[i]) for i in group],
+            "rows": [[(row[i], numeric[i]) for i in group] for row in rows],
+        }
+        for group in column_groups(table.columns, rows)
+    ]
 
 
 def _paragraphs(body: str) -> list[str]:
@@ -173,13 +192,13 @@ def _paragraphs(body: str) -> list[str]:
 def _embedded(path: Path) -> str:
     """The picture as a data URL."""
     if not path.is_file():
-        raise UserError(f"report: no picture {path}; run the stage that draws it again")
+        raise UserError(f"report: no picture {path}; run the stage that makes it again")
     media = _MEDIA[path.suffix.lower()]
     return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

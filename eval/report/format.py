@@ -1,9 +1,23 @@
-"""Numbers and lists as text: the one place that decides how a figure looks."""
+"""Numbers and lists as text and as JSON: the one place that decides how a figure looks."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
-from eval.report.blocks import MISSING, format_cell
 from eval.stats.bootstrap import Difference
+
+MISSING = "–"
+
+Cell = str | int | float | None
+
+
+def format_cell(cell: Cell) -> str:
+    """Text of a table's cell: integers as they are, fractions with three decimals, from 100 on with one."""
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return MISSING
+    if isinstance(cell, float):
+        return f"{cell:.1f}" if abs(cell) >= 100 else f"{cell:.3f}"
+    return str(cell)
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -22,3 +36,14 @@ def gap_text(gap: Difference) -> str:
 def listed(words: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def json_value(value: Any) -> Any:
+    """What JSON can hold: not-a-number becomes None, NumPy's numbers become Python's; lists and dicts inside too."""
+    if isinstance(value, dict):
+        return {key: json_value(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from eval.report.blocks import Table, format_cell, read_report
+from eval.report.blocks import Table, read_report
+from eval.report.format import format_cell
 
 PIPE_WIDTH = 150
 """Columns of text where the output is a file or a pipe, which have none of their own."""

@@ -13,8 +13,9 @@ from cxr.tracking import read_log
 from eval.classification.audit import audit_blocks
 from eval.classification.calibration import Calibration
 from eval.classification.degenerate import verdict
-from eval.report.blocks import Block, Cell, Figure, Table, Text, write_report
+from eval.report.blocks import Block, Figure, Table, Text, write_report
 from eval.report.charts import plot_curves
+from eval.report.format import Cell
 from eval.report.pictures import save_png
 from stage1_classify.data.batches import Split
 from stage1_classify.data.targets import UNCERTAIN, policies

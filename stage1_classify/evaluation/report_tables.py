@@ -13,9 +13,9 @@ from cxr.splits import patients_of
 from eval.classification.calibration import Calibration
 from eval.classification.operating_points import ThresholdKind, choose_thresholds
 from eval.classification.subgroups import MEAN, Estimate, SubgroupRow, subgroup_metrics, subgroup_verdict
-from eval.report.blocks import Block, Cell, Figure, Table, Text
+from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.charts import ReliabilityPanel, plot_reliability
-from eval.report.format import with_interval
+from eval.report.format import Cell, with_interval
 from eval.stats.bootstrap import Difference
 from eval.stats.calibration import reliability
 from stage1_classify.evaluation.scored_split import Scored

@@ -8,8 +8,8 @@ import pandas as pd
 
 from cxr.runs.run_folder import atomic_write_text
 from eval.experiments.variants import Row, signed, signed_interval, verdicts_in_words
-from eval.report.blocks import Block, Cell, Table, Text, format_cell, write_report
-from eval.report.format import with_interval
+from eval.report.blocks import Block, Table, Text, write_report
+from eval.report.format import Cell, format_cell, with_interval
 from eval.report.text_tables import markdown
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import interval_figures

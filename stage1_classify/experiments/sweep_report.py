@@ -8,9 +8,9 @@ import pandas as pd
 import yaml
 
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
-from eval.report.blocks import Block, Cell, Figure, Table, write_report
+from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import plot_curves
-from eval.report.format import with_interval
+from eval.report.format import Cell, with_interval
 from stage1_classify.experiments.sweep_space import Trial, importance
 from stage1_classify.settings.experiments import SweepSettings
 

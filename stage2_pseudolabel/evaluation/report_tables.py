@@ -13,8 +13,8 @@ from eval.leaderboard.box_tables import (
     localization_table,
 )
 from eval.leaderboard.run_tables import display_name
-from eval.report.blocks import Cell, Table
-from eval.report.format import with_interval
+from eval.report.blocks import Table
+from eval.report.format import Cell, with_interval
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.leaderboard import Board, Entry
 from stage2_pseudolabel.evaluation.rule_comparison import RuleWorth

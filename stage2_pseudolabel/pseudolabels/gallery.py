@@ -12,7 +12,8 @@ from cxr.boxes import CORNERS, area
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
 from cxr.tables import count_reasons
-from eval.report.blocks import Block, Cell, Figure, Table
+from eval.report.blocks import Block, Figure, Table
+from eval.report.format import Cell
 from eval.report.pictures import BLACK, GREEN, ORANGE, Colour, Rgb, as_rgb, draw_boxes, grid, save_jpeg
 from eval.stats.bootstrap import Interval
 from stage2_pseudolabel.pseudolabels.export import PseudoLabels

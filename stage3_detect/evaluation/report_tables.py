@@ -14,8 +14,8 @@ from eval.leaderboard.box_tables import (
     drawn_text,
     localization_table,
 )
-from eval.report.blocks import Cell, Table
-from eval.report.format import gap_text, with_interval
+from eval.report.blocks import Table
+from eval.report.format import Cell, gap_text, with_interval
 from stage3_detect.evaluation.results import DETECTOR, HUMAN, RODEO, TEACHER, Human, Judgement, Metrics
 from stage3_detect.evaluation.scores import CALIBRATED, RAW, PointResult
 

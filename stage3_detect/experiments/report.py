@@ -7,9 +7,9 @@ from pathlib import Path
 from cxr.runs.run_folder import atomic_write_text
 from eval.experiments.variants import Row, signed_interval, verdicts_in_words
 from eval.leaderboard.run_tables import display_name
-from eval.report.blocks import Block, Cell, Figure, Table, Text, format_cell, write_report
+from eval.report.blocks import Block, Figure, Table, Text, write_report
 from eval.report.charts import Bar, plot_bars, plot_steps
-from eval.report.format import with_interval
+from eval.report.format import Cell, format_cell, with_interval
 from eval.report.text_tables import markdown
 from eval.stats.bootstrap import Difference
 from stage3_detect.experiments.comparison import Comparison

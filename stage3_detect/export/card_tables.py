@@ -2,7 +2,8 @@
 
 from cxr.labels import slug
 from eval.leaderboard.run_tables import display_name
-from eval.report.blocks import Cell, Table
+from eval.report.blocks import Table
+from eval.report.format import Cell
 from stage3_detect.export.card_facts import SECOND_FILE, CardFacts, box_counts
 
 DETECTOR, TEACHER, NO_MAP = "detector", "teacher", "prior_no_map"

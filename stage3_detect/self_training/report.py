@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from cxr.coco import CocoBoxes
-from eval.report.blocks import Block, Cell, Figure, Table
-from eval.report.format import with_interval
+from eval.report.blocks import Block, Figure, Table
+from eval.report.format import Cell, with_interval
 from stage3_detect.self_training.figures import Figures
 from stage3_detect.self_training.pictures import NAME
 from stage3_detect.self_training.rounds import RoundsResult

@@ -10,18 +10,7 @@ import pytest
 from rich.console import Console
 
 from cxr.config import UserError
-from eval.report.blocks import (
-    Block,
-    Cell,
-    Figure,
-    Table,
-    Text,
-    format_cell,
-    is_numeric_column,
-    read_report,
-    write_report,
-)
-from eval.report.format import with_interval
+from eval.report.blocks import Block, Figure, PictureRows, Table, Text, Verdict, read_report, write_report
 from eval.report.pictures import save_png
 from eval.report.text_tables import print_tables
 
@@ -110,44 +99,37 @@ def test_folder_without_report_and_damaged_report(tmp_path: Path) -> None:
         read_report(tmp_path)
 
 
-CELLS = [(None, "–"), (NAN, "–"), (3, "3"), (0.12345, "0.123"), (1.0, "1.000"), (123.45, "123.5"), ("x", "x")]
+def test_collapsed_table_is_behind_a_disclosure_element(tmp_path: Path) -> None:
+    html = page(tmp_path, Table("Open", ["a"], [[1]]), Table("Shut", ["a"], [[1]], collapsed=True))
+    assert "<summary><h2>Open</h2></summary>" not in html
+    assert "<details><summary><h2>Shut</h2></summary>" in html
 
 
-@pytest.mark.parametrize(("cell", "expected"), CELLS)
-def test_format_cell(cell: Cell, expected: str) -> None:
-    assert format_cell(cell) == expected
+def test_columns_that_do_not_fit_follow_behind_a_disclosure_element(tmp_path: Path) -> None:
+    names = ["name", *(f"c{index}" for index in range(40))]
+    html = page(tmp_path, Table("Wide", names, [["row", *[0.5] * 40]], highlight=0))
+    first, further = html.split('<details class="more">')
+    assert first.count('<td class="number">0.500</td>') + further.count('<td class="number">0.500</td>') == 40
+    assert further.count('<tr class="pick"><td>row</td>') == further.count("<table>") > 0
 
 
-COLUMNS = [
-    ([], False),
-    (["", ""], False),
-    ([None, None], True),
-    (["a", 1], False),
-    ([1, 2.5, None], True),
-    (["0.41 [0.35, 0.47]", "–"], True),
-    (["[0.35, 0.47]", ""], True),
-    (["-0.1", "+3", "−2"], True),
-    (["[a]"], False),
-]
+def test_picture_rows_have_heads_captions_and_a_legend(tmp_path: Path) -> None:
+    save_png(tmp_path / "p.png", np.zeros((2, 3, 3), dtype=np.uint8))
+    rows = PictureRows(
+        "Way", ["radiograph", "map"], [["p.png", ""]], ["Image 1"], legend=[["#ff0000", "truth"]]
+    )
+    html = page(tmp_path, rows)
+    assert html.count("<img") == 1
+    assert '<div class="head">map</div>' in html
+    assert '<p class="caption">Image 1</p>' in html
+    assert 'style="background: #ff0000"></span>truth' in html
+    report = read_report(tmp_path)
+    assert report is not None
+    assert report.blocks == (rows,)
 
 
-@pytest.mark.parametrize(("cells", "expected"), COLUMNS)
-def test_is_numeric_column(cells: list[Cell], expected: bool) -> None:
-    assert is_numeric_column(cells) is expected
-
-
-INTERVALS = [
-    ((None, None, None), "–"),
-    ((0.5, None, None), "0.500"),
-    ((None, 0.1, 0.2), "[0.100, 0.200]"),
-    ((0.15, 0.1, 0.2), "0.150 [0.100, 0.200]"),
-    ((0.15, NAN, NAN), "0.150"),
-]
-
-
-@pytest.mark.parametrize(("numbers", "expected"), INTERVALS)
-def test_with_interval(numbers: tuple[float | None, ...], expected: str) -> None:
-    assert with_interval(*numbers) == expected
+def test_verdict_is_marked(tmp_path: Path) -> None:
+    assert 'class="verdict"' in page(tmp_path, Verdict("Result", "One sentence.\n\nDetails."))
 
 
 def printed(*tables: Table) -> str:
