@@ -14,6 +14,7 @@ from eval.report.charts import (
     plot_heat_map,
     plot_histogram,
     plot_reliability,
+    plot_steps,
 )
 from eval.stats.calibration import Reliability
 
@@ -152,3 +153,19 @@ def test_rates_double_from_tick_to_tick(tmp_path: Path) -> None:
     assert len(starts) == 5
     np.testing.assert_allclose(steps, steps[0] * np.array([1, 1, 1, 3]), atol=3)
     plot_curves(tmp_path / "unknown.png", {"a": (rates, [NAN] * 5)}, x_ticks=rates)
+
+
+def test_steps_draw_points_where_there_are_any(tmp_path: Path) -> None:
+    nothing = pixels(plot_steps(tmp_path / "empty.png", [], {}))
+    assert count(nothing, BLUE) == 0
+    places = ["0", "25", "all"]
+    point = Bar("a", 0.5, 0.4, 0.6)
+    one = pixels(
+        plot_steps(tmp_path / "one.png", places, {"a": [None, None, None], "b": [None, point, None]})
+    )
+    two = pixels(
+        plot_steps(tmp_path / "two.png", places, {"a": [None, None, None], "b": [None, point, point]})
+    )
+    level = pixels(plot_steps(tmp_path / "level.png", places, {"a": [point] * 3}, levels={"b": 0.5}))
+    assert count(two, ORANGE) > count(one, ORANGE) + 100
+    assert count(level, ORANGE) > 500

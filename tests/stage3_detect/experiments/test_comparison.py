@@ -13,7 +13,6 @@ from eval.detection.average_precision import bootstrap_difference, bootstrap_mea
 from eval.detection.coco_ap import evaluate
 from eval.experiments.variants import Figures
 from eval.report.blocks import Figure, read_report
-from eval.report.charts import Bar, plot_steps
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
 from stage3_detect.experiments.comparison import Comparison, compare_variants, study_metrics
 from stage3_detect.experiments.report import (
@@ -235,21 +234,3 @@ def test_numbers_come_before_words() -> None:
     lines = {"a": {"x": "all", "y": 100}, "b": {"z": 25, "w": "none", "v": 100}}
     curve = CurveSettings(label="boxes", lines=lines)
     assert list(places_of(curve)) == [25, 100, "all", "none"]
-
-
-def test_steps_draw_points_where_there_are_any(tmp_path: Path) -> None:
-    from test_eval_charts import BLUE, ORANGE, count, pixels
-
-    nothing = pixels(plot_steps(tmp_path / "empty.png", [], {}))
-    assert count(nothing, BLUE) == 0
-    places = ["0", "25", "all"]
-    point = Bar("a", 0.5, 0.4, 0.6)
-    one = pixels(
-        plot_steps(tmp_path / "one.png", places, {"a": [None, None, None], "b": [None, point, None]})
-    )
-    two = pixels(
-        plot_steps(tmp_path / "two.png", places, {"a": [None, None, None], "b": [None, point, point]})
-    )
-    level = pixels(plot_steps(tmp_path / "level.png", places, {"a": [point] * 3}, levels={"b": 0.5}))
-    assert count(two, ORANGE) > count(one, ORANGE) + 100
-    assert count(level, ORANGE) > 500
