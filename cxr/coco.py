@@ -6,8 +6,9 @@ region in which boxes count neither as right nor as wrong: an ignore region. Sta
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Floats
 from cxr.boxes import area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
@@ -65,13 +67,38 @@ class CocoBoxes:
             return np.zeros(len(self.boxes), dtype=np.bool_)
         return np.asarray(self.boxes["iscrowd"].to_numpy(dtype=np.int64) != 0)
 
+    @cached_property
+    def label_matrix(self) -> Floats | None:
+        """(N, K) image labels of the classes: 1, 0, -1, or NaN where the label does not mention the class.
+
+        None if the images have no labels. Labels of findings that are no classes are dropped.
+        """
+        if "labels" not in self.images:
+            return None
+        labels = [own if isinstance(own, dict) else {} for own in self.images["labels"]]
+        table = pd.DataFrame(labels, index=range(len(labels)), columns=list(self.findings))
+        return np.asarray(table.astype(np.float64).to_numpy())
+
     def without_ignored(self) -> "CocoBoxes":
         """The same without the ignore regions."""
         return self.with_boxes(self.boxes[~self.is_ignored].reset_index(drop=True))
 
     def with_boxes(self, boxes: pd.DataFrame) -> "CocoBoxes":
         """The same images and findings with other boxes."""
-        return CocoBoxes(self.images, boxes, self.findings, self.info)
+        other = replace(self, boxes=boxes)
+        if "label_matrix" in vars(self):  # computed once per table of images
+            vars(other)["label_matrix"] = self.label_matrix
+        return other
+
+    def select(self, image_ids: Iterable[str]) -> "CocoBoxes":
+        """The given images and their boxes, in the order of the tables."""
+        wanted = set(image_ids)
+        kept = self.images["image_id"].isin(wanted)
+        boxes = self.boxes[self.boxes["image_id"].isin(wanted)].reset_index(drop=True)
+        other = replace(self, images=self.images[kept].reset_index(drop=True), boxes=boxes)
+        if vars(self).get("label_matrix") is not None:
+            vars(other)["label_matrix"] = vars(self)["label_matrix"][kept.to_numpy()]
+        return other
 
 
 def boxes_table(rows: Sequence[tuple[object, ...]] = ()) -> pd.DataFrame:

@@ -1,8 +1,8 @@
-"""Stage 3: a YOLO detector learns from pseudo-boxes. The only package that touches ultralytics."""
+"""Stage 3: train a YOLO detector on pseudo-boxes. The only package that imports ultralytics."""
 
-import torch  # noqa: F401 - before ultralytics, which otherwise limits OpenMP to one thread for the whole process
+import torch  # noqa: F401 - before ultralytics, which otherwise limits OpenMP to one thread in the whole process
 
 from stage3_detect.offline import go_offline
 
-# Both libraries read their switches while they are imported, so these are set before any module of this package.
+# The libraries read these environment variables on import, so set them before any module of this package loads.
 go_offline()

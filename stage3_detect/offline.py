@@ -1,4 +1,4 @@
-"""Whatever in ultralytics, ONNX Runtime and OpenVINO could reach the network or the home, off before their import."""
+"""Stop ultralytics, ONNX Runtime and OpenVINO from using the network or writing to the home folder."""
 
 import atexit
 import json
@@ -12,36 +12,36 @@ from pathlib import Path
 _SWITCHES = {
     "YOLO_OFFLINE": "true",  # no DNS probe, hence no telemetry, error reports, update checks
     "YOLO_AUTOINSTALL": "false",  # a missing package is an error, never `pip install`
-    "YOLO_VERBOSE": "false",  # its own log lines and bars; ours are drawn from callbacks
+    "YOLO_VERBOSE": "false",  # its own log lines and progress bars; ours come from callbacks
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
-    # ONNX Runtime's wheels send usage events and keep a device number in the home; the name of the
-    # switch differs between versions
+    # ONNX Runtime's wheels send usage events and store a device id in the home folder; the variable's
+    # name differs between versions
     "ORT_DISABLE_TELEMETRY": "1",
     "ORT_TELEMETRY_DISABLED": "1",
 }
 _KEYS_OF_SERVICES = ("ULTRALYTICS_API_KEY",)
-"""Variables whose mere presence makes ultralytics stream a training to its platform."""
+"""If one of these variables exists, ultralytics streams the training to its platform."""
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 _SETTINGS_VERSION = "0.0.8"
 _SENDERS = ("openvino_telemetry",)
-"""Packages that only send usage events. OpenVINO and NNCF go without where this one cannot be imported; their own
-switch (`opt_in_out --opt_out`) first sends an event, and writes into the home."""
+"""Packages that only send usage events. OpenVINO and NNCF work without this one. Their own switch
+(`opt_in_out --opt_out`) first sends an event, and writes to the home folder."""
 
 
 def go_offline() -> Path:
-    """Set the switches and give ultralytics a settings folder of its own; returns that folder.
+    """Set the environment variables and give ultralytics a temporary settings folder; returns that folder.
 
-    The folder is temporary and goes when the process ends. In a process that inherited the switches (a worker of a
-    training on several GPUs) the parent's folder is used.
+    The folder is deleted when the process ends. A child process (a worker of a training on several GPUs) uses its
+    parent's folder.
     """
     os.environ.update(_SWITCHES)
     for name in _KEYS_OF_SERVICES:
         os.environ.pop(name, None)
     for name in _SENDERS:
-        sys.modules[name] = None  # type: ignore[assignment]  # an import of it now fails
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it now fails
     inherited = os.environ.get("RAYBOX_YOLO_CONFIG_DIR")
     if inherited and Path(inherited).is_dir():
         return Path(inherited)
@@ -54,7 +54,7 @@ def go_offline() -> Path:
 
 
 def write_settings(folder: Path) -> None:
-    """Write ultralytics' settings file and the fonts it would download into `folder`/Ultralytics."""
+    """Write ultralytics' settings file, and the fonts it would download, to `folder`/Ultralytics."""
     inner = folder / "Ultralytics"
     inner.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -76,10 +76,9 @@ def write_settings(folder: Path) -> None:
 
 
 def _free_font() -> Path:
-    """DejaVu Sans, which matplotlib brings along, stands in for the Arial that ultralytics fetches."""
-    matplotlib = find_spec(
-        "matplotlib"
-    )  # found, not imported: that takes time and makes a folder in the home
+    """DejaVu Sans from matplotlib, instead of the Arial that ultralytics would download."""
+    # not imported: that takes time and creates a folder in the home folder
+    matplotlib = find_spec("matplotlib")
     assert matplotlib is not None and matplotlib.origin is not None, "ultralytics depends on matplotlib"
     return Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
 

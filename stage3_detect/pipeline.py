@@ -1,6 +1,6 @@
-"""The steps of stage 3 in order.
+"""The steps of stage 3 in order: training, detection, export, evaluation, report.
 
-Each leaves a whole file behind or nothing, so that the same command goes on after a kill.
+Each step writes complete files or none, so the same command resumes an interrupted run.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from stage3_detect.evaluation.evaluate import judge
 from stage3_detect.evaluation.report import ReportFacts, write_detector_report
 from stage3_detect.evaluation.results import Judgement
 from stage3_detect.export.card_facts import CardFacts
-from stage3_detect.export.formats import Exports, export_forms
+from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
-from stage3_detect.export.quality import Yardstick
+from stage3_detect.export.quality import ExportReference
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
 from stage3_detect.model.network import TorchNetwork, pick_device
@@ -31,82 +31,82 @@ from stage3_detect.training.train import precision_of
 Metrics = dict[str, float | None]
 
 
-def run_stage3(run: Run, stage2: FinishedRun, settings: DetectSettings) -> None:
-    """Pseudo-labels to a trained, scored and exported detector in `run`'s folder."""
+def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
+    """Train a detector on the pseudo-labels of `stage2`, export it, score it and write everything into `run.dir`."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
     beside = open_beside(settings.beside, sources.test)
     with run.phase("training"):
-        learned = run_rounds(run, sources, settings)
+        trained = run_rounds(run, sources, settings)
     with run.phase("detection"):
-        detections, milliseconds = _detect(learned, sources.test, settings)
-        tune = _on_tune(learned)
+        detections, milliseconds = _detect(trained, sources.test, settings)
+        tune = _on_tune(trained)
     with run.phase("export"):
-        exports = _export(run, learned, sources, settings, detections)
+        exports = _export(run, trained, sources, settings, detections)
     with run.phase("evaluation"):
         judgement = judge(detections, tune, stage2, sources, settings, beside)
     with run.phase("report"):
-        metrics = {**judgement.metrics, **_timing(milliseconds, stage2), **exports.metrics, **learned.metrics}
-        made = (learned, judgement, exports)
+        metrics = {**judgement.metrics, **_timing(milliseconds, stage2), **exports.metrics, **trained.metrics}
+        made = (trained, judgement, exports)
         files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", judgement.verdict)
     outputs = {
         "detections_detector": _write(run.dir, "detections_detector", detections),
         **({} if tune is None else {"detections_tune": _write(run.dir, "detections_tune", tune)}),
-        "weights": learned.weights,
+        "weights": trained.weights,
         **files,
         **exports.files,
     }
-    run.finish(metrics, outputs, **_facts(settings, sources, learned, judgement, exports))
+    run.finish(metrics, outputs, **_facts(settings, sources, trained, judgement, exports))
 
 
 def open_beside(beside: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
     """Detections of other finished stage 3 runs, by name, on the test split.
 
     Raises:
-        UserError: one of them was judged on other images or findings.
+        UserError: a run was scored on other images or findings.
     """
     found = {}
     for name, path in beside.items():
         other = read_coco(open_run(path, stage="stage3").output("detections_detector"))
         if list(other.images["image_id"]) != list(test.images["image_id"]) or other.findings != test.findings:
             raise UserError(
-                f"beside.{name}: {path} was judged on other images or findings ({len(other.images)} images; here "
-                f"{len(test.images)}); give a run that began from the same stage 2"
+                f"beside.{name}: {path} was scored on other images or findings ({len(other.images)} images, here "
+                f"{len(test.images)}); give a run that used the same stage 2 run"
             )
         found[name] = other
     return found
 
 
 def _detect(
-    learned: RoundsResult, images: CocoBoxes, settings: DetectSettings
+    trained: RoundsResult, images: CocoBoxes, settings: DetectSettings
 ) -> tuple[CocoBoxes, Milliseconds]:
     device, nms_free = pick_device(settings.device), settings.predict.nms_free
-    network = TorchNetwork(learned.weights, device=device, nms_free=nms_free)
-    return predict_images(images, network, settings.predict, correction=learned.correction)
+    network = TorchNetwork(trained.weights, device=device, nms_free=nms_free)
+    return predict_images(images, network, settings.predict, correction=trained.correction)
 
 
-def _on_tune(learned: RoundsResult) -> CocoBoxes | None:
-    """Detections on the tune split, which the best round has made; None where it has no image left."""
-    if learned.detections_tune is None:
+def _on_tune(trained: RoundsResult) -> CocoBoxes | None:
+    """The best round's detections on the tune split; None if no image of it is left."""
+    if trained.detections_tune is None:
         return None
-    return learned.correction.of_table(read_coco(learned.detections_tune))
+    return trained.correction.of_table(read_coco(trained.detections_tune))
 
 
 def _export(
-    run: Run, learned: RoundsResult, sources: Sources, settings: DetectSettings, detections: CocoBoxes
+    run: Run, trained: RoundsResult, sources: Sources, settings: DetectSettings, detections: CocoBoxes
 ) -> Exports:
-    return export_forms(
+    return export_formats(
         run.dir / "export",
-        learned.weights,
+        trained.weights,
         settings,
-        measured_on=Yardstick(sources.test, detections, settings, learned.correction),
+        reference=ExportReference(sources.test, detections, settings, trained.correction),
         calibration=sources.labels,
     )
 
 
 def _timing(milliseconds: Milliseconds, stage2: FinishedRun) -> Metrics:
-    """Milliseconds an image from decoding to boxes, median and 99th percentile, beside the teacher's."""
+    """Milliseconds per image from decoding to boxes: median and 99th percentile, and the teacher's median."""
     teacher = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
     figures: Metrics = {"ms_per_image/teacher": teacher}
     if len(milliseconds):
@@ -129,23 +129,23 @@ def _write_pages(
     made: tuple[RoundsResult, Judgement, Exports],
     metrics: Metrics,
 ) -> dict[str, Path]:
-    """The report for people who judge the run, and the model card for those who use it."""
-    learned, judgement, exports = made
-    blocks = rounds_blocks(run.dir, learned, sources.tune)
-    facts = ReportFacts(learned.folder, metrics, settings.num_gallery_images, blocks)
+    """The report on the run, and the model card for users of the detector."""
+    trained, judgement, exports = made
+    blocks = rounds_blocks(run.dir, trained, sources.tune)
+    facts = ReportFacts(trained.folder, metrics, settings.num_gallery_images, blocks)
     card = CardFacts(
         settings,
         sources,
         stage2,
-        learned.folder,
+        trained.folder,
         metrics,
         judgement.verdict,
-        learned.weights,
+        trained.weights,
         operating_points=judgement.operating_points,
         files=exports.files,
         notes=exports.notes,
         warnings=exports.warnings,
-        correction=learned.correction,
+        correction=trained.correction,
     )
     return {
         "report": write_detector_report(run.dir, judgement, facts),
@@ -154,21 +154,21 @@ def _write_pages(
 
 
 def _facts(
-    settings: DetectSettings, sources: Sources, learned: RoundsResult, judgement: Judgement, exports: Exports
+    settings: DetectSettings, sources: Sources, trained: RoundsResult, judgement: Judgement, exports: Exports
 ) -> dict[str, Any]:
-    """What a manifest tells beside figures; predict.py reads the points, the curves, the correction and the regions."""
+    """Entries of the manifest other than metrics. predict.py uses operating points, curves, correction and regions."""
     return {
         "findings": list(sources.test.findings),
         "teacher_method": judgement.teacher,
         "verdict": judgement.verdict,
         "operating_points": judgement.operating_points,
         "score_curves": judgement.score_curves,
-        "box_correction": learned.correction.as_dict(),
+        "box_correction": trained.correction.as_dict(),
         "regions": sorted(set(sources.test.images["region"])),
-        "best_round": learned.best_round,
+        "best_round": trained.best_round,
         "synthetic": bool(sources.test.info.get("synthetic")),
         "precision": precision_of(settings, pick_device(settings.device)),
-        "training": count_facts(learned.folder),
+        "training": count_facts(trained.folder),
         "not_exported": exports.notes,
         "export_warnings": exports.warnings,
     }

@@ -1,8 +1,8 @@
-"""Boxes on radiographs: files and folders of PNG, JPEG or DICOM to COCO JSON and pictures with the boxes drawn.
+"""Find boxes on radiographs: PNG, JPEG or DICOM files or folders in, COCO JSON and pictures with the boxes out.
 
     python stage3_detect/predict.py runs/phantom/stage3 scans/ one.dcm --out found
 
-For research; no diagnosis.
+For research only, not for diagnosis.
 """
 
 import argparse
@@ -13,6 +13,13 @@ from pathlib import Path
 from cxr.cli import exit_code
 
 
+class _Renamed(argparse.Action):
+    """Refuses an option that has a new name."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error(f"{self.option_strings[0]} is now called --format")
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -20,36 +27,36 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="finished stage 3 run")
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGES", help="files, or folders that are searched deep"
+        "images", nargs="+", type=Path, metavar="IMAGES", help="files, or folders (searched recursively)"
     )
-    where = "new folder for the results (predictions/<name of the first of IMAGES> beside RUN)"
+    where = "new folder for the results (default: predictions/<name of the first of IMAGES> next to RUN)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
-    forms = (
-        "pytorch, or a form that the run was exported to: onnx, openvino_fp32, openvino_fp16, openvino_int8, "
+    formats = (
+        "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
     )
-    parser.add_argument("--form", default="pytorch", help=forms + "tensorrt_fp16 (pytorch)")
+    parser.add_argument("--format", default="pytorch", help=formats + " (default: pytorch)")
+    parser.add_argument("--form", action=_Renamed, help=argparse.SUPPRESS)
     devices = (
-        "auto, cpu, mps or a CUDA number, of pytorch and tensorrt_fp16; other forms take the processor (auto)"
+        "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
     )
     parser.add_argument("--device", default="auto", help=devices)
-    points = "from where on boxes are shown: an operating point of the run, or a score (f1; 0.25 where it has none)"
+    points = "threshold for shown boxes: an operating point of the run or a score (default: f1, or 0.25 without one)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
-    problem = "a file that cannot be read: read the others, then exit with 2 (error) or with 0 (exclude)"
+    problem = "if files cannot be read: continue, then exit with 2 (error, the default) or with 0 (exclude)"
     parser.add_argument("--on-problem", choices=("error", "exclude"), default="error", help=problem)
-    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json alone")
+    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     return parser.parse_args(argv)
 
 
 def main(given: argparse.Namespace) -> None:
-    """Find the boxes and say in one line what was found."""
-    # torch takes seconds, and --help does not need it
-    from stage3_detect.prediction.files import Call, predict_files
+    """Find the boxes and print one line about the result."""
+    from stage3_detect.prediction.files import Call, predict_files  # torch takes seconds, --help needs none
 
     call = Call(
         given.run,
         tuple(given.images),
         out=given.out,
-        form=given.form,
+        format=given.format,
         device=given.device,
         points=given.points,
         on_problem=given.on_problem,

@@ -1,4 +1,4 @@
-"""Stage 3: train a detector on pseudo-boxes, score it beside its CAM teacher, export it."""
+"""Stage 3: train a detector on pseudo-boxes, compare it with its CAM teacher, export it."""
 
 import sys
 
@@ -9,19 +9,19 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage3_detect.pipeline import run_stage3  # torch and ultralytics take seconds, --help needs neither
+    from stage3_detect import pipeline  # torch and ultralytics take seconds, --help needs neither
     from stage3_detect.settings.detector import DetectSettings
-    from stage3_detect.training.starting_point import model_input
+    from stage3_detect.training.starting_point import weights_input
 
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
     beside = {f"beside_{name}": path for name, path in settings.beside.items()}
-    inputs = {"stage2": arguments.sources[0], **model_input(settings), **beside}
+    inputs = {"stage2": arguments.sources[0], **weights_input(settings), **beside}
     stage2 = open_run(arguments.sources[0], stage="stage2")
     run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
     if run.state != "finished":
-        run_stage3(run, stage2, settings)
+        pipeline.run(run, settings, stage2)
     print_run(run.dir)
 
 

@@ -88,7 +88,7 @@ def folder_words(folder: YoloFolder) -> str:
     """What boxes and images were learned from, and what was left out."""
     words = (
         f"{folder.num_boxes} boxes in {folder.num_positives} images, {folder.num_normals} images without any. "
-        f"{folder.num_regions} ignore regions; {folder.num_doubtful} images have nothing else, of which "
+        f"{folder.num_regions} ignore regions; {folder.num_uncertain} images have nothing else, of which "
         f"{folder.num_left_out} were left out. {folder.num_true} images have radiologists' boxes. "
         f"{folder.num_held_out} more chose the best epoch. "
     )

@@ -1,4 +1,4 @@
-"""The trained network as files for deployment, each measured beside it; and any of them opened again."""
+"""Export the trained network to several file formats, measure each, and open any of them again."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.onnx_file import OnnxNetwork, export_onnx
 from stage3_detect.export.openvino_file import OpenvinoNetwork, convert_openvino, quantise_openvino
-from stage3_detect.export.quality import Metrics, Yardstick, measure_form, warning_of
+from stage3_detect.export.quality import ExportReference, Metrics, measure_format, warning_of
 from stage3_detect.export.tensorrt_file import TensorrtNetwork, export_tensorrt, why_no_tensorrt
 from stage3_detect.model.network import NetInput, Network, TorchNetwork
 from stage3_detect.model.preprocess import to_net, to_tensor_input
@@ -35,11 +35,10 @@ _FILE_OF = {
 
 @dataclass
 class Exports:
-    """What was made.
+    """The exported files.
 
-    files: name -> file, ready to be outputs of the run: a form's file under the form's name, and for OpenVINO, whose
-        forms are two files, the weights as `<form>_bin`.
-    metrics: flat figures. notes: form -> why it was not made. warnings: form -> what speaks against deploying it.
+    files: output name -> file. A format's file has the format's name; OpenVINO's weights file is `<format>_bin`.
+    metrics: flat metrics. notes: format -> why it was not exported. warnings: format -> why not to use it.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -48,173 +47,172 @@ class Exports:
     warnings: dict[str, str] = field(default_factory=dict)
 
 
-def export_forms(
+def export_formats(
     folder: Path,
     weights: Path,
     settings: DetectSettings,
     *,
-    measured_on: Yardstick,
+    reference: ExportReference,
     calibration: CocoBoxes,
 ) -> Exports:
-    """Make every form that the settings name, and measure it; what an interrupted call has done is kept.
+    """Export and measure every format in the settings; results of an interrupted call are kept.
 
     Args:
-        measured_on: the test images and what the trained network finds there.
-        calibration: training images; an even sample of them shows INT8 the ranges of activations.
+        reference: the test images and the trained network's detections there.
+        calibration: training images; INT8 takes activation ranges from an even sample of them.
 
     Raises:
-        RuntimeError: a form of 32 bits differs from the trained network by more than 1 px or 1e-3: a bug.
+        RuntimeError: a 32-bit format differs from the trained network by more than 1 px or 1e-3: a bug.
         UserError: a picture is missing or unreadable.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    maker = _Maker(folder, weights, settings, calibration)
+    exporter = _Exporter(folder, weights, settings, calibration)
     exports = Exports()
-    for form in settings.export.forms:
-        reason = why_no_tensorrt() if form == "tensorrt_fp16" else None
+    for name in settings.export.forms:
+        reason = why_no_tensorrt() if name == "tensorrt_fp16" else None
         if reason is not None:
-            exports.notes[form] = reason
-            log.warning("stage3: %s is not made: %s", form, reason)
+            exports.notes[name] = reason
+            log.warning("stage3: %s is not exported: %s", name, reason)
             continue
-        log.info("stage3: %s", form)
-        exports.files |= maker.made(form)
-        exports.metrics |= maker.measured(form, measured_on)
-        if (line := warning_of(form, exports.metrics)) is not None:
-            exports.warnings[form] = line
+        log.info("stage3: export to %s", name)
+        exports.files |= exporter.export(name)
+        exports.metrics |= exporter.measure(name, reference)
+        if (line := warning_of(name, exports.metrics)) is not None:
+            exports.warnings[name] = line
             log.warning("stage3: %s", line)
-    maker.clean()
+    exporter.clean()
     return exports
 
 
 def open_network(
-    run: FinishedRun, form: str = PYTORCH, *, num_threads: int = 0, device: str = "cpu"
+    run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0, device: str = "cpu"
 ) -> Network:
-    """A finished run's network: the trained weights (`pytorch`) or any form that the run exported.
+    """The network of a finished run: the trained weights (`pytorch`) or an exported format.
 
     Args:
-        num_threads: 0 takes as many as there are cores; PyTorch's are the process's and stay as they are.
-        device: of pytorch (cpu, mps, a CUDA number) and tensorrt_fp16 (a CUDA number); the others run on the processor.
+        num_threads: 0 uses all cores; ignored for PyTorch, which uses the threads of the process.
+        device: for pytorch (cpu, mps, a CUDA number) and tensorrt_fp16 (a CUDA number); the others run on the CPU.
 
     Raises:
-        UserError: the run has no such form, the file is gone or damaged, or this machine cannot run it.
+        UserError: the run does not have the format, its file is missing or damaged, or this machine cannot run it.
     """
-    there = [PYTORCH, *(name for name in _FILE_OF if name in run.manifest["outputs"])]
-    if form not in there:
-        raise UserError(f"form {form!r}: run {run.dir} has {', '.join(there)}; give one of them")
-    if form == PYTORCH:
+    available = [PYTORCH, *(known for known in _FILE_OF if known in run.manifest["outputs"])]
+    if name not in available:
+        raise UserError(f"format {name!r}: run {run.dir} has {', '.join(available)}; give one of them")
+    if name == PYTORCH:
         nms_free = bool(run.settings["predict"]["nms_free"])
         return TorchNetwork(run.output("weights"), device=device, nms_free=nms_free)
-    if form.startswith("openvino"):
-        run.output(f"{form}_bin")
-    return open_form(form, run.output(form), num_threads=num_threads, device=device)
+    if name.startswith("openvino"):
+        run.output(f"{name}_bin")
+    return open_exported(name, run.output(name), num_threads=num_threads, device=device)
 
 
-def open_form(form: str, path: Path, *, num_threads: int = 0, device: str = "cpu") -> Network:
-    """An exported file as a network; arguments and errors as of `open_network`."""
-    if form == "onnx":
+def open_exported(name: str, path: Path, *, num_threads: int = 0, device: str = "cpu") -> Network:
+    """Open an exported file of the format `name`; arguments and errors as in `open_network`."""
+    if name == "onnx":
         return OnnxNetwork(path, num_threads=num_threads)
-    if form == "tensorrt_fp16":
+    if name == "tensorrt_fp16":
         if (reason := why_no_tensorrt()) is not None:
-            raise UserError(f"form {form}: {reason}")
+            raise UserError(f"format {name}: {reason}")
         return TensorrtNetwork(path, device=device if device.isdigit() else "0")
-    return OpenvinoNetwork(path, num_threads=num_threads, in_16_bits=form != "openvino_fp32")
+    return OpenvinoNetwork(path, num_threads=num_threads, in_16_bits=name != "openvino_fp32")
 
 
-class _Maker:
-    """Makes and measures forms in one folder. `made_<form>.json` notes what is done, and of which weights."""
+class _Exporter:
+    """Exports and measures formats in one folder; `made_<format>.json` records what is done for which weights."""
 
     def __init__(self, folder: Path, weights: Path, settings: DetectSettings, calibration: CocoBoxes) -> None:
         self._folder, self._weights, self._settings = folder, weights, settings
         self._calibration = calibration
         self._weights_sha256 = sha256_of(weights)
-        self._aside = folder / "partial"
-        self._reference: Network | None = None
+        self._temporary = folder / "partial"
+        self._trained: Network | None = None
 
-    def made(self, form: str) -> dict[str, Path]:
-        """The form's files, made now or found whole."""
-        files = self._files(form)
-        if not self._is_made(form):
-            self._make(form, files[form])
-            self._note(form, {"files": {name: sha256_of(path) for name, path in files.items()}})
+    def export(self, name: str) -> dict[str, Path]:
+        """The files of a format; exported now unless they exist and are complete."""
+        files = self._files(name)
+        if not self._is_exported(name):
+            self._export(name, files[name])
+            self._write_record(name, {"files": {key: sha256_of(path) for key, path in files.items()}})
         return files
 
-    def measured(self, form: str, test: Yardstick) -> Metrics:
-        """The form's figures, measured now or found."""
-        note = self._noted(form)
-        if "metrics" not in note:
-            if self._reference is None:
-                nms_free = self._settings.predict.nms_free
-                self._reference = TorchNetwork(self._weights, nms_free=nms_free)
-            network = open_form(form, self._files(form)[form], device=self._settings.device)
-            note["metrics"] = measure_form(form, network, self._reference, test)
-            self._note(form, note)
-        metrics: Metrics = note["metrics"]
+    def measure(self, name: str, reference: ExportReference) -> Metrics:
+        """The metrics of a format; measured now unless they are recorded."""
+        record = self._record(name)
+        if "metrics" not in record:
+            if self._trained is None:
+                self._trained = TorchNetwork(self._weights, nms_free=self._settings.predict.nms_free)
+            network = open_exported(name, self._files(name)[name], device=self._settings.device)
+            record["metrics"] = measure_format(name, network, self._trained, reference)
+            self._write_record(name, record)
+        metrics: Metrics = record["metrics"]
         return metrics
 
     def clean(self) -> None:
-        """Remove what only other forms were made from."""
-        shutil.rmtree(self._aside, ignore_errors=True)
+        """Remove intermediate files."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _files(self, form: str) -> dict[str, Path]:
-        path = self._folder / _FILE_OF[form]
-        binary = {f"{form}_bin": path.with_suffix(".bin")} if path.suffix == ".xml" else {}
-        return {form: path, **binary}
+    def _files(self, name: str) -> dict[str, Path]:
+        path = self._folder / _FILE_OF[name]
+        binary = {f"{name}_bin": path.with_suffix(".bin")} if path.suffix == ".xml" else {}
+        return {name: path, **binary}
 
-    def _make(self, form: str, path: Path) -> None:
+    def _export(self, name: str, path: Path) -> None:
         nms_free = self._settings.predict.nms_free
-        make: dict[str, Callable[[], None]] = {
+        export: dict[str, Callable[[], None]] = {
             "onnx": lambda: export_onnx(self._weights, path, nms_free=nms_free),
             "openvino_fp32": lambda: convert_openvino(self._onnx(), path, half=False),
             "openvino_fp16": lambda: convert_openvino(self._onnx(), path, half=True),
             "openvino_int8": lambda: quantise_openvino(self._onnx(), path, self._calibration_inputs()),
             "tensorrt_fp16": lambda: export_tensorrt(self._weights, path, nms_free=nms_free),
         }
-        make[form]()
+        export[name]()
 
     def _onnx(self) -> Path:
-        """The ONNX file that other forms are made from; aside, where nobody asked for it."""
+        """The ONNX file that OpenVINO files are converted from; a temporary one if ONNX is not in the settings."""
         if "onnx" in self._settings.export.forms:
-            return self.made("onnx")["onnx"]
-        path = self._aside / _FILE_OF["onnx"]
+            return self.export("onnx")["onnx"]
+        path = self._temporary / _FILE_OF["onnx"]
         if not path.is_file():
-            self._aside.mkdir(exist_ok=True)
+            self._temporary.mkdir(exist_ok=True)
             export_onnx(self._weights, path, nms_free=self._settings.predict.nms_free)
         return path
 
     def _calibration_inputs(self) -> Sequence[NetInput]:
-        like = TorchNetwork(self._weights)
         return calibration_inputs(
             self._calibration,
-            like,
+            TorchNetwork(self._weights),
             number=self._settings.export.num_calibration_images,
-            leave_out=self._settings.data.on_problem == "exclude",
+            skip_unreadable=self._settings.data.on_problem == "exclude",
         )
 
-    def _is_made(self, form: str) -> bool:
-        wanted = self._noted(form).get("files")
-        found = {name: sha256_of(path) for name, path in self._files(form).items() if path.is_file()}
-        return wanted is not None and wanted == found
+    def _is_exported(self, name: str) -> bool:
+        recorded = self._record(name).get("files")
+        found = {key: sha256_of(path) for key, path in self._files(name).items() if path.is_file()}
+        return recorded is not None and recorded == found
 
-    def _noted(self, form: str) -> dict[str, Any]:
-        """What is noted of the form, if it is of the same weights."""
-        path = self._folder / f"made_{form}.json"
+    def _record(self, name: str) -> dict[str, Any]:
+        """The record of a format; empty if there is none for these weights."""
+        path = self._folder / f"made_{name}.json"
         try:
-            note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return note if note.get("weights") == self._weights_sha256 else {}
+        return record if record.get("weights") == self._weights_sha256 else {}
 
-    def _note(self, form: str, facts: dict[str, Any]) -> None:
-        text = json.dumps({"weights": self._weights_sha256} | facts, indent=1)
-        atomic_write_text(self._folder / f"made_{form}.json", text)
+    def _write_record(self, name: str, entries: dict[str, Any]) -> None:
+        text = json.dumps({"weights": self._weights_sha256} | entries, indent=1)
+        atomic_write_text(self._folder / f"made_{name}.json", text)
 
 
 def calibration_inputs(
-    images: CocoBoxes, like: Network, *, number: int, leave_out: bool
+    images: CocoBoxes, like: Network, *, number: int, skip_unreadable: bool
 ) -> Sequence[NetInput]:
-    """Network inputs of at most `number` images, spread evenly over the table.
+    """Network inputs of at most `number` images, evenly spaced in the table.
 
     Args:
-        leave_out: take the others where a picture cannot be read, with a line in the log; else that is an error.
+        like: a network with the size and channels of the inputs.
+        skip_unreadable: skip pictures that cannot be read, with a log line each; otherwise they are an error.
 
     Raises:
         UserError: a picture cannot be read, or none can.
@@ -227,11 +225,11 @@ def calibration_inputs(
         try:
             pixels = read_pixels(root / record["path"], region=record["region"])
         except UserError as error:
-            if not leave_out:
+            if not skip_unreadable:
                 raise
-            log.warning("stage3: left out of INT8's calibration: %s", " ".join(error.problems))
+            log.warning("stage3: not used for INT8 calibration: %s", " ".join(error.problems))
             continue
         inputs.append(to_tensor_input(to_net(pixels, like.image_px)[0], like.channels))
     if not inputs:
-        raise UserError("export: openvino_int8 needs training images that can be read, got none")
+        raise UserError("export: openvino_int8 needs readable training images for calibration, got none")
     return inputs

@@ -37,7 +37,7 @@ data sets apply as well. This is no legal advice."""
 
 _CALL = """\
 ```
-python stage3_detect/predict.py RUN IMAGES... --form {form}
+python stage3_detect/predict.py RUN IMAGES... --format {form}
 ```
 ```python
 from pathlib import Path
@@ -47,7 +47,7 @@ from stage3_detect.prediction.points import open_point
 from stage3_detect.prediction.predictor import BoxReader
 
 run = open_run(Path("RUN"), stage="stage3")
-reader = BoxReader(run, open_point(run, None), form="{form}")
+reader = BoxReader(run, open_point(run, None), format="{form}")
 for box in reader.read(read_image(Path("image.dcm"))):
     print(box.finding, box.xyxy, box.score, box.confidence, box.shown)
 ```"""
@@ -142,7 +142,7 @@ def _learned(facts: CardFacts) -> list[str]:
         )
     words.append(
         f"Training images: {folder.num_positives:,} with boxes, {folder.num_normals:,} without, "
-        f"{folder.num_doubtful:,} with doubts only; {folder.num_boxes:,} boxes, {folder.num_regions:,} regions in "
+        f"{folder.num_uncertain:,} with doubts only; {folder.num_boxes:,} boxes, {folder.num_regions:,} regions in "
         f"which a class counts less or not at all. {facts.chose_epoch}"
     )
     if folder.excluded:

@@ -1,30 +1,24 @@
-"""The ONNX form: made from the weights by ultralytics' exporter, run by ONNX Runtime. Other forms are made from it."""
+"""The ONNX format: exported by ultralytics, run by ONNX Runtime. The OpenVINO files are converted from it."""
 
-import shutil
-import tempfile
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from ultralytics import YOLO
 
 from cxr.config import UserError
-from stage3_detect.export.description import read_description
+from stage3_detect.export.exporter import exported, read_metadata
 from stage3_detect.model.network import NetInput, RawOutput
-from stage3_detect.training.trainer import kept_threads
 
 
 class OnnxNetwork:
     """A `Network` on ONNX Runtime's CPU provider."""
 
     def __init__(self, path: Path, *, num_threads: int = 0) -> None:
-        """Load `path`; num_threads 0 takes as many as there are cores.
+        """Load `path`; num_threads 0 uses all cores.
 
         Raises:
-            UserError: the file is damaged or no exported detector.
+            UserError: the file is damaged or not an exported detector.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
@@ -32,29 +26,23 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its own classes, one a reason, have no other parent
+        except Exception as error:  # its exceptions have no common base class
             raise UserError(f"network {path}: ONNX Runtime cannot load it: {error}") from None
         self._input = self._session.get_inputs()[0].name
-        facts = read_description(self._session.get_modelmeta().custom_metadata_map, path)
-        self.findings, self.channels, self.image_px = facts.findings, facts.channels, facts.image_px
+        meta = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
 
     def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) to the raw output of that picture."""
+        """(1, C, S, S) -> raw output of that picture."""
         return np.asarray(self._session.run(None, {self._input: net_input})[0][0], dtype=np.float32)
 
 
 def export_onnx(weights: Path, onnx_path: Path, *, nms_free: bool) -> None:
-    """Write `onnx_path`: batch 1, fixed size, raw output (box decoding inside, NMS outside), atomically.
+    """Write `onnx_path` atomically: batch 1, fixed size, raw output (boxes are decoded, without NMS).
 
-    The same weights give the same file: the date that ultralytics notes in it is taken out.
+    The same weights give the same file: the date that ultralytics adds is removed.
     """
-    folder_of_its_own = tempfile.TemporaryDirectory(prefix="raybox-export-")
-    with folder_of_its_own as folder, kept_threads(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notes of torch's tracer on ultralytics' code
-        copy = Path(folder) / weights.name  # ultralytics writes beside the weights
-        shutil.copyfile(weights, copy)
-        model: Any = YOLO(str(copy))
-        made = model.export(format="onnx", device="cpu", simplify=True, nms=False if nms_free else None)
+    with exported(weights, nms_free=nms_free, format="onnx", device="cpu", simplify=True) as made:
         network = onnx.load(made)
     kept = [entry for entry in network.metadata_props if entry.key != "date"]
     del network.metadata_props[:]

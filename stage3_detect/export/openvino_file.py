@@ -1,4 +1,4 @@
-"""The OpenVINO forms: two files each, .xml (the graph) and .bin (the weights), made from the ONNX file."""
+"""The OpenVINO formats, converted from the ONNX file: each an .xml (graph) and a .bin (weights) file."""
 
 import logging
 import re
@@ -14,23 +14,23 @@ import openvino
 from rich.console import Console
 
 from cxr.config import UserError
-from stage3_detect.export.description import read_description
+from stage3_detect.export.exporter import read_metadata
 from stage3_detect.model.network import NetInput, RawOutput
 
 
 class OpenvinoNetwork:
-    """A `Network` on OpenVINO's CPU device, set for the shortest time of one picture. One call at a time."""
+    """A `Network` on OpenVINO's CPU device, tuned for low latency. Not thread-safe."""
 
     def __init__(self, path: Path, *, num_threads: int = 0, in_16_bits: bool = False) -> None:
-        """Load `path` (.xml, with its .bin beside).
+        """Load `path` (.xml) and the .bin file next to it.
 
         Args:
-            num_threads: 0 takes as many as there are cores.
-            in_16_bits: compute what is not of 8 bits in half precision where the processor has it (in bfloat16 where
-                it has only that, else in 32 bits). Off: 32 bits; OpenVINO by itself would round where it can.
+            num_threads: 0 uses all cores.
+            in_16_bits: compute layers that are not quantised to 8 bits in float16 if the processor supports it, else
+                in bfloat16 or 32 bits. Off: 32 bits (OpenVINO's own default rounds if it can).
 
         Raises:
-            UserError: the files are damaged or no exported detector.
+            UserError: the files are damaged or not an exported detector.
         """
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -47,35 +47,35 @@ class OpenvinoNetwork:
             raise UserError(f"network {path}: OpenVINO cannot load it: {reason}") from None
         info: Any = graph.get_rt_info()
         entries = dict(info["framework"]) if "framework" in info else {}
-        facts = read_description({key: entry.value for key, entry in entries.items()}, path)
-        self.findings, self.channels, self.image_px = facts.findings, facts.channels, facts.image_px
+        meta = read_metadata({key: entry.value for key, entry in entries.items()}, path)
+        self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
         self.arithmetic = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self._request = compiled.create_infer_request()
 
     def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) to the raw output of that picture."""
+        """(1, C, S, S) -> raw output of that picture."""
         output = self._request.infer([net_input], share_inputs=True, share_outputs=True)[0]
-        return np.array(output[0], dtype=np.float32)  # the engine's own array holds the next picture's soon
+        return np.array(output[0], dtype=np.float32)  # the next call overwrites the engine's array
 
 
 def convert_openvino(onnx_path: Path, xml_path: Path, *, half: bool) -> None:
-    """Write the graph of an ONNX file with weights of 32 or 16 bits, `xml_path` last."""
+    """Convert an ONNX file to OpenVINO with 32-bit or 16-bit weights; `xml_path` is written last."""
     _save(openvino.convert_model(onnx_path), xml_path, half=half)
 
 
 def quantise_openvino(onnx_path: Path, xml_path: Path, calibration: Sequence[NetInput]) -> None:
-    """Write the graph with weights and activations of 8 bits, `xml_path` last.
+    """Convert an ONNX file to OpenVINO with 8-bit weights and activations; `xml_path` is written last.
 
-    NNCF's post-training quantisation (Kozlov et al. 2020, Neural Network Compression Framework) takes the ranges of
-    activations from `calibration`. Decoding of boxes and scores stays in floating point: eight bits over the side of a
-    picture would be steps of several pixels.
+    NNCF's post-training quantisation (Kozlov et al. 2020, Neural Network Compression Framework) takes activation
+    ranges from `calibration`. Boxes and scores are decoded in floating point: with eight bits, coordinates would have
+    steps of several pixels.
     """
     with _quiet_nncf() as nncf:
         graph = openvino.convert_model(onnx_path)
         quantised = nncf.quantize(
             graph,
             nncf.Dataset(list(calibration)),
-            preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations: SiLU's are
+            preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations, as SiLU's are
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=decoding_nodes(graph)),
         )
@@ -83,10 +83,10 @@ def quantise_openvino(onnx_path: Path, xml_path: Path, calibration: Sequence[Net
 
 
 def decoding_nodes(graph: Any) -> list[str]:
-    """Names of the nodes that turn the head's convolutions into boxes and scores.
+    """Names of the nodes that decode the head's convolutions into boxes and scores.
 
-    They are those of ultralytics' last module that lie in none of its convolution branches (cv2, cv3, ...), and what
-    joins them to the output.
+    These are the nodes of ultralytics' last module outside its convolution branches (cv2, cv3, ...), and the nodes
+    that connect them to the output.
     """
     names = [
         node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() != "Constant"
@@ -116,9 +116,11 @@ def _save(graph: Any, xml_path: Path, *, half: bool) -> None:
 
 @contextmanager
 def _quiet_nncf() -> Iterator[Any]:
-    """NNCF without its log and, outside of a terminal, without its bars."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA runtime", upon import
-    import nncf  # takes seconds, and only those who quantise need it
+    """Import NNCF without its log and, if output is no terminal, without its progress bars."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(
+        logging.ERROR
+    )  # it reports "no CUDA runtime" on import
+    import nncf  # takes seconds, and only quantisation needs it
 
     nncf.set_log_level(logging.ERROR)
     with nullcontext() if Console().is_terminal else redirect_stdout(StringIO()):

@@ -1,4 +1,4 @@
-"""Figures of one exported form beside the trained network: differences, AP and its loss, milliseconds."""
+"""Compare an exported network with the trained one: raw outputs, AP on the test split, milliseconds per image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,29 +9,34 @@ import numpy as np
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import Pixels, read_pixels
 from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap
-from eval.detection.coco_ap import DetectionResult, evaluate
-from stage3_detect.export.agreement import compare_networks, require_agreement
+from eval.detection.coco_ap import evaluate
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.model.network import Network
+from stage3_detect.model.network import Network, RawOutput
 from stage3_detect.model.predict import Milliseconds, predict_images
+from stage3_detect.model.preprocess import to_net, to_tensor_input
 from stage3_detect.settings.detector import DetectSettings
 
 Metrics = dict[str, float | None]
 
 MAIN_IOU = 0.4
-EXACT_FORMS = ("onnx", "openvino_fp32")
-"""They calculate as the trained network does, in 32 bits."""
+MAX_BOX_DIFFERENCE_PX = 1.0
+MAX_SCORE_DIFFERENCE = 1e-3
+
+EXACT_FORMATS = ("onnx", "openvino_fp32")
+"""Formats that compute in 32 bits, as the trained network does."""
 
 _NUM_TIMED = 100
-"""Test images that time a form whose AP need not be measured."""
+"""Test images for the timing of an exact format."""
 
-_MUCH_AP = 0.02
+_LARGE_LOSS = 0.02
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What forms are measured on: the test images with their true boxes, and the trained network's detections there,
-    with the correction of its boxes."""
+class ExportReference:
+    """What exported files are compared with.
+
+    truth: test images with their true boxes. detections: the trained network's, there. correction: of its boxes.
+    """
 
     truth: CocoBoxes
     detections: CocoBoxes
@@ -39,73 +44,135 @@ class Yardstick:
     correction: BoxCorrection = NO_CORRECTION
 
     def pictures(self) -> list[Pixels]:
-        """The first `num_checks` test pictures."""
+        """The first `export.num_checks` test pictures."""
         root = Path(self.truth.info["data_root"])
         records = self.truth.images.head(self.settings.export.num_checks).to_dict("records")
         return [read_pixels(root / record["path"], region=record["region"]) for record in records]
 
 
-def measure_form(form: str, network: Network, reference: Network, test: Yardstick) -> Metrics:
-    """Flat figures of a form; NaN or None where the test split has no image or no true box.
+@dataclass(frozen=True)
+class Agreement:
+    """Largest differences between exported and trained network: box corners in original pixels, and scores."""
 
-    An exact form must agree within 1 px and 1e-3 in score, and its AP is then that of the trained network; of the
-    others differences are stated, and the AP on the whole test split with what it loses.
+    box_px: float
+    score: float
+
+    @property
+    def holds(self) -> bool:
+        """At most 1 px and 1e-3."""
+        return self.box_px <= MAX_BOX_DIFFERENCE_PX and self.score <= MAX_SCORE_DIFFERENCE
+
+
+def measure_format(name: str, network: Network, trained: Network, reference: ExportReference) -> Metrics:
+    """Metrics of the export format `name`; None or NaN if the test split has no image or no true box.
+
+    An exact format must agree with the trained network within 1 px and 1e-3 in score, so it has the same AP. For other
+    formats the AP on the whole test split and its loss are measured.
 
     Raises:
-        RuntimeError: an exact form differs, which is a bug.
+        RuntimeError: an exact format differs, which is a bug.
     """
-    predict = test.settings.predict
-    agreement = compare_networks(test.pictures(), reference, network, min_score=predict.min_score)
+    predict = reference.settings.predict
+    agreement = compare_networks(reference.pictures(), trained, network, min_score=predict.min_score)
     metrics: Metrics = {
-        f"export/{form}/box_difference_px": agreement.box_px,
-        f"export/{form}/score_difference": agreement.score,
+        f"export/{name}/box_difference_px": agreement.box_px,
+        f"export/{name}/score_difference": agreement.score,
     }
-    if form in EXACT_FORMS:
-        require_agreement(agreement, form)
-        few = replace(test.truth, images=test.truth.images.head(_NUM_TIMED))
-        _, milliseconds = predict_images(few, network, predict, correction=test.correction)
-    else:
-        detections, milliseconds = predict_images(test.truth, network, predict, correction=test.correction)
-        metrics |= _accuracy(form, detections, test)
-    return metrics | _times(form, milliseconds)
+    images = reference.truth
+    if name in EXACT_FORMATS:
+        require_agreement(agreement, name)
+        images = replace(images, images=images.images.head(_NUM_TIMED))
+    detections, milliseconds = predict_images(images, network, predict, correction=reference.correction)
+    if name not in EXACT_FORMATS:
+        metrics |= _accuracy(name, detections, reference)
+    return metrics | _times(name, milliseconds)
 
 
-def warning_of(form: str, metrics: Metrics) -> str | None:
-    """One line where a form clearly loses much."""
-    loss, low = (metrics.get(f"export/{form}/ap40_loss{end}") for end in ("", "/low"))
-    if loss is None or low is None or not (loss > _MUCH_AP and low > 0):
+def warning_of(name: str, metrics: Metrics) -> str | None:
+    """One line if the format loses more than .02 of AP40 and the interval excludes zero."""
+    loss, low = (metrics.get(f"export/{name}/ap40_loss{end}") for end in ("", "/low"))
+    if loss is None or low is None or not (loss > _LARGE_LOSS and low > 0):
         return None
-    high = metrics[f"export/{form}/ap40_loss/high"]
+    high = metrics[f"export/{name}/ap40_loss/high"]
     return (
-        f"{form} loses {loss:.3f} of AP40 against the trained network (95 % interval {low:.3f} to {high:.3f}); "
-        f"deploy openvino_fp16 or openvino_fp32, or raise export.num_calibration_images"
+        f"{name} loses {loss:.3f} of AP40 compared with the trained network (95 % interval {low:.3f} to {high:.3f}); "
+        f"use openvino_fp16 or openvino_fp32, or raise export.num_calibration_images"
     )
 
 
-def _accuracy(form: str, detections: CocoBoxes, test: Yardstick) -> Metrics:
-    """AP at IoU .4 and its loss against the trained network: the same images in the same resamples."""
-    count, seed = test.settings.num_resamples, test.settings.seed
-    trained, exported = (_scored(test.truth, side) for side in (test.detections, detections))
-    groups = test.truth.groups
-    interval = bootstrap_mean_ap(exported.matches, groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
+def _accuracy(name: str, detections: CocoBoxes, reference: ExportReference) -> Metrics:
+    """AP40 and its loss compared with the trained network, on the same bootstrap resamples."""
+    truth, settings = reference.truth, reference.settings
+    trained, exported = (evaluate(truth, own, ious=(MAIN_IOU,)) for own in (reference.detections, detections))
+    count, seed = settings.num_resamples, settings.seed
+    interval = bootstrap_mean_ap(exported.matches, truth.groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
     pair = (trained.matches, exported.matches)
-    loss = bootstrap_difference(pair, groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
+    loss = bootstrap_difference(pair, truth.groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
     return {
-        f"export/{form}/ap40": exported.mean_ap(MAIN_IOU),
-        f"export/{form}/ap40/low": interval.low,
-        f"export/{form}/ap40/high": interval.high,
-        f"export/{form}/ap40_loss": loss.value,
-        f"export/{form}/ap40_loss/low": loss.low,
-        f"export/{form}/ap40_loss/high": loss.high,
+        f"export/{name}/ap40": exported.mean_ap(MAIN_IOU),
+        f"export/{name}/ap40/low": interval.low,
+        f"export/{name}/ap40/high": interval.high,
+        f"export/{name}/ap40_loss": loss.value,
+        f"export/{name}/ap40_loss/low": loss.low,
+        f"export/{name}/ap40_loss/high": loss.high,
     }
 
 
-def _scored(truth: CocoBoxes, detections: CocoBoxes) -> DetectionResult:
-    return evaluate(truth, detections, ious=(MAIN_IOU,))
-
-
-def _times(form: str, milliseconds: Milliseconds | Sequence[float]) -> Metrics:
-    name = f"ms_per_image/detector_{form}"
+def _times(name: str, milliseconds: Milliseconds) -> Metrics:
+    key = f"ms_per_image/detector_{name}"
     if not len(milliseconds):
-        return {name: None, f"{name}/p99": None}
-    return {name: float(np.median(milliseconds)), f"{name}/p99": float(np.percentile(milliseconds, 99))}
+        return {key: None, f"{key}/p99": None}
+    return {key: float(np.median(milliseconds)), f"{key}/p99": float(np.percentile(milliseconds, 99))}
+
+
+def compare_networks(
+    images: Sequence[Pixels], trained: Network, exported: Network, *, min_score: float
+) -> Agreement:
+    """Compare raw outputs, before NMS, over every anchor that can become a box.
+
+    Args:
+        images: pictures (H, W).
+        min_score: boxes of anchors with a lower score are not compared.
+    """
+    box_px, score = 0.0, 0.0
+    for image in images:
+        net_image, resize = to_net(image, trained.image_px)
+        net_input = to_tensor_input(net_image, trained.channels)
+        expected, got = trained(net_input), exported(net_input)
+        compare = _compare_rows if expected.shape[1] == 6 else _compare_anchors
+        net_px, difference = compare(expected, got, min_score)
+        scale = max(resize.image_hw[0] / resize.content_hw[0], resize.image_hw[1] / resize.content_hw[1])
+        box_px, score = max(box_px, scale * net_px), max(score, difference)
+    return Agreement(box_px, score)
+
+
+def require_agreement(agreement: Agreement, name: str) -> None:
+    """RuntimeError if the exported file does not compute what the trained network does: a bug."""
+    if not agreement.holds:
+        raise RuntimeError(
+            f"the {name} file differs from the PyTorch model by {agreement.box_px:.3g} px and {agreement.score:.3g} in "
+            f"score; the limits are {MAX_BOX_DIFFERENCE_PX} px and {MAX_SCORE_DIFFERENCE}"
+        )
+
+
+def _compare_anchors(expected: RawOutput, got: RawOutput, min_score: float) -> tuple[float, float]:
+    """(4 + K, anchors) each: largest difference of corners in network pixels, and of scores."""
+    counts = expected[4:].max(axis=0) >= min_score
+    centres, sizes = (expected[part] - got[part] for part in (slice(0, 2), slice(2, 4)))
+    corners = np.abs(centres[:, counts]) + np.abs(sizes[:, counts]) / 2
+    return _largest(corners), _largest(expected[4:] - got[4:])
+
+
+def _compare_rows(expected: RawOutput, got: RawOutput, min_score: float) -> tuple[float, float]:
+    """(M, 6) each. Rows with nearly equal scores may swap, so each is compared with the nearest of its class."""
+    # near the lowest score one output may have cut off what the other keeps
+    floor = max(min_score, float(expected[:, 4].min(initial=1.0)) + MAX_SCORE_DIFFERENCE)
+    rows = expected[expected[:, 4] >= floor]
+    corners = np.abs(rows[:, None, :4] - got[None, :, :4]).max(axis=2)
+    corners[rows[:, None, 5] != got[None, :, 5]] = np.inf
+    nearest = corners.argmin(axis=1) if len(got) else np.zeros(0, dtype=int)
+    return _largest(corners.min(axis=1, initial=np.inf)), _largest(rows[:, 4] - got[nearest, 4])
+
+
+def _largest(difference: RawOutput) -> float:
+    return float(np.abs(difference).max()) if difference.size else 0.0

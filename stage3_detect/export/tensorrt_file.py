@@ -1,53 +1,47 @@
-"""The TensorRT form, for NVIDIA GPUs: made and run through ultralytics, which knows TensorRT's several generations."""
+"""The TensorRT format for NVIDIA GPUs: exported and run by ultralytics, which supports several TensorRT versions."""
 
 import shutil
-import tempfile
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ultralytics import YOLO
 
-from stage3_detect.export.description import read_description
+from stage3_detect.export.exporter import exported, read_metadata
 from stage3_detect.model.network import NetInput, RawOutput
-from stage3_detect.training.trainer import kept_threads
 
 
 def why_no_tensorrt() -> str | None:
-    """One line on what is missing here, or None."""
+    """What this machine lacks for TensorRT, in one line; None if nothing."""
     if not torch.cuda.is_available():
-        return "it is made on an NVIDIA GPU, and this machine has none that PyTorch can use"
+        return "it needs an NVIDIA GPU, and PyTorch finds none on this machine"
     if find_spec("tensorrt") is None:
-        return (
-            "the tensorrt package is not installed; install the one that fits the driver, e.g. tensorrt-cu12"
-        )
+        return "the tensorrt package is not installed; install the one for your driver, e.g. tensorrt-cu12"
     return None
 
 
 class TensorrtNetwork:
-    """A `Network` on TensorRT. The file runs only on the kind of GPU and with the TensorRT version that made it."""
+    """A `Network` on TensorRT. A file runs only on the GPU model and TensorRT version that it was built with."""
 
     def __init__(self, path: Path, *, device: str = "0") -> None:
-        """Load `path` onto a CUDA number."""
+        """Load `path` onto the CUDA device with this number."""
         from ultralytics.nn.autobackend import AutoBackend
 
         self.device = torch.device(f"cuda:{device}")
         self._backend: Any = AutoBackend(str(path), device=self.device, fp16=False, verbose=False)
         entries = {key: getattr(self._backend, key) for key in ("names", "imgsz", "channels")}
-        facts = read_description(entries, path)
-        self.findings, self.channels, self.image_px = facts.findings, facts.channels, facts.image_px
+        meta = read_metadata(entries, path)
+        self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
 
     def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) to the raw output of that picture."""
+        """(1, C, S, S) -> raw output of that picture."""
         output = self.forward(torch.from_numpy(net_input).to(self.device))
         return np.array(output[0].float().cpu().numpy(), dtype=np.float32)
 
     @torch.inference_mode()
     def forward(self, net_inputs: torch.Tensor) -> torch.Tensor:
-        """(B, C, S, S) on the device to (B, ...) raw outputs, there; B as it was exported."""
+        """(B, C, S, S) -> (B, ...) raw outputs, both on the device; B as exported."""
         output = self._backend(net_inputs)
         raw: torch.Tensor = output[0] if isinstance(output, list | tuple) else output
         return raw
@@ -56,16 +50,9 @@ class TensorrtNetwork:
 def export_tensorrt(
     weights: Path, engine_path: Path, *, nms_free: bool, device: str = "0", batch: int = 1
 ) -> None:
-    """Write an engine that computes in 16 bits, atomically. Needs what `why_no_tensorrt` asks for."""
-    folder_of_its_own = tempfile.TemporaryDirectory(prefix="raybox-export-")
-    with folder_of_its_own as folder, kept_threads(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notes of torch's tracer on ultralytics' code
-        copy = Path(folder) / weights.name
-        shutil.copyfile(weights, copy)
-        model: Any = YOLO(str(copy))
-        made = model.export(
-            format="engine", device=device, quantize=16, batch=batch, nms=False if nms_free else None
-        )
+    """Write an engine that computes in 16 bits, atomically. Needs everything that `why_no_tensorrt` checks."""
+    options: dict[str, Any] = {"format": "engine", "device": device, "quantize": 16, "batch": batch}
+    with exported(weights, nms_free=nms_free, **options) as made:
         partial = engine_path.with_suffix(".partial")
         shutil.copyfile(made, partial)
     partial.replace(engine_path)

@@ -1,7 +1,7 @@
-"""Boxes of a finding that are also boxes of its parent: a consolidation is a lung opacity.
+"""Copy a finding's boxes to its parent finding: a consolidation is also a lung opacity.
 
-Whether readers draw them so is a habit of a data set, so the tune split decides for each pair of findings. A parent's
-boxes are often worse than its children's, since its map lights up for all of them at once.
+Whether readers mark both depends on the data set, so the tune split decides for each pair of findings. Copying helps
+because a parent's own boxes are often worse: its map lights up for all of its children at once.
 """
 
 import logging
@@ -15,15 +15,14 @@ import pandas as pd
 from cxr.boxes import CORNERS, Boxes, iou_matrix, weighted_boxes_fusion
 from cxr.coco import CocoBoxes
 from cxr.labels import PARENTS
-from stage3_detect.labels.rows import told_labels
 
 log = logging.getLogger("raybox")
 
 SAME_IOU = 0.5
-"""A reader's box of the child and one of the parent that overlap so much mark the same thing."""
+"""A reader's box of the child and one of the parent that overlap at least this much mark the same thing."""
 
 MIN_SHARE, MIN_BOXES = 0.5, 5
-"""A pair counts when of at least so many children's boxes at least this share are also the parent's."""
+"""A pair is used if at least this share of at least so many boxes of the child are also marked as the parent."""
 
 _KEY = ["image_id", "finding"]
 
@@ -33,7 +32,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Kinship:
-    """(child, parent) -> share of the child's boxes that readers also marked as the parent."""
+    """(child, parent) -> share of the child's boxes that readers also mark as the parent."""
 
     shares: Mapping[tuple[str, str], float]
 
@@ -46,7 +45,7 @@ class Kinship:
 
 
 def find_kinship(readers: CocoBoxes) -> Kinship:
-    """Pairs of `cxr.labels.PARENTS` that readers' boxes bear out; grandparents count as parents of their own."""
+    """Pairs of `cxr.labels.PARENTS` that the readers' boxes confirm. A grandparent counts as a parent too."""
     boxes = readers.without_ignored().boxes
     corners = {key: own[CORNERS].to_numpy(dtype=np.float64) for key, own in boxes.groupby(_KEY, sort=False)}
     shares = {
@@ -65,7 +64,7 @@ def _ancestors(child: str, findings: tuple[str, ...]) -> list[str]:
 
 
 def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:
-    """Of the child's boxes, those that a box of the parent marks too; 0 where there are too few to tell."""
+    """Share of the child's boxes that overlap a box of the parent; 0 if there are fewer than MIN_BOXES."""
     best = []
     for (image_id, finding), own in corners.items():
         if finding == child:
@@ -75,12 +74,12 @@ def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:
 
 
 def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float = 0.0) -> CocoBoxes:
-    """Add children's boxes to their parent's where the label affirms the parent, or the parent has a box and the label
-    does not speak against it.
+    """Add the child's boxes to the parent in images whose label affirms the parent, or does not mention it and the
+    parent has a box.
 
-    A child's box counts for the parent with its confidence times the pair's share. Boxes of the parent that lie on one
-    another are fused by weighted boxes fusion, with the highest confidence among them. Ignore regions and boxes below
-    `min_score` are left as they are.
+    The confidence of an added box is the child's confidence times the pair's share. Overlapping boxes of the parent
+    are merged by weighted boxes fusion and keep the highest confidence. Ignore regions and boxes below `min_score` are
+    not changed.
     """
     if not kinship:
         return labels
@@ -96,18 +95,17 @@ def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float 
     own = is_box & _among(boxes, affirmed)
     together = pd.concat([boxes[own], more], ignore_index=True)
     fused = [_fused(part) for _, part in together.groupby(_KEY, sort=False)]
-    log.info("stage3: %d boxes of findings are also their parents': %s", len(more), _words(kinship))
+    log.info("stage3: copied %d boxes to parent findings: %s", len(more), _words(kinship))
     table = pd.concat([boxes[~own], *fused], ignore_index=True)
     return labels.with_boxes(table.sort_values("image_id", kind="stable", ignore_index=True))
 
 
 def _affirmed(labels: CocoBoxes, boxes: pd.DataFrame, parents: set[str]) -> set[Pair]:
-    """Images and parents: the label says 1, or there is a box and the label says nothing."""
+    """Images and parents whose label is 1, or that have a box and no label."""
     boxed = {pair for pair in zip(boxes["image_id"], boxes["finding"], strict=True) if pair[1] in parents}
-    told = told_labels(labels)
-    if told is None:
+    if labels.label_matrix is None:
         return boxed
-    by_image = dict(zip(labels.images["image_id"], told, strict=True))
+    by_image = dict(zip(labels.images["image_id"], labels.label_matrix, strict=True))
     column = {name: labels.findings.index(name) for name in parents}
     silent = {(i, name) for i, name in boxed if np.isnan(by_image[i][column[name]])}
     return silent | {(i, name) for i, row in by_image.items() for name in parents if row[column[name]] == 1}
@@ -124,7 +122,7 @@ def _as_parent(boxes: pd.DataFrame, parent: str, share: float) -> pd.DataFrame:
 
 
 def _fused(boxes: pd.DataFrame) -> pd.DataFrame:
-    """Boxes of one image and finding, those that lie on one another as one."""
+    """Boxes of one image and finding with overlapping ones merged."""
     if len(boxes) == 1:
         return boxes
     confidence = boxes["confidence"].fillna(1.0).to_numpy(dtype=np.float64)

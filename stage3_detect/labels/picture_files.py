@@ -1,4 +1,4 @@
-"""Pictures at network size with the text file of each, written side by side; an interrupted folder goes on."""
+"""Write pictures at network size, each with its text file. An interrupted call continues where it stopped."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,36 +19,36 @@ _NUM_THREADS = 4
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to be written; `text` gives the file beside it from the transform to network pixels."""
+    """One picture to write; `text` returns the content of its text file, given the transform to network pixels."""
 
     image_id: str
     file: Path
     region: Any
     picture: Path
-    beside: Path
+    text_file: Path
     text: Callable[[Resize], str]
 
 
 def write_items(items: Sequence[Item], image_px: int) -> list[str | None]:
-    """Write those that are not there yet; of each why it cannot be read, or None."""
-    for parent in {path.parent for item in items for path in (item.picture, item.beside)}:
+    """Write the missing files; returns per item why it cannot be read, or None."""
+    for parent in {path.parent for item in items for path in (item.picture, item.text_file)}:
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         return list(pool.map(lambda item: _write_item(item, image_px), items))
 
 
 def _write_item(item: Item, image_px: int) -> str | None:
-    """Whole or not at all; the picture comes last."""
-    if item.picture.is_file() and item.beside.is_file():
+    """Write both files completely or not at all; the picture comes last."""
+    if item.picture.is_file() and item.text_file.is_file():
         return None
     try:
         image = read_pixels(item.file, region=item.region)
         net, resize = to_net(image, image_px)
     except UserError as error:
         return " ".join(error.problems)
-    partial = _partial(item.beside)
+    partial = _partial(item.text_file)
     partial.write_text(item.text(resize), encoding="utf-8")
-    partial.replace(item.beside)
+    partial.replace(item.text_file)
     partial = _partial(item.picture)
     write_png8(partial, net.astype(np.float32) / 255)
     partial.replace(item.picture)
@@ -56,7 +56,7 @@ def _write_item(item: Item, image_px: int) -> str | None:
 
 
 def _partial(path: Path) -> Path:
-    """Beside the folder, since ultralytics takes every picture that it finds in one."""
+    """Path in a separate folder, because ultralytics reads every picture in its own."""
     folder = path.parents[2] / "partial"
     folder.mkdir(exist_ok=True)
     return folder / f"{path.parents[1].name}_{path.parent.name}_{path.name}"

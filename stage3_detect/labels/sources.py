@@ -1,4 +1,4 @@
-"""Which boxes of a stage 2 run are learned from, which ones choices may look at, and which ones judge."""
+"""The boxes that stage 3 takes from a stage 2 run: for training, for choices (tune split) and for the test."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,9 +18,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Sources:
-    """labels: boxes of the training images, stage 2's or radiologists'. true: images of the tune split whose boxes are
-    learned from (few-box mode); None when there are none. tune: the other images of that split, on which choices are
-    made; it may be empty. test: judged on, and nothing else."""
+    """The data of a stage 3 run.
+
+    labels: boxes of the training images, stage 2's or radiologists'. true: images of the tune split whose boxes are
+    used for training (few-box mode), or None. tune: the other images of that split, for choices; may be empty. test:
+    for the final scores only.
+    """
 
     labels: CocoBoxes
     tune: CocoBoxes
@@ -29,7 +32,7 @@ class Sources:
 
     @property
     def readers(self) -> CocoBoxes:
-        """All readers' boxes outside of the test split, learned from or not."""
+        """All readers' boxes outside the test split, whether used for training or not."""
         if self.true is None:
             return self.tune
         tables = ((self.true.images, self.tune.images), (self.true.boxes, self.tune.boxes))
@@ -41,8 +44,8 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
     """Read the files of a finished stage 2 run.
 
     Raises:
-        UserError: true boxes of the training images are asked for and there are none; more true boxes of the tune split
-            are asked for than it has; the files do not have the same findings in the same order.
+        UserError: the settings ask for true boxes of the training images and the run has none, or for more true boxes
+            of the tune split than it has; or the files differ in findings or their order.
     """
     labels = _labels(stage2, settings)
     tune, test = read_coco(stage2.output("gt_tune")), read_coco(stage2.output("gt_test"))
@@ -54,7 +57,7 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
             )
     taken = first_boxes(tune, settings.true_boxes.number, seed=seed)
     rest = set(tune.images["image_id"]) - taken
-    return Sources(labels, of_images(tune, rest), of_images(tune, taken) if taken else None, test)
+    return Sources(labels, tune.select(rest), tune.select(taken) if taken else None, test)
 
 
 def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:
@@ -69,12 +72,13 @@ def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:
 
 
 def first_boxes(coco: CocoBoxes, number: NumBoxes, *, seed: int) -> set[str]:
-    """Ids of the images of the first patients in a fixed random order that have together at least `number` boxes, those
-    without boxes on the way included; all images for "all". A smaller number gives a part of a larger one's images. No
-    patient is parted, since choices are made on the images that are left.
+    """Ids of the images of the first patients, in a fixed random order, that have at least `number` boxes together.
+
+    Images of these patients without boxes are included. A smaller number selects a subset of a larger one's images.
+    Patients are never split, because choices are made on the remaining images. "all" selects every image.
 
     Raises:
-        UserError: there are fewer boxes, or none.
+        UserError: there are fewer boxes than `number`, or none for "all".
     """
     group_of = pd.Series(coco.groups, coco.images["image_id"].tolist(), dtype=object)
     counts = coco.boxes.loc[~coco.is_ignored, "image_id"].map(group_of).value_counts()
@@ -94,32 +98,24 @@ def first_boxes(coco: CocoBoxes, number: NumBoxes, *, seed: int) -> set[str]:
 
 
 def require_pictures(sources: Sources) -> None:
-    """See before hours of training that pictures of the tune and the test split are there: none may be left out.
+    """Check before hours of training that every picture of the tune and test split exists.
 
     Raises:
-        UserError: files that are missing, the first of them named.
+        UserError: pictures are missing; names the first ones.
     """
     problems = []
     for split, coco in (("tune", sources.tune), ("test", sources.test)):
         root = Path(str(coco.info["data_root"]))
         missing = [root / path for path in dict.fromkeys(coco.images["path"]) if not (root / path).is_file()]
-        problems += [f"stage 3: no file {path}, a picture of the {split} split" for path in missing[:_SHOWN]]
+        problems += [f"stage 3: no file {path} (a picture of the {split} split)" for path in missing[:_SHOWN]]
         if missing:
             problems.append(
-                f"stage 3: {len(missing)} pictures of the {split} split are missing; put them back or run stage 2 anew"
+                f"stage 3: {len(missing)} pictures of the {split} split are missing; restore them or run stage 2 again"
             )
     if problems:
         raise UserError(problems)
 
 
-def of_images(coco: CocoBoxes, image_ids: Iterable[str]) -> CocoBoxes:
-    """The part of these images, in the order of the table."""
-    wanted = set(image_ids)
-    images = coco.images[coco.images["image_id"].isin(wanted)].reset_index(drop=True)
-    boxes = coco.boxes[coco.boxes["image_id"].isin(wanted)].reset_index(drop=True)
-    return replace(coco, images=images, boxes=boxes)
-
-
 def in_fixed_order(names: Iterable[str], *, seed: int) -> list[str]:
-    """By a hash of (seed, name): a random order in which other names change no name's place relative to another."""
+    """Names in random order by a hash of (seed, name): adding names does not change the order of the others."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())

@@ -1,11 +1,11 @@
-"""A training set as files for ultralytics: 8-bit PNGs at network size, targets, a list. Only inside a stage 3 run.
+"""Write a training set as files for ultralytics: 8-bit PNGs at network size, targets and a list of images.
 
     data.yaml  train.txt  images/train/*.png  targets/train/*.txt  images/val/*.png  labels/val/*.txt
     recipe.json  dataset.json
 
-`train.txt` names an image as often as it is shown in an epoch. `recipe.json`, written first, says what the folder is
-made of; `dataset.json`, written last, that it is complete. A folder of another recipe is written anew, an incomplete
-one is gone on with. `data.yaml` is written every time: it holds settings of the training as well.
+`train.txt` lists an image as often as it is shown per epoch. `recipe.json` is written first and holds a fingerprint of
+the content, `dataset.json` is written last and marks the folder as complete. A folder with another recipe is replaced,
+an incomplete one is continued. `data.yaml` is always rewritten because it also holds training settings.
 """
 
 import hashlib
@@ -28,36 +28,37 @@ from cxr.imaging.geometry import Resize
 from cxr.runs.run_folder import atomic_write_text
 from stage3_detect.labels.picture_files import Item, write_items
 from stage3_detect.labels.target_files import label_lines, target_lines
-from stage3_detect.labels.training_set import DOUBTFUL, NORMAL, POSITIVE, TrainingSet
+from stage3_detect.labels.training_set import NORMAL, POSITIVE, UNCERTAIN, TrainingSet
 from stage3_detect.settings.detector import DataSettings
 
 log = logging.getLogger("raybox")
 
 CHANNELS = 1
-"""Radiographs are grey; a file's first convolution is summed over its colours when training starts from one."""
+"""Radiographs are grey. When training starts from a weights file, its first convolution is summed over colours."""
 
 EXTRAS = "raybox"
-"""Key of data.yaml under which stage 3's own trainer finds what ultralytics' arguments have no place for."""
+"""Key of data.yaml for the settings of our trainer that ultralytics has no argument for."""
 
 _LAYOUT = 4
-"""Number of this file layout; a folder of another one is written anew."""
+"""Version of this file layout; a folder of another version is replaced."""
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class YoloFolder:
-    """A finished folder and what is in it; `excluded` names each image that could not be read and why.
+    """A finished folder and its counts.
 
-    num_positives, num_normals, num_doubtful: training images with boxes, without anything, and with doubts only.
-    num_true: of them those with radiologists' boxes. num_left_out: doubtful images that were not taken. num_boxes,
-    num_regions: rows of the target files. num_held_out: images for validation.
+    num_positives, num_normals, num_uncertain: training images with boxes, without anything, with ignore regions only.
+    num_true: training images with radiologists' boxes. num_left_out: uncertain images that are not used. num_boxes,
+    num_regions: rows of the target files. num_held_out: images for validation. excluded: (image id, reason) of each
+    image that cannot be read.
     """
 
     data_yaml: Path
     num_positives: int
     num_normals: int
-    num_doubtful: int
+    num_uncertain: int
     num_left_out: int
     num_true: int
     num_boxes: int
@@ -69,14 +70,14 @@ class YoloFolder:
 def write_yolo_folder(
     folder: Path, training: TrainingSet, settings: DataSettings, *, extras: Mapping[str, Any]
 ) -> YoloFolder:
-    """Write all files, or take the folder as it is when it is complete and of the same recipe.
+    """Write all files, or keep the folder if it is complete and has the same recipe.
 
     Args:
-        extras: for our own trainer, plain values; what stands under EXTRAS in data.yaml.
+        extras: plain values for our trainer; written under EXTRAS in data.yaml.
 
     Raises:
-        UserError: images cannot be read and `settings.on_problem` is "error", or without them there is nothing to learn
-            from or to validate on.
+        UserError: images cannot be read and `settings.on_problem` is "error", or without them no image with boxes or
+            no validation image is left.
     """
     recipe, marker = _recipe(training, settings.image_px), folder / "dataset.json"
     if _read_json(folder / "recipe.json") != recipe and folder.exists():
@@ -95,26 +96,26 @@ def write_yolo_folder(
 
 
 def _write_pictures(folder: Path, training: TrainingSet, settings: DataSettings) -> dict[str, Any]:
-    """Pictures, texts and the list; counts and names for `dataset.json`."""
-    learned = _training_items(folder, training, settings.image_px)
+    """Write pictures, targets and the list; returns the content of `dataset.json`."""
+    train = _training_items(folder, training, settings.image_px)
     held = _validation_items(folder, training, settings.image_px)
-    items = [*learned, *held]
+    items = [*train, *held]
     reasons = write_items(items, settings.image_px)
     excluded = [(item.image_id, why) for item, why in zip(items, reasons, strict=True) if why is not None]
     if excluded and settings.on_problem == "error":
         raise UserError(_excluded_lines(excluded))
     for image_id, reason in excluded:
-        log.warning("stage3: left out %s: %s", image_id, reason)
+        log.warning("stage3: excluded image %s: %s", image_id, reason)
     good = np.array([reason is None for reason in reasons], dtype=np.bool_)
-    counts = _counts(training, good[: len(learned)], num_held_out=int(good[len(learned) :].sum()))
+    counts = _counts(training, good[: len(train)], num_held_out=int(good[len(train) :].sum()))
     if not counts["num_positives"] or not counts["num_held_out"]:
-        missing = "validate on" if counts["num_positives"] else "learn boxes from"
+        missing = "for validation" if counts["num_positives"] else "with boxes to train on"
         raise UserError(
-            f"stage 3: {len(excluded)} images cannot be read, and none is left to {missing}; mend them"
+            f"stage 3: {len(excluded)} images cannot be read, and no image {missing} is left; repair the files"
         )
     names = [
         f"./{item.picture.relative_to(folder).as_posix()}\n" * repeats
-        for item, repeats, is_good in zip(learned, training.images["repeats"], good, strict=False)
+        for item, repeats, is_good in zip(train, training.images["repeats"], good, strict=False)
         if is_good
     ]
     atomic_write_text(folder / "train.txt", "".join(names))
@@ -127,8 +128,8 @@ def _training_items(folder: Path, training: TrainingSet, image_px: int) -> list[
     items = []
     for number, (image_id, file, region, source) in enumerate(zip(*columns, strict=True)):
         stem = f"{source}_{number:07d}"
-        picture, beside = folder / f"images/train/{stem}.png", folder / f"targets/train/{stem}.txt"
-        items.append(Item(image_id, Path(file), region, picture, beside, texts[number]))
+        picture, text_file = folder / f"images/train/{stem}.png", folder / f"targets/train/{stem}.txt"
+        items.append(Item(image_id, Path(file), region, picture, text_file, texts[number]))
     return items
 
 
@@ -141,27 +142,31 @@ def _validation_items(folder: Path, training: TrainingSet, image_px: int) -> lis
     columns = (coco.images["image_id"], coco.images["path"], coco.images["region"])
     items = []
     for number, (image_id, path, region) in enumerate(zip(*columns, strict=True)):
-        picture, beside = folder / f"images/val/{number:07d}.png", folder / f"labels/val/{number:07d}.txt"
-        items.append(Item(image_id, root / path, region, picture, beside, texts[number]))
+        picture, text_file = folder / f"images/val/{number:07d}.png", folder / f"labels/val/{number:07d}.txt"
+        items.append(Item(image_id, root / path, region, picture, text_file, texts[number]))
     return items
 
 
 def _texts(
     rows: pd.DataFrame, num_images: int, findings: Sequence[str], image_px: int
 ) -> list[Callable[[Resize], str]]:
-    """One an image; rows are sorted by image. Targets where they have weights, else plain YOLO labels."""
+    """One function per image that gives its text file. With weights: target lines, else plain YOLO labels.
+
+    Args:
+        rows: sorted by image.
+    """
     number_of = {finding: number for number, finding in enumerate(findings)}
     corners = rows[CORNERS].to_numpy(dtype=np.float64)
     classes = rows["finding"].map(number_of).to_numpy(dtype=np.int64)
     bounds = np.searchsorted(rows["image"].to_numpy(dtype=np.int64), np.arange(num_images + 1))
-    told = [rows[name].to_numpy() for name in ("weight", "is_region")] if "weight" in rows else []
+    extra = [rows[name].to_numpy() for name in ("weight", "is_region")] if "weight" in rows else []
 
     def of_image(part: slice) -> Callable[[Resize], str]:
         def text(resize: Resize) -> str:
             boxes = resize.boxes_to_net(clip_boxes(corners[part], resize.image_hw))
-            if not told:
+            if not extra:
                 return label_lines(boxes, classes[part].tolist(), image_px)
-            weights, regions = (column[part].tolist() for column in told)
+            weights, regions = (column[part].tolist() for column in extra)
             return target_lines(boxes, classes[part].tolist(), image_px, weights=weights, regions=regions)
 
         return text
@@ -170,7 +175,7 @@ def _texts(
 
 
 def _recipe(training: TrainingSet, image_px: int) -> dict[str, Any]:
-    """What makes the pictures, texts and lists; equal after a round trip through JSON."""
+    """Fingerprint of everything that determines the files; survives a round trip through JSON."""
     validation = training.validation
     shown = validation.images[["image_id", "path", "region"]]
     tables = (training.images, training.rows, shown, validation.boxes)
@@ -182,14 +187,14 @@ def _recipe(training: TrainingSet, image_px: int) -> dict[str, Any]:
 
 
 def _counts(training: TrainingSet, good: "np.ndarray[Any, Any]", *, num_held_out: int) -> dict[str, int]:
-    """Counts of what was written; good: (N,), one a training image."""
+    """Counts of what was written; good: (N,), whether each training image could be read."""
     images = training.images[good]
     is_region = training.rows["is_region"].to_numpy(dtype=np.bool_)[good[training.rows["image"]]]
     kinds = images["kind"].value_counts()
     return {
         "num_positives": int(kinds.get(POSITIVE, 0)),
         "num_normals": int(kinds.get(NORMAL, 0)),
-        "num_doubtful": int(kinds.get(DOUBTFUL, 0)),
+        "num_uncertain": int(kinds.get(UNCERTAIN, 0)),
         "num_left_out": training.num_left_out,
         "num_true": int(images["is_true"].sum()),
         "num_boxes": int((~is_region).sum()),
@@ -199,7 +204,7 @@ def _counts(training: TrainingSet, good: "np.ndarray[Any, Any]", *, num_held_out
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What a file says; nothing without one, or where a kill left half of it."""
+    """Content of a JSON file; empty if it is missing or incomplete."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -208,12 +213,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def count_facts(folder: YoloFolder) -> dict[str, Any]:
-    """The counts and the names of what was left out, for a manifest."""
+    """Counts and excluded images for a manifest."""
     facts = {name: value for name, value in asdict(folder).items() if name.startswith("num_")}
     return facts | {"excluded": [list(entry) for entry in folder.excluded]}
 
 
 def _excluded_lines(excluded: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"stage 3: image {image_id}: {reason}" for image_id, reason in excluded[:_SHOWN]]
-    advice = "mend them, or leave them out with --set data.on_problem=exclude and another --out"
+    advice = "repair them, or skip them with --set data.on_problem=exclude and another --out"
     return [*lines, f"stage 3: {len(excluded)} images cannot be read; {advice}"]

@@ -1,4 +1,4 @@
-"""A picture and a network to scored boxes in the picture's own pixels."""
+"""Detect boxes on one picture: preprocess, run the network, NMS, map back to original pixels."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ from stage3_detect.model.preprocess import to_net, to_tensor_input
 from stage3_detect.settings.detector import PredictSettings
 
 _CANDIDATES_PER_CLASS = 300
-"""Best anchors of a class that enter NMS; beyond them scores are far below anything that counts."""
+"""Number of best anchors per class that enter NMS; the scores of the others are negligible."""
 
-Found = tuple[RawOutput, npt.NDArray[np.float32]]
-"""(N, 4) xyxy and (N,) scores of one class, best first."""
+ClassBoxes = tuple[RawOutput, npt.NDArray[np.float32]]
+"""(N, 4) xyxy boxes and (N,) scores of one class, highest score first."""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture: xyxy (N, 4) in its own pixels, scores (N,) in [0, 1], classes (N,), best first."""
+    """Boxes of one picture, highest score first: xyxy (N, 4) in its pixels, scores (N,) in [0, 1], classes (N,)."""
 
     xyxy: Boxes
     scores: npt.NDArray[np.float64]
@@ -36,7 +36,11 @@ def detect(
     settings: PredictSettings,
     correction: BoxCorrection = NO_CORRECTION,
 ) -> Detections:
-    """Boxes of one picture (H, W), as `read_pixels` or `read_image` gives it; `correction`: of the same network."""
+    """Boxes of one picture (H, W) from `read_pixels` or `read_image`.
+
+    Args:
+        correction: fitted on boxes of the same network.
+    """
     net_image, resize = to_net(image, network.image_px)
     output = network(to_tensor_input(net_image, network.channels))
     found = read_output(output, settings)
@@ -48,11 +52,11 @@ def detect(
 
 
 def read_output(output: RawOutput, settings: PredictSettings) -> Detections:
-    """Raw output of one picture to boxes in network pixels, at most so many a class, best first."""
+    """Decode the raw output of one picture to boxes in network pixels, highest score first."""
     limit = settings.max_boxes_per_class
     read = _rows_of_class if settings.nms_free else _boxes_of_class
     num_classes = _num_classes(output, settings)
-    # one class at a time and few anchors in it: a matrix over all pairs would cost more than the network
+    # class by class with few anchors each: one NMS over all pairs would cost more than the network
     parts = [read(output, index, settings) for index in range(num_classes)]
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(xyxy[:limit] for xyxy, _ in parts)])
     scores = np.concatenate([np.zeros(0, np.float32), *(values[:limit] for _, values in parts)])
@@ -70,8 +74,8 @@ def _num_classes(output: RawOutput, settings: PredictSettings) -> int:
     return int(output[:, 5].max()) + 1 if len(output) else 0
 
 
-def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) -> Found:
-    """The class's best anchors after NMS. One anchor may speak for several classes."""
+def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:
+    """Best anchors of a class after NMS. An anchor may be used by several classes."""
     scores = output[4 + index]
     anchors = np.flatnonzero(scores >= settings.min_score)
     if not len(anchors):
@@ -86,7 +90,7 @@ def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) ->
     return xyxy[kept], values[kept]
 
 
-def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> Found:
+def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:
     rows = output[(output[:, 5] == index) & (output[:, 4] >= settings.min_score)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return rows[:, :4], rows[:, 4]

@@ -1,8 +1,8 @@
-"""Where a detector's boxes lie wrong on average, measured on the tune split and put right.
+"""Measure the mean error in position and size of a detector's boxes on the tune split, and correct it.
 
-A detector that learns from boxes with random errors puts out boxes that are too large: the larger box has the better
-expected overlap with a place that is not known for sure. The error is nearly the same in all images of a finding, so a
-few dozen readers' boxes are enough to measure it.
+A detector trained on boxes with random errors predicts boxes that are too large, because a larger box has a better
+expected overlap with an uncertain location. The error is similar in all images of a finding, so a few dozen readers'
+boxes are enough to measure it.
 """
 
 import math
@@ -17,25 +17,25 @@ from cxr.boxes import CORNERS, Boxes, iou_matrix
 from cxr.coco import CocoBoxes
 
 MIN_IOU = 0.1
-"""A detection and a true box that overlap so much are taken for the same thing, the best detection for each box."""
+"""Each true box is matched with the detection that overlaps it most, if their IoU is at least this."""
 
 PRIOR_BOXES = 5
-"""The median of n boxes counts n / (n + PRIOR_BOXES): a finding with few true boxes is hardly corrected."""
+"""The median of n boxes is multiplied by n / (n + PRIOR_BOXES), so few true boxes correct little."""
 
 NO_SHIFT = (0.0, 0.0, 0.0, 0.0)
 
 Shift = tuple[float, float, float, float]
-"""Centre x and y in widths and heights of the true box; logarithms of width and height over the true ones."""
+"""Error of the centre in widths and heights of the true box, and log ratios of width and height to the true ones."""
 
 
 @dataclass(frozen=True)
 class BoxCorrection:
-    """Finding -> what its boxes are off by; a finding that is not there is left as it is."""
+    """Finding -> mean error of its boxes. Boxes of other findings are not changed."""
 
     shifts: Mapping[str, Shift]
 
     def of_boxes(self, xyxy: Boxes, names: Sequence[str]) -> Boxes:
-        """(N, 4) boxes of the findings `names` (N,), put right; also outside of the picture."""
+        """Correct (N, 4) boxes of the findings `names` (N,); the result may exceed the picture."""
         if not self.shifts:
             return xyxy
         shifts = np.array([self.shifts.get(name, NO_SHIFT) for name in names]).reshape(-1, 4)
@@ -45,13 +45,13 @@ class BoxCorrection:
         return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
 
     def factors(self, name: str) -> Shift:
-        """What is done to boxes of a finding: moved right and down by so many of their new widths and heights, their
-        widths and heights multiplied."""
+        """The correction for a finding: shift right and down in corrected widths and heights, and the factors of width
+        and height."""
         x, y, width, height = self.shifts.get(name, NO_SHIFT)
         return -x + 0.0, -y + 0.0, math.exp(-width), math.exp(-height)
 
     def of_table(self, detections: CocoBoxes) -> CocoBoxes:
-        """Detections put right and cut to their images."""
+        """Correct detections and clip them to their images."""
         boxes = detections.boxes
         corners = self.of_boxes(boxes[CORNERS].to_numpy(dtype=np.float64), boxes["finding"].tolist())
         sizes = detections.images.set_index("image_id")[["width", "height"]].astype(np.float64)
@@ -66,19 +66,20 @@ class BoxCorrection:
         return {name: list(shift) for name, shift in self.shifts.items()}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "BoxCorrection":
-        """Back from `as_dict`."""
-        return cls({name: (float(x), float(y), float(w), float(h)) for name, (x, y, w, h) in told.items()})
+    def from_dict(cls, values: Mapping[str, Any]) -> "BoxCorrection":
+        """Inverse of `as_dict`."""
+        return cls({name: (float(x), float(y), float(w), float(h)) for name, (x, y, w, h) in values.items()})
 
 
 NO_CORRECTION = BoxCorrection({})
 
 
 def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
-    """Medians over the true boxes that a detection overlaps, drawn towards no shift by `PRIOR_BOXES`.
+    """Median errors per finding over the matched true boxes, shrunk towards zero by `PRIOR_BOXES`.
 
     Args:
-        detections, truth: of the tune split. Detections in images without the finding play no part.
+        detections: of the tune split. Those in images without the finding are not used.
+        truth: the true boxes of the tune split.
     """
     known = truth.without_ignored().boxes
     found = {
@@ -90,11 +91,11 @@ def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
         boxes = found.get((image_id, name))
         if boxes is not None:
             shifts[name].append(_shifts(boxes, own[CORNERS].to_numpy(dtype=np.float64)))
-    return BoxCorrection({name: _drawn_in(rows) for name, rows in shifts.items() if sum(map(len, rows))})
+    return BoxCorrection({name: _shrunk(rows) for name, rows in shifts.items() if sum(map(len, rows))})
 
 
 def _shifts(boxes: Boxes, true: Boxes) -> Floats:
-    """(n, 4) of the true boxes that a detection overlaps, each against the one that overlaps it most."""
+    """(n, 4) errors of the best detection of each matched true box."""
     overlaps = iou_matrix(boxes, true)
     best = overlaps.argmax(axis=0)
     met = overlaps[best, np.arange(len(true))] >= MIN_IOU
@@ -104,8 +105,8 @@ def _shifts(boxes: Boxes, true: Boxes) -> Floats:
     return np.concatenate([centres, np.log((ours[:, 2:] - ours[:, :2]) / sizes)], axis=1)
 
 
-def _drawn_in(rows: Sequence[Floats]) -> Shift:
+def _shrunk(rows: Sequence[Floats]) -> Shift:
     table = np.concatenate(rows)
     x, y, width, height = np.median(table, axis=0) * len(table) / (len(table) + PRIOR_BOXES)
-    assert all(map(math.isfinite, (x, y, width, height))), "boxes have a size"
+    assert all(map(math.isfinite, (x, y, width, height))), "boxes without a size"
     return float(x), float(y), float(width), float(height)

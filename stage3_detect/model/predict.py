@@ -1,4 +1,4 @@
-"""Boxes of every image of a table, with the time that each took."""
+"""Detect boxes on every image of a table and measure the time per image."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -28,19 +28,18 @@ def predict_images(
     correction: BoxCorrection = NO_CORRECTION,
     read_ahead: bool = False,
 ) -> tuple[CocoBoxes, Milliseconds]:
-    """Detections on the listed images, one at a time, and milliseconds an image (N,) from decoding to boxes.
+    """Detections on the listed images, one by one, and milliseconds per image (N,) from decoding to boxes.
 
     Args:
-        read_ahead: decode the next picture while the network works on this one. More pictures a minute; but an image's
-            milliseconds (its decoding plus its detection) then are those beside other work, so figures for a
-            report are taken without it.
+        read_ahead: decode the next picture while the network works on the current one. This is faster, but the
+            measured milliseconds (decoding plus detection) then include the other work; report times without it.
 
     Raises:
         UserError: an image is missing or unreadable.
     """
     root = Path(images.info["data_root"])
     records = images.images.to_dict("records")
-    if records:  # the first passes through a network choose kernels; they are not the service's time
+    if records:  # not timed: the first passes through a network select kernels
         detect(_timed_read(root, records[0])[0], network, settings)
     rows: list[tuple[object, ...]] = []
     milliseconds = []
@@ -63,7 +62,7 @@ def _timed_read(root: Path, record: dict[Any, Any]) -> tuple[Pixels, float]:
 
 
 def _ahead(root: Path, records: Sequence[dict[Any, Any]]) -> Iterator[tuple[Pixels, float]]:
-    """As they stand in the list, one picture ahead (decoding releases the interpreter)."""
+    """Pictures in order, decoded one ahead in a thread (decoding releases the interpreter lock)."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[tuple[Pixels, float]] | None = None
         for record in [*records, None]:

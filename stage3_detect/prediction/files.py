@@ -30,7 +30,7 @@ class Call:
     run: Path
     images: tuple[Path, ...]
     out: Path | None = None
-    form: str = "pytorch"
+    format: str = "pytorch"
     device: str = "auto"
     points: str | None = None
     on_problem: OnProblem = "error"
@@ -43,7 +43,7 @@ class CallSettings(Settings):
     images: tuple[str, ...]
     listing: str
     """Fingerprint of the files' names, sizes and times."""
-    form: str
+    format: str
     points: str
     pictures: bool
 
@@ -77,11 +77,11 @@ def predict_files(call: Call) -> str:
     point = open_point(source, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
-    reader = BoxReader(source, point, form=call.form, device=pick_device(call.device))
+    reader = BoxReader(source, point, format=call.format, device=pick_device(call.device))
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),
-        form=call.form,
+        format=call.format,
         points=point.name,
         pictures=call.pictures,
     )
@@ -175,8 +175,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _made_by(run: Run, point: OperatingPoint) -> dict[str, Any]:
-    form = run.settings.model_dump()["form"]
-    return {"stage": STAGE, "form": form, "point": point.name, **point.as_dict()}
+    name = run.settings.model_dump()["format"]
+    return {"stage": STAGE, "format": name, "point": point.name, **point.as_dict()}
 
 
 def _figures(totals: Totals, listing: Listing, unreadable: Unreadable) -> dict[str, float | None]:

@@ -40,12 +40,12 @@ class BoxReader:
     """Reads one picture after the other; holds a network and nothing of the pictures."""
 
     def __init__(
-        self, run: FinishedRun, point: OperatingPoint, *, form: str = "pytorch", device: str = "cpu"
+        self, run: FinishedRun, point: OperatingPoint, *, format: str = "pytorch", device: str = "cpu"
     ) -> None:
-        """Open the run's network in one of its forms; `device` as of `open_network`.
+        """Open the run's network in one of its formats; `device` as in `open_network`.
 
         Raises:
-            UserError: the run has no such form, or its files or curves are damaged.
+            UserError: the run does not have the format, or its files or curves are damaged.
         """
         self._settings = PredictSettings(**run.settings["predict"])
         self._regions = regions_of(run)
@@ -53,7 +53,7 @@ class BoxReader:
         self._confidence = Confidence.from_dict(curves) if curves else None
         self._point = point
         self._correction = BoxCorrection.from_dict(run.manifest.get("box_correction", {}))
-        self._network: Network = open_network(run, form, device=device)
+        self._network: Network = open_network(run, format, device=device)
         self.findings = self._network.findings
 
     def read(self, image: Pixels) -> list[FoundBox]:

@@ -14,7 +14,7 @@ from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from cxr.tracking import Tracker
 from eval.detection.coco_ap import DetectionResult
 from stage3_detect.labels.rows import is_strong
-from stage3_detect.labels.sources import Sources, of_images
+from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection, fit_correction
 from stage3_detect.self_training.figures import (
@@ -45,8 +45,8 @@ Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
 """Weights and images to detections."""
 
 
-class Learner(Protocol):
-    """As `stage3_detect.training.fit.learn`."""
+class Fit(Protocol):
+    """As `stage3_detect.training.fit.fit`."""
 
     def __call__(
         self,
@@ -67,7 +67,7 @@ class Work:
     run: Run
     sources: Sources
     settings: DetectSettings
-    learner: Learner
+    fit: Fit
     predictor: Predictor
 
 
@@ -127,7 +127,7 @@ def _make(work: Work, part: Run, settings: DetectSettings, before: list[Finished
             outputs |= files
     with part.phase("training"):
         start = before[-1].output("weights") if before and settings.rounds.start_from == "student" else None
-        weights, folder = work.learner(part.dir, work.sources, labels, settings, start=start)
+        weights, folder = work.fit(part.dir, work.sources, labels, settings, start=start)
         outputs["weights"] = weights
     with part.phase("tune split"):
         figures, correction = _tune_figures(work, part, weights, before)
@@ -154,7 +154,7 @@ def _relabelled(
     unreadable = {image_id for image_id, _ in student.manifest["training"]["excluded"]}
     if not found.is_file():
         pairs = {pair for pair in affirmed_pairs(teacher) if pair[0] not in unreadable}
-        images = of_images(teacher, {image_id for image_id, _ in pairs})
+        images = teacher.select(image_id for image_id, _ in pairs)
         detections = work.predictor(student.output("weights"), images, work.settings)
         write_coco(found, student_boxes(detections, pairs))
     correction = BoxCorrection.from_dict(student.manifest["box_correction"])
@@ -164,7 +164,7 @@ def _relabelled(
     write_coco(labels, relabel(teacher, chosen, rounds))
     files = {"labels": labels, "student_boxes": found}
     fused = read_coco(labels)
-    seen = of_images(fused, set(fused.images["image_id"]) - unreadable)
+    seen = fused.select(set(fused.images["image_id"]) - unreadable)
     picture = relabel_gallery(part.dir, teacher, chosen, seen)
     if picture is not None:
         files["relabelled"] = picture

@@ -19,10 +19,10 @@ from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.model.network import TorchNetwork, pick_device
 from stage3_detect.model.predict import predict_images
 from stage3_detect.self_training.figures import Figures
-from stage3_detect.self_training.one_round import Learner, Predictor, Work, one_round
+from stage3_detect.self_training.one_round import Fit, Predictor, Work, one_round
 from stage3_detect.self_training.stop import best_round, reason_to_stop
 from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.training.fit import learn
+from stage3_detect.training.fit import fit
 
 log = logging.getLogger("raybox")
 
@@ -58,7 +58,7 @@ def run_rounds(
     sources: Sources,
     settings: DetectSettings,
     *,
-    learner: Learner = learn,
+    fit: Fit = fit,
     predictor: Predictor | None = None,
 ) -> RoundsResult:
     """Train on `sources.labels`, then up to `rounds.max_rounds` times on labels that teacher and student made together.
@@ -75,7 +75,7 @@ def run_rounds(
         UserError: rounds are asked for, and there is nothing to relabel or no tune box to decide with.
     """
     _require_rounds_make_sense(sources, settings)
-    work = Work(run, sources, settings, learner, predictor or predict_with)
+    work = Work(run, sources, settings, fit, predictor or predict_with)
     rounds: list[FinishedRun] = []
     stopped = None
     while stopped is None:

@@ -1,5 +1,8 @@
-"""Training images for ultralytics with boxes, weights and regions; the doubts travel beside the classes through every
-augmentation, so that a picture that is turned, moved or put into a mosaic takes its regions along."""
+"""Ultralytics' data set with box weights and ignore regions.
+
+Weight and region flag are extra columns of the class array, so ultralytics' augmentations (rotation, shift, mosaic)
+carry them along.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,33 +14,33 @@ from ultralytics.data.dataset import YOLODataset
 
 from stage3_detect.labels.target_files import read_targets, targets_path
 
-DOUBTS = "doubts"
-"""Key of a batch: (n, 2) float, a row for each of `cls` and `bboxes`; its columns are the next two."""
+LABEL_NOISE = "label_noise"
+"""Key of a batch: (n, 2) float, one row per row of `cls` and `bboxes`, with the columns WEIGHT and IS_REGION."""
 WEIGHT, IS_REGION = 0, 1
 
 
-class DoubtfulFormat(Format):
-    """Ultralytics' last step; splits (n, 3) columns of class, weight and region into `cls` and `DOUBTS`."""
+class NoisyLabelFormat(Format):
+    """Ultralytics' last transform; splits the columns class, weight and region into `cls` and `LABEL_NOISE`."""
 
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """As ultralytics'."""
+        """As in ultralytics."""
         labels = super().apply_instances(labels, params)
-        told = labels["cls"].float()  # (0, 1) where ultralytics found nothing
+        columns = labels["cls"].float()  # (0, 1) if there is no box
         if len(labels["bboxes"]) == 0:
-            told = torch.zeros(0, 3)
-        labels["cls"], labels[DOUBTS] = told[:, :1], told[:, 1:]
+            columns = torch.zeros(0, 3)
+        labels["cls"], labels[LABEL_NOISE] = columns[:, :1], columns[:, 1:]
         return labels
 
 
-class DoubtfulDataset(YOLODataset):
-    """Ultralytics' data set over our target files; an image that the list names twice is shown twice an epoch."""
+class NoisyLabelDataset(YOLODataset):
+    """Reads our target files; an image that the list names twice is shown twice per epoch."""
 
-    format_class = DoubtfulFormat
+    format_class = NoisyLabelFormat
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """One entry an image; `cls` holds class, weight and region, which ultralytics carries along unread."""
-        told = {name: self._label(name) for name in dict.fromkeys(self.im_files)}
-        return [dict(told[name]) for name in self.im_files]
+        """One entry per image; `cls` has the columns class, weight and region."""
+        entries = {name: self._label(name) for name in dict.fromkeys(self.im_files)}
+        return [dict(entries[name]) for name in self.im_files]
 
     def _label(self, picture: str) -> dict[str, Any]:
         targets = read_targets(targets_path(Path(picture)))
@@ -54,7 +57,7 @@ class DoubtfulDataset(YOLODataset):
 
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        """As ultralytics', with the doubts of all images one under another."""
+        """As in ultralytics; the label noise of all images is concatenated."""
         collated: dict[str, Any] = YOLODataset.collate_fn(batch)
-        collated[DOUBTS] = torch.cat(list(collated[DOUBTS]), 0)
+        collated[LABEL_NOISE] = torch.cat(list(collated[LABEL_NOISE]), 0)
         return collated

@@ -1,4 +1,4 @@
-"""Labels to weights: the files, then the training."""
+"""From labels to weights: write the training files, then train."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ from stage3_detect.training.train import precision_of, train_detector
 log = logging.getLogger("raybox")
 
 
-def learn(
+def fit(
     run_dir: Path,
     sources: Sources,
     labels: CocoBoxes,
@@ -23,13 +23,13 @@ def learn(
     *,
     start: Path | None = None,
 ) -> tuple[Path, YoloFolder]:
-    """Train a detector on `labels`, and on the true boxes of `sources` where it has any; goes on after a kill.
+    """Train a detector on `labels` and on the true boxes of `sources`, if any; resumes an interrupted training.
 
     Args:
-        start: weights to begin with, instead of those of the settings.
+        start: weights to start from, instead of those in the settings.
 
     Returns:
-        `run_dir`/weights/best.pt, and what it was trained on.
+        `run_dir`/weights/best.pt, and the folder with the training files.
     """
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
     if settings.labels.parents_boxes and settings.labels.source == "pseudo":
@@ -38,11 +38,11 @@ def learn(
     training = make_training_set(labels, sources.true, tune, settings)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
     log.info(
-        "stage3: %d images with boxes, %d normals (as labels.normals_per_positive asks), %d with doubts only "
-        "(%d left out), %d held out to validate on, of %d; %d boxes, %d regions",
+        "stage3: %d images with boxes, %d normal (labels.normals_per_positive), %d with ignore regions only "
+        "(%d more are not used), %d for validation, of %d; %d boxes, %d ignore regions",
         folder.num_positives,
         folder.num_normals,
-        folder.num_doubtful,
+        folder.num_uncertain,
         folder.num_left_out,
         folder.num_held_out,
         _num_given(sources, labels, settings),
@@ -53,13 +53,13 @@ def learn(
 
 
 def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) -> int:
-    """Images that there are to choose from: those of the labels, of the true boxes, or of both."""
+    """Number of available images: with labels, with true boxes, or both."""
     num_true = 0 if sources.true is None else len(sources.true.images)
     return num_true if settings.labels.true_boxes.alone else len(labels.images) + num_true
 
 
 def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
-    """What our trainer needs and ultralytics' arguments have no place for."""
+    """Settings of our trainer that ultralytics has no argument for."""
     return {
         "val_every_epochs": settings.train.val_every_epochs,
         "averaging_share": settings.train.averaging_share,

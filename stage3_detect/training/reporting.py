@@ -1,10 +1,9 @@
-"""What is seen of a training while it runs: a bar on a terminal, a log line and a line of metrics.jsonl an epoch.
+"""Report a running training: progress, and per epoch a log line and a line of metrics.jsonl.
 
-With several GPUs ultralytics trains in processes of its own. Their first one writes metrics.jsonl; the process that
-waits for them logs what it reads there.
+On several GPUs ultralytics trains in separate processes. The first of them writes metrics.jsonl; the process that
+waits for them logs its lines.
 """
 
-import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.progress import track
-from cxr.tracking import Tracker, TrackingMode
+from cxr.tracking import Tracker, TrackingMode, read_log
 
 log = logging.getLogger("raybox")
 
@@ -23,17 +22,16 @@ _LOSS = "train/"
 
 
 class EpochReport:
-    """Callbacks of one training for ultralytics' trainer, to be attached in the process that trains (the first of
-    several)."""
+    """Callbacks for ultralytics' trainer; attach them in the process that trains (the first of several)."""
 
     def __init__(self, run_dir: Path, tracking: TrackingMode, *, write_log: bool) -> None:
-        """write_log: False where another process logs what stands in metrics.jsonl."""
+        """write_log: False if another process logs the lines of metrics.jsonl."""
         self._tracker = Tracker(run_dir, tracking)
         self._write_log = write_log
         self._bar: Iterator[int] = iter(())
 
     def attach(self, trainer: Any) -> None:
-        """From now on `trainer` reports."""
+        """Add the callbacks to `trainer`."""
         trainer.add_callback("on_train_epoch_start", self._begin)
         trainer.add_callback("on_train_batch_end", self._advance)
         trainer.add_callback("on_train_epoch_end", self._end)
@@ -50,7 +48,7 @@ class EpochReport:
 
     def _end(self, _: Any) -> None:
         for _ in self._bar:
-            pass  # the bar vanishes when it is through
+            pass  # the bar vanishes at its end
 
     def _figures(self, trainer: Any) -> None:
         figures = epoch_figures(trainer)
@@ -63,7 +61,7 @@ class EpochReport:
 
 
 def epoch_figures(trainer: Any) -> dict[str, float]:
-    """Losses of the epoch, the validation's figures where there was one, seconds of both."""
+    """Losses of the epoch, metrics of its validation if there was one, and the seconds of both."""
     figures = {name: float(value) for name, value in trainer.label_loss_items(trainer.tloss).items()}
     if trainer.fitness is not None:
         figures |= {name: float(value) for name, value in trainer.metrics.items()}
@@ -72,7 +70,7 @@ def epoch_figures(trainer: Any) -> dict[str, float]:
 
 
 def epoch_line(epoch: int, num_epochs: int, figures: Mapping[str, float]) -> str:
-    """For instance `epoch 3 of 10  box_loss 1.2  cls_loss 0.8  AP50 0.312  41 s`."""
+    """For example `epoch 3 of 10  box_loss 1.2  cls_loss 0.8  AP50 0.312  41 s`."""
     losses = [f"{name.removeprefix(_LOSS)} {value:.4g}" for name, value in figures.items() if _LOSS in name]
     validated = [f"AP50 {figures[_AP50]:.3f}"] if _AP50 in figures else []
     return "  ".join(
@@ -81,15 +79,15 @@ def epoch_line(epoch: int, num_epochs: int, figures: Mapping[str, float]) -> str
 
 
 @contextmanager
-def logging_of_others(run_dir: Path, num_epochs: int) -> Iterator[None]:
-    """Log the epochs that other processes add to `run_dir`/metrics.jsonl meanwhile."""
-    path, done = run_dir / "metrics.jsonl", threading.Event()
-    lines = _new_lines(path)
-    list(next(lines))  # what stands there already is of an earlier call
+def log_worker_epochs(run_dir: Path, num_epochs: int) -> Iterator[None]:
+    """Log the epochs that other processes add to `run_dir`/metrics.jsonl in the meantime."""
+    done, seen = threading.Event(), read_log(run_dir)
 
     def log_new() -> None:
-        for figures in next(lines):
-            log.info("stage3: %s", epoch_line(int(figures.pop("step")), num_epochs, figures))
+        for entry in read_log(run_dir):
+            if entry not in seen:
+                seen.append(entry)
+                log.info("stage3: %s", epoch_line(int(entry["step"]), num_epochs, entry))
 
     def watch() -> None:
         while not done.wait(_POLL_S):
@@ -103,20 +101,3 @@ def logging_of_others(run_dir: Path, num_epochs: int) -> Iterator[None]:
         done.set()
         thread.join()
         log_new()
-
-
-def _new_lines(path: Path) -> Iterator[list[dict[str, float]]]:
-    """Each time the whole lines that were added since; a line that a kill tore is left out."""
-    place = 0
-    while True:
-        added = path.read_bytes()[place:] if path.is_file() else b""
-        whole = added[: added.rfind(b"\n") + 1]
-        place += len(whole)
-        yield [entry for entry in map(_parsed, whole.splitlines()) if entry is not None]
-
-
-def _parsed(line: bytes) -> dict[str, float] | None:
-    try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""What a training starts from: an architecture that ultralytics knows, or the user's weights file."""
+"""Where a training starts from: an architecture of ultralytics, or a weights file."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,15 +11,15 @@ from cxr.config import UserError
 from stage3_detect.settings.detector import DetectSettings
 
 
-def model_input(settings: DetectSettings) -> dict[str, Path]:
-    """The weights file that the settings name, as an input of the run; none for an architecture.
+def weights_input(settings: DetectSettings) -> dict[str, Path]:
+    """The weights file of `settings.model` as an input of the run; empty for an architecture.
 
-    The network's input has one grey channel in any case: ultralytics sums the first convolution's filters when a file
-    for colours is loaded into it, which gives the same output for a grey picture. Classes of other names start anew.
+    The network always has one grey input channel. When ultralytics loads a file for colours it sums the filters of the
+    first convolution, which gives the same output for a grey picture. Classes with other names start untrained.
 
     Raises:
-        UserError: there is no such file or architecture, the file holds no detection network that can be trained, or
-            predict.nms_free is asked of one without the head for it. Nothing is ever downloaded.
+        UserError: the file or architecture does not exist, is no trainable detection network, or lacks the head that
+            predict.nms_free needs. Nothing is ever downloaded.
     """
     path = Path(settings.model)
     if settings.from_weights and not path.is_file():
@@ -30,29 +30,29 @@ def model_input(settings: DetectSettings) -> dict[str, Path]:
     has_pair = _check_weights(path) if settings.from_weights else _check_architecture(settings.model)
     if settings.predict.nms_free and not has_pair:
         raise UserError(
-            f"predict.nms_free: {settings.model} has no one-to-one head; set it to false, or take a model that has "
+            f"predict.nms_free: {settings.model} has no one-to-one head; set it to false, or use a model that has "
             "one, such as yolo26n.yaml"
         )
     return {"weights": path} if settings.from_weights else {}
 
 
 def _check_architecture(name: str) -> bool:
-    """Whether it has a one-to-one head beside the one-to-many head."""
+    """Whether it has a one-to-one head in addition to the one-to-many head."""
     advice = "try yolo26n.yaml or yolo11n.yaml"
     try:
         network = yaml_model_load(name)
         head = network["head"][-1][2]
     except FileNotFoundError:
-        raise UserError(f"model: ultralytics knows no architecture {name}; {advice}") from None
+        raise UserError(f"model: ultralytics has no architecture {name}; {advice}") from None
     except (KeyError, IndexError, TypeError):
-        raise UserError(f"model: {name} describes no network of ultralytics'; {advice}") from None
+        raise UserError(f"model: {name} does not describe an ultralytics network; {advice}") from None
     if head != Detect.__name__:
-        raise UserError(f"model: {name} ends in {head}, no detection network; {advice}")
+        raise UserError(f"model: {name} ends in {head} and is no detection network; {advice}")
     return bool(network.get("end2end"))
 
 
 def _check_weights(path: Path) -> bool:
-    """Whether its network has a one-to-one head beside the one-to-many head."""
+    """Whether its network has a one-to-one head in addition to the one-to-many head."""
     advice = "give a .pt file of a YOLO detection network that was trained with ultralytics"
     try:
         model: Any = load_checkpoint(path)[0]
@@ -69,9 +69,7 @@ def _check_weights(path: Path) -> bool:
         raise UserError(f"model: {path} cannot be loaded: {reason}; {advice}") from None
     head = model.model[-1] if isinstance(model, DetectionModel) else model
     if type(head) is not Detect:
-        raise UserError(f"model: {path} holds a {type(head).__name__}, no detection network; {advice}")
+        raise UserError(f"model: {path} holds a {type(head).__name__}, not a detection network; {advice}")
     if model.is_fused():
-        raise UserError(
-            f"model: {path} holds a network that was fused for inference; give the file before that"
-        )
+        raise UserError(f"model: {path} holds a network that was fused for inference; give the unfused file")
     return getattr(head, "one2one_cv2", None) is not None

@@ -1,4 +1,4 @@
-"""Train the detector on a YOLO folder, or go on where an interrupted training stopped."""
+"""Train the detector on a YOLO folder, or resume an interrupted training."""
 
 import logging
 import shutil
@@ -15,8 +15,8 @@ from cxr.runs.hardware import computes_in_bf16
 from stage3_detect.model.network import pick_device
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.training import AugmentSettings
-from stage3_detect.training.model import as_plain
-from stage3_detect.training.reporting import logging_of_others
+from stage3_detect.training.loss import as_ultralytics_model
+from stage3_detect.training.reporting import log_worker_epochs
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
 
 log = logging.getLogger("raybox")
@@ -25,48 +25,48 @@ log = logging.getLogger("raybox")
 def train_detector(
     run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None
 ) -> Path:
-    """Train until done and write `weights/best.pt`, the weights with the best AP on the validation part.
+    """Train and write `weights/best.pt`, the weights with the best AP on the validation images.
 
-    A training that was interrupted goes on from its last epoch (ultralytics' resume: weights, optimiser, schedule,
-    averaging and early stopping; its random state is new); one that is done is not trained again. Figures of each epoch
-    go to `metrics.jsonl` and into the log.
+    An interrupted training resumes from its last epoch (ultralytics' resume: weights, optimiser, schedule, averaging
+    and early stopping; the random state is new). A finished one is not repeated. Metrics of each epoch go to
+    `metrics.jsonl` and to the log.
 
     Args:
         run_dir: gets `train`, ultralytics' own folder, and `weights`.
-        data_yaml: of a folder that `write_yolo_folder` made with `learn.trainer_extras`.
-        start: weights to begin with, instead of those of the settings.
+        data_yaml: of a folder that `write_yolo_folder` wrote with `fit.trainer_extras`.
+        start: weights to start from, instead of those in the settings.
 
     Returns:
-        path of the weights: half precision, without optimiser and paths of this machine, of ultralytics' own class.
+        path of the weights: half precision, without optimiser and local paths, of ultralytics' own class.
 
     Raises:
-        UserError: a device that this machine has not, or a batch that cannot be parted among the GPUs.
+        UserError: this machine does not have the device, or the batch cannot be divided among the GPUs.
     """
     best = run_dir / "weights" / "best.pt"
     if epochs_done(best) is not None:
-        log.info("stage3: training is done, %s", best.name)
+        log.info("stage3: the training is finished: %s", best.name)
         return best
     work = run_dir / "train"
     last = work / "weights" / "last.pt"
     done = epochs_done(last)
     if done is None and work.exists():
-        log.warning("stage3: no whole checkpoint in %s: training from the start", work.name)
+        log.warning("stage3: no complete checkpoint in %s; training starts from the beginning", work.name)
         shutil.rmtree(work)
     if done is None or done < settings.train.num_epochs:
         begin = str(start) if start is not None else settings.model
         trainer = _make_trainer(work, data_yaml, settings, begin=begin, resume=None if done is None else last)
-        # on several GPUs the work is done by other processes, whose log nobody reads
-        with logging_of_others(run_dir, settings.train.num_epochs) if trainer.ddp else nullcontext():
+        # on several GPUs other processes train, and nothing shows their log
+        with log_worker_epochs(run_dir, settings.train.num_epochs) if trainer.ddp else nullcontext():
             trainer.train()
     chosen = work / "weights" / "best.pt"
     if not chosen.is_file():
-        raise UserError(f"run {run_dir}: train/weights/best.pt is gone; remove {work} to train anew")
+        raise UserError(f"run {run_dir}: train/weights/best.pt is missing; remove {work} to train again")
     publish_weights(chosen, best)
     return best
 
 
 def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
-    """Our settings in ultralytics' names; what is not named here keeps ultralytics' default."""
+    """Our settings under ultralytics' names; all other arguments keep their defaults."""
     train, augment = settings.train, settings.augment
     device = pick_device(settings.device)
     _check_batch(settings, device)
@@ -77,7 +77,7 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "epochs": train.num_epochs,
         "patience": train.patience_epochs,
         "batch": train.batch_size,
-        "nbs": train.batch_size,  # else ultralytics steps only once in 64 images
+        "nbs": train.batch_size,  # else ultralytics makes one step per 64 images
         "optimizer": train.optimizer,
         "lr0": train.lr,
         "lrf": train.lr_final_share,
@@ -86,12 +86,12 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "weight_decay": train.weight_decay,
         "warmup_epochs": train.warmup_epochs,
         "warmup_bias_lr": 0.0,
-        # "bf16" or False: plain mixed precision makes ultralytics fetch a model to test it
+        # "bf16" or False: with plain mixed precision ultralytics downloads a model to test it
         "amp": "bf16" if device != "cpu" and precision_of(settings, device) == "bf16" else False,
         "device": device,
         "workers": settings.num_workers,
         "seed": settings.seed,
-        "plots": True,  # the first batches as pictures
+        "plots": True,  # pictures of the first batches
         "val": True,
         "conf": settings.predict.min_score,
         "iou": settings.predict.nms_iou,
@@ -107,7 +107,7 @@ def _augment_arguments(augment: AugmentSettings) -> dict[str, Any]:
         "flipud": 0.0,
         "hsv_h": 0.0,
         "hsv_s": 0.0,
-        "hsv_v": 0.0,  # ultralytics applies it to three channels only; contrast below covers one as well
+        "hsv_v": 0.0,  # ultralytics applies it to three channels only; the contrast below also works on one
         "degrees": augment.rotate_deg,
         "translate": augment.translate_share,
         "scale": augment.scale_share,
@@ -124,13 +124,13 @@ def _check_batch(settings: DetectSettings, device: str) -> None:
     num_devices = len(device.split(","))
     if settings.train.batch_size % num_devices:
         raise UserError(
-            f"train.batch_size: {settings.train.batch_size} images cannot be parted among {num_devices} GPUs; give a "
-            f"multiple of {num_devices}"
+            f"train.batch_size: {settings.train.batch_size} images cannot be divided among {num_devices} GPUs; give "
+            f"a multiple of {num_devices}"
         )
 
 
 def precision_of(settings: DetectSettings, device: str) -> str:
-    """fp32 or bf16; `auto` takes bf16 only where the hardware computes in it."""
+    """fp32 or bf16; `auto` is bf16 only if the hardware computes in it."""
     if settings.train.precision != "auto":
         return settings.train.precision
     kind = device if device in ("cpu", "mps") else "cuda"
@@ -147,22 +147,21 @@ def _make_trainer(
         "resume": str(resume) if resume is not None else False,
     }
     if resume is not None:
-        log.info("stage3: training goes on after epoch %d", epochs_done(resume))
+        log.info("stage3: the training resumes after epoch %d", epochs_done(resume))
     return PseudoBoxTrainer(overrides=arguments)
 
 
 def publish_weights(trained: Path, published: Path) -> None:
-    """Copy a checkpoint without optimiser and without anything about this machine, atomically."""
+    """Copy a checkpoint without its optimiser and anything about this machine, atomically."""
     published.parent.mkdir(parents=True, exist_ok=True)
     partial = published.with_suffix(".partial")
     strip_optimizer(str(trained), s=str(partial), updates={"git": None, "train_results": None, "date": None})
-    checkpoint = torch.load(
-        partial, map_location="cpu", weights_only=False
-    )  # our own file, written just above
+    # not untrusted: written just above
+    checkpoint = torch.load(partial, map_location="cpu", weights_only=False)
     for arguments in (checkpoint["train_args"], checkpoint["model"].args):
         for name in ("data", "save_dir", "project", "name", "resume", "model"):
             arguments[name] = Path(str(arguments[name])).name if arguments.get(name) else None
-    checkpoint["model"] = as_plain(checkpoint["model"])
+    checkpoint["model"] = as_ultralytics_model(checkpoint["model"])
     checkpoint["model"].pt_path = published.name
     torch.save(checkpoint, partial)
     partial.replace(published)

@@ -1,4 +1,4 @@
-"""Ultralytics' detection trainer with what a short training from scratch on grey pictures needs, by subclassing."""
+"""Subclass of ultralytics' detection trainer for short trainings from scratch on grey pictures with noisy labels."""
 
 import math
 import os
@@ -15,17 +15,17 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
 
 from stage3_detect.labels.yolo_folder import EXTRAS
-from stage3_detect.training.dataset import DOUBTS, IS_REGION, DoubtfulDataset
-from stage3_detect.training.model import DoubtfulModel
+from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
+from stage3_detect.training.loss import NoisyLabelModel
 from stage3_detect.training.reporting import EpochReport
 
 _LAUNCHER = "RAYBOX_LAUNCHER_PID"
-"""Variable with the process that started a training on several GPUs."""
+"""Environment variable with the id of the process that started a training on several GPUs."""
 
 
 @contextmanager
 def kept_threads() -> Iterator[None]:
-    """Undo that ultralytics sets torch to one thread fewer than there are cores whenever it picks a CPU."""
+    """Restore torch's number of threads: ultralytics reduces it by one whenever it selects a CPU."""
     count = torch.get_num_threads()
     try:
         yield
@@ -34,27 +34,26 @@ def kept_threads() -> Iterator[None]:
 
 
 class PseudoBoxTrainer(DetectionTrainer):
-    """Adds to ultralytics' trainer: labels with doubts, checkpoints that a kill cannot tear, validation every few
-    epochs, a chosen averaging of weights, bf16 on a CPU, all threads; leaves out the final pass that strips and
-    validates again.
+    """Ultralytics' trainer with noisy labels, atomic checkpoints, validation every few epochs, a chosen averaging of
+    weights, bf16 on a CPU and all threads; without the final pass that strips and validates the weights again.
 
-    What ultralytics' arguments have no place for stands in data.yaml, where the processes of several GPUs find it too:
-    ultralytics starts them with a pickle of this class and its arguments, and they build a trainer of their own. So
-    callbacks are attached where the training runs, in `_do_train`. A run's folder is the parent of `save_dir`.
+    Settings that ultralytics has no argument for are in data.yaml. On several GPUs ultralytics starts processes with a
+    pickle of this class and its arguments, and each builds its own trainer from them. Callbacks are therefore attached
+    in `_do_train`, which runs in the training process. The run folder is the parent of `save_dir`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Arguments as of ultralytics' trainer."""
+        """Arguments as in ultralytics."""
         with kept_threads():
             super().__init__(*args, **kwargs)
 
     @property
     def extras(self) -> dict[str, Any]:
-        """val_every_epochs, averaging_share, bf16_on_cpu, shared_boxes_iou, tracking (`learn.trainer_extras`)."""
+        """val_every_epochs, averaging_share, bf16_on_cpu, shared_boxes_iou, tracking (`fit.trainer_extras`)."""
         return dict(self.data[EXTRAS])
 
     def train(self) -> Any:
-        """As ultralytics'; processes that it starts end when this one is killed."""
+        """As in ultralytics; the processes that it starts end if this one is killed."""
         if self.ddp:
             os.environ[_LAUNCHER] = str(os.getpid())
         try:
@@ -71,10 +70,10 @@ class PseudoBoxTrainer(DetectionTrainer):
         return super()._do_train()
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Ours for training; ultralytics' own for validation."""
+        """Our data set for training, ultralytics' for validation."""
         if mode != "train":
             return super().build_dataset(img_path, mode, batch)
-        return DoubtfulDataset(
+        return NoisyLabelDataset(
             img_path,
             imgsz=self.args.imgsz,
             batch_size=batch,
@@ -88,9 +87,9 @@ class PseudoBoxTrainer(DetectionTrainer):
 
     def get_model(
         self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
-    ) -> DoubtfulModel:
-        """As ultralytics', with our loss."""
-        model = DoubtfulModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
+    ) -> NoisyLabelModel:
+        """As in ultralytics, with our loss."""
+        model = NoisyLabelModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
         model.shared_iou = self.extras["shared_boxes_iou"]
         self.set_model_names_for_load(model)
         if weights:
@@ -98,15 +97,15 @@ class PseudoBoxTrainer(DetectionTrainer):
         return model
 
     def get_class_counts(self) -> Any:
-        """Boxes of each class in an epoch, for ultralytics' class weights; regions are no boxes."""
+        """Number of boxes per class in an epoch, for ultralytics' class weights; ignore regions do not count."""
         rows = [label["cls"] for label in self.train_loader.dataset.labels]
         table = np.concatenate([np.zeros((0, 3)), *rows])
         classes = table[table[:, 1 + IS_REGION] == 0, 0].astype(int)
         return np.bincount(classes, minlength=self.data["nc"]).astype(np.float32)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """As ultralytics', without the regions, many of which are as large as the image."""
-        boxes = batch[DOUBTS][:, IS_REGION] == 0
+        """As in ultralytics, without the ignore regions, many of which cover the whole image."""
+        boxes = batch[LABEL_NOISE][:, IS_REGION] == 0
         shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
         super().plot_training_samples({**batch, **shown}, ni)
 
@@ -116,7 +115,7 @@ class PseudoBoxTrainer(DetectionTrainer):
         return result
 
     def _load_checkpoint_state(self, ckpt: Any) -> None:
-        super()._load_checkpoint_state(ckpt)  # makes a new average of weights
+        super()._load_checkpoint_state(ckpt)  # creates a new average of weights
         self._set_averaging()
 
     def _set_averaging(self) -> None:
@@ -125,26 +124,26 @@ class PseudoBoxTrainer(DetectionTrainer):
             self.ema.decay = partial(averaging_factor, window_steps=window)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """As ultralytics', and inside its autocast block switch bf16 on for a CPU, which ultralytics refuses."""
+        """As in ultralytics; also enables bf16 on a CPU, which ultralytics does not support, in its autocast block."""
         batch = super().preprocess_batch(batch)
         if self.extras["bf16_on_cpu"] and self.device.type == "cpu":
             torch.set_autocast_dtype("cpu", torch.bfloat16)
-            torch.set_autocast_enabled("cpu", True)  # the block's exit restores both
+            torch.set_autocast_enabled("cpu", True)  # leaving the block restores both
         return batch
 
     def validate(self) -> Any:
-        """Validate in every n-th epoch and the last; in between no fitness, so `best.pt` stays."""
+        """Validate in every n-th epoch and the last; other epochs have no fitness and leave `best.pt` unchanged."""
         due = (self.epoch + 1) % self.extras["val_every_epochs"] == 0 or self.epoch + 1 >= self.epochs
         return super().validate() if due or self.stop else (self.metrics, None)
 
     def get_validator(self) -> Any:
-        """As ultralytics', without its plots (matplotlib takes seconds; our report draws its own)."""
+        """As in ultralytics, without its plots, which take seconds; our report has its own."""
         validator = super().get_validator()
         validator.args.plots = False
         return validator
 
     def save_model(self) -> bool:
-        """Write `best.pt` and `last.pt` beside their names and move them there whole, `last.pt` last."""
+        """Write `best.pt` and `last.pt` under temporary names, then rename them, `last.pt` last."""
         last, best = self.last, self.best
         self.last, self.best = (path.with_suffix(".partial") for path in (last, best))
         try:
@@ -157,20 +156,20 @@ class PseudoBoxTrainer(DetectionTrainer):
         return saved
 
     def plot_training_labels(self) -> None:
-        """Nothing: the audit of labels is stage 2's."""
+        """Nothing: stage 2 audits the labels."""
 
     def plot_metrics(self) -> None:
-        """Nothing: our report draws the curves."""
+        """Nothing: our report plots the curves."""
 
     def final_eval(self) -> None:
-        """Nothing: `train.publish_weights` strips a copy, so that `last.pt` stays usable until the run is done."""
+        """Nothing: `train.publish_weights` strips a copy, so `last.pt` can resume until the run is finished."""
 
 
 def stop_without_launcher(_: Any) -> None:
-    """Ultralytics' processes outlive the one that started them, and would train on beside the next call's.
+    """End this process if the one that started it is gone, because the next call starts processes of its own.
 
     Raises:
-        SystemExit: that one is gone.
+        SystemExit: the starting process is gone.
     """
     launcher = os.environ.get(_LAUNCHER)
     if launcher is not None and not _is_alive(int(launcher)):
@@ -188,18 +187,18 @@ def _is_alive(pid: int) -> bool:
 
 
 def averaging_factor(step: int, *, window_steps: float) -> float:
-    """Weight of the old mean at `step` (from 1): a running mean over `window_steps` that fades in over two windows."""
+    """Weight of the previous mean at `step` (from 1): a running mean over `window_steps` that fades in over two."""
     if window_steps <= 1:
         return 0.0
     return (1 - 1 / window_steps) * (1 - math.exp(-step / (2 * window_steps)))
 
 
 def epochs_done(last: Path) -> int | None:
-    """Epochs that a checkpoint has behind it; None without one, or where a kill in mid-write left half of it."""
+    """Number of finished epochs in a checkpoint; None if it is missing or incomplete."""
     if not last.is_file():
         return None
     try:
-        # our own file: it holds the whole model
+        # not untrusted: our own file, which holds the whole model
         checkpoint = torch.load(last, map_location="cpu", weights_only=False)
         return int(checkpoint["epoch"]) + 1
     except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, OSError):

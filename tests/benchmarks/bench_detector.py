@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.imaging.files import read_pixels
-from stage3_detect.export.formats import open_form
+from stage3_detect.export.formats import open_exported
 from stage3_detect.export.onnx_file import export_onnx
 from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
 from stage3_detect.export.tensorrt_file import TensorrtNetwork, export_tensorrt, why_no_tensorrt
@@ -112,7 +112,7 @@ def forms_on_cpu(
         "onnx": onnx,
         **{f"openvino_{name}": folder / f"{name}.xml" for name in ("fp32", "fp16", "int8")},
     }
-    opened = {form: open_form(form, path, num_threads=threads) for form, path in files.items()}
+    opened = {form: open_exported(form, path, num_threads=threads) for form, path in files.items()}
     return {"torch": TorchNetwork(weights), **opened}
 
 

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from pycocotools.coco import COCO
@@ -105,6 +106,17 @@ def test_labels_survive_and_tell_denied_from_not_mentioned(tmp_path: Path) -> No
     del document["images"][1]["labels"]
     (tmp_path / "x.json").write_text(json.dumps(document))
     assert read_coco(tmp_path / "x.json").images["labels"].tolist()[1] == {}
+
+
+def test_label_matrix_is_computed_once_and_kept_with_the_images() -> None:
+    labels = [{"Edema": -1, "Fracture": None, "Other": 1}, {"Fracture": 0}]
+    coco = CocoBoxes(IMAGES.assign(labels=labels), boxes_table(), ("Edema", "Fracture"))
+    expected = np.array([[-1, np.nan], [np.nan, 0]])
+    np.testing.assert_array_equal(coco.label_matrix, expected)
+    assert coco.with_boxes(boxes_table()).label_matrix is coco.label_matrix
+    np.testing.assert_array_equal(coco.select(["b:R"]).label_matrix, expected[1:])
+    assert CocoBoxes(IMAGES, boxes_table(), ("Edema",)).label_matrix is None
+    assert coco.select([]).label_matrix.shape == (0, 2)
 
 
 def test_labels_of_other_values_are_refused(tmp_path: Path) -> None:

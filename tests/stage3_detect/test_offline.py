@@ -26,22 +26,22 @@ threading.excepthook = lambda failure: tried.append(failure)
 from tests.stage3_detect.model.detector_builders import settings_of, untrained_weights
 from tests.stage3_detect.stage3_builders import make_coco
 import stage3_detect
-from stage3_detect.export.formats import export_forms, open_form
-from stage3_detect.export.quality import Yardstick
+from stage3_detect.export.formats import export_formats, open_exported
+from stage3_detect.export.quality import ExportReference
 from stage3_detect.model.predict import predict_images
 
 root = Path(sys.argv[1])
 images = make_coco(root, "test", num_images=3, seed=0)
 none = images.with_boxes(images.boxes.head(0))
 settings = settings_of(forms=("openvino_int8",), num_checks=1, num_calibration_images=2)
-exports = export_forms(
+exports = export_formats(
     root / "out",
     untrained_weights(root / "best.pt"),
     settings,
-    measured_on=Yardstick(images, none, settings),
+    reference=ExportReference(images, none, settings),
     calibration=images,
 )
-network = open_form("openvino_int8", exports.files["openvino_int8"], num_threads=1)
+network = open_exported("openvino_int8", exports.files["openvino_int8"], num_threads=1)
 predict_images(images, network, settings.predict)
 import nncf, openvino.tools.ovc
 import nncf.telemetry.wrapper as wrapper

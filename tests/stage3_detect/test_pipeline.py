@@ -86,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_killed_run_goes_on_where_it_was(folder: Path):
-    assert "training goes on after epoch" in (folder / "stage3" / "log.txt").read_text()
+    assert "the training resumes after epoch" in (folder / "stage3" / "log.txt").read_text()
     text = (folder / "stage3" / "rounds" / "0" / "metrics.jsonl").read_text()
     steps = [json.loads(line)["step"] for line in text.splitlines()]
     assert steps[-1] == 3 and sorted(set(steps)) == [1, 2, 3]

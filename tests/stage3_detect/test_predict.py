@@ -244,14 +244,14 @@ def test_nothing_is_written_among_the_images(run: Path, scans: Path, inside: str
     assert not (scans / "out").exists()
 
 
-def test_form_that_was_not_exported_is_told(run: Path, scans: Path, tmp_path: Path):
+def test_a_format_that_was_not_exported_is_an_error(run: Path, scans: Path, tmp_path: Path):
     with pytest.raises(UserError, match="pytorch"):
-        predict_files(Call(run, (scans,), out=tmp_path / "out", form="onnx"))
+        predict_files(Call(run, (scans,), out=tmp_path / "out", format="onnx"))
     assert not (tmp_path / "out").exists()
 
 
 def test_device_that_is_not_there_is_told_and_nothing_written(run: Path, scans: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="device: 99 asked for"):
+    with pytest.raises(UserError, match="device: 99, but"):
         predict_files(Call(run, (scans,), out=tmp_path / "out", device="99"))
     assert not (tmp_path / "out").exists()
 

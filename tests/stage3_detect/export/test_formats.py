@@ -1,4 +1,4 @@
-"""Every exported form against the trained network, on a machine without a GPU; and opened again from its run."""
+"""Every export format compared with the trained network, without a GPU; and opened again from its run."""
 
 import json
 import re
@@ -14,11 +14,16 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_image
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from stage3_detect.export.agreement import compare_networks
-from stage3_detect.export.formats import Exports, calibration_inputs, export_forms, open_form, open_network
+from stage3_detect.export.formats import (
+    Exports,
+    calibration_inputs,
+    export_formats,
+    open_exported,
+    open_network,
+)
 from stage3_detect.export.onnx_file import export_onnx
 from stage3_detect.export.openvino_file import convert_openvino, decoding_nodes
-from stage3_detect.export.quality import Yardstick, measure_form, warning_of
+from stage3_detect.export.quality import ExportReference, compare_networks, measure_format, warning_of
 from stage3_detect.export.tensorrt_file import why_no_tensorrt
 from stage3_detect.model.network import TorchNetwork
 from stage3_detect.model.predict import predict_images
@@ -27,7 +32,7 @@ from tests.paths import ROOT
 from tests.stage3_detect.model.detector_builders import IMAGE_PX, settings_of, untrained_weights
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 
-FORMS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8")
+FORMATS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8")
 no_tensorrt = pytest.mark.skipif(why_no_tensorrt() is None, reason="this machine can make TensorRT engines")
 with_tensorrt = pytest.mark.skipif(why_no_tensorrt() is not None, reason=f"TensorRT: {why_no_tensorrt()}")
 
@@ -47,35 +52,35 @@ class Case:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    root = tmp_path_factory.mktemp("forms")
+    root = tmp_path_factory.mktemp("formats")
     weights = untrained_weights(root / "run" / "weights" / "best.pt")
-    settings = settings_of(forms=FORMS, num_checks=3, num_calibration_images=5)
+    settings = settings_of(forms=FORMATS, num_checks=3, num_calibration_images=5)
     test = make_coco(root / "data", "test", num_images=6, seed=2)
     train = make_coco(root / "data", "train", num_images=9, seed=1)
     detections, _ = predict_images(test, TorchNetwork(weights), settings.predict)
     folder = root / "run" / "exports"
-    on = Yardstick(test, detections, settings)
-    exports = export_forms(folder, weights, settings, measured_on=on, calibration=train)
+    on = ExportReference(test, detections, settings)
+    exports = export_formats(folder, weights, settings, reference=on, calibration=train)
     return Case(folder, weights, settings, test, train, detections, exports)
 
 
 def again(case: Case) -> Exports:
-    return export_forms(
-        case.folder, case.weights, case.settings, measured_on=yardstick(case), calibration=case.train
+    return export_formats(
+        case.folder, case.weights, case.settings, reference=reference_of(case), calibration=case.train
     )
 
 
-def yardstick(case: Case, settings: DetectSettings | None = None) -> Yardstick:
-    return Yardstick(case.test, case.detections, settings or case.settings)
+def reference_of(case: Case, settings: DetectSettings | None = None) -> ExportReference:
+    return ExportReference(case.test, case.detections, settings or case.settings)
 
 
-def test_no_form_makes_no_file(tmp_path: Path, case: Case):
+def test_no_format_makes_no_file(tmp_path: Path, case: Case):
     settings = settings_of(forms=())
-    exports = export_forms(
+    exports = export_formats(
         tmp_path / "out",
         case.weights,
         settings,
-        measured_on=yardstick(case, settings),
+        reference=reference_of(case, settings),
         calibration=case.train,
     )
     assert exports == Exports()
@@ -94,7 +99,7 @@ def test_files_are_those_that_were_asked_for(case: Case):
         "openvino_int8_bin": "detector_int8.bin",
     }
     there = {path.name for path in case.folder.iterdir()}
-    assert there == {*named.values(), *(f"made_{form}.json" for form in FORMS)}
+    assert there == {*named.values(), *(f"made_{fmt}.json" for fmt in FORMATS)}
     sizes = {name: path.stat().st_size for name, path in case.exports.files.items()}
     assert sizes["openvino_fp16_bin"] < 0.6 * sizes["openvino_fp32_bin"]
     assert sizes["openvino_int8_bin"] < 0.6 * sizes["openvino_fp16_bin"]
@@ -106,27 +111,27 @@ def test_no_file_holds_a_path_of_this_machine(case: Case):
         assert not [root for root in roots if root in path.read_bytes()], path.name
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_form_knows_its_findings_channels_and_size(case: Case, form: str):
-    network = open_form(form, case.exports.files[form], num_threads=1)
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_format_knows_its_findings_channels_and_size(case: Case, fmt: str):
+    network = open_exported(fmt, case.exports.files[fmt], num_threads=1)
     assert (network.findings, network.channels, network.image_px) == (FINDINGS, 1, IMAGE_PX)
 
 
-@pytest.mark.parametrize("form", ["onnx", "openvino_fp32"])
-def test_exact_forms_agree(case: Case, form: str):
+@pytest.mark.parametrize("fmt", ["onnx", "openvino_fp32"])
+def test_exact_formats_agree(case: Case, fmt: str):
     metrics = case.exports.metrics
-    assert 0 < metrics[f"export/{form}/box_difference_px"] < 1
-    assert 0 < metrics[f"export/{form}/score_difference"] < 1e-3
-    assert f"export/{form}/ap40_loss" not in metrics
+    assert 0 < metrics[f"export/{fmt}/box_difference_px"] < 1
+    assert 0 < metrics[f"export/{fmt}/score_difference"] < 1e-3
+    assert f"export/{fmt}/ap40_loss" not in metrics
 
 
-@pytest.mark.parametrize("form", ["openvino_fp16", "openvino_int8"])
-def test_reduced_forms_state_what_they_lose(case: Case, form: str):
+@pytest.mark.parametrize("fmt", ["openvino_fp16", "openvino_int8"])
+def test_reduced_formats_state_their_loss(case: Case, fmt: str):
     metrics = case.exports.metrics
-    loss, low, high = (metrics[f"export/{form}/ap40_loss{end}"] for end in ("", "/low", "/high"))
+    loss, low, high = (metrics[f"export/{fmt}/ap40_loss{end}"] for end in ("", "/low", "/high"))
     assert low <= loss <= high
-    assert metrics[f"export/{form}/ap40/low"] <= metrics[f"export/{form}/ap40/high"]
-    assert metrics[f"export/{form}/score_difference"] > metrics["export/onnx/score_difference"]
+    assert metrics[f"export/{fmt}/ap40/low"] <= metrics[f"export/{fmt}/ap40/high"]
+    assert metrics[f"export/{fmt}/score_difference"] > metrics["export/onnx/score_difference"]
 
 
 def test_eight_bits_are_near_the_trained_network_and_not_the_same(case: Case):
@@ -135,15 +140,15 @@ def test_eight_bits_are_near_the_trained_network_and_not_the_same(case: Case):
         TorchNetwork(case.weights),
         [read_image(case.folder.parents[1] / "data/test/test_000.png")],
     )
-    network = open_form("openvino_int8", case.exports.files["openvino_int8"], num_threads=1)
+    network = open_exported("openvino_int8", case.exports.files["openvino_int8"], num_threads=1)
     agreement = compare_networks(picture, reference, network, min_score=0.001)
     assert 1e-3 < agreement.score < 0.1
     assert 0.01 < agreement.box_px < 10
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_times_are_there(case: Case, form: str):
-    name = f"ms_per_image/detector_{form}"
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_times_are_there(case: Case, fmt: str):
+    name = f"ms_per_image/detector_{fmt}"
     assert 0 < case.exports.metrics[name] <= case.exports.metrics[f"{name}/p99"]
 
 
@@ -171,7 +176,7 @@ def test_convolutions_of_the_head_are_not_decoding(case: Case):
 
 
 def test_a_networks_output_stays_as_it_was_when_it_is_used_again(case: Case):
-    network = open_form("openvino_fp32", case.exports.files["openvino_fp32"], num_threads=1)
+    network = open_exported("openvino_fp32", case.exports.files["openvino_fp32"], num_threads=1)
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 1, 1, IMAGE_PX, IMAGE_PX), dtype=np.float32)
     before = network(first)
@@ -188,7 +193,7 @@ def test_a_second_call_makes_nothing_anew(case: Case):
 
 
 def test_an_interrupted_export_goes_on(case: Case):
-    """A torn file, a form whose figures are missing, a note that is half written, and what a kill leaves behind."""
+    """A torn file, a format whose figures are missing, a note that is half written, and what a kill leaves behind."""
     onnx, note = case.exports.files["onnx"], case.folder / "made_openvino_fp16.json"
     whole, kept = onnx.read_bytes(), case.exports.files["openvino_int8"].stat().st_mtime_ns
     onnx.write_bytes(whole[:1000])
@@ -204,15 +209,15 @@ def test_an_interrupted_export_goes_on(case: Case):
     assert not (case.folder / "detector_fp32.partial").exists()
 
 
-def test_a_form_that_is_not_the_trained_network_stops_the_run(tmp_path: Path, case: Case):
+def test_a_format_that_differs_from_the_trained_network_stops_the_run(tmp_path: Path, case: Case):
     other = untrained_weights(tmp_path / "other.pt")
     checkpoint = torch.load(other, weights_only=False)
     checkpoint["model"].model[-1].one2one_cv3[0][-1].bias.data += 0.5
     checkpoint["model"].model[-1].cv3[0][-1].bias.data += 0.5
     torch.save(checkpoint, other)
-    network = open_form("onnx", case.exports.files["onnx"], num_threads=1)
+    network = open_exported("onnx", case.exports.files["onnx"], num_threads=1)
     with pytest.raises(RuntimeError, match="the onnx file differs"):
-        measure_form("onnx", network, TorchNetwork(other), yardstick(case))
+        measure_format("onnx", network, TorchNetwork(other), reference_of(case))
 
 
 @pytest.mark.parametrize(
@@ -226,8 +231,8 @@ def test_other_heads_and_colours_agree(tmp_path: Path, model: str, nms_free: boo
     pictures = [
         read_image(tmp_path / path) for path in make_coco(tmp_path, "t", num_images=2, seed=0).images["path"]
     ]
-    for form, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
-        network = open_form(form, tmp_path / name, num_threads=1)
+    for fmt, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
+        network = open_exported(fmt, tmp_path / name, num_threads=1)
         assert network.channels == channels
         assert compare_networks(pictures, reference, network, min_score=0.001).holds
 
@@ -236,8 +241,12 @@ def test_openvino_alone_leaves_no_onnx_behind(tmp_path: Path, case: Case):
     settings = settings_of(forms=("openvino_fp32",), num_checks=1)
     empty = replace(case.test, images=case.test.images.head(0), boxes=case.test.boxes.head(0))
     none = replace(case.detections, images=empty.images, boxes=case.detections.boxes.head(0))
-    exports = export_forms(
-        tmp_path, case.weights, settings, measured_on=Yardstick(empty, none, settings), calibration=case.train
+    exports = export_formats(
+        tmp_path,
+        case.weights,
+        settings,
+        reference=ExportReference(empty, none, settings),
+        calibration=case.train,
     )
     assert {path.name for path in tmp_path.iterdir()} == {
         "detector_fp32.xml",
@@ -252,28 +261,28 @@ def test_tensorrt_is_noted_where_it_cannot_be_made(
     tmp_path: Path, case: Case, caplog: pytest.LogCaptureFixture
 ):
     settings = settings_of(forms=("tensorrt_fp16",))
-    given = {"measured_on": yardstick(case, settings), "calibration": case.train}
+    given = {"reference": reference_of(case, settings), "calibration": case.train}
     with caplog.at_level("WARNING", "raybox"):
-        exports = export_forms(tmp_path, case.weights, settings, **given)
+        exports = export_formats(tmp_path, case.weights, settings, **given)
     assert exports.files == {} and exports.metrics == {}
     reason = exports.notes["tensorrt_fp16"]
     assert "NVIDIA GPU" in reason or "tensorrt package" in reason
-    assert caplog.messages == [f"stage3: tensorrt_fp16 is not made: {reason}"]
+    assert caplog.messages == [f"stage3: tensorrt_fp16 is not exported: {reason}"]
 
 
 @with_tensorrt
 def test_tensorrt_is_near_the_trained_network(tmp_path: Path, case: Case):
     settings = settings_of(forms=("tensorrt_fp16",), num_checks=3)
-    given = {"measured_on": yardstick(case, settings), "calibration": case.train}
-    exports = export_forms(tmp_path, case.weights, settings, **given)
+    given = {"reference": reference_of(case, settings), "calibration": case.train}
+    exports = export_formats(tmp_path, case.weights, settings, **given)
     assert exports.metrics["export/tensorrt_fp16/score_difference"] < 0.05
 
 
 def test_calibration_pictures_are_spread_over_the_table(tmp_path: Path):
     images = make_coco(tmp_path, "train", num_images=9, seed=1)
     like = TorchNetwork(untrained_weights(tmp_path / "best.pt"))
-    few = calibration_inputs(images, like, number=3, leave_out=False)
-    every = calibration_inputs(images, like, number=100, leave_out=False)
+    few = calibration_inputs(images, like, number=3, skip_unreadable=False)
+    every = calibration_inputs(images, like, number=100, skip_unreadable=False)
     assert len(few) == 3 and len(every) == 9
     for index, wanted in enumerate((0, 3, 6)):
         np.testing.assert_array_equal(few[index], every[wanted])
@@ -284,14 +293,14 @@ def test_unreadable_calibration_pictures(tmp_path: Path, caplog: pytest.LogCaptu
     like = TorchNetwork(untrained_weights(tmp_path / "best.pt"))
     (tmp_path / images.images["path"][1]).unlink()
     with pytest.raises(UserError, match="train_001"):
-        calibration_inputs(images, like, number=3, leave_out=False)
+        calibration_inputs(images, like, number=3, skip_unreadable=False)
     with caplog.at_level("WARNING", "raybox"):
-        assert len(calibration_inputs(images, like, number=3, leave_out=True)) == 2
+        assert len(calibration_inputs(images, like, number=3, skip_unreadable=True)) == 2
     assert "train_001" in caplog.text
     for path in images.images["path"][[0, 2]]:
         (tmp_path / path).unlink()
-    with pytest.raises(UserError, match="can be read, got none"):
-        calibration_inputs(images, like, number=3, leave_out=True)
+    with pytest.raises(UserError, match="calibration, got none"):
+        calibration_inputs(images, like, number=3, skip_unreadable=True)
 
 
 @pytest.mark.parametrize(
@@ -318,19 +327,19 @@ def run(case: Case) -> FinishedRun:
     return open_run(folder, stage="stage3")
 
 
-@pytest.mark.parametrize("form", ["pytorch", *FORMS])
-def test_every_form_is_opened_from_its_run(run: FinishedRun, case: Case, form: str):
-    network = open_network(run, form, num_threads=1)
+@pytest.mark.parametrize("fmt", ["pytorch", *FORMATS])
+def test_every_format_is_opened_from_its_run(run: FinishedRun, case: Case, fmt: str):
+    network = open_network(run, fmt, num_threads=1)
     found, _ = predict_images(case.test, network, case.settings.predict)
     best = found.boxes.groupby("image_id")["score"].max()
     wanted = case.detections.boxes.groupby("image_id")["score"].max()
     np.testing.assert_allclose(
-        best, wanted, atol=1e-3 if form in ("pytorch", "onnx", "openvino_fp32") else 0.1
+        best, wanted, atol=1e-3 if fmt in ("pytorch", "onnx", "openvino_fp32") else 0.1
     )
 
 
-def test_a_form_that_the_run_has_not_is_the_users_mistake(run: FinishedRun):
-    with pytest.raises(UserError, match=rf"form 'coreml'.*has pytorch, {', '.join(FORMS)}"):
+def test_a_format_that_the_run_lacks_is_the_users_mistake(run: FinishedRun):
+    with pytest.raises(UserError, match=rf"format 'coreml'.*has pytorch, {', '.join(FORMATS)}"):
         open_network(run, "coreml")
 
 
@@ -340,7 +349,7 @@ def test_gone_and_damaged_files_are_named(run: FinishedRun, tmp_path: Path):
     with pytest.raises(UserError, match=r"detector_fp16\.bin is gone"):
         open_network(run, "openvino_fp16")
     (tmp_path / "kept.bin").rename(binary)
-    for form, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
+    for fmt, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
         (tmp_path / name).write_text("nothing of the kind")
         with pytest.raises(UserError, match=f"{name}: .* cannot load it"):
-            open_form(form, tmp_path / name)
+            open_exported(fmt, tmp_path / name)

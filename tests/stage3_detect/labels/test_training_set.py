@@ -13,7 +13,7 @@ import pytest
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, write_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run, start_run
-from stage3_detect.labels.rows import cut_to_images, told_labels
+from stage3_detect.labels.rows import cut_to_images
 from stage3_detect.labels.sources import (
     Sources,
     first_boxes,
@@ -96,12 +96,12 @@ def learned_without_holding_out(coco: CocoBoxes, given: DetectSettings) -> Train
 
 def test_nothing_to_choose_from() -> None:
     chosen = choose_images(coco_of({}), settings(), seed=0)
-    assert (chosen.positives, chosen.normals, chosen.doubtful, chosen.left_out) == ([], [], [], [])
-    with pytest.raises(UserError, match="no image has a box"):
+    assert (chosen.positives, chosen.normals, chosen.uncertain, chosen.left_out) == ([], [], [], [])
+    with pytest.raises(UserError, match="no training image has a box"):
         make_training_set(coco_of({}), None, None, settings())
 
 
-def test_an_image_is_positive_normal_doubtful_or_left_out() -> None:
+def test_an_image_is_positive_normal_uncertain_or_left_out() -> None:
     coco = coco_of(
         {
             "box": [(A, BOX)],
@@ -115,14 +115,14 @@ def test_an_image_is_positive_normal_doubtful_or_left_out() -> None:
     strict = {"min_pseudo_score": 0.4, "normals_per_positive": 9}
     on = choose_images(coco, settings(labels=strict), seed=0)
     assert set(on.positives) == {"box", "both", "reader"}
-    assert (on.normals, set(on.doubtful), on.left_out) == (["empty"], {"weak", "region"}, [])
+    assert (on.normals, set(on.uncertain), on.left_out) == (["empty"], {"weak", "region"}, [])
     off = choose_images(coco, settings(OFF, strict), seed=0)
     assert (set(off.positives), off.normals) == (set(on.positives), on.normals)
-    assert (off.doubtful, set(off.left_out)) == ([], {"weak", "region"})
+    assert (off.uncertain, set(off.left_out)) == ([], {"weak", "region"})
     assert on.kinds == dict.fromkeys(on.positives, "positive") | {
         "empty": "normal",
-        "weak": "doubtful",
-        "region": "doubtful",
+        "weak": "uncertain",
+        "region": "uncertain",
     }
 
 
@@ -142,17 +142,17 @@ def test_an_image_of_which_nothing_counts_is_no_normal() -> None:
         assert set(choose_images(coco, settings(noise, wish), seed=0).normals) == set(labels) - {"box"}
 
 
-def test_what_a_label_affirms_or_doubts_without_a_box_is_no_normal() -> None:
+def test_an_image_without_boxes_is_not_normal_if_its_label_is_positive_or_uncertain() -> None:
     labels = {
         "affirmed": {A: 1, B: 0},
-        "doubted": {A: -1, B: 0},
+        "unsure": {A: -1, B: 0},
         "other": {"Fracture": 1, A: 0},
         "box": {A: 1},
     }
     coco = coco_of({name: [(A, BOX)] if name == "box" else [] for name in labels}, labels=labels)
     for noise in ({}, OFF):
         chosen = choose_images(coco, settings(noise, {"normals_per_positive": 9}), seed=0)
-        assert chosen.normals == ["other"] and set(chosen.left_out) == {"affirmed", "doubted"}
+        assert chosen.normals == ["other"] and set(chosen.left_out) == {"affirmed", "unsure"}
 
 
 @pytest.mark.parametrize(("share", "count"), [(0, 0), (0.25, 2), (0.5, 3), (1, 6), (9, 12)])
@@ -171,18 +171,6 @@ def test_other_images_change_nobodys_place() -> None:
 
 
 # --- boxes and regions --------------------
-
-
-def test_labels_as_a_table() -> None:
-    coco = coco_of(
-        {name: [] for name in "abcd"}, labels={"a": {A: 1, B: 0, C: -1}, "b": {B: None, "X": 1}, "c": {}}
-    )
-    told = told_labels(coco)
-    nothing = math.nan
-    rows = [[1, 0, -1], [nothing] * 3, [nothing] * 3, [nothing] * 3]
-    np.testing.assert_array_equal(told, np.array(rows))
-    assert told_labels(coco_of({"a": []})) is None
-    assert told_labels(coco_of({}, labels={})).shape == (0, 3)
 
 
 def region(finding: str, weight: float) -> tuple[Any, ...]:
@@ -225,7 +213,7 @@ def test_no_column_of_labels_means_that_all_is_boxed() -> None:
     assert rows_of(training, "i") == {(A, BOX, 1, False)}
 
 
-def test_a_doubted_class_is_masked_where_its_region_says_and_else_everywhere() -> None:
+def test_an_uncertain_class_is_masked_in_its_region_or_else_everywhere() -> None:
     spot = (50.0, 20.0, 80.0, 60.0)
     coco = coco_of({"i": [(A, BOX), (B, spot, math.nan, 1)]}, labels={"i": {A: 0, B: -1, C: -1}})
     training = learned_without_holding_out(coco, settings())
@@ -426,7 +414,7 @@ def test_missing_pictures_of_tune_and_test_are_told_before_training(tmp_path: Pa
     with pytest.raises(UserError) as caught:
         require_pictures(sources)
     *named, summary = caught.value.problems
-    assert [line.partition(",")[0] for line in named] == [
+    assert [line.partition(" (")[0] for line in named] == [
         f"stage 3: no file {tmp_path}/e00{number}.png" for number in (0, 1, 2, 4, 5)
     ]
     assert summary.startswith("stage 3: 6 pictures of the test split are missing")
@@ -445,7 +433,7 @@ def test_true_boxes_are_shown_more_often_and_their_labels_not_asked() -> None:
     assert images["source"].tolist() == ["labels"] * 4 + ["tune"] * 3
     assert images["repeats"].tolist() == [1] * 4 + [3] * 3
     assert images["is_true"].tolist() == [False] * 4 + [True] * 3
-    assert images["kind"].tolist() == ["positive"] * 5 + ["normal", "doubtful"]
+    assert images["kind"].tolist() == ["positive"] * 5 + ["normal", "uncertain"]
     assert images["file"].iloc[4] == "somewhere/i000.png"
     per_image = training.rows.groupby("image")["finding"].agg(list).to_dict()
     assert per_image == {**{n: [A, A, B, C] for n in range(4)}, 4: [B], 6: [C]}

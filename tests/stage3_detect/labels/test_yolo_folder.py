@@ -218,7 +218,9 @@ def test_bad_images_are_named_at_once_or_counted(tmp_path: Path, pseudo: CocoBox
     assert write(tmp_path / "yolo", training).excluded == ()
 
 
-@pytest.mark.parametrize(("part", "message"), [("train", "learn boxes from"), ("tune", "validate on")])
+@pytest.mark.parametrize(
+    ("part", "message"), [("train", "with boxes to train on"), ("tune", "for validation")]
+)
 def test_nothing_left_without_bad_images_is_an_error(
     tmp_path: Path, pseudo: CocoBoxes, part: str, message: str
 ) -> None:
@@ -226,7 +228,7 @@ def test_nothing_left_without_bad_images_is_an_error(
     training = training_of(pseudo, tune)
     for path in (tmp_path / part).iterdir():
         path.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=f"none is left to {message}"):
+    with pytest.raises(UserError, match=f"no image {message} is left"):
         write(tmp_path / "yolo", training, on_problem="exclude")
 
 

@@ -42,7 +42,7 @@ class KilledError(Exception):
 class StandIn:
     """Trains nothing. Detects the teacher's boxes in training images, and of the tune boxes those of the first images.
 
-    quality: how many images that are, of the weights of each round, by number. killed_in: "learn 1", "predict train 1",
+    quality: how many images that are, of the weights of each round, by number. killed_in: "fit 1", "predict train 1",
         ...; happens once. unreadable: image that the training leaves out.
     """
 
@@ -51,7 +51,7 @@ class StandIn:
     unreadable: str = "x"
     trained: list[tuple[str, str, int]] = field(default_factory=list)
 
-    def learn(
+    def fit(
         self,
         run_dir: Path,
         sources: Sources,
@@ -61,7 +61,7 @@ class StandIn:
         start: Path | None = None,
     ) -> tuple[Path, YoloFolder]:
         number = run_dir.name
-        self._maybe_die(f"learn {number}")
+        self._maybe_die(f"fit {number}")
         begin = start.read_text() if start else ""
         self.trained.append((number, begin, settings.train.num_epochs))
         weights = run_dir / "weights" / "best.pt"
@@ -69,7 +69,7 @@ class StandIn:
         weights.write_text(number)
         self._maybe_die(f"learned {number}")
         counts = dict.fromkeys(
-            ("num_positives", "num_normals", "num_doubtful", "num_left_out", "num_true"), 3
+            ("num_positives", "num_normals", "num_uncertain", "num_left_out", "num_true"), 3
         )
         counts |= {"num_boxes": len(labels.boxes), "num_regions": 0, "num_held_out": 1}
         return weights, YoloFolder(
@@ -95,7 +95,7 @@ class StandIn:
     def call(self, out: Path, sources: Sources, settings: DetectSettings) -> RoundsResult:
         run = start_run(out, stage="stage3", settings=settings, inputs={})
         try:
-            return run_rounds(run, sources, settings, learner=self.learn, predictor=self.predict)
+            return run_rounds(run, sources, settings, fit=self.fit, predictor=self.predict)
         finally:
             run.release()
 
@@ -250,7 +250,7 @@ def test_student_that_finds_nothing_leaves_the_teachers_boxes(tmp_path: Path, so
         return found if images.info["split"] == "tune" else found.with_boxes(found.boxes.iloc[:0])
 
     run = start_run(tmp_path / "run", stage="stage3", settings=BASE, inputs={})
-    run_rounds(run, sources, with_rounds(max_rounds=1), learner=stand_in.learn, predictor=blind)
+    run_rounds(run, sources, with_rounds(max_rounds=1), fit=stand_in.fit, predictor=blind)
     now = read_coco(open_run(tmp_path / "run" / "rounds" / "1").output("labels"))
     corners = ["x1", "y1", "x2", "y2", "confidence"]
     order = [*corners, "image_id"]
@@ -272,15 +272,15 @@ def test_image_that_could_not_be_read_keeps_the_teachers_boxes(tmp_path: Path, s
 
 
 PLACES = [
-    "learn 0",
+    "fit 0",
     "learned 0",
     "predict tune 0",
     "predict train 0",
-    "learn 1",
+    "fit 1",
     "learned 1",
     "predict tune 1",
 ]
-PLACES += ["predict train 1", "learn 2", "predict tune 2"]
+PLACES += ["predict train 1", "fit 2", "predict tune 2"]
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +300,8 @@ def test_killed_run_goes_on_in_its_round(tmp_path: Path, sources: Sources, whole
     same_history(result, whole)
     killed_round = str(int(place[-1]) + ("train" in place))
     times = {number: [n for n, *_ in stand_in.trained].count(number) for number in "012"}
-    # a real learner sees for itself that the training is done; a finished round does not even call it
-    again = "train" not in place and not place.startswith("learn ")
+    # the real fit sees for itself that the training is done; a finished round does not even call it
+    again = "train" not in place and not place.startswith("fit ")
     assert times == {number: 2 if again and number == killed_round else 1 for number in "012"}
     assert result.weights.read_text() == "2"
 
@@ -391,9 +391,9 @@ def test_log_of_the_run_tells_of_all_rounds_and_of_what_follows(tmp_path: Path, 
 def test_other_settings_are_refused_by_the_round_as_well(tmp_path: Path, sources: Sources):
     run = start_run(tmp_path / "run", stage="stage3", settings=BASE, inputs={})
     stand_in = StandIn([4])
-    run_rounds(run, sources, BASE, learner=stand_in.learn, predictor=stand_in.predict)
+    run_rounds(run, sources, BASE, fit=stand_in.fit, predictor=stand_in.predict)
     with pytest.raises(UserError, match=r"settings.seed: 0 -> 1"):
-        run_rounds(run, sources, BASE.model_copy(update={"seed": 1}), learner=stand_in.learn)
+        run_rounds(run, sources, BASE.model_copy(update={"seed": 1}), fit=stand_in.fit)
 
 
 def test_rounds_that_cannot_work_are_refused_before_anything_is_trained(tmp_path: Path, sources: Sources):

@@ -51,8 +51,8 @@ class PairTrainer(PseudoBoxTrainer):
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """As ours, and notes the boxes and regions of the batch."""
         batch = super().preprocess_batch(batch)
-        regions = int(batch["doubts"][:, 1].sum())
-        self.seen.append((len(batch["doubts"]) - regions, regions))
+        regions = int(batch["label_noise"][:, 1].sum())
+        self.seen.append((len(batch["label_noise"]) - regions, regions))
         return batch
 
     def final_eval(self) -> None:

@@ -117,7 +117,7 @@ def _kill_after_an_epoch(root: Path) -> list[psutil.Process]:
 
 def test_a_killed_training_leaves_no_process_behind_and_goes_on(training: Training) -> None:
     assert training.alive == []
-    assert f"stage3: training goes on after epoch {training.done}" in training.messages
+    assert f"stage3: the training resumes after epoch {training.done}" in training.messages
     assert [entry["step"] for entry in read_log(training.dir)] == list(range(1, training.done + 2))
 
 

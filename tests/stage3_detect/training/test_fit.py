@@ -19,8 +19,8 @@ from cxr.coco import CocoBoxes
 from cxr.tracking import read_log
 from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.training.fit import learn, trainer_extras
-from stage3_detect.training.reporting import epoch_line, logging_of_others
+from stage3_detect.training.fit import fit, trainer_extras
+from stage3_detect.training.reporting import epoch_line, log_worker_epochs
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import epochs_done
 from tests.paths import ROOT
@@ -46,7 +46,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole training of two epochs."""
     root = tmp_path_factory.mktemp("learning")
     sources = sources_of(root)
-    weights, folder = learn(root / "run", sources, sources.labels, tiny_settings())
+    weights, folder = fit(root / "run", sources, sources.labels, tiny_settings())
     assert weights == root / "run" / "weights" / "best.pt"
     assert (folder.num_positives, folder.num_normals, folder.num_held_out) == (6, 3, 3)
     return root / "run"
@@ -99,7 +99,7 @@ def test_done_training_is_taken_as_it_is(run_dir: Path, caplog: pytest.LogCaptur
     before = best.stat().st_mtime_ns
     with caplog.at_level(logging.INFO, "raybox"):
         train_detector(run_dir, run_dir / "yolo" / "data.yaml", tiny_settings())
-    assert "training is done" in caplog.text and best.stat().st_mtime_ns == before
+    assert "training is finished" in caplog.text and best.stat().st_mtime_ns == before
     best.unlink()  # as if killed between the last epoch and this file: nothing is trained again
     logged = (run_dir / "metrics.jsonl").read_bytes()
     train_detector(run_dir, run_dir / "yolo" / "data.yaml", tiny_settings())
@@ -110,7 +110,7 @@ def test_a_second_training_starts_from_given_weights(run_dir: Path, tmp_path: Pa
     settings = tiny_settings(train={"num_epochs": 1, "lr": 1e-12, "averaging_share": 0})
     sources = sources_of(tmp_path)
     first = run_dir / "weights" / "best.pt"
-    weights, _ = learn(tmp_path / "run", sources, sources.labels, settings, start=first)
+    weights, _ = fit(tmp_path / "run", sources, sources.labels, settings, start=first)
     before, after = (
         torch.load(path, map_location="cpu", weights_only=False)["model"] for path in (first, weights)
     )
@@ -126,10 +126,10 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tests.stage3_detect.stage3_builders import tiny_settings
 from tests.stage3_detect.training.test_fit import sources_of
-from stage3_detect.training.fit import learn
+from stage3_detect.training.fit import fit
 root = Path({root!r})
 sources = sources_of(root)
-learn(root / "run", sources, sources.labels, tiny_settings(train={{"num_epochs": 40, "batch_size": 8}}))
+fit(root / "run", sources, sources.labels, tiny_settings(train={{"num_epochs": 40, "batch_size": 8}}))
 """
 
 
@@ -152,8 +152,8 @@ def test_a_killed_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixt
     settings = tiny_settings(train={"num_epochs": done + 1, "batch_size": 8})
     sources = sources_of(tmp_path)
     with caplog.at_level(logging.INFO, "raybox"):
-        weights, _ = learn(tmp_path / "run", sources, sources.labels, settings)
-    assert f"training goes on after epoch {done}" in caplog.text
+        weights, _ = fit(tmp_path / "run", sources, sources.labels, settings)
+    assert f"the training resumes after epoch {done}" in caplog.text
     assert f"epoch {done + 1} of {done + 1}  box_loss" in caplog.text
     assert f"epoch {done} of" not in caplog.text
     steps = [entry["step"] for entry in read_log(tmp_path / "run")]
@@ -199,7 +199,7 @@ def test_without_a_whole_checkpoint_training_begins_anew(
     work.mkdir(parents=True)
     (work / "last.pt").write_bytes(b"half")
     best = train_detector(tmp_path / "run", run_dir / "yolo" / "data.yaml", settings)
-    assert "no whole checkpoint in train: training from the start" in caplog.text
+    assert "no complete checkpoint in train: training from the start" in caplog.text
     assert best.is_file() and len(read_log(tmp_path / "run")) == 1
 
 
@@ -218,7 +218,7 @@ def test_lines_that_other_processes_add_are_logged_once(
 ) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1, "seconds": 1}) + "\n")
-    with caplog.at_level(logging.INFO, "raybox"), logging_of_others(tmp_path, 4):
+    with caplog.at_level(logging.INFO, "raybox"), log_worker_epochs(tmp_path, 4):
         with path.open("a") as file:
             file.write(json.dumps({"step": 2, "seconds": 2}) + '\n{"step": 3, "tor\n{"step": 3, ')
         deadline = time.monotonic() + 60
@@ -228,7 +228,7 @@ def test_lines_that_other_processes_add_are_logged_once(
         with path.open("a") as file:
             file.write('"seconds": 3}\n')
     assert caplog.messages[1:] == ["stage3: epoch 3 of 4  3 s"]
-    with caplog.at_level(logging.INFO, "raybox"), logging_of_others(tmp_path / "nothing", 4):
+    with caplog.at_level(logging.INFO, "raybox"), log_worker_epochs(tmp_path / "nothing", 4):
         pass
     assert len(caplog.messages) == 2
 

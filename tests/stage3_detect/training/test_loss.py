@@ -1,4 +1,4 @@
-"""The loss that knows doubts: equal to ultralytics' own without them, and what each of them does to the gradients."""
+"""The noisy-label loss: equal to ultralytics' own without label noise, and its effect on the gradients."""
 
 from typing import Any
 
@@ -11,8 +11,13 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
-from stage3_detect.training.loss import DoubtfulAssigner, DoubtfulLoss, make_loss
-from stage3_detect.training.model import DoubtfulModel, as_plain
+from stage3_detect.training.loss import (
+    NoisyLabelAssigner,
+    NoisyLabelLoss,
+    NoisyLabelModel,
+    as_ultralytics_model,
+    make_loss,
+)
 
 NUM_CLASSES = 2
 FEATURES_HW = [(12, 16), (6, 8), (3, 4)]
@@ -29,14 +34,14 @@ def model() -> DetectionModel:
     return made
 
 
-def batch_of(*rows: tuple[int, int, tuple[float, ...]], doubts: list[tuple[float, int]] | None = None) -> Any:
-    """rows: image, class, centre-size box; doubts: weight and whether it is a region, one a row."""
+def batch_of(*rows: tuple[int, int, tuple[float, ...]], noise: list[tuple[float, int]] | None = None) -> Any:
+    """rows: image, class, centre-size box; noise: weight and whether it is a region, one a row."""
     batch = {
         "batch_idx": torch.tensor([float(row[0]) for row in rows]),
         "cls": torch.tensor([[float(row[1])] for row in rows]).reshape(-1, 1),
         "bboxes": torch.tensor([row[2] for row in rows]).reshape(-1, 4),
     }
-    return batch if doubts is None else batch | {"doubts": torch.tensor(doubts).reshape(-1, 2)}
+    return batch if noise is None else batch | {"label_noise": torch.tensor(noise).reshape(-1, 2)}
 
 
 def gradients(loss: Any, batch: Any, *, num_images: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,10 +70,10 @@ def anchor_centres() -> Tensor:
 
 @pytest.mark.parametrize("architecture", ["yolo26n.yaml", "yolo11n.yaml"])
 @pytest.mark.parametrize("num_boxes", [0, 5])
-def test_without_doubts_loss_and_gradients_are_ultralytics_own(architecture: str, num_boxes: int) -> None:
+def test_without_noise_loss_and_gradients_are_ultralytics_own(architecture: str, num_boxes: int) -> None:
     torch.manual_seed(0)
     plain = DetectionModel(architecture, ch=1, nc=3, verbose=False)
-    ours = DoubtfulModel(architecture, ch=1, nc=3, verbose=False)
+    ours = NoisyLabelModel(architecture, ch=1, nc=3, verbose=False)
     ours.load_state_dict(plain.state_dict())
     plain.args = ours.args = get_cfg()
     draw = torch.Generator().manual_seed(1)
@@ -79,7 +84,7 @@ def test_without_doubts_loss_and_gradients_are_ultralytics_own(architecture: str
         "bboxes": (torch.rand(5, 4, generator=draw) * 0.3 + 0.3)[:num_boxes],
     }
     losses = []
-    for made, extra in ((plain, {}), (ours, {"doubts": torch.tensor([[1.0, 0]] * 5)[:num_boxes]})):
+    for made, extra in ((plain, {}), (ours, {"label_noise": torch.tensor([[1.0, 0]] * 5)[:num_boxes]})):
         made.train()
         values, _ = made({**batch, **extra})
         values.sum().backward()
@@ -90,7 +95,7 @@ def test_without_doubts_loss_and_gradients_are_ultralytics_own(architecture: str
     assert sum(p.grad is not None for p, _ in pairs) > 100
 
 
-def test_validation_batches_know_no_doubts(model: DetectionModel) -> None:
+def test_validation_batches_know_no_noise(model: DetectionModel) -> None:
     batch = batch_of((0, 1, LEFT))
     wanted = gradients(v8DetectionLoss(model), batch)
     got = gradients(make_loss(model, shared_iou=0.8), batch)
@@ -101,8 +106,8 @@ def test_an_ignore_region_takes_the_penalty_of_its_class_away_inside_and_nowhere
     model: DetectionModel,
 ) -> None:
     plain = gradients(v8DetectionLoss(model), batch_of((0, 1, LEFT)))
-    told = batch_of((0, 1, LEFT), (0, 0, RIGHT), doubts=[(1, 0), (0, 1)])
-    loss, scores, boxes = gradients(make_loss(model, shared_iou=None), told)
+    noisy = batch_of((0, 1, LEFT), (0, 0, RIGHT), noise=[(1, 0), (0, 1)])
+    loss, scores, boxes = gradients(make_loss(model, shared_iou=None), noisy)
     x, y = anchor_centres().unbind(1)
     inside = (x >= 80) & (x <= 112) & (y >= 24) & (y <= 72)
     assert inside.sum() == 4 * 6 + 2 * 4 + 2 * 1  # edges count as inside
@@ -115,8 +120,8 @@ def test_an_ignore_region_takes_the_penalty_of_its_class_away_inside_and_nowhere
 
 def test_a_box_inside_an_ignore_region_of_its_class_is_still_learned(model: DetectionModel) -> None:
     plain = gradients(v8DetectionLoss(model), batch_of((0, 1, LEFT)))
-    told = batch_of((0, 1, LEFT), (0, 1, WHOLE), doubts=[(1, 0), (0, 1)])
-    _, scores, boxes = gradients(make_loss(model, shared_iou=None), told)
+    noisy = batch_of((0, 1, LEFT), (0, 1, WHOLE), noise=[(1, 0), (0, 1)])
+    _, scores, boxes = gradients(make_loss(model, shared_iou=None), noisy)
     learned = scores[0, 1] != 0
     assert 1 <= learned.sum() <= 10  # the anchors that ultralytics gives to a box
     assert torch.equal(scores[0, 1, learned], plain[1][0, 1, learned])
@@ -125,16 +130,16 @@ def test_a_box_inside_an_ignore_region_of_its_class_is_still_learned(model: Dete
 
 def test_a_class_that_is_not_mentioned_counts_by_its_weight(model: DetectionModel) -> None:
     plain = gradients(v8DetectionLoss(model), batch_of((0, 1, LEFT)))
-    told = batch_of((0, 1, LEFT), (0, 0, WHOLE), doubts=[(1, 0), (0.25, 1)])
-    _, scores, _ = gradients(make_loss(model, shared_iou=None), told)
+    noisy = batch_of((0, 1, LEFT), (0, 0, WHOLE), noise=[(1, 0), (0.25, 1)])
+    _, scores, _ = gradients(make_loss(model, shared_iou=None), noisy)
     assert torch.allclose(scores[0, 0], 0.25 * plain[1][0, 0], rtol=1e-6)
     assert torch.equal(scores[0, 1], plain[1][0, 1])
 
 
 def test_where_regions_overlap_the_least_weight_holds(model: DetectionModel) -> None:
-    told = batch_of((0, 0, WHOLE), (0, 0, RIGHT), (0, 1, WHOLE), doubts=[(0.5, 1), (0, 1), (0, 1)])
+    noisy = batch_of((0, 0, WHOLE), (0, 0, RIGHT), (0, 1, WHOLE), noise=[(0.5, 1), (0, 1), (0, 1)])
     plain = gradients(v8DetectionLoss(model), batch_of())
-    _, scores, _ = gradients(make_loss(model, shared_iou=None), told)
+    _, scores, _ = gradients(make_loss(model, shared_iou=None), noisy)
     x, y = anchor_centres().unbind(1)
     inside = (x >= 80) & (x <= 112) & (y >= 24) & (y <= 72)
     assert (scores[0, 0, inside] == 0).all()
@@ -144,8 +149,8 @@ def test_where_regions_overlap_the_least_weight_holds(model: DetectionModel) -> 
 
 def test_a_region_of_one_image_leaves_the_other_alone(model: DetectionModel) -> None:
     plain = gradients(v8DetectionLoss(model), batch_of((1, 1, LEFT)), num_images=2)
-    told = batch_of((0, 0, WHOLE), (1, 1, LEFT), doubts=[(0, 1), (1, 0)])
-    _, scores, _ = gradients(make_loss(model, shared_iou=None), told, num_images=2)
+    noisy = batch_of((0, 0, WHOLE), (1, 1, LEFT), noise=[(0, 1), (1, 0)])
+    _, scores, _ = gradients(make_loss(model, shared_iou=None), noisy, num_images=2)
     assert (scores[0, 0] == 0).all()
     assert torch.equal(scores[0, 1], plain[1][0, 1])
     assert torch.equal(scores[1], plain[1][1])
@@ -158,8 +163,8 @@ def test_boxes_count_by_their_weight(model: DetectionModel) -> None:
     targets = plain_loss.assigner.scores
     assert targets is not None
     weights = torch.tensor([1.5, 0.5])
-    told = batch_of(*rows, doubts=[(1.5, 0), (0.5, 0)])
-    _, scores, boxes = gradients(make_loss(model, shared_iou=None), told, num_images=2)
+    noisy = batch_of(*rows, noise=[(1.5, 0), (0.5, 0)])
+    _, scores, boxes = gradients(make_loss(model, shared_iou=None), noisy, num_images=2)
     positive = targets.transpose(1, 2) > 0
     # everything is over the sum of the weighted targets, which changes with the weights
     total, weighted = targets.sum(), (targets.sum((1, 2)) * weights).sum()
@@ -172,8 +177,8 @@ def test_boxes_count_by_their_weight(model: DetectionModel) -> None:
 
 
 def test_a_box_of_weight_nothing_teaches_nothing(model: DetectionModel) -> None:
-    told = batch_of((0, 1, LEFT), doubts=[(0, 0)])
-    loss, scores, boxes = gradients(make_loss(model, shared_iou=None), told)
+    noisy = batch_of((0, 1, LEFT), noise=[(0, 0)])
+    loss, scores, boxes = gradients(make_loss(model, shared_iou=None), noisy)
     assert loss[0] == 0 and loss[2] == 0
     assert (boxes == 0).all()
     assert 1 <= (scores[0, 1] == 0).sum() <= 10
@@ -184,7 +189,7 @@ def test_two_findings_with_one_box_share_its_anchors(model: DetectionModel) -> N
     alone = make_loss(model, shared_iou=None)
     gradients(alone, batch_of(*rows))
     shared = make_loss(model, shared_iou=0.8)
-    _, scores, _ = gradients(shared, batch_of(*rows, doubts=[(1, 0), (1, 0)]))
+    _, scores, _ = gradients(shared, batch_of(*rows, noise=[(1, 0), (1, 0)]))
     assert alone.assigner.scores is not None and shared.assigner.scores is not None
     # ultralytics gives every anchor to one of the two
     assert (alone.assigner.scores[0] > 0).all(1).sum() == 0
@@ -203,7 +208,7 @@ def test_boxes_that_overlap_less_share_nothing(model: DetectionModel) -> None:
     moved = (0.29, 0.5, 0.25, 0.5)  # IoU (0.25 - 0.04) / (0.25 + 0.04) = 0.72
     rows = ((0, 0, LEFT), (0, 1, moved))
     wanted = gradients(v8DetectionLoss(model), batch_of(*rows))
-    got = gradients(make_loss(model, shared_iou=0.8), batch_of(*rows, doubts=[(1, 0), (1, 0)]))
+    got = gradients(make_loss(model, shared_iou=0.8), batch_of(*rows, noise=[(1, 0), (1, 0)]))
     assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
     shared = make_loss(model, shared_iou=0.7)
     gradients(shared, batch_of(*rows))
@@ -214,9 +219,9 @@ def test_boxes_that_overlap_less_share_nothing(model: DetectionModel) -> None:
 
 
 def test_shared_anchors_weigh_by_the_box_that_gives_them(model: DetectionModel) -> None:
-    told = batch_of((0, 0, LEFT), (0, 1, LEFT), doubts=[(0.5, 0), (2, 0)])
+    noisy = batch_of((0, 0, LEFT), (0, 1, LEFT), noise=[(0.5, 0), (2, 0)])
     loss = make_loss(model, shared_iou=0.8)
-    gradients(loss, told)
+    gradients(loss, noisy)
     cells, scores = loss.assigner.cells, loss.assigner.scores
     assert cells is not None and scores is not None
     positive = scores[0] > 0
@@ -227,14 +232,14 @@ def test_shared_anchors_weigh_by_the_box_that_gives_them(model: DetectionModel) 
 
 def test_the_assigner_takes_over_what_ultralytics_chose(model: DetectionModel) -> None:
     theirs = v8DetectionLoss(model, tal_topk=7, tal_topk2=1).assigner
-    ours = DoubtfulLoss(model, shared_iou=None, tal_topk=7, tal_topk2=1).assigner
-    assert isinstance(ours, DoubtfulAssigner)
+    ours = NoisyLabelLoss(model, shared_iou=None, tal_topk=7, tal_topk2=1).assigner
+    assert isinstance(ours, NoisyLabelAssigner)
     names = ("topk", "topk2", "num_classes", "alpha", "beta", "stride", "stride_val", "eps")
     assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
 
 
 def test_published_models_are_of_ultralytics_own_class() -> None:
-    made = DoubtfulModel("yolo11n.yaml", ch=1, nc=2, verbose=False)
+    made = NoisyLabelModel("yolo11n.yaml", ch=1, nc=2, verbose=False)
     made.shared_iou = 0.8
-    assert type(as_plain(made)) is DetectionModel
+    assert type(as_ultralytics_model(made)) is DetectionModel
     assert "shared_iou" not in vars(made)

@@ -8,7 +8,7 @@ from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from cxr.config import UserError
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
-from stage3_detect.training.starting_point import model_input
+from stage3_detect.training.starting_point import weights_input
 from tests.stage3_detect.stage3_builders import tiny_settings, trainer_of
 
 SIZES = "nsmlx"
@@ -26,26 +26,26 @@ def saved(path: Path, model: torch.nn.Module) -> Path:
 @pytest.mark.parametrize("family", ["yolo26", "yolo11"])
 def test_architectures_of_all_sizes_are_known_and_no_inputs(family: str) -> None:
     for size in SIZES:
-        assert model_input(settings(f"{family}{size}.yaml")) == {}
+        assert weights_input(settings(f"{family}{size}.yaml")) == {}
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("yolo99n.yaml", r"no architecture yolo99n.yaml; try yolo26n.yaml"),
-        ("yolo11n-seg.yaml", r"ends in Segment, no detection network"),
-        ("yolo26n-cls.yaml", r"ends in Classify, no detection network"),
+        ("yolo11n-seg.yaml", r"ends in Segment and is no detection network"),
+        ("yolo26n-cls.yaml", r"ends in Classify and is no detection network"),
     ],
 )
 def test_other_architectures_are_the_users_mistake(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model_input(settings(name))
+        weights_input(settings(name))
 
 
 def test_yaml_that_is_none_of_ultralytics_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "stage9.yaml").write_text("data: 1\n")
-    with pytest.raises(UserError, match="describes no network"):
-        model_input(settings(tmp_path / "stage9.yaml"))
+    with pytest.raises(UserError, match="does not describe an ultralytics network"):
+        weights_input(settings(tmp_path / "stage9.yaml"))
 
 
 def test_name_that_is_neither_is_refused() -> None:
@@ -55,7 +55,7 @@ def test_name_that_is_neither_is_refused() -> None:
 
 def test_missing_weights_file_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is downloaded"):
-        model_input(settings(tmp_path / "none.pt"))
+        weights_input(settings(tmp_path / "none.pt"))
 
 
 def test_files_that_are_no_detection_network_are_the_users_mistake(tmp_path: Path) -> None:
@@ -66,18 +66,18 @@ def test_files_that_are_no_detection_network_are_the_users_mistake(tmp_path: Pat
     expected = {
         "broken": "cannot be loaded",
         "state": "cannot be loaded",
-        "linear": "holds a Linear, no detection network",
-        "segment": "holds a Segment, no detection network",
+        "linear": "holds a Linear, not a detection network",
+        "segment": "holds a Segment, not a detection network",
     }
     for name, message in expected.items():
         with pytest.raises(UserError, match=message):
-            model_input(settings(tmp_path / f"{name}.pt"))
+            weights_input(settings(tmp_path / f"{name}.pt"))
 
 
 def test_fused_network_is_the_users_mistake(tmp_path: Path) -> None:
     fused = DetectionModel("yolo11n.yaml", ch=1, nc=2, verbose=False).eval().fuse(verbose=False)
     with pytest.raises(UserError, match="fused for inference"):
-        model_input(settings(saved(tmp_path / "fused.pt", fused)))
+        weights_input(settings(saved(tmp_path / "fused.pt", fused)))
 
 
 @pytest.mark.parametrize("architecture", ["yolo26n.yaml", "yolo11n.yaml"])
@@ -89,7 +89,7 @@ def test_network_for_colours_gives_the_same_for_grey(tmp_path: Path, architectur
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     path = saved(tmp_path / "colour.pt", colour)
-    assert model_input(settings(path)) == {"weights": path}
+    assert weights_input(settings(path)) == {"weights": path}
     trainer = trainer_of(tmp_path, model=str(path))
     trainer.setup_model()
     grey = trainer.model.eval()
@@ -106,7 +106,7 @@ def test_one_channel_goes_on_as_it_is_and_other_classes_start_anew(tmp_path: Pat
     grey = DetectionModel("yolo26n.yaml", ch=1, nc=5, verbose=False)
     grey.names = dict(enumerate("abcde"))
     path = saved(tmp_path / "grey.pt", grey)
-    assert model_input(settings(path)) == {"weights": path}
+    assert weights_input(settings(path)) == {"weights": path}
     trainer = trainer_of(tmp_path, model=str(path))
     trainer.setup_model()
     before, after = grey.state_dict(), trainer.model.state_dict()
@@ -135,7 +135,7 @@ def test_nms_free_needs_a_head_for_it(tmp_path: Path, architecture: str) -> None
     for model, inputs in ((architecture, {}), (str(path), {"weights": path})):
         given = tiny_settings(model=model, predict={"nms_free": True})
         if architecture == "yolo26n.yaml":
-            assert model_input(given) == inputs
+            assert weights_input(given) == inputs
             continue
         with pytest.raises(UserError, match=r"predict.nms_free: .* has no one-to-one head; set it to false"):
-            model_input(given)
+            weights_input(given)

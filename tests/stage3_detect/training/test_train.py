@@ -23,9 +23,9 @@ from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import write_yolo_folder
 from stage3_detect.model.network import pick_device
 from stage3_detect.offline import go_offline
-from stage3_detect.training.dataset import DoubtfulDataset
+from stage3_detect.training.dataset import NoisyLabelDataset
 from stage3_detect.training.fit import trainer_extras
-from stage3_detect.training.loss import DoubtfulLoss
+from stage3_detect.training.loss import NoisyLabelLoss
 from stage3_detect.training.train import ultralytics_arguments
 from stage3_detect.training.trainer import PseudoBoxTrainer, averaging_factor, kept_threads
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings, trainer_of
@@ -62,9 +62,9 @@ def test_a_device_that_is_not_there_is_the_users_mistake(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device(wanted) for wanted in ("auto", "cpu", "1", "0,1")] == ["0", "cpu", "1", "0,1"]
     for wanted in ("2", "0,2", "", "gpu", "0,"):
-        with pytest.raises(UserError, match=f"device: {wanted} asked for, and this machine has 2 CUDA GPUs"):
+        with pytest.raises(UserError, match=f"device: {wanted} but this machine has 2 CUDA GPUs"):
             pick_device(wanted)
-    with pytest.raises(UserError, match=r"5 images cannot be parted among 2 GPUs; give a multiple of 2"):
+    with pytest.raises(UserError, match=r"5 images cannot be divided among 2 GPUs; give a multiple of 2"):
         ultralytics_arguments(tiny_settings(device="0,1", train={"batch_size": 5}))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -175,7 +175,7 @@ def marked_pictures(root: Path, count: int) -> CocoBoxes:
     return CocoBoxes(frame, table, NAMES, {"data_root": str(root)})
 
 
-def dataset_of(root: Path, **augment: Any) -> DoubtfulDataset:
+def dataset_of(root: Path, **augment: Any) -> NoisyLabelDataset:
     coco = marked_pictures(root, 6)
     tune = make_coco(root, "tune", num_images=3, seed=3)
     settings = tiny_settings(augment={**STILL, **augment})
@@ -185,7 +185,7 @@ def dataset_of(root: Path, **augment: Any) -> DoubtfulDataset:
     paths = {"data": str(folder.data_yaml), "save_dir": str(root / "run" / "train")}
     trainer = PseudoBoxTrainer(overrides=ultralytics_arguments(settings) | paths)
     made = trainer.build_dataset(trainer.data["train"], batch=4)
-    assert isinstance(made, DoubtfulDataset)
+    assert isinstance(made, NoisyLabelDataset)
     return made
 
 
@@ -193,7 +193,7 @@ def check_item(item: dict[str, Any], *, tolerance_px: float) -> int:
     """Each row's weight and region are those of its class, and its box lies on that class's grey value."""
     picture = item["img"][0].numpy()
     for (number,), (weight, is_region), box in zip(
-        item["cls"].int().tolist(), item["doubts"].tolist(), item["bboxes"] * 96, strict=True
+        item["cls"].int().tolist(), item["label_noise"].tolist(), item["bboxes"] * 96, strict=True
     ):
         assert weight == pytest.approx(
             0.5 * (number + 1) if number < 3 else 0, abs=1e-5
@@ -217,7 +217,7 @@ def test_a_still_picture_has_its_rows_as_written(tmp_path: Path) -> None:
     assert len(dataset) == 6
     for item in (dataset[index] for index in range(6)):
         assert item["cls"].shape == (5, 1) and item["bboxes"].shape == (5, 4)
-        assert item["doubts"].shape == (5, 2) and item["img"].shape == (1, 96, 96)
+        assert item["label_noise"].shape == (5, 2) and item["img"].shape == (1, 96, 96)
         assert check_item(item, tolerance_px=0.02) == 5
 
 
@@ -252,7 +252,7 @@ def test_a_turned_box_is_the_box_around_it(tmp_path: Path) -> None:
     item = dataset[0]
     written = dataset.labels[0]
     order = [written["cls"][:, 0].tolist().index(number) for number in item["cls"][:, 0].tolist()]
-    for row, box, told in zip(order, item["bboxes"].numpy() * 96, item["doubts"].tolist(), strict=True):
+    for row, box, told in zip(order, item["bboxes"].numpy() * 96, item["label_noise"].tolist(), strict=True):
         x, y, width, height = written["bboxes"][row] * 96
         corners = [(x + i * width / 2, y + j * height / 2, 1) for i in (-1, 1) for j in (-1, 1)]
         turned = np.clip(np.array(corners) @ matrix[:2].T, 0, 96)
@@ -270,13 +270,15 @@ def test_an_image_without_a_box_and_a_batch_of_such(tmp_path: Path) -> None:
     items = [dataset[index] for index in range(len(dataset))]
     empty = [item for item in items if len(item["cls"]) == 0]
     assert len(items) == 9 and len(empty) == 3
-    assert {(item["cls"].shape, item["doubts"].shape, item["bboxes"].shape) for item in empty} == {
+    assert {(item["cls"].shape, item["label_noise"].shape, item["bboxes"].shape) for item in empty} == {
         ((0, 1), (0, 2), (0, 4))
     }
-    nothing = DoubtfulDataset.collate_fn([dict(item) for item in empty])
-    assert nothing["doubts"].shape == (0, 2) and nothing["img"].shape == (3, 1, 96, 96)
-    mixed = DoubtfulDataset.collate_fn([dict(item) for item in items])
-    assert len(mixed["doubts"]) == len(mixed["cls"]) == len(mixed["bboxes"]) == len(mixed["batch_idx"]) > 0
+    nothing = NoisyLabelDataset.collate_fn([dict(item) for item in empty])
+    assert nothing["label_noise"].shape == (0, 2) and nothing["img"].shape == (3, 1, 96, 96)
+    mixed = NoisyLabelDataset.collate_fn([dict(item) for item in items])
+    assert (
+        len(mixed["label_noise"]) == len(mixed["cls"]) == len(mixed["bboxes"]) == len(mixed["batch_idx"]) > 0
+    )
     assert mixed["batch_idx"].unique().numel() == 6
 
 
@@ -305,7 +307,7 @@ def test_class_weights_count_boxes_and_no_regions_and_reach_the_loss(tmp_path: P
     trainer.model.criterion = trainer.model.init_criterion()
     losses = [trainer.model.criterion.one2many, trainer.model.criterion.one2one]
     for loss in losses:
-        assert isinstance(loss, DoubtfulLoss)
+        assert isinstance(loss, NoisyLabelLoss)
         assert loss.class_weights.flatten().tolist() == pytest.approx(expected.tolist())
     loss = losses[0]
     scores = torch.zeros(1, 2, 189, requires_grad=True)
@@ -315,7 +317,7 @@ def test_class_weights_count_boxes_and_no_regions_and_reach_the_loss(tmp_path: P
         "feats": [torch.zeros(1, 8, side, side) for side in (12, 6, 3)],
     }
     batch = {"batch_idx": torch.zeros(0), "cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4)}
-    loss.loss(predicted, batch | {"doubts": torch.zeros(0, 2)})[0].sum().backward()
+    loss.loss(predicted, batch | {"label_noise": torch.zeros(0, 2)})[0].sum().backward()
     assert scores.grad is not None
     ratio = scores.grad[0, 1] / scores.grad[0, 0]
     torch.testing.assert_close(ratio, torch.full((189,), 8**0.5), rtol=1e-5, atol=0)
@@ -339,7 +341,7 @@ def test_pictures_of_batches_show_boxes_and_no_regions(
         DetectionTrainer, "plot_training_samples", lambda self, batch, ni: shown.append(batch)
     )
     trainer.plot_training_samples(batch, 0)
-    real = batch["doubts"][:, 1] == 0
+    real = batch["label_noise"][:, 1] == 0
     assert (~real).sum() in (3, 4) and real.sum() in (4, 5)
     for key in ("cls", "bboxes", "batch_idx"):
         assert torch.equal(shown[0][key], batch[key][real])

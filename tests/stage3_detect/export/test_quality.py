@@ -1,4 +1,4 @@
-"""How far an exported network is from the trained one."""
+"""Differences between an exported network and the trained one."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
-from stage3_detect.export.agreement import Agreement, compare_networks, require_agreement
-from stage3_detect.export.description import Description, read_description
+from stage3_detect.export.exporter import ExportMetadata, read_metadata
+from stage3_detect.export.quality import Agreement, compare_networks, require_agreement
 from tests.stage3_detect.stage3_builders import FINDINGS
 
 PICTURE = np.random.default_rng(0).random((32, 128), dtype=np.float32)  # twice as wide as the network
@@ -79,14 +79,14 @@ def test_what_is_allowed(box_px: float, score: float, holds: bool):
             require_agreement(agreement, "openvino_fp32")
 
 
-def test_description_comes_as_text_or_values():
+def test_metadata_come_as_text_or_values():
     text = {"names": "{1: 'B', 0: 'A'}", "imgsz": "[96, 96]", "channels": "3"}
     values = {"names": {0: "A", 1: "B"}, "imgsz": (96, 96), "channels": 3}
     for entries in (text, values):
-        assert read_description(entries, Path("x.onnx")) == Description(("A", "B"), 3, 96)
+        assert read_metadata(entries, Path("x.onnx")) == ExportMetadata(("A", "B"), 3, 96)
 
 
 @pytest.mark.parametrize("entries", [{}, {"names": "{0: ", "imgsz": "[96]", "channels": "1"}])
 def test_foreign_file_is_the_users_mistake(entries: dict[str, str]):
     with pytest.raises(UserError, match=r"x\.onnx.*give a file that stage 3 exported"):
-        read_description(entries, Path("x.onnx"))
+        read_metadata(entries, Path("x.onnx"))
