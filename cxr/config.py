@@ -1,16 +1,16 @@
-"""Settings: pydantic models read from one YAML file and ``--set key=value``, all problems told at once."""
+"""Settings: pydantic models read from one YAML file and ``--set key=value``. All problems are reported at once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. `problems` holds one line each: what, got, expected, next step."""
+    """A mistake that the user can correct. `problems` has one line each: what, got, expected, next step."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -18,9 +18,14 @@ class UserError(Exception):
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values do not change after loading."""
+    """Base of all settings. Unknown keys are errors, and values do not change after loading.
+
+    A class lists its former keys in `renamed` (old -> new). They are still refused, with the new key in the error:
+    ``train.lr: renamed, use train.learning_rate``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -30,7 +35,7 @@ def load_config(cls: type[AnySettings], path: Path, overrides: Sequence[str] = (
     """Read settings of type `cls` from a YAML file, then apply ``key.sub=value`` overrides (values are YAML).
 
     Raises:
-        UserError: no such file, not YAML, a bad override, or settings that do not validate (one line a problem).
+        UserError: no such file, not YAML, a bad override, or settings that do not validate (one line per problem).
     """
     values = _read_yaml(path)
     for override in overrides:
@@ -39,7 +44,7 @@ def load_config(cls: type[AnySettings], path: Path, overrides: Sequence[str] = (
 
 
 def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source: str) -> AnySettings:
-    """Validate a plain mapping; all problems in one UserError."""
+    """Validate a plain mapping. One UserError lists all problems; `source` says where the mapping comes from."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -84,17 +89,20 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     place += problem["loc"][-1:] if is_missing else ()
     where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        return f"{source}: unknown key {where!r}{_hint(where, cls)}"
+        new = _renamed_keys(cls).get(where)
+        return f"{source}: " + (
+            f"{where}: renamed, use {new}" if new else f"unknown key {where!r}{_hint(where, cls)}"
+        )
     if is_missing and isinstance(place[-1], str):
         return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
-    if not where:  # of several sections; the whole file would stand behind "got"
+    if not where:  # concerns several sections; "got" would repeat the whole file
         return f"{source}: {message}"
     return f"{source}: {where}: got {problem['input']!r}: {message}"
 
 
 def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:
-    """Where a problem stands in `values`, without pydantic's names for the kinds of a section."""
+    """The path of a problem in `values`, without the names that pydantic adds for the members of a union."""
     place: list[str | int] = []
     for part in loc:
         is_there = part in values if isinstance(values, Mapping) else isinstance(part, int)
@@ -105,7 +113,7 @@ def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:
 
 
 def _hint(where: str, cls: type[BaseModel]) -> str:
-    """The known key that is nearest by its last part, one of the same section first; else the section's keys."""
+    """The known key with the most similar last part, preferably of the same section; else the section's keys."""
     section, _, last = where.rpartition(".")
     known = _all_keys(cls)
     own = [key for key in known if key.rpartition(".")[0] == section]
@@ -114,15 +122,29 @@ def _hint(where: str, cls: type[BaseModel]) -> str:
     return f"; nearest: {by_last[close[0]]!r}" if close else f"; known: {', '.join(own or known)}"
 
 
-def _all_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key of a settings class and of the settings inside it, dotted; NAME stands for a name of the user's."""
-    keys: list[str] = []
+def _all_keys(cls: type[BaseModel]) -> list[str]:
+    """Every dotted key of a settings class and of the settings inside it. NAME stands for a name the user chooses."""
+    keys = [f"{section}{name}" for section, part in _sections(cls) for name in part.model_fields]
+    return list(dict.fromkeys(keys))
+
+
+def _renamed_keys(cls: type[BaseModel]) -> dict[str, str]:
+    """Old dotted key -> new dotted key, of a settings class and of the settings inside it."""
+    sections = [(section, part) for section, part in _sections(cls) if issubclass(part, Settings)]
+    return {
+        f"{section}{old}": f"{section}{new}"
+        for section, part in sections
+        for old, new in part.renamed.items()
+    }
+
+
+def _sections(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """A settings class and those inside it, each with the prefix of its keys ("train.")."""
+    yield prefix, cls
     for name, field in cls.model_fields.items():
-        keys.append(f"{prefix}{name}")
         inside = f"{prefix}{name}.NAME." if get_origin(field.annotation) is dict else f"{prefix}{name}."
         for inner in _inner_models(field.annotation):
-            keys += _all_keys(inner, inside)
-    return list(dict.fromkeys(keys))
+            yield from _sections(inner, inside)
 
 
 def _inner_models(annotation: Any) -> list[type[BaseModel]]:

@@ -125,12 +125,12 @@ class Ensemble:
         for index, copy in enumerate(copies):
             outputs |= {f"member_{index}_{name}": path for name, path in copy.items()}
         settings = trained.settings.model_copy(
-            update={"operating": self.settings.operating, "seed": self.settings.seed}
+            update={"operating_point": self.settings.operating_point, "seed": self.settings.seed}
         )
         sources = [str(member.dir) for member in self.members]
         evidence = Evidence(data, ids, val, test, members=sources, combine=self.settings.combine)
         members = [folder.relative_to(self.run.dir).as_posix() for folder in folders]
-        facts = {"members": members, "world_size": 1, "precision": "32-true"}
+        facts = {"members": members, "world_size": 1, "precision": "fp32"}
         finish_run(self.run, settings, evidence, outputs=outputs, facts=facts)
 
     def _read_data(self, settings: Stage1Settings) -> tuple[Dataset, dict[str, list[str]]]:

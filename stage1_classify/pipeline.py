@@ -28,7 +28,7 @@ from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.train import fit
+from stage1_classify.training.train import fit, precision_of
 
 SPLITS = ("train", "val", "test")
 
@@ -175,7 +175,7 @@ class Stage1:
         return {
             "normalisation": {"mean": self.settings.input.mean, "std": self.settings.input.std},
             "world_size": self.fabric.world_size,
-            "precision": str(self.fabric.strategy.precision.precision),
+            "precision": precision_of(self.fabric),
         }
 
 

@@ -35,7 +35,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     """Train a detector on the pseudo-labels of `stage2`, export it, score it and write everything into `run.dir`."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
-    beside = open_beside(settings.beside, sources.test)
+    beside = open_beside(settings.compare_with, sources.test)
     with run.phase("training"):
         trained = run_rounds(run, sources, settings)
     with run.phase("detection"):
@@ -71,7 +71,7 @@ def open_beside(beside: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBo
         other = read_coco(open_run(path, stage="stage3").output("detections_detector"))
         if list(other.images["image_id"]) != list(test.images["image_id"]) or other.findings != test.findings:
             raise UserError(
-                f"beside.{name}: {path} was scored on other images or findings ({len(other.images)} images, here "
+                f"compare_with.{name}: {path} was scored on other images or findings ({len(other.images)} images, here "
                 f"{len(test.images)}); give a run that used the same stage 2 run"
             )
         found[name] = other

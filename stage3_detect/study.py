@@ -18,7 +18,7 @@ def main(arguments: StageArguments) -> None:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
     stage2 = open_run(arguments.sources[0], stage="stage2")
     plan = make_plan(settings, arguments.out, stage2=stage2.dir)
-    beside = {f"beside_{name}": path for name, path in settings.beside.items()}
+    beside = {f"beside_{name}": path for name, path in settings.compare_with.items()}
     inputs = {"base": settings.base, "stage2": stage2.dir, **beside}
     run = start_run(arguments.out, stage="study", settings=settings, inputs=inputs)
     if run.state != "finished":

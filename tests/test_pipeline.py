@@ -37,9 +37,9 @@ STAGE2 = {
 }
 STAGE3 = {
     "data": {"image_px": 64},
-    "train": {"num_epochs": 1, "batch_size": 4, "lr": 0.002},
-    "rounds": {"max_rounds": 0},
-    "export": {"forms": ["onnx"]},
+    "train": {"num_epochs": 1, "batch_size": 4, "learning_rate": 0.002},
+    "self_training": {"max_rounds": 0},
+    "export": {"formats": ["onnx"]},
     "num_workers": 0,
 }
 
@@ -51,7 +51,7 @@ def write_configs(folder: Path) -> None:
         for key, value in changes.items():
             values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
         if stage != "stage3":
-            values["data"] |= {"root": str(folder / "data"), "drawing": DRAWING}
+            values["data"] |= {"root": str(folder / "data"), "generate": DRAWING}
         (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values))
 
 

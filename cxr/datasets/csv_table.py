@@ -16,13 +16,14 @@ What the reader expects, and says when it is not so:
 - a cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned);
 - `findings` maps the table's names to the findings of ``cxr/labels.py``; the box table uses the same names;
 - view is frontal, PA, AP or lateral, LL, RL, LAT (any case), or blank; other words are problems;
-- boxes are in pixels of the file: corners, or with ``form: xywh`` corner, width, height.
+- boxes are in pixels of the file: corners, or with ``box_format: xywh`` corner, width, height.
 
 Without `columns.patient` a split can only go by image: two images of one patient may then part.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,9 @@ class ImageColumns(Settings):
 
 
 class BoxTable(Settings):
-    """A second table with one row a box, and its columns."""
+    """A second table with one row per box, and its columns."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"form": "box_format"}
 
     table: Path
     """Relative to `root`."""
@@ -85,13 +88,14 @@ class BoxTable(Settings):
     x1: str
     y1: str
     x2: str
-    """Right edge, or the width with ``form: xywh``."""
+    """Right edge, or the width with ``box_format: xywh``."""
 
     y2: str
-    """Lower edge, or the height with ``form: xywh``."""
+    """Lower edge, or the height with ``box_format: xywh``."""
 
     reader: str | None = None
-    form: Literal["xyxy", "xywh"] = "xyxy"
+    box_format: Literal["xyxy", "xywh"] = "xyxy"
+    """xyxy: two corners. xywh: the upper left corner, width and height."""
 
 
 class CsvTableData(DataSettings):
@@ -163,7 +167,7 @@ def _boxes(
     known = known_names(table[columns.finding], names, problems)
     table = table[table[columns.finding].isin(list(known))]
     xyxy = np.column_stack([numbers(table[corner]) for corner in corners])
-    if columns.form == "xywh":
+    if columns.box_format == "xywh":
         xyxy = xywh_to_xyxy(xyxy)
     boxes = pd.DataFrame(xyxy, columns=["x1", "y1", "x2", "y2"], index=table.index).assign(
         image_id=image_ids(table[columns.image].str.strip()),

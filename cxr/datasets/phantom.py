@@ -9,9 +9,10 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -64,10 +65,12 @@ class PhantomSettings(Settings):
 class PhantomData(DataSettings):
     """Where the phantom data lies or shall lie, and which part of it to read."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"drawing": "generate"}
+
     dataset: Literal["phantom"] = "phantom"
     part: Part
     """"chexpert": labels of the image only. "vindr": boxes."""
-    drawing: PhantomSettings = PhantomSettings()
+    generate: PhantomSettings = PhantomSettings()
     view: Literal["frontal", "all"] = "frontal"
     """CheXpert part only."""
     vindr_part: Literal["train", "test", "all"] = "all"
@@ -75,7 +78,7 @@ class PhantomData(DataSettings):
 
     def read(self) -> Dataset:
         """Draw the part where it is not there yet, then read it as the real release would be."""
-        folder = generate(self.root, self.drawing, part=self.part)
+        folder = generate(self.root, self.generate, part=self.part)
         shared = {
             "root": folder,
             "on_problem": self.on_problem,

@@ -22,9 +22,10 @@ Tuberculosis: 1 where a lesion lies in the half, as a report that names the side
 half and mirrored with it; slivers (less than `min_share` of a box's area in the half) are dropped and counted.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -57,8 +58,10 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 class Tbx11kData(DataSettings):
     """Where TBX11K lies and in which form to read it."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"form": "layout"}
+
     dataset: Literal["tbx11k"] = "tbx11k"
-    form: Literal["released", "hemithorax"] = "released"
+    layout: Literal["released", "hemithorax"] = "released"
     """See the module's docstring."""
 
     min_share: float = Field(default=0.2, gt=0, le=0.5)
@@ -82,7 +85,7 @@ def read_tbx11k(settings: Tbx11kData) -> Dataset:
     images = image_table(**{name: table[name] for name in ("image_id", "path", "split")}, view="frontal")
     raw = RawTables(images, labels, boxes).keep(~table["image_id"].isin(unreadable))
     dataset = assemble(raw, settings, problems, name="tbx11k")
-    if settings.form == "released":
+    if settings.layout == "released":
         return dataset
     sideless = dataset.labels.isna().all(axis=1).to_numpy()
     return to_hemithoraces(

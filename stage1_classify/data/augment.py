@@ -60,7 +60,7 @@ def augmentation_steps(
     shown = [("decoded", picture)]
     for count, name in enumerate(names, start=1):
         # parts draw one after the other, so the first few draw what they draw among all
-        first = settings.model_copy(update=dict.fromkeys(names[count:], 0.0))
+        first = settings.model_copy(update={f"{later}_probability": 0.0 for later in names[count:]})
         shown.append((name, Augmentation(first)(picture, seed=seed)))
     return shown
 
@@ -68,19 +68,19 @@ def augmentation_steps(
 def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
     """The parts that are switched on, by the setting that holds their probability, in the order they act."""
     parts = {
-        "horizontal_flip": A.HorizontalFlip(p=settings.horizontal_flip),
+        "flip": A.HorizontalFlip(p=settings.flip_probability),
         "affine": _affine(settings),
-        "grid_distortion": _GridDistortion(
-            settings.grid_steps, settings.grid_limit, p=settings.grid_distortion
+        "grid": _GridDistortion(settings.grid_steps, settings.grid_limit, p=settings.grid_probability),
+        "elastic": _ElasticTransform(
+            settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic_probability
         ),
-        "elastic": _ElasticTransform(settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic),
-        "brightness_contrast": _brightness_contrast(settings),
+        "contrast": _brightness_contrast(settings),
         "erase": A.CoarseDropout(
             num_holes_range=(1, 3),
             hole_height_range=(0.05, 0.2),
             hole_width_range=(0.05, 0.2),
             fill=0,
-            p=settings.erase,
+            p=settings.erase_probability,
         ),
     }
     return {name: part for name, part in parts.items() if part.p > 0}
@@ -88,19 +88,19 @@ def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
 
 def _affine(settings: AugmentSettings) -> A.BasicTransform:
     return A.Affine(
-        scale=(1 - settings.scale, 1 + settings.scale),
-        translate_percent=(-settings.translate, settings.translate),
+        scale=(1 - settings.scale_share, 1 + settings.scale_share),
+        translate_percent=(-settings.translate_share, settings.translate_share),
         rotate=(-settings.rotate_deg, settings.rotate_deg),
         shear=(-settings.shear_deg, settings.shear_deg),
         border_mode=cv2.BORDER_CONSTANT,
-        p=settings.affine,
+        p=settings.affine_probability,
     )
 
 
 def _brightness_contrast(settings: AugmentSettings) -> A.BasicTransform:
     """Colour jitter without what grey has not: hue and saturation."""
-    factors = (1 - settings.limit, 1 + settings.limit)
-    return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.brightness_contrast)
+    factors = (1 - settings.contrast_limit, 1 + settings.contrast_limit)
+    return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.contrast_probability)
 
 
 class _GridDistortion(A.GridDistortion):

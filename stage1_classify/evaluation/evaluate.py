@@ -117,7 +117,7 @@ def finish_run(
 
 
 def _calibrate(val: Judged, settings: Stage1Settings) -> Calibration:
-    calibration = fit_calibration(val.split.targets, val.raw, settings.operating.calibration)
+    calibration = fit_calibration(val.split.targets, val.raw, settings.operating_point.calibration)
     for note in calibration.notes(settings.findings):
         log.info("%s", note)
     return calibration
@@ -128,7 +128,7 @@ def _apply(calibration: Calibration, part: Judged) -> Scored:
 
 
 def _thresholds(val: Scored, settings: Stage1Settings) -> Floats:
-    operating = settings.operating
+    operating = settings.operating_point
     return choose_thresholds(
         val.split.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
     )
@@ -152,7 +152,7 @@ def _specificities(
     test: Scored, patients: Sequence[str], settings: Stage1Settings
 ) -> dict[str, float | None]:
     """`specificity_at_sensitivity/<slug>`: the best point of the test split's ROC, with its interval."""
-    wished = settings.operating.sensitivity
+    wished = settings.operating_point.sensitivity
     figures: dict[str, float | None] = {}
     for k, finding in enumerate(settings.findings):
         labels, scores = test.split.targets[:, k], test.probabilities[:, k]

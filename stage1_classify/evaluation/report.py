@@ -68,7 +68,9 @@ def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) 
         Text("Test split"),
         score_table(findings, facts.metrics, min_positives=min_positives),
         confusion_table(findings, facts.metrics, facts.thresholds),
-        operating_table(facts.val, facts.test, findings, settings=settings.operating, metrics=facts.metrics),
+        operating_table(
+            facts.val, facts.test, findings, settings=settings.operating_point, metrics=facts.metrics
+        ),
         *calibration_blocks(facts.test, findings, facts.calibration, run_dir),
         *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
         Text("Failures"),

@@ -19,7 +19,7 @@ from eval.report.format import Cell, with_interval
 from eval.stats.bootstrap import Difference
 from eval.stats.calibration import reliability
 from stage1_classify.evaluation.scored_split import Scored
-from stage1_classify.settings.classifier import OperatingSettings, Stage1Settings
+from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 
 Figures = Mapping[str, float | None]
 
@@ -75,7 +75,7 @@ def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Float
 
 
 def operating_table(
-    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingSettings, metrics: Figures
+    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingPointSettings, metrics: Figures
 ) -> Table:
     """Every kind of threshold, chosen on validation, with its sensitivity and specificity on test."""
     names = {kind: name.format(settings.sensitivity) for kind, name in _KINDS.items()}

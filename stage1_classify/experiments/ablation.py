@@ -40,7 +40,7 @@ class Ablation:
             UserError: some runs failed. The tables of the others are there all the same, and the same command tries
                 the failed ones again.
         """
-        operating = EnsembleSettings(operating=self.plan.base.operating).model_dump(mode="json")
+        operating = EnsembleSettings(operating_point=self.plan.base.operating_point).model_dump(mode="json")
         atomic_write_text(self.run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(operating, sort_keys=False))
         with self.run.phase("runs"):
             failures = self._make_runs()

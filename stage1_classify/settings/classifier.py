@@ -1,7 +1,8 @@
-"""Settings of stage 1. Those of input and of learning are in `config_input` and `config_train`."""
+"""Settings of stage 1: data, network, labels, calibration. `input` and `training` hold the rest."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -31,40 +32,45 @@ class BackboneSettings(Settings):
     name: str
     """Any timm model, for instance densenet121, convnext_large, efficientnet_b3, resnet50, vit_small_patch16_224."""
     in_channels: Literal[1, 3] = 1
-    """Grey pictures are repeated to 3 channels where a pretrained network wants them."""
+    """Channels of the network's input. With 3, a grey image is repeated."""
     feature_stage: int | None = None
-    """Take the features after this stage (timm's `out_indices`) and drop what follows: a finer map, less computing.
-    None: the last stage."""
+    """Use the features after this stage (timm's `out_indices`) and drop the later stages: a finer map and less
+    computation. None: the last stage."""
     output_stride: Literal[8, 16, 32] | None = None
-    """Dilate instead of stride, where timm offers it (ResNet, ConvNeXt, EfficientNet families)."""
+    """Use dilation instead of stride, where timm offers it (ResNet, ConvNeXt and EfficientNet families)."""
     pretrained: bool = False
-    """Fetch timm's weights from its hub. The only setting that reaches the network."""
+    """Download timm's pretrained weights. The only setting that uses the network."""
     weights: Path | None = None
-    """A local weights file of this network in timm's naming (safetensors or pth). Its classifier is passed over, its
-    first convolution summed up for one input channel, its position tables resampled to the input's size."""
+    """A local file with weights of this network in timm's naming (safetensors or pth). The classifier is skipped, the
+    first convolution is summed for one input channel, and position embeddings are resampled to the input size."""
     drop_path_rate: float | None = Field(None, ge=0, lt=1)
     """Stochastic depth in training (Huang et al. 2016), where timm offers it."""
 
 
 class HeadSettings(Settings):
     kind: Literal["average", "max", "lse", "exp", "linear", "pcam", "attention"] = "pcam"
-    """How the logit map of a finding becomes its logit (stage1_classify/model/heads.py)."""
+    """How the logit map of a finding is pooled to one logit (stage1_classify/model/heads.py)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of whole feature channels before the 1x1 classifier."""
     lse_gamma: PositiveFloat = 5.0
-    """lse: towards 0 the average, towards infinity the maximum."""
+    """lse: towards 0 the pooling becomes the average, towards infinity the maximum."""
     attention_features: PositiveInt = 128
     """attention: width of the gated attention."""
 
 
 class LabelSettings(Settings):
     uncertain: UncertainPolicy = "ignore"
-    """ignore: masked. smooth_*: drawn from the ranges below. three_class: a class of its own beside positive and
-    negative. self_train: replaced by the probability that the run `teacher` gives."""
+    """What an uncertain label becomes. ignore: masked. zeros, ones: negative, positive. smooth_*: a random target from
+    the ranges below. three_class: a third class next to positive and negative. self_train: the probability that the
+    run `teacher` predicts."""
     uncertain_by_finding: dict[str, UncertainPolicy] = {}
+    """Finding -> its own policy instead of `uncertain`."""
     not_mentioned: Literal["zeros", "ignore"] = "zeros"
+    """What a label becomes that the report does not mention: negative, or masked."""
     smooth_ones_range: tuple[float, float] = (0.55, 0.85)
+    """Range of the random targets of smooth_ones."""
     smooth_zeros_range: tuple[float, float] = (0.0, 0.3)
+    """Range of the random targets of smooth_zeros."""
     teacher: Path | None = None
     """A finished stage 1 run that relabels uncertain training labels; for the policy self_train."""
 
@@ -76,7 +82,7 @@ class LabelSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _ranges_are_of_targets(self) -> "LabelSettings":
+    def _ranges_are_targets(self) -> "LabelSettings":
         for name in ("smooth_ones_range", "smooth_zeros_range"):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
@@ -88,12 +94,13 @@ class HierarchySettings(Settings):
     """Parents and children among the findings."""
 
     enabled: bool = False
-    """Multiply a child's probability by its parents' along the path; train with parents positive where a child is."""
+    """Multiply the probability of a child by those of its ancestors, and train with parents positive wherever a child
+    is positive."""
     parents: dict[str, str] | None = None
-    """Child -> parent; None: the tree of cxr/labels.py. A parent that is not in `findings` is passed over."""
+    """Child -> parent. None: the tree of cxr/labels.py. Parents that are not in `findings` are skipped."""
     conditional_epochs: int = Field(0, ge=0)
-    """During so many epochs a child is trained only where its parent is positive; after that only the head learns, from
-    everything (Pham et al. 2021, arXiv:1911.06475), and only then the best model is chosen and patience counts."""
+    """For this many epochs a child is trained only on cases whose parent is positive. Then only the head is trained,
+    on all cases (Pham et al. 2021, arXiv:1911.06475); the best epoch and the patience count from there."""
 
     @model_validator(mode="after")
     def _conditional_needs_the_tree(self) -> "HierarchySettings":
@@ -102,26 +109,32 @@ class HierarchySettings(Settings):
         return self
 
 
-class OperatingSettings(Settings):
-    """From logits to probabilities and decisions; fitted on validation."""
+class OperatingPointSettings(Settings):
+    """From logits to probabilities and decisions; both are fitted on the validation split."""
 
     calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
-    """temperature: one scale a finding (Guo et al. 2017); platt: scale and offset; isotonic: any rising function."""
+    """temperature: one scale per finding (Guo et al. 2017). platt: scale and offset. isotonic: any increasing
+    function."""
     threshold: Literal["f1", "youden", "sensitivity"] = "f1"
-    """The operating point: best F1, best sensitivity + specificity, or the highest threshold that reaches
+    """The operating point: the best F1, the best sensitivity + specificity, or the highest threshold that reaches
     `sensitivity`."""
     sensitivity: float = Field(0.95, gt=0, le=1)
+    """The sensitivity to reach, for threshold: sensitivity."""
 
 
 class Stage1Settings(Settings):
+    renamed: ClassVar[Mapping[str, str]] = {"operating": "operating_point"}
+
     data: AnyData
+    """The data set with the labels to train on."""
     split: SplitSettings
+    """Must give the parts train, val and test."""
     findings: list[str] = Field(min_length=1)
     """Canonical names (cxr/labels.py), in the order of the outputs."""
     backbone: BackboneSettings
     init_from: Path | None = None
-    """A finished stage 1 run with the same backbone: training starts from its backbone's weights, and from its head's
-    for the findings that both have (pretraining on one set, fine-tuning on another)."""
+    """A finished stage 1 run with the same backbone. Training starts from its backbone's weights, and from its head's
+    weights for the findings that both runs have."""
     head: HeadSettings = HeadSettings()
     input: InputSettings = InputSettings()
     augment: AugmentSettings
@@ -134,9 +147,11 @@ class Stage1Settings(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     freeze: FreezeSettings = FreezeSettings()
     train: TrainSettings
-    operating: OperatingSettings = OperatingSettings()
+    operating_point: OperatingPointSettings = OperatingPointSettings()
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of everything random in a run."""
     tracking: TrackingMode = "off"
+    """Where metrics go besides the run folder."""
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Stage1Settings":
@@ -148,9 +163,12 @@ class Stage1Settings(Settings):
 class EnsembleSettings(Settings):
     """Settings of ensemble.py: finished runs (``--from``) as one classifier."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"operating": "operating_point"}
+
     combine: Combine = "mean"
-    """Of the members' probabilities; minimum was the source's best."""
+    """How the members' probabilities are combined."""
     flips: list[Flip] = Field(["none"], min_length=1)
-    """Test-time augmentation: each member sees the picture in each of these forms, and the logits are averaged."""
-    operating: OperatingSettings = OperatingSettings()
+    """Test-time augmentation: each member predicts each of these views, and the logits are averaged."""
+    operating_point: OperatingPointSettings = OperatingPointSettings()
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the bootstrap."""

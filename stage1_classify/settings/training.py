@@ -1,6 +1,7 @@
-"""Settings of stage 1: how the network learns."""
+"""Settings of stage 1: loss, sampling, optimizer, schedule, freezing and the training loop."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -11,35 +12,37 @@ class LossSettings(Settings):
     kind: Literal["bce", "focal", "asymmetric"] = "bce"
     """bce: binary cross-entropy. focal: Lin et al. 2017. asymmetric: Ridnik et al. 2021."""
     max_positive_weight: PositiveFloat = 10.0
-    """Cap of N-/N+, which weighs positives; raw values reach 95 on CheXpert. 1: no weighing."""
+    """Positives are weighted by N-/N+ of the training set, but at most by this. 1 turns the weighting off."""
     class_weights: dict[str, PositiveFloat] = {}
-    """Finding -> weight of its whole loss; 1 where not given."""
+    """Finding -> weight of its loss. Findings that are not listed have weight 1."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """Targets move this far towards 1/2."""
+    """Targets 0 and 1 become this value and 1 minus it."""
     focal_gamma: float = Field(2.0, ge=0)
+    """Focusing exponent of the focal loss."""
     gamma_positive: float = Field(0.0, ge=0)
-    """Of the asymmetric loss, as the next two."""
+    """Focusing exponent of the asymmetric loss for positives."""
     gamma_negative: float = Field(4.0, ge=0)
+    """Focusing exponent of the asymmetric loss for negatives."""
     probability_margin: float = Field(0.05, ge=0, lt=1)
-    """Negatives with a probability below this cost nothing."""
+    """Asymmetric loss: negatives with a probability below this have no loss."""
 
 
 class SamplingSettings(Settings):
-    """Which cases an epoch holds. Drawn from (seed, epoch), the same for any number of processes."""
+    """Which cases an epoch contains. They depend on (seed, epoch) only, for any number of processes."""
 
     num_samples: PositiveInt | None = None
-    """Cases an epoch; None: as many as there are. More than there are: each as often as the others, but for one time.
-    Unequal weights: drawn with replacement."""
+    """Cases per epoch. None: as many as the training set has."""
     normal_weight: PositiveFloat = 1.0
-    """Weight of a case without any positive finding (the source took 0.1)."""
+    """Sampling weight of a case without any positive finding. Other than 1: cases are sampled with replacement."""
     balance: Literal["none", "oversample", "undersample"] = "none"
-    """Make the positives and negatives of `balance_finding` equally many (`num_samples` in all, where given):
-    oversample repeats the fewer, undersample leaves out some of the more numerous, others each epoch. Cases whose
-    target is masked or uncertain are in no epoch, counted. Mind that loss.max_positive_weight still applies."""
+    """Make positives and negatives of `balance_finding` equally frequent. oversample repeats the rarer ones,
+    undersample drops some of the more frequent ones, others in each epoch. Cases whose target is masked or uncertain
+    are excluded and counted. loss.max_positive_weight still applies."""
     balance_finding: str | None = None
+    """The finding to balance by."""
 
     @model_validator(mode="after")
-    def _balance_is_whole(self) -> "SamplingSettings":
+    def _balance_has_a_finding(self) -> "SamplingSettings":
         if (self.balance == "none") != (self.balance_finding is None):
             raise ValueError("balance and balance_finding go together: give both or neither")
         return self
@@ -47,72 +50,88 @@ class SamplingSettings(Settings):
 
 class OptimizerSettings(Settings):
     kind: Literal["adamw", "adam", "sgd", "rmsprop", "adagrad"] = "adamw"
+    """The optimizer of torch.optim."""
     learning_rate: PositiveFloat = 1e-3
-    """The highest rate of the schedule, for the head."""
+    """Highest learning rate of the schedule, for the head."""
     backbone_scale: PositiveFloat = 1.0
-    """The backbone's rate is this times the head's (0.1 is usual when fine-tuning)."""
+    """The backbone's learning rate divided by the head's (0.1 is usual for fine-tuning)."""
     weight_decay: float = Field(0.01, ge=0)
-    """Not on biases, norms and tables of positions. Only adamw keeps it apart from the gradient."""
+    """Weight decay of all parameters except biases, norms and position embeddings. Decoupled for adamw only."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of sgd and rmsprop; one_cycle leaves it as it is."""
+    """Momentum of sgd and rmsprop. one_cycle does not change it."""
 
 
 class ScheduleSettings(Settings):
+    renamed: ClassVar[Mapping[str, str]] = {
+        "warmup": "warmup_share",
+        "plateau_patience": "plateau_patience_epochs",
+    }
+
     kind: Literal["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"] = "one_cycle"
-    """one_cycle, cosine and warm_restarts follow each move of the optimiser, step and plateau each epoch."""
-    warmup: float = Field(0.25, gt=0, lt=1)
-    """one_cycle: share of the moves before the peak."""
+    """Learning rate schedule. one_cycle, cosine and warm_restarts change the rate after each optimizer step, step and
+    plateau after each epoch."""
+    warmup_share: float = Field(0.25, gt=0, lt=1)
+    """one_cycle: share of the optimizer steps before the peak."""
     restart_epochs: PositiveInt = 10
-    """warm_restarts: epochs of a cycle."""
+    """warm_restarts: epochs per cycle."""
     step_epochs: PositiveInt = 10
-    """step: epochs between two falls."""
+    """step: epochs between two reductions."""
     factor: float = Field(0.1, gt=0, lt=1)
-    """step, plateau: what the rate is multiplied by."""
-    plateau_patience: PositiveInt = 5
-    """plateau: after this many epochs without a better validation (by train.select_by) the rate falls."""
+    """step, plateau: the rate is multiplied by this at each reduction."""
+    plateau_patience_epochs: PositiveInt = 5
+    """plateau: epochs without a better validation result (by train.select_by) before a reduction."""
 
 
 class FreezeSettings(Settings):
-    """Parts of the network that do not learn for a while; frozen norms keep their statistics."""
+    """Parts of the network that are not trained for some epochs. Frozen norms keep their statistics."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"round_epochs": "cycle_epochs"}
 
     backbone_epochs: int = Field(0, ge=0)
-    """The backbone is frozen for so many epochs at the start (of each round)."""
+    """The backbone is frozen for this many epochs at the start (of each cycle)."""
     gradual_epochs: PositiveInt | None = None
-    """After that the backbone's parts, which are timm's stages, wake one by one from the head downwards, one every so
-    many epochs; None: all at once."""
-    round_epochs: PositiveInt | None = None
-    """After so many epochs the freezing starts again (the source: five rounds); None: once."""
+    """After that the backbone's stages are unfrozen one by one, the last stage first, one every this many epochs.
+    None: all at once."""
+    cycle_epochs: PositiveInt | None = None
+    """The freezing starts again after this many epochs. None: it happens once."""
     keep_backbone: bool = False
-    """The backbone never learns."""
+    """The backbone is never trained."""
 
     @model_validator(mode="after")
-    def _round_holds_the_freeze(self) -> "FreezeSettings":
-        if self.round_epochs is not None and self.round_epochs <= self.backbone_epochs:
-            raise ValueError(
-                "round_epochs must be above backbone_epochs, or nothing but the head would learn"
-            )
+    def _cycle_is_longer_than_the_freeze(self) -> "FreezeSettings":
+        if self.cycle_epochs is not None and self.cycle_epochs <= self.backbone_epochs:
+            raise ValueError("cycle_epochs must be above backbone_epochs; otherwise only the head is trained")
         return self
 
 
 class TrainSettings(Settings):
+    renamed: ClassVar[Mapping[str, str]] = {"patience": "patience_epochs"}
+
     num_epochs: PositiveInt
+    """Most epochs of a training; see also `patience_epochs`."""
     batch_size: PositiveInt = 32
-    """Cases of a batch, over all processes together. A move of the optimiser sees `accumulate_steps` batches."""
+    """Cases per batch, over all processes together."""
     accumulate_steps: PositiveInt = 1
-    """Batches whose mean gradient makes one move of the optimiser; those left at an epoch's end make a last one."""
+    """Batches per optimizer step, whose gradients are averaged. Batches left at the end of an epoch make one more
+    step."""
     clip_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Validate and keep an exponential moving average of weights and running statistics, with this decay a move (at
-    move t at most 1 - t^(-2/3), so that the untrained weights do not last); None: off."""
-    patience: PositiveInt = 20
-    """Stop after this many epochs without a better validation."""
+    """Validate and keep an exponential moving average of the weights with this decay per optimizer step. The decay at
+    step t is at most 1 - t^(-2/3), so that the untrained weights are soon forgotten. None: off."""
+    patience_epochs: PositiveInt = 20
+    """Training stops after this many epochs without a better validation result."""
     select_by: Literal["auroc", "f1", "loss"] = "auroc"
+    """The validation result by which the best epoch is chosen (mean over the findings)."""
     min_positives: PositiveInt = 5
-    """Findings with fewer validation positives are reported but do not steer the choice of the model."""
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """auto: bf16-mixed where the processor or GPU has bfloat16 arithmetic, else 32-true. Heads are always float32."""
+    """Findings with fewer validation positives are reported but not used to choose the best epoch."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """fp16 and bf16 are mixed precision; heads always compute in float32. auto: bf16 where the processor or GPU
+    computes in it, else fp32."""
     max_skipped_steps: int = Field(20, ge=0)
-    """16-mixed: so many steps in a row may overflow and be skipped (counted) before training stops."""
+    """fp16: training stops after more than this many consecutive steps that overflow. Such steps are skipped and
+    counted."""
     compile: bool = False
-    """torch.compile the network for training: slower start, faster steps on a GPU."""
+    """Compile the network with torch.compile: a slower start, faster steps on a GPU."""
     num_workers: int = Field(0, ge=0)
+    """Processes that load images. 0: the training process loads them."""

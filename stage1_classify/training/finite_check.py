@@ -146,7 +146,7 @@ def not_finite(explanations: Sequence[Explanation], *, where: str) -> UserError:
             f"training: the loss or gradient is not finite in {where}; first: {first}",
             f"  images of the batch: {', '.join(names)}",
             "  last.ckpt and best.safetensors are of the last whole epoch; look at these images, or train anew with "
-            "another --out and a lower optimizer.learning_rate or with train.precision=32-true",
+            "another --out and a lower optimizer.learning_rate or with train.precision=fp32",
         ]
     )
 

@@ -75,7 +75,7 @@ def num_learning_parts(epoch: int, settings: FreezeSettings, *, num_parts: int) 
     """How many parts of the backbone, counted from the head, learn in `epoch` (from 0)."""
     if settings.keep_backbone:
         return 0
-    since_start = epoch if settings.round_epochs is None else epoch % settings.round_epochs
+    since_start = epoch if settings.cycle_epochs is None else epoch % settings.cycle_epochs
     awake_epochs = since_start - settings.backbone_epochs
     if awake_epochs < 0:
         return 0

@@ -108,7 +108,7 @@ def make_schedule(
     With t moves made of T in all, or t epochs: one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest
     rate and falls along cosines; cosine is (1 + cos(pi t / T)) / 2 of it, warm_restarts the same over each cycle
     (Loshchilov and Hutter 2017, arXiv:1608.03983); step is factor^(t // step_epochs); plateau multiplies by factor
-    each time that `plateau_patience` epochs brought nothing better.
+    each time that `plateau_patience_epochs` epochs brought nothing better.
     """
     moves = num_epochs * moves_per_epoch
     kinds: dict[str, Callable[[Optimizer], LRScheduler]] = {
@@ -129,7 +129,7 @@ def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, moves: int) -> 
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=steps,
-        pct_start=max(settings.warmup, 2 / steps),
+        pct_start=max(settings.warmup_share, 2 / steps),
         cycle_momentum="betas"
         in optimizer.defaults,  # the momentum of sgd and rmsprop is a setting, and stays
     )
@@ -141,7 +141,7 @@ def _plateau(optimizer: Optimizer, settings: ScheduleSettings) -> ReduceLROnPlat
         optimizer,
         mode="max",
         factor=settings.factor,
-        patience=settings.plateau_patience - 1,
+        patience=settings.plateau_patience_epochs - 1,
         threshold=0.0,
         threshold_mode="abs",
     )

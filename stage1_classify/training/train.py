@@ -39,29 +39,37 @@ log = logging.getLogger("raybox")
 # It announces the precision; the manifest says it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
+_FABRIC_PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
 
 def make_fabric(settings: Stage1Settings) -> Fabric:
-    """One process, or as many as ``torchrun`` started. UserError for 16-mixed without a GPU."""
+    """One process, or as many as ``torchrun`` started. UserError for fp16 without a GPU."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     strategy = "ddp" if local * num_nodes > 1 else "auto"
     device_type = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     precision = settings.train.precision
     if precision == "auto":
-        precision = "bf16-mixed" if computes_in_bf16(device_type) else "32-true"
-    if precision == "16-mixed" and device_type == "cpu":
+        precision = "bf16" if computes_in_bf16(device_type) else "fp32"
+    if precision == "fp16" and device_type == "cpu":
         raise UserError(
-            "train.precision: got 16-mixed, which needs a GPU, and there is none; set auto, bf16-mixed or 32-true"
+            "train.precision: got fp16, which needs a GPU, and there is none; set auto, bf16 or fp32"
         )
     fabric = Fabric(
         accelerator="auto",
         devices=local,
         num_nodes=num_nodes,
         strategy=strategy,
-        precision=precision,
+        precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]  # a Literal there
     )
     fabric.launch()
     return fabric
+
+
+def precision_of(fabric: Fabric) -> str:
+    """fp32, fp16 or bf16."""
+    names = {theirs: ours for ours, theirs in _FABRIC_PRECISIONS.items()}
+    return names[fabric.strategy.precision.precision]
 
 
 def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_dir: Path) -> Progress:
@@ -138,7 +146,7 @@ class Trainer:
     def is_done(self) -> bool:
         """All epochs made, or no better validation for `patience` epochs."""
         train = self._settings.train
-        return self.progress.epoch >= train.num_epochs or self.progress.stale_epochs >= train.patience
+        return self.progress.epoch >= train.num_epochs or self.progress.stale_epochs >= train.patience_epochs
 
     @property
     def judged(self) -> Classifier:

@@ -84,7 +84,7 @@ def _check_finite(logits: npt.NDArray[np.float32], val: Split) -> None:
         raise UserError(
             f"validation: the logits of {len(bad)} of {len(logits)} images are not finite, for instance {named}; the "
             "files of the last whole epoch are as they were; look at these images, or train anew with another --out "
-            "and a lower optimizer.learning_rate or with train.precision=32-true"
+            "and a lower optimizer.learning_rate or with train.precision=fp32"
         )
 
 

@@ -135,7 +135,7 @@ def _levels(kind: ComponentKind, settings: BoxSettings, maps: Maps, background: 
 
 def _bayes(settings: BoxSettings, tune: TuneMaps) -> list[Family]:
     families = []
-    contrasts, likenesses = dict.fromkeys(settings.bayes_contrasts), sorted(set(settings.bayes_likeness))
+    contrasts, likenesses = dict.fromkeys(settings.bayes_contrasts), sorted(set(settings.bayes_similarities))
     forms = product(tune.backgrounds(settings), contrasts, likenesses)
     for number, (background, contrast, likeness) in enumerate(forms):
         form = _BayesForm(tune, contrast, background, likeness)

@@ -169,7 +169,7 @@ def _tried(judge: _Judge, column: int, settings: BoxSettings) -> list[_Tried]:
     finding = judge.truth.findings[column]
     candidates = box_candidates(judge.truth, finding, judge.frame, max_candidates=settings.max_candidates)
     maps = judge.scored.maps[:, column]
-    if any(settings.bayes_likeness):
+    if any(settings.bayes_similarities):
         candidates = candidates.with_maps(maps)
     has_box = np.zeros(len(judge.owners), dtype=np.bool_)
     has_box[judge.true[column].image] = True

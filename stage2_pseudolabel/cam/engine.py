@@ -132,7 +132,7 @@ class _Run:
     def chunk(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult:
         """All maps of the images from `start` on that fit into one forward."""
         watch = Stopwatch(self.device)
-        images = images[start : start + self.options.image_batch]
+        images = images[start : start + self.options.batch_size]
         features = self.features(images)
         _check_finite(features, start=start)
         logits = self.head(features).logits

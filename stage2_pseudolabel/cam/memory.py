@@ -4,7 +4,7 @@ import torch
 
 from stage2_pseudolabel.settings.cam import CamOptions
 
-SIZES = ("image_batch", "memory_mib", "scorecam_batch")
+SIZES = ("batch_size", "memory_mib", "scorecam_batch_size")
 """The options that say how much is held at a time; none of them changes a map."""
 
 # How PyTorch's allocators of the CPU say it, in lower case (Linux, Windows); a GPU's has a class of its own.
@@ -20,11 +20,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def smaller(options: CamOptions) -> CamOptions | None:
     """Half as many images a forward; from one image on, half the blocks and masked images. None: nothing is left."""
-    if options.image_batch > 1:
-        return options.model_copy(update={"image_batch": options.image_batch // 2})
-    if options.memory_mib == options.scorecam_batch == 1:
+    if options.batch_size > 1:
+        return options.model_copy(update={"batch_size": options.batch_size // 2})
+    if options.memory_mib == options.scorecam_batch_size == 1:
         return None
-    halves = {name: max(1, getattr(options, name) // 2) for name in ("memory_mib", "scorecam_batch")}
+    halves = {name: max(1, getattr(options, name) // 2) for name in ("memory_mib", "scorecam_batch_size")}
     return options.model_copy(update=halves)
 
 

@@ -17,7 +17,7 @@ def scorecam(
     images: Tensor,
     *,
     forward: Callable[[Tensor], Tensor],
-    scorecam_batch: int = 32,
+    scorecam_batch_size: int = 32,
 ) -> Tensor:
     """Score-CAM: relu(sum_c w_c x_c), w = softmax over c of the logit of the image masked by channel c.
 
@@ -26,12 +26,12 @@ def scorecam(
     masked logits themselves go into the softmax, without a baseline. features (B, C, h, w), images
     (B, c, H, W), forward: images (n, c, H, W) -> logits (n, K); result (B, K, h, w).
 
-    `scorecam_batch`: masked images a forward (what bounds memory). A constant channel stands for the black
+    `scorecam_batch_size`: masked images a forward (what bounds memory). A constant channel stands for the black
     image, whose logits are computed once for all of them (the library stretches its rounding noise).
     """
 
     def logits_of(stack: Tensor, image: Tensor) -> Tensor:
-        return _masked_logits(stack, image, forward=forward, batch=scorecam_batch)
+        return _masked_logits(stack, image, forward=forward, batch=scorecam_batch_size)
 
     return _score_maps(features, images, logits_of)
 
@@ -42,7 +42,7 @@ def scorecambudget(
     *,
     forward: Callable[[Tensor], Tensor],
     scorecam_budget: int = 32,
-    scorecam_batch: int = 32,
+    scorecam_batch_size: int = 32,
 ) -> Tensor:
     """Score-CAM from `scorecam_budget` masked images instead of one a channel; an approximation.
 
@@ -62,7 +62,7 @@ def scorecambudget(
         is_exact = len(masks) <= scorecam_budget
         centres = masks if is_exact else _stretched(cluster_centres(masks, scorecam_budget))
         shaped = centres.unflatten(1, stack.shape[1:])
-        logits = _masked_logits(shaped, image, forward=forward, batch=scorecam_batch)
+        logits = _masked_logits(shaped, image, forward=forward, batch=scorecam_batch_size)
         return (logits if is_exact else interpolate(masks, centres, logits))[channels]
 
     return _score_maps(features, images, logits_of)

@@ -1,6 +1,6 @@
 """Maps and probabilities of a split, made once, by one process or several, and kept in the run folder.
 
-The split is cut into parts of `image_batch` images, each a file that is named by the images in it. Process r of n makes
+The split is cut into parts of `batch_size` images, each a file that is named by the images in it. Process r of n makes
 the parts r, r + n, ... Since a part is made in the same way whoever makes it, the number of processes changes nothing,
 and a run that goes on with another number of them finds every whole part again. Several machines share the folder.
 """
@@ -117,7 +117,7 @@ def split_maps(
     """
     choose_methods(methods)
     scales = voice_scales(teacher, pictures, methods, file=folder / SCALES_FILE, processes=processes)
-    rows, files = _plan(pictures, teacher.options.image_batch, folder=folder, name=name)
+    rows, files = _plan(pictures, teacher.options.batch_size, folder=folder, name=name)
     own = list(zip(rows, files, strict=True))[processes.rank :: processes.count]
     done = sum(file.is_file() for file in files)
     processes.wait()  # else a quick process's new parts would be counted by a slow one

@@ -1,6 +1,7 @@
 """Settings of the way from maps to boxes. Every combination is tried on the tune split, a finding at a time."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -15,6 +16,8 @@ Refine = Literal["none", "grabcut", "watershed"]
 
 
 class BoxSettings(Settings):
+    renamed: ClassVar[Mapping[str, str]] = {"bayes_likeness": "bayes_similarities"}
+
     rules: list[Kind] = Field(["relative", "absolute", "percentile", "otsu", "bayes"], min_length=1)
     """Components above: relative, shares of the map's own maximum; absolute, values of the map (quantiles of the
     finding's map values over the tune split, so that a weak map gives no box); percentile, the map's own percentiles;
@@ -41,7 +44,7 @@ class BoxSettings(Settings):
     ]
     bayes_contrasts: list[Contrast] = Field(["mean", "ring"], min_length=1)
     """A candidate's evidence: the standardised map's mean inside it, or that minus the mean of the ring around it."""
-    bayes_likeness: list[Annotated[float, Field(ge=0, le=100)]] = Field([0.0, 3.0], min_length=1)
+    bayes_similarities: list[Annotated[float, Field(ge=0, le=100)]] = Field([0.0, 3.0], min_length=1)
     """Weight, beside the contrast's 1, of the correlation between the map and the map of the image that a candidate
     comes from: boxes of images whose maps look alike count more."""
     max_candidates: PositiveInt = 200

@@ -1,6 +1,7 @@
 """Settings of the CAM engine: speed, memory, and the variants of single methods."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -8,12 +9,17 @@ from cxr.config import Settings
 
 
 class CamOptions(Settings):
-    image_batch: PositiveInt = 16
+    renamed: ClassVar[Mapping[str, str]] = {
+        "image_batch": "batch_size",
+        "scorecam_batch": "scorecam_batch_size",
+    }
+
+    batch_size: PositiveInt = 16
     """Images of one backbone forward. Where memory runs out, this and the two below are halved for the time."""
     memory_mib: PositiveInt = 256
     """Bound on the gradients of one block of images and classes with the copies methods make of them, on AblationCAM's
     blocks of channels, and on the graph of LayerCAM's earlier stages. A single image and class is never split."""
-    scorecam_batch: PositiveInt = 32
+    scorecam_batch_size: PositiveInt = 32
     """Masked images of one forward of scorecam and scorecambudget. 16 to 32 is fastest on a CPU, more on a GPU."""
     scorecam_budget: PositiveInt = 32
     """Masked images an image in scorecambudget; scorecam takes one a channel."""

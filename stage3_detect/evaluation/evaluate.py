@@ -120,17 +120,17 @@ def _check_beside(truth: CocoBoxes, beside: Mapping[str, CocoBoxes]) -> None:
     problems = []
     for name, boxes in beside.items():
         if name in (DETECTOR, TEACHER, HUMAN, *PRIORS):
-            problems.append(f"beside.{name}: the name is taken; call it otherwise, for example supervised")
+            problems.append(f"compare_with.{name}: the name is taken; choose another, such as supervised")
         if boxes.findings != truth.findings:
             problems.append(
-                f"beside.{name}: findings {', '.join(boxes.findings)}, expected {', '.join(truth.findings)}; give a "
-                "run from the same stage 2 run"
+                f"compare_with.{name}: findings {', '.join(boxes.findings)}, expected {', '.join(truth.findings)}; "
+                "give a run from the same stage 2 run"
             )
         missing = set(truth.images["image_id"]) ^ set(boxes.images["image_id"])
         if missing:
             problems.append(
-                f"beside.{name}: {len(missing)} images are not in both test splits, first {min(missing)}; give a run "
-                "from the same stage 2 run"
+                f"compare_with.{name}: {len(missing)} images are not in both test splits, first {min(missing)}; "
+                "give a run from the same stage 2 run"
             )
     if problems:
         raise UserError(problems)

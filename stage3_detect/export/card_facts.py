@@ -77,9 +77,9 @@ class CardFacts:
     def learned_boxes(self) -> str:
         """Whose boxes, in a few words."""
         labels, true = self.settings.labels, self.sources.true
-        if labels.source == "true":
+        if labels.source == "true_boxes":
             return "true boxes"
-        if true is not None and labels.true_boxes.alone:
+        if true is not None and labels.true_boxes.only:
             return "its labels only; boxes of the tune split"
         return "pseudo-boxes from CAM maps" + (
             ", and true boxes of the tune split" if true is not None else ""

@@ -63,14 +63,14 @@ def _below_no_map(facts: CardFacts) -> list[str]:
 
 def _of_the_labels(facts: CardFacts) -> list[str]:
     labels, learned = facts.settings.labels, box_counts(facts.sources.labels)
-    if labels.true_boxes.alone and facts.sources.true is not None:
+    if labels.true_boxes.only and facts.sources.true is not None:
         learned = box_counts(facts.sources.true)
     elif facts.sources.true is not None:
         true = box_counts(facts.sources.true)
         learned = {name: count + true.get(name, 0) for name, count in learned.items()}
     none = [finding for finding in facts.findings if not learned.get(finding)]
     words = [f"No box to learn from: {', '.join(none)}."] if none else []
-    if labels.source == "pseudo" and not labels.true_boxes.alone:
+    if labels.source == "pseudo_labels" and not labels.true_boxes.only:
         words.append(
             "Pseudo-boxes carry the classifier's habits: what it looks at is taken for where the finding is."
         )

@@ -50,7 +50,7 @@ def finding_table(facts: CardFacts) -> Table:
         ]
         for finding in facts.findings
     ]
-    made = "true boxes to learn from" if facts.settings.labels.source == "true" else "pseudo-boxes"
+    made = "true boxes to learn from" if facts.settings.labels.source == "true_boxes" else "pseudo-boxes"
     columns = ["finding", made, "test boxes", "detector", *(_shown(name, facts) for name in beside)]
     return Table("AP40 by finding", columns, rows, "A finding without test boxes has no score.")
 

@@ -68,7 +68,7 @@ def export_formats(
     folder.mkdir(parents=True, exist_ok=True)
     exporter = _Exporter(folder, weights, settings, calibration)
     exports = Exports()
-    for name in settings.export.forms:
+    for name in settings.export.formats:
         reason = why_no_tensorrt() if name == "tensorrt_fp16" else None
         if reason is not None:
             exports.notes[name] = reason
@@ -170,7 +170,7 @@ class _Exporter:
 
     def _onnx(self) -> Path:
         """The ONNX file that OpenVINO files are converted from; a temporary one if ONNX is not in the settings."""
-        if "onnx" in self._settings.export.forms:
+        if "onnx" in self._settings.export.formats:
             return self.export("onnx")["onnx"]
         path = self._temporary / _FILE_OF["onnx"]
         if not path.is_file():

@@ -127,7 +127,7 @@ def _relabelled(facts: CardFacts) -> str:
 def _learned(facts: CardFacts) -> list[str]:
     """Sentences on where boxes come from and how many images there were."""
     labels, folder = facts.settings.labels, facts.folder
-    words = [] if labels.true_boxes.alone else [_origin(facts)]
+    words = [] if labels.true_boxes.only else [_origin(facts)]
     if facts.num_rounds > 1:
         words.append(
             f"{_relabelled(facts)} Of {facts.num_rounds} trainings this is number {facts.best_round + 1}, the best on "
@@ -136,7 +136,7 @@ def _learned(facts: CardFacts) -> list[str]:
     if facts.sources.true is not None:
         true = facts.sources.true
         count = counted(len(true.without_ignored().boxes), "true box")
-        alone = " and nothing else" if labels.true_boxes.alone else ""
+        alone = " and nothing else" if labels.true_boxes.only else ""
         words.append(
             f"It learned from {counted(len(true.images), 'image')} of the tune split with {count}{alone}."
         )
@@ -151,7 +151,7 @@ def _learned(facts: CardFacts) -> list[str]:
 
 
 def _origin(facts: CardFacts) -> str:
-    if facts.settings.labels.source == "true":
+    if facts.settings.labels.source == "true_boxes":
         return f"The boxes of {named(facts.sources.labels)} are true boxes, not pseudo-boxes."
     methods = ", ".join(map(display_name, facts.methods))
     members = facts.stage2.manifest.get("classifier", {}).get("members", 1)

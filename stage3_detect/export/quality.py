@@ -44,9 +44,9 @@ class ExportReference:
     correction: BoxCorrection = NO_CORRECTION
 
     def pictures(self) -> list[Pixels]:
-        """The first `export.num_checks` test pictures."""
+        """The first `export.num_check_images` test pictures."""
         root = Path(self.truth.info["data_root"])
-        records = self.truth.images.head(self.settings.export.num_checks).to_dict("records")
+        records = self.truth.images.head(self.settings.export.num_check_images).to_dict("records")
         return [read_pixels(root / record["path"], region=record["region"]) for record in records]
 
 

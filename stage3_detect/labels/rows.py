@@ -22,7 +22,7 @@ log = logging.getLogger("raybox")
 
 def is_strong(coco: CocoBoxes, settings: LabelSettings) -> "pd.Series[bool]":
     """One value per row of boxes: no ignore region, and a score that is high enough (or none: radiologists' boxes)."""
-    return ~(coco.boxes["score"] < settings.min_pseudo_score) & ~coco.is_ignored
+    return ~(coco.boxes["score"] < settings.min_score) & ~coco.is_ignored
 
 
 def cut_to_images(coco: CocoBoxes) -> CocoBoxes:

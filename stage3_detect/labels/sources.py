@@ -55,18 +55,18 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
                 f"run {stage2.dir}: {name} has the findings {', '.join(coco.findings)}, the labels have "
                 f"{', '.join(labels.findings)}; all must have the same in the same order, run stage 2 again"
             )
-    taken = first_boxes(tune, settings.true_boxes.number, seed=seed)
+    taken = first_boxes(tune, settings.true_boxes.num_boxes, seed=seed)
     rest = set(tune.images["image_id"]) - taken
     return Sources(labels, tune.select(rest), tune.select(taken) if taken else None, test)
 
 
 def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:
-    if settings.source == "pseudo":
+    if settings.source == "pseudo_labels":
         return read_coco(stage2.output("pseudo_labels"))
     if "gt_train" not in stage2.manifest["outputs"]:
         raise UserError(
-            "labels.source: true needs boxes of the training images, and this stage 2 run has none (no gt_train); use "
-            "pseudo, or labels.true_boxes for boxes of the tune split"
+            "labels.source: true_boxes needs boxes of the training images, and the stage 2 run has none (no gt_train); "
+            "use pseudo_labels, or labels.true_boxes for boxes of the tune split"
         )
     return read_coco(stage2.output("gt_train"))
 
@@ -83,14 +83,14 @@ def first_boxes(coco: CocoBoxes, number: NumBoxes, *, seed: int) -> set[str]:
     group_of = pd.Series(coco.groups, coco.images["image_id"].tolist(), dtype=object)
     counts = coco.boxes.loc[~coco.is_ignored, "image_id"].map(group_of).value_counts()
     if number == "all" and counts.empty:
-        raise UserError("labels.true_boxes.number: all asked for, the tune split has no box; set it to 0")
+        raise UserError("labels.true_boxes.num_boxes: all asked for, the tune split has no box; set it to 0")
     if number == "all":
         return set(group_of.index)
     groups = in_fixed_order(set(coco.groups), seed=seed)
     reached = np.cumsum([counts.get(group, 0) for group in groups], dtype=np.int64)
     if number > reached[-1:].sum():
         raise UserError(
-            f"labels.true_boxes.number: {number} boxes asked for, the tune split has {reached[-1:].sum()}; "
+            f"labels.true_boxes.num_boxes: {number} boxes asked for, the tune split has {reached[-1:].sum()}; "
             "give a smaller number, or all"
         )
     first = set(groups[: int(np.searchsorted(reached, number)) + 1]) if number else set()

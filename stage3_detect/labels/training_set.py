@@ -81,15 +81,15 @@ def make_training_set(
     """
     few, hold_out = settings.labels.true_boxes, tune is None
     part, repeats = _choose(labels, settings, hold_out=hold_out), 1
-    if few.alone:
+    if few.only:
         assert true is not None, "settings forbid true boxes alone without true boxes"
         length = len(part.train)
         part = _choose(true, settings, hold_out=hold_out)
         repeats = max(1, math.ceil(length / max(len(part.train), 1)))
     _check_has_boxes(part, settings)
-    is_true = few.alone or settings.labels.source == "true"
+    is_true = few.only or settings.labels.source == "true_boxes"
     tables = [_tables(part, settings, source="labels", is_true=is_true, repeats=repeats)]
-    if true is not None and not few.alone:
+    if true is not None and not few.only:
         # all normals: the user chose the number of these images, so normals_per_positive does not apply
         more = _choose(true, settings, hold_out=False, all_normals=True)
         tables.append(_tables(more, settings, source="tune", is_true=True, repeats=few.repeat))
@@ -214,7 +214,7 @@ def _check_has_boxes(part: _Part, settings: DetectSettings) -> None:
         return
     if not is_strong(part.coco, settings.labels).any():
         raise UserError(
-            "stage 3: no training image has a box; lower labels.min_pseudo_score or check the stage 2 run"
+            "stage 3: no training image has a box; lower labels.min_score or check the stage 2 run"
         )
     raise UserError(
         f"stage 3: all images with boxes are held out for validation ({len(part.held_out)} images, by patient); "
@@ -226,7 +226,7 @@ def _check_validation(validation: CocoBoxes, part: _Part, settings: DetectSettin
     if not len(validation.images) and settings.data.validate_on == "tune_boxes":
         raise UserError(
             "data.validate_on: tune_boxes, but no image of the tune split is left for validation; use pseudo_labels, "
-            "or train on fewer true boxes (labels.true_boxes.number)"
+            "or train on fewer true boxes (labels.true_boxes.num_boxes)"
         )
     if not len(validation.images):
         raise UserError(

@@ -88,9 +88,9 @@ def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
     """A later round's: its own length, and no score filter, which was applied to the teacher's boxes before fusion."""
     if number == 0:
         return settings
-    epochs = settings.rounds.num_epochs or settings.train.num_epochs
+    epochs = settings.self_training.num_epochs or settings.train.num_epochs
     train = settings.train.model_copy(update={"num_epochs": epochs})
-    labels = settings.labels.model_copy(update={"min_pseudo_score": 0.0})
+    labels = settings.labels.model_copy(update={"min_score": 0.0})
     return settings.model_copy(update={"train": train, "labels": labels})
 
 
@@ -126,7 +126,11 @@ def _make(work: Work, part: Run, settings: DetectSettings, before: list[Finished
             labels, files, facts["student_scale"] = _relabelled(work, part, before[-1])
             outputs |= files
     with part.phase("training"):
-        start = before[-1].output("weights") if before and settings.rounds.start_from == "student" else None
+        start = (
+            before[-1].output("weights")
+            if before and settings.self_training.start_from == "student"
+            else None
+        )
         weights, folder = work.fit(part.dir, work.sources, labels, settings, start=start)
         outputs["weights"] = weights
     with part.phase("tune split"):
@@ -148,7 +152,7 @@ def _relabelled(
     Images that could not be read in the round before (`data.on_problem: exclude`) keep the teacher's boxes; training
     leaves them out again.
     """
-    rounds, folder = work.settings.rounds, part.dir / "coco"
+    rounds, folder = work.settings.self_training, part.dir / "coco"
     teacher = _teacher(work.sources.labels, work.settings.labels)
     found, labels = folder / "student_boxes.json", folder / "labels.json"
     unreadable = {image_id for image_id, _ in student.manifest["training"]["excluded"]}
@@ -172,11 +176,11 @@ def _relabelled(
 
 
 def _teacher(labels: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
-    """Stage 2's labels, boxes below `min_pseudo_score` as ignore regions."""
+    """Stage 2's labels, boxes below `min_score` as ignore regions."""
     weak = (~is_strong(labels, settings)).to_numpy(dtype=bool) & ~labels.is_ignored
     reasons = labels.boxes.get("ignored_by", "")
     boxes = labels.boxes.assign(iscrowd=(weak | labels.is_ignored).astype(np.int64), ignored_by=reasons)
-    boxes.loc[weak, "ignored_by"] = "score below labels.min_pseudo_score"
+    boxes.loc[weak, "ignored_by"] = "score below labels.min_score"
     return labels.with_boxes(boxes)
 
 

@@ -19,7 +19,7 @@ from cxr.coco import BOX_FIELDS, CocoBoxes
 from eval.detection.confidence import HIT_IOU, Confidence, fit_confidence
 from eval.detection.matching import match_boxes
 from eval.detection.rodeo import f1_thresholds
-from stage3_detect.settings.labels import RoundSettings
+from stage3_detect.settings.labels import SelfTrainingSettings
 
 Pair = tuple[str, str]
 """Image id and finding."""
@@ -99,7 +99,7 @@ def chosen_boxes(detections: CocoBoxes, scale: StudentScale) -> pd.DataFrame:
     return chosen
 
 
-def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: RoundSettings) -> CocoBoxes:
+def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: SelfTrainingSettings) -> CocoBoxes:
     """Fuse teacher's and student's boxes of each image and finding that is affirmed.
 
     1. Weighted boxes fusion within an image and finding: boxes that overlap by more than `fusion_iou` become one, its
@@ -139,7 +139,7 @@ def _with_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
     return boxes.assign(confidence=sure.astype(np.float64).fillna(1.0), **texts)
 
 
-def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: RoundSettings) -> pd.DataFrame:
+def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTrainingSettings) -> pd.DataFrame:
     both = pd.concat([teacher.assign(by=0), student.assign(by=1)], ignore_index=True)
     corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (CORNERS, "confidence"))
     by, methods = both["by"].to_numpy(dtype=np.int64), both["method"].to_numpy(dtype=object)
@@ -160,13 +160,15 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: RoundSetti
     return pd.DataFrame(rows, columns=_COLUMNS).astype({**numbers, **types, "iscrowd": np.int64})
 
 
-def _fuse(corners: Floats, sure: Floats, by: Ints, settings: RoundSettings) -> tuple[Floats, list[list[int]]]:
+def _fuse(
+    corners: Floats, sure: Floats, by: Ints, settings: SelfTrainingSettings
+) -> tuple[Floats, list[list[int]]]:
     weights = sure * np.where(by == 0, settings.teacher_weight, settings.student_weight)
     fused, _, members = weighted_boxes_fusion(corners, weights, iou=settings.fusion_iou)
     return fused, members
 
 
-def _confidence(sure: Floats, by: Any, members: list[int], settings: RoundSettings) -> float:
+def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainingSettings) -> float:
     """Of one fused box. sure, by: of all boxes of the image and finding."""
     total = weight = 0.0
     for source, say in enumerate((settings.teacher_weight, settings.student_weight)):

@@ -61,7 +61,7 @@ def run_rounds(
     fit: Fit = fit,
     predictor: Predictor | None = None,
 ) -> RoundsResult:
-    """Train on `sources.labels`, then up to `rounds.max_rounds` times on labels that teacher and student made together.
+    """Train on `sources.labels`, then up to `max_rounds` times on labels that teacher and student make together.
 
     The student of a round is the detector of the round before, with its averaged weights; what it boxes in the training
     images of findings that their labels affirm is fused with the teacher's boxes (`relabel`). Which of its scores count
@@ -81,10 +81,10 @@ def run_rounds(
     while stopped is None:
         rounds.append(one_round(work, rounds))
         aps = [done.metrics["tune_ap40"] for done in rounds]
-        limits = settings.rounds
+        limits = settings.self_training
         stopped = reason_to_stop(aps, max_rounds=limits.max_rounds, min_gain=limits.min_gain)
     number = best_round(aps)
-    if settings.rounds.max_rounds:
+    if settings.self_training.max_rounds:
         log.info("stage3: %d rounds, %s; the best is round %d", len(rounds), stopped, number)
     best = rounds[number]
     weights = _publish(best.output("weights"), run.dir / "weights" / "best.pt")
@@ -100,19 +100,19 @@ def predict_with(weights: Path, images: CocoBoxes, settings: DetectSettings) -> 
 
 
 def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> None:
-    count, labels = settings.rounds.max_rounds, settings.labels
+    count, labels = settings.self_training.max_rounds, settings.labels
     if count == 0:
         return
-    if labels.source == "true" or labels.true_boxes.alone:
-        where = "labels.source: true" if labels.source == "true" else "labels.true_boxes.alone"
+    if labels.source == "true_boxes" or labels.true_boxes.only:
+        where = "labels.source: true_boxes" if labels.source == "true_boxes" else "labels.true_boxes.only"
         raise UserError(
-            f"rounds.max_rounds: {count} with {where}: rounds relabel pseudo-labels, and none are learned from; set "
-            "rounds.max_rounds to 0"
+            f"self_training.max_rounds: {count} with {where}: rounds relabel pseudo-labels, and none are used; "
+            "set self_training.max_rounds to 0"
         )
     if sources.tune.without_ignored().boxes.empty:
         raise UserError(
-            f"rounds.max_rounds: {count} needs boxes of the tune split to tell whether a round helps, and none is "
-            "left; lower labels.true_boxes.number, or set rounds.max_rounds to 0"
+            f"self_training.max_rounds: {count} needs boxes of the tune split to tell whether a round helps, and none "
+            "is left; lower labels.true_boxes.num_boxes, or set self_training.max_rounds to 0"
         )
 
 

@@ -32,9 +32,9 @@ def fit(
         `run_dir`/weights/best.pt, and the folder with the training files.
     """
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
-    if settings.labels.parents_boxes and settings.labels.source == "pseudo":
+    if settings.labels.parent_boxes and settings.labels.source == "pseudo_labels":
         kinship = find_kinship(sources.readers)
-        labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_pseudo_score)
+        labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
     training = make_training_set(labels, sources.true, tune, settings)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
     log.info(
@@ -55,14 +55,14 @@ def fit(
 def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) -> int:
     """Number of available images: with labels, with true boxes, or both."""
     num_true = 0 if sources.true is None else len(sources.true.images)
-    return num_true if settings.labels.true_boxes.alone else len(labels.images) + num_true
+    return num_true if settings.labels.true_boxes.only else len(labels.images) + num_true
 
 
 def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
     """Settings of our trainer that ultralytics has no argument for."""
     return {
         "val_every_epochs": settings.train.val_every_epochs,
-        "averaging_share": settings.train.averaging_share,
+        "ema_share": settings.train.ema_share,
         "bf16_on_cpu": precision_of(settings, "cpu") == "bf16",
         "shared_boxes_iou": settings.noise.shared_boxes_iou,
         "tracking": settings.tracking,

@@ -78,9 +78,9 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "patience": train.patience_epochs,
         "batch": train.batch_size,
         "nbs": train.batch_size,  # else ultralytics makes one step per 64 images
-        "optimizer": train.optimizer,
-        "lr0": train.lr,
-        "lrf": train.lr_final_share,
+        "optimizer": {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "musgd": "MuSGD"}[train.optimizer],
+        "lr0": train.learning_rate,
+        "lrf": train.final_learning_rate_share,
         "cos_lr": train.schedule == "cosine",
         "momentum": train.momentum,
         "weight_decay": train.weight_decay,
@@ -96,7 +96,7 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "conf": settings.predict.min_score,
         "iou": settings.predict.nms_iou,
         "nms": False if settings.predict.nms_free else None,
-        "cls_pw": settings.noise.class_balance,
+        "cls_pw": settings.noise.class_balance_power,
         **_augment_arguments(augment),
     }
 

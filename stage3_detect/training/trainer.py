@@ -49,7 +49,7 @@ class PseudoBoxTrainer(DetectionTrainer):
 
     @property
     def extras(self) -> dict[str, Any]:
-        """val_every_epochs, averaging_share, bf16_on_cpu, shared_boxes_iou, tracking (`fit.trainer_extras`)."""
+        """val_every_epochs, ema_share, bf16_on_cpu, shared_boxes_iou, tracking (`fit.trainer_extras`)."""
         return dict(self.data[EXTRAS])
 
     def train(self) -> Any:
@@ -120,7 +120,7 @@ class PseudoBoxTrainer(DetectionTrainer):
 
     def _set_averaging(self) -> None:
         if self.ema is not None:
-            window = self.extras["averaging_share"] * self.epochs * len(self.train_loader)
+            window = self.extras["ema_share"] * self.epochs * len(self.train_loader)
             self.ema.decay = partial(averaging_factor, window_steps=window)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:

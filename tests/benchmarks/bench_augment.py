@@ -32,14 +32,26 @@ PARTS = {
         shear=(-SHEAR_DEG, SHEAR_DEG),
         p=1,
     ),
-    "brightness_contrast": A.ColorJitter(0.1, 0.1, 0.1, 0.1, p=1),
-    "horizontal_flip": A.HorizontalFlip(p=1),
-    "grid_distortion": A.GridDistortion(num_steps=5, distort_limit=0.2, p=1),
+    "contrast": A.ColorJitter(0.1, 0.1, 0.1, 0.1, p=1),
+    "flip": A.HorizontalFlip(p=1),
+    "grid": A.GridDistortion(num_steps=5, distort_limit=0.2, p=1),
     "elastic": A.ElasticTransform(alpha=0.1, sigma=20, p=1),
 }
 STRENGTHS = {
-    **{"translate": 0.1, "rotate_deg": 15.0, "scale": SCALE, "shear_deg": SHEAR_DEG, "limit": 0.1},
-    **{"grid_steps": 5, "grid_limit": 0.2, "elastic_alpha": 0.1, "elastic_sigma": 20.0, "erase": 0.0},
+    **{
+        "translate_share": 0.1,
+        "rotate_deg": 15.0,
+        "scale_share": SCALE,
+        "shear_deg": SHEAR_DEG,
+        "contrast_limit": 0.1,
+    },
+    **{
+        "grid_steps": 5,
+        "grid_limit": 0.2,
+        "elastic_alpha": 0.1,
+        "elastic_sigma": 20.0,
+        "erase_probability": 0.0,
+    },
 }
 
 Work = Callable[[int], object]
@@ -57,7 +69,7 @@ def as_written(transforms: list[A.BasicTransform], picture: np.ndarray) -> Work:
 
 
 def as_ours(parts: list[str], picture: np.ndarray) -> Work:
-    chances = {name: float(name in parts) for name in PARTS}
+    chances = {f"{name}_probability": float(name in parts) for name in PARTS}
     augmentation = Augmentation(AugmentSettings.model_validate(STRENGTHS | chances))
     return lambda seed: augmentation(picture, seed=seed)
 

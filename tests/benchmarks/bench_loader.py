@@ -45,9 +45,7 @@ JPEG_HW = (320, 390)
 SIZE = 384
 BATCH = 32
 RELEASE = "CheXpert-v1.0-small"
-OFF = dict.fromkeys(
-    ["affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "elastic", "erase"], 0.0
-)
+OFF = {name: 0.0 for name in AugmentSettings.model_fields if name.endswith("_probability")}
 
 Form = Callable[[], int]
 """Loads so many images."""

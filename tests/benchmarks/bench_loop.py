@@ -31,6 +31,7 @@ from stage1_classify.data.batches import Batch, Split
 from stage1_classify.data.studies import Cases
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.settings.input import AugmentSettings
 from stage1_classify.training.train import Trainer, make_fabric
 
 FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"]
@@ -38,15 +39,13 @@ FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Ef
 
 def settings_of(given: argparse.Namespace) -> Stage1Settings:
     """Settings of a training whose data are never read."""
-    off = dict.fromkeys(
-        ("affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "elastic", "erase"), 0.0
-    )
+    off = {name: 0.0 for name in AugmentSettings.model_fields if name.endswith("_probability")}
     train = {
         "num_epochs": 10_000,
         "batch_size": given.batch_size,
         "accumulate_steps": given.accumulate_steps,
         "ema_decay": 0.999 if given.ema else None,
-        "precision": "32-true",
+        "precision": "fp32",
     }
     values: dict[str, Any] = {
         "data": {

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from pydantic import Discriminator, model_validator
@@ -8,6 +8,8 @@ from cxr.config import Settings, UserError, load_config
 
 
 class Inner(Settings):
+    renamed: ClassVar[dict[str, str]] = {"lr": "learning_rate"}
+
     learning_rate: float = 0.1
     num_epochs: int
 
@@ -43,6 +45,19 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
     assert "unknown key 'train.num_epoch'; nearest: 'train.num_epochs'" in text
     assert "'train.num_epochs' is missing" in text
     assert "got 'fast'" in text
+
+
+def test_former_keys_are_refused_with_the_new_one(tmp_path: Path) -> None:
+    assert refused(Outer, tmp_path, "train: {num_epochs: 3, lr: 0.1}") == [
+        "train.lr: renamed, use train.learning_rate"
+    ]
+
+
+def refused(cls: type[Settings], folder: Path, text: str) -> list[str]:
+    path = write(folder, text)
+    with pytest.raises(UserError) as error:
+        load_config(cls, path)
+    return [problem.removeprefix(f"{path}: ") for problem in error.value.problems]
 
 
 class Other(Settings):

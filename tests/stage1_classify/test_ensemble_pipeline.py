@@ -73,7 +73,7 @@ def runs(root: Path) -> list[Path]:
     """Two networks: of one channel, and of three with another normalisation and a coarser grid."""
     other = {"in_channels": 3, "feature_stage": 2}
     settings = (
-        stage1_settings(root, operating={"calibration": "temperature"}),
+        stage1_settings(root, operating_point={"calibration": "temperature"}),
         stage1_settings(root, backbone=other, input={"mean": [0.4, 0.5, 0.6], "std": [0.3]}),
     )
     return [finished(s, root / f"run{i}", weights_seed=i) for i, s in enumerate(settings)]
@@ -117,7 +117,9 @@ def test_a_single_run_gives_the_probabilities_of_its_own_predictions(root: Path,
 def test_figures_of_an_ensemble_are_those_of_its_members_combined(
     tmp_path: Path, root: Path, runs: list[Path]
 ) -> None:
-    out = ensemble(runs, tmp_path / "both", combine="minimum", operating={"calibration": "none"}, seed=3)
+    out = ensemble(
+        runs, tmp_path / "both", combine="minimum", operating_point={"calibration": "none"}, seed=3
+    )
     data = stage1_settings(root).data.read()
     ids = load_splits(runs[0] / "splits.json")
     both = {
@@ -143,11 +145,13 @@ def test_figures_of_an_ensemble_are_those_of_its_members_combined(
 
 
 def test_an_ensemble_is_a_run_of_stage_1(tmp_path: Path, runs: list[Path]) -> None:
-    out = ensemble(runs, tmp_path / "both", flips=["none", "horizontal"], operating={"threshold": "youden"})
+    out = ensemble(
+        runs, tmp_path / "both", flips=["none", "horizontal"], operating_point={"threshold": "youden"}
+    )
     run, member = open_run(out, stage="stage1"), open_run(runs[0])
     assert (
         run.settings
-        == settings_of(flips=["none", "horizontal"], operating={"threshold": "youden"}).model_dump()
+        == settings_of(flips=["none", "horizontal"], operating_point={"threshold": "youden"}).model_dump()
     )
     for entry in ("findings", "splits", "synthetic", "thresholds_chosen_on"):
         assert run.manifest[entry] == member.manifest[entry]
@@ -198,7 +202,9 @@ def test_its_calibration_is_fitted_to_what_is_combined(tmp_path: Path, root: Pat
 
 def test_one_run_with_a_flip_is_test_time_augmentation(tmp_path: Path, root: Path, runs: list[Path]) -> None:
     plain, turned = (
-        load_trained(ensemble(runs[:1], tmp_path / name, flips=flips, operating={"calibration": "none"}))
+        load_trained(
+            ensemble(runs[:1], tmp_path / name, flips=flips, operating_point={"calibration": "none"})
+        )
         for name, flips in (("h", ["horizontal"]), ("both", ["none", "horizontal"]))
     )
     data = stage1_settings(root).data.read()
@@ -231,7 +237,7 @@ def test_members_trained_on_studies_are_judged_on_studies(tmp_path: Path) -> Non
     columns = {"image": "path", "patient": "patient", "study": "study"}
     settings = stage1_settings(root, data={"columns": columns, "findings": findings}, views={"max_views": 2})
     members = [finished(settings, tmp_path / f"run{seed}", weights_seed=seed) for seed in (0, 1)]
-    out = ensemble(members, tmp_path / "both", combine="maximum", operating={"calibration": "none"})
+    out = ensemble(members, tmp_path / "both", combine="maximum", operating_point={"calibration": "none"})
     table = read_predictions(open_run(out).output("predictions"))
     assert (table["num_views"] == 2).all()
     trained = load_trained(out)

@@ -33,7 +33,7 @@ from stage3_detect.model.predict import predict_images
 root = Path(sys.argv[1])
 images = make_coco(root, "test", num_images=3, seed=0)
 none = images.with_boxes(images.boxes.head(0))
-settings = settings_of(forms=("openvino_int8",), num_checks=1, num_calibration_images=2)
+settings = settings_of(formats=("openvino_int8",), num_check_images=1, num_calibration_images=2)
 exports = export_formats(
     root / "out",
     untrained_weights(root / "best.pt"),

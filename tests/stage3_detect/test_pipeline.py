@@ -45,11 +45,11 @@ def command(folder: Path, *changes: str) -> list[str]:
     settings = ["data.image_px=64", "train.num_epochs=3", "train.batch_size=8", "train.precision=fp32"]
     small = [
         "num_resamples=20",
-        "export.num_checks=2",
+        "export.num_check_images=2",
         "export.num_calibration_images=4",
-        "rounds.max_rounds=1",
+        "self_training.max_rounds=1",
     ]
-    small += ["rounds.num_epochs=1", "num_gallery_images=3", "device=cpu", "num_workers=1"]
+    small += ["self_training.num_epochs=1", "num_gallery_images=3", "device=cpu", "num_workers=1"]
     paths = ["--from", str(folder / "stage2"), "--out", str(folder / "stage3")]
     return [str(ROOT / "stage3_detect" / "run.py"), *paths, "--set", *settings, *small, *changes]
 
@@ -161,7 +161,7 @@ def test_another_run_is_judged_beside(folder: Path):
     assert list(found) == ["supervised"] and found["supervised"].findings == test.findings
     fewer = CocoBoxes(test.images.iloc[1:], test.boxes, test.findings, test.info)
     with pytest.raises(
-        UserError, match=r"beside.supervised: .* other images or findings \(9 images; here 8\)"
+        UserError, match=r"compare_with.supervised: .* other images or findings \(9 images; here 8\)"
     ):
         open_beside({"supervised": folder / "stage3"}, fewer)
 
@@ -172,8 +172,8 @@ def test_another_run_is_judged_beside(folder: Path):
 def test_a_run_beside_has_a_name_that_no_figure_has(name: str):
     problem = f"{name!r}(: expected a name of lower case| is the name of other figures)"
     with pytest.raises(ValueError, match=problem):
-        tiny_settings(beside={name: "somewhere"})
-    assert list(tiny_settings(beside={"supervised_25": "somewhere"}).beside) == ["supervised_25"]
+        tiny_settings(compare_with={name: "somewhere"})
+    assert list(tiny_settings(compare_with={"supervised_25": "somewhere"}).compare_with) == ["supervised_25"]
 
 
 def test_weights_hold_no_path_of_this_machine(folder: Path):
@@ -190,8 +190,8 @@ def test_finished_run_says_so_and_other_settings_are_refused(
     main(given(command(folder)))
     assert (folder / "stage3" / "manifest.json").read_bytes() == manifest
     assert "nothing to do" in (folder / "stage3" / "log.txt").read_text()
-    with pytest.raises(UserError, match=r"settings.train.lr: 0.002 -> 0.5"):
-        main(given(command(folder, "train.lr=0.5")))
+    with pytest.raises(UserError, match=r"settings.train.learning_rate: 0.002 -> 0.5"):
+        main(given(command(folder, "train.learning_rate=0.5")))
 
 
 def test_builder_is_deterministic(tmp_path: Path):

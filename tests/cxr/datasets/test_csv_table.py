@@ -43,7 +43,7 @@ def test_only_the_image_column_is_needed(tmp_path: Path) -> None:
 
 def test_boxes_as_width_and_height(tmp_path: Path) -> None:
     root = csv_folder(tmp_path)
-    boxes = {**csv_settings(root)["boxes"], "form": "xywh"}  # type: ignore[dict-item]
+    boxes = {**csv_settings(root)["boxes"], "box_format": "xywh"}  # type: ignore[dict-item]
     assert read(root, boxes=boxes).boxes.iloc[0, 2:6].tolist() == [5, 6, 20, 32]
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 def test_tbx11k() -> None:
     released = Tbx11kData(root=FOLDER / "tbx11k").read()
     assert (len(released.images), len(released.boxes)) == (600, 902)
-    halves = Tbx11kData(root=FOLDER / "tbx11k", form="hemithorax").read()
+    halves = Tbx11kData(root=FOLDER / "tbx11k", layout="hemithorax").read()
     assert len(halves.images) == 1198
     assert [item.what for item in halves.excluded] == ["tb1199"]
 

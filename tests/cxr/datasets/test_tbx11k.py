@@ -43,7 +43,7 @@ def halves(tmp_path: Path, *boxes: tuple[int, int, int, int], width: int = 60) -
     """The hemithorax form; boxes in pixels of a file of 40 x `width`."""
     xml = voc_xml([("ActiveTuberculosis", *box) for box in boxes], size_wh=(width, 40))
     root = tbx11k_folder(tmp_path, xml=xml, size_hw=(40, width))
-    return Tbx11kData(root=root, form="hemithorax").read()
+    return Tbx11kData(root=root, layout="hemithorax").read()
 
 
 def test_halves_are_images_of_one_patient(tmp_path: Path) -> None:

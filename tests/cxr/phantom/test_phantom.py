@@ -365,7 +365,7 @@ def test_the_marker_tells_the_settings(root: Path) -> None:
 
 
 def test_chexpert_part_through_its_reader(root: Path) -> None:
-    data = PhantomData(root=root, part="chexpert", drawing=SMALL, view="all").read()
+    data = PhantomData(root=root, part="chexpert", generate=SMALL, view="all").read()
     assert data.synthetic
     assert data.name == "phantom_chexpert"
     assert data.excluded == ()
@@ -374,12 +374,12 @@ def test_chexpert_part_through_its_reader(root: Path) -> None:
     patients = data.images.groupby("split")["patient_id"].agg(set)
     assert not patients["train"] & patients["valid"]
     assert (len(patients["train"]), len(patients["valid"])) == (14, 5)
-    frontal = PhantomData(root=root, part="chexpert", drawing=SMALL).read()
+    frontal = PhantomData(root=root, part="chexpert", generate=SMALL).read()
     assert set(frontal.images["view"]) == {"frontal"}
 
 
 def test_vindr_part_through_its_reader(root: Path) -> None:
-    data = PhantomData(root=root, part="vindr", drawing=SMALL, vindr_part="test").read()
+    data = PhantomData(root=root, part="vindr", generate=SMALL, vindr_part="test").read()
     assert data.synthetic
     assert data.excluded == ()
     assert len(data.images) == 6
@@ -398,7 +398,7 @@ def test_vindr_part_through_its_reader(root: Path) -> None:
 
 
 def test_vindr_readers_disagree_on_disk(root: Path) -> None:
-    data = PhantomData(root=root, part="vindr", drawing=SMALL, vindr_part="train").read()
+    data = PhantomData(root=root, part="vindr", generate=SMALL, vindr_part="train").read()
     assert len(data.images) == 6
     differing = 0
     for _, group in data.boxes.groupby(["image_id", "finding"]):

@@ -14,14 +14,16 @@ from cxr.config import UserError
 from stage1_classify.data.augment import Augmentation, augmentation_steps, displacements
 from stage1_classify.settings.input import AugmentSettings
 
-PARTS = ("affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "elastic", "erase")
-OFF = dict.fromkeys(PARTS, 0.0)
+HOLES = {"num_holes_range": (1, 3), "hole_height_range": (0.05, 0.2), "hole_width_range": (0.05, 0.2)}
+PARTS = ("affine", "contrast", "flip", "grid", "elastic", "erase")
+OFF = {f"{part}_probability": 0.0 for part in PARTS}
 SOURCE = {
     **OFF,
-    **{"affine": 1.0, "translate": 0.1, "rotate_deg": 15.0, "scale": 0.1, "shear_deg": 5.0},
-    **{"brightness_contrast": 1.0, "limit": 0.1, "horizontal_flip": 0.5},
-    **{"grid_distortion": 1.0, "grid_steps": 5, "grid_limit": 0.2},
-    **{"elastic": 1.0, "elastic_alpha": 0.1, "elastic_sigma": 20.0},
+    **{"affine_probability": 1.0, "translate_share": 0.1, "rotate_deg": 15.0},
+    **{"scale_share": 0.1, "shear_deg": 5.0},
+    **{"contrast_probability": 1.0, "contrast_limit": 0.1, "flip_probability": 0.5},
+    **{"grid_probability": 1.0, "grid_steps": 5, "grid_limit": 0.2},
+    **{"elastic_probability": 1.0, "elastic_alpha": 0.1, "elastic_sigma": 20.0},
 }
 """The source's augmentation, which names no range for scale and shear."""
 
@@ -39,22 +41,20 @@ def blurred_noise(size_hw: tuple[int, int] = (120, 168)) -> np.ndarray:
 
 def library(given: AugmentSettings, *, in_the_sources_order: bool = False) -> A.Compose:
     """The library's own transforms for three equal channels."""
-    limit = given.limit
+    limit = given.contrast_limit
     parts = [
-        A.HorizontalFlip(p=given.horizontal_flip),
+        A.HorizontalFlip(p=given.flip_probability),
         A.Affine(
-            scale=(1 - given.scale, 1 + given.scale),
-            translate_percent=(-given.translate, given.translate),
+            scale=(1 - given.scale_share, 1 + given.scale_share),
+            translate_percent=(-given.translate_share, given.translate_share),
             rotate=(-given.rotate_deg, given.rotate_deg),
             shear=(-given.shear_deg, given.shear_deg),
-            p=given.affine,
+            p=given.affine_probability,
         ),
-        A.GridDistortion(given.grid_steps, given.grid_limit, p=given.grid_distortion),
-        A.ElasticTransform(given.elastic_alpha, given.elastic_sigma, p=given.elastic),
-        A.ColorJitter(limit, limit, limit, limit / 2, p=given.brightness_contrast),
-        A.CoarseDropout(
-            num_holes_range=(1, 3), hole_height_range=(0.05, 0.2), hole_width_range=(0.05, 0.2), p=given.erase
-        ),
+        A.GridDistortion(given.grid_steps, given.grid_limit, p=given.grid_probability),
+        A.ElasticTransform(given.elastic_alpha, given.elastic_sigma, p=given.elastic_probability),
+        A.ColorJitter(limit, limit, limit, limit / 2, p=given.contrast_probability),
+        A.CoarseDropout(**HOLES, p=given.erase_probability),
     ]
     if in_the_sources_order:
         flip, affine, grid, elastic, jitter, erase = parts
@@ -101,25 +101,27 @@ def test_floats_are_refused() -> None:
     ("changes", "part"),
     [
         ({"rotate_deg": 20}, "affine"),
-        ({"translate": 0.2}, "affine"),
-        ({"scale": 0.3}, "affine"),
+        ({"translate_share": 0.2}, "affine"),
+        ({"scale_share": 0.3}, "affine"),
         ({"shear_deg": 20}, "affine"),
-        ({"limit": 0.4}, "brightness_contrast"),
-        ({"grid_steps": 3}, "grid_distortion"),
-        ({"grid_limit": 0.4}, "grid_distortion"),
+        ({"contrast_limit": 0.4}, "contrast"),
+        ({"grid_steps": 3}, "grid"),
+        ({"grid_limit": 0.4}, "grid"),
         ({"elastic_alpha": 90}, "elastic"),
         ({"elastic_sigma": 3}, "elastic"),
     ],
 )
 def test_every_strength_matters(changes: dict[str, float], part: str) -> None:
     picture = blurred_noise()
-    weaker, stronger = (Augmentation(settings(**{part: 1.0}, **more)) for more in ({}, changes))
+    weaker, stronger = (
+        Augmentation(settings(**{f"{part}_probability": 1.0}, **more)) for more in ({}, changes)
+    )
     assert (weaker(picture, seed=1) != picture).any()
     assert (stronger(picture, seed=1) != weaker(picture, seed=1)).any()
 
 
 def test_flip_mirrors_sideways() -> None:
-    flipped = Augmentation(settings(horizontal_flip=1.0))(blurred_noise(), seed=0)
+    flipped = Augmentation(settings(flip_probability=1.0))(blurred_noise(), seed=0)
     np.testing.assert_array_equal(flipped, blurred_noise()[:, ::-1])
 
 
@@ -127,7 +129,7 @@ def test_brightness_and_contrast_are_factors_within_the_limit() -> None:
     """Of two levels, 60 and 180, the distance is multiplied by both factors, the mean by the brightness alone."""
     halves = np.full((32, 48), 60, dtype=np.uint8)
     halves[:, 24:] = 180
-    augmentation = Augmentation(settings(brightness_contrast=1.0, limit=0.2))
+    augmentation = Augmentation(settings(contrast_probability=1.0, contrast_limit=0.2))
     levels = np.array([augmentation(halves, seed=seed)[0, [0, -1]] for seed in range(200)], dtype=float)
     brightness = levels.mean(axis=1) / 120
     contrast = (levels[:, 1] - levels[:, 0]) / 120 / brightness
@@ -138,7 +140,8 @@ def test_brightness_and_contrast_are_factors_within_the_limit() -> None:
 
 def test_erased_rectangles_are_black_and_small() -> None:
     white = np.full((100, 160), 255, dtype=np.uint8)
-    shares = [float((Augmentation(settings(erase=1.0))(white, seed=seed) == 0).mean()) for seed in range(100)]
+    augmentation = Augmentation(settings(erase_probability=1.0))
+    shares = [float((augmentation(white, seed=seed) == 0).mean()) for seed in range(100)]
     assert min(shares) >= 0.05 * 0.05 * 0.9
     assert max(shares) <= 3 * 0.2 * 0.2
     assert max(shares) > 0.04
@@ -148,7 +151,7 @@ def test_parts_come_independently_of_each_other() -> None:
     """A stream of random numbers for each part, all from one seed, would draw all of them or none."""
     white = np.full((32, 48), 255, dtype=np.uint8)
     white[:, :4] = 100
-    augmentation = Augmentation(settings(horizontal_flip=0.5, erase=0.5))
+    augmentation = Augmentation(settings(flip_probability=0.5, erase_probability=0.5))
     pictures = [augmentation(white, seed=seed) for seed in range(400)]
     flipped = [(picture[:, -1] == 100).sum() > 16 for picture in pictures]
     erased = [(picture == 0).any() for picture in pictures]
@@ -159,7 +162,7 @@ def test_parts_come_independently_of_each_other() -> None:
 def test_three_channels_move_together() -> None:
     picture = blurred_noise()
     channels = np.stack([picture, 255 - picture, picture.T.copy().reshape(picture.shape)], axis=-1)
-    moves = settings(affine=1.0, horizontal_flip=1.0, grid_distortion=1.0, elastic=1.0, erase=1.0)
+    moves = AugmentSettings.model_validate(dict.fromkeys(OFF, 1.0) | {"contrast_probability": 0.0})
     moved = Augmentation(moves)(channels, seed=4)
     for channel in range(3):
         alone = Augmentation(moves)(channels[:, :, channel].copy(), seed=4)
@@ -171,15 +174,15 @@ def test_three_channels_move_together() -> None:
 
 def test_more_grid_steps_than_pixels_are_refused() -> None:
     with pytest.raises(UserError, match=r"augment\.grid_steps: got 50, expected at most the 32 px"):
-        Augmentation(settings(grid_distortion=1.0, grid_steps=50))(np.zeros((32, 48), dtype=np.uint8), seed=0)
+        Augmentation(settings(grid_probability=1.0, grid_steps=50))(np.zeros((32, 48), np.uint8), seed=0)
 
 
 def test_steps_show_each_part_and_end_with_the_augmented_picture() -> None:
-    picture, given = blurred_noise(), AugmentSettings.model_validate(SOURCE | {"erase": 0.5})
+    picture, given = blurred_noise(), AugmentSettings.model_validate(SOURCE | {"erase_probability": 0.5})
     for seed in range(8):
         steps = augmentation_steps(picture, given, seed=seed)
         assert [name for name, _ in steps] == [
-            "decoded", "horizontal_flip", "affine", "grid_distortion", "elastic", "brightness_contrast", "erase"
+            "decoded", "flip", "affine", "grid", "elastic", "contrast", "erase"
         ]  # fmt: skip
         np.testing.assert_array_equal(steps[0][1], picture)
         np.testing.assert_array_equal(steps[-1][1], Augmentation(given)(picture, seed=seed))
@@ -194,10 +197,10 @@ def test_steps_show_each_part_and_end_with_the_augmented_picture() -> None:
 # a thousandth of a pixel, so pictures show it with a greater one, and the source's is looked at as a field.
 
 STRENGTHS = {
-    "affine": {"translate": 0.1, "rotate_deg": 15.0, "scale": 0.1, "shear_deg": 5.0},
-    "brightness_contrast": {"limit": 0.1},
-    "horizontal_flip": {},
-    "grid_distortion": {"grid_limit": 0.2},
+    "affine": {"translate_share": 0.1, "rotate_deg": 15.0, "scale_share": 0.1, "shear_deg": 5.0},
+    "contrast": {"contrast_limit": 0.1},
+    "flip": {},
+    "grid": {"grid_limit": 0.2},
     "elastic": {"elastic_alpha": 400.0, "elastic_sigma": 20.0},
     "erase": {},
 }
@@ -205,20 +208,20 @@ STRENGTHS = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_gives_the_librarys_picture(part: str) -> None:
-    ours = settings(**{part: 1.0}, **STRENGTHS[part])
+    ours = settings(**{f"{part}_probability": 1.0}, **STRENGTHS[part])
     assert differences(ours, ours).max() <= 1
     assert differences(settings(), ours).max() > 1, "a part that is dropped must show"
     twice = {name: 2 * value for name, value in STRENGTHS[part].items()}
     twice.pop("elastic_sigma", None)
     for name, value in twice.items():
-        doubled = settings(**{part: 1.0}, **STRENGTHS[part] | {name: value})
+        doubled = settings(**{f"{part}_probability": 1.0}, **STRENGTHS[part] | {name: value})
         assert differences(doubled, ours).max() > 1, f"{name} that is doubled must show"
 
 
 @pytest.mark.parametrize("sigma", [5.0, 20.0])
 def test_all_parts_together_give_the_librarys_picture(sigma: float) -> None:
     given = AugmentSettings.model_validate(
-        SOURCE | {"erase": 0.5, "elastic_alpha": 20.0 * sigma, "elastic_sigma": sigma}
+        SOURCE | {"erase_probability": 0.5, "elastic_alpha": 20.0 * sigma, "elastic_sigma": sigma}
     )
     # A level can become two or three by way of the jitter, and at the frame, where bright meets nothing.
     assert (differences(given, given, seeds=range(40)) > 1).mean() < 1e-3
@@ -268,7 +271,7 @@ def levels(pictures: list[np.ndarray]) -> np.ndarray:
 @cache
 def in_the_sources_order(brightness_contrast: float) -> tuple[np.ndarray, ...]:
     """Columns of `places` of both ramps, or of `levels`."""
-    given = AugmentSettings.model_validate(SOURCE | {"brightness_contrast": brightness_contrast})
+    given = AugmentSettings.model_validate(SOURCE | {"contrast_probability": brightness_contrast})
     compose = library(given, in_the_sources_order=True)
 
     def augmented(picture: np.ndarray) -> list[np.ndarray]:
@@ -282,7 +285,7 @@ def in_the_sources_order(brightness_contrast: float) -> tuple[np.ndarray, ...]:
 
 def in_our_order(given: AugmentSettings) -> tuple[np.ndarray, ...]:
     augmentation = Augmentation(given)
-    if given.brightness_contrast:
+    if given.contrast_probability:
         return tuple(levels([augmentation(HALVES, seed=seed) for seed in range(NUM_SEEDS)]).T)
     ramps = [places([augmentation(ramp, seed=seed) for seed in range(NUM_SEEDS)]) for ramp in RAMPS]
     return tuple(column for ramp in ramps for column in ramp.T)
@@ -296,29 +299,29 @@ def smallest_p(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -> 
 
 @pytest.mark.parametrize("brightness_contrast", [0.0, 1.0])
 def test_places_and_levels_are_distributed_as_in_the_sources_order(brightness_contrast: float) -> None:
-    ours = AugmentSettings.model_validate(SOURCE | {"brightness_contrast": brightness_contrast})
+    ours = AugmentSettings.model_validate(SOURCE | {"contrast_probability": brightness_contrast})
     assert smallest_p(in_our_order(ours), in_the_sources_order(brightness_contrast)) > 0.01
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"affine": 0.0},
-        {"grid_distortion": 0.0},
-        {"horizontal_flip": 0.0},
-        {"horizontal_flip": 1.0},
-        {"translate": 0.2},
+        {"affine_probability": 0.0},
+        {"grid_probability": 0.0},
+        {"flip_probability": 0.0},
+        {"flip_probability": 1.0},
+        {"translate_share": 0.2},
         {"rotate_deg": 30.0},
-        {"scale": 0.2},
+        {"scale_share": 0.2},
         {"grid_limit": 0.4},
     ],
 )
 def test_another_distribution_of_places_shows(change: dict[str, float]) -> None:
-    ours = AugmentSettings.model_validate(SOURCE | {"brightness_contrast": 0.0} | change)
+    ours = AugmentSettings.model_validate(SOURCE | {"contrast_probability": 0.0} | change)
     assert smallest_p(in_our_order(ours), in_the_sources_order(0.0)) < 1e-4
 
 
 def test_another_distribution_of_levels_shows() -> None:
     for limit in (0.0, 0.2):
-        ours = AugmentSettings.model_validate(SOURCE | {"limit": limit})
+        ours = AugmentSettings.model_validate(SOURCE | {"contrast_limit": limit})
         assert smallest_p(in_our_order(ours), in_the_sources_order(1.0)) < 1e-4

@@ -20,6 +20,7 @@ from stage1_classify.data.batches import (
 )
 from stage1_classify.data.studies import Cases, Views
 from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.settings.input import AugmentSettings
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 STUDIES: Views = ((0, 2), (1,), (5, 3, 4))
@@ -95,10 +96,8 @@ def test_the_loader_follows_the_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_workers_give_the_same_batches(tmp_path: Path, cached: bool) -> None:
-    parts = dict.fromkeys(
-        ["affine", "brightness_contrast", "horizontal_flip", "grid_distortion", "erase"], 0.5
-    )
-    augment = {**parts, "elastic": 1.0, "elastic_sigma": 20.0, "elastic_alpha": 200.0}
+    parts = {name: 0.5 for name in AugmentSettings.model_fields if name.endswith("_probability")}
+    augment = {**parts, "elastic_probability": 1.0, "elastic_sigma": 20.0, "elastic_alpha": 200.0}
     places = {} if cached else {"input": {"cache_dir": None}}
     items = training_set(tmp_path, augment=augment, num_channels=3, **places)
     order = [[2, 0], [1], [0, 1, 2]]

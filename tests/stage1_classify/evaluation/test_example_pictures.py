@@ -31,7 +31,8 @@ def tiny(
     root: Path, *, images: Any = None, max_views: int | None = None, **changes: Any
 ) -> tuple[Split, Stage1Settings]:
     """Eight cases of 40 x 60, seen as 32 x 48, that are always rotated and never erased."""
-    changes["augment"] = {"affine": 1.0, "brightness_contrast": 0, "erase": 0} | changes.get("augment", {})
+    plain = {"affine_probability": 1.0, "contrast_probability": 0, "erase_probability": 0}
+    changes["augment"] = plain | changes.get("augment", {})
     settings = stage1_settings(patch_folder(root / "data", num_images=6), **changes)
     targets = [[row % 2, 0] for row in range(8)]
     return split_of(root, targets, images=images, settings=settings.input, max_views=max_views), settings
@@ -77,16 +78,16 @@ def test_picture_of_a_file_keeps_its_aspect_and_way_up(tmp_path: Path) -> None:
 
 
 def test_grey_steps_in_order(tmp_path: Path) -> None:
-    split, settings = tiny(tmp_path, train={"batch_size": 2}, augment={"horizontal_flip": 1.0})
+    split, settings = tiny(tmp_path, train={"batch_size": 2}, augment={"flip_probability": 1.0})
     columns = step_tiles(split, settings)
     assert [[caption.split(":")[0] for _, caption in column] for column in columns] == [
-        ["image file", "decoded, 32 x 48", "horizontal flip", "affine", "normalised"]
+        ["image file", "decoded, 32 x 48", "flip", "affine", "normalised"]
     ] * 2
     assert [picture.shape for picture, _ in columns[0]] == [(40, 60, 3)] + [(32, 48, 3)] * 4
 
 
 def test_a_step_that_was_not_drawn_says_so(tmp_path: Path) -> None:
-    split, settings = tiny(tmp_path, augment={"affine": 0, "erase": 1e-9})
+    split, settings = tiny(tmp_path, augment={"affine_probability": 0, "erase_probability": 1e-9})
     captions = [caption for _, caption in step_tiles(split, settings)[0]]
     assert captions[2] == "erase (not drawn)"
 
@@ -113,7 +114,7 @@ def test_the_last_step_is_what_training_gets(tmp_path: Path, changes: dict[str, 
 
 
 def test_normalised_values_are_told(tmp_path: Path) -> None:
-    split, settings = tiny(tmp_path, augment={"affine": 0}, input={"mean": [0.0], "std": [0.5]})
+    split, settings = tiny(tmp_path, augment={"affine_probability": 0}, input={"mean": [0.0], "std": [0.5]})
     caption = step_tiles(split, settings)[0][-1][1]
     assert caption.startswith("normalised: 0.00 to ")  # stretched to 0..1 when decoded
     assert float(caption.split(" to ")[1].split(",")[0]) == pytest.approx(2.0, abs=0.7)

@@ -26,7 +26,7 @@ from stage1_classify.evaluation.report_tables import (
     subgroup_table,
 )
 from stage1_classify.evaluation.scored_split import Scored
-from stage1_classify.settings.classifier import OperatingSettings, Stage1Settings
+from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 from tests.stage1_classify.evaluation.scored_builders import FINDINGS, NAN, scored, split_of
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
@@ -91,7 +91,7 @@ def test_confusion_counts_are_those_of_the_metrics(tmp_path: Path) -> None:
 def test_operating_points_come_from_validation_and_are_judged_on_test(tmp_path: Path) -> None:
     val = scored(tmp_path / "val", [[1, 0], [1, 0], [0, 0], [0, 0]], [[0.9, 0], [0.4, 0], [0.6, 0], [0.2, 0]])
     test = scored(tmp_path / "test", [[1, 1], [1, 0], [0, 0]], [[0.7, 0.5], [0.25, 0.5], [0.35, 0.5]])
-    settings = OperatingSettings(threshold="youden", sensitivity=0.5)
+    settings = OperatingPointSettings(threshold="youden", sensitivity=0.5)
     metrics = {
         "specificity_at_sensitivity/edema": 0.75,
         "specificity_at_sensitivity/edema/low": 0.5,

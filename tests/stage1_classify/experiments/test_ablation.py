@@ -422,7 +422,7 @@ def test_tables_tell_what_is_real(base: Path, tmp_path: Path, pretended: None) -
     assert 'class="banner"' in run.output("report").read_text()
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
     ensemble = load_config(EnsembleSettings, run.dir / "ensemble.yaml")
-    assert ensemble.operating == load_config(Stage1Settings, base).operating
+    assert ensemble.operating_point == load_config(Stage1Settings, base).operating_point
 
 
 def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, pretended: None) -> None:
@@ -469,9 +469,7 @@ def test_every_run_failing_is_an_error(base: Path, tmp_path: Path, pretended: No
 
 def test_a_real_ablation_that_was_killed_trains_nothing_twice(tmp_path: Path) -> None:
     base, config, out = tmp_path / "stage1.yaml", tmp_path / "ablation.yaml", tmp_path / "out"
-    settings = stage1_settings(
-        patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "32-true"}
-    )
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})
     base.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     groups = {"heads": {"pcam": {}, "average": {"head.kind": "average"}}}
     config.write_text(

@@ -63,7 +63,7 @@ def settings_of(data: Path, name: str) -> Stage1Settings:
             "findings": findings,
             **table,
         },
-        "train": {"precision": "32-true", "num_epochs": 2, **changes.get("train", {})},
+        "train": {"precision": "fp32", "num_epochs": 2, **changes.get("train", {})},
     }
     return stage1_settings(data, **given)
 

@@ -34,7 +34,7 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
         patch_folder(tmp_path / "data", num_images=60),
         train={"num_epochs": 12},
         optimizer={"learning_rate": 0.01},
-        augment={"erase": 0.0},
+        augment={"erase_probability": 0.0},
     )
     run = open_run(train(settings, tmp_path / "run"), stage="stage1")
     assert run.metrics["auroc/mean"] is not None
@@ -51,9 +51,9 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
 
 
 EVERYTHING = {
-    "train": {"precision": "32-true", "num_epochs": 4, "ema_decay": 0.9, "accumulate_steps": 2},
+    "train": {"precision": "fp32", "num_epochs": 4, "ema_decay": 0.9, "accumulate_steps": 2},
     "optimizer": {"kind": "sgd", "learning_rate": 0.05, "backbone_scale": 0.5},
-    "schedule": {"kind": "plateau", "plateau_patience": 1},
+    "schedule": {"kind": "plateau", "plateau_patience_epochs": 1},
     "freeze": {"backbone_epochs": 1, "gradual_epochs": 1},
     "backbone": {"name": "resnet10t", "feature_stage": 2},
     "head": {"dropout": 0.3},
@@ -61,7 +61,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize(
-    "changes", [{"train": {"precision": "32-true"}}, EVERYTHING], ids=["default", "everything"]
+    "changes", [{"train": {"precision": "fp32"}}, EVERYTHING], ids=["default", "everything"]
 )
 @pytest.mark.parametrize("killed_in", [1, 2])
 def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
@@ -207,6 +207,8 @@ def test_nothing_to_select_by_is_refused(tmp_path: Path) -> None:
 
 def test_very_short_trainings_run(tmp_path: Path) -> None:
     settings = stage1_settings(
-        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16}, schedule={"warmup": 0.25}
+        patch_folder(tmp_path / "data"),
+        train={"num_epochs": 1, "batch_size": 16},
+        schedule={"warmup_share": 0.25},
     )
     assert open_run(train(settings, tmp_path / "run")).stage == "stage1"

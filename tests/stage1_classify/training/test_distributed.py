@@ -160,9 +160,7 @@ def test_a_training_that_drifts_apart_keeps_its_last_good_epoch(
 
 
 def test_the_whole_of_stage_1_in_two_processes_equals_one(tmp_path: Path) -> None:
-    settings = stage1_settings(
-        patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "32-true"}
-    )
+    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})
     config = tmp_path / "stage1.yaml"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     for name, launch in (("one", [sys.executable]), ("two", TORCHRUN)):

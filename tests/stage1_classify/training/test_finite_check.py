@@ -27,8 +27,8 @@ FINE, NAN, INF = torch.tensor(1.0), torch.tensor(math.nan), torch.tensor(math.in
 
 
 def tiny(root: Path, **changes: Any) -> Stage1Settings:
-    given: dict[str, Any] = {"augment": PLAIN, "train": {"precision": "32-true", "num_epochs": 3}, **changes}
-    given["train"] = {"precision": "32-true", "num_epochs": 3, **changes.get("train", {})}
+    given: dict[str, Any] = {"augment": PLAIN, "train": {"precision": "fp32", "num_epochs": 3}, **changes}
+    given["train"] = {"precision": "fp32", "num_epochs": 3, **changes.get("train", {})}
     return stage1_settings(patch_folder(root), **given)
 
 
@@ -253,5 +253,5 @@ def test_float16_goes_on_with_its_scale_and_count(tmp_path: Path) -> None:
 def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match="16-mixed, which needs a GPU"):
-        make_fabric(tiny(tmp_path / "data", train={"precision": "16-mixed"}))
+    with pytest.raises(UserError, match="fp16, which needs a GPU"):
+        make_fabric(tiny(tmp_path / "data", train={"precision": "fp16"}))

@@ -20,8 +20,8 @@ IMAGE_HW = (64, 96)
         ({"backbone_epochs": 2, "gradual_epochs": 1}, [0, 0, 1, 2, 3, 4, 4, 4]),
         ({"backbone_epochs": 1, "gradual_epochs": 2}, [0, 1, 1, 2, 2, 3, 3, 4]),
         ({"gradual_epochs": 3}, [1, 1, 1, 2, 2, 2, 3, 3]),
-        ({"backbone_epochs": 1, "round_epochs": 3}, [0, 4, 4, 0, 4, 4, 0, 4]),
-        ({"backbone_epochs": 1, "gradual_epochs": 1, "round_epochs": 4}, [0, 1, 2, 3, 0, 1, 2, 3]),
+        ({"backbone_epochs": 1, "cycle_epochs": 3}, [0, 4, 4, 0, 4, 4, 0, 4]),
+        ({"backbone_epochs": 1, "gradual_epochs": 1, "cycle_epochs": 4}, [0, 1, 2, 3, 0, 1, 2, 3]),
     ],
 )
 def test_how_many_parts_learn(settings: dict[str, object], expected: list[int]) -> None:
@@ -143,7 +143,7 @@ def _graph_size(loss: torch.Tensor) -> int:
 
 def test_after_the_conditional_epochs_only_the_head_learns_whatever_else_is_set() -> None:
     backbone = backbone_of("test_convnext", 1)
-    settings = FreezeSettings(backbone_epochs=1, round_epochs=2)
+    settings = FreezeSettings(backbone_epochs=1, cycle_epochs=2)
     freezing = Freezing(backbone, settings, conditional_epochs=3)
     learning = []
     for epoch in range(6):

@@ -108,7 +108,7 @@ def test_each_optimiser_moves_as_torchs_own(kind: str, expected: type[torch.opti
 
 
 def test_one_cycle_rises_and_falls_along_cosines() -> None:
-    seen = heads(rates(ScheduleSettings(kind="one_cycle", warmup=0.4)))
+    seen = heads(rates(ScheduleSettings(kind="one_cycle", warmup_share=0.4)))
     peak, last = 0.4 * EPOCHS * MOVES - 1, EPOCHS * MOVES - 1
 
     def between(start: float, end: float, share: float) -> float:
@@ -178,7 +178,7 @@ def test_constant_stays() -> None:
 def test_plateau_falls_after_patience_epochs_without_a_better_score(
     scores: list[float | None], patience: int, falls: list[int]
 ) -> None:
-    schedule = ScheduleSettings(kind="plateau", plateau_patience=patience, factor=0.5)
+    schedule = ScheduleSettings(kind="plateau", plateau_patience_epochs=patience, factor=0.5)
     seen = heads(rates(schedule, scores))[::MOVES]
     assert seen == pytest.approx([RATE * 0.5**count for count in falls])
 
@@ -186,7 +186,7 @@ def test_plateau_falls_after_patience_epochs_without_a_better_score(
 @pytest.mark.parametrize("kind", ["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "rmsprop", "adagrad"])
 def test_the_backbones_rate_stays_its_share_of_the_heads(kind: str, optimizer: str) -> None:
-    schedule = ScheduleSettings.model_validate({"kind": kind, "step_epochs": 1, "plateau_patience": 1})
+    schedule = ScheduleSettings.model_validate({"kind": kind, "step_epochs": 1, "plateau_patience_epochs": 1})
     for head, plain_head, backbone, plain_backbone in rates(schedule, [0.0] * EPOCHS, kind=optimizer):
         assert plain_head == head
         assert backbone == plain_backbone == pytest.approx(SCALE * head)
@@ -195,7 +195,7 @@ def test_the_backbones_rate_stays_its_share_of_the_heads(kind: str, optimizer: s
 @pytest.mark.parametrize("kind", ["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"])
 def test_a_schedule_goes_on_where_its_state_was_taken(kind: str) -> None:
     settings = ScheduleSettings.model_validate(
-        {"kind": kind, "step_epochs": 1, "plateau_patience": 1, "restart_epochs": 1}
+        {"kind": kind, "step_epochs": 1, "plateau_patience_epochs": 1, "restart_epochs": 1}
     )
     pairs = []
     for _ in range(2):

@@ -26,7 +26,7 @@ from tests.stage1_classify.training.train_builders import PLAIN, fitted, logged,
 def tiny(root: Path, **changes: Any) -> Stage1Settings:
     """float32, no augmentation, 16 cases an epoch."""
     given = {"augment": PLAIN, "sampling": {"num_samples": 16}, **changes}
-    given["train"] = {"precision": "32-true", "num_epochs": 2, **changes.get("train", {})}
+    given["train"] = {"precision": "fp32", "num_epochs": 2, **changes.get("train", {})}
     return stage1_settings(patch_folder(root), **given)
 
 
@@ -209,7 +209,7 @@ def test_a_backbone_that_is_kept_does_not_change_in_weights_or_statistics(tmp_pa
 def test_a_frozen_backbone_wakes_and_sleeps_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = tiny(
         tmp_path / "data",
-        freeze={"backbone_epochs": 1, "gradual_epochs": 1, "round_epochs": 3},
+        freeze={"backbone_epochs": 1, "gradual_epochs": 1, "cycle_epochs": 3},
         train={"num_epochs": 4},
     )
     ours = trainer(settings, tmp_path / "run")
@@ -267,8 +267,8 @@ def test_children_are_trained_under_positive_parents_then_the_head_on_everything
 def test_the_conditional_epochs_choose_no_model_and_stop_nothing(tmp_path: Path) -> None:
     settings = conditional(
         tmp_path / "data",
-        train={"num_epochs": 9, "patience": 2},
-        schedule={"kind": "plateau", "plateau_patience": 1, "factor": 0.5},
+        train={"num_epochs": 9, "patience_epochs": 2},
+        schedule={"kind": "plateau", "plateau_patience_epochs": 1, "factor": 0.5},
     )
     ours = trainer(settings, tmp_path / "run")
     scores, stale, rates = [0.9, 0.1, 0.5, 0.4, 0.3], [], []
@@ -319,7 +319,7 @@ def test_shares_of_the_processes_make_the_whole_in_order(tmp_path: Path, num_pro
 
 
 def test_training_stops_after_patience_epochs_without_a_better_score(tmp_path: Path) -> None:
-    ours = trainer(tiny(tmp_path / "data", train={"num_epochs": 9, "patience": 2}), tmp_path / "run")
+    ours = trainer(tiny(tmp_path / "data", train={"num_epochs": 9, "patience_epochs": 2}), tmp_path / "run")
     for score in (0.5, 0.6, 0.6, 0.1):
         assert not ours.is_done
         ours._begin_epoch()
@@ -378,7 +378,7 @@ def test_compiling_keeps_names_and_losses(tmp_path: Path, monkeypatch: pytest.Mo
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_precision_is_what_the_settings_say(tmp_path: Path, precision: str) -> None:
     settings = tiny(tmp_path / "data", train={"precision": precision})
     ours = trainer(settings, tmp_path / "run")
@@ -387,7 +387,7 @@ def test_precision_is_what_the_settings_say(tmp_path: Path, precision: str) -> N
     handle = convolution.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
     ours.train_epoch()
     handle.remove()
-    assert set(seen) == {torch.float32 if precision == "32-true" else torch.bfloat16}
+    assert set(seen) == {torch.float32 if precision == "fp32" else torch.bfloat16}
     assert all(parameter.dtype == torch.float32 for parameter in ours.model.parameters())
 
 

@@ -15,7 +15,7 @@ from stage1_classify.data.targets import evaluation_targets, training_targets
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.train import Trainer, fit, make_fabric
 
-PLAIN = {"affine": 0, "brightness_contrast": 0, "erase": 0}
+PLAIN = {"affine_probability": 0, "contrast_probability": 0, "erase_probability": 0}
 """No augmentation."""
 
 

@@ -214,7 +214,10 @@ def test_a_family_finds_what_each_of_its_rules_finds() -> None:
 
 def test_plain_rules_come_first_and_levels_rise() -> None:
     settings = BoxSettings(
-        rules=["relative", "bayes"], relative_thresholds=[0.5, 0.2], bayes_betas=[2, 0, 2], bayes_likeness=[0]
+        rules=["relative", "bayes"],
+        relative_thresholds=[0.5, 0.2],
+        bayes_betas=[2, 0, 2],
+        bayes_similarities=[0],
     )
     families = rule_families(settings, tune_maps(*random_split(), 1))
     extras = [family.extras for family in families]

@@ -45,7 +45,7 @@ def test_all_methods_at_once_are_the_methods_alone():
 
 def test_small_chunks_chunked_parity():
     model, images = build_classifier(num_classes=5), random_images(5, size_hw=SIZE_HW)
-    small = CamOptions(image_batch=2, memory_mib=1, scorecam_batch=7)
+    small = CamOptions(batch_size=2, memory_mib=1, scorecam_batch_size=7)
     names = [name for name in ALL if name not in ("fullgrad", "dff")]
     whole, chunked = compute_maps(model, images, names), compute_maps(model, images, names, options=small)
     torch.testing.assert_close(chunked.logits, whole.logits, atol=1e-5, rtol=1e-5)
@@ -144,7 +144,7 @@ def test_features_that_are_not_finite_name_their_images():
     model, images = build_classifier(), random_images(5, size_hw=SIZE_HW)
     images[3, 0, 0, 0] = float("nan")
     with pytest.raises(UserError, match=r"images \[3\]"):
-        compute_maps(model, images, ["gradcam"], options=CamOptions(image_batch=2))
+        compute_maps(model, images, ["gradcam"], options=CamOptions(batch_size=2))
 
 
 def test_fullgrad_comes_at_the_size_of_the_image_when_asked():

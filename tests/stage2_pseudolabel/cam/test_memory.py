@@ -68,10 +68,10 @@ def test_other_errors_are_not_taken_for_it(error):
 
 
 def test_images_are_halved_first_then_blocks_and_masked_images():
-    options: CamOptions | None = CamOptions(image_batch=4, memory_mib=8, scorecam_batch=2)
+    options: CamOptions | None = CamOptions(batch_size=4, memory_mib=8, scorecam_batch_size=2)
     seen = []
     while options is not None:
-        seen.append((options.image_batch, options.memory_mib, options.scorecam_batch))
+        seen.append((options.batch_size, options.memory_mib, options.scorecam_batch_size))
         options = smaller(options)
     assert seen == [(4, 8, 2), (2, 8, 2), (1, 8, 2), (1, 4, 1), (1, 2, 1), (1, 1, 1)]
 
@@ -82,14 +82,14 @@ def test_images_go_in_halves_until_they_fit_and_this_is_said_once(error, caplog)
     images = random_images(7, size_hw=SIZE_HW)
     names = ["gradcam", "eigengradcam", "pcam", "ablationcam"]
     with caplog.at_level(logging.WARNING, "raybox"):
-        fitted = compute_maps(model, images, names, options=CamOptions(image_batch=7))
+        fitted = compute_maps(model, images, names, options=CamOptions(batch_size=7))
     assert backbone.sizes == [7, 3, 3, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "cam: memory ran out with image_batch 7, memory_mib 256, scorecam_batch 32; "
-        "went on with image_batch 3, memory_mib 256, scorecam_batch 32"
+        "cam: memory ran out with batch_size 7, memory_mib 256, scorecam_batch_size 32; "
+        "went on with batch_size 3, memory_mib 256, scorecam_batch_size 32"
     ]
-    assert fitted.options.image_batch == 3
-    chunked = compute_maps(build_classifier(), images, names, options=CamOptions(image_batch=3))
+    assert fitted.options.batch_size == 3
+    chunked = compute_maps(build_classifier(), images, names, options=CamOptions(batch_size=3))
     assert torch.equal(fitted.logits, chunked.logits)
     for name in names:
         assert torch.equal(fitted.maps[name], chunked.maps[name]), name
@@ -98,8 +98,10 @@ def test_images_go_in_halves_until_they_fit_and_this_is_said_once(error, caplog)
 def test_masked_images_are_halved_where_one_image_does_not_help():
     model, backbone = with_small_memory(5)
     images = random_images(2, size_hw=SIZE_HW)
-    fitted = compute_maps(model, images, ["scorecam"], options=CamOptions(image_batch=2, scorecam_batch=12))
-    assert fitted.options == CamOptions(image_batch=1, memory_mib=64, scorecam_batch=3)
+    fitted = compute_maps(
+        model, images, ["scorecam"], options=CamOptions(batch_size=2, scorecam_batch_size=12)
+    )
+    assert fitted.options == CamOptions(batch_size=1, memory_mib=64, scorecam_batch_size=3)
     assert max(backbone.sizes) == 12
     whole = compute_maps(build_classifier(), images, ["scorecam"])
     torch.testing.assert_close(fitted.maps["scorecam"], whole.maps["scorecam"], atol=1e-5, rtol=1e-4)
@@ -107,7 +109,7 @@ def test_masked_images_are_halved_where_one_image_does_not_help():
 
 def test_what_fitted_is_not_computed_again():
     model, backbone = with_small_memory(4)
-    compute_maps(model, random_images(6, size_hw=SIZE_HW), ["pcam"], options=CamOptions(image_batch=4))
+    compute_maps(model, random_images(6, size_hw=SIZE_HW), ["pcam"], options=CamOptions(batch_size=4))
     assert backbone.sizes == [4, 2]
 
 

@@ -32,7 +32,7 @@ def member(root: Path, *, seed: int, channels: int = 1, **backbone: Any) -> Memb
 def teacher(root: Path, *members: Member, flips: tuple[str, ...] = ("none",), **settings: Any) -> Teacher:
     """Parts of 4 images; probabilities of several networks are the minimum."""
     trained = Trained(stage1_settings(root), members, "minimum", flips, uncalibrated(2))
-    return Teacher(trained, CamOptions(image_batch=4), TeacherSettings(**settings))
+    return Teacher(trained, CamOptions(batch_size=4), TeacherSettings(**settings))
 
 
 def pictures_of(root: Path, *, num_images: int, cached: bool = True) -> tuple[Dataset, Pictures]:

@@ -169,10 +169,10 @@ def test_without_tune_boxes_nothing_is_chosen_and_it_is_said_why(stage2: Finishe
 def test_detections_of_other_images_or_findings_are_refused(stage2: FinishedRun) -> None:
     truth = sources_of(stage2).test
     other = replace(found(truth), images=truth.images[1:], findings=FINDINGS[:1])
-    with pytest.raises(UserError, match=r"beside\.other: findings Nodule/Mass, expected") as caught:
+    with pytest.raises(UserError, match=r"compare_with\.other: findings Nodule/Mass, expected") as caught:
         judged(stage2, beside={"other": other, "teacher": found(truth)})
-    assert "beside.other: 1 images are not in both test splits" in str(caught.value)
-    assert "beside.teacher: the name is taken" in str(caught.value)
+    assert "compare_with.other: 1 images are not in both test splits" in str(caught.value)
+    assert "compare_with.teacher: the name is taken" in str(caught.value)
 
 
 def test_one_patient_has_no_interval(stage2: FinishedRun) -> None:

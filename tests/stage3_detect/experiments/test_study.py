@@ -90,7 +90,7 @@ def test_equal_settings_are_trained_once_however_they_are_written(base: Path, tm
 
 
 def test_all_problems_are_told_at_once(base: Path, tmp_path: Path) -> None:
-    wrong = {"typo": {"noise.box_weigths": 1}, "range": {"train.lr": -1}, "seeded": {"seed": 3}}
+    wrong = {"typo": {"noise.box_weigths": 1}, "range": {"train.learning_rate": -1}, "seeded": {"seed": 3}}
     settings = study_settings(base, variants=VARIANTS | wrong, seeds=[0, 1])
     with pytest.raises(UserError) as error:
         make_plan(settings, tmp_path, stage2=STAGE2)
@@ -178,7 +178,7 @@ def test_a_study_from_settings_to_verdicts(
 def test_a_failed_variant_is_named_and_tried_again(
     base: Path, stage2: Path, tmp_path: Path, pretended: Path
 ) -> None:
-    settings = study_settings(base, variants=VARIANTS | {"lost": {"train.lr": 9}})
+    settings = study_settings(base, variants=VARIANTS | {"lost": {"train.learning_rate": 9}})
     out = tmp_path / "out"
     with pytest.raises(UserError) as error:
         study(settings, stage2, out)
@@ -197,7 +197,7 @@ def test_a_failed_variant_is_named_and_tried_again(
 
 
 def test_every_run_failing_is_an_error(base: Path, stage2: Path, tmp_path: Path, pretended: Path) -> None:
-    settings = study_settings(base, overrides={"train.lr": 9})
+    settings = study_settings(base, overrides={"train.learning_rate": 9})
     with pytest.raises(UserError, match="every run failed"):
         study(settings, stage2, tmp_path / "out")
 
@@ -221,7 +221,7 @@ def test_one_stage_2_run_is_needed(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_real_study_that_was_killed_trains_nothing_twice(tmp_path: Path) -> None:
-    base = write_base(tmp_path, export={"forms": []})
+    base = write_base(tmp_path, export={"formats": []})
     stage2 = make_stage2_run(tmp_path, num_train=24, num_test=9)
     off = {"box_weights": False, "ignore_regions": False, "image_labels": False, "shared_boxes_iou": None}
     settings = study_settings(base, variants={"good": {}, "all_off": {"noise": off}})

@@ -54,7 +54,7 @@ class Case:
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     root = tmp_path_factory.mktemp("formats")
     weights = untrained_weights(root / "run" / "weights" / "best.pt")
-    settings = settings_of(forms=FORMATS, num_checks=3, num_calibration_images=5)
+    settings = settings_of(formats=FORMATS, num_check_images=3, num_calibration_images=5)
     test = make_coco(root / "data", "test", num_images=6, seed=2)
     train = make_coco(root / "data", "train", num_images=9, seed=1)
     detections, _ = predict_images(test, TorchNetwork(weights), settings.predict)
@@ -75,7 +75,7 @@ def reference_of(case: Case, settings: DetectSettings | None = None) -> ExportRe
 
 
 def test_no_format_makes_no_file(tmp_path: Path, case: Case):
-    settings = settings_of(forms=())
+    settings = settings_of(formats=())
     exports = export_formats(
         tmp_path / "out",
         case.weights,
@@ -238,7 +238,7 @@ def test_other_heads_and_colours_agree(tmp_path: Path, model: str, nms_free: boo
 
 
 def test_openvino_alone_leaves_no_onnx_behind(tmp_path: Path, case: Case):
-    settings = settings_of(forms=("openvino_fp32",), num_checks=1)
+    settings = settings_of(formats=("openvino_fp32",), num_check_images=1)
     empty = replace(case.test, images=case.test.images.head(0), boxes=case.test.boxes.head(0))
     none = replace(case.detections, images=empty.images, boxes=case.detections.boxes.head(0))
     exports = export_formats(
@@ -260,7 +260,7 @@ def test_openvino_alone_leaves_no_onnx_behind(tmp_path: Path, case: Case):
 def test_tensorrt_is_noted_where_it_cannot_be_made(
     tmp_path: Path, case: Case, caplog: pytest.LogCaptureFixture
 ):
-    settings = settings_of(forms=("tensorrt_fp16",))
+    settings = settings_of(formats=("tensorrt_fp16",))
     given = {"reference": reference_of(case, settings), "calibration": case.train}
     with caplog.at_level("WARNING", "raybox"):
         exports = export_formats(tmp_path, case.weights, settings, **given)
@@ -272,7 +272,7 @@ def test_tensorrt_is_noted_where_it_cannot_be_made(
 
 @with_tensorrt
 def test_tensorrt_is_near_the_trained_network(tmp_path: Path, case: Case):
-    settings = settings_of(forms=("tensorrt_fp16",), num_checks=3)
+    settings = settings_of(formats=("tensorrt_fp16",), num_check_images=3)
     given = {"reference": reference_of(case, settings), "calibration": case.train}
     exports = export_formats(tmp_path, case.weights, settings, **given)
     assert exports.metrics["export/tensorrt_fp16/score_difference"] < 0.05

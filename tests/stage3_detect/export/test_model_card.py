@@ -180,7 +180,7 @@ def test_where_labels_come_from(facts: CardFacts):
         "Training images: 1,200 with boxes, 600 without, 30 with doubts only; 2,500 boxes, 70 regions in which a class "
         "counts less or not at all. The best epoch was chosen on 1 held-out training image." in text
     )
-    true = card_text(with_settings(facts, labels={"source": "true"}))
+    true = card_text(with_settings(facts, labels={"source": "true_boxes"}))
     assert (
         "The boxes of discs (train) are true boxes, not pseudo-boxes." in true and "Nobody drew" not in true
     )
@@ -195,12 +195,13 @@ def test_rounds_and_true_boxes_are_told(facts: CardFacts):
     assert "relabelled" not in card_text(
         replace(facts, metrics=METRICS | {"rounds/num": 1.0, "rounds/best": 0.0})
     )
-    few = {"true_boxes": {"number": "all"}}
+    few = {"true_boxes": {"num_boxes": "all"}}
     mixed = of(with_settings(facts, labels=few), true=facts.sources.tune)
     count = len(facts.sources.tune.boxes)
     assert f"It learned from 6 images of the tune split with {count} true boxes." in card_text(mixed)
     alone = of(
-        with_settings(facts, labels={"true_boxes": {"number": "all", "alone": True}}), true=facts.sources.tune
+        with_settings(facts, labels={"true_boxes": {"num_boxes": "all", "only": True}}),
+        true=facts.sources.tune,
     )
     text = card_text(alone)
     assert f"with {count} true boxes and nothing else." in text and "Nobody drew these boxes" not in text

@@ -112,7 +112,7 @@ def test_an_image_is_positive_normal_uncertain_or_left_out() -> None:
             "reader": [(C, BOX, math.nan)],
         }
     )
-    strict = {"min_pseudo_score": 0.4, "normals_per_positive": 9}
+    strict = {"min_score": 0.4, "normals_per_positive": 9}
     on = choose_images(coco, settings(labels=strict), seed=0)
     assert set(on.positives) == {"box", "both", "reader"}
     assert (on.normals, set(on.uncertain), on.left_out) == (["empty"], {"weak", "region"}, [])
@@ -224,7 +224,7 @@ def test_an_uncertain_class_is_masked_in_its_region_or_else_everywhere() -> None
 
 def test_weak_boxes_become_regions_of_no_weight() -> None:
     coco = coco_of({"i": [(A, BOX, 0.9, 0, 0.8), (B, BOX, 0.1, 0, 0.7)]})
-    given = settings(labels={"min_pseudo_score": 0.5})
+    given = settings(labels={"min_score": 0.5})
     assert rows_of(learned_without_holding_out(coco, given), "i") == {(A, BOX, 1, False), (B, BOX, 0, True)}
 
 
@@ -385,15 +385,15 @@ def test_images_whose_boxes_are_learned_are_not_chosen_on(tmp_path: Path) -> Non
     stage2 = stage2_of(tmp_path, tables)
     none = open_sources(stage2, LabelSettings(), seed=0)
     assert none.true is None and len(none.tune.images) == 12 and len(none.labels.images) == 3
-    few = open_sources(stage2, LabelSettings(true_boxes=TrueBoxSettings(number=4)), seed=0)
+    few = open_sources(stage2, LabelSettings(true_boxes=TrueBoxSettings(num_boxes=4)), seed=0)
     assert few.true is not None
     taken, rest = set(few.true.images["image_id"]), set(few.tune.images["image_id"])
     assert not taken & rest and taken | rest == set(none.tune.images["image_id"])
     assert set(few.true.boxes["image_id"]) <= taken and set(few.tune.boxes["image_id"]) <= rest
-    everything = open_sources(stage2, LabelSettings(true_boxes=TrueBoxSettings(number="all")), seed=0)
+    everything = open_sources(stage2, LabelSettings(true_boxes=TrueBoxSettings(num_boxes="all")), seed=0)
     assert len(everything.tune.images) == 0 and len(everything.tune.boxes) == 0
     with pytest.raises(UserError, match="no gt_train"):
-        open_sources(stage2, LabelSettings(source="true"), seed=0)
+        open_sources(stage2, LabelSettings(source="true_boxes"), seed=0)
 
 
 def test_files_of_other_findings_are_refused(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_true_boxes_are_shown_more_often_and_their_labels_not_asked() -> None:
     # an id that both sources have, and a reader's region
     true = coco_of({"i000": [(B, BOX)], "t1": [], "t2": [(C, BOX, math.nan, 1)]}, labels={"i000": {A: 1}})
     labels = coco_of(many(4), labels={})
-    given = settings({"unmentioned_weight": 0.5}, {"normals_per_positive": 0}, {"number": 1, "repeat": 3})
+    given = settings({"unmentioned_weight": 0.5}, {"normals_per_positive": 0}, {"num_boxes": 1, "repeat": 3})
     training = make_training_set(labels, true, coco_of({"v": [(A, BOX)]}), given)
     images = training.images
     assert images["source"].tolist() == ["labels"] * 4 + ["tune"] * 3
@@ -437,14 +437,14 @@ def test_true_boxes_are_shown_more_often_and_their_labels_not_asked() -> None:
     assert images["file"].iloc[4] == "somewhere/i000.png"
     per_image = training.rows.groupby("image")["finding"].agg(list).to_dict()
     assert per_image == {**{n: [A, A, B, C] for n in range(4)}, 4: [B], 6: [C]}
-    without = make_training_set(labels, true, coco_of({"v": [(A, BOX)]}), settings(OFF, {}, {"number": 1}))
+    without = make_training_set(labels, true, coco_of({"v": [(A, BOX)]}), settings(OFF, {}, {"num_boxes": 1}))
     assert "t2" not in set(without.images["image_id"])  # it is no normal either
 
 
 def test_weights_are_1_on_average_over_an_epoch() -> None:
     labels = coco_of({"i": [(A, BOX, 0.5, 0, 0.4)], "j": [(A, BOX, 0.5, 0, 0.2)]})
     true = coco_of({"t": [(B, BOX, math.nan)]})
-    given = settings(true={"number": 1, "repeat": 2})
+    given = settings(true={"num_boxes": 1, "repeat": 2})
     training = make_training_set(labels, true, coco_of({"v": [(A, BOX)]}), given)
     weights = training.rows["weight"].to_numpy()
     np.testing.assert_allclose(weights, np.array([0.4, 0.2, 1]) / 0.65)
@@ -453,7 +453,7 @@ def test_weights_are_1_on_average_over_an_epoch() -> None:
 
 def test_alone_an_epoch_is_as_long_as_with_pseudo_labels() -> None:
     labels, true = coco_of(many(50)), coco_of(many(7, prefix="t"))
-    given = settings(true={"number": 7, "alone": True})
+    given = settings(true={"num_boxes": 7, "only": True})
     tune = coco_of({"v": [(A, BOX)]})
     training = make_training_set(labels, true, tune, given)
     assert set(training.images["source"]) == {"labels"} and training.images["is_true"].all()
@@ -468,11 +468,7 @@ def test_alone_an_epoch_is_as_long_as_with_pseudo_labels() -> None:
 
 def test_supervised_images_tell_their_boxes_only() -> None:
     coco = coco_of({"i": [(A, BOX, math.nan)]}, labels={"i": {B: 1, C: None}})
-    given = settings(labels={"source": "true"})
+    given = settings(labels={"source": "true_boxes"})
     training = learned_without_holding_out(coco, given)
     assert training.images["is_true"].tolist() == [True]
     assert rows_of(training, "i") == {(A, BOX, 1, False)}
-
-
-def test_source_true_may_be_written_as_yaml_writes_it() -> None:
-    assert LabelSettings.model_validate({"source": True}).source == "true"

@@ -128,21 +128,21 @@ def test_validation_images_have_plain_labels(tmp_path: Path, pseudo: CocoBoxes) 
 
 
 def test_description_names_findings_channels_and_extras(tmp_path: Path, pseudo: CocoBoxes) -> None:
-    folder = write(tmp_path / "yolo", training_of(pseudo), averaging_share=0.25)
+    folder = write(tmp_path / "yolo", training_of(pseudo), ema_share=0.25)
     written = yaml.safe_load(folder.data_yaml.read_text())
     assert written == {
         "train": "train.txt",
         "val": "images/val",
         "channels": 1,
         "names": dict(enumerate(FINDINGS)),
-        EXTRAS: {"averaging_share": 0.25},
+        EXTRAS: {"ema_share": 0.25},
     }
 
 
 def test_the_list_names_an_image_as_often_as_it_is_shown(tmp_path: Path, pseudo: CocoBoxes) -> None:
     true = make_coco(tmp_path, "true", num_images=2, seed=6)
     tune = make_coco(tmp_path, "tune", num_images=3, seed=5)
-    given = settings(true_boxes=TrueBoxSettings(number=1, repeat=3))
+    given = settings(true_boxes=TrueBoxSettings(num_boxes=1, repeat=3))
     folder = write(tmp_path / "yolo", make_training_set(pseudo, true, tune, given))
     lines = (tmp_path / "yolo" / "train.txt").read_text().splitlines()
     shown = {line: lines.count(line) for line in lines}

@@ -19,10 +19,10 @@ from stage3_detect.self_training.relabel import (
     student_boxes,
     student_scale,
 )
-from stage3_detect.settings.labels import RoundSettings
+from stage3_detect.settings.labels import SelfTrainingSettings
 
 N, E = "Nodule/Mass", "Pleural Effusion"
-PLAIN = RoundSettings(fusion_iou=0.4, min_confidence=0.0, student_weight=1)
+PLAIN = SelfTrainingSettings(fusion_iou=0.4, min_confidence=0.0, student_weight=1)
 CORNERS = BOX_FIELDS[2:6]
 
 
@@ -74,7 +74,7 @@ def test_boxes_that_agree_are_the_mean_weighted_by_confidence():
 
 def test_say_of_a_source_moves_corners_and_confidence():
     teacher = labels({"a": {N: 1}}, ("a", N, 0, 0, 40, 30, 0.6, 0))
-    say = RoundSettings(fusion_iou=0.4, min_confidence=0, student_weight=3)
+    say = SelfTrainingSettings(fusion_iou=0.4, min_confidence=0, student_weight=3)
     now = relabel(teacher, student(("a", N, 10, 0, 50, 30, 0.2)), say)
     assert now.boxes[CORNERS].to_numpy()[0] == pytest.approx([5, 0, 45, 30])
     assert now.boxes["confidence"].tolist() == pytest.approx([(0.6 + 3 * 0.2) / 4])
@@ -110,7 +110,7 @@ def test_unsure_box_becomes_a_region_but_the_best_of_a_finding_stays():
         ("b", N, 0, 0, 20, 20, 0.1, 0),
     )
     rows = student(("a", N, 40, 0, 60, 20, 0.8), ("b", N, 60, 60, 80, 80, 0.05))
-    now = relabel(teacher, rows, RoundSettings(fusion_iou=0.4, min_confidence=0.3, student_weight=1))
+    now = relabel(teacher, rows, SelfTrainingSettings(fusion_iou=0.4, min_confidence=0.3, student_weight=1))
     told = [(r.image_id, r.x1, r.confidence, r.iscrowd, r.ignored_by) for r in now.boxes.itertuples()]
     assert told == [
         ("a", 40, pytest.approx(0.8), 0, ""),
@@ -232,7 +232,7 @@ def test_figures_of_labels_say_what_became_of_them():
     told: dict[str, dict[str, int | None]] = {"a": {N: 1, E: 1}, "b": {N: 1}}
     before = labels(told, ("a", N, 0, 0, 20, 20, 0.6, 0), ("b", N, 0, 0, 20, 20, 0.2, 0))
     rows = student(("a", N, 0, 0, 20, 10, 0.6), ("a", E, 0, 0, 9, 9, 0.5), ("b", N, 60, 60, 80, 80, 0.9))
-    now = relabel(before, rows, RoundSettings(fusion_iou=0.4, min_confidence=0.3, student_weight=1))
+    now = relabel(before, rows, SelfTrainingSettings(fusion_iou=0.4, min_confidence=0.3, student_weight=1))
     assert sources(now.boxes).tolist() == ["both", "student", "student", "teacher"]
     figures = label_figures(now, before)
     counted = {"num_boxes": 3, "num_regions": 1, "from_teacher": 0, "from_student": 2, "from_both": 1}

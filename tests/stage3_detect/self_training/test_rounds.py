@@ -31,7 +31,7 @@ BASE = DetectSettings(
 
 
 def with_rounds(**values: object) -> DetectSettings:
-    return BASE.model_copy(update={"rounds": BASE.rounds.model_copy(update=values)})
+    return BASE.model_copy(update={"self_training": BASE.self_training.model_copy(update=values)})
 
 
 class KilledError(Exception):
@@ -210,14 +210,14 @@ def test_weak_boxes_of_the_teacher_take_no_part_and_what_is_fused_is_not_weak_ag
     boxes.loc[0, "score"] = 0.1
     weak = replace(sources, labels=sources.labels.with_boxes(boxes))
     settings = with_rounds(max_rounds=1)
-    labels = settings.labels.model_copy(update={"min_pseudo_score": 0.6})
+    labels = settings.labels.model_copy(update={"min_score": 0.6})
     stand_in = StandIn([2, 4])
     stand_in.call(tmp_path / "run", weak, settings.model_copy(update={"labels": labels}))
     done = open_run(tmp_path / "run" / "rounds" / "1")
-    assert done.settings["labels"]["min_pseudo_score"] == 0
+    assert done.settings["labels"]["min_score"] == 0
     now = read_coco(done.output("labels"))
     regions = now.boxes[now.is_ignored]
-    assert regions["ignored_by"].tolist() == ["score below labels.min_pseudo_score"]
+    assert regions["ignored_by"].tolist() == ["score below labels.min_score"]
     assert now.boxes.loc[~now.is_ignored, "score"].max() < 0.8
 
 
@@ -398,12 +398,12 @@ def test_other_settings_are_refused_by_the_round_as_well(tmp_path: Path, sources
 
 def test_rounds_that_cannot_work_are_refused_before_anything_is_trained(tmp_path: Path, sources: Sources):
     stand_in, settings = StandIn([4]), with_rounds(max_rounds=2)
-    true = settings.labels.model_copy(update={"source": "true"})
-    with pytest.raises(UserError, match=r"max_rounds: 2 with labels.source: true"):
+    true = settings.labels.model_copy(update={"source": "true_boxes"})
+    with pytest.raises(UserError, match=r"max_rounds: 2 with labels.source: true_boxes"):
         stand_in.call(tmp_path / "a", sources, settings.model_copy(update={"labels": true}))
-    few = settings.labels.true_boxes.model_copy(update={"alone": True, "number": 5})
+    few = settings.labels.true_boxes.model_copy(update={"only": True, "num_boxes": 5})
     alone = settings.labels.model_copy(update={"true_boxes": few})
-    with pytest.raises(UserError, match=r"max_rounds: 2 with labels.true_boxes.alone"):
+    with pytest.raises(UserError, match=r"max_rounds: 2 with labels.true_boxes.only"):
         stand_in.call(tmp_path / "b", sources, settings.model_copy(update={"labels": alone}))
     boxless = replace(sources, tune=sources.tune.with_boxes(sources.tune.boxes.iloc[:0]))
     with pytest.raises(UserError, match="needs boxes of the tune split"):

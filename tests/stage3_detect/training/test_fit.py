@@ -107,7 +107,7 @@ def test_done_training_is_taken_as_it_is(run_dir: Path, caplog: pytest.LogCaptur
 
 
 def test_a_second_training_starts_from_given_weights(run_dir: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(train={"num_epochs": 1, "lr": 1e-12, "averaging_share": 0})
+    settings = tiny_settings(train={"num_epochs": 1, "learning_rate": 1e-12, "ema_share": 0})
     sources = sources_of(tmp_path)
     first = run_dir / "weights" / "best.pt"
     weights, _ = fit(tmp_path / "run", sources, sources.labels, settings, start=first)

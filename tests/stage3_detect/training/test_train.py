@@ -137,7 +137,7 @@ def test_what_goes_to_other_processes_can_be_pickled_and_finds_its_settings_ther
     assert type(again) is PseudoBoxTrainer and again.extras == trainer.extras
     assert again.extras == {
         "val_every_epochs": 1,
-        "averaging_share": 0.1,
+        "ema_share": 0.1,
         "bf16_on_cpu": False,
         "shared_boxes_iou": 0.8,
         "tracking": "off",
@@ -298,7 +298,7 @@ def with_regions(root: Path) -> CocoBoxes:
 
 
 def test_class_weights_count_boxes_and_no_regions_and_reach_the_loss(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, with_regions(tmp_path), noise={"class_balance": 0.5})
+    trainer = trainer_of(tmp_path, with_regions(tmp_path), noise={"class_balance_power": 0.5})
     trainer._setup_train()
     assert trainer.get_class_counts().tolist() == [8, 1]
     raw = np.array([8**-0.5, 1])
