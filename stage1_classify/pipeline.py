@@ -28,7 +28,8 @@ from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.train import fit, precision_of
+from stage1_classify.training.fabric import precision_of
+from stage1_classify.training.train import fit
 
 SPLITS = ("train", "val", "test")
 

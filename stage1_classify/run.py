@@ -11,7 +11,7 @@ from eval.report.text_tables import print_run
 def main(arguments: StageArguments) -> None:
     from stage1_classify.pipeline import Stage1  # torch and timm take seconds, --help needs neither
     from stage1_classify.settings.classifier import Stage1Settings
-    from stage1_classify.training.train import make_fabric
+    from stage1_classify.training.fabric import make_fabric
 
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
     fabric = make_fabric(settings)

@@ -36,6 +36,7 @@ DOORS = {
     "pycocotools": {"eval/detection/coco_ap.py", "cxr/coco.py"},
     "pydicom": {"cxr/imaging/files.py", "cxr/phantom/dicom.py"},
     "lightning_fabric": {
+        "stage1_classify/training/fabric.py",
         "stage1_classify/training/train.py",
         "stage1_classify/pipeline.py",
         "stage2_pseudolabel/cam_maps/processes.py",

@@ -32,7 +32,8 @@ from stage1_classify.data.studies import Cases
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.input import AugmentSettings
-from stage1_classify.training.train import Trainer, make_fabric
+from stage1_classify.training.fabric import make_fabric
+from stage1_classify.training.train import Trainer
 
 FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"]
 

@@ -13,7 +13,7 @@ from stage1_classify.model.loading import load_trained
 from stage1_classify.model.seen import read_seen
 from stage1_classify.pipeline import Stage1
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.train import make_fabric
+from stage1_classify.training.fabric import make_fabric
 from tests.builders import write_picture
 from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings
 

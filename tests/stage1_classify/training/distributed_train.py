@@ -19,8 +19,9 @@ from cxr.config import UserError
 from stage1_classify.data.batches import TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training import epochs
+from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.sampling import EpochSampler, make_sampler
-from stage1_classify.training.train import Trainer, make_fabric
+from stage1_classify.training.train import Trainer
 from tests.stage1_classify.stage1_builders import stage1_settings
 from tests.stage1_classify.training.train_builders import PLAIN, fitted
 

@@ -15,7 +15,8 @@ from stage1_classify.model.seen import check_unseen, read_seen
 from stage1_classify.pipeline import Stage1
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.checkpoint import Progress, save_last, save_weights
-from stage1_classify.training.train import Trainer, make_fabric
+from stage1_classify.training.fabric import make_fabric
+from stage1_classify.training.train import Trainer
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from cxr.config import UserError
 from stage1_classify.data.batches import Batch, TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.finite_check import Sentinel, bad_gradients, find_culprit, watched_outputs
-from stage1_classify.training.train import Trainer, fit, make_fabric
+from stage1_classify.training.train import Trainer, fit
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import (
     PLAIN,

@@ -13,7 +13,8 @@ from stage1_classify.data.batches import Split
 from stage1_classify.data.studies import make_cases
 from stage1_classify.data.targets import evaluation_targets, training_targets
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.train import Trainer, fit, make_fabric
+from stage1_classify.training.fabric import make_fabric
+from stage1_classify.training.train import Trainer, fit
 
 PLAIN = {"affine_probability": 0, "contrast_probability": 0, "erase_probability": 0}
 """No augmentation."""
