@@ -20,13 +20,13 @@ from cxr.imaging.cache_files import (
     PIXELS,
     Entry,
     Index,
-    Picture,
     Stamp,
     Writer,
     fingerprint_of,
     stamp_of,
     writing,
 )
+from cxr.imaging.network_input import NetImage
 from cxr.progress import track
 from cxr.threads import in_threads
 
@@ -50,7 +50,7 @@ class Decoder(Protocol):
     def file(self, row: int) -> tuple[str, str]:
         """Absolute path of the image's file, and the region of it that is the image."""
 
-    def __call__(self, row: int, /) -> Picture: ...
+    def __call__(self, row: int, /) -> NetImage: ...
 
 
 def decode_each(
@@ -81,13 +81,13 @@ class PictureCache:
         self._slots = np.full(count, -1, dtype=np.int64)
         self._crcs = np.zeros(count, dtype=np.uint32)
         self._checked = np.zeros(count, dtype=bool)
-        self._mapped: Picture | None = None
+        self._mapped: NetImage | None = None
         self.problems: dict[int, str] = {}
         self._fill(progress)
         if (self._slots >= 0).any():
             self._map()  # now, so that the folder may be deleted while a training goes on
 
-    def __getitem__(self, row: int) -> Picture:
+    def __getitem__(self, row: int) -> NetImage:
         assert row not in self.problems, self.problems[row]
         picture = self._pixels(row)
         if not self._checked[row]:
@@ -100,13 +100,13 @@ class PictureCache:
         """Another process maps the file itself, and checks itself."""
         return self.__dict__ | {"_mapped": None, "_checked": np.zeros_like(self._checked)}
 
-    def _pixels(self, row: int) -> Picture:
+    def _pixels(self, row: int) -> NetImage:
         """A read-only view of the file, in which later writing shows."""
         mapped = self._map() if self._mapped is None else self._mapped
-        picture: Picture = mapped[self._slots[row]]
+        picture: NetImage = mapped[self._slots[row]]
         return picture
 
-    def _map(self) -> Picture:
+    def _map(self) -> NetImage:
         try:
             with (self._folder / PIXELS).open("rb") as file:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

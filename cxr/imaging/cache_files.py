@@ -21,14 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cxr.config import UserError
+from cxr.imaging.network_input import NetImage
 
 PIXELS, INDEX, LOCK = "pictures.bin", "index.txt", "lock"
-
-Picture = npt.NDArray[np.uint8]
-"""(H, W), or (H, W, 3) where three channels differ."""
 
 _TAIL_BYTES = 2**16
 
@@ -102,7 +99,7 @@ class Writer:
         self._mutex = threading.Lock()
         self.next_slot = 0
 
-    def put(self, picture: Picture, entry: Entry) -> Entry:
+    def put(self, picture: NetImage, entry: Entry) -> Entry:
         """Write the pixels into the entry's slot, or the next one where it has none, then its line."""
         assert picture.nbytes == self._slot_bytes, (
             f"{picture.shape} does not fill a slot of {self._slot_bytes}"

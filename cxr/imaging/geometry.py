@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cxr.boxes import Boxes, as_boxes
-from cxr.imaging.files import GrayImage
 
 
 @dataclass(frozen=True)
@@ -35,24 +33,6 @@ class Resize:
         """Top and left bar in network pixels."""
         content_h, content_w = self.content_hw
         return (self.net_hw[0] - content_h) // 2, (self.net_hw[1] - content_w) // 2
-
-    def apply(self, image: GrayImage) -> GrayImage:
-        """(H, W) of `image_hw` to (h, w) of `net_hw`; area averaging when shrinking, linear when growing."""
-        content = self.content(image)
-        if self.content_hw == self.net_hw:
-            return np.asarray(content, dtype=np.float32)
-        (content_h, content_w), (top, left) = self.content_hw, self.offset_yx
-        canvas = np.zeros(self.net_hw, dtype=np.float32)
-        canvas[top : top + content_h, left : left + content_w] = content
-        return canvas
-
-    def content(self, image: GrayImage) -> GrayImage:
-        """(H, W) of `image_hw` to (h, w) of `content_hw`, without the bars: a new array."""
-        assert image.shape == self.image_hw, f"image is {image.shape}, transform is for {self.image_hw}"
-        content_h, content_w = self.content_hw
-        shrinks = content_h * content_w < self.image_hw[0] * self.image_hw[1]
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, (content_w, content_h), interpolation=method), dtype=image.dtype)
 
     def boxes_to_net(self, xyxy: npt.ArrayLike) -> Boxes:
         """(N, 4) boxes in image pixels to network pixels."""

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from cxr.config import UserError
 from cxr.imaging.cache import PictureCache, decode_each
-from cxr.imaging.cache_files import Picture
-from cxr.imaging.files import Region, min_max, read_image
+from cxr.imaging.files import Region, read_pixels
 from cxr.imaging.geometry import Resize
+from cxr.imaging.network_input import NetImage, to_net_image
 from cxr.imaging.settings import InputSettings
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
-FORMAT = 1
+FORMAT = 2
 """Count up when decoding changes, so that pictures of the cache are not taken for what would be decoded now."""
 
 UNDECODABLE = "image that cannot be decoded"
@@ -63,7 +63,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> NetImage:
         """Read-only where it comes from the cache."""
         return self._decode(index) if self._cache is None else self._cache[index]
 
@@ -78,7 +78,7 @@ class Pictures:
         """The geometry between an image's pixels and the network's."""
         return resize_of(self._settings, image_hw)
 
-    def to_input(self, picture: Picture, num_channels: int) -> Tensor:
+    def to_input(self, picture: NetImage, num_channels: int) -> Tensor:
         """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; grey ones are repeated.
 
         Raises:
@@ -102,7 +102,7 @@ class Pictures:
         return torch.stack([self.to_input(self[index], num_channels) for index in indices])
 
 
-def check_layout(picture: Picture) -> None:
+def check_layout(picture: NetImage) -> None:
     """AssertionError for anything but (H, W) or (H, W, 3) uint8: a channel that comes first would be taken for rows."""
     is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
     assert is_picture, (
@@ -133,18 +133,17 @@ class ImageDecoder:
         path, region = self._rows[row]
         return f"{self._root}/{path}", region
 
-    def __call__(self, row: int, /) -> Picture:
+    def __call__(self, row: int, /) -> NetImage:
         path, region = self.file(row)
-        image = min_max(read_image(Path(path), region=_as_region(region)))
-        resized = resize_of(self._settings, (image.shape[0], image.shape[1])).apply(image)
-        picture = np.round(resized * 255).astype(np.uint8)
+        image = read_pixels(Path(path), region=_as_region(region))
+        picture = to_net_image(image, resize_of(self._settings, (image.shape[0], image.shape[1])))
         if self._settings.channels == "clahe3":
             return np.stack([picture, *(_clahe(picture, clip) for clip in _CLAHE3_CLIPS)], axis=-1)
         return picture if self._settings.clahe_clip is None else _clahe(picture, self._settings.clahe_clip)
 
 
-def _clahe(picture: Picture, clip: float) -> Picture:
-    equalised: Picture = cv2.createCLAHE(clip, _CLAHE_TILES).apply(picture)
+def _clahe(picture: NetImage, clip: float) -> NetImage:
+    equalised: NetImage = cv2.createCLAHE(clip, _CLAHE_TILES).apply(picture)
     return equalised
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cxr.config import UserError
-from cxr.imaging.cache_files import Picture
+from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import check_layout
 from stage1_classify.settings.input import AugmentSettings
 
@@ -40,18 +40,18 @@ class Augmentation:
     def __init__(self, settings: AugmentSettings) -> None:
         self._compose = A.Compose(list(_transforms(settings).values()))
 
-    def __call__(self, picture: Picture, *, seed: int) -> Picture:
+    def __call__(self, picture: NetImage, *, seed: int) -> NetImage:
         check_layout(picture)
         # One stream for all parts: `set_random_seed` would start each at the same number, so that parts of equal
         # probability would always come together.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        augmented: Picture = self._compose(image=picture)["image"]
+        augmented: NetImage = self._compose(image=picture)["image"]
         return augmented
 
 
 def augmentation_steps(
-    picture: Picture, settings: AugmentSettings, *, seed: int
-) -> list[tuple[str, Picture]]:
+    picture: NetImage, settings: AugmentSettings, *, seed: int
+) -> list[tuple[str, NetImage]]:
     """The picture as decoded and after each part in turn, by the part's key in the settings, for looking at.
 
     The last one is what `Augmentation` gives for this seed. A part that this seed does not draw changes nothing.
@@ -116,8 +116,8 @@ class _GridDistortion(A.GridDistortion):
         return dict(super().get_params_dependent_on_data(params, data))
 
     def apply(
-        self, img: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
-    ) -> Picture:
+        self, img: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
+    ) -> NetImage:
         return _remap(img, map_x, map_y)
 
 
@@ -134,13 +134,13 @@ class _ElasticTransform(A.ElasticTransform):
         return {"map_x": map_x, "map_y": map_y}
 
     def apply(
-        self, img: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
-    ) -> Picture:
+        self, img: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
+    ) -> NetImage:
         return _remap(img, map_x, map_y)
 
 
-def _remap(picture: Picture, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32]) -> Picture:
-    remapped: Picture = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+def _remap(picture: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32]) -> NetImage:
+    remapped: NetImage = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return remapped
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxr.imaging.cache_files import Picture
 from cxr.imaging.files import GrayImage, min_max, read_image
+from cxr.imaging.network_input import NetImage
 from cxr.tables import Dataset
 from eval.report.pictures import Rgb, as_rgb, grid
 from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
@@ -19,7 +19,7 @@ from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.sampling import make_sampler
 
 Tile = tuple[Rgb, str]
-Steps = list[tuple[str, Picture]]
+Steps = list[tuple[str, NetImage]]
 """As of `augmentation_steps`: names and pictures, the decoded one first."""
 
 _NUM_SAMPLES, _NUM_CANDIDATES, _NUM_IN_BATCH = 4, 16, 12
@@ -98,7 +98,7 @@ def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> l
     return tiles + _as_network_sees(train, steps[-1][1], settings)
 
 
-def _as_network_sees(train: Split, picture: Picture, settings: Stage1Settings) -> list[Tile]:
+def _as_network_sees(train: Split, picture: NetImage, settings: Stage1Settings) -> list[Tile]:
     """One tile a channel that differs, from its lowest value (black) to its highest (white)."""
     values = train.pictures.to_input(picture, settings.backbone.in_channels).numpy()
     tiles = []
@@ -153,7 +153,7 @@ def _grid(tiles: Sequence[Tile], *, columns: int) -> Rgb:
     return grid(pictures, captions, columns=columns, tile_px=_TILE_PX)
 
 
-def _channel(picture: Picture, channel: int) -> Picture:
+def _channel(picture: NetImage, channel: int) -> NetImage:
     return picture if picture.ndim == 2 else picture[:, :, channel]
 
 
