@@ -17,11 +17,7 @@ def main(arguments: StageArguments) -> None:
     fabric = make_fabric(settings)
     sources = {"init_from": settings.init_from, "teacher": settings.labels.teacher}
     inputs = {name: path for name, path in sources.items() if path is not None}
-    if fabric.is_global_zero:
-        run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
-    fabric.barrier()
-    if not fabric.is_global_zero:
-        run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
+    run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":
         Stage1(run, settings, fabric)()
     if fabric.is_global_zero:

@@ -20,11 +20,9 @@ def main(arguments: StageArguments) -> None:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one stage 1 run")
     source = arguments.sources[0]
     processes = make_processes()
-    if processes.is_first:
-        run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
-    processes.wait()
-    if not processes.is_first:
-        run = start_run(arguments.out, stage="stage2", settings=settings, inputs={"stage1": source})
+    inputs = {"stage1": source}
+    fabric = processes.fabric
+    run = start_run(arguments.out, stage="stage2", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":
         Stage2(run, settings, source, processes)()
     if processes.is_first:

@@ -131,7 +131,7 @@ def test_a_finished_stage_says_so_and_changes_nothing(chain: Path) -> None:
     before = (chain / "stage2" / "manifest.json").read_bytes()
     done = call("stage2_pseudolabel/run.py", str(folder / "stage2.yaml"), cwd=folder)
     assert done.returncode == 0
-    assert "finished already" in done.stderr
+    assert "already finished" in done.stderr
     assert (chain / "stage2" / "manifest.json").read_bytes() == before
 
 

@@ -65,7 +65,7 @@ def _resized(image: Pixels, size_hw: tuple[int, int], low: float) -> Iterable[Gr
 
 
 def averaged_bands(image: Pixels, size_hw: tuple[int, int], *, low: float = 0.0) -> Iterator[GrayImage]:
-    """Area averaging, equal to OpenCV's INTER_AREA to float precision and 2 to 6 times as fast (bench_resize.py).
+    """Area averaging, equal to OpenCV's INTER_AREA to float precision and about 2 to 4 times as fast (bench_resize.py).
 
     Each output pixel is the mean of the area that it covers, minus `low`. The weights are products of a weight in x and
     a weight in y, so a band is multiplied by one sparse matrix per axis.

@@ -1,11 +1,17 @@
-"""Where a result comes from: hashes of files, the state of the code, versions of libraries."""
+"""What a result was made from: code, library versions, settings, and the hashes of inputs and outputs."""
 
 import hashlib
+import json
+import os
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cxr.config import UserError
+
+_SHOWN = 10
 _LIBRARIES = (
     "torch",
     "timm",
@@ -30,12 +36,12 @@ def library_versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue  # a stage can be installed without the others' libraries
+            continue  # a stage can be installed without the libraries of the others
     return found
 
 
 def code_state() -> dict[str, Any]:
-    """The commit, and whether the work tree differs from it; None outside of a repository."""
+    """The git commit, and whether the working tree differs from it; both None outside a repository."""
     folder = Path(__file__).parent
     try:
         commit = _git("rev-parse", "HEAD", cwd=folder)
@@ -47,3 +53,73 @@ def code_state() -> dict[str, Any]:
 def _git(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run folder.
+
+    Raises:
+        UserError: the file does not hold a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"run {path.parent}: {path.name} is damaged ({error}); give another --out") from None
+    if not isinstance(content, dict):
+        raise UserError(f"run {path.parent}: {path.name} is damaged; give another --out")
+    return content
+
+
+def refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
+    """Compare what a run was started with and what it is asked for now.
+
+    Raises:
+        UserError: they differ; the first ten differences are listed.
+    """
+    before, after = _flatten(was), _flatten(now)
+    for key in sorted(key for key in before.keys() & after.keys() if key.startswith("inputs.")):
+        if before[key] != after[key]:
+            before[key], after[key] = "as it was", "changed since"
+    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    if differing:
+        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN]]
+        lines += [f"and {len(differing) - _SHOWN} more"] * (len(differing) > _SHOWN)
+        advice = f"run {out}: holds a run with other settings; give another --out, or remove the folder"
+        raise UserError([advice, *(f"  {line}" for line in lines)])
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    if prefix.endswith("fractions"):  # their order decides which patient is in which split
+        flat[f"{prefix} in order"] = list(values)
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Name -> sha256 of the file, or of the manifest if the input is a run folder."""
+    return {name: sha256_of(_manifest_or_file(path, name)) for name, path in inputs.items()}
+
+
+def _manifest_or_file(path: Path, name: str) -> Path:
+    file = path / "manifest.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f"input {name}, {path}: not found or not finished; finish that run, or give another path"
+        )
+    return file
+
+
+def input_entry(name: str, path: Path, run_dir: Path) -> dict[str, str]:
+    """The manifest's entry of an input; the path is relative to the run folder."""
+    relative = os.path.relpath(path.resolve(), run_dir.resolve())
+    return {"path": relative, "sha256": sha256_of(_manifest_or_file(path, name))}
+
+
+def output_entry(path: Path, run_dir: Path) -> dict[str, Any]:
+    """The manifest's entry of an output, a file inside the run folder."""
+    relative = path.relative_to(run_dir).as_posix()
+    return {"path": relative, "sha256": sha256_of(path), "bytes": path.stat().st_size}

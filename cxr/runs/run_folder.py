@@ -1,7 +1,7 @@
 """Run folders: start, resume, finish, open.
 
-``manifest.json`` is written last and atomically; without it a run is not finished. ``started.json`` is written
-first and holds the settings and the fingerprints of the inputs, so that a later call can tell whether it may go on.
+``started.json`` is written first. It holds the settings and the fingerprints of the inputs, so that a later call knows
+whether it may resume the run. ``manifest.json`` is written last and atomically; without it a run is not finished.
 """
 
 import fcntl
@@ -17,24 +17,40 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 import yaml
 
 from cxr.config import Settings, UserError
-from cxr.runs.provenance import code_state, library_versions, sha256_of
+from cxr.runs.provenance import (
+    code_state,
+    fingerprints,
+    input_entry,
+    library_versions,
+    output_entry,
+    read_json,
+    refuse_differences,
+    sha256_of,
+)
 
 FORMAT = 2
-"""Count up when an older run can no longer be read."""
-
-_SHOWN = 10
+"""Format number of a run folder. It increases when older runs can no longer be read."""
 
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")
 
 
+class Processes(Protocol):
+    """The processes that share a run, seen from one of them; `lightning_fabric.Fabric` is one."""
+
+    @property
+    def is_global_zero(self) -> bool: ...
+
+    def barrier(self) -> None: ...
+
+
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write so that a reader sees the old file or the whole new one, never a part."""
+    """Replace a file as a whole: another process sees the old text or the new text, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -45,7 +61,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 @dataclass
 class Run:
-    """A run folder that is being written."""
+    """A run folder that is being written. `state`: fresh, resumed after an interruption, or found finished."""
 
     dir: Path
     stage: str
@@ -57,7 +73,7 @@ class Run:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a part of the work: seconds, and the process's peak memory (MiB) so far."""
+        """Measure a part of the work: its seconds, and the process's peak memory (MiB) until its end."""
         log.info("%s: %s", self.stage, name)
         begin = time.perf_counter()
         yield
@@ -67,13 +83,21 @@ class Run:
         self.phases[name] = {"seconds": seconds, "peak_mib": round(peak_mib, 1)}
 
     def release(self) -> None:
-        """Let other processes write into the folder; the end of this one does it too."""
+        """Unlock the folder for other processes. The end of the process does the same."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def finish(self, metrics: Mapping[str, float | None], outputs: Mapping[str, Path], **facts: Any) -> None:
-        """Write ``metrics.json`` and, last, ``manifest.json``. `outputs` are files inside the folder."""
+    def finish(
+        self, metrics: Mapping[str, float | None], outputs: Mapping[str, Path], **entries: Any
+    ) -> None:
+        """Write ``metrics.json`` and, last, ``manifest.json``.
+
+        Args:
+            metrics: values that are not finite become null.
+            outputs: name -> file inside the folder.
+            entries: further entries of the manifest.
+        """
         clean = {name: _finite(value) for name, value in metrics.items()}
         atomic_write_text(self.dir / "metrics.json", json.dumps(clean, indent=1) + "\n")
         manifest = {
@@ -82,43 +106,62 @@ class Run:
             **code_state(),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "settings": self.settings.model_dump(mode="json"),
-            "inputs": {name: _input_entry(name, path, self.dir) for name, path in self.inputs.items()},
-            "outputs": {name: _output_entry(path, self.dir) for name, path in outputs.items()},
+            "inputs": {name: input_entry(name, path, self.dir) for name, path in self.inputs.items()},
+            "outputs": {name: output_entry(path, self.dir) for name, path in outputs.items()},
             "libraries": library_versions(),
             "hardware": {"machine": platform.machine(), "cpu_count": os.cpu_count()},
             "python": platform.python_version(),
             "phases": self.phases,
             "metrics": clean,
-            **facts,
+            **entries,
         }
         atomic_write_text(self.dir / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         self.release()
 
 
-def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str, Path]) -> Run:
+def start_run(
+    out: Path,
+    *,
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, Path],
+    processes: Processes | None = None,
+) -> Run:
     """Open `out` for writing: fresh, resumed after an interruption, or found finished.
 
     Args:
-        inputs: name -> run folder or file that the run reads; a change shows in the sha256 of its manifest or file.
+        inputs: name -> run folder or file that the run reads. A change shows in the sha256 of its manifest or file.
+        processes: the processes that share the run. The first one creates the folder before the others open it.
 
     Raises:
         UserError: `out` holds a run with other settings or inputs (each difference is named as ``key: was -> now``),
             is a file or a foreign folder, or another process writes into it.
     """
+    if processes is None:
+        return _start(out, stage, settings, inputs)
+    if not processes.is_global_zero:
+        processes.barrier()
+    run = _start(out, stage, settings, inputs)
+    if processes.is_global_zero:
+        processes.barrier()
+    return run
+
+
+def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]) -> Run:
     begun = {
         "stage": stage,
         "settings": settings.model_dump(mode="json"),
-        "inputs": _fingerprints(inputs),
+        "inputs": fingerprints(inputs),
     }
     marker = out / "started.json"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
     out.mkdir(parents=True, exist_ok=True)
     if not marker.is_file() and not _holds_nothing_made(out):
-        raise UserError(f"--out {out}: exists and is no run folder; give an empty or new folder")
+        raise UserError(f"--out {out}: exists and is not a run folder; give an empty or new folder")
     lock = _lock(out)
     if marker.is_file() and not _holds_nothing_made(out):
-        _refuse_differences(_read_json(marker), begun, out)
+        refuse_differences(read_json(marker), begun, out)
         state: State = "finished" if _is_whole(out) else "resumed"
     else:
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
@@ -127,21 +170,21 @@ def start_run(out: Path, *, stage: str, settings: Settings, inputs: Mapping[str,
         state = "fresh"
     _log_to(out / "log.txt")
     if state == "finished":
-        log.info("%s is finished already, with the same settings: nothing to do", out)
+        log.info("%s is already finished with the same settings; nothing to do", out)
     if state == "resumed":
-        log.info("%s was interrupted: going on", out)
+        log.info("%s was interrupted; resuming", out)
     return Run(out, stage, state, settings, inputs, _lock=lock)
 
 
 def _holds_nothing_made(out: Path) -> bool:
-    """True where a call ended before it made anything, so that other settings lose nothing."""
+    """True if an earlier call ended before it produced anything, so other settings may replace it."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    read = {"splits.json", "labels.sha256"} if "started.json" in names else set()  # else they are not ours
+    read = {"splits.json", "labels.sha256"} if "started.json" in names else set()  # else they are foreign
     return names <= {"started.json", "config.yaml", "log.txt"} | read
 
 
 def _lock(out: Path) -> IO[str] | None:
-    """Keep a second process out of the folder for as long as this one lives; torchrun's others belong to the first."""
+    """Lock the folder while this process lives. Under torchrun only the first process takes the lock."""
     if os.environ.get("RANK", "0") != "0":
         return None
     file = (out / ".lock").open("w", encoding="utf-8")
@@ -149,13 +192,13 @@ def _lock(out: Path) -> IO[str] | None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise UserError(
-            f"run {out}: another process writes into it; wait for it, or give another --out"
+            f"run {out}: another process writes into it; wait until it ends, or give another --out"
         ) from None
     return file
 
 
 def _is_whole(out: Path) -> bool:
-    """True for a finished run whose files are all there and unchanged; a damaged one is to be finished again."""
+    """True for a finished run whose files are complete and unchanged; a damaged one loses its manifest."""
     if not (out / "manifest.json").is_file():
         return False
     try:
@@ -169,19 +212,9 @@ def _is_whole(out: Path) -> bool:
     return True
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"run {path.parent}: {path.name} is damaged ({error}); give another --out") from None
-    if not isinstance(content, dict):
-        raise UserError(f"run {path.parent}: {path.name} is damaged; give another --out")
-    return content
-
-
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder that is done."""
+    """A finished run folder. `metrics` is metrics.json, `settings` is config.yaml."""
 
     dir: Path
     stage: str
@@ -190,36 +223,50 @@ class FinishedRun:
     settings: dict[str, Any]
 
     def output(self, name: str) -> Path:
-        """File of an output by name; UserError when the run has none of that name or the file is gone."""
+        """The file of an output.
+
+        Raises:
+            UserError: the run has no output of that name, or the file no longer exists.
+        """
         entry = self.manifest["outputs"].get(name)
         if entry is None:
             known = ", ".join(self.manifest["outputs"])
             raise UserError(f"run {self.dir}: no output {name!r}; it has {known}")
         path = self.dir / str(entry["path"])
         if not path.is_file():
-            raise UserError(f"run {self.dir}: {entry['path']} is gone; run the stage again")
+            raise UserError(f"run {self.dir}: {entry['path']} no longer exists; run the stage again")
         return path
 
 
-def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
-    """Open a finished run, the only way to read one.
+def refuse_run_folder(out: Path) -> None:
+    """Protect a run from being overwritten by a command that writes its own metrics and report.
 
     Raises:
-        UserError: no run there, unfinished, another stage, another format, or an output changed since.
+        UserError: `out` is a stage's run folder.
+    """
+    if (out / "started.json").is_file() or (out / "manifest.json").is_file():
+        raise UserError(f"--out {out}: is the folder of a run; give another one")
+
+
+def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
+    """Open a finished run. All code reads runs through this function.
+
+    Raises:
+        UserError: `path` is not a run, is unfinished, is of another stage or format, or an output was changed.
     """
     manifest_path = path / "manifest.json"
     if not manifest_path.is_file():
         begun = (path / "started.json").is_file()
-        reason = "is not finished; give its command again, it goes on" if begun else "is no run folder"
+        reason = "is not finished; repeat its command to resume it" if begun else "is not a run folder"
         raise UserError(f"run {path}: {reason}")
-    manifest = _read_json(manifest_path)
+    manifest = read_json(manifest_path)
     missing = {"stage", "settings", "outputs", "metrics"} - manifest.keys()
     if missing:
-        raise UserError(f"run {path}: manifest.json lacks {', '.join(sorted(missing))}; run the stage again")
+        raise UserError(f"run {path}: manifest.json has no {', '.join(sorted(missing))}; run the stage again")
     if manifest.get("format") != FORMAT:
         raise UserError(f"run {path}: format {manifest.get('format')}, expected {FORMAT}; run it again")
     if stage is not None and manifest["stage"] != stage:
-        raise UserError(f"run {path}: is of {manifest['stage']}, expected {stage}; give another folder")
+        raise UserError(f"run {path}: is a run of {manifest['stage']}, expected {stage}; give another folder")
     _check_outputs(path, manifest)
     return FinishedRun(path, manifest["stage"], manifest, manifest["metrics"], manifest["settings"])
 
@@ -236,53 +283,6 @@ def _check_outputs(path: Path, manifest: Mapping[str, Any]) -> None:
         raise UserError(problems)
 
 
-def _refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
-    before, after = _flatten(was), _flatten(now)
-    for key in sorted(key for key in before.keys() & after.keys() if key.startswith("inputs.")):
-        if before[key] != after[key]:
-            before[key], after[key] = "as it was", "changed since"
-    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    if differing:
-        lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN]]
-        lines += [f"and {len(differing) - _SHOWN} more"] * (len(differing) > _SHOWN)
-        advice = f"run {out}: holds a run with other settings; give another --out, or remove the folder"
-        raise UserError([advice, *(f"  {line}" for line in lines)])
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    if prefix.endswith("fractions"):  # their order decides who is where
-        flat[f"{prefix} in order"] = list(values)
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
-    return {name: sha256_of(_manifest_or_file(path, name)) for name, path in inputs.items()}
-
-
-def _manifest_or_file(path: Path, name: str) -> Path:
-    file = path / "manifest.json" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(
-            f"input {name}, {path}: not found or not finished; finish that run, or give another path"
-        )
-    return file
-
-
-def _input_entry(name: str, path: Path, run_dir: Path) -> dict[str, str]:
-    relative = os.path.relpath(path.resolve(), run_dir.resolve())
-    return {"path": relative, "sha256": sha256_of(_manifest_or_file(path, name))}
-
-
-def _output_entry(path: Path, run_dir: Path) -> dict[str, Any]:
-    relative = path.relative_to(run_dir).as_posix()
-    return {"path": relative, "sha256": sha256_of(path), "bytes": path.stat().st_size}
-
-
 def _finite(value: float | None) -> float | None:
     if value is None:
         return None
@@ -290,7 +290,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _log_to(path: Path) -> None:
-    """Send the log to `path` from now on (one run folder at a time)."""
+    """Write the log to `path` from now on, and to no other run folder."""
     log.setLevel(logging.INFO)
     for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
         log.removeHandler(handler)

@@ -276,7 +276,7 @@ def test_nothing_to_combine_is_refused(tmp_path: Path, runs: list[Path]) -> None
         open_members(runs[:1], settings_of())
     with pytest.raises(UserError, match="horizontal is listed more than once"):
         open_members(runs, settings_of(flips=["horizontal", "none", "horizontal"]))
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         open_members([runs[0], tmp_path], settings_of())
 
 

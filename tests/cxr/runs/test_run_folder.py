@@ -62,7 +62,7 @@ def test_unfinished_input_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("x")
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         start_run(tmp_path, stage="stage1", settings=Own(), inputs={})
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
@@ -79,13 +79,13 @@ def test_open_gives_what_finish_wrote(tmp_path: Path) -> None:
 
 
 def test_open_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         open_run(tmp_path / "nowhere")
     start_run(tmp_path / "half", stage="stage1", settings=Own(), inputs={})
     with pytest.raises(UserError, match="is not finished"):
         open_run(tmp_path / "half")
     whole = finished(tmp_path / "whole")
-    with pytest.raises(UserError, match="is of stage1, expected stage2"):
+    with pytest.raises(UserError, match="is a run of stage1, expected stage2"):
         open_run(whole, stage="stage2")
     (whole / "weights").write_text("tampered")
     with pytest.raises(UserError, match="changed since the run"):
@@ -162,5 +162,5 @@ def test_a_call_that_only_read_the_data_does_not_block_the_corrected_one(tmp_pat
     assert start_run(tmp_path / "run", stage="stage1", settings=Own(seed=7), inputs={}).state == "fresh"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "splits.json").write_text("somebody's own")
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         start_run(tmp_path / "other", stage="stage1", settings=Own(), inputs={})

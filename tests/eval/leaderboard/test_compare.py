@@ -262,7 +262,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path, chain: list[Path]) -> Non
     twice, begun, gone = refused.value.problems
     assert "given twice" in twice
     assert "is not finished" in begun
-    assert "is no run folder" in gone
+    assert "is not a run folder" in gone
     assert not (tmp_path / "out").exists()
 
 

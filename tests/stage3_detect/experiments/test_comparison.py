@@ -88,7 +88,7 @@ def test_a_run_on_other_images_is_refused(stage2: FinishedRun, judge: Judge, tmp
         UserError, match=r"detections are of 9 images, of which 9 are among the 40 test images"
     ):
         judge.of_run(tmp_path / "foreign")
-    with pytest.raises(UserError, match="is of stage2, expected stage3"):
+    with pytest.raises(UserError, match="is a run of stage2, expected stage3"):
         judge.of_run(stage2.dir)
 
 

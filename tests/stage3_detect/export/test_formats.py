@@ -346,7 +346,7 @@ def test_a_format_that_the_run_lacks_is_the_users_mistake(run: FinishedRun):
 def test_gone_and_damaged_files_are_named(run: FinishedRun, tmp_path: Path):
     binary = run.output("openvino_fp16_bin")
     binary.rename(tmp_path / "kept.bin")
-    with pytest.raises(UserError, match=r"detector_fp16\.bin is gone"):
+    with pytest.raises(UserError, match=r"detector_fp16\.bin no longer exists"):
         open_network(run, "openvino_fp16")
     (tmp_path / "kept.bin").rename(binary)
     for fmt, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
