@@ -150,6 +150,21 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
+def class_slugs(classes: Iterable[str]) -> dict[str, str]:
+    """Class -> its name in ``metrics.json``, unique even if slugs are empty, equal or the end of an interval.
+
+    Example:
+        >>> class_slugs(["Nodule/Mass", "nodule mass"])
+        {'Nodule/Mass': 'nodule_mass', 'nodule mass': 'nodule_mass_2'}
+    """
+    slugs: dict[str, str] = {}
+    for number, name in enumerate(classes, start=1):
+        own = slug(name) or "class"
+        taken = own in ("class", "low", "high") or own in slugs.values()
+        slugs[name] = f"{own}_{number}" if taken else own
+    return slugs
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (nearest: 'x')`` for an error message, or nothing when no known name is close."""
     by_lower = {item.lower(): item for item in known}

@@ -1,7 +1,7 @@
 """Scores anybody's COCO predictions against anybody's ground truth: `eval/run.py score`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,8 +10,8 @@ import numpy as np
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from cxr.labels import slug
-from cxr.runs.run_folder import atomic_write_text
+from cxr.labels import class_slugs
+from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
 from eval.detection.coco_ap import DetectionResult, evaluate
 from eval.detection.coco_files import read_predictions, read_truth
 from eval.detection.froc import froc_measure
@@ -113,22 +113,6 @@ def parse_names(predictions: Sequence[str]) -> dict[str, Path]:
     if problems:
         raise UserError(problems)
     return named
-
-
-def refuse_run_folder(out: Path) -> None:
-    """UserError when `out` is a stage's run folder, whose metrics and report would be lost."""
-    if (out / "started.json").is_file() or (out / "manifest.json").is_file():
-        raise UserError(f"--out {out}: is the folder of a run; give another one")
-
-
-def class_slugs(findings: Iterable[str]) -> dict[str, str]:
-    """Class -> its name in metrics.json, unique also where slugs are empty or fall together."""
-    slugs: dict[str, str] = {}
-    for number, finding in enumerate(findings, start=1):
-        name = slug(finding) or "class"
-        taken = name in ("class", "low", "high") or name in slugs.values()
-        slugs[finding] = f"{name}_{number}" if taken else name
-    return slugs
 
 
 def score_figures(scored: Sequence[Scored]) -> Figures:

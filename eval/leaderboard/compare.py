@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxr.config import UserError
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
-from eval.detection.score import refuse_run_folder
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
 from eval.leaderboard.run_tables import (
     ap40_key,
     box_names,

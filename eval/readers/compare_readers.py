@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.config import UserError, parse_settings
+from cxr.labels import class_slugs
 from cxr.readers import ReaderSettings
-from cxr.runs.run_folder import atomic_write_text
-from eval.detection.score import class_slugs, refuse_run_folder
+from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
 from eval.readers.agreement import Reads, agreement_measures
 from eval.readers.human import ap_of_counts, human_counts, precision_of_counts, recall_of_counts
 from eval.readers.table import ReaderTable, read_reader_table

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_resize.py [--rounds 21]
 
 The images are noise: 16 bits at a radiograph's usual size, 8 bits at 1024 x 1024 (the size of NIH's release), 8 bits at
-CheXpert-small's size. OpenCV takes the stored type; converted to float32 first it would take longer. One thread; figures
-are medians over the rounds of CPU time, taken in turns. The last line is one JSON object.
+CheXpert-small's size. OpenCV takes the stored type, which is faster than converting to float32 first. One thread;
+figures are medians over the rounds of CPU time, taken in turns. The last line is one JSON object.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from cxr.labels import (
     TBX11K_NAMES,
     VINDR_NAMES,
     check_findings,
+    class_slugs,
     map_names,
     slug,
 )
@@ -80,3 +81,9 @@ def test_the_tree_holds_chexperts() -> None:
     children = {child for child, parent in PARENTS.items() if parent == "Lung Opacity"}
     assert {"Edema", "Consolidation", "Lung Lesion", "Atelectasis"} <= children
     assert "No Finding" not in {*PARENTS, *PARENTS.values()}
+
+
+def test_class_slugs_are_unique_and_never_the_end_of_an_interval() -> None:
+    names = ["Nodule/Mass", "nodule mass", "low", "肺炎"]
+    slugs = ["nodule_mass", "nodule_mass_2", "low_3", "class_4"]
+    assert class_slugs(names) == dict(zip(names, slugs, strict=True))

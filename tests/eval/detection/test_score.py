@@ -12,7 +12,7 @@ from cxr.coco import write_coco
 from cxr.config import UserError
 from eval.detection.coco_ap import evaluate
 from eval.detection.coco_files import read_predictions, read_truth
-from eval.detection.score import class_slugs, parse_names
+from eval.detection.score import parse_names
 from eval.run import main
 from tests.eval.detection.box_builders import coco_boxes, random_case
 from tests.paths import ROOT
@@ -217,12 +217,6 @@ def test_name_given_twice_is_refused_and_an_equals_sign_in_a_path_is_not() -> No
     with pytest.raises(UserError, match="given twice"):
         parse_names(["a=1.json", "a=2.json"])
     assert parse_names(["a=x=1.json"]) == {"a": Path("x=1.json")}
-
-
-def test_class_slugs_are_unique_and_never_the_end_of_an_interval() -> None:
-    names = ["Nodule/Mass", "nodule mass", "low", "肺炎"]
-    slugs = ["nodule_mass", "nodule_mass_2", "low_3", "class_4"]
-    assert class_slugs(names) == dict(zip(names, slugs, strict=True))
 
 
 def test_run_folder_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
