@@ -32,7 +32,6 @@ FOLDERS = {
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
-    "pytorch_grad_cam": {"stage2_pseudolabel/cam/library.py"},
     "pycocotools": {"eval/detection/coco_ap.py", "cxr/coco.py"},
     "pydicom": {"cxr/imaging/files.py", "cxr/phantom/dicom.py"},
     "lightning_fabric": {

@@ -6,17 +6,17 @@ K backwards through the head alone. Nothing here hooks into the model.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from cxr.config import UserError
 from stage1_classify.model.heads import Head
+from stage2_pseudolabel.cam.graph import evaluation_mode, in_float32
 from stage2_pseudolabel.cam.memory import SIZES, free_cached, is_out_of_memory, smaller
 from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
 from stage2_pseudolabel.cam.stopwatch import Stopwatch
@@ -30,8 +30,6 @@ log = logging.getLogger("raybox")
 # Live float32 copies of a block of gradients: itself and what the greediest method (EigenGradCAM, in
 # float64) makes of it.
 _LIVE_COPIES = 9
-
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class CamResult(NamedTuple):
@@ -77,7 +75,7 @@ def compute_maps(
     options = options or CamOptions()
     run = _Run(model, options)
     no_autocast = torch.autocast(run.device.type, enabled=False)
-    with _evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), no_autocast:
+    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), no_autocast:
         if len(images) == 0:
             return run.nothing(rows)
         return run(images, rows)
@@ -89,7 +87,7 @@ class _Run:
     def __init__(self, model: "Classifier", options: CamOptions) -> None:
         self.model = model
         self.options = options
-        self.head = _in_float32(model.head)
+        self.head = in_float32(model.head)
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         kind = self.device.type
@@ -137,19 +135,18 @@ class _Run:
         _check_finite(features, start=start)
         logits = self.head(features).logits
         watch.lap("forward")
-        with_gradients = [row for row in rows if "gradients" in row.needs]
-        maps = self.gradient_maps(features, with_gradients, watch)
+        maps = self.gradient_maps(features, [row for row in rows if row.uses_gradients], watch)
+        inputs = _Inputs(self, features, images)
         for row in rows:
-            if row not in with_gradients:
-                given = {name: self.given(name, features, images) for name in row.needs}
-                maps[row.name] = row.function(**given).float().cpu()
+            if not row.uses_gradients:
+                maps[row.name] = row.compute(inputs).float().cpu()
                 watch.lap(row.name)
         seconds = {row.name: _seconds_alone(row, watch.seconds) for row in rows}
         return CamResult({row.name: maps[row.name] for row in rows}, logits.cpu(), seconds, self.options)
 
     @cached_property
-    def model_in_float32(self) -> "Classifier":
-        return _in_float32(self.model)
+    def modelin_float32(self) -> "Classifier":
+        return in_float32(self.model)
 
     def features(self, images: Tensor) -> Tensor:
         """Backbone features in float32; only the backbone follows the caller's autocast."""
@@ -185,30 +182,52 @@ class _Run:
         for block in _blocks(features, num_classes, self.options.memory_mib) if rows else ():
             gradients = logit_gradients(self.head, features[block[0]], classes=block[1])
             watch.lap("gradients")
+            inputs = _Inputs(self, features[block[0]], features.new_empty(0), gradients)
             for row in rows:
-                maps[row.name][block] = row.function(features[block[0]], gradients).cpu()
+                maps[row.name][block] = row.compute(inputs).cpu()
                 watch.lap(row.name)
         return maps
-
-    def given(self, name: str, features: Tensor, images: Tensor) -> Any:
-        """What a method's parameter of this name stands for (see methods.py)."""
-        keep_size = self.options.fullgrad_size == "image"
-        sources: dict[str, Callable[[], Any]] = {
-            "features": lambda: features,
-            "images": lambda: images.to(self.device, torch.float32),
-            "head": lambda: self.head,
-            "model": lambda: self.model_in_float32,
-            "forward": self.sweep_forward,
-            "num_classes": lambda: self.head.classifier.out_channels,
-            "map_hw": lambda: None if keep_size else tuple(features.shape[-2:]),
-        }
-        return sources[name]() if name in sources else getattr(self.options, name)
 
     def nothing(self, rows: Sequence[CamMethod]) -> CamResult:
         """The result for a batch of no images."""
         num_classes = self.head.classifier.out_channels
         maps = {row.name: torch.empty(0, num_classes, 0, 0) for row in rows}
         return CamResult(maps, torch.empty(0, num_classes), {row.name: 0.0 for row in rows}, self.options)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The `CamInputs` of a batch; what costs something is made when it is asked for."""
+
+    run: _Run
+    features: Tensor
+    given_images: Tensor
+    all_gradients: Tensor | None = None
+
+    @property
+    def gradients(self) -> Tensor:
+        assert self.all_gradients is not None, "only methods that say so get gradients"
+        return self.all_gradients
+
+    @property
+    def images(self) -> Tensor:
+        return self.given_images.to(self.run.device, torch.float32)
+
+    @property
+    def head(self) -> Head:
+        return self.run.head
+
+    @property
+    def model(self) -> "Classifier":
+        return self.run.modelin_float32
+
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        return self.run.sweep_forward()
+
+    @property
+    def options(self) -> CamOptions:
+        return self.run.options
 
 
 def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None)) -> Tensor:
@@ -260,26 +279,7 @@ def _check_finite(features: Tensor, *, start: int) -> None:
         )
 
 
-def _in_float32(module: AnyModule) -> AnyModule:
-    """The module itself, or a float32 copy if some of it is in half precision."""
-    halves = (torch.float16, torch.bfloat16)
-    is_half = any(parameter.dtype in halves for parameter in module.parameters())
-    return deepcopy(module).float() if is_half else module
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off and fixed batch statistics inside; each module's own mode again afterwards."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _seconds_alone(row: CamMethod, seconds: Mapping[str, float]) -> float:
     """Seconds that this method alone would have taken."""
-    shared = ("forward", "gradients") if "gradients" in row.needs else ("forward",)
+    shared = ("forward", "gradients") if row.uses_gradients else ("forward",)
     return sum(seconds[name] for name in (*shared, row.name))

@@ -1,20 +1,19 @@
 """LayerCAM from several stages, fused: the fine maps of early stages where the last stage sees the finding."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from stage2_pseudolabel.cam.gradient import layercam
-from stage2_pseudolabel.cam.stages import StageFeatures, choose_stages, frozen, run_stages
+from stage2_pseudolabel.cam.graph import frozen, over_blocks
+from stage2_pseudolabel.cam.stages import StageFeatures, choose_stages, run_stages
 
 if TYPE_CHECKING:
     from stage1_classify.model.classifier import Classifier
-
-# Activations that backward makes beside those that the graph keeps.
-_LIVE_COPIES = 2
 
 
 def layercamfusion(
@@ -43,18 +42,16 @@ def layercamfusion(
     as measured on the first image.
     """
     places = choose_stages(model.backbone, layercam_stages)
-    parts: list[list[Tensor]] = []
+    work = partial(_fused_maps, model, places, layercam_gamma)
     with frozen(model):
-        start, size = 0, 1
-        while start < len(images):
-            saved = _SavedBytes(model)
-            with torch.autograd.graph.saved_tensors_hooks(saved.pack, _as_it_is):
-                stages = run_stages(model.backbone, images[start : start + size], places)
-                with torch.enable_grad():
-                    totals = model.head(stages.features).logits.sum(0).unbind()
-            parts.append(_class_maps(stages, totals))
-            start, size = start + size, max(1, memory_mib * 2**20 * size // (saved.total * _LIVE_COPIES + 1))
-    return fuse([torch.cat(maps) for maps in zip(*parts, strict=True)], gamma=layercam_gamma)
+        return over_blocks(images, model, work, memory_mib=memory_mib)
+
+
+def _fused_maps(model: "Classifier", places: Sequence[int], gamma: float, images: Tensor) -> Tensor:
+    """Maps (B, K, h, w) of a block of images."""
+    stages = run_stages(model.backbone, images, places)
+    totals = model.head(stages.features).logits.sum(0).unbind()
+    return fuse(_class_maps(stages, totals), gamma=gamma)
 
 
 def fuse(maps: Sequence[Tensor], *, gamma: float) -> Tensor:
@@ -84,26 +81,3 @@ def _resized(maps: Tensor, size_hw: list[int]) -> Tensor:
     if list(maps.shape[-2:]) == size_hw:
         return maps
     return functional.interpolate(maps, size_hw, mode="bilinear", align_corners=False)
-
-
-class _SavedBytes:
-    """Bytes that a graph keeps for backward, but for the model's own parameters and buffers."""
-
-    def __init__(self, model: nn.Module) -> None:
-        tensors = [*model.parameters(), *model.buffers()]
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-        self._sizes: dict[int, int] = {}
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._own:
-            self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would hold the graph that holds it
-
-    @property
-    def total(self) -> int:
-        return sum(self._sizes.values())
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor

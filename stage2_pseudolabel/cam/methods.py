@@ -1,22 +1,21 @@
 """The CAM methods, one row each.
 
-A method is a pure function, and the names of its parameters say what the engine hands it: `features`
-(B, C, h, w), `gradients` (B, K, C, h, w), `images` (B, c, H, W), `head`, `model`, `forward` (images ->
-logits), `num_classes` K, `map_hw`, or any field of CamOptions. It returns maps (B, K, h, w). So a new
-method is one function and one row here.
+A method is a pure function that returns maps (B, K, h, w). Its row says what it takes from `CamInputs`, so a new method
+is one function and one row here.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
 from cxr.config import UserError
 from cxr.labels import nearest
 from stage2_pseudolabel.cam.ablation import ablationcam
+from stage2_pseudolabel.cam.dff import dff
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam
+from stage2_pseudolabel.cam.fullgrad import fullgrad
 from stage2_pseudolabel.cam.fusion import layercamfusion
 from stage2_pseudolabel.cam.gradient import (
     gradcam,
@@ -26,53 +25,138 @@ from stage2_pseudolabel.cam.gradient import (
     layercam,
     xgradcam,
 )
-from stage2_pseudolabel.cam.library import dff, fullgrad
 from stage2_pseudolabel.cam.pcam import pcam
 from stage2_pseudolabel.cam.score import scorecam, scorecambudget
 
-Group = Literal["one_pass", "head", "stages", "forward", "library"]
+if TYPE_CHECKING:
+    from stage1_classify.model.classifier import Classifier
+    from stage1_classify.model.heads import Head
+    from stage2_pseudolabel.settings.cam import CamOptions
+
+Group = Literal["one_pass", "head", "own_pass", "forward"]
+"""What a method costs. one_pass: the forward and the gradients that all methods of this group share. head: evaluations
+of the head, none of the backbone. own_pass: a forward of its own, and backwards through stages of the backbone or all
+of it. forward: many forwards of the whole model."""
+
+
+class CamInputs(Protocol):
+    """What the engine offers a method for a batch of B images, all float32 and on the device of the model."""
+
+    @property
+    def features(self) -> Tensor:
+        """(B, C, h, w), what the head takes."""
+
+    @property
+    def gradients(self) -> Tensor:
+        """(B, K, C, h, w), of each logit with respect to the features; for rows with `uses_gradients` alone."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, c, H, W), normalised."""
+
+    @property
+    def head(self) -> "Head": ...
+
+    @property
+    def model(self) -> "Classifier": ...
+
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        """Images -> logits, for many forwards in a row."""
+
+    @property
+    def options(self) -> "CamOptions": ...
 
 
 @dataclass(frozen=True)
 class CamMethod:
-    """One method. `group` tells its cost: one forward for all ("one_pass"), head evaluations without the
-    backbone ("head"), a forward of its own and backwards through the last stages ("stages"), many forwards of the model
-    ("forward"), pytorch-grad-cam ("library")."""
+    """One method: `compute` calls the documented `function` with what it takes of the inputs."""
 
     name: str
     group: Group
     function: Callable[..., Tensor]
     paper: str
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the engine hands to the function: the names of its parameters."""
-        return tuple(inspect.signature(self.function).parameters)
+    compute: Callable[[CamInputs], Tensor]
+    uses_gradients: bool = False
 
 
+def _of_gradients(name: str, function: Callable[[Tensor, Tensor], Tensor], paper: str) -> CamMethod:
+    return CamMethod(
+        name, "one_pass", function, paper, lambda x: function(x.features, x.gradients), uses_gradients=True
+    )
+
+
+def _eigencam(x: CamInputs) -> Tensor:
+    return eigencam(x.features, x.head.classifier.out_channels)
+
+
+def _ablationcam(x: CamInputs) -> Tensor:
+    return ablationcam(
+        x.features,
+        x.head,
+        ablation_value=x.options.ablation_value,
+        ablation_denominator=x.options.ablation_denominator,
+        memory_mib=x.options.memory_mib,
+    )
+
+
+def _layercamfusion(x: CamInputs) -> Tensor:
+    return layercamfusion(
+        x.images,
+        x.model,
+        layercam_stages=x.options.layercam_stages,
+        layercam_gamma=x.options.layercam_gamma,
+        memory_mib=x.options.memory_mib,
+    )
+
+
+def _fullgrad(x: CamInputs) -> Tensor:
+    map_hw = None if x.options.fullgrad_size == "image" else (x.features.shape[-2], x.features.shape[-1])
+    return fullgrad(x.images, x.model, map_hw=map_hw, memory_mib=x.options.memory_mib)
+
+
+def _scorecam(x: CamInputs) -> Tensor:
+    return scorecam(x.features, x.images, forward=x.forward, scorecam_batch=x.options.scorecam_batch)
+
+
+def _scorecambudget(x: CamInputs) -> Tensor:
+    return scorecambudget(
+        x.features,
+        x.images,
+        forward=x.forward,
+        scorecam_budget=x.options.scorecam_budget,
+        scorecam_batch=x.options.scorecam_batch,
+    )
+
+
+def _dff(x: CamInputs) -> Tensor:
+    return dff(x.features, x.head, dff_components=x.options.dff_components)
+
+
+_LAYERCAM = "https://ieeexplore.ieee.org/document/9462463"
 _ROWS = (
-    CamMethod("gradcam", "one_pass", gradcam, "https://arxiv.org/abs/1610.02391"),
-    CamMethod("hirescam", "one_pass", hirescam, "https://arxiv.org/abs/2011.08891"),
+    _of_gradients("gradcam", gradcam, "https://arxiv.org/abs/1610.02391"),
+    _of_gradients("hirescam", hirescam, "https://arxiv.org/abs/2011.08891"),
+    _of_gradients("gradcamelementwise", gradcamelementwise, "https://github.com/jacobgil/pytorch-grad-cam"),
+    _of_gradients("gradcamplusplus", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
+    _of_gradients("xgradcam", xgradcam, "https://arxiv.org/abs/2008.02312"),
+    _of_gradients("layercam", layercam, _LAYERCAM),
+    CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299", _eigencam),
+    _of_gradients("eigengradcam", eigengradcam, "https://arxiv.org/abs/2008.00299"),
+    CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480", lambda x: pcam(x.features, x.head)),
     CamMethod(
-        "gradcamelementwise",
-        "one_pass",
-        gradcamelementwise,
-        "https://github.com/jacobgil/pytorch-grad-cam",
+        "ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360", _ablationcam
     ),
-    CamMethod("gradcamplusplus", "one_pass", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
-    CamMethod("xgradcam", "one_pass", xgradcam, "https://arxiv.org/abs/2008.02312"),
-    CamMethod("layercam", "one_pass", layercam, "https://ieeexplore.ieee.org/document/9462463"),
-    CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299"),
-    CamMethod("eigengradcam", "one_pass", eigengradcam, "https://arxiv.org/abs/2008.00299"),
-    CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480"),
-    CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360"),
-    CamMethod("layercamfusion", "stages", layercamfusion, "https://ieeexplore.ieee.org/document/9462463"),
-    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279"),
-    CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279"),
-    CamMethod("fullgrad", "library", fullgrad, "https://arxiv.org/abs/1905.00780"),
-    CamMethod("dff", "library", dff, "https://arxiv.org/abs/1806.10206"),
+    CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206", _dff),
+    CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM, _layercamfusion),
+    CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780", _fullgrad),
+    CamMethod(
+        "scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279", _scorecambudget
+    ),
+    CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279", _scorecam),
 )
 CAM_METHODS: Mapping[str, CamMethod] = {row.name: row for row in _ROWS}
+"""Name -> method."""
 
 
 def choose_methods(names: Sequence[str]) -> list[CamMethod]:

@@ -5,8 +5,8 @@ that the head sees take. They are counted back: -1 is the head's features, -2 th
 backbone without `feature_info` has the head's features alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,19 +89,6 @@ def run_stages(backbone: nn.Module, images: Tensor, places: Sequence[int]) -> St
         features = features if outputs else features.detach().requires_grad_()
         outputs, to_map = [*outputs, features], [*to_map, _as_it_is]
     return StageFeatures(outputs, to_map, features)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Parameters ask for no gradient inside, so that backward leaves no .grad behind and costs less."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 def _keep(stage: _Stage, outputs: list[Tensor]) -> Callable[[nn.Module, Any, Any], Tensor]:

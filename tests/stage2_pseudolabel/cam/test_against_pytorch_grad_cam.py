@@ -14,7 +14,7 @@ import pytest
 import pytorch_grad_cam
 import torch
 from pytorch_grad_cam.ablation_layer import AblationLayerVit
-from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff as factorise
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
@@ -152,13 +152,36 @@ def test_layercam_of_an_earlier_stage_is_the_library_s(backbone, module, place):
     assert worst_error(ours, theirs) < 1e-4
 
 
-@pytest.mark.parametrize("backbone", ["narrow_resnet", "narrow_convnext"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_fullgrad_is_the_library_s_before_its_last_scaling(backbone):
     model, images, _ = our_case(backbone, "pcam")
     options = CamOptions(fullgrad_size="image")
     ours = compute_maps(model, images, ["fullgrad"], options=options).maps["fullgrad"]
-    explainer = pytorch_grad_cam.FullGrad(model, [])
+
+    class Raw(pytorch_grad_cam.FullGrad):
+        def aggregate_multi_layers(self, layers: Any) -> Any:
+            return layers.sum(axis=1)
+
+    explainer = Raw(model, [])
     for k in range(3):
-        theirs = explainer(images, [ClassifierOutputTarget(k)] * 2)
-        np.testing.assert_allclose(scale_cam_image(ours[:, k].numpy()), theirs, atol=1e-4)
+        theirs = torch.from_numpy(np.float32(explainer(images, [ClassifierOutputTarget(k)] * 2)))
+        assert worst_error(ours[:, k], theirs) < 1e-4
     explainer.activations_and_grads.release()
+
+
+@pytest.mark.parametrize("components", [1, 5])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_dff_is_the_library_s_concepts_weighted_by_their_probabilities(backbone, components):
+    model, images, _ = our_case(backbone, "pcam")
+    options = CamOptions(dff_components=components)
+    ours = compute_maps(model, images, ["dff"], options=options).maps["dff"]
+    with torch.no_grad():
+        features = model.backbone(images)
+        for stack, maps in zip(features, ours, strict=True):
+            concepts, heat = factorise(stack[None].numpy().copy(), n_components=components)
+            heat = torch.from_numpy(heat[0])
+            peaks, offset = heat.amax((1, 2)), stack.amin((1, 2))
+            embeddings = (torch.from_numpy(concepts).T - offset) * peaks[:, None] + offset
+            scores = model.head(embeddings[..., None, None]).logits.sigmoid()
+            theirs = torch.einsum("nk,nhw->khw", scores, heat / peaks[:, None, None])
+            assert worst_error(maps[None], theirs[None]) < 1e-4

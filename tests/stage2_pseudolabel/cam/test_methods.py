@@ -8,9 +8,9 @@ from stage1_classify.model.heads import POOLINGS, Head
 from stage1_classify.settings.classifier import HeadSettings
 from stage2_pseudolabel.cam import gradient
 from stage2_pseudolabel.cam.ablation import ablationcam
+from stage2_pseudolabel.cam.dff import dff
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam, principal_projection
 from stage2_pseudolabel.cam.engine import compute_maps
-from stage2_pseudolabel.cam.library import dff
 from stage2_pseudolabel.cam.methods import CAM_METHODS, choose_methods
 from stage2_pseudolabel.cam.pcam import pcam
 from stage2_pseudolabel.settings.cam import CamOptions
@@ -50,7 +50,7 @@ def test_gradient_method_exact_value(method, expected):
 def test_gradient_methods_leave_their_inputs_alone():
     features, gradients = FEATURES.clone(), GRADIENTS.clone()
     for row in CAM_METHODS.values():
-        if "gradients" in row.needs:
+        if row.uses_gradients:
             row.function(features, gradients)
     assert torch.equal(features, FEATURES)
     assert torch.equal(gradients, GRADIENTS)
