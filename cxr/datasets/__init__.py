@@ -1,7 +1,7 @@
-"""Data sets: one file each, from a folder as released to tables with fixed columns (`cxr.tables`).
+"""Data set modules: one per data set, from the released folder to tables with fixed columns (`cxr.tables`).
 
-To add one: a module with a settings class (`dataset: Literal["its_name"]`, `read()`), its names in ``cxr/labels.py``,
-its class in `AnyData`, a builder in ``tests/builders.py``.
+To add a data set, write a module with a settings class (`dataset: Literal["its_name"]`, `read()`), add its finding names
+to ``cxr/labels.py`` and its class to `AnyData`, and write a builder in ``tests/builders.py``.
 """
 
 from typing import Annotated
@@ -21,7 +21,7 @@ AnyData = Annotated[
     ChexpertData | VindrData | NihData | Tbx11kData | KermanyData | CsvTableData | PhantomData,
     Field(discriminator="dataset"),
 ]
-"""Settings of any data set; the key `dataset` says which."""
+"""Settings of any data set; the key `dataset` selects it."""
 
 __all__ = [
     "AnyData",

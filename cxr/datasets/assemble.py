@@ -1,4 +1,4 @@
-"""The checks that every reader shares, from raw tables to a `Dataset`."""
+"""The checks that all data set modules share, from raw tables to a `Dataset`."""
 
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ UNREADABLE = "unreadable image"
 
 @dataclass(frozen=True)
 class RawTables:
-    """What a reader parsed, not yet checked.
+    """The tables as a data set module parsed them, before any check.
 
-    `labels` has the rows of `images` (any index). `boxes` may have `frame_h`, `frame_w` beside the box columns: the
-    frame that its coordinates count in, when that is not the image file's own size.
+    `labels` has the rows of `images` (any index). In addition to the box columns `boxes` may have `frame_h` and
+    `frame_w`: the image size to which the coordinates refer, if it is not the size of the image file.
     """
 
     images: pd.DataFrame
@@ -36,7 +36,7 @@ class RawTables:
     boxes: pd.DataFrame
 
     def keep(self, mask: "pd.Series[bool] | npt.NDArray[np.bool_]") -> "RawTables":
-        """Only these images, and not the boxes of the others. Boxes of images that are in no row stay as they are."""
+        """Only the images of `mask` with their boxes. Boxes of images that the table does not contain are kept."""
         kept = np.asarray(mask, dtype=bool)
         images = self.images[kept].reset_index(drop=True)
         dropped = set(self.images.loc[~kept, "image_id"]) - set(images["image_id"])
@@ -44,7 +44,7 @@ class RawTables:
 
 
 def assemble(raw: RawTables, settings: DataSettings, problems: Problems, *, name: str) -> Dataset:
-    """Check rows, files and boxes; leave out what is wrong; build the data set.
+    """Check rows, files and boxes; exclude what is wrong; build the data set.
 
     Raises:
         UserError: problems were found and `on_problem` is "error", or no image is left.
@@ -100,7 +100,7 @@ def _existing_files(raw: RawTables, settings: DataSettings, problems: Problems) 
 
 
 def _measured(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
-    """Boxes brought into their images; only headers of images that need it are read."""
+    """Fit boxes into their images; reads only the image headers that are needed."""
     has_frame = "frame_h" in raw.boxes.columns
     if settings.check_files == "none" and not has_frame:
         return raw

@@ -1,4 +1,4 @@
-"""Boxes of a release, checked and brought to the pixels of the image file."""
+"""Checks of a release's boxes, and their conversion to pixels of the image file."""
 
 from collections.abc import Mapping
 
@@ -17,14 +17,14 @@ UNKNOWN_IMAGE = "box of an image that is not in the image table"
 CLIPPED = "boxes clipped that overhung the image by at most 1 % of its side"
 
 MAX_OVERHANG = 0.01
-"""Share of the image's side by which a box may stick out and is clipped; beyond it is a problem."""
+"""A box may exceed the image by this share of its side and is clipped; a larger overhang is a problem."""
 
 
 Mask = npt.NDArray[np.bool_]
 
 
 def describe_boxes(boxes: pd.DataFrame, source: str = "") -> list[str]:
-    """One phrase a box for messages: ``tb0005: Nodule (10, 20, 30, 40)``."""
+    """One phrase per box for messages: ``tb0005: Nodule (10, 20, 30, 40)``."""
     rows = zip(boxes["image_id"], boxes["finding"], boxes[CORNERS].to_numpy(), strict=True)
     return [
         f"{image_id}: {finding} box ({', '.join(f'{corner:g}' for corner in corners)}){source}"
@@ -33,7 +33,7 @@ def describe_boxes(boxes: pd.DataFrame, source: str = "") -> list[str]:
 
 
 def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
-    """Boxes without those that are no box in any image: not a number, inverted or empty, listed twice."""
+    """The boxes without invalid ones: not a number, inverted, empty or listed twice. These become problems."""
     corners = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
     not_number = ~np.isfinite(corners).all(axis=1)
     inverted = ~not_number & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
@@ -47,7 +47,7 @@ def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
 
 
 def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Problems) -> pd.DataFrame:
-    """Boxes without those whose image the image table does not have."""
+    """The boxes whose image is in the image table. The others become problems."""
     known = boxes["image_id"].isin(image_ids)
     problems.add_all(describe_boxes(boxes[~known]), UNKNOWN_IMAGE)
     kept: pd.DataFrame = boxes[known]
@@ -57,15 +57,15 @@ def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Prob
 def fit_into_images(
     boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], problems: Problems
 ) -> pd.DataFrame:
-    """Boxes in pixels of the image file, inside of it.
+    """Scale boxes to pixels of the image file and clip them to the image.
 
     Args:
-        boxes: the box columns, and `frame_h`, `frame_w` where the coordinates count in another frame (the size of
-            the image before the release shrank it): these are scaled to the file, x and y each by its own factor.
+        boxes: the box columns, and `frame_h`, `frame_w` if the coordinates refer to another size, for instance that of
+            the image before the release shrank it; x and y are then scaled by their own factors.
         sizes_hw: height and width of each image's file, by image_id.
 
     Returns:
-        the boxes, at most 1 % of overhang clipped (counted); boxes further outside are problems.
+        the boxes. An overhang of at most 1 % is clipped and counted; boxes further outside become problems.
     """
     file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(
         -1, 2
@@ -76,7 +76,7 @@ def fit_into_images(
     limits = frame_hw[:, [1, 0, 1, 0]]
     inside = np.clip(corners, 0, limits)
     overhang = np.abs(corners - inside)
-    # Clipping a thin box at the rim may leave nothing of it: that is outside as well.
+    # A thin box at the rim may vanish when clipped; it counts as outside too.
     vanished = (inside[:, 2] <= inside[:, 0]) | (inside[:, 3] <= inside[:, 1])
     outside = (overhang > MAX_OVERHANG * limits).any(axis=1) | vanished
     _report_outside(boxes, outside, frame_hw, problems)

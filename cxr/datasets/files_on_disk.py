@@ -1,4 +1,4 @@
-"""What a data set's files look like from outside: are they there, how large are the images. No pixels are read."""
+"""The files of a data set: whether they exist, and the sizes of the images. No pixels are read."""
 
 import os
 from collections.abc import Iterable
@@ -15,15 +15,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
 
 
 def require_folder(root: Path, *, source: str) -> None:
-    """UserError when the data set's folder is not there."""
+    """Check that the data set's folder exists.
+
+    Raises:
+        UserError: it does not.
+    """
     if not root.is_dir():
         raise UserError(f"{source}: no folder {root}; set `root` to where the release is unpacked")
 
 
 def files_exist(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
-    """(N,) whether each path under `root` is there. 223,000 files take a second on a local disk.
+    """(N,) True for each path under `root` that exists. 223,000 files take a second on a local disk.
 
-    One look-up a file is faster here than walking the folders: CheXpert has a folder for each one or two images.
+    One look-up per file is faster than walking the folders, since CheXpert has one folder per one or two images.
     """
     prefix = str(root)
 
@@ -37,7 +41,7 @@ def read_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, tuple[int, i
     """Height and width of each image from its header, in threads.
 
     Returns:
-        path -> (height, width) of those that can be read, and path -> reason of those that cannot.
+        path -> (height, width) of the readable files, and path -> reason for the others.
     """
 
     def measure(part: list[str]) -> list[tuple[str, tuple[int, int] | str]]:
@@ -57,9 +61,9 @@ def _size_or_reason(path: Path) -> tuple[int, int] | str:
 
 
 def images_by_stem(folder: Path) -> dict[str, str]:
-    """Name of the image file of each stem in one folder; empty when there is no folder.
+    """Stem -> name of the image file in one folder; empty if the folder does not exist.
 
-    Of several files with one stem the kind that stands first in `IMAGE_SUFFIXES` wins.
+    If several files have the same stem, the suffix that comes first in `IMAGE_SUFFIXES` wins.
     """
     if not folder.is_dir():
         return {}

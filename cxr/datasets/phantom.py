@@ -1,8 +1,8 @@
 """The embedded default data: synthetic chest radiographs in the layouts of CheXpert and VinDr-CXR.
 
-Drawn from a seed, nothing downloaded: `generate` writes a part to disk, `PhantomData` reads it with the
-reader of the layout (and writes it first where it is not there yet). All figures measured on it
-are figures of drawings: `Dataset.synthetic` is True, and reports say so.
+Generated from a seed, without a download: `generate` writes a part to disk. `PhantomData` generates the part if it does
+not exist and loads it with the data set module of its layout. `Dataset.synthetic` is True, so reports label all figures
+as figures from synthetic images.
 """
 
 import json
@@ -28,28 +28,28 @@ log = logging.getLogger("raybox")
 MARKER = "phantom.json"
 
 FORMAT = 1
-"""Raised whenever the same settings draw other pictures."""
+"""Increases whenever the same settings generate other images."""
 
 Part = Literal["chexpert", "vindr"]
 
 
 class PhantomSettings(Settings):
-    """What to draw. The same settings give the same files, byte for byte."""
+    """What to generate. The same settings give the same files, byte for byte."""
 
     seed: int = Field(default=0, ge=0)
     num_patients_train: int = Field(default=900, ge=0)
-    """CheXpert part: patients of train; there are about 1.2 times as many images."""
+    """CheXpert part: number of patients in train; there are about 1.2 times as many images."""
     num_patients_valid: int = Field(default=160, ge=0)
     num_vindr_train: int = Field(default=160, ge=0)
-    """VinDr part: images of train, each with three readers."""
+    """VinDr part: number of images in train, each marked by three readers."""
     num_vindr_test: int = Field(default=200, ge=0)
     normal_share: float = Field(default=0.5, ge=0, le=1)
-    """Part of the studies without any finding."""
+    """Share of the studies without any finding."""
     label_noise: float = Field(default=0.05, ge=0, le=1)
-    """CheXpert train: how often a report overlooks a finding; invented ones see phantom_reports."""
+    """CheXpert train: how often a report misses a finding. For false findings see `cxr/phantom/reports.py`."""
 
     def of_part(self, part: Part) -> dict[str, int | float | str]:
-        """The settings that matter for one part, as its marker file records them."""
+        """The settings that influence one part, as its marker file records them."""
         values: dict[str, int | float | str] = {
             "format": FORMAT,
             "part": part,
@@ -63,7 +63,7 @@ class PhantomSettings(Settings):
 
 
 class PhantomData(DataSettings):
-    """Where the phantom data lies or shall lie, and which part of it to read."""
+    """The folder of the phantom data, and which part of it to load."""
 
     renamed: ClassVar[Mapping[str, str]] = {"drawing": "generate"}
 
@@ -74,10 +74,10 @@ class PhantomData(DataSettings):
     view: Literal["frontal", "all"] = "frontal"
     """CheXpert part only."""
     vindr_part: Literal["train", "test", "all"] = "all"
-    """VinDr part only. "train": three readers an image. "test": the consensus."""
+    """VinDr part only. "train": boxes of three readers per image. "test": their consensus."""
 
     def read(self) -> Dataset:
-        """Draw the part where it is not there yet, then read it as the real release would be."""
+        """Generate the part if it does not exist, then load it as the real release would be loaded."""
         folder = generate(self.root, self.generate, part=self.part)
         shared = {
             "root": folder,
@@ -85,41 +85,40 @@ class PhantomData(DataSettings):
             "check_files": self.check_files,
             "max_images": self.max_images,
         }
-        reader: ChexpertData | VindrData
+        release: ChexpertData | VindrData
         if self.part == "chexpert":
-            reader = ChexpertData.model_validate(shared | {"view": self.view})
+            release = ChexpertData.model_validate(shared | {"view": self.view})
         else:
-            reader = VindrData.model_validate(shared | {"part": self.vindr_part})
-        read = reader.read()
-        boxes = _drawn_boxes(folder, read) if self.part == "chexpert" else read.boxes
-        return replace(read, boxes=boxes, name=f"phantom_{self.part}", synthetic=True)
+            release = VindrData.model_validate(shared | {"part": self.vindr_part})
+        loaded = release.read()
+        boxes = _true_boxes(folder, loaded) if self.part == "chexpert" else loaded.boxes
+        return replace(loaded, boxes=boxes, name=f"phantom_{self.part}", synthetic=True)
 
 
-def _drawn_boxes(folder: Path, read: Dataset) -> pd.DataFrame:
-    """What was drawn in the CheXpert part, as boxes of nobody in particular. CheXpert itself has no boxes: nothing may
-    learn from these but the supervised detector that the others are compared with, and they tell what pseudo-boxes are
-    worth."""
-    drawn = pd.read_csv(folder / BOXES).rename(
+def _true_boxes(folder: Path, loaded: Dataset) -> pd.DataFrame:
+    """The true boxes of the CheXpert part. The real CheXpert has no boxes. These serve only to train
+    the supervised detector for comparison and to measure the quality of pseudo-labels."""
+    boxes = pd.read_csv(folder / BOXES).rename(
         columns={"Path": "path", "x_min": "x1", "y_min": "y1", "x_max": "x2", "y_max": "y2"}
     )
-    found = drawn.merge(read.images[["path", "image_id"]], on="path", validate="many_to_one")
+    found = boxes.merge(loaded.images[["path", "image_id"]], on="path", validate="many_to_one")
     return box_table(found.drop(columns="path"))
 
 
 def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: int | None = None) -> Path:
     """Make sure that `root/part` holds what the settings ask for, and return that folder.
 
-    Written to a folder beside it that is renamed when complete, so an interrupted run leaves no
-    half-written data. `num_workers` defaults to the processors at hand and changes no byte.
+    The files are written to a temporary folder that is renamed when complete, so an interruption leaves no incomplete
+    data. `num_workers` defaults to the number of available processors and does not change the files.
 
     Raises:
-        UserError: the folder holds something else, or was drawn with other settings.
+        UserError: the folder holds something else, or was generated with other settings.
     """
     folder = root / part
     wanted = settings.of_part(part)
     if _is_there(folder, wanted):
         return folder
-    log.info("drawing the phantom's %s part into %s", part, folder)
+    log.info("generating the phantom's %s part in %s", part, folder)
     draft = root / f".{part}.draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -135,7 +134,7 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
 
 
 def _num_cpus() -> int:
-    """Processors that this process may use; not every system can tell."""
+    """Number of processors that this process may use, or that the system has where this is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -159,29 +158,31 @@ def _put_in_place(draft: Path, folder: Path, wanted: dict[str, int | float | str
     try:
         draft.rename(folder)
     except OSError:
-        # another process was faster; what it wrote is the same or an error
+        # another process was faster: its data is the same, or an error
         if not _is_there(folder, wanted):
             raise
 
 
 def _is_there(folder: Path, wanted: dict[str, int | float | str]) -> bool:
-    """Whether the folder holds the wanted data. UserError when it holds anything else."""
+    """True if the folder holds the wanted data, False if there is nothing; a UserError for anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     marker = folder / MARKER
     if not marker.is_file():
-        raise UserError(f"phantom: {folder} exists and is no phantom data (no {MARKER}); give another `root`")
+        raise UserError(
+            f"phantom: {folder} exists and is not phantom data (no {MARKER}); give another `root`"
+        )
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UserError(f"phantom: {marker} cannot be read; delete {folder} to draw it again")
+        raise UserError(f"phantom: {marker} cannot be read; delete {folder} to generate it again")
     keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
     if keys:
-        told = ", ".join(f"{key} {found.get(key)!r}, not {wanted.get(key)!r}" for key in keys)
+        differences = ", ".join(f"{key} {found.get(key)!r}, not {wanted.get(key)!r}" for key in keys)
         raise UserError(
-            f"phantom: {folder} was drawn with {told}; use those settings, give another `root`, "
-            "or delete the folder to draw it again"
+            f"phantom: {folder} was generated with {differences}; use those settings, give another `root`, "
+            "or delete the folder to generate it again"
         )
     return True

@@ -1,8 +1,11 @@
-"""Decoded pictures in a folder, mapped into memory, shared by all runs, splits and processes.
+"""The picture cache: decoded pictures in a memory-mapped file, shared by all runs, splits and processes.
 
-A picture's key is the content of its file and the region of it, so a data set that was moved or copied is found again.
-To hash all files at each start would take as long as to read them; so the index also remembers each file's size and
-time of change, and believes them while they hold. The folder may be deleted at any time; it only saves time.
+The key of a picture is the content of its file and the region, so the cache also finds files that were moved or copied.
+Hashing all files at each start would take too long, so the index also records each file's path, size and modification
+time; while these are unchanged, the file counts as unchanged. The folder can be deleted at any time.
+
+An LMDB database would load batches as fast (tests/benchmarks/bench_cache.py), but it must not be placed on a network
+drive, which several nodes share, and a truncated database ends the process with SIGBUS.
 """
 
 import logging
@@ -39,16 +42,20 @@ log = logging.getLogger("raybox")
 
 
 class Decoder(Protocol):
-    """What makes the picture of each row; raises a UserError for one that cannot be decoded."""
+    """Decodes the picture of a row.
+
+    Raises:
+        UserError: (when called) the image cannot be decoded.
+    """
 
     image_ids: list[str]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of each picture."""
+        """Shape of each picture."""
 
     def file(self, row: int) -> tuple[str, str]:
-        """Absolute path of the image's file, and the region of it that is the image."""
+        """Absolute path of the file, and the region of it that is the image."""
 
     def __call__(self, row: int, /) -> NetImage: ...
 
@@ -56,19 +63,22 @@ class Decoder(Protocol):
 def decode_each(
     work: Callable[[int], Result], rows: Sequence[int], *, progress: bool
 ) -> Iterator[tuple[int, Result]]:
-    """(row, work(row)) in order, made in several threads, under a progress bar."""
+    """Yield (row, work(row)) in order; several threads work, and progress is reported."""
     with ThreadPoolExecutor(_DECODE_THREADS) as pool:
-        # in chunks, since results wait in memory until they are taken
+        # in chunks, since results stay in memory until they are used
         chunks = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
         results = (pair for chunk in chunks for pair in zip(chunk, pool.map(work, chunk), strict=True))
         yield from track(results, "decoding", total=len(rows), show=progress)
 
 
 class PictureCache:
-    """The pictures of a decoder, by row. What the folder lacks is decoded at the start, by one process at a time.
+    """The pictures of a decoder, by row. Missing pictures are decoded at the start, by one process at a time.
 
-    A picture's crc32 is checked when a process first takes it; a damaged one is named in the log, decoded anew and
-    mended. `problems`: row -> why it cannot be decoded.
+    The crc32 of a picture is checked at its first use in a process. A damaged picture is logged, decoded again and
+    repaired.
+
+    Attributes:
+        problems: row -> the reason why its image cannot be decoded.
 
     Raises:
         UserError: pictures are missing and the folder cannot be written.
@@ -85,23 +95,23 @@ class PictureCache:
         self.problems: dict[int, str] = {}
         self._fill(progress)
         if (self._slots >= 0).any():
-            self._map()  # now, so that the folder may be deleted while a training goes on
+            self._map()  # now, so that the folder can be deleted during a training
 
     def __getitem__(self, row: int) -> NetImage:
         assert row not in self.problems, self.problems[row]
         picture = self._pixels(row)
         if not self._checked[row]:
             if zlib.crc32(picture.data) != self._crcs[row]:
-                self._mend(row)
+                self._repair(row)
             self._checked[row] = True
         return picture
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process maps the file itself, and checks itself."""
+        """Another process maps the file and checks the pictures itself."""
         return self.__dict__ | {"_mapped": None, "_checked": np.zeros_like(self._checked)}
 
     def _pixels(self, row: int) -> NetImage:
-        """A read-only view of the file, in which later writing shows."""
+        """A read-only view of the file, which shows later changes."""
         mapped = self._map() if self._mapped is None else self._mapped
         picture: NetImage = mapped[self._slots[row]]
         return picture
@@ -112,8 +122,8 @@ class PictureCache:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise UserError(
-                f"input.cache_dir: {self._folder} was deleted while it was read; give the same command again, "
-                "it goes on"
+                f"input.cache_dir: {self._folder} was deleted while it was being read; repeat the command "
+                "to resume"
             ) from None
         num_slots = len(content) // self._slot_bytes
         pixels = np.frombuffer(content, dtype=np.uint8, count=num_slots * self._slot_bytes)
@@ -127,14 +137,12 @@ class PictureCache:
         if not missing:
             return
         with writing(self._folder, self._slot_bytes) as writer:
-            index = Index.read(
-                self._folder, self._slot_bytes
-            )  # others may have written while this one waited
+            index = Index.read(self._folder, self._slot_bytes)  # another process may have written meanwhile
             writer.next_slot = index.next_slot
             missing = self._find(missing, stamps, index)
             if missing:
                 log.info("decoding %d of %d pictures into %s", len(missing), len(rows), self._folder)
-            taken = decode_each(lambda row: self._take_in(row, index, writer), missing, progress=progress)
+            taken = decode_each(lambda row: self._add(row, index, writer), missing, progress=progress)
             for row, result in taken:
                 if isinstance(result, str):
                     self.problems[row] = result
@@ -142,7 +150,7 @@ class PictureCache:
                     self._slots[row], self._crcs[row] = result.slot, result.crc
 
     def _find(self, rows: list[int], stamps: list[Stamp | None], index: Index) -> list[int]:
-        """Note where the pictures of `rows` are; returns the rows that are nowhere."""
+        """Look up the pictures of `rows` in the index; returns the rows that are missing."""
         missing = []
         for row in rows:
             entry = index.by_file.get(self._decoder.file(row))
@@ -152,8 +160,8 @@ class PictureCache:
                 missing.append(row)
         return missing
 
-    def _take_in(self, row: int, index: Index, writer: Writer) -> Entry | str:
-        """Find the picture by its content, or decode and write it; the reason where it cannot be decoded."""
+    def _add(self, row: int, index: Index, writer: Writer) -> Entry | str:
+        """Find the picture by its content, or decode and write it; returns the reason if it cannot be decoded."""
         path, region = self._decoder.file(row)
         try:
             stamp, content = fingerprint_of(path)
@@ -166,9 +174,9 @@ class PictureCache:
             return error.problems[0]
         return writer.append(known._replace(path=path, size=stamp.size, mtime_ns=stamp.mtime_ns))
 
-    def _mend(self, row: int) -> None:
+    def _repair(self, row: int) -> None:
         image, path = self._decoder.image_ids[row], self._decoder.file(row)
-        log.warning("cached picture of image %s is damaged in %s; decoding it anew", image, self._folder)
+        log.warning("cached picture of image %s is damaged in %s; decoding it again", image, self._folder)
         stamp, content = fingerprint_of(path[0])
         picture = self._decoder(row)
         with writing(self._folder, self._slot_bytes) as writer:

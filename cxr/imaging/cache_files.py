@@ -1,11 +1,11 @@
-"""The files of the picture cache: pixels, the index that says whose they are, and the right to write them.
+"""The files of the picture cache: pixels, index and write lock.
 
-    pictures.bin  uint8 pixels, a slot a picture, all slots of one size
-    index.txt     a line a picture, only ever appended: crc32 of the rest, a space, an `Entry` as JSON
-    lock          locked (flock) by the one process that writes
+    pictures.bin  uint8 pixels; one slot per picture, all slots of the same size
+    index.txt     one line per picture, only appended: crc32 of the rest, a space, an `Entry` as JSON
+    lock          locked (flock) by the process that writes
 
-Pixels are written before their line. A writer that is killed leaves at most a slot that no line names, which the next
-one takes, and half a line, which the next one cuts off.
+Pixels are written before their line. A killed writer leaves at most one slot without a line, which the next writer
+uses, and half a line, which the next writer removes.
 """
 
 import fcntl
@@ -33,14 +33,14 @@ log = logging.getLogger("raybox")
 
 
 class Stamp(NamedTuple):
-    """What tells, without reading it, that a file is as it was."""
+    """Size in bytes and modification time: while both are unchanged, a file counts as unchanged."""
 
     size: int
     mtime_ns: int
 
 
 class Entry(NamedTuple):
-    """Where a picture is. content: blake2b of its file's bytes. crc: crc32 of the slot."""
+    """Location of a picture. content: blake2b of the file's bytes. crc: crc32 of the slot's pixels."""
 
     path: str
     region: str
@@ -52,10 +52,10 @@ class Entry(NamedTuple):
 
 
 class Index:
-    """What the lines say. by_file: (path, region) -> entry; by_content: (content, region) -> entry."""
+    """The parsed index. by_file: (path, region) -> entry. by_content: (content, region) -> entry."""
 
     def __init__(self, entries: Iterable[Entry], num_slots: int) -> None:
-        """Of several lines the last counts, for a slot and for a file; slots beyond the file's end are gone."""
+        """The last line of a slot or file counts; slots beyond the file's end are dropped."""
         entries = [entry for entry in entries if entry.slot < num_slots]
         owner = {entry.slot: entry for entry in entries}
         self.next_slot = max(owner, default=-1) + 1
@@ -70,7 +70,7 @@ class Index:
 
     @classmethod
     def read(cls, folder: Path, slot_bytes: int) -> "Index":
-        """The index of a folder; empty where there is none. Damaged lines are passed over, counted in the log."""
+        """The index of a folder; empty if there is none. Damaged lines are skipped and counted in the log."""
         index, data = folder / INDEX, folder / PIXELS
         if not (index.is_file() and data.is_file()):
             return cls([], 0)
@@ -78,7 +78,7 @@ class Index:
         entries = [_parse(line) for line in lines[:-1]]
         damaged = entries.count(None)
         if damaged:
-            log.warning("%s: %d damaged lines; their pictures are decoded anew", index, damaged)
+            log.warning("%s: %d damaged lines; their pictures are decoded again", index, damaged)
         num_slots = data.stat().st_size // slot_bytes
         return cls([entry for entry in entries if entry is not None], num_slots)
 
@@ -92,7 +92,7 @@ def _parse(line: bytes) -> Entry | None:
 
 
 class Writer:
-    """Writes slots and lines, a picture at a time. Only the process that holds the lock has one."""
+    """Writes slots and lines, one picture at a time. Only the process that holds the lock has a writer."""
 
     def __init__(self, data: int, index: int, slot_bytes: int) -> None:
         self._data, self._index, self._slot_bytes = data, index, slot_bytes
@@ -100,7 +100,7 @@ class Writer:
         self.next_slot = 0
 
     def put(self, picture: NetImage, entry: Entry) -> Entry:
-        """Write the pixels into the entry's slot, or the next one where it has none, then its line."""
+        """Write the pixels into the entry's slot (or the next free one if slot < 0), then the line."""
         assert picture.nbytes == self._slot_bytes, (
             f"{picture.shape} does not fill a slot of {self._slot_bytes}"
         )
@@ -112,7 +112,7 @@ class Writer:
             return self._append(entry._replace(slot=slot, crc=zlib.crc32(pixels)))
 
     def append(self, entry: Entry) -> Entry:
-        """Write a line alone: a further file with a content that is there."""
+        """Write only a line: another file whose content already has a slot."""
         with self._mutex:
             return self._append(entry)
 
@@ -124,7 +124,7 @@ class Writer:
 
 
 def _write_all(write: Callable[[memoryview, int], int], content: bytes) -> None:
-    """A full disk takes a part first, and refuses with an OSError when asked again."""
+    """Repeat until all is written: on a full disk the first call writes a part, the next raises an OSError."""
     view, done = memoryview(content), 0
     while done < len(content):
         done += write(view[done:], done)
@@ -132,7 +132,11 @@ def _write_all(write: Callable[[memoryview, int], int], content: bytes) -> None:
 
 @contextmanager
 def writing(folder: Path, slot_bytes: int) -> Iterator[Writer]:
-    """The right to write into the folder, waited for while another process has it."""
+    """Lock the folder for writing; waits while another process holds the lock.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
@@ -150,7 +154,7 @@ def writing(folder: Path, slot_bytes: int) -> Iterator[Writer]:
     except OSError as error:
         raise UserError(
             f"input.cache_dir: cannot write into {folder} ({error.strerror or error}); free some space, give another "
-            "folder, or set input.cache_dir=null to decode each picture anew"
+            "folder, or set input.cache_dir=null to decode each picture every time"
         ) from None
 
 
@@ -162,7 +166,7 @@ def _cut_half_a_line(index: int) -> None:
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """None where there is no file."""
+    """Size and modification time of a file; None if it does not exist."""
     try:
         status = os.stat(path)  # noqa: PTH116  a Path for each of 200,000 files takes longer
     except OSError:
@@ -171,7 +175,11 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def fingerprint_of(path: str) -> tuple[Stamp, str]:
-    """What the index remembers of a file."""
+    """Stamp and content hash of a file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         with Path(path).open("rb") as file:
             status = os.fstat(file.fileno())

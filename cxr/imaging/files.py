@@ -1,4 +1,4 @@
-"""Pictures from disk as (H, W) float32 in [0, 1]: PNG and JPEG of 8 or 16 bit, DICOM; whole or one half."""
+"""Load grey images from PNG and JPEG files of 8 or 16 bits and from DICOM, whole or one half of them."""
 
 import struct
 from pathlib import Path
@@ -15,8 +15,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from cxr.config import UserError
 
 Region = Literal["full", "left", "right_mirrored"]
-"""Part of the picture that counts as the image: all of it, its left half, or its right half flipped sideways (so
-that in both halves the midline is on the right). With an odd width the middle column belongs to neither half."""
+"""The part of a file that is the image: all of it, its left half, or its right half mirrored, so that the midline is on
+the right in both halves. If the width is odd, the middle column belongs to neither half."""
 
 GrayImage = npt.NDArray[np.float32]
 
@@ -30,10 +30,10 @@ _ROWS_AT_ONCE = 64
 
 
 def read_image(path: Path, *, region: Region = "full") -> GrayImage:
-    """Decode a grey picture.
+    """Decode a grey image.
 
-    Integer pictures are divided by their type's maximum; DICOM goes through the modality table, the window, and
-    inversion where MONOCHROME1, and is then stretched to [0, 1] by its own minimum and maximum.
+    PNG and JPEG values are divided by the maximum of their type. For DICOM the modality table, the window and, for
+    MONOCHROME1, the inversion are applied; the result is stretched to [0, 1] by its own minimum and maximum.
 
     Returns:
         (H, W) float32 in [0, 1], bone bright.
@@ -46,10 +46,10 @@ def read_image(path: Path, *, region: Region = "full") -> GrayImage:
 
 
 def read_pixels(path: Path, *, region: Region = "full") -> Pixels:
-    """Decode a grey picture and leave integers as the file has them, for those who stretch it anyway.
+    """Decode a grey image and keep the integers of the file, for callers that stretch the values themselves.
 
     Returns:
-        (H, W): uint8 or uint16 of a PNG or JPEG; otherwise the float32 in [0, 1] of `read_image`.
+        (H, W): uint8 or uint16 of a PNG or JPEG, bone bright; otherwise float32 in [0, 1] as `read_image` returns it.
 
     Raises:
         UserError: the file is missing or cannot be decoded.
@@ -61,10 +61,12 @@ def read_pixels(path: Path, *, region: Region = "full") -> Pixels:
 
 
 def is_dicom(path: Path) -> bool:
-    """By the file's ending, or by the mark inside where the ending says nothing: PACS export files without one.
+    """True for a DICOM file, by its suffix or, for an unknown suffix, by the mark in its header.
+
+    A PACS often exports files without a suffix.
 
     Raises:
-        UserError: the file must be opened for that and cannot be.
+        UserError: the header is needed and the file cannot be opened.
     """
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or suffix in RASTER_SUFFIXES:
@@ -77,7 +79,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def cut_region(image: Pixels, region: Region) -> Pixels:
-    """The part of (H, W) that `region` names, as a view."""
+    """The region of an image (H, W), as a view."""
     half = image.shape[1] // 2
     if region == "left":
         return image[:, :half]
@@ -87,7 +89,7 @@ def cut_region(image: Pixels, region: Region) -> Pixels:
 
 
 def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
-    """Height and width of the region in pixels, from the file's header alone.
+    """Height and width of the region in pixels, read from the file's header alone.
 
     Raises:
         UserError: the file is missing or its header cannot be read.
@@ -99,7 +101,11 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
 
 
 def write_png8(path: Path, image: GrayImage) -> None:
-    """Write (H, W) in [0, 1] as an 8-bit PNG."""
+    """Write an image (H, W) in [0, 1] as an 8-bit PNG; values outside are clipped.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     written = cv2.imwrite(str(path), pixels)
     if not written:
@@ -107,7 +113,7 @@ def write_png8(path: Path, image: GrayImage) -> None:
 
 
 def min_max(image: npt.NDArray[Any], *, low: float | None = None, high: float | None = None) -> GrayImage:
-    """Stretch to [0, 1] by minimum and maximum, or from `low` to `high`; all zeros where they are equal."""
+    """Stretch values from [low, high] to [0, 1]; by default from minimum to maximum. All zeros if high <= low."""
     low = float(image.min()) if low is None else low
     high = float(image.max()) if high is None else high
     if high <= low:
@@ -119,7 +125,7 @@ def _read_raster(path: Path) -> Pixels:
     data = np.fromfile(path, dtype=np.uint8)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
     if pixels is None:
-        raise UserError(f"image: cannot decode {path}; it is damaged or no PNG, JPEG or DICOM file")
+        raise UserError(f"image: cannot decode {path}; it is damaged, or not a PNG, JPEG or DICOM file")
     if pixels.ndim == 3:
         code = cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY
         pixels = cv2.cvtColor(pixels, code)
@@ -166,8 +172,8 @@ def _read_dicom(path: Path) -> GrayImage:
 def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
     """Stored values to grey in [0, 1], bone bright.
 
-    Each pixel's grey depends on its own value alone, so a picture of more pixels than values is looked up in a table of
-    all values between its lowest and its highest; each grey is the same to the bit.
+    The grey of a pixel depends on its own value alone. If an image has more pixels than possible values, the greys are
+    looked up in a table of all values between its minimum and maximum; the result is the same to the bit.
     """
     low, high = (int(stored.min()), int(stored.max())) if stored.dtype.kind in "ui" else (0, stored.size)
     if high - low >= stored.size:
@@ -175,9 +181,9 @@ def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
         image = min_max(values)
         return 1 - image if _is_inverted(dicom) else image
     values = _windowed(np.arange(low, high + 1).astype(stored.dtype), dicom)
-    # compared, not subtracted: a table of unsigned numbers would wrap around
+    # compared, not subtracted: differences of unsigned numbers would wrap around
     is_monotone = bool((values[1:] >= values[:-1]).all() or (values[1:] <= values[:-1]).all())
-    # lowest and highest stored value are in the picture; those between need not be
+    # the image contains its lowest and highest stored value, but not always those between
     there = values[[0, -1]] if is_monotone else values[np.unique(stored).astype(np.int64) - low]
     table = min_max(values, low=float(there.min()), high=float(there.max()))
     if _is_inverted(dicom):
@@ -186,7 +192,7 @@ def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
     kind = (
         np.int64 if stored.dtype.kind == "i" else stored.dtype
     )  # a signed difference may be too large for its type
-    for top in range(0, len(stored), _ROWS_AT_ONCE):  # few at once stay in the processor's cache
+    for top in range(0, len(stored), _ROWS_AT_ONCE):  # a few rows at once fit into the processor's cache
         index = np.subtract(stored[top : top + _ROWS_AT_ONCE], low, dtype=kind)
         np.take(
             table, index, out=grey[top : top + _ROWS_AT_ONCE], mode="clip"

@@ -10,10 +10,19 @@ from cxr.boxes import Boxes, as_boxes
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize to a network's input, squashed or (with `keep_aspect`) letterboxed with black bars, centred.
+    """The transform from an image to a network's input: squashed, or letterboxed with centred black bars.
 
-    Pixels are continuous: pixel i covers [i, i + 1), so a coordinate x maps to ``x * scale + offset`` exactly as
-    OpenCV's resize places the content. Round trips of boxes are exact to floating point.
+    Coordinates are continuous: pixel i covers [i, i + 1). A coordinate x maps to ``x * scale + offset``, which is where
+    OpenCV's resize places the content. A box mapped to the network and back is equal to floating point precision.
+
+    Attributes:
+        image_hw: height and width of the image in pixels.
+        net_hw: height and width of the network's input in pixels.
+        keep_aspect: True for letterbox, False for squash.
+
+    Example:
+        >>> Resize((2000, 1000), (100, 100), keep_aspect=True).content_hw
+        (100, 50)
     """
 
     image_hw: tuple[int, int]
@@ -22,7 +31,7 @@ class Resize:
 
     @property
     def content_hw(self) -> tuple[int, int]:
-        """Height and width in network pixels that the image's content fills."""
+        """Height and width of the image's content in network pixels, without the bars."""
         if not self.keep_aspect:
             return self.net_hw
         scale = min(self.net_hw[0] / self.image_hw[0], self.net_hw[1] / self.image_hw[1])
@@ -30,7 +39,7 @@ class Resize:
 
     @property
     def offset_yx(self) -> tuple[int, int]:
-        """Top and left bar in network pixels."""
+        """Height of the top bar and width of the left bar in network pixels."""
         content_h, content_w = self.content_hw
         return (self.net_hw[0] - content_h) // 2, (self.net_hw[1] - content_w) // 2
 

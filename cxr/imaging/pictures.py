@@ -1,4 +1,4 @@
-"""The pictures of a data set as the network takes them: decoded once, kept, normalised."""
+"""The images of a data set as the network's input: decoded once, cached, normalised."""
 
 import copy
 import logging
@@ -24,7 +24,7 @@ from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
 FORMAT = 2
-"""Count up when decoding changes, so that pictures of the cache are not taken for what would be decoded now."""
+"""Version of the decoding. A new number keeps cached pictures of older versions from being used."""
 
 UNDECODABLE = "image that cannot be decoded"
 
@@ -39,8 +39,8 @@ log = logging.getLogger("raybox")
 class Pictures:
     """The images of a data set as uint8 at the network's size: (H, W), or (H, W, 3) with channels: clahe3.
 
-    Each picture is stretched to [0, 1] by its own minimum and maximum *before* anything else (raw ranges differ by
-    vendor), then resized, then equalised where the settings say so. They are kept in `settings.cache_dir`.
+    Each image is stretched by its own minimum and maximum, resized (`to_net_image`), and equalised if the settings say
+    so. The results are cached in `settings.cache_dir`.
 
     Raises:
         UserError: images cannot be decoded (see `decodable`), or the cache cannot be written.
@@ -53,23 +53,25 @@ class Pictures:
         if settings.cache_dir is not None:
             self._cache = PictureCache(cache_folder(settings), self._decode, progress=progress)
             if self._cache.problems:
-                raise UserError(_told(list(self._cache.problems.values()), len(self)))
+                raise UserError(_error_lines(list(self._cache.problems.values()), len(self)))
 
     @property
     def image_ids(self) -> list[str]:
-        """In the order of the pictures."""
+        """The image ids in the order of the pictures."""
         return self._decode.image_ids
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, index: int) -> NetImage:
-        """Read-only where it comes from the cache."""
+        """The picture at `index`, uint8; read-only if it comes from the cache."""
         return self._decode(index) if self._cache is None else self._cache[index]
 
     def normalised_by(self, settings: InputSettings) -> "Pictures":
-        """The same pictures with other statistics (see `resolved_input`); nothing is read again."""
-        assert _form(settings) == _form(self._settings), "other settings make other pictures"
+        """The same pictures with another mean and std (see `resolved_input`), without decoding them again."""
+        assert _pixel_settings(settings) == _pixel_settings(self._settings), (
+            "other settings make other pictures"
+        )
         other = copy.copy(self)
         other._settings = settings
         return other
@@ -79,10 +81,10 @@ class Pictures:
         return resize_of(self._settings, image_hw)
 
     def to_input(self, picture: NetImage, num_channels: int) -> Tensor:
-        """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; grey ones are repeated.
+        """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; a grey channel is repeated.
 
         Raises:
-            UserError: `input.mean` and `input.std` have neither one value nor one a channel.
+            UserError: `input.mean` or `input.std` has neither one value nor one per channel.
         """
         check_layout(picture)
         settings = self._settings
@@ -98,26 +100,30 @@ class Pictures:
         return torch.stack(values) if len(values) > 1 else values[0].expand(num_channels, -1, -1)
 
     def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
-        """(B, num_channels, H, W) of the pictures at `indices`, not augmented."""
+        """(B, num_channels, H, W) float32 of the pictures at `indices`, without augmentation."""
         return torch.stack([self.to_input(self[index], num_channels) for index in indices])
 
 
 def check_layout(picture: NetImage) -> None:
-    """AssertionError for anything but (H, W) or (H, W, 3) uint8: a channel that comes first would be taken for rows."""
+    """Assert that a picture is (H, W) or (H, W, 3) uint8, since channels in front would be mistaken for rows."""
     is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
     assert is_picture, (
-        f"expected a picture (H, W) or (H, W, 3), got {picture.shape}; channels come first in the network's input alone"
+        f"expected a picture (H, W) or (H, W, 3), got {picture.shape}; only the network's input has them in front"
     )
     assert picture.dtype == np.uint8, f"expected uint8, got {picture.dtype}"
 
 
 def resize_of(settings: InputSettings, image_hw: tuple[int, int]) -> Resize:
-    """From an image's size to the network's."""
+    """The transform from an image of this size to the network's input."""
     return Resize(image_hw, settings.size_hw, settings.keep_aspect)
 
 
 class ImageDecoder:
-    """Images of a data set by row, decoded to uint8 at the network's size; a UserError names one that cannot be."""
+    """Decodes the images of a data set, by row, to uint8 at network size.
+
+    Raises:
+        UserError: (when called) the image cannot be decoded.
+    """
 
     def __init__(self, dataset: Dataset, settings: InputSettings) -> None:
         self.image_ids: list[str] = dataset.images["image_id"].tolist()
@@ -129,7 +135,7 @@ class ImageDecoder:
         self._settings = settings
 
     def file(self, row: int) -> tuple[str, str]:
-        """Absolute path and region."""
+        """Absolute path and region of the image in a row."""
         path, region = self._rows[row]
         return f"{self._root}/{path}", region
 
@@ -148,13 +154,13 @@ def _clahe(picture: NetImage, clip: float) -> NetImage:
 
 
 def cache_folder(settings: InputSettings) -> Path:
-    """Folder of the pictures that these settings shape; those that do not, such as mean and std, share one."""
+    """The cache's folder for these settings. Settings that do not change the pixels, such as mean, share a folder."""
     assert settings.cache_dir is not None
-    return settings.cache_dir / _form(settings)
+    return settings.cache_dir / _pixel_settings(settings)
 
 
-def _form(settings: InputSettings) -> str:
-    """All that shapes the pixels."""
+def _pixel_settings(settings: InputSettings) -> str:
+    """The name of all settings that change the pixels."""
     height, width = settings.size_hw
     frame = "letterbox" if settings.keep_aspect else "squash"
     clip = "" if settings.clahe_clip is None else f"_clahe{settings.clahe_clip!r}"
@@ -164,13 +170,13 @@ def _form(settings: InputSettings) -> str:
 def decodable(
     dataset: Dataset, settings: InputSettings, *, on_problem: OnProblem, progress: bool = False
 ) -> Dataset:
-    """The data set without the images whose pixels cannot be decoded, which are added to `excluded`; fills the cache.
+    """The data set without the images that cannot be decoded; these are added to `excluded`. Fills the cache.
 
-    Readers look at names and headers alone. Without a cache, and with on_problem "error", nothing is decoded ahead and
-    the data set comes back as it is: the first such image raises when it is wanted.
+    Data set modules check only names and headers. Without a cache and with on_problem "error", nothing is decoded in
+    advance and the data set is returned unchanged: a damaged image raises an error when it is first used.
 
     Raises:
-        UserError: there are such images and on_problem is "error", or no other is left; the first 20 are named.
+        UserError: images cannot be decoded and on_problem is "error", or none can be. The first 20 are named.
     """
     if settings.cache_dir is None and on_problem == "error":
         return dataset
@@ -178,9 +184,9 @@ def decodable(
     if not problems:
         return dataset
     if on_problem == "error" or len(problems) == len(dataset.images):
-        raise UserError(_told(list(problems.values()), len(dataset.images)))
+        raise UserError(_error_lines(list(problems.values()), len(dataset.images)))
     for reason in list(problems.values())[:SHOWN_PROBLEMS]:
-        log.warning("left out: %s", reason)
+        log.warning("excluded: %s", reason)
     ids = dataset.images["image_id"]
     bad = ids.iloc[list(problems)].tolist()
     found = tuple(Exclusion(image_id, UNDECODABLE) for image_id in bad)
@@ -195,7 +201,7 @@ def decodable_splits(
     on_problem: OnProblem,
     progress: bool = False,
 ) -> tuple[Dataset, dict[str, list[str]]]:
-    """The images of the splits that can be decoded (see `decodable`), and the splits without the others."""
+    """`decodable` for the images of the splits: the data set and the splits without undecodable images."""
     used = dataset.select(image_id for part in splits.values() for image_id in part)
     whole = decodable(used, settings, on_problem=on_problem, progress=progress)
     there = set(whole.images["image_id"])
@@ -203,7 +209,7 @@ def decodable_splits(
 
 
 def _problems(decoder: ImageDecoder, settings: InputSettings, *, progress: bool) -> dict[int, str]:
-    """Row -> why it cannot be decoded."""
+    """Row -> the reason why its image cannot be decoded."""
     if settings.cache_dir is not None:
         return PictureCache(cache_folder(settings), decoder, progress=progress).problems
 
@@ -218,10 +224,10 @@ def _problems(decoder: ImageDecoder, settings: InputSettings, *, progress: bool)
     return {row: reason for row, reason in tried if reason is not None}
 
 
-def _told(problems: list[str], num_images: int) -> list[str]:
-    advice = "mend them, take them out of the table, or set data.on_problem=exclude"
+def _error_lines(problems: list[str], num_images: int) -> list[str]:
+    advice = "repair them, remove them from the table, or set data.on_problem=exclude"
     if len(problems) == num_images:
-        advice = "without them none is left; check data.root and the table's path column"
+        advice = "no image is left; check data.root and the table's path column"
     total = f"image: {len(problems)} of {num_images} cannot be read; {advice}"
     return [*problems[:SHOWN_PROBLEMS], total]
 
@@ -229,12 +235,14 @@ def _told(problems: list[str], num_images: int) -> list[str]:
 def resolved_input(
     settings: InputSettings, pictures: Pictures, *, num_channels: int, progress: bool = False
 ) -> InputSettings:
-    """The settings with the statistics that `normalise` asks for as `mean` and `std`, and normalise "fixed".
+    """Replace `normalise` by "fixed" with the mean and standard deviation that it asks for.
 
-    imagenet: the usual three values for three channels. For one channel the mean of the three: a pretrained network's
-    three input kernels are then added up (timm's in_chans=1), and the sum sees a grey value shifted and scaled as each
-    did on average. training_set: of all pixels of `pictures`, letterbox bars included, a channel at a time; grey
-    pictures have one value, which serves all channels.
+    imagenet: ImageNet's values for three channels. For one channel their average, because timm sums the three
+    input kernels of a pretrained network (in_chans=1). training_set: computed from all pixels of `pictures`, including
+    letterbox bars, per channel; grey pictures have one value for all channels.
+
+    Raises:
+        UserError: normalise is "training_set" and all pixels are equal.
     """
     if settings.normalise == "fixed":
         return settings
@@ -248,7 +256,7 @@ def resolved_input(
 
 
 def _statistics(pictures: Pictures, *, progress: bool) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in [0, 1], exact: whole numbers are summed."""
+    """Mean and standard deviation of each channel in [0, 1], from exact integer sums."""
     counts = np.zeros((1, 256), dtype=np.int64)
     for index in track(range(len(pictures)), "mean and standard deviation", show=progress):
         planes = np.atleast_3d(pictures[index]).transpose(2, 0, 1)
@@ -272,7 +280,7 @@ def _statistics(pictures: Pictures, *, progress: bool) -> tuple[list[float], lis
 def _input_tables(
     mean: tuple[float, ...], std: tuple[float, ...], num_channels: int
 ) -> list[npt.NDArray[np.float32]]:
-    """The network's input for each of the 256 levels: one table for all channels, or one for each."""
+    """The normalised value of each of the 256 levels: one table for all channels, or one per channel."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, num_channels):
             raise UserError(

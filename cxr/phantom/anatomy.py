@@ -51,7 +51,7 @@ class Body:
 
 
 def sample_body(rng: np.random.Generator, *, female: bool, age: float) -> Body:
-    """Draw a normal build. Old bones are thinner, old aortas wider."""
+    """Sample a normal build. Old bones are thinner, old aortas wider."""
     dome = 0.96 + rng.uniform(-0.05, 0.05)
     ratio = rng.uniform(0.78, 0.96)
     right = rng.uniform(0.27, 0.36)

@@ -1,4 +1,4 @@
-"""Drawing tools of the phantom: body coordinates, smooth curves, soft shapes, clouds.
+"""Rendering tools of the phantom: body coordinates, smooth curves, soft shapes, clouds.
 
 Body coordinates (u, v): u = 0 is the middle of the chest, u = -1 and +1 the outer walls of the
 lungs as they lie in the picture (the patient's right is at u < 0); v = 0 is the height of the lung

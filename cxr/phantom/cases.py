@@ -1,4 +1,4 @@
-"""Whole cases of the phantom: who the patient is, what they have, and one developed picture."""
+"""Whole cases of the phantom: the patient, the findings and the rendered image."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ SHARE_OF_ABNORMAL = {
     "Atelectasis": 0.24,
     "Lung Opacity": 0.22,
 }
-"""Chance of each finding in a patient who is not normal, before the company it keeps."""
+"""Probability of each finding in a patient who is not normal, before the increases below."""
 
 COMPANY = {
     ("Cardiomegaly", "Pleural Effusion"): 0.18,
@@ -38,12 +38,12 @@ COMPANY = {
     ("Pleural Effusion", "Consolidation"): 0.1,
     ("Cardiomegaly", "Aortic Enlargement"): 0.1,
 }
-"""(first, second): the further chance of the second where the first is."""
+"""(first, second): additional probability of the second finding if the first is present."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Who the patient is, the same in all studies."""
+    """A patient: the same person in all studies."""
 
     female: bool
     age: int
@@ -52,13 +52,13 @@ class Patient:
 
 @dataclass(frozen=True)
 class Hospital:
-    """How a hospital's pictures differ from another's. Pairs are the ends of uniform ranges."""
+    """The image style of a hospital. Pairs are the ends of uniform ranges."""
 
     sizes_hw: tuple[tuple[int, int], ...]
     zoom: tuple[float, float]
-    """Half chest width over the picture's shorter side."""
+    """Half chest width divided by the image's shorter side."""
     shift: float
-    """Deviation of the chest's middle, in picture sides."""
+    """Standard deviation of the chest's centre, as a share of the image side."""
     tilt_rad: float
     turn: float
     low: tuple[float, float]
@@ -101,8 +101,8 @@ SCREENING = Hospital(
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One developed picture and all that is true of it."""
+class RenderedCase:
+    """A rendered image and its ground truth."""
 
     picture: Layer
     """(H, W) float32 in [0, 1], bone bright."""
@@ -110,18 +110,18 @@ class Drawing:
     """(canonical finding, xyxy in pixels); only what can be seen. A dense finding's box is there a
     second time as `Lung Opacity`."""
     findings: frozenset[str]
-    """Positive findings, parents and `Support Devices` and `No Finding` included."""
+    """Positive findings, including parents, `Support Devices` and `No Finding`."""
 
 
 def sample_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient of 20 to 90 years."""
+    """Sample a patient of 20 to 90 years."""
     female = bool(rng.random() < 0.45)
     age = int(np.clip(rng.normal(58, 16), 20, 90))
     return Patient(female, age, sample_body(rng, female=female, age=age))
 
 
 def sample_findings(rng: np.random.Generator, *, normal_share: float) -> frozenset[str]:
-    """Draw what a study shall show (before it is known what there is room for)."""
+    """Sample the findings that a study should show; some may not find room in the image."""
     if rng.random() < normal_share:
         chosen = set[str]()
     else:
@@ -135,10 +135,10 @@ def sample_findings(rng: np.random.Generator, *, normal_share: float) -> frozens
     return frozenset(chosen)
 
 
-def draw_frontal(
+def render_frontal(
     patient: Patient, wanted: frozenset[str], hospital: Hospital, *, rng: np.random.Generator
-) -> Drawing:
-    """Draw a frontal view. A wanted finding without room is left out of everything."""
+) -> RenderedCase:
+    """Render a frontal view. A wanted finding that finds no room is absent from image, boxes and labels."""
     body = patient.body
     if "Cardiomegaly" in wanted:
         body = with_big_heart(body, rng)
@@ -160,13 +160,13 @@ def draw_frontal(
     picture = _develop(matter, hospital, frame=frame, rng=rng)
     found = list(scene.found)
     found += [("Lung Opacity", box) for name, box in scene.found if name in DENSE_FINDINGS]
-    return Drawing(picture, tuple(found), _true_findings(found, wanted, rng))
+    return RenderedCase(picture, tuple(found), _true_findings(found, wanted, rng))
 
 
-def draw_lateral(
+def render_lateral(
     patient: Patient, findings: frozenset[str], hospital: Hospital, *, rng: np.random.Generator
 ) -> Layer:
-    """Draw the lateral view that goes with a frontal one's findings, (H, W) in [0, 1]."""
+    """Render the lateral view that belongs to a frontal view's findings, (H, W) in [0, 1]."""
     body = with_big_heart(patient.body, rng) if "Cardiomegaly" in findings else patient.body
     frame = _frame(body, hospital, rng)
     return _develop(lateral(frame, body, findings=findings, rng=rng), hospital, frame=frame, rng=rng)

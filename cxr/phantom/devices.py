@@ -1,4 +1,4 @@
-"""Lines, tubes and pacemakers: they go with findings but are none, and have no box."""
+"""Lines, tubes and pacemakers. They occur with findings, but are not findings and have no boxes."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ Curves = list[tuple[Points, float]]
 
 
 def paint_devices(scene: Scene, rng: np.random.Generator, findings: set[str]) -> None:
-    """Paint one to three devices; which ones depends on the findings."""
+    """Render one to three devices; the findings determine which."""
     kinds = {"central": 0.6, "tube": 0.35, "leads": 0.4}
     if "Cardiomegaly" in findings:
         kinds["pacemaker"] = 0.6

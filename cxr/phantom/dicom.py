@@ -1,4 +1,4 @@
-"""Writes a picture as a 12-bit DICOM file, with the odd ways of real ones (MONOCHROME1, windows)."""
+"""Write an image as a 12-bit DICOM file with features of real files: MONOCHROME1 and windows."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_STORED = 4095
 
 @dataclass(frozen=True)
 class DicomFacts:
-    """What the file's header says beside the pixels."""
+    """The header of a DICOM file."""
 
     image_id: str
     sex: str

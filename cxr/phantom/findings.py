@@ -1,4 +1,4 @@
-"""The phantom's findings: each is painted by its own rule and gives its true boxes.
+"""The phantom's findings: each has its own rendering rule and returns its true boxes.
 
 A finding is visible by what it does at its own place: fluid levels, a lung edge with air outside
 it, dense patches with air-filled bronchi, plates, round nodules, haze. Boxes are tight around what
@@ -233,4 +233,4 @@ PAINTERS: dict[str, Callable[[Scene, np.random.Generator], bool]] = {
     "Atelectasis": paint_atelectasis,
     "Lung Opacity": paint_haze,
 }
-"""In the order of painting: what has a fixed place first. Each says whether it can be seen."""
+"""In rendering order: findings with a fixed place come first. Each returns whether it is visible."""

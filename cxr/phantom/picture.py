@@ -1,4 +1,4 @@
-"""From layers of matter to a picture: sum, scatter, noise, tone, and the marks of a hospital."""
+"""From layers of matter to an image: sum, scatter, noise, tone curve, and side letters."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ AIR = 0.66
 
 @dataclass
 class Paint:
-    """What findings change: painted on by phantom_findings, summed up by `compose`."""
+    """What findings change in the image: rendered by `cxr.phantom.findings`, summed up by `compose`."""
 
     density: Layer
     """0 the lung is full of air .. 1 as dense as soft tissue."""
@@ -26,7 +26,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How one picture is taken and developed."""
+    """How one image is taken and processed."""
 
     low: float
     high: float
@@ -70,7 +70,7 @@ def develop(matter: Layer, exposure: Exposure, *, scale_px: float, rng: np.rando
 
 
 def mark(picture: Layer, rng: np.random.Generator) -> None:
-    """Side letters, and now and then a collimator's edge, drawn into the picture."""
+    """Render side letters and, in some images, the edge of a collimator."""
     h, w = picture.shape
     if rng.random() < 0.75:
         size = h / 500 * rng.uniform(0.8, 1.5)

@@ -1,4 +1,4 @@
-"""What people make of the phantom's truth: labels mined from reports, and three readers' boxes."""
+"""Labels mined from reports and the boxes of three readers, simulated from the phantom's ground truth."""
 
 from collections.abc import Sequence
 
@@ -77,7 +77,7 @@ def reported_labels(
 
 
 def _report(name: str, present: bool, *, label_noise: float, rng: np.random.Generator) -> float | None:
-    """One finding in a report."""
+    """The label of one finding in a report."""
     flip, doubt, mention = rng.random(3)
     uncertain = UNCERTAIN.get(name, 0.0)
     if present and flip >= label_noise:
@@ -107,7 +107,7 @@ def readers_of(rng: np.random.Generator) -> list[str]:
 
 
 def read_by(truth: Sequence[Mark], *, image_hw: tuple[int, int], rng: np.random.Generator) -> list[Mark]:
-    """What one reader marks: boxes drawn a little off, some overlooked, now and then one too many."""
+    """The boxes of one reader: slightly displaced, some overlooked, sometimes one too many."""
     marks: list[Mark] = []
     generous = 1 + rng.normal(0.03, 0.05)
     for finding, box in truth:

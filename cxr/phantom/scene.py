@@ -1,4 +1,4 @@
-"""The canvas of the phantom's findings: what is painted, where there is room, what was found."""
+"""The scene in which findings are rendered: the layers, the free room, and the visible boxes."""
 
 from dataclasses import dataclass, field
 
@@ -16,12 +16,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class Scene:
-    """One picture while findings are painted on it."""
+    """One image while findings are rendered into it."""
 
     anatomy: Anatomy
     paint: Paint
     free: Mask
-    """Where the lung can be seen and nothing has been painted yet."""
+    """Visible lung that no finding covers yet."""
     found: list[tuple[str, Box]] = field(default_factory=list)
     side: int = 0
     """The side of the last one-sided finding, 0 before there was one."""
@@ -34,12 +34,12 @@ class Scene:
         return self.anatomy.lungs[0 if side < 0 else 1]
 
     def seen(self) -> Mask:
-        """Where lung can be seen: in front of no heart and no mediastinum."""
+        """Visible lung: not behind the heart or the mediastinum."""
         covered = np.maximum(self.anatomy.heart, self.anatomy.middle)
         return np.asarray((np.maximum(*self.anatomy.lungs) > 0.5) & (covered < 0.5))
 
     def record(self, finding: str, mask: Mask, *, min_px: int = 5) -> bool:
-        """Note the box around the mask; False when it is too small to be seen."""
+        """Add the box around the mask; returns False if the mask is too small to be visible."""
         box = box_of(_without_crumbs(mask))
         if box is None or min(box[2] - box[0], box[3] - box[1]) < min_px:
             return False
@@ -48,7 +48,7 @@ class Scene:
 
 
 def _without_crumbs(mask: Mask) -> Mask:
-    """The mask without its pieces far smaller than the largest: nobody would draw a box around them."""
+    """The mask without pieces that are far smaller than the largest; no radiologist would mark them."""
     num, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if num <= 2:
         return mask

@@ -1,8 +1,8 @@
 """Writes phantom cases in the layouts of CheXpert and VinDr-CXR (PhysioNet).
 
-Every case is drawn from (seed, part, index) alone, so the files do not depend on how many processes
-drew them. Beside the released layout each part gets `phantom_boxes.csv` and `phantom_truth.csv`: what is
-really there, also for the images whose layout has no boxes.
+Every case depends on (seed, part, index) alone, so the files do not depend on the number of processes. In addition to
+the released layout each part gets `phantom_boxes.csv` and `phantom_truth.csv`: what is really in the images, also where
+the layout has no boxes.
 """
 
 import csv
@@ -23,10 +23,10 @@ from cxr.phantom.canvas import Layer
 from cxr.phantom.cases import (
     BEDSIDE,
     SCREENING,
-    Drawing,
     Patient,
-    draw_frontal,
-    draw_lateral,
+    RenderedCase,
+    render_frontal,
+    render_lateral,
     sample_findings,
     sample_patient,
 )
@@ -41,12 +41,12 @@ from cxr.phantom.reports import (
 from cxr.progress import track
 
 BOXES = "phantom_boxes.csv"
-"""What was drawn, one line a box, in the pictures' pixels."""
+"""The true boxes, one line per box, in pixels of the image."""
 
 RELEASE = "CheXpert-v1.0-small"
 
 FIRST_VALID_PATIENT = 64541
-"""Number of the first patient of CheXpert's valid part; train begins at 1."""
+"""Number of the first patient in CheXpert's valid part; train begins at 1."""
 
 SECOND_STUDY = 0.08
 LATERAL = 0.1
@@ -59,7 +59,7 @@ BOX_HEADER = ["x_min", "y_min", "x_max", "y_max"]
 
 @dataclass(frozen=True)
 class Job:
-    """One patient to draw and where to put the files."""
+    """One patient to generate, and the folder for the files."""
 
     folder: Path
     part: str
@@ -70,13 +70,13 @@ class Job:
     label_noise: float
 
     def rng(self) -> np.random.Generator:
-        """The generator of this patient, the same whoever draws."""
+        """The random generator of this patient, the same in every process."""
         return np.random.default_rng([self.seed, PARTS.index(self.part), self.index])
 
 
 @dataclass
 class Rows:
-    """Lines for the tables: table name -> lines."""
+    """Lines of the tables: table name -> lines."""
 
     tables: dict[str, list[list[Any]]] = field(default_factory=dict)
 
@@ -84,12 +84,12 @@ class Rows:
         self.tables.setdefault(table, []).append(list(cells))
 
 
-Draw = Callable[[Job], Rows]
+Generate = Callable[[Job], Rows]
 
 
 def write_chexpert(jobs: Sequence[Job], *, folder: Path, num_workers: int) -> None:
-    """Draw CheXpert patients and write pictures and tables under `folder`."""
-    tables = _draw_all(_chexpert_patient, jobs, num_workers)
+    """Generate CheXpert patients and write images and tables under `folder`."""
+    tables = _generate_all(_chexpert_patient, jobs, num_workers)
     release = folder / RELEASE
     release.mkdir(parents=True, exist_ok=True)
     header = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_FINDINGS]
@@ -99,8 +99,8 @@ def write_chexpert(jobs: Sequence[Job], *, folder: Path, num_workers: int) -> No
 
 
 def write_vindr(jobs: Sequence[Job], *, folder: Path, num_workers: int) -> None:
-    """Draw VinDr images and write DICOM files and tables under `folder`."""
-    tables = _draw_all(_vindr_image, jobs, num_workers)
+    """Generate VinDr images and write DICOM files and tables under `folder`."""
+    tables = _generate_all(_vindr_image, jobs, num_workers)
     notes = folder / "annotations"
     notes.mkdir(parents=True, exist_ok=True)
     box_header = ["class_name", *BOX_HEADER]
@@ -112,26 +112,26 @@ def write_vindr(jobs: Sequence[Job], *, folder: Path, num_workers: int) -> None:
     _write_truth(folder, "image_id", tables)
 
 
-def _draw_all(draw: Draw, jobs: Sequence[Job], num_workers: int) -> dict[str, list[list[Any]]]:
-    """All lines in the order of the jobs."""
+def _generate_all(generate: Generate, jobs: Sequence[Job], num_workers: int) -> dict[str, list[list[Any]]]:
+    """Generate all patients; returns the tables' lines in the order of the jobs."""
     for folder in {job.folder for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[list[Any]]] = {}
-    for rows in track(_mapped(draw, jobs, num_workers), "drawing phantom data", total=len(jobs)):
+    for rows in track(_mapped(generate, jobs, num_workers), "generating phantom data", total=len(jobs)):
         for name, lines in rows.tables.items():
             tables.setdefault(name, []).extend(lines)
     return tables
 
 
-def _mapped(draw: Draw, jobs: Sequence[Job], num_workers: int) -> Iterable[Rows]:
+def _mapped(generate: Generate, jobs: Sequence[Job], num_workers: int) -> Iterable[Rows]:
     if num_workers <= 1 or len(jobs) < 8:
-        yield from map(draw, jobs)
+        yield from map(generate, jobs)
         return
-    # spawned, not forked: the parent may hold threads (torch, cv2) that a fork would break
+    # spawn, not fork: the parent may have threads (torch, cv2) that do not survive a fork
     context = get_context("spawn")
     one_thread = partial(cv2.setNumThreads, 1)
     with ProcessPoolExecutor(num_workers, mp_context=context, initializer=one_thread) as pool:
-        yield from pool.map(draw, jobs, chunksize=8)
+        yield from pool.map(generate, jobs, chunksize=8)
 
 
 def _write_table(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:
@@ -146,9 +146,9 @@ def _write_truth(folder: Path, key: str, tables: dict[str, list[list[Any]]]) -> 
     _write_table(folder / "phantom_truth.csv", [key, "findings"], tables.get("truth", []))
 
 
-def _note_truth(rows: Rows, key: str, drawing: Drawing) -> None:
-    rows.add("truth", key, "|".join(sorted(drawing.findings)))
-    for finding, box in drawing.boxes:
+def _note_truth(rows: Rows, key: str, case: RenderedCase) -> None:
+    rows.add("truth", key, "|".join(sorted(case.findings)))
+    for finding, box in case.boxes:
         rows.add("boxes", key, finding, *(round(value, 1) for value in box))
 
 
@@ -165,22 +165,22 @@ def _chexpert_patient(job: Job) -> Rows:
 
 def _chexpert_study(job: Job, patient: Patient, study: str, *, rows: Rows, rng: np.random.Generator) -> None:
     wanted = sample_findings(rng, normal_share=job.normal_share)
-    drawing = draw_frontal(patient, wanted, BEDSIDE, rng=rng)
+    case = render_frontal(patient, wanted, BEDSIDE, rng=rng)
     labels = (
-        reported_labels(drawing.findings, label_noise=job.label_noise, rng=rng)
+        reported_labels(case.findings, label_noise=job.label_noise, rng=rng)
         if job.part == "train"
-        else clean_labels(drawing.findings)
+        else clean_labels(case.findings)
     )
     cells = ["" if label is None else label for label in labels]
     person = ["Female" if patient.female else "Male", patient.age]
     path = f"{RELEASE}/{study}/view1_frontal.jpg"
-    _write_jpeg(job.folder / path, drawing.picture)
+    _write_jpeg(job.folder / path, case.picture)
     projection = "AP" if rng.random() < 0.8 else "PA"
     rows.add(job.part, path, *person, "Frontal", projection, *cells)
-    _note_truth(rows, path, drawing)
+    _note_truth(rows, path, case)
     if rng.random() < LATERAL:
         path = f"{RELEASE}/{study}/view2_lateral.jpg"
-        picture = draw_lateral(patient, drawing.findings, BEDSIDE, rng=rng)
+        picture = render_lateral(patient, case.findings, BEDSIDE, rng=rng)
         _write_jpeg(job.folder / path, picture)
         rows.add(job.part, path, *person, "Lateral", "", *cells)
 
@@ -192,31 +192,29 @@ def _write_jpeg(path: Path, picture: Layer) -> None:
 
 
 def _vindr_image(job: Job) -> Rows:
-    """One VinDr image with its three readings (train) or the consensus (test)."""
+    """One VinDr image with the marks of three readers (train) or their consensus (test)."""
     rng, rows = job.rng(), Rows()
     patient = sample_patient(rng)
     wanted = sample_findings(rng, normal_share=job.normal_share) - {"Support Devices"}
-    drawing = draw_frontal(patient, wanted, SCREENING, rng=rng)
+    case = render_frontal(patient, wanted, SCREENING, rng=rng)
     part = job.part.removeprefix("vindr_")
     image_id = hashlib.sha256(f"{job.seed} {job.part} {job.index}".encode()).hexdigest()[:32]
     path = job.folder / part / f"{image_id}.dicom"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_dicom(path, drawing.picture, _facts(image_id, patient, drawing=drawing, rng=rng))
-    _note_truth(rows, image_id, drawing)
+    write_dicom(path, case.picture, _facts(image_id, patient, case=case, rng=rng))
+    _note_truth(rows, image_id, case)
     if part == "test":
-        _note_reading(
-            rows, part, key=[image_id], marks=drawing.boxes, pneumonia="Pneumonia" in drawing.findings
-        )
+        _note_marks(rows, part, key=[image_id], marks=case.boxes, pneumonia="Pneumonia" in case.findings)
         return rows
     for reader in readers_of(rng):
-        marks = read_by(drawing.boxes, image_hw=drawing.picture.shape[:2], rng=rng)
+        marks = read_by(case.boxes, image_hw=case.picture.shape[:2], rng=rng)
         seen = any(name == "Consolidation" for name, _ in marks)
-        pneumonia = seen and "Pneumonia" in drawing.findings
-        _note_reading(rows, part, key=[image_id, reader], marks=marks, pneumonia=pneumonia)
+        pneumonia = seen and "Pneumonia" in case.findings
+        _note_marks(rows, part, key=[image_id, reader], marks=marks, pneumonia=pneumonia)
     return rows
 
 
-def _facts(image_id: str, patient: Patient, *, drawing: Drawing, rng: np.random.Generator) -> DicomFacts:
+def _facts(image_id: str, patient: Patient, *, case: RenderedCase, rng: np.random.Generator) -> DicomFacts:
     low = int(rng.integers(60, 500))
     return DicomFacts(
         image_id=image_id,
@@ -225,18 +223,18 @@ def _facts(image_id: str, patient: Patient, *, drawing: Drawing, rng: np.random.
         inverted=bool(rng.random() < MONOCHROME1),
         low=low,
         high=low + int(rng.integers(2400, 3500)),
-        pixel_spacing_mm=400 / drawing.picture.shape[0],
+        pixel_spacing_mm=400 / case.picture.shape[0],
     )
 
 
 def _vindr_columns(part: str) -> list[str]:
-    """The 28 label columns; train and test spell one of them differently, as released."""
+    """The 28 label columns; train and test spell one of them differently, as in the release."""
     other = "Other diseases" if part == "train" else "Other disease"
     known = [name for name in VINDR_NAMES if name not in ("Other disease", "Other diseases")]
     return [*known[:-1], other, known[-1]]
 
 
-def _note_reading(
+def _note_marks(
     rows: Rows,
     part: str,
     *,
@@ -244,7 +242,7 @@ def _note_reading(
     marks: Sequence[tuple[str, tuple[float, float, float, float]]],
     pneumonia: bool,
 ) -> None:
-    """One reading in the tables of boxes and of image labels."""
+    """Add what one reader marked to the tables of boxes and of image labels."""
     for finding, box in marks:
         rows.add(f"annotations_{part}", *key, VINDR_SPELLING[finding], *(round(x, 1) for x in box))
     names = {VINDR_SPELLING[finding] for finding, _ in marks}

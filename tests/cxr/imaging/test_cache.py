@@ -137,7 +137,7 @@ def test_moved_and_copied_files_are_found_by_their_content(tmp_path: Path) -> No
     assert (cache_folder(settings_of(tmp_path / "cache")) / "pictures.bin").stat().st_size == 3 * SLOT_BYTES
 
 
-def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
     make_images(tmp_path / "images", count=3)
     Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
     changed = np.random.default_rng(9).integers(0, 256, (48, 60), dtype=np.uint8)
@@ -148,7 +148,7 @@ def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
     assert len(index_lines(tmp_path / "cache")) == 4
 
 
-def test_files_are_believed_while_size_and_time_hold(tmp_path: Path) -> None:
+def test_files_count_as_unchanged_while_size_and_time_hold(tmp_path: Path) -> None:
     """No file is read when the cache has it: one of another content but the same size and time passes."""
     make_images(tmp_path / "images", count=1)
     path = tmp_path / "images" / "i000.png"
@@ -162,7 +162,7 @@ def test_files_are_believed_while_size_and_time_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 500, SLOT_BYTES - 1])
-def test_a_damaged_picture_is_named_and_mended(
+def test_a_damaged_picture_is_logged_and_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, position: int
 ) -> None:
     make_images(tmp_path / "images", count=3)
@@ -183,7 +183,7 @@ def test_a_damaged_picture_is_named_and_mended(
     assert not caplog.records
 
 
-def test_a_slot_that_is_mended_with_a_changed_file_no_longer_stands_for_the_old_one(tmp_path: Path) -> None:
+def test_a_slot_repaired_from_a_changed_file_no_longer_stands_for_the_old_file(tmp_path: Path) -> None:
     make_images(tmp_path / "images", count=1)
     path = tmp_path / "images" / "i000.png"
     old = path.read_bytes()
@@ -212,7 +212,7 @@ def test_an_index_torn_anywhere_loses_one_picture_at_most(tmp_path: Path) -> Non
     assert_as_decoded(pictures, tmp_path / "images")
 
 
-def test_damaged_lines_are_counted_and_their_pictures_decoded_anew(
+def test_damaged_lines_are_counted_and_their_pictures_decoded_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_images(tmp_path / "images", count=3)
@@ -240,7 +240,7 @@ def test_a_shortened_data_file_is_filled_again(tmp_path: Path, length: int) -> N
     assert data.stat().st_size == 3 * SLOT_BYTES
 
 
-def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
     make_images(tmp_path / "images", count=1)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"input\.cache_dir: cannot write into .*set input\.cache_dir=null"):
@@ -258,7 +258,7 @@ def small_disk() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_is_an_error_and_keeps_what_was_written(tmp_path: Path, small_disk: None) -> None:
     make_images(tmp_path / "images", count=6, size_hw=(30, 40))
     with pytest.raises(UserError, match=r"cannot write into .*free some space.*cache_dir=null"):
         Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
@@ -370,6 +370,6 @@ def test_the_folder_may_be_deleted_while_a_run_goes_on(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache")
     assert_as_decoded(pictures, tmp_path / "images")
     with pytest.raises(
-        UserError, match="was deleted while it was read"
+        UserError, match="was deleted while it was being read"
     ):  # another process has nothing mapped yet
         pickle.loads(elsewhere)[0]

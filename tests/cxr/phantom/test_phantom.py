@@ -21,8 +21,8 @@ from cxr.phantom.cases import (
     BEDSIDE,
     SCREENING,
     SHARE_OF_ABNORMAL,
-    draw_frontal,
-    draw_lateral,
+    render_frontal,
+    render_lateral,
     sample_findings,
     sample_patient,
 )
@@ -52,7 +52,7 @@ def text(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-# --- drawing tools
+# --- case tools
 
 
 def test_box_of_nothing_is_none() -> None:
@@ -93,12 +93,12 @@ def test_curve_passes_through_its_points() -> None:
 
 def test_a_normal_case_has_no_box() -> None:
     rng = np.random.default_rng(0)
-    drawing = draw_frontal(sample_patient(rng), frozenset(), BEDSIDE, rng=rng)
-    assert drawing.boxes == ()
-    assert drawing.findings == {"No Finding"}
-    assert drawing.picture.dtype == np.float32
-    assert drawing.picture.min() >= 0
-    assert drawing.picture.max() <= 1
+    case = render_frontal(sample_patient(rng), frozenset(), BEDSIDE, rng=rng)
+    assert case.boxes == ()
+    assert case.findings == {"No Finding"}
+    assert case.picture.dtype == np.float32
+    assert case.picture.min() >= 0
+    assert case.picture.max() <= 1
 
 
 @pytest.mark.parametrize("finding", sorted(SHARE_OF_ABNORMAL))
@@ -107,14 +107,14 @@ def test_each_finding_has_boxes_inside_the_image(finding: str, hospital: object)
     rng = np.random.default_rng(7)
     found = 0
     for _ in range(3):
-        drawing = draw_frontal(sample_patient(rng), frozenset({finding}), hospital, rng=rng)  # type: ignore[arg-type]
-        h, w = drawing.picture.shape
-        boxes = np.array([box for name, box in drawing.boxes if name == finding]).reshape(-1, 4)
+        case = render_frontal(sample_patient(rng), frozenset({finding}), hospital, rng=rng)  # type: ignore[arg-type]
+        h, w = case.picture.shape
+        boxes = np.array([box for name, box in case.boxes if name == finding]).reshape(-1, 4)
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2:] <= [w, h]).all()
         assert (boxes[:, 2:] - boxes[:, :2] >= 4).all()
-        assert (finding in drawing.findings) == (len(boxes) > 0)
-        assert "No Finding" not in drawing.findings or not drawing.boxes
+        assert (finding in case.findings) == (len(boxes) > 0)
+        assert "No Finding" not in case.findings or not case.boxes
         found += len(boxes) > 0
     assert found >= 2
 
@@ -145,18 +145,18 @@ def test_painting_changes_the_picture_in_the_boxes(finding: str) -> None:
 
 def test_dense_findings_count_as_lung_opacity() -> None:
     rng = np.random.default_rng(5)
-    drawing = draw_frontal(sample_patient(rng), frozenset({"Consolidation"}), BEDSIDE, rng=rng)
-    assert "Lung Opacity" in drawing.findings
-    opacities = {box for name, box in drawing.boxes if name == "Lung Opacity"}
-    assert opacities == {box for name, box in drawing.boxes if name in DENSE_FINDINGS}
+    case = render_frontal(sample_patient(rng), frozenset({"Consolidation"}), BEDSIDE, rng=rng)
+    assert "Lung Opacity" in case.findings
+    opacities = {box for name, box in case.boxes if name == "Lung Opacity"}
+    assert opacities == {box for name, box in case.boxes if name in DENSE_FINDINGS}
 
 
 def test_about_half_of_the_studies_are_normal_and_findings_keep_company() -> None:
     rng = np.random.default_rng(1)
-    drawn = [sample_findings(rng, normal_share=0.5) - {"Support Devices"} for _ in range(3000)]
-    assert np.mean([not names for names in drawn]) == pytest.approx(0.5, abs=0.04)
-    hearts = [names for names in drawn if "Cardiomegaly" in names]
-    others = [names for names in drawn if names and "Cardiomegaly" not in names]
+    samples = [sample_findings(rng, normal_share=0.5) - {"Support Devices"} for _ in range(3000)]
+    assert np.mean([not names for names in samples]) == pytest.approx(0.5, abs=0.04)
+    hearts = [names for names in samples if "Cardiomegaly" in names]
+    others = [names for names in samples if names and "Cardiomegaly" not in names]
     share = [np.mean(["Pleural Effusion" in names for names in group]) for group in (hearts, others)]
     assert share[0] > share[1]
 
@@ -164,7 +164,7 @@ def test_about_half_of_the_studies_are_normal_and_findings_keep_company() -> Non
 def test_lateral_views_differ_with_the_findings() -> None:
     patient = sample_patient(np.random.default_rng(2))
     views = [
-        draw_lateral(patient, frozenset(names), BEDSIDE, rng=np.random.default_rng(4))
+        render_lateral(patient, frozenset(names), BEDSIDE, rng=np.random.default_rng(4))
         for names in ([], ["Pleural Effusion"])
     ]
     assert views[0].shape == views[1].shape
@@ -351,7 +351,7 @@ def test_other_settings_found_there_are_the_users_mistake(root: Path) -> None:
 def test_a_strange_folder_is_never_written_into(tmp_path: Path) -> None:
     (tmp_path / "vindr").mkdir()
     (tmp_path / "vindr" / "mine.txt").write_text("x")
-    with pytest.raises(UserError, match="no phantom data"):
+    with pytest.raises(UserError, match="not phantom data"):
         generate(tmp_path, SMALL, part="vindr")
     (tmp_path / "vindr" / MARKER).write_text("[")
     with pytest.raises(UserError, match="cannot be read"):
@@ -408,11 +408,11 @@ def test_vindr_readers_disagree_on_disk(root: Path) -> None:
     assert differing > 0
 
 
-def test_a_drawing_does_not_depend_on_what_was_drawn_before() -> None:
-    def draw() -> np.ndarray:
+def test_an_image_does_not_depend_on_earlier_images() -> None:
+    def render() -> np.ndarray:
         rng = np.random.default_rng([1, 2])
-        return draw_frontal(
+        return render_frontal(
             sample_patient(rng), frozenset({"Lung Lesion"}), replace(BEDSIDE, shift=0.01), rng=rng
         ).picture
 
-    assert np.array_equal(draw(), draw())
+    assert np.array_equal(render(), render())
