@@ -1,6 +1,6 @@
-"""Many runs from one settings file: variants as changes of it, each in a process of its own.
+"""Many runs from one settings file: each variant changes some settings and runs in its own process.
 
-Processes are isolated, killable, and go on in their own folders when asked again.
+A process that is killed takes no other run with it, and the next call resumes it in its run folder.
 """
 
 import fcntl
@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +32,8 @@ log = logging.getLogger("raybox")
 
 
 def flatten(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``{train: {num_epochs: 3}}`` to ``{train.num_epochs: 3}``, so that the section's other keys stay; of two values
-    for one key the later counts."""
+    """Turn ``{train: {num_epochs: 3}}`` into ``{train.num_epochs: 3}``, which leaves the section's other keys as they
+    are. Where a key is given twice, the later value counts."""
     flat: dict[str, Any] = {}
     for key, value in overrides.items():
         inner = flatten(value) if isinstance(value, dict) and value else None
@@ -41,17 +43,17 @@ def flatten(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 Overrides = Annotated[dict[str, Any], AfterValidator(flatten)]
-"""Dotted key of a setting -> its value, as --set takes them. A section changes in the keys it names."""
+"""Dotted key of a setting -> its value, as ``--set`` takes them. A section changes only the keys that it names."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-"""Names folders and figures."""
+"""A name that also names folders and metrics."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run folder to be made.
+    """One run to make in the folder `out`.
 
-    command: a script and its arguments, without --out. needs: run folders that must be finished before.
+    command: a script and its arguments, without ``--out``. needs: run folders that must be finished first.
     """
 
     name: str
@@ -62,14 +64,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; `problem` is empty for a finished run."""
+    """How a job ended. `problem` is empty for a finished run."""
 
     job: Job
     problem: str = ""
 
 
 def override(key: str, value: Any) -> str:
-    """``key=value`` as --set takes it; the value is read back as it is."""
+    """Write ``key=value`` for ``--set``, so that `value` is read back unchanged."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
     return f"{key}={text.strip().removesuffix('...').strip()}"
 
@@ -77,14 +79,14 @@ def override(key: str, value: Any) -> str:
 def run_command(
     script: Path, config: Path, overrides: Mapping[str, Any], *, sources: Sequence[Path] = ()
 ) -> tuple[str, ...]:
-    """``script config --from sources --set key=value ...``; what is empty is left out."""
+    """Build ``script config --from sources --set key=value ...``, without the options that have no values."""
     before = ["--from", *map(str, sources)] if sources else []
     changes = ["--set", *(override(*item) for item in overrides.items())] if overrides else []
     return (str(script), str(config), *before, *changes)
 
 
 def is_finished(out: Path) -> bool:
-    """True for a finished run that is whole."""
+    """True for a finished run whose output files all exist."""
     try:
         run = open_run(out)
         return all(run.output(name).is_file() for name in run.manifest["outputs"])
@@ -94,57 +96,81 @@ def is_finished(out: Path) -> bool:
 
 def run_jobs(
     jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None
-) -> Iterator[Outcome]:
-    """Make every run folder, up to `num_parallel` at a time, and yield each outcome as it comes.
+) -> Generator[Outcome, None, None]:
+    """Make every run, up to `num_parallel` at a time, and yield each outcome as soon as it is known.
 
-    A folder that is finished is not touched. A job that needs a failed one fails too. What a process writes stands
-    in a ``.txt`` beside its folder. However this generator is left, no process of its own stays behind.
+    Finished runs are not started again. A job that needs a failed one fails too. The output of a process goes to a
+    ``.txt`` file next to its run folder. All started processes end with this generator, also when it is closed early
+    and when this process receives SIGTERM.
 
-    jobs: in an order in which each comes after those that it needs. num_threads: of each process; None: as inherited.
+    jobs: each after those that it needs. num_threads: of each process; None keeps what the environment says.
 
     Raises:
         UserError: a process was killed or interrupted, which says nothing about its settings.
+        KeyboardInterrupt: this process received SIGTERM.
     """
     waiting, running = list(jobs), dict[Job, subprocess.Popen[str]]()
     outcomes: dict[Path, Outcome] = {}
-    told: set[Path] = set()
+    reported: set[Path] = set()
+    with _noting_sigterm() as received:
+        try:
+            while waiting or running:
+                if received:
+                    raise KeyboardInterrupt
+                ended = [
+                    _outcome(job, process) for job, process in running.items() if process.poll() is not None
+                ]
+                for job in [job for job in waiting if all(path in outcomes for path in job.needs)]:
+                    early = _without_work(job, outcomes)
+                    if early is None and len(running) < num_parallel and not _is_locked(job.out, reported):
+                        running[job] = _start(job, num_threads)
+                        waiting.remove(job)
+                    elif early is not None:
+                        ended.append(early)
+                        waiting.remove(job)
+                for outcome in ended:
+                    running.pop(outcome.job, None)
+                    outcomes[outcome.job.out] = outcome
+                    yield outcome
+                time.sleep(0 if ended else POLL_S)
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                _wait_or_kill(process)
+
+
+@contextmanager
+def _noting_sigterm() -> Iterator[list[int]]:
+    """Collect SIGTERM instead of dying of it, so that the caller can stop its processes first. A thread other than the
+    main one cannot handle signals, and collects none."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
-        while waiting or running:
-            ended = [_outcome(job, process) for job, process in running.items() if process.poll() is not None]
-            for job in [job for job in waiting if all(path in outcomes for path in job.needs)]:
-                early = _without_work(job, outcomes)
-                if early is None and len(running) < num_parallel and not _is_locked(job.out, told):
-                    running[job] = _start(job, num_threads)
-                    waiting.remove(job)
-                elif early is not None:
-                    ended.append(early)
-                    waiting.remove(job)
-            for outcome in ended:
-                running.pop(outcome.job, None)
-                outcomes[outcome.job.out] = outcome
-                yield outcome
-            time.sleep(0 if ended else POLL_S)
+        yield received
     finally:
-        for process in running.values():
-            _stop(process)
+        signal.signal(signal.SIGTERM, before)
 
 
 def failures_of(
     jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None
 ) -> dict[Path, str]:
-    """`run_jobs` to its end with progress and a line in the log for each; run folder -> problem of the failed ones."""
-    outcomes = run_jobs(jobs, num_parallel=num_parallel, num_threads=num_threads)
+    """Run all jobs with a progress bar and one log line per job; returns run folder -> problem of those that failed."""
     failures: dict[Path, str] = {}
-    for number, outcome in enumerate(track(outcomes, "runs", total=len(jobs)), start=1):
-        log.info("%d of %d  %s: %s", number, len(jobs), outcome.job.name, outcome.problem or "finished")
-        if outcome.problem:
-            failures[outcome.job.out] = outcome.problem
+    with closing(run_jobs(jobs, num_parallel=num_parallel, num_threads=num_threads)) as outcomes:
+        for number, outcome in enumerate(track(outcomes, "runs", total=len(jobs)), start=1):
+            log.info("%d of %d  %s: %s", number, len(jobs), outcome.job.name, outcome.problem or "finished")
+            if outcome.problem:
+                failures[outcome.job.out] = outcome.problem
     return failures
 
 
 def threads_of(num_parallel: int) -> int | None:
-    """Threads for each of so many processes, an even share of the processor; None, as inherited, where one process has
-    it all or the environment says how many."""
+    """Threads for each of `num_parallel` processes: an even share of the processor's cores. None where a single process
+    has all cores, or where OMP_NUM_THREADS is set."""
     if num_parallel == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -152,15 +178,15 @@ def threads_of(num_parallel: int) -> int | None:
 
 
 def _without_work(job: Job, outcomes: Mapping[Path, Outcome]) -> Outcome | None:
-    """The outcome of a job that is done already or cannot be done; None where it is to be started."""
+    """The outcome of a job that is finished already or cannot run; None where it must be started."""
     failed = [outcomes[path].job.name for path in job.needs if outcomes[path].problem]
     if failed:
         return Outcome(job, f"needs {', '.join(failed)}, which failed")
     return Outcome(job) if is_finished(job.out) else None
 
 
-def _is_locked(out: Path, told: set[Path]) -> bool:
-    """True while another process writes into the folder: one that a killed call of ours has left behind."""
+def _is_locked(out: Path, reported: set[Path]) -> bool:
+    """True while another process writes into the folder, such as one that an earlier, killed call left behind."""
     lock = out / ".lock"
     if not lock.is_file():
         return False
@@ -168,9 +194,9 @@ def _is_locked(out: Path, told: set[Path]) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if out not in told:
-                log.info("%s: another process works there still; waiting for it", out)
-            told.add(out)
+            if out not in reported:
+                log.info("%s: another process still writes there; waiting for it", out)
+            reported.add(out)
             return True
     return False
 
@@ -203,21 +229,20 @@ def _outcome(job: Job, process: "subprocess.Popen[str]") -> Outcome:
     if code < 0 or code == EXIT_INTERRUPTED:
         number = -code if code < 0 else signal.SIGINT
         raise UserError(
-            f"{job.name}: its process was ended by {signal.Signals(number).name} (memory, time, or by hand); "
-            f"see {_log_file(job)}, then give the same command again, it goes on"
+            f"{job.name}: its process was ended by {signal.Signals(number).name} (out of memory, out of time, or by "
+            f"hand); see {_log_file(job)}, then give the same command again to resume"
         )
     return Outcome(job, _last_words(_log_file(job)))
 
 
 def _last_words(path: Path) -> str:
-    """The problems that a failed process told, or its last line."""
+    """The errors that a failed process printed, or else its last line."""
     lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     problems = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return "; ".join(problems or lines[-1:]) or "failed without a word"
+    return "; ".join(problems or lines[-1:]) or "failed without a message"
 
 
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
+def _wait_or_kill(process: "subprocess.Popen[str]") -> None:
     try:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:

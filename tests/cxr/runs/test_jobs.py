@@ -1,7 +1,8 @@
-"""Trainings in processes of their own. Small scripts that make run folders stand in for trainings."""
+"""Trainings in their own processes. Small scripts that make run folders stand in for trainings."""
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import Settings, UserError, load_config
 from cxr.runs.jobs import Job, Outcome, failures_of, flatten, override, run_command, run_jobs, threads_of
 
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
+from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import Settings, UserError
 from cxr.cli import exit_code
 from cxr.runs.run_folder import start_run
@@ -71,7 +74,7 @@ def test_a_finished_folder_is_not_touched_again(script: Path) -> None:
     assert len((one.out / "began.txt").read_text().splitlines()) == 1
 
 
-def test_failures_are_told_and_what_needs_them_fails_too(script: Path) -> None:
+def test_failures_are_reported_and_what_needs_them_fails_too(script: Path) -> None:
     mistake, crash = job(script, "mistake", "mistake"), job(script, "crash", "crash")
     after = job(script, "after", needs=(mistake.out,))
     outcomes = problems(list(run_jobs([mistake, crash, after], num_parallel=2)))
@@ -98,7 +101,7 @@ def spans(jobs: list[Job]) -> list[tuple[float, float]]:
     ]
 
 
-def test_one_at_a_time_unless_told_otherwise(script: Path) -> None:
+def test_one_at_a_time_by_default(script: Path) -> None:
     jobs = [job(script, name) for name in ("a", "b")]
     assert len(list(run_jobs(jobs))) == 2
     (_, first_end), (second_begin, _) = spans(jobs)
@@ -125,7 +128,7 @@ def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_killed_process_stops_everything_and_the_next_call_goes_on(script: Path) -> None:
     killed, other = job(script, "killed", "killed"), job(script, "other", "sleep30")
-    with pytest.raises(UserError, match=r"killed: its process was ended by SIGKILL .* goes on"):
+    with pytest.raises(UserError, match=r"killed: its process was ended by SIGKILL .* to resume"):
         list(run_jobs([other, killed], num_parallel=2))
     assert not (other.out / "ended.txt").exists()
     again = [Job(one.name, one.out, (str(script), "fine")) for one in (killed, other)]
@@ -138,8 +141,27 @@ def test_leaving_early_leaves_no_process_behind(script: Path) -> None:
     assert next(outcomes).job.name == "quick"
     begin = time.monotonic()
     outcomes.close()
-    assert time.monotonic() - begin < 9  # told to end, not waited for
+    assert time.monotonic() - begin < 9  # ended, not waited for
     assert problems(list(run_jobs([Job("slow", slow.out, (str(script), "fine"))]))) == {"slow": ""}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_terminated_call_ends_its_trainings(script: Path, number: signal.Signals) -> None:
+    slow = job(script, "slow", "sleep30")
+    driver = (
+        "import sys\nfrom pathlib import Path\nfrom cxr.cli import exit_code\n"
+        "from cxr.runs.jobs import Job, failures_of\n"
+        f"slow = Job('slow', Path({str(slow.out)!r}), {slow.command!r})\n"
+        "sys.exit(exit_code(lambda: failures_of([slow], num_parallel=2)))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", driver], stderr=subprocess.DEVNULL)
+    while not (slow.out / "began.txt").exists():
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(20) == EXIT_INTERRUPTED
+    begin = time.monotonic()  # a training that lived on would be waited for
+    assert problems(list(run_jobs([Job("slow", slow.out, (str(script), "fine"))]))) == {"slow": ""}
+    assert time.monotonic() - begin < 20
 
 
 def test_a_process_that_a_killed_call_left_behind_is_waited_for(script: Path) -> None:

@@ -318,7 +318,7 @@ def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, 
 DRIVER = """
 import sys
 from pathlib import Path
-from stage1_classify.search import commands
+from stage1_classify.experiments import commands
 commands.TRAINING = Path(sys.argv[1])
 from cxr.cli import StageArguments, exit_code
 from stage1_classify.sweep import main
