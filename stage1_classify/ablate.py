@@ -1,4 +1,4 @@
-"""Stage 1: train every variant of an ablation, and tell which differences are real."""
+"""Stage 1: train variants of the classifier, and compare each with the reference of its group."""
 
 import sys
 
@@ -8,10 +8,8 @@ from cxr.runs.run_folder import start_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.experiments.ablation import (  # takes seconds, --help needs it not
-        Ablation,
-        print_ablation,
-    )
+    # imported late: it takes seconds, which --help need not wait for
+    from stage1_classify.experiments.ablation import print_ablation, run_ablation
     from stage1_classify.experiments.ablation_plan import make_plan
     from stage1_classify.settings.experiments import AblationSettings
 
@@ -19,7 +17,7 @@ def main(arguments: StageArguments) -> None:
     plan = make_plan(settings, arguments.out)
     run = start_run(arguments.out, stage="ablation", settings=settings, inputs={"base": settings.base})
     if run.state != "finished":
-        Ablation(run, settings, plan)()
+        run_ablation(run, settings, plan)
     print_ablation(run.dir)
 
 

@@ -1,4 +1,4 @@
-"""Stage 3: train every variant of a study on one stage 2 run, and tell which differences are real."""
+"""Stage 3: train variants of the detector on one stage 2 run, and compare them with one of them."""
 
 import sys
 
@@ -9,20 +9,21 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    # imported late: it takes seconds, which --help need not wait for
+    from stage3_detect.experiments.experiment import run_experiment
     from stage3_detect.experiments.plan import make_plan
-    from stage3_detect.experiments.study import Study
-    from stage3_detect.settings.experiments import StudySettings  # takes a second, --help needs it not
+    from stage3_detect.settings.experiments import DetectorExperimentSettings
 
-    settings = load_config(StudySettings, arguments.config, arguments.overrides)
+    settings = load_config(DetectorExperimentSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
     stage2 = open_run(arguments.sources[0], stage="stage2")
     plan = make_plan(settings, arguments.out, stage2=stage2.dir)
-    beside = {f"beside_{name}": path for name, path in settings.compare_with.items()}
-    inputs = {"base": settings.base, "stage2": stage2.dir, **beside}
+    others = {f"compare_with_{name}": path for name, path in settings.compare_with.items()}
+    inputs = {"base": settings.base, "stage2": stage2.dir, **others}
     run = start_run(arguments.out, stage="study", settings=settings, inputs=inputs)
     if run.state != "finished":
-        Study(run, settings, plan)(stage2)
+        run_experiment(run, settings, plan, stage2=stage2)
     print_run(run.dir)
 
 

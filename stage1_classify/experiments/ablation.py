@@ -1,127 +1,109 @@
-"""The work of ablate.py: every run in a process and a folder of its own, then one table a group."""
+"""The work of ablate.py: train every variant, then write one table per group."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from cxr.config import UserError
-from cxr.runs.jobs import failures_of, threads_of
-from cxr.runs.run_folder import Run, atomic_write_text, open_run
-from eval.experiments.variants import Figures, Row, compare, correct
-from eval.report.blocks import Table, read_report
+from cxr.config import load_config
+from cxr.runs.jobs import override
+from cxr.runs.run_folder import Run, atomic_write_text
+from eval.experiments.comparison import counts, signed_interval
+from eval.experiments.plan import Plan
+from eval.experiments.report import (
+    Groups,
+    bar_chart,
+    csv_table,
+    group_table,
+    reading,
+    value_cell,
+    verdict_sentences,
+    write_pages,
+)
+from eval.experiments.runner import compare_groups, relative_runs, train
+from eval.report.blocks import Block, Table, read_report
 from eval.report.text_tables import print_tables
-from stage1_classify.evaluation.predictions import read_predictions
-from stage1_classify.experiments.ablation_plan import ENSEMBLE_CONFIG, Plan
-from stage1_classify.experiments.ablation_report import Result, figures, write_tables
-from stage1_classify.experiments.ablation_table import Cases, draw, probabilities_on, read_cases
-from stage1_classify.settings.classifier import EnsembleSettings
+from eval.stats.measures import interval_figures
+from stage1_classify.experiments.ablation_plan import ENSEMBLE_CONFIG
+from stage1_classify.experiments.ablation_scores import METRICS, PredictionScorer
+from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings
 
 log = logging.getLogger("raybox")
 
-Failures = Mapping[Path, str]
-"""Run folder -> what went wrong."""
+FIGURES = "AUROC and AUPRC are means over the findings on the test split, and over the seeds where there are several."
 
 
-class Ablation:
-    """Settings, run folder and plan of one ablation."""
+def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
+    """Make the missing runs, compare the variants, and finish.
 
-    def __init__(self, run: Run, settings: AblationSettings, plan: Plan) -> None:
-        self.run, self.settings, self.plan = run, settings, plan
-        self._drawn: dict[tuple[Path, tuple[str, ...]], Figures] = {}
-        self._judged_on: dict[str, str] = {}
+    Raises:
+        UserError: some runs failed. The tables of the others are written all the same, and the same command tries the
+            failed runs again.
+    """
+    base = load_config(Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()])
+    operating = EnsembleSettings(operating=base.operating).model_dump(mode="json")
+    atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(operating, sort_keys=False))
+    trained = train(run, settings, plan)
+    references = {group: content.reference for group, content in settings.groups.items()}
+    scorer = PredictionScorer(settings.num_resamples, base.train.min_positives, base.seed)
+    with run.phase("comparison"):
+        groups = compare_groups(trained, references, scorer)
+    outputs = write_ablation_report(run.dir, settings, groups, synthetic=trained.synthetic)
+    trained.refuse_failures(run.stage)
+    run.finish(
+        ablation_metrics(groups),
+        outputs,
+        synthetic=trained.synthetic,
+        references=references,
+        runs=relative_runs(plan, run.dir),
+    )
 
-    def __call__(self) -> None:
-        """Make the runs that are missing, compare, and finish.
 
-        Raises:
-            UserError: some runs failed. The tables of the others are there all the same, and the same command tries
-                the failed ones again.
-        """
-        operating = EnsembleSettings(operating_point=self.plan.base.operating_point).model_dump(mode="json")
-        atomic_write_text(self.run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(operating, sort_keys=False))
-        with self.run.phase("runs"):
-            failures = self._make_runs()
-        problems = [f"{job.name}: {failures[job.out]}" for job in self.plan.jobs if job.out in failures]
-        if len(problems) == len(self.plan.jobs):
-            raise UserError(["ablation: every run failed", *problems])
-        with self.run.phase("comparison"):
-            tables = correct({group: self._rows(group, failures) for group in self.settings.groups})
-        result = Result(
-            tables, self._judged_on, self._failed_variants(failures), self._is_synthetic(failures)
-        )
-        outputs = write_tables(self.run.dir, self.settings, result)
-        if problems:
-            told = f"ablation: {len(problems)} of {len(self.plan.jobs)} runs failed; the tables lack them"
-            raise UserError([told, *problems])
-        self.run.finish(
-            figures(tables),
-            outputs,
-            synthetic=result.synthetic,
-            references={group: content.reference for group, content in self.settings.groups.items()},
-            runs={
-                "/".join(place): [path.relative_to(self.run.dir).as_posix() for path in paths.values()]
-                for place, paths in self.plan.runs.items()
-            },
-        )
+def ablation_metrics(groups: Groups) -> dict[str, float | None]:
+    """``<group>/<variant>/auroc``, ``auprc``, ``auroc_minus_reference``, ``auprc_minus_reference`` with ``/low`` and
+    ``/high``, ``p`` and ``p_holm``; and the counts of comparisons."""
+    found: dict[str, float | None] = {}
+    for group, one in groups.items():
+        for row in one.rows:
+            name = f"{group}/{row.variant}"
+            for metric, value in zip(METRICS, row.values, strict=True):
+                found |= interval_figures(f"{name}/{metric}", value.value, value)
+            if row.differences:
+                for metric, gap in zip(METRICS, row.differences, strict=True):
+                    found |= interval_figures(f"{name}/{metric}_minus_reference", gap.value, gap)
+                found |= {f"{name}/p": row.p, f"{name}/p_holm": row.p_holm}
+    return found | counts(row for one in groups.values() for row in one.rows)
 
-    def _make_runs(self) -> dict[Path, str]:
-        """The failed ones."""
-        log.info("%d runs for %d variants", len(self.plan.jobs), len(self.plan.runs))
-        num = self.settings.jobs
-        return failures_of(self.plan.jobs, num_parallel=num, num_threads=threads_of(num))
 
-    def _rows(self, group: str, failures: Failures) -> list[Row]:
-        """The group's reference and variants, without those that have a failed run."""
-        reference = self.settings.groups[group].reference
-        failed = self._failed_variants(failures).get(group, {})
-        names = dict.fromkeys([reference, *self.settings.groups[group].variants])
-        whole = {name: self.plan.runs[group, name] for name in names if name not in failed}
-        if not whole:
-            return []
-        first = next(iter(next(iter(whole.values())).values()))
-        findings = open_run(first, stage="stage1").manifest["findings"]
-        cases = read_cases(read_predictions(open_run(first).output("predictions")), findings)
-        self._judged_on[group] = cases.in_words(findings, min_positives=self.plan.base.train.min_positives)
-        drawn = {
-            name: {seed: self._draw(path, cases, findings) for seed, path in paths.items()}
-            for name, paths in whole.items()
-        }
-        return compare(drawn, drawn.get(reference))
-
-    def _draw(self, path: Path, cases: Cases, findings: list[str]) -> Figures:
-        """Figures of one run, computed once however many groups hold it."""
-        key = (path, cases.ids)
-        if key not in self._drawn:
-            table = read_predictions(open_run(path, stage="stage1").output("predictions"))
-            probabilities = probabilities_on(cases, table, findings, source=f"run {path}")
-            self._drawn[key] = draw(
-                cases,
-                probabilities,
-                num_resamples=self.settings.num_resamples,
-                min_positives=self.plan.base.train.min_positives,
-                seed=self.plan.base.seed,
-            )
-        return self._drawn[key]
-
-    def _failed_variants(self, failures: Failures) -> dict[str, dict[str, str]]:
-        """Group -> variant -> problem."""
-        failed: dict[str, dict[str, str]] = {}
-        for (group, variant), paths in self.plan.runs.items():
-            problems = dict.fromkeys(failures[path] for path in paths.values() if path in failures)
-            if problems:
-                failed.setdefault(group, {})[variant] = "; ".join(problems)
-        return failed
-
-    def _is_synthetic(self, failures: Failures) -> bool:
-        made = [job.out for job in self.plan.jobs if job.out not in failures]
-        return any(open_run(path).manifest["synthetic"] for path in made)
+def write_ablation_report(
+    run_dir: Path, settings: AblationSettings, groups: Groups, *, synthetic: bool
+) -> dict[str, Path]:
+    """Write ``ablation.md``, ``ablation.csv`` and ``report.html``; returns the files by name."""
+    blocks: list[Block] = []
+    for name, group in groups.items():
+        auprc = {row.variant: value_cell(row.values[1]) for row in group.rows}
+        gaps = {row.variant: signed_interval(row.differences[1]) for row in group.rows if row.differences}
+        further = {"AUPRC [95 %]": auprc, "AUPRC difference": gaps}
+        blocks.append(group_table(group, name, metric="AUROC", further=further))
+        if group.rows:
+            path = run_dir / "pictures" / f"{name}.png"
+            blocks.append(bar_chart(group, path, f"AUROC: {name}", label="mean AUROC on the test split"))
+    table = run_dir / "ablation.csv"
+    csv_table(groups, METRICS).to_csv(table, index=False)
+    pages = write_pages(
+        run_dir,
+        "ablation",
+        title="Stage 1: ablation",
+        verdict=verdict_sentences(groups, settings),
+        blocks=[*blocks, reading(settings, FIGURES)],
+        synthetic=synthetic,
+    )
+    return pages | {"table": table}
 
 
 def print_ablation(folder: Path) -> None:
-    """All tables of a finished ablation."""
+    """Print all tables of a finished ablation."""
     report = read_report(folder)
     print_tables([block for block in report.blocks if isinstance(block, Table)] if report else [])
     log.info("finished: %s  (report: %s)", folder, folder / "report.html")

@@ -1,4 +1,4 @@
-"""Commands of stage 1's trainings and ensembles, as an ablation or a sweep gives them."""
+"""Command lines of stage 1's trainings and ensembles, as an ablation or a sweep starts them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ TRAINING, ENSEMBLE = (Path(__file__).parents[1] / name for name in ("run.py", "e
 
 
 def training_command(base: Path, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Command of a training with `base` as its settings, changed by dotted key -> value."""
+    """A training with the settings file `base`, changed by dotted key -> value."""
     return run_command(TRAINING, base, overrides)
 
 
 def ensemble_command(config: Path, members: Sequence[Path], overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Command of an ensemble of finished runs."""
+    """An ensemble of finished runs."""
     return run_command(ENSEMBLE, config, overrides, sources=members)

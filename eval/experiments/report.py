@@ -1,0 +1,176 @@
+"""The report of an experiment: one table and one bar chart per group, Markdown, CSV and a page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cxr.runs.run_folder import atomic_write_text
+from eval.experiments.comparison import Row, signed_interval, spread
+from eval.experiments.runner import Group
+from eval.experiments.settings import ExperimentSettings
+from eval.report.blocks import Block, Figure, Table, Text, Verdict, write_report
+from eval.report.charts import Bar, plot_bars
+from eval.report.format import Cell, format_cell, listed, with_interval
+from eval.report.text_tables import markdown
+from eval.stats.bootstrap import Difference
+from eval.stats.measures import interval_figures
+
+Groups = Mapping[str, Group]
+
+NO_DIFFERENCE = Difference(float("nan"), float("nan"), float("nan"))
+
+
+def value_cell(value: Difference | None) -> str | None:
+    """ "0.412 [0.350, 0.470]"."""
+    return with_interval(value.value, value.low, value.high) if value is not None else None
+
+
+def group_table(
+    group: Group,
+    title: str,
+    *,
+    metric: str,
+    further: Mapping[str, Mapping[str, Cell]],
+    shown: Mapping[str, str] | None = None,
+) -> Table:
+    """The reference, the other variants, those that failed, then what is not compared.
+
+    metric: name of the first figure. further: column -> variant -> cell; columns without any cell are omitted.
+    shown: how names of what is not compared are written.
+    """
+    columns = ["variant", f"{metric} [95 %]", "each seed", "difference from the reference", "p (Holm)"]
+    cells: dict[str, list[Cell]] = {}
+    for row in group.rows:
+        cells[row.variant] = [value_cell(row.values[0]), _seeds_cell(row), row.verdict, _holm_cell(row)]
+    for variant, problem in group.failed.items():
+        cells[variant] = [None, None, f"failed: {problem}", None]
+    for name, values in group.others.items():
+        cells[name] = [value_cell(values[0]), None, "not compared", None]
+    rows = [
+        [(shown or {}).get(name, name), *own, *(column.get(name) for column in further.values())]
+        for name, own in cells.items()
+    ]
+    columns += further
+    kept = [index for index in range(len(columns)) if index < 2 or any(row[index] is not None for row in rows)]
+    return Table(
+        f"{title} (reference: {group.reference})",
+        [columns[index] for index in kept],
+        [[row[index] for index in kept] for row in rows],
+        group.cases,
+    )
+
+
+def _seeds_cell(row: Row) -> str | None:
+    """The value of each training; None of a single one, which would repeat the figure."""
+    if len(row.by_seed) < 2:
+        return None
+    return f"{', '.join(map(format_cell, row.by_seed.values()))} (sd {format_cell(spread(row.by_seed.values()))})"
+
+
+def _holm_cell(row: Row) -> str | None:
+    if row.difference is None:
+        return None
+    end = "" if not row.is_significant else ", significant" if row.survives_holm else ", not significant"
+    return f"{format_cell(row.p_holm)}{end}"
+
+
+def verdict_sentences(groups: Groups, settings: ExperimentSettings) -> str:
+    """How many variants differ from their reference, before and after the correction, and which variants failed."""
+    rows = {"/".join(filter(None, (g, row.variant))): row for g, one in groups.items() for row in one.rows}
+    compared = {name: row for name, row in rows.items() if row.difference is not None}
+    found = [name for name, row in compared.items() if row.is_significant]
+    surviving = [name for name in found if rows[name].survives_holm]
+    of = f"of {len(compared)} compared variants"
+    text = f"None {of} differs significantly from the reference."
+    if found:
+        named = listed([f"{name} {signed_interval(rows[name].differences[0])}" for name in found])
+        text = f"{len(found)} {of} differ significantly from the reference: {named}. "
+        text += f"After Holm's correction for {len(compared)} comparisons: {listed(surviving) or 'none'}."
+    if found and len(settings.seeds) == 1:
+        text += " Each variant was trained once, so a difference can also come from the seed."
+    failed = ["/".join(filter(None, (g, variant))) for g, one in groups.items() for variant in one.failed]
+    return text + (f" Failed and not compared: {listed(failed)}." if failed else "")
+
+
+def csv_table(groups: Groups, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per variant, numbers unrounded. metrics: names of the figures."""
+    records = []
+    for group, one in groups.items():
+        for row in one.rows:
+            record: dict[str, object] = {"group": group, "variant": row.variant, "verdict": row.verdict}
+            for metric, value in zip(metrics, row.values, strict=True):
+                record |= interval_figures(metric, value.value, value)
+            for metric, gap in zip(metrics, row.differences or (NO_DIFFERENCE,) * len(metrics), strict=True):
+                record |= interval_figures(f"{metric}_gap", gap.value, gap)
+            record[f"{metrics[0]}_gap/by_seed"] = " ".join(f"{gap:.6f}" for gap in row.differences_by_seed)
+            survives = row.survives_holm if row.difference is not None else None
+            records.append(record | {"p": row.p, "p_holm": row.p_holm, "survives_holm": survives})
+    table = pd.DataFrame(records)
+    return table if any(groups) else table.drop(columns="group")
+
+
+def bar(name: str, value: Difference, kind: str = "") -> Bar:
+    """A bar with its 95 % interval."""
+    return Bar(name, value.value, value.low, value.high, kind)
+
+
+def bar_chart(
+    group: Group, path: Path, title: str, *, label: str, shown: Mapping[str, str] | None = None
+) -> Figure:
+    """Plot the first figure of a group's variants into ``pictures/`` of a run folder."""
+    bars = [bar(row.variant, row.values[0], "marked" if row.is_reference else "") for row in group.rows]
+    bars += [bar((shown or {}).get(name, name), own[0], "muted") for name, own in group.others.items()]
+    plot_bars(path, bars, label=label)
+    grey = " Grey: not compared with it." if group.others else ""
+    return Figure(title, f"pictures/{path.name}", f"Lines are 95 % intervals. Dark: the reference.{grey}")
+
+
+def how_to_read(settings: ExperimentSettings) -> str:
+    """What intervals, verdicts and the correction mean."""
+    resampled = f"Intervals contain 95 % of {settings.num_resamples} bootstrap resamples of the test patients"
+    if len(settings.seeds) > 1:
+        luck = (
+            f"{resampled} and of the {len(settings.seeds)} trainings of a variant, so they cover the choice of "
+            "patients and the luck of training; with so few trainings the second part is a rough estimate. A "
+            "difference is significant if its interval excludes zero and all seeds differ in the same direction."
+        )
+    else:
+        luck = (
+            f"{resampled}. They cover the choice of patients, not the luck of training: with one training per variant "
+            "a significant difference can also come from the seed. Several seeds answer that."
+        )
+    return (
+        f"{luck} Differences are paired: all variants are evaluated on the same cases and the same resamples.\n\n"
+        "Among many comparisons some intervals exclude zero by chance. Holm's correction adjusts the p-values of all "
+        "comparisons with a reference together, so that the chance of a single false one stays below 5 %."
+    )
+
+
+def write_pages(
+    run_dir: Path,
+    name: str,
+    *,
+    title: str,
+    verdict: str,
+    blocks: Sequence[Block],
+    synthetic: bool,
+) -> dict[str, Path]:
+    """Write the report page and, with its tables, ``<name>.md``; returns both files by name.
+
+    blocks: charts, then tables and texts. The verdict stands between the charts and the tables.
+    """
+    page = run_dir / f"{name}.md"
+    origin = "**Figures of generated phantom images, not of patients.**\n\n" if synthetic else ""
+    tables = "\n\n".join(markdown(block) for block in blocks if isinstance(block, Table))
+    atomic_write_text(page, f"# {title}\n\n{origin}{verdict}\n\n{tables}\n")
+    charts = [block for block in blocks if isinstance(block, Figure)]
+    rest = [block for block in blocks if not isinstance(block, Figure)]
+    ordered = [*charts, Verdict("Result", verdict), *rest]
+    report = write_report(run_dir, title=title, lead="", blocks=ordered, synthetic=synthetic)
+    return {"markdown": page, "report": report}
+
+
+def reading(settings: ExperimentSettings, what: str) -> Text:
+    """The section that explains a report. what: what the figures are."""
+    return Text("How to read this", f"{what} {how_to_read(settings)}")
