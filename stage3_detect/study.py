@@ -10,8 +10,7 @@ from eval.report.text_tables import print_run
 
 def main(arguments: StageArguments) -> None:
     # imported late: it takes seconds, which --help need not wait for
-    from stage3_detect.experiments.experiment import run_experiment
-    from stage3_detect.experiments.plan import make_plan
+    from stage3_detect.experiments.experiment import make_plan, run_experiment
     from stage3_detect.settings.experiments import DetectorExperimentSettings
 
     settings = load_config(DetectorExperimentSettings, arguments.config, arguments.overrides)

@@ -65,7 +65,9 @@ class Planner:
         self.loaded: dict[Place, Settings] = {}
         self.settings, self.out = settings, out
         self._training = training
-        self._variants = {(group, name): own for group, named in variants.items() for name, own in named.items()}
+        self.variants = {
+            (group, name): own for group, named in variants.items() for name, own in named.items()
+        }
         self._jobs: list[Job] = []
         self._planned: dict[tuple[Place, int | None], Path] = {}
         self._open: list[Place] = []
@@ -78,7 +80,7 @@ class Planner:
             UserError: invalid settings, unknown variants, or variants that need each other; all problems at once.
         """
         runs = {
-            place: {seed: self.run(place, seed) for seed in self.seeds_of(place)} for place in self._variants
+            place: {seed: self.run(place, seed) for seed in self.seeds_of(place)} for place in self.variants
         }
         self.check()
         if self.problems:
@@ -88,15 +90,17 @@ class Planner:
     def check(self) -> None:
         """Note further problems once all variants are planned."""
 
-    def seeds_of(self, place: Place) -> Sequence[int | None]:
+    def seeds_of(self, place: Place) -> Sequence[int | None]:  # noqa: ARG002, subclasses use it
         """The seeds that a variant is trained with."""
         return self.settings.seeds
 
     def job(self, place: Place, seed: int | None) -> tuple[Job, str] | None:
         """The job of one run, and a text that is equal for runs with equal settings; None where it has a problem."""
-        values = self.settings.overrides | dict(self.variant(place))
+        values = self.settings.overrides | dict(self.variants[place])
         if "seed" in values and len(self.settings.seeds) > 1:
-            self.problems.append(f"{name_of(place)}: seed is among its changes; give it under `seeds` instead")
+            self.problems.append(
+                f"{name_of(place)}: seed is among its changes; give it under `seeds` instead"
+            )
         needs = []
         for key, value in values.items():
             if isinstance(value, str) and (found := PLACEHOLDER.fullmatch(value)):
@@ -139,16 +143,12 @@ class Planner:
         """Run folder of one training, where no other run has the same settings."""
         return self.out / "runs" / self._training.folder.format(group=place[0], variant=place[1], seed=seed)
 
-    def variant(self, place: Place) -> Any:
-        """What the settings say of a variant."""
-        return self._variants[place]
-
     def find(self, place: Place, name: str) -> Place | None:
         """The variant that `place` calls `name`: VARIANT of its own group, or GROUP/VARIANT; None if there is none."""
         group, _, variant = name.rpartition("/")
         found = (group or place[0], variant)
-        if found not in self._variants:
-            hint = nearest(name_of(found), [name_of(one) for one in self._variants])
+        if found not in self.variants:
+            hint = nearest(name_of(found), [name_of(one) for one in self.variants])
             self.problems.append(f"{name_of(place)}: no variant {name!r}{hint}")
             return None
         return found

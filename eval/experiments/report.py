@@ -52,7 +52,9 @@ def group_table(
         for name, own in cells.items()
     ]
     columns += further
-    kept = [index for index in range(len(columns)) if index < 2 or any(row[index] is not None for row in rows)]
+    kept = [
+        index for index in range(len(columns)) if index < 2 or any(row[index] is not None for row in rows)
+    ]
     return Table(
         f"{title} (reference: {group.reference})",
         [columns[index] for index in kept],
@@ -126,8 +128,8 @@ def bar_chart(
     return Figure(title, f"pictures/{path.name}", f"Lines are 95 % intervals. Dark: the reference.{grey}")
 
 
-def how_to_read(settings: ExperimentSettings) -> str:
-    """What intervals, verdicts and the correction mean."""
+def how_to_read(settings: ExperimentSettings, figures: str) -> Text:
+    """What intervals, verdicts and the correction mean. figures: what the figures are."""
     resampled = f"Intervals contain 95 % of {settings.num_resamples} bootstrap resamples of the test patients"
     if len(settings.seeds) > 1:
         luck = (
@@ -140,37 +142,27 @@ def how_to_read(settings: ExperimentSettings) -> str:
             f"{resampled}. They cover the choice of patients, not the luck of training: with one training per variant "
             "a significant difference can also come from the seed. Several seeds answer that."
         )
-    return (
-        f"{luck} Differences are paired: all variants are evaluated on the same cases and the same resamples.\n\n"
+    return Text(
+        "How to read this",
+        f"{figures} {luck} Differences are paired: all variants are evaluated on the same cases and the same "
+        "resamples.\n\n"
         "Among many comparisons some intervals exclude zero by chance. Holm's correction adjusts the p-values of all "
-        "comparisons with a reference together, so that the chance of a single false one stays below 5 %."
+        "comparisons with a reference together, so that the chance of a single false one stays below 5 %.",
     )
 
 
 def write_pages(
-    run_dir: Path,
-    name: str,
-    *,
-    title: str,
-    verdict: str,
-    blocks: Sequence[Block],
-    synthetic: bool,
+    page: Path, *, title: str, verdict: str, blocks: Sequence[Block], synthetic: bool
 ) -> dict[str, Path]:
-    """Write the report page and, with its tables, ``<name>.md``; returns both files by name.
+    """Write ``report.html`` and its tables as the Markdown file `page` next to it; returns both files by name.
 
-    blocks: charts, then tables and texts. The verdict stands between the charts and the tables.
+    The page shows first the charts of `blocks`, then the verdict, then tables and texts.
     """
-    page = run_dir / f"{name}.md"
     origin = "**Figures of generated phantom images, not of patients.**\n\n" if synthetic else ""
     tables = "\n\n".join(markdown(block) for block in blocks if isinstance(block, Table))
     atomic_write_text(page, f"# {title}\n\n{origin}{verdict}\n\n{tables}\n")
     charts = [block for block in blocks if isinstance(block, Figure)]
     rest = [block for block in blocks if not isinstance(block, Figure)]
     ordered = [*charts, Verdict("Result", verdict), *rest]
-    report = write_report(run_dir, title=title, lead="", blocks=ordered, synthetic=synthetic)
+    report = write_report(page.parent, title=title, lead="", blocks=ordered, synthetic=synthetic)
     return {"markdown": page, "report": report}
-
-
-def reading(settings: ExperimentSettings, what: str) -> Text:
-    """The section that explains a report. what: what the figures are."""
-    return Text("How to read this", f"{what} {how_to_read(settings)}")

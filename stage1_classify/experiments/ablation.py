@@ -15,13 +15,14 @@ from eval.experiments.report import (
     bar_chart,
     csv_table,
     group_table,
-    reading,
+    how_to_read,
     value_cell,
     verdict_sentences,
     write_pages,
 )
 from eval.experiments.runner import compare_groups, relative_runs, train
 from eval.report.blocks import Block, Table, read_report
+from eval.report.format import Cell
 from eval.report.text_tables import print_tables
 from eval.stats.measures import interval_figures
 from stage1_classify.experiments.ablation_plan import ENSEMBLE_CONFIG
@@ -41,9 +42,11 @@ def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
         UserError: some runs failed. The tables of the others are written all the same, and the same command tries the
             failed runs again.
     """
-    base = load_config(Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()])
-    operating = EnsembleSettings(operating=base.operating).model_dump(mode="json")
-    atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(operating, sort_keys=False))
+    base = load_config(
+        Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()]
+    )
+    ensemble = EnsembleSettings.model_validate({"operating": base.operating}).model_dump(mode="json")
+    atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(ensemble, sort_keys=False))
     trained = train(run, settings, plan)
     references = {group: content.reference for group, content in settings.groups.items()}
     scorer = PredictionScorer(settings.num_resamples, base.train.min_positives, base.seed)
@@ -82,9 +85,11 @@ def write_ablation_report(
     """Write ``ablation.md``, ``ablation.csv`` and ``report.html``; returns the files by name."""
     blocks: list[Block] = []
     for name, group in groups.items():
-        auprc = {row.variant: value_cell(row.values[1]) for row in group.rows}
-        gaps = {row.variant: signed_interval(row.differences[1]) for row in group.rows if row.differences}
-        further = {"AUPRC [95 %]": auprc, "AUPRC difference": gaps}
+        gaps = {row.variant: row.differences[1] for row in group.rows if row.differences}
+        further: dict[str, dict[str, Cell]] = {
+            "AUPRC [95 %]": {row.variant: value_cell(row.values[1]) for row in group.rows},
+            "AUPRC difference": {name: signed_interval(gap) for name, gap in gaps.items()},
+        }
         blocks.append(group_table(group, name, metric="AUROC", further=further))
         if group.rows:
             path = run_dir / "pictures" / f"{name}.png"
@@ -92,11 +97,10 @@ def write_ablation_report(
     table = run_dir / "ablation.csv"
     csv_table(groups, METRICS).to_csv(table, index=False)
     pages = write_pages(
-        run_dir,
-        "ablation",
+        run_dir / "ablation.md",
         title="Stage 1: ablation",
         verdict=verdict_sentences(groups, settings),
-        blocks=[*blocks, reading(settings, FIGURES)],
+        blocks=[*blocks, how_to_read(settings, FIGURES)],
         synthetic=synthetic,
     )
     return pages | {"table": table}

@@ -38,13 +38,13 @@ class _AblationPlanner(Planner):
         return super().folder(place, seed)
 
     def seeds_of(self, place: Place) -> Sequence[int | None]:
-        variant = self.variant(place)
+        variant = self.variants[place]
         if isinstance(variant, EnsembleVariant) and all(m.startswith(ALL_SEEDS) for m in variant.ensemble):
             return [None]
         return super().seeds_of(place)
 
     def job(self, place: Place, seed: int | None) -> tuple[Job, str] | None:
-        variant = self.variant(place)
+        variant = self.variants[place]
         if not isinstance(variant, EnsembleVariant):
             return super().job(place, seed)
         members = [folder for named in variant.ensemble for folder in self._members(place, named, seed)]
@@ -61,7 +61,7 @@ class _AblationPlanner(Planner):
     def _members(self, place: Place, named: str, seed: int | None) -> list[Path]:
         name = named.removeprefix(ALL_SEEDS)
         found = self.find(place, name)
-        if found is not None and isinstance(self.variant(found), EnsembleVariant):
+        if found is not None and isinstance(self.variants[found], EnsembleVariant):
             self.problems.append(
                 f"{name_of(place)}: {name!r} is itself an ensemble; list its members instead"
             )
@@ -73,7 +73,9 @@ class _AblationPlanner(Planner):
         """Note a problem where the base settings are invalid, or variants of a group have different findings."""
         self.load("overrides", self.settings.overrides)
         first: dict[str, str] = {}
-        findings = {place: one.findings for place, one in self.loaded.items() if isinstance(one, Stage1Settings)}
+        findings = {
+            place: one.findings for place, one in self.loaded.items() if isinstance(one, Stage1Settings)
+        }
         for place, own in findings.items():
             group, variant = place
             reference = first.setdefault(group, variant)

@@ -1,6 +1,6 @@
 """The report of an experiment of stage 3: tables, a bar chart, and a curve where the settings ask for one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,17 @@ from eval.experiments.report import (
     bar_chart,
     csv_table,
     group_table,
-    reading,
+    how_to_read,
     value_cell,
     verdict_sentences,
     write_pages,
 )
+from eval.experiments.runner import Group
 from eval.leaderboard.run_tables import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
 from eval.report.format import Cell
-from stage3_detect.experiments.comparison import Comparison
+from eval.stats.bootstrap import Difference
 from stage3_detect.settings.experiments import (
     PRIOR,
     SUPERVISED,
@@ -35,55 +36,60 @@ FIGURES = (
 )
 
 
+Trainings = Mapping[tuple[str, int | None], tuple[str, float]]
+"""(variant, seed) -> run folder relative to the experiment's, and minutes."""
+
+
 @dataclass(frozen=True)
 class Result:
-    """trainings: (variant, seed) -> run folder relative to the experiment's, and minutes. teacher_method: the CAM
-    method. synthetic: the images are phantoms."""
+    """All figures are of AP40, means over findings and seeds, on the same resamples of patients and seeds.
 
-    comparison: Comparison
-    trainings: dict[tuple[str, int | None], tuple[str, float]]
+    findings: of the figures after the mean. group: the variants; its `others` are the CAM teacher, the priors and
+    finished runs. minus_teacher: of variants and finished runs. shares: of everything, as a fraction of the supervised
+    detector's AP40; empty where there is none. teacher_method: the CAM method. synthetic: the images are phantoms.
+    """
+
+    findings: tuple[str, ...]
+    group: Group
+    minus_teacher: Mapping[str, Difference]
+    shares: Mapping[str, Difference]
     teacher_method: str
     synthetic: bool
 
 
 def write_experiment_report(
-    run_dir: Path, settings: DetectorExperimentSettings, result: Result
+    run_dir: Path, settings: DetectorExperimentSettings, result: Result, *, trainings: Trainings
 ) -> dict[str, Path]:
     """Write ``report.html`` with its pictures, ``study.md`` and ``study.csv``; returns the files by name."""
-    comparison = result.comparison
-    chart = bar_chart(
-        comparison.group,
-        run_dir / "pictures" / "ap40.png",
-        "AP40 of the variants",
-        label="AP at IoU 0.4 on the test split",
-        shown=_shown(result),
-    )
+    path, label = run_dir / "pictures" / "ap40.png", "AP at IoU 0.4 on the test split"
+    chart = bar_chart(result.group, path, "AP40 of the variants", label=label, shown=_shown(result))
     blocks: list[Block] = [main_table(result), chart, *_curve(run_dir, settings, result)]
-    blocks += [findings_table(result), _trainings_table(result), reading(settings, FIGURES)]
-    verdict = summary(settings, result)
-    title = f"Stage 3: {run_dir.name}"
-    pages = write_pages(
-        run_dir, "study", title=title, verdict=verdict, blocks=blocks, synthetic=result.synthetic
-    )
+    blocks += [findings_table(result), _trainings_table(result, trainings), how_to_read(settings, FIGURES)]
+    metrics = ["ap40", *(f"ap40/{slug(finding)}" for finding in result.findings)]
     table = run_dir / "study.csv"
-    metrics = ["ap40", *(f"ap40/{slug(finding)}" for finding in comparison.findings)]
-    csv_table({"": comparison.group}, metrics).to_csv(table, index=False)
+    csv_table({"": result.group}, metrics).to_csv(table, index=False)
+    pages = write_pages(
+        run_dir / "study.md",
+        title=f"Stage 3: {run_dir.name}",
+        verdict=summary(settings, result),
+        blocks=blocks,
+        synthetic=result.synthetic,
+    )
     return pages | {"table": table}
 
 
 def summary(settings: DetectorExperimentSettings, result: Result) -> str:
     """First the reference against its CAM teacher, then the variants against the reference."""
-    comparison, name = result.comparison, settings.reference
-    paragraphs = [verdict_sentences({"": comparison.group}, settings)]
-    gap = comparison.minus_teacher.get(name)
-    own = next((row.values[0] for row in comparison.group.rows if row.variant == name), None)
-    if gap is not None and own is not None:
-        teacher = comparison.group.others[TEACHER][0]
-        figures = f"AP40 {own.value:.3f} against {teacher.value:.3f}, difference {signed_interval(gap)}"
-        text = f"The detector {name} and its CAM teacher do not differ significantly: {figures}."
+    paragraphs = [verdict_sentences({"": result.group}, settings)]
+    own = next((row for row in result.group.rows if row.variant == settings.reference), None)
+    if own is not None:
+        gap, teacher = result.minus_teacher[own.variant], result.group.others[TEACHER][0]
+        text = f"The detector {own.variant} and its CAM teacher do not differ significantly"
         if gap.is_clear:
-            text = f"The detector {name} finds {'more' if gap.low > 0 else 'fewer'} lesions than its CAM teacher: {figures}."
-        share = comparison.shares.get(name)
+            more = "more" if gap.low > 0 else "fewer"
+            text = f"The detector {own.variant} finds {more} lesions than its CAM teacher"
+        text += f": AP40 {own.values[0].value:.3f} against {teacher.value:.3f}, difference {signed_interval(gap)}."
+        share = result.shares.get(own.variant)
         reached = f" It reaches {value_cell(share)} of the supervised detector's AP40." if share else ""
         paragraphs.insert(0, text + reached)
     return "\n\n".join(paragraphs)
@@ -91,16 +97,16 @@ def summary(settings: DetectorExperimentSettings, result: Result) -> str:
 
 def main_table(result: Result) -> Table:
     """The variants, those that failed, the CAM teacher, the priors, and the runs to compare with."""
-    comparison = result.comparison
-    minus = {name: signed_interval(gap) for name, gap in comparison.minus_teacher.items()}
-    shares = {name: value_cell(share) for name, share in comparison.shares.items()}
-    further = {"minus CAM teacher": minus, "share of supervised": shares}
-    return group_table(comparison.group, "Variants", metric="AP40", further=further, shown=_shown(result))
+    further: dict[str, dict[str, Cell]] = {
+        "minus CAM teacher": {name: signed_interval(gap) for name, gap in result.minus_teacher.items()},
+        "share of supervised": {name: value_cell(share) for name, share in result.shares.items()},
+    }
+    return group_table(result.group, "Variants", metric="AP40", further=further, shown=_shown(result))
 
 
 def _shown(result: Result) -> dict[str, str]:
     """How the names of what is not compared are written."""
-    names = result.comparison.group.others
+    names = result.group.others
     shown = {name: display_name(name) for name in names if name.startswith(PRIOR)}
     shown |= {TEACHER: f"{display_name(TEACHER)}: {display_name(result.teacher_method)}"}
     return {name: f"{name} (finished run)" for name in names} | shown
@@ -108,19 +114,19 @@ def _shown(result: Result) -> dict[str, str]:
 
 def findings_table(result: Result) -> Table:
     """AP40 per finding."""
-    comparison, shown = result.comparison, _shown(result)
-    values = {row.variant: row.values for row in comparison.group.rows}
-    values |= {shown[name]: own for name, own in comparison.group.others.items()}
+    shown = _shown(result)
+    values = {row.variant: row.values for row in result.group.rows}
+    values |= {shown[name]: own for name, own in result.group.others.items()}
     rows: list[list[Cell]] = [[name, *(one.value for one in own[1:])] for name, own in values.items()]
     note = "Means over the seeds. Intervals are in metrics.json. A finding without true boxes has no score."
-    return Table("AP40 per finding", ["variant", *comparison.findings], rows, note)
+    return Table("AP40 per finding", ["variant", *result.findings], rows, note)
 
 
-def _trainings_table(result: Result) -> Table:
+def _trainings_table(result: Result, trainings: Trainings) -> Table:
     rows: list[list[Cell]] = []
-    for row in result.comparison.group.rows:
+    for row in result.group.rows:
         for seed, ap40 in row.by_seed.items():
-            folder, minutes = result.trainings[row.variant, seed]
+            folder, minutes = trainings[row.variant, seed]
             rows.append([row.variant, seed, ap40, minutes, folder])
     note = "Minutes of the last call of each run. Variants with equal settings share their runs."
     return Table("Trainings", ["variant", "seed", "AP40", "minutes", "folder"], rows, note)
@@ -130,7 +136,7 @@ def _curve(run_dir: Path, settings: DetectorExperimentSettings, result: Result) 
     """The chart that the settings ask for, without variants that failed."""
     if settings.curve is None:
         return []
-    group, shown = result.comparison.group, _shown(result)
+    group, shown = result.group, _shown(result)
     values = {row.variant: row.values[0] for row in group.rows}
     places = places_of(settings.curve)
     lines: dict[str, list[Bar | None]] = {

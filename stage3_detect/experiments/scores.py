@@ -80,11 +80,6 @@ class DetectionScorer:
         )
 
 
-def detection_scorer(stage2: FinishedRun, *, num_resamples: int) -> DetectionScorer:
-    """A scorer for the test split of a finished stage 2 run."""
-    return DetectionScorer(stage2, read_coco(stage2.output("gt_test")), num_resamples)
-
-
 def _mean_first(by_class: Floats) -> Floats:
     """(R, K) -> (R, 1 + K)."""
     return np.concatenate([mean_over_classes(by_class)[:, None], by_class], axis=1)
