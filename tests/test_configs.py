@@ -10,9 +10,9 @@ from stage1_classify.experiments.sweep_space import check_space
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings, SweepSettings
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
-from stage3_detect.experiments.plan import make_plan as make_study_plan
+from stage3_detect.experiments.experiment import make_plan as make_detector_plan
 from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.settings.experiments import StudySettings
+from stage3_detect.settings.experiments import DetectorExperimentSettings
 from tests.paths import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -23,7 +23,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "ensemble": EnsembleSettings,
     "ablation": AblationSettings,
     "sweep": SweepSettings,
-    "study": StudySettings,  # study_<what>.yaml
+    "study": DetectorExperimentSettings,  # study_<what>.yaml
 }
 
 
@@ -32,8 +32,8 @@ def test_settings_file_loads_and_has_a_header(path: Path) -> None:
     settings = load_config(SETTINGS[path.stem.split("_")[0]], path)
     if isinstance(settings, AblationSettings):
         make_plan(settings, Path("runs/test"))  # also every variant is a setting of stage 1
-    if isinstance(settings, StudySettings):
-        make_study_plan(settings, Path("runs/test"), stage2=Path("runs/stage2"))  # and of stage 3
+    if isinstance(settings, DetectorExperimentSettings):
+        make_detector_plan(settings, Path("runs/test"), stage2=Path("runs/stage2"))  # and of stage 3
     if isinstance(settings, SweepSettings):
         check_space(settings)
     header = path.read_text(encoding="utf-8").split("\n\n")[0]

@@ -45,7 +45,9 @@ def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
     base = load_config(
         Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()]
     )
-    ensemble = EnsembleSettings.model_validate({"operating": base.operating}).model_dump(mode="json")
+    ensemble = EnsembleSettings.model_validate({"operating_point": base.operating_point}).model_dump(
+        mode="json"
+    )
     atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(ensemble, sort_keys=False))
     trained = train(run, settings, plan)
     references = {group: content.reference for group, content in settings.groups.items()}

@@ -1,8 +1,8 @@
 """Settings of sweep.py and ablate.py, which train stage 1 many times from one settings file."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
@@ -110,6 +110,8 @@ class GroupSettings(Settings):
 
 class AblationSettings(ExperimentSettings):
     """Groups of variants of stage 1."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"jobs": "num_parallel"}
 
     groups: dict[Name, GroupSettings] = Field(min_length=1)
     num_resamples: PositiveInt = 4000

@@ -1,6 +1,8 @@
 """Settings of study.py, which trains variants of stage 3 from one settings file and compares them with one of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +25,8 @@ class CurveSettings(Settings):
 
 class DetectorExperimentSettings(ExperimentSettings):
     """Variants of stage 3 on one stage 2 run, which ``--from`` gives."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"beside": "compare_with"}
 
     variants: dict[Name, Overrides] = Field(min_length=2)
     """Changes to the base. A variant named "supervised" is the detector that shares refer to."""

@@ -56,7 +56,8 @@ def test_columns_without_cells_are_omitted() -> None:
         ["ref", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "reference", None, None],
         ["a", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "significant: +.021 [.008, .034]",
          "0.060, not significant", 0.5],
-        ["b", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "not significant: +.000 [−1.000, 1.000]", "0.900", None],
+        ["b", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "not significant: +.000 [−1.000, 1.000]",
+         "0.900", None],
         ["c", None, None, "failed: no such layer", None, None],
         ["prior", "0.800 [0.700, 0.900]", None, "not compared", None, None],
     ]  # fmt: skip

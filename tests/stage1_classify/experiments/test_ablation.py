@@ -1,4 +1,4 @@
-"""Ablations: the plan, the figures, and the whole, where a quick script stands in for training and ensembles."""
+"""Ablations: the plan, the figures, and all of it with a quick script in place of trainings and ensembles."""
 
 import json
 import signal
@@ -18,19 +18,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.run_folder import open_run, start_run
 from cxr.tracking import read_log
-from eval.experiments.variants import compare, signed_interval
+from eval.experiments.comparison import Figures, compare, signed_interval
+from eval.experiments.plan import Plan
 from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
-from stage1_classify.experiments.ablation import Ablation
-from stage1_classify.experiments.ablation_plan import Plan, make_plan
-from stage1_classify.experiments.ablation_report import COLUMNS
-from stage1_classify.experiments.ablation_table import (
-    Cases,
-    draw,
-    probabilities_on,
-    read_cases,
-)
+from stage1_classify.experiments.ablation import run_ablation
+from stage1_classify.experiments.ablation_plan import make_plan
+from stage1_classify.experiments.ablation_scores import Cases, mean_figures, probabilities_on, read_cases
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings
 from tests.paths import ROOT
@@ -126,7 +121,7 @@ def test_ensembles_take_runs_of_the_same_seed_or_of_all(base: Path, tmp_path: Pa
     assert rest == [*map(str, pcam), "--set", "combine=maximum", "flips=[none]"]
 
 
-def test_all_problems_are_told_at_once(base: Path, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(base: Path, tmp_path: Path) -> None:
     groups = {
         "heads": {
             "pcam": {"head.kin": "pcam"},
@@ -150,12 +145,12 @@ def test_all_problems_are_told_at_once(base: Path, tmp_path: Path) -> None:
     assert "unknown key 'head.kin'; nearest: 'head.kind'" in told
     assert "heads/lse: " in told
     assert "got 'lsee'" in told
-    assert "heads/seeded: seed is given beside several `seeds`; list it there instead" in told
+    assert "heads/seeded: seed is among its changes; give it under `seeds` instead" in told
     assert "heads/round: needs itself, through heads/round, heads/trip" in told
     assert "heads/orphan: no variant 'pcan' (nearest: 'heads/pcam')" in told
     assert "heads/other: findings differ from those of" in told
     assert "ensemble/one: one member and flips [none] leave nothing to combine" in told
-    assert "ensemble/nested: 'two' is an ensemble itself" in told
+    assert "ensemble/nested: 'two' is itself an ensemble" in told
     assert "ensemble/two: two of its members are the same run" in told
 
 
@@ -166,6 +161,7 @@ def test_all_problems_are_told_at_once(base: Path, tmp_path: Path) -> None:
         ({"groups": {}}, "at least 1 item"),
         ({"groups": {"g": {"reference": "c", "variants": HEADS}}}, "reference 'c' is none of pcam, lse"),
         ({"groups": {"a/b": {"reference": "pcam", "variants": HEADS}}}, "should match pattern"),
+        ({"jobs": 2}, "jobs: renamed, use num_parallel"),
         ({"num_resamples": 39}, "1 comparisons need 40 or more"),
     ],
 )
@@ -191,8 +187,8 @@ def guess(cases: Cases, *, skill: float, seed: int) -> np.ndarray:
     return np.round(noise + skill * np.nan_to_num(cases.labels), 2)
 
 
-def drawn(cases: Cases, probabilities: np.ndarray, *, min_positives: int = 1) -> Any:
-    return draw(cases, probabilities, num_resamples=200, min_positives=min_positives, seed=5)
+def scored(cases: Cases, probabilities: np.ndarray, *, min_positives: int = 1) -> Figures:
+    return mean_figures(cases, probabilities, num_resamples=200, min_positives=min_positives, seed=5)
 
 
 def test_figures_are_those_of_scikit_learn() -> None:
@@ -204,11 +200,11 @@ def test_figures_are_those_of_scikit_learn() -> None:
         expected.append(
             np.mean([metric(cases.labels[known[:, k], k], scores[known[:, k], k]) for k in range(2)])
         )
-    assert drawn(cases, scores).point == pytest.approx(expected)
+    assert scored(cases, scores).values == pytest.approx(expected)
 
 
 def copied_auroc(cases: Cases, scores: np.ndarray, row: np.ndarray) -> float:
-    """Mean AUROC of a draw made by copying its cases, by scikit-learn; a finding without both sorts is left out."""
+    """Mean AUROC of a resample made by copying its cases, by scikit-learn, over findings with both labels."""
     copies = np.repeat(np.arange(len(row)), row)
     found = []
     for k in range(cases.labels.shape[1]):
@@ -219,7 +215,7 @@ def copied_auroc(cases: Cases, scores: np.ndarray, row: np.ndarray) -> float:
 
 
 def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Difference:
-    """First side minus second, each the mean of its trainings, by the same draws of patients as `drawn`."""
+    """First side minus second, each the mean of its trainings, by the same resamples of patients as `scored`."""
     counts = resample_counts(cases.patients, num_resamples=200, seed=5)
     rows = [np.ones(len(cases.ids), dtype=int), *counts]
     first, second = (
@@ -234,35 +230,35 @@ def test_differences_are_those_of_the_paired_bootstrap() -> None:
     cases = scored_cases()
     sides = [
         [guess(cases, skill=skill, seed=seed) for seed in seeds]
-        for skill, seeds in ((0.6, (1, 2)), (0.0, (3, 4)))
+        for skill, seeds in ((0.6, (1,)), (0.0, (3,)))
     ]
     expected = copied_difference(cases, sides)
-    by_seed = [{seed: drawn(cases, scores) for seed, scores in enumerate(side)} for side in sides]
+    by_seed = [{seed: scored(cases, scores) for seed, scores in enumerate(side)} for side in sides]
     reference, row = compare({"b": by_seed[1], "a": by_seed[0]}, by_seed[1])
     assert reference.verdict == "reference"
-    assert row.gap is not None
-    found = row.gap
+    assert row.difference is not None
+    found = row.difference
     assert (found.value, found.low, found.high) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
-    assert row.is_real
-    assert row.by_seed == pytest.approx(
-        [by_seed[0][seed].point[0] - by_seed[1][seed].point[0] for seed in (0, 1)]
+    assert row.is_significant
+    assert row.differences_by_seed == pytest.approx(
+        [by_seed[0][seed].values[0] - by_seed[1][seed].values[0] for seed in (0,)]
     )
-    assert row.verdict == f"real: {signed_interval(expected)}"
+    assert row.verdict == f"significant, one training: {signed_interval(expected)}"
 
 
 def test_a_run_for_all_seeds_is_compared_with_each() -> None:
     cases = scored_cases()
-    one, other, together = (drawn(cases, guess(cases, skill=0.3, seed=seed)) for seed in (1, 2, 3))
+    one, other, together = (scored(cases, guess(cases, skill=0.3, seed=seed)) for seed in (1, 2, 3))
     single, all_seeds = {0: one, 1: other}, {None: together}
     _, row = compare({"single": single, "all": all_seeds}, single)
-    assert row.by_seed == pytest.approx(
-        [together.point[0] - one.point[0], together.point[0] - other.point[0]]
+    assert row.differences_by_seed == pytest.approx(
+        [together.values[0] - one.values[0], together.values[0] - other.values[0]]
     )
     _, row = compare({"all": all_seeds, "single": single}, all_seeds)
-    assert row.by_seed == pytest.approx(
-        [one.point[0] - together.point[0], other.point[0] - together.point[0]]
+    assert row.differences_by_seed == pytest.approx(
+        [one.values[0] - together.values[0], other.values[0] - together.values[0]]
     )
 
 
@@ -272,9 +268,9 @@ def test_findings_with_few_positives_do_not_count() -> None:
     cases.labels[:3, 1] = 1
     scores = guess(cases, skill=0.5, seed=1)
     alone = Cases(cases.ids, cases.labels[:, :1], cases.patients)
-    assert drawn(cases, scores, min_positives=4).point == pytest.approx(drawn(alone, scores[:, :1]).point)
-    assert drawn(cases, scores, min_positives=3).point != pytest.approx(drawn(alone, scores[:, :1]).point)
-    told = cases.in_words(["A", "B"], min_positives=4)
+    assert scored(cases, scores, min_positives=4).values == pytest.approx(scored(alone, scores[:, :1]).values)
+    assert scored(cases, scores, min_positives=3).values != pytest.approx(scored(alone, scores[:, :1]).values)
+    told = cases.describe(["A", "B"], min_positives=4)
     assert told.startswith("60 test cases of 30 patients; positives: A ")
     assert told.endswith("B 3 (too few for the mean).")
 
@@ -294,7 +290,7 @@ def test_predictions_are_paired_by_case() -> None:
     np.testing.assert_array_equal(cases.labels, [[0], [1], [np.nan]])
     mixed = table.iloc[[3, 0, 2, 1]]
     np.testing.assert_array_equal(probabilities_on(cases, mixed, ["X"], source="run"), [[0.1], [0.2], [0.3]])
-    with pytest.raises(UserError, match=r"run: was judged on other cases \(2, of which 2 are among the 3"):
+    with pytest.raises(UserError, match=r"run: was evaluated on other cases \(2, of which 2 are among the 3"):
         probabilities_on(cases, table.iloc[:3], ["X"], source="run")
     with pytest.raises(UserError, match="against other labels"):
         probabilities_on(cases, table.assign(**{"X label": 0}), ["X"], source="run")
@@ -364,7 +360,7 @@ def ablate(settings: AblationSettings, out: Path) -> Path:
     run = start_run(out, stage="ablation", settings=settings, inputs={"base": settings.base})
     try:
         if run.state != "finished":
-            Ablation(run, settings, plan)()
+            run_ablation(run, settings, plan)
     finally:
         run.release()
     return out
@@ -395,29 +391,32 @@ GROUPS = {
 }
 
 
-def test_tables_tell_what_is_real(base: Path, tmp_path: Path, pretended: None) -> None:
-    settings = ablation_settings(base, GROUPS, seeds=[0, 1], jobs=2)
+def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, pretended: None) -> None:
+    settings = ablation_settings(base, GROUPS, seeds=[0, 1], num_parallel=2)
     run = open_run(ablate(settings, tmp_path / "out"), stage="ablation")
     assert set(trainings(run.dir).values()) == {1}
     assert len(trainings(run.dir)) == 9  # three heads and tta with two seeds, one ensemble of all
     table = tables_of(run.dir)
-    assert table["lse"][2].startswith("real: −.")
-    assert table["lse"][4].endswith(", stays")
-    assert table["average"][2].startswith("not shown: ")
-    assert table["tta"][2] == "not shown: +.000 [.000, .000]"
-    assert table["pcam"][2] == table["single"][2] == "reference"
-    first, second = table["seeds"][3].split(", ")
+    assert table["lse"][3].startswith("significant: −.")
+    assert table["lse"][4].endswith(", significant")
+    assert table["average"][3].startswith("not significant: ")
+    assert table["tta"][3] == "not significant: +.000 [.000, .000]"
+    assert table["pcam"][3] == table["single"][3] == "reference"
+    assert table["seeds"][2] is None  # one ensemble stands for all seeds
+    first, second, _ = table["single"][2].replace(" (", ", ").split(", ")
     assert first != second
     assert run.metrics["comparisons"] == 4
     assert run.metrics["heads/lse/auroc_minus_reference/high"] < 0  # type: ignore[operator]
-    assert run.manifest["runs"]["ensemble/single"] == ["runs/heads/pcam/seed0", "runs/heads/pcam/seed1"]
+    assert run.manifest["runs"]["ensemble/single"] == {
+        "0": "runs/heads/pcam/seed0", "1": "runs/heads/pcam/seed1",
+    }  # fmt: skip
     flat = pd.read_csv(run.output("table")).set_index(["group", "variant"])
     assert flat.loc[("heads", "lse"), "auroc"] == pytest.approx(run.metrics["heads/lse/auroc"])
-    assert flat.loc[("heads", "lse"), "verdict"] == table["lse"][2]
+    assert flat.loc[("heads", "lse"), "verdict"] == table["lse"][3]
     page = run.output("markdown").read_text()
-    assert "Figures of drawn phantom images" in page
+    assert "phantom images" in page
     assert "| lse |" in page
-    assert "Real differences: 2 (heads/lse −." in page
+    assert "heads/lse −." in page
     assert "80 test cases of 80 patients" in page
     assert 'class="banner"' in run.output("report").read_text()
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
@@ -438,10 +437,10 @@ def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, p
     ]
     assert not (tmp_path / "out" / "manifest.json").exists()
     table = tables_of(tmp_path / "out")
-    assert table["lse"][2].startswith("clear, one training: ")
+    assert table["lse"][2].startswith("significant, one training: ")
     assert table["max"][2] == "failed: training: the loss is nan"
     assert table["both"][2] == "failed: needs heads/max seed 0, which failed"
-    assert len(table["lse"]) == len(COLUMNS) - 1  # without the column by seed, there is one
+    assert len(table["lse"]) == 6  # no column of seeds: there is one
     script = tmp_path / "script.py"
     script.write_text(
         PRETENDED.replace('== "max"', '== "none"').replace('"lse": 0.2', '"lse": 0.2, "max": 0.5')

@@ -1,4 +1,4 @@
-"""Settings, hand-made stage 3 runs and a quick stand-in for run.py, for the tests of studies."""
+"""Settings, hand-made stage 3 runs and a quick stand-in for run.py, for the tests of experiments."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from cxr.runs.run_folder import FinishedRun, start_run
 from tests.paths import ROOT
 
 if TYPE_CHECKING:
-    from stage3_detect.settings.experiments import StudySettings
+    from stage3_detect.settings.experiments import DetectorExperimentSettings
 
 VARIANTS: dict[str, Any] = {"good": {}, "bad": {"noise.box_weights": False}}
 
@@ -21,7 +21,7 @@ PRETENDED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, TESTS)
-from tests.stage3_detect.experiments.study_builders import write_run
+from tests.stage3_detect.experiments.experiment_builders import write_run
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import Settings, UserError, load_config
 from cxr.runs.run_folder import open_run, start_run
@@ -66,15 +66,15 @@ def write_base(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def study_settings(base: Path, **changes: Any) -> "StudySettings":
-    from stage3_detect.settings.experiments import StudySettings
+def experiment_settings(base: Path, **changes: Any) -> "DetectorExperimentSettings":
+    from stage3_detect.settings.experiments import DetectorExperimentSettings
 
     values = {"base": str(base), "variants": VARIANTS, "reference": "good", "num_resamples": 200}
-    return parse_settings(StudySettings, values | changes, source="study.yaml")
+    return parse_settings(DetectorExperimentSettings, values | changes, source="study.yaml")
 
 
 def detections(truth: CocoBoxes, *, skill: float, seed: int) -> CocoBoxes:
-    """Every true box is found with a chance of `skill`; else a box lies far beside it."""
+    """Every true box is found with a chance of `skill`; else a box lies far from it."""
     rng = np.random.default_rng(seed)
     boxes = truth.boxes.copy()
     found = rng.random(len(boxes)) < skill
