@@ -5,7 +5,7 @@ Several trainings of a variant (seeds) are averaged within each resample.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Row:
     variant: str
     values: tuple[Difference, ...]
     is_reference: bool = False
-    by_seed: Mapping[int | None, float] = {}
+    by_seed: Mapping[int | None, float] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
     differences_by_seed: tuple[float, ...] = ()
     p: float = float("nan")

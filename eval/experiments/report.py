@@ -83,12 +83,11 @@ def verdict_sentences(groups: Groups, settings: ExperimentSettings) -> str:
     compared = {name: row for name, row in rows.items() if row.difference is not None}
     found = [name for name, row in compared.items() if row.is_significant]
     surviving = [name for name in found if rows[name].survives_holm]
-    of = f"of {len(compared)} compared variants"
-    text = f"None {of} differs significantly from the reference."
+    text = f"No variant differs significantly from the reference (comparisons: {len(compared)})."
     if found:
         named = listed([f"{name} {signed_interval(rows[name].differences[0])}" for name in found])
-        text = f"{len(found)} {of} differ significantly from the reference: {named}. "
-        text += f"After Holm's correction for {len(compared)} comparisons: {listed(surviving) or 'none'}."
+        text = f"Significantly different from the reference: {named} ({len(found)} of {len(compared)} comparisons). "
+        text += f"Still significant after Holm's correction: {listed(surviving) or 'none'}."
     if found and len(settings.seeds) == 1:
         text += " Each variant was trained once, so a difference can also come from the seed."
     failed = ["/".join(filter(None, (g, variant))) for g, one in groups.items() for variant in one.failed]

@@ -33,8 +33,8 @@ class DetectorExperimentSettings(ExperimentSettings):
     reference: str
     """The variant that the others are compared with."""
     compare_with: dict[Name, Path] = {}
-    """Name -> finished stage 3 run. It is evaluated on the same test images and listed next to the variants. A run named
-    "supervised" is the detector that shares refer to."""
+    """Name -> finished stage 3 run. It is evaluated on the same test images and listed next to the variants. A run
+    named "supervised" is the detector that shares refer to."""
     curve: CurveSettings | None = None
 
     @property
