@@ -1,4 +1,4 @@
-"""Stage 1: search settings; each trial is an ordinary run folder, the choice is by validation."""
+"""Stage 1: search settings. Each trial is an ordinary training, and the validation split decides which is the best."""
 
 import sys
 
@@ -9,9 +9,10 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    # imported late: it takes seconds, which --help need not wait for
     from stage1_classify.experiments.sweep_space import check_space
     from stage1_classify.experiments.sweep_trials import Sweep
-    from stage1_classify.settings.experiments import SweepSettings  # takes a second, --help needs it not
+    from stage1_classify.settings.experiments import SweepSettings
 
     settings = load_config(SweepSettings, arguments.config, arguments.overrides)
     check_space(settings)

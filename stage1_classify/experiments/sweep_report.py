@@ -1,4 +1,4 @@
-"""What a sweep leaves behind for people: a table of its trials, the best settings, a report."""
+"""Files of a sweep: a table of its trials, the best settings, a report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from stage1_classify.settings.experiments import SweepSettings
 
 @dataclass(frozen=True)
 class Result:
-    """All trials by number, the chosen one, and its run."""
+    """All trials by number, the best one, and its run."""
 
     trials: Sequence[Trial]
     best: Trial
@@ -25,7 +25,7 @@ class Result:
 
 
 def trials_table(settings: SweepSettings, trials: Sequence[Trial]) -> pd.DataFrame:
-    """One row a trial: trial, state, the metric, each searched setting, problem."""
+    """One row per trial: trial, state, the metric, each searched setting, problem."""
     rows = [
         [
             trial.number,
@@ -40,7 +40,7 @@ def trials_table(settings: SweepSettings, trials: Sequence[Trial]) -> pd.DataFra
 
 
 def write_best_settings(path: Path, settings: SweepSettings, result: Result) -> None:
-    """The best trial's settings, all of them, as a settings file of stage 1."""
+    """Write all settings of the best trial as a settings file of stage 1."""
     best = result.best
     header = (
         f"# The best of {len(result.trials)} trials by {settings.metric} ({best.figure:.4f}): trial {best.number}.\n"
@@ -55,11 +55,11 @@ def write_sweep_report(run_dir: Path, settings: SweepSettings, result: Result) -
     blocks: list[Block] = [_ranking(settings, result)]
     shares = importance(settings, result.trials)
     if shares:
-        note = "Share in what makes a trial good; of few trials a hint, no more."
+        note = "Share of each setting in the differences between trials. With few trials this is only a hint."
         rows: list[list[Cell]] = [[key, share] for key, share in shares.items()]
         blocks.append(Table("Which settings mattered", ["setting", "importance"], rows, note))
     _plot_history(run_dir / "pictures" / "history.png", settings, result.trials)
-    blocks.append(Figure("Trials in their order", "pictures/history.png"))
+    blocks.append(Figure("Metric of each trial", "pictures/history.png"))
     synthetic = bool(result.run.manifest["synthetic"])
     return write_report(
         run_dir, title="Stage 1: sweep", lead=_lead(settings, result), blocks=blocks, synthetic=synthetic
@@ -74,8 +74,8 @@ def _lead(settings: SweepSettings, result: Result) -> str:
     return (
         f"Trial {best.number} is the best of {len(result.trials)} by {settings.metric}, {best.figure:.3f}: "
         f"{chosen}.\n\n"
-        f"On the test split, which chose nothing, its mean AUROC is {test}. The validation figure of the best of "
-        "many is too good by luck; the test figure is not."
+        f"On the test split, which was not used to choose, its mean AUROC is {test}. The validation figure of the best "
+        "of many trials is too optimistic; the test figure is not."
     )
 
 

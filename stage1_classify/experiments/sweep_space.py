@@ -1,4 +1,4 @@
-"""Where a sweep searches: the space is checked, Optuna or wandb's server chooses in it."""
+"""The search space of a sweep: checks, Optuna's suggestions, and the same space for the server of wandb."""
 
 import math
 import zlib
@@ -29,7 +29,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of settings. figure: on validation, of a finished trial. problem: of a failed one."""
+    """One choice of settings. figure: validation metric of a finished trial. problem: of a failed trial."""
 
     number: int
     values: dict[str, Any]
@@ -39,7 +39,7 @@ class Trial:
 
 
 def check_space(settings: SweepSettings) -> None:
-    """Raise a UserError where values of the space are no settings of stage 1, alone or beside each other."""
+    """Raise a UserError where values of the space are no valid settings of stage 1, alone or together."""
     tried = {key: _samples(domain) for key, domain in settings.space.items()}
     problems: list[str] = []
     for index in range(max(map(len, tried.values()))):
@@ -53,7 +53,7 @@ def check_space(settings: SweepSettings) -> None:
 
 
 def _samples(domain: Domain) -> list[Any]:
-    """Every choice; of a range both ends, and a value between them that is no whole number unless it must be one."""
+    """All choices; of a range both ends and, unless it holds integers, a fraction between them."""
     if isinstance(domain, Choices):
         return domain.choices
     if domain.integer:
@@ -64,8 +64,8 @@ def _samples(domain: Domain) -> list[Any]:
 def suggest(settings: SweepSettings, earlier: Sequence[Trial]) -> dict[str, Any]:
     """Values of the next trial by a tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS 24).
 
-    They depend on the settings and on the trials before alone, so an interrupted sweep goes on as if it had not been.
-    The first ten trials are drawn at random.
+    They depend only on the settings and the earlier trials, so an interrupted sweep resumes with the same trials. The
+    first ten trials are random.
     """
     distributions = {key: _distribution(domain) for key, domain in settings.space.items()}
     chosen = _study(settings, earlier).ask(distributions).params
@@ -76,8 +76,8 @@ def suggest(settings: SweepSettings, earlier: Sequence[Trial]) -> dict[str, Any]
 
 
 def importance(settings: SweepSettings, trials: Sequence[Trial]) -> dict[str, float]:
-    """Share of each setting in what makes a trial good, highest first (PED-ANOVA, Watanabe et al. 2023,
-    arXiv:2304.10255); empty where there is one setting, or too few trials or too even ones to tell."""
+    """Importance of each setting for the metric, highest first; shares that sum to 1 (PED-ANOVA, Watanabe et al. 2023,
+    arXiv:2304.10255). Empty for a single setting, for fewer than 10 trials, and where all trials are equal."""
     figures = [trial.figure for trial in trials if trial.state == "finished"]
     if len(settings.space) < 2 or len(figures) < ENOUGH_FOR_IMPORTANCE or len(set(figures)) < 2:
         return {}
@@ -88,7 +88,7 @@ def importance(settings: SweepSettings, trials: Sequence[Trial]) -> dict[str, fl
 
 
 def wandb_sweep_config(settings: SweepSettings) -> dict[str, Any]:
-    """The same search in wandb's words (https://docs.wandb.ai/models/sweeps/sweep-config-keys)."""
+    """The same search as a configuration of wandb (https://docs.wandb.ai/models/sweeps/sweep-config-keys)."""
     return {
         "method": "bayes",
         "metric": {"name": settings.metric, "goal": settings.direction},
@@ -118,12 +118,12 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 
 def _as_text(choice: Any) -> str:
-    """Optuna takes no lists as choices."""
+    """YAML of a choice, because Optuna accepts no lists as choices."""
     return override("", choice).removeprefix("=")
 
 
 def _study(settings: SweepSettings, trials: Sequence[Trial]) -> optuna.Study:
-    """A study that knows `trials`. It lives for one question: what lasts is the trials' own files."""
+    """An Optuna study with `trials`. It is built anew for each suggestion; only the files of the trials last."""
     seed = zlib.crc32(f"{settings.sampler_seed} {len(trials)}".encode())
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction=settings.direction, sampler=sampler)
@@ -140,5 +140,5 @@ def _study(settings: SweepSettings, trials: Sequence[Trial]) -> optuna.Study:
 
 
 def _known(value: Any, domain: Domain) -> Any:
-    """A trial's value as Optuna has it; wandb's may lie outside of a range by rounding."""
+    """A trial's value in Optuna's form. A value from wandb may lie just outside its range after rounding."""
     return _as_text(value) if isinstance(domain, Choices) else min(max(value, domain.low), domain.high)

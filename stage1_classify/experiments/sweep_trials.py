@@ -1,7 +1,7 @@
-"""The work of sweep.py: trials one after another, each a training in a process and a run folder of its own.
+"""The work of sweep.py: trials one after another, each a training in its own process and run folder.
 
-``trials/0007.json`` holds what trial 7 tries and how it ended; it is written before and after the training, whole or
-not at all, and is all that a later call needs to go on.
+``trials/0007.json`` says what trial 7 tries and how it ended. It is written atomically before and after the training,
+and is all that a later call needs to resume.
 """
 
 import json
@@ -37,7 +37,7 @@ class Sweep:
         self._folder = run.dir / "trials"
 
     def __call__(self) -> None:
-        """Make the trials that are missing, choose the best one, and finish the run.
+        """Make the missing trials, choose the best one, and finish the run.
 
         Raises:
             UserError: no trial finished, or one was killed.
@@ -58,7 +58,7 @@ class Sweep:
                 self._make(trials[number])
 
     def _ask_wandb(self) -> None:
-        """What the server has been told before stays; a trial that was interrupted ends here, without the server."""
+        """Ask the server for the missing trials. A trial that was interrupted is finished first, without the server."""
         for trial in self._trials():
             if trial.state == "running":
                 self._make(trial)
@@ -67,20 +67,18 @@ class Sweep:
             atomic_write_text(known, create_sweep(wandb_sweep_config(self.settings)))
         missing = self.settings.num_trials - len(self._trials())
         if missing > 0:
-            run_sweep_agent(known.read_text(encoding="utf-8"), self._told, folder=self.run.dir, count=missing)
+            run_sweep_agent(known.read_text(encoding="utf-8"), self._try, folder=self.run.dir, count=missing)
         interrupted = [trial.number for trial in self._trials() if trial.state == "running"]
         if interrupted:
-            raise UserError(
-                f"trial {interrupted[0]} was interrupted; give the same command again, it goes on"
-            )
+            raise UserError(f"trial {interrupted[0]} was interrupted; give the same command again to resume")
 
-    def _told(self, values: dict[str, Any]) -> dict[str, float] | None:
-        """Make a trial of what wandb's server chose; its figure, or None where it failed."""
+    def _try(self, values: dict[str, Any]) -> dict[str, float] | None:
+        """Train what the server of wandb chose; returns its metric, or None where it failed."""
         trial = self._make(Trial(len(self._trials()), values))
         return None if trial.figure is None else {self.settings.metric: trial.figure}
 
     def _make(self, trial: Trial) -> Trial:
-        """Train, or go on training, and keep how it ended."""
+        """Train, or resume a training, and save how it ended."""
         self._save(trial)
         changes = self.settings.overrides | trial.values
         if self.settings.backend == "wandb":
@@ -91,16 +89,16 @@ class Sweep:
         if outcome.problem:
             trial = replace(trial, state="failed", problem=outcome.problem)
         else:
-            trial = self._judge(trial, open_run(out, stage="stage1"))
+            trial = self._evaluate(trial, open_run(out, stage="stage1"))
         self._save(trial)
         shown = f"{self.settings.metric} {trial.figure:.4f}" if trial.figure is not None else trial.problem
         log.info("trial %d of %d: %s  %s", trial.number + 1, self.settings.num_trials, shown, trial.values)
         return trial
 
-    def _judge(self, trial: Trial, run: FinishedRun) -> Trial:
+    def _evaluate(self, trial: Trial, run: FinishedRun) -> Trial:
         figure = kept_figure(run, self.settings.metric)
         if figure is None or not math.isfinite(figure):
-            problem = f"{self.settings.metric} does not exist in the epoch that it keeps"
+            problem = f"{self.settings.metric} does not exist in the epoch that the trial keeps"
             return replace(trial, state="failed", problem=problem)
         return replace(trial, state="finished", figure=figure)
 
@@ -131,7 +129,7 @@ class Sweep:
         outputs["report"] = write_sweep_report(self.run.dir, self.settings, result)
         counts = {"trials": len(trials), "trials/failed": len(trials) - len(finished)}
         self.run.finish(
-            # the classifier that was chosen, by the names that every run of stage 1 uses
+            # metrics of the chosen classifier, under the names that every run of stage 1 uses
             result.run.metrics | {self.settings.metric: best.figure} | counts,
             outputs,
             best_trial=best.number,
@@ -142,7 +140,7 @@ class Sweep:
 
 
 def kept_figure(run: FinishedRun, metric: str) -> float | None:
-    """A validation figure of the epoch whose weights the run keeps; None where that epoch has no such figure."""
+    """A validation metric of the epoch whose weights the run keeps; None where that epoch has no such metric."""
     kept = run.manifest["best_epoch"]
     (entry,) = [entry for entry in read_log(run.dir) if entry["step"] == kept]
     return entry.get(metric)

@@ -1,4 +1,4 @@
-"""Sweeps. Where only the search is meant, a script with a known optimum stands in for the training."""
+"""Sweeps. Most tests replace the training by a script with a known optimum."""
 
 import json
 import os
@@ -119,8 +119,8 @@ def records(out: Path) -> list[dict[str, Any]]:
         ({"space": {"a": {"low": 0.5, "high": 2, "integer": True}}}, "integer needs whole numbers"),
         ({"space": {"a": {"choices": []}}}, "at least 1 item"),
         ({"metric": "auroc/mean"}, "Input should be 'val/auroc'"),
-        ({"metric": "val/loss"}, "val/loss is to be minimized"),
-        ({"direction": "minimize"}, "every other figure to be maximized"),
+        ({"metric": "val/loss"}, "val/loss must be minimized"),
+        ({"direction": "minimize"}, "every other metric maximized"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], told: str) -> None:
@@ -242,7 +242,9 @@ def test_wandb_is_given_the_same_space(base: Path) -> None:
 # The whole
 
 
-def test_the_best_trial_by_validation_is_chosen_and_told(base: Path, tmp_path: Path, pretended: None) -> None:
+def test_the_best_trial_by_validation_is_chosen_and_reported(
+    base: Path, tmp_path: Path, pretended: None
+) -> None:
     run = open_run(sweep(sweep_settings(base), tmp_path / "sweep"), stage="sweep")
     table = pd.read_csv(run.output("trials"))
     assert table["trial"].tolist() == [0, 1, 2]
@@ -275,7 +277,9 @@ def test_common_overrides_reach_every_trial(base: Path, tmp_path: Path, pretende
     assert open_run(out / "trials" / "0000").settings["train"]["batch_size"] == 7
 
 
-def test_a_failing_trial_is_told_and_the_others_go_on(base: Path, tmp_path: Path, pretended: None) -> None:
+def test_a_failing_trial_is_reported_and_the_others_go_on(
+    base: Path, tmp_path: Path, pretended: None
+) -> None:
     space = {"optimizer.learning_rate": {"choices": [0.01, 0.1]}}  # the second diverges
     out = sweep(sweep_settings(base, space=space, num_trials=4), tmp_path / "sweep")
     table = pd.read_csv(out / "trials.csv")
@@ -294,7 +298,7 @@ def test_all_trials_failing_is_an_error(base: Path, tmp_path: Path, pretended: N
 
 
 def test_a_figure_that_does_not_exist_chooses_nothing(base: Path, tmp_path: Path, pretended: None) -> None:
-    with pytest.raises(UserError, match="val/f1 does not exist in the epoch that it keeps"):
+    with pytest.raises(UserError, match="val/f1 does not exist in the epoch that the trial keeps"):
         sweep(sweep_settings(base, metric="val/f1", num_trials=1), tmp_path / "sweep")
 
 
