@@ -44,11 +44,11 @@ from pathlib import Path
 from cxr.imaging.files import read_image
 from cxr.runs.run_folder import open_run
 from stage3_detect.prediction.points import open_point
-from stage3_detect.prediction.predictor import BoxReader
+from stage3_detect.prediction.predictor import BoxPredictor
 
 run = open_run(Path("RUN"), stage="stage3")
-reader = BoxReader(run, open_point(run, None), format="{form}")
-for box in reader.read(read_image(Path("image.dcm"))):
+predictor = BoxPredictor(run, open_point(run, None), format="{form}")
+for box in predictor.predict(read_image(Path("image.dcm"))):
     print(box.finding, box.xyxy, box.score, box.confidence, box.shown)
 ```"""
 

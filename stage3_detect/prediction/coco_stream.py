@@ -1,8 +1,8 @@
-"""COCO JSON of any number of images in little memory, and safe against interruption.
+"""COCO JSON of any number of images, with little memory and safe against interruption.
 
-Images come one at a time into a file with a line each; a second call of the same command goes on behind the last whole
-line. At the end the lines become one COCO file of the form of `cxr.coco`, with two fields more: a box says in `shown`
-whether its score reaches the operating point, and an image's entry names itself by `image_id`.
+Each image adds one line to a file. A second call of the same command continues after the last whole line. At the end
+the lines become one COCO file as `cxr.coco` reads it, with two more fields: `shown` of a box says whether its score
+reaches the operating point, and `image_id` of an image is its name.
 """
 
 import json
@@ -17,20 +17,20 @@ from stage3_detect.prediction.predictor import FoundBox
 
 @dataclass
 class Totals:
-    """What a file holds."""
+    """Counts over a whole file."""
 
     num_images: int = 0
     num_boxes: int = 0
     num_shown: int = 0
     num_images_shown: int = 0
-    """Images with a box that is shown."""
+    """Images with at least one shown box."""
 
 
 class BoxLines:
-    """The growing file; `done` are the ids of the images in it."""
+    """The growing file. done: ids of the images in it."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, new or from an interrupted call; a last line that was cut is dropped."""
+        """Open `path`, new or from an interrupted call. An incomplete last line is removed."""
         self.path = path
         whole = 0
         self.done: set[str] = set()
@@ -44,7 +44,7 @@ class BoxLines:
             os.truncate(path, whole)
 
     def add(self, image: Mapping[str, Any], boxes: Sequence[FoundBox]) -> None:
-        """Write an image down: file_name, image_id, width, height."""
+        """Append an image (file_name, image_id, width, height) and its boxes."""
         entries = [_box_entry(box) for box in boxes]
         line = json.dumps({"image": dict(image), "boxes": entries}, allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
@@ -52,14 +52,14 @@ class BoxLines:
         self.done.add(str(image["image_id"]))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each line, in the order in which they came."""
+        """Each line, in the order of `add`."""
         if self.path.is_file():
             with self.path.open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
 
 
 def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
-    """Write all lines as one COCO file, atomically; returns what it holds."""
+    """Write all lines as one COCO file, atomically; returns its counts."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     totals = Totals()
     category_of = {name: number for number, name in enumerate(findings, start=1)}

@@ -1,4 +1,4 @@
-"""Files in, COCO JSON and pictures with boxes out, one image at a time; an interrupted call goes on."""
+"""Image files in, COCO JSON and pictures with boxes out, one image at a time. An interrupted call can be resumed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from stage3_detect.model.network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, Totals, write_stream
 from stage3_detect.prediction.listing import ImageFile, Listing, find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
-from stage3_detect.prediction.predictor import BoxReader, FoundBox
-from stage3_detect.prediction.render import draw_found, write_picture
+from stage3_detect.prediction.predictor import BoxPredictor, FoundBox
+from stage3_detect.prediction.render import render_found, write_picture
 
 OnProblem = Literal["error", "exclude"]
 STAGE = "predictions"
@@ -25,7 +25,7 @@ RESEARCH_ONLY = "raybox: for research, no diagnosis"
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. `points` None: the run's own."""
+    """What the user asked for. points: None takes the run's own operating point."""
 
     run: Path
     images: tuple[Path, ...]
@@ -38,7 +38,7 @@ class Call:
 
 
 class CallSettings(Settings):
-    """What makes two calls the same, so that the second goes on where the first was interrupted."""
+    """What identifies a call, so that the same command resumes an interrupted one."""
 
     images: tuple[str, ...]
     listing: str
@@ -50,11 +50,11 @@ class CallSettings(Settings):
 
 @dataclass(frozen=True)
 class Work:
-    """An open call."""
+    """A call with its images, network and operating point."""
 
     listing: Listing
     point: OperatingPoint
-    reader: BoxReader
+    predictor: BoxPredictor
     note: str
     pictures: bool
 
@@ -64,20 +64,20 @@ Unreadable = list[tuple[str, str]]
 
 
 def predict_files(call: Call) -> str:
-    """Find boxes on every image of `call`; returns what was done, in one line.
+    """Find boxes on every image of `call`; returns a summary in one line.
 
-    In the folder: predictions.json (COCO, all boxes), pictures/<image id>.png, manifest.json. Whatever can be read is
-    written before unreadable files are told.
+    The output folder holds predictions.json (COCO, all boxes), pictures/<image id>.png and manifest.json. All readable
+    images are processed before unreadable files are reported.
 
     Raises:
-        UserError: a wrong call; files that cannot be read, all of them named (on_problem "error"); no readable file.
+        UserError: an invalid call; unreadable files, all of them named (on_problem "error"); no readable file.
     """
     source = open_run(call.run, stage="stage3")
     listing = find_images(call.images)
     point = open_point(source, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
-    reader = BoxReader(source, point, format=call.format, device=pick_device(call.device))
+    predictor = BoxPredictor(source, point, format=call.format, device=pick_device(call.device))
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),
@@ -90,14 +90,14 @@ def predict_files(call: Call) -> str:
         warning = remark(source, point, asked=call.points is not None)
         if warning:
             log.info("%s", warning)
-        work = Work(listing, point, reader, _note(source, point), call.pictures)
+        work = Work(listing, point, predictor, _note(source, point), call.pictures)
         _predict(run, source, work)
     run.release()
-    return _tell(open_run(out, stage=STAGE), call.on_problem)
+    return _report(open_run(out, stage=STAGE), call.on_problem)
 
 
 def default_out(call: Call) -> Path:
-    """`predictions/<name of the first of IMAGES>` beside the run: runs/phantom/predictions/scans, for instance."""
+    """`predictions/<name of the first of IMAGES>` next to the run, for instance runs/phantom/predictions/scans."""
     first = call.images[0].resolve()
     return call.run.parent / "predictions" / (first.name if first.is_dir() else first.stem)
 
@@ -120,7 +120,7 @@ def _fingerprint(listing: Listing) -> str:
 
 
 def _note(source: FinishedRun, point: OperatingPoint) -> str:
-    synthetic = " · learned from synthetic pictures" if source.manifest.get("synthetic") else ""
+    synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
     return f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
 
 
@@ -128,7 +128,7 @@ def _predict(run: Run, source: FinishedRun, work: Work) -> None:
     lines = BoxLines(run.dir / "predictions.partial.jsonl")
     waiting = [file for file in work.listing.files if file.image_id not in lines.done]
     if len(waiting) < len(work.listing.files):
-        log.info("%d images are done already", len(work.listing.files) - len(waiting))
+        log.info("%d images are already done", len(work.listing.files) - len(waiting))
     unreadable: Unreadable = []
     with run.phase(f"boxes on {len(waiting)} images"):
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
@@ -137,22 +137,26 @@ def _predict(run: Run, source: FinishedRun, work: Work) -> None:
             except (UserError, OSError) as error:
                 unreadable.append((str(file.path), _one_line(error)))
                 continue
-            _read_one(image, file, run.dir, work, lines)
+            _predict_one(image, file, run.dir, work, lines)
     path = run.dir / "predictions.json"
     info = {"data_root": work.listing.root, "kind": "detections", "made_by": _made_by(run, work.point)}
     if source.manifest.get("synthetic"):
         info["learned_from"] = "synthetic pictures"
-    totals = write_stream(path, lines, findings=work.reader.findings, info=info)
-    run.finish(_figures(totals, work.listing, unreadable), {"predictions": path}, **_facts(work, unreadable))
+    totals = write_stream(path, lines, findings=work.predictor.findings, info=info)
+    run.finish(
+        _figures(totals, work.listing, unreadable),
+        {"predictions": path},
+        **_manifest_entries(work, unreadable),
+    )
     lines.path.unlink(missing_ok=True)
 
 
-def _read_one(image: Pixels, file: ImageFile, folder: Path, work: Work, lines: BoxLines) -> None:
-    """Picture first: an image whose line is there is done."""
-    boxes = work.reader.read(image)
+def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: Work, lines: BoxLines) -> None:
+    """The picture is written before the line, because an image with a line counts as done."""
+    boxes = work.predictor.predict(image)
     if work.pictures:
-        drawn = draw_found(image, boxes, work.reader.findings, note=_title(boxes, work.note))
-        write_picture(folder / "pictures" / f"{file.image_id}.png", drawn)
+        rendered = render_found(image, boxes, work.predictor.findings, note=_title(boxes, work.note))
+        write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
     height, width = image.shape
     entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
     lines.add(entry, boxes)
@@ -190,23 +194,23 @@ def _figures(totals: Totals, listing: Listing, unreadable: Unreadable) -> dict[s
     }
 
 
-def _facts(work: Work, unreadable: Unreadable) -> dict[str, Any]:
+def _manifest_entries(work: Work, unreadable: Unreadable) -> dict[str, Any]:
     return {
-        "findings": list(work.reader.findings),
+        "findings": list(work.predictor.findings),
         "point": {"name": work.point.name, **work.point.as_dict()},
         "shown_from": words_of(work.point),
         "unreadable": [list(entry) for entry in unreadable],
     }
 
 
-def _tell(done: FinishedRun, on_problem: OnProblem) -> str:
-    told = done.manifest["unreadable"]
-    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in told]
+def _report(done: FinishedRun, on_problem: OnProblem) -> str:
+    unreadable = done.manifest["unreadable"]
+    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in unreadable]
     summary = _summary(done, len(problems))
     if problems and (on_problem == "error" or not done.metrics["images"]):
         raise UserError([*problems, f"not all files could be read. {summary}"])
     for problem in problems:
-        log.warning("left out: %s", problem)
+        log.warning("excluded: %s", problem)
     return summary
 
 
@@ -215,7 +219,7 @@ def _summary(done: FinishedRun, num_unreadable: int) -> str:
     words = f"{counted(count['images'], 'image')}: {counted(count['boxes_shown'], 'box')} from "
     words += f"{done.manifest['shown_from']} on in {counted(count['images_with_boxes_shown'], 'image')} "
     words += f"({counted(count['boxes'], 'box')} of any score)"
-    words += f"; {counted(num_unreadable, 'unreadable file')} left out" if num_unreadable else ""
+    words += f"; {counted(num_unreadable, 'unreadable file')} excluded" if num_unreadable else ""
     words += f"; {counted(count['other_files'], 'other file')}" if count["other_files"] else ""
     return f"{words} -> {done.output('predictions')}"
 

@@ -1,4 +1,4 @@
-"""Which files a command line means: radiographs among files and folders, each with a name that no other has."""
+"""The radiographs that a command line names: files and folders, each image with a unique id."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ from cxr.config import UserError
 from cxr.imaging.files import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
 
 _INDEX_OF_A_DISC = "DICOMDIR"
-"""Lists the files of a DICOM disc; bears DICOM's mark and holds no picture."""
+"""Index of a DICOM disc: begins like a DICOM file, but holds no image."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
     """A file to read.
 
-    file_name: relative to `Listing.root`. image_id: the same without the ending, or with it in a listing where two
-    files differ by nothing else; either way no other file of the listing has it.
+    file_name: relative to `Listing.root`. image_id: unique in the listing; the file name without its ending, or with it
+    where two files differ only in their endings.
     """
 
     path: Path
@@ -27,10 +27,10 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files in the order of their names.
+    """The files, sorted by name.
 
-    root: the deepest folder above all that was given; relative to the working folder when every path was given so.
-    num_other: files in the given folders that are no images.
+    root: the deepest common folder of all given paths; relative to the working folder if all paths are relative.
+    num_other: other files in the given folders.
     """
 
     files: tuple[ImageFile, ...]
@@ -39,13 +39,14 @@ class Listing:
 
 
 def find_images(given: Sequence[Path]) -> Listing:
-    """Files as they are; folders searched deep for PNG, JPEG and DICOM, the last by ending or by the mark inside.
+    """List the given files, and search the given folders recursively for PNG, JPEG and DICOM files. DICOM files are
+    recognised by their ending or by their content.
 
-    Hidden files are no images. What is given twice is listed once.
+    Hidden files are ignored. A file that is given twice is listed once.
 
     Raises:
-        UserError: a path that is not there, or a folder without an image; all of them named.
-        OSError: a folder that may not be listed.
+        UserError: paths that do not exist, or folders without an image; all of them named.
+        OSError: a folder that must not be listed.
     """
     problems: list[str] = []
     found: dict[str, Path] = {}
@@ -67,7 +68,7 @@ def find_images(given: Sequence[Path]) -> Listing:
 
 
 def _of_folder(folder: Path) -> tuple[list[Path], int]:
-    """Images below `folder`, and how many other files there are."""
+    """Images below `folder`, and the number of other files."""
     images: list[Path] = []
     num_other = 0
     for path in _files_below(folder):
@@ -79,11 +80,11 @@ def _of_folder(folder: Path) -> tuple[list[Path], int]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Every file, through links to folders too, each folder once."""
+    """Every file, also through links to folders; each folder once."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link that leads back, or a second one to the same folder
+        if real in seen:  # a link to a parent, or a second link to the same folder
             folders.clear()
             continue
         seen.add(real)
@@ -91,7 +92,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    raise error  # os.walk would leave the folder out without a word
+    raise error  # os.walk would skip the folder silently
 
 
 def _is_image(path: Path) -> bool:
@@ -121,11 +122,11 @@ def _listing(given: Sequence[Path], found: dict[str, Path], num_other: int) -> L
 
 
 def _without_ending(name: str) -> str:
-    """Only an ending that we know goes: the last number of a UID is none."""
+    """Remove a known ending only: the last number of a UID is not an ending."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in DICOM_SUFFIXES | RASTER_SUFFIXES else name
 
 
 def _absolute(path: Path) -> str:
-    # not resolved: two links to one file are two names that the user gave
+    # not resolved: two links to one file count as two files
     return os.path.abspath(path)  # noqa: PTH100 - Path.absolute() leaves .. in

@@ -1,4 +1,4 @@
-"""Which operating point a user means: one that the run chose on its tune split, or a score."""
+"""The operating point that a user asks for: one that the run chose on its tune split, or a score."""
 
 import math
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from cxr.runs.run_folder import FinishedRun
 from eval.detection.operating_points import BEST_F1, OperatingPoint, read_points
 
 STATED_SCORE = 0.25
-"""Where a run chose nothing: ultralytics' own default, and nobody's operating point."""
+"""Used where a run chose no operating point; the default of ultralytics."""
 
 
 def open_point(run: FinishedRun, wanted: str | None) -> OperatingPoint:
-    """The run's operating point of the name `wanted`, or one score for all findings. None: that of the best F1, where
-    the run chose one, else `STATED_SCORE`.
+    """The run's operating point named `wanted`, or the score `wanted` for all findings. None takes the operating point
+    of the best F1 where the run chose one, else `STATED_SCORE`.
 
     Raises:
-        UserError: neither a name that the run has nor a number from 0 to 1.
+        UserError: `wanted` is neither a name that the run has nor a number from 0 to 1.
     """
     known = read_points(run.manifest.get("operating_points", {}))
     if wanted is None:
@@ -30,12 +30,12 @@ def open_point(run: FinishedRun, wanted: str | None) -> OperatingPoint:
 
 
 def remark(run: FinishedRun, point: OperatingPoint, *, asked: bool) -> str:
-    """What the user should know of the point before the boxes are read, in one line; "" for nothing."""
+    """A warning about the operating point in one line; "" for none."""
     if not asked and not run.manifest.get("operating_points"):
-        return f"the run has no operating points: boxes are shown from a score of {point.name} on"
+        return f"the run has no operating points: boxes with a score of {point.name} or more are shown"
     never = [name for name in run.manifest["findings"] if not math.isfinite(point.scores.get(name, math.inf))]
     if never:
-        return f"operating point {point.name} never shows {', '.join(never)}: no box of it was right on tune"
+        return f"operating point {point.name} never shows {', '.join(never)}: none of its boxes on the tune split was correct"
     return ""
 
 

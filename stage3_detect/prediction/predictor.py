@@ -1,4 +1,4 @@
-"""A finished run as a reader of radiographs: picture in, boxes with their chance of being right out."""
+"""Predictor of a finished run: radiograph in, boxes with calibrated confidences out."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class FoundBox:
-    """One box, xyxy in the picture's own pixels.
+    """One box, xyxy in original pixels of the image.
 
-    score: of the network, in [0, 1]. confidence: calibrated chance that a reader would mark it, in [0, 1]; None where
-    the run had no boxes to learn that from. shown: its score reaches the operating point of its finding.
+    score: of the network, in [0, 1]. confidence: calibrated probability that a reader would mark the box, in [0, 1];
+    None where the run had no true boxes to calibrate on. shown: the score reaches the operating point of its finding.
     """
 
     finding: str
@@ -36,13 +36,13 @@ class FoundBox:
     shown: bool
 
 
-class BoxReader:
-    """Reads one picture after the other; holds a network and nothing of the pictures."""
+class BoxPredictor:
+    """Finds boxes on one image after the other. It keeps the network, and nothing of the images."""
 
     def __init__(
         self, run: FinishedRun, point: OperatingPoint, *, format: str = "pytorch", device: str = "cpu"
     ) -> None:
-        """Open the run's network in one of its formats; `device` as in `open_network`.
+        """Open the run's network in one of its export formats. device: as in `open_network`.
 
         Raises:
             UserError: the run does not have the format, or its files or curves are damaged.
@@ -56,8 +56,8 @@ class BoxReader:
         self._network: Network = open_network(run, format, device=device)
         self.findings = self._network.findings
 
-    def read(self, image: Pixels) -> list[FoundBox]:
-        """Boxes of one picture (H, W), as `cxr.imaging.files` reads it, bone bright; the highest score first."""
+    def predict(self, image: Pixels) -> list[FoundBox]:
+        """Find the boxes of one image (H, W), decoded by `cxr.imaging.files` with bright bone; highest score first."""
         rows: list[tuple[str, Box, float]] = []
         for region in self._regions:
             found = detect(cut_region(image, region), self._network, self._settings, self._correction)
@@ -82,14 +82,14 @@ class BoxReader:
 
 
 def regions_of(run: FinishedRun) -> tuple[Region, ...]:
-    """The parts of a picture that the detector takes for an image: the whole, or both halves where it learned from
+    """The parts of an image that the detector takes as input: the whole image, or both halves where it was trained on
     halves."""
     halves = {"left", "right_mirrored"} & set(run.manifest.get("regions", ()))
     return ("left", "right_mirrored") if halves else ("full",)
 
 
 def boxes_in_whole(xyxy: Boxes, region: Region, *, width: int) -> Boxes:
-    """(N, 4) boxes in the pixels of `region` to those of the whole picture, which is `width` wide."""
+    """Convert boxes (N, 4) from pixels of `region` to pixels of the whole image, which is `width` wide."""
     if region != "right_mirrored":
         return xyxy
     return np.stack([width - xyxy[:, 2], xyxy[:, 1], width - xyxy[:, 0], xyxy[:, 3]], axis=1)

@@ -1,4 +1,4 @@
-"""A radiograph with its boxes, captions that do not hide each other, and a line that says what the picture is."""
+"""Render a radiograph with its boxes, captions that do not overlap, and a note below."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from eval.report.pictures import BLACK, BLUE, GREEN, INK, ORANGE, WHITE, Colour,
 from stage3_detect.prediction.predictor import FoundBox
 
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
-"""The longer side of a drawn picture: smaller ones are enlarged, so that captions have room."""
+"""Limits of the longer side of a rendered picture. Small images are enlarged, so that captions have room."""
 
 # Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py); four more serve long lists of findings.
 # A finding keeps its colour over all pictures, and its name stands at each box for readers who are colour blind.
@@ -26,22 +26,22 @@ _COLOURS: tuple[Colour, ...] = (
 _SMALLEST_FONT_PX, _LARGEST_FONT_PX = 9, 26
 
 Plate = tuple[int, int, int, int]
-"""x1, y1, x2, y2 in pixels of the drawn picture."""
+"""x1, y1, x2, y2 in pixels of the rendered picture."""
 
 
 @dataclass(frozen=True)
 class _Tag:
-    """A caption and the box (x1, y1, x2, y2 in drawn pixels) that it belongs to."""
+    """A caption and its box (x1, y1, x2, y2 in pixels of the rendered picture)."""
 
     text: str
     box: Plate
     colour: Colour
 
 
-def draw_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[str], *, note: str) -> Rgb:
-    """(H, W) -> RGB with those boxes that are `shown`, and `note` on a strip below.
+def render_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[str], *, note: str) -> Rgb:
+    """Render an image (H, W) as RGB with its `shown` boxes, and with `note` on a strip below.
 
-    findings: all of the run, in their order, which gives the colours.
+    findings: all findings of the run; their order gives the colours.
     """
     scale = _scale(image.shape)
     picture = as_rgb(min_max(_resized(image, scale)))  # 12 bits in a file of 16 would be black
@@ -57,18 +57,18 @@ def draw_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[str]
 
 
 def caption(box: FoundBox) -> str:
-    """Finding and chance in percent; the bare score where the run has no calibration."""
+    """Finding and confidence in percent; the score where the run has no calibration."""
     chance = f"{box.score:.2f}" if box.confidence is None else f"{100 * box.confidence:.0f} %"
     return f"{box.finding} {chance}"
 
 
 def colour_of(finding: str, findings: Sequence[str]) -> Colour:
-    """The same in every picture of a run."""
+    """Colour of a finding, the same in all pictures of a run."""
     return _COLOURS[findings.index(finding) % len(_COLOURS)]
 
 
 def write_picture(path: Path, rgb: Rgb) -> None:
-    """Write as PNG, making the folder. OpenCV's quick compression: a tenth of the time of Pillow's best."""
+    """Write a PNG file and its folder, with OpenCV's fast compression: a tenth of the time of Pillow's best."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), rgb[:, :, ::-1]):
         raise UserError(f"picture: cannot write {path}; check the folder and the free space")
@@ -86,7 +86,7 @@ def _resized(image: Pixels, scale: float) -> Pixels:
 
 
 def _draw_lines(picture: Rgb, tags: Sequence[_Tag]) -> None:
-    """In place; a thin dark edge keeps the lines visible on bright bone. The first boxes lie on top."""
+    """Paint the boxes in place. A thin dark edge keeps the lines visible on bright bone. The first boxes are on top."""
     thickness = 3 if min(picture.shape[:2]) >= 800 else 2
     for tag in reversed(tags):
         x1, y1, x2, y2 = tag.box
@@ -112,7 +112,7 @@ def _draw_tags(picture: Rgb, tags: Sequence[_Tag]) -> Rgb:
 
 
 def _font_px(draw: ImageDraw.ImageDraw, texts: Sequence[str], size_wh: tuple[int, int]) -> int:
-    """As the picture's size asks, and smaller where the longest text would not fit."""
+    """Font size for the picture's size, smaller where the longest text would not fit."""
     size_px = min(max(round(min(size_wh) / 42), 15), _LARGEST_FONT_PX)
     while size_px > _SMALLEST_FONT_PX:
         if max(draw.textlength(text, font=font_of(size_px)) for text in texts) + 8 <= size_wh[0]:
@@ -124,10 +124,10 @@ def _font_px(draw: ImageDraw.ImageDraw, texts: Sequence[str], size_wh: tuple[int
 def place_plate(
     box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]
 ) -> Plate:
-    """Where a caption goes: the first place at its box that lies in the picture and covers no other caption.
+    """Place of a caption: the first place near its box that lies in the picture and covers no other caption.
 
-    Above the box, below it, inside; then from the top of the box downwards, or from there upwards; where everything is
-    taken, on the box's corner all the same.
+    The places are tried in this order: above the box, below it, inside it, further down, further up. If all are taken,
+    the caption goes to the corner of the box.
     """
     width, height = plate_wh
     for x, y in _places(box, plate_wh, size_wh):
@@ -154,7 +154,7 @@ def _overlap(a: Plate, b: Plate) -> bool:
 
 
 def _with_note(picture: Rgb, note: str) -> Rgb:
-    """A dark strip below the picture, as high as the lines that the note needs."""
+    """Add a dark strip with the note below the picture, as high as the note needs."""
     width = picture.shape[1]
     size_px = min(max(round(width / 60), 13), 18)
     font = font_of(size_px)

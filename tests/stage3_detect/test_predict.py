@@ -22,8 +22,8 @@ from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
 from stage3_detect.prediction.listing import find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
-from stage3_detect.prediction.predictor import BoxReader, FoundBox, boxes_in_whole
-from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, draw_found, place_plate
+from stage3_detect.prediction.predictor import BoxPredictor, FoundBox, boxes_in_whole
+from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found, place_plate
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
 from tests.paths import ROOT
@@ -97,20 +97,20 @@ def test_run_without_points_says_what_is_taken(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points={}, score_curves={}))
     point = open_point(finished, None)
     assert point.scores == dict.fromkeys(FINDINGS, 0.25)
-    told = "the run has no operating points: boxes are shown from a score of 0.25 on"
+    told = "the run has no operating points: boxes with a score of 0.25 or more are shown"
     assert remark(finished, point, asked=False) == told and remark(finished, point, asked=True) == ""
 
 
 def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
     points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
-    told = "operating point f1 never shows Pleural Effusion: no box of it was right on tune"
+    told = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
     assert remark(finished, open_point(finished, None), asked=False) == told
 
 
 def test_reader_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
     finished, (picture, _) = open_run(run), draw_image(np.random.default_rng(3), num_boxes=2)
-    boxes = BoxReader(finished, open_point(finished, None)).read(picture)
+    boxes = BoxPredictor(finished, open_point(finished, None)).predict(picture)
     found = detect(picture, TorchNetwork(finished.output("weights")), PredictSettings())
     assert len(boxes) == len(found.scores) > 5
     np.testing.assert_array_equal([box.xyxy for box in boxes], found.xyxy)
@@ -122,7 +122,7 @@ def test_reader_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
 
 def test_reader_without_curves_gives_no_confidence(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", score_curves={}))
-    boxes = BoxReader(finished, open_point(finished, None)).read(np.eye(40, 60, dtype=np.float32))
+    boxes = BoxPredictor(finished, open_point(finished, None)).predict(np.eye(40, 60, dtype=np.float32))
     assert boxes and {box.confidence for box in boxes} == {None}
 
 
@@ -137,7 +137,7 @@ def test_boxes_of_a_mirrored_half_lie_in_the_right_half():
 def test_run_of_halves_reads_both_halves(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", regions=["left", "right_mirrored"]))
     picture, _ = draw_image(np.random.default_rng(5), num_boxes=2)
-    boxes = BoxReader(finished, open_point(finished, None)).read(picture)
+    boxes = BoxPredictor(finished, open_point(finished, None)).predict(picture)
     network = TorchNetwork(finished.output("weights"))
     left = detect(cut_region(picture, "left"), network, PredictSettings()).xyxy
     right = detect(cut_region(picture, "right_mirrored"), network, PredictSettings()).xyxy
@@ -191,7 +191,7 @@ def test_cut_line_is_dropped_and_the_rest_kept(tmp_path: Path):
 
 @pytest.mark.parametrize(("size_hw", "drawn_hw"), [((48, 64), (480, 640)), ((2560, 1280), (1280, 640))])
 def test_pictures_are_drawn_at_a_size_with_room(size_hw: tuple[int, int], drawn_hw: tuple[int, int]):
-    drawn = draw_found(np.eye(*size_hw, dtype=np.float32), [], FINDINGS, note="note")
+    drawn = render_found(np.eye(*size_hw, dtype=np.float32), [], FINDINGS, note="note")
     assert drawn[: drawn_hw[0]].shape == (*drawn_hw, 3) and drawn.shape[0] > drawn_hw[0]
     assert MIN_SIDE_PX <= max(drawn_hw) <= MAX_SIDE_PX
 
@@ -200,9 +200,9 @@ def test_only_shown_boxes_are_drawn_where_they_are():
     image = np.zeros((480, 640), dtype=np.float32)
     hidden = found(FINDINGS[0], (10, 10, 200, 200), 0.1, shown=False)
     shown = found(FINDINGS[1], (300, 100, 500, 400), 0.9)
-    plain = draw_found(image, [hidden], FINDINGS, note="n")
+    plain = render_found(image, [hidden], FINDINGS, note="n")
     assert not plain[:480].any()
-    drawn = draw_found(image, [hidden, shown], FINDINGS, note="n")[:480]
+    drawn = render_found(image, [hidden, shown], FINDINGS, note="n")[:480]
     rows, columns = np.nonzero(drawn.any(axis=2))
     assert (columns.min(), columns.max()) == pytest.approx((300, 500), abs=3)
     assert rows.max() == pytest.approx(400, abs=3) and 60 < rows.min() < 100  # the caption lies above
@@ -287,15 +287,15 @@ def test_call_that_was_interrupted_goes_on(
     """The interrupt comes while the last image is read; the second call reads that one alone."""
     out, call = tmp_path / "out", Call(run, (scans,), out=tmp_path / "out", pictures=False)
     read: list[Path] = []
-    real = BoxReader.read
+    real = BoxPredictor.predict
 
-    def interrupted(reader: BoxReader, image: np.ndarray) -> list[FoundBox]:
+    def interrupted(predictor: BoxPredictor, image: np.ndarray) -> list[FoundBox]:
         read.append(out)
         if len(read) == 3:
             raise KeyboardInterrupt
-        return real(reader, image)
+        return real(predictor, image)
 
-    monkeypatch.setattr(BoxReader, "read", interrupted)
+    monkeypatch.setattr(BoxPredictor, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_files(call)
     assert not (out / "predictions.json").exists() and not (out / "manifest.json").exists()
@@ -303,7 +303,7 @@ def test_call_that_was_interrupted_goes_on(
     predict_files(call)
     assert len(read) == 5
     again = read_coco(out / "predictions.json")
-    monkeypatch.setattr(BoxReader, "read", real)
+    monkeypatch.setattr(BoxPredictor, "predict", real)
     predict_files(Call(run, (scans,), out=tmp_path / "fresh", pictures=False))
     assert again.boxes.equals(read_coco(tmp_path / "fresh" / "predictions.json").boxes)
     assert not (out / "pictures").exists()
@@ -330,8 +330,8 @@ def test_unreadable_files_are_all_named_and_the_others_written(
     assert len(lines) == 4 and "not all files could be read. 3 images:" in lines[3]
     assert len(read_coco(out / "predictions.json").images) == 3
     summary = predict_files(Call(run, (scans,), out=out, pictures=False, on_problem="exclude"))
-    assert "; 3 unreadable files left out; 2 other files -> " in summary
-    left_out = [record.getMessage() for record in caplog.records if "left out: " in record.getMessage()]
+    assert "; 3 unreadable files excluded; 2 other files -> " in summary
+    left_out = [record.getMessage() for record in caplog.records if "excluded: " in record.getMessage()]
     assert [str(path) in line for path, line in zip(bad, left_out, strict=True)] == [True] * 3
 
 
