@@ -35,7 +35,8 @@ def remark(run: FinishedRun, point: OperatingPoint, *, asked: bool) -> str:
         return f"the run has no operating points: boxes with a score of {point.name} or more are shown"
     never = [name for name in run.manifest["findings"] if not math.isfinite(point.scores.get(name, math.inf))]
     if never:
-        return f"operating point {point.name} never shows {', '.join(never)}: none of its boxes on the tune split was correct"
+        names = ", ".join(never)
+        return f"operating point {point.name} never shows {names}: none of its boxes on the tune split was correct"
     return ""
 
 

@@ -23,7 +23,7 @@ from stage3_detect.prediction.files import Call, counted, default_out, predict_f
 from stage3_detect.prediction.listing import find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.predictor import BoxPredictor, FoundBox, boxes_in_whole
-from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found, place_plate
+from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, place_plate, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
 from tests.paths import ROOT
