@@ -199,7 +199,7 @@ def test_without_a_whole_checkpoint_training_begins_anew(
     work.mkdir(parents=True)
     (work / "last.pt").write_bytes(b"half")
     best = train_detector(tmp_path / "run", run_dir / "yolo" / "data.yaml", settings)
-    assert "no complete checkpoint in train: training from the start" in caplog.text
+    assert "no complete checkpoint in train;" in caplog.text
     assert best.is_file() and len(read_log(tmp_path / "run")) == 1
 
 
