@@ -90,7 +90,7 @@ def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
     for (image_id, name), own in known.groupby(["image_id", "finding"], sort=False):
         boxes = found.get((image_id, name))
         if boxes is not None:
-            shifts[name].append(_shifts(boxes, own[CORNERS].to_numpy(dtype=np.float64)))
+            shifts[str(name)].append(_shifts(boxes, own[CORNERS].to_numpy(dtype=np.float64)))
     return BoxCorrection({name: _shrunk(rows) for name, rows in shifts.items() if sum(map(len, rows))})
 
 

@@ -96,7 +96,7 @@ def run_rounds(
 def predict_with(weights: Path, images: CocoBoxes, settings: DetectSettings) -> CocoBoxes:
     """Detections of trained weights on PyTorch."""
     network = TorchNetwork(weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
-    return predict_images(images, network, settings.predict)[0]
+    return predict_images(images, network, settings.predict, read_ahead=True)[0]
 
 
 def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> None:

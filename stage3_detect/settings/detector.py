@@ -51,7 +51,7 @@ ExportFormat = Literal["onnx", "openvino_fp32", "openvino_fp16", "openvino_int8"
 class ExportSettings(Settings):
     """Files for deployment. Each is compared with the trained network on test images."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"formats": "formats", "num_check_images": "num_check_images"}
+    renamed: ClassVar[Mapping[str, str]] = {"forms": "formats", "num_checks": "num_check_images"}
 
     formats: tuple[ExportFormat, ...] = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8")
     """Formats to export. tensorrt_fp16 needs an NVIDIA GPU and the package tensorrt."""

@@ -36,7 +36,7 @@ class TrueBoxSettings(Settings):
 class LabelSettings(Settings):
     """Which boxes the detector is trained on."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"min_score": "min_score", "parent_boxes": "parent_boxes"}
+    renamed: ClassVar[Mapping[str, str]] = {"min_pseudo_score": "min_score", "parents_boxes": "parent_boxes"}
 
     source: Literal["pseudo_labels", "true_boxes"] = "pseudo_labels"
     """pseudo_labels: the boxes of stage 2. true_boxes: radiologists' boxes of the same images (`gt_train` of stage 2),
@@ -54,7 +54,7 @@ class LabelSettings(Settings):
 class NoiseSettings(Settings):
     """How the loss allows for label noise. With everything off it is the loss of ultralytics."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"class_balance_power": "class_balance_power"}
+    renamed: ClassVar[Mapping[str, str]] = {"class_balance": "class_balance_power"}
 
     box_weights: bool = True
     """Weight each box in the loss by its confidence (calibrated in stage 2), scaled to mean 1."""

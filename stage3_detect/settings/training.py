@@ -31,9 +31,9 @@ class AugmentSettings(Settings):
 
 class TrainSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {
-        "learning_rate": "learning_rate",
-        "final_learning_rate_share": "final_learning_rate_share",
-        "ema_share": "ema_share",
+        "lr": "learning_rate",
+        "lr_final_share": "final_learning_rate_share",
+        "averaging_share": "ema_share",
     }
 
     num_epochs: Annotated[int, Field(ge=1)]

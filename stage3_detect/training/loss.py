@@ -115,23 +115,25 @@ def _background(noise: LabelNoise | None, points: Tensor, scores: Tensor) -> Ten
     return weights.scatter_reduce(2, columns, values, "amin")
 
 
-class CellWeightedLoss(nn.Module):
+class CellWeightedLoss(nn.BCEWithLogitsLoss):
     """Binary cross entropy (B, A, K) with the assigner's unweighted targets, times the weight of each cell."""
 
     def __init__(self, assigner: NoisyLabelAssigner) -> None:
-        super().__init__()
+        super().__init__(reduction="none")
         self._assigner = [assigner]  # in a list, so that it is not registered as a submodule
-        self._loss = nn.BCEWithLogitsLoss(reduction="none")
 
-    def forward(self, logits: Tensor, weighted_targets: Tensor) -> Tensor:
-        """Uses the assigner's unweighted targets instead of `weighted_targets`."""
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Uses the assigner's unweighted targets instead of `target`, which is weighted."""
         assigner = self._assigner[0]
         assert assigner.scores is not None and assigner.cells is not None, "call the assigner first"
-        return torch.as_tensor(self._loss(logits, assigner.scores.to(weighted_targets)) * assigner.cells)
+        return super().forward(input, assigner.scores.to(target)) * assigner.cells
 
 
 class NoisyLabelLoss(v8DetectionLoss):
     """Ultralytics' detection loss with the label noise of a batch (`dataset.LABEL_NOISE`)."""
+
+    assigner: NoisyLabelAssigner
+    stride: Tensor
 
     def __init__(self, model: nn.Module, *, shared_iou: float | None, **options: Any) -> None:
         """Arguments as in ultralytics; shared_iou: `NoiseSettings.shared_boxes_iou`."""
@@ -195,6 +197,6 @@ class NoisyLabelModel(DetectionModel):
 def as_ultralytics_model(model: Any) -> Any:
     """Give the model ultralytics' own class, so that its file opens where this project is not installed."""
     if isinstance(model, NoisyLabelModel):
-        model.__class__ = DetectionModel
+        model.__class__ = DetectionModel  # type: ignore[assignment]  # on purpose
         model.__dict__.pop("shared_iou", None)
     return model

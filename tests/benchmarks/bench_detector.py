@@ -1,20 +1,20 @@
-"""Milliseconds an image of the detector in every deployed form, beside the bare engines and the CAM methods.
+"""Milliseconds per image of the detector in every format, next to the bare engines and the CAM methods.
 
     python tests/benchmarks/bench_detector.py [--image-px 640] [--images 50] [--threads 2] [--weights best.pt]
     python tests/benchmarks/bench_detector.py --device cuda --batch 32
 
-Of each form: `engine`, the network alone on the tensor of the picture, straight through its library; `pixels`, from
-the decoded picture to boxes in its own pixels (shrinking, the tensor, the network, NMS); `whole`, from the file on.
-All forms take turns on each picture, so ratios hold on a noisy machine; medians and 99th percentiles. Pictures are
-16-bit PNGs of 1024 x 1200. Without --weights the network is untrained, its scores moved so that about 1 anchor in 80
-is a candidate for NMS, as trained networks have it.
+Per format: `engine`, the network alone on a ready tensor, called through its library; `pixels`, from the decoded
+picture to boxes in original pixels (resize, tensor, network, NMS); `whole`, the same from the file. The formats take
+turns on each picture, so ratios are robust on a busy machine. Figures are medians and 99th percentiles. Pictures are
+16-bit PNGs of 1024 x 1200. Without --weights the network is untrained, with its scores shifted so that about 1 anchor
+in 80 is a candidate for NMS, as in trained networks.
 
 The CAM side is stage 2's engine on a DenseNet-121 with 14 classes: maps of all classes from a ready tensor at the
 classifier's size (--cam-px; 384 is that of configs/chexpert_vindr), without decoding and without boxes, which would
-come on top. ScoreCAM takes a minute or more an image; --cam-images 0 leaves all of it out.
+add to it. ScoreCAM takes a minute or more per image; --cam-images 0 skips the CAM side.
 
-With --device cuda the engines are PyTorch in 32 and 16 bits and, where it is installed, TensorRT, one picture at a time
-and, with --batch, so many in one call. Prints tables and, as the last line, one JSON object of figures.
+With --device cuda the engines are PyTorch in 32 and 16 bits and, if installed, TensorRT, on one picture at a time and,
+with --batch, on a batch. Prints tables and, as the last line, one JSON object.
 """
 
 import argparse
@@ -98,10 +98,10 @@ def picture(path: Path, index: int) -> Path:
     return path
 
 
-def forms_on_cpu(
+def formats_on_cpu(
     folder: Path, weights: Path, threads: int, calibration: Sequence[np.ndarray]
 ) -> dict[str, Network]:
-    """Every form for processors."""
+    """Every format for CPUs."""
     onnx = folder / "detector.onnx"
     export_onnx(weights, onnx, nms_free=False)
     for half, name in ((False, "fp32"), (True, "fp16")):
@@ -112,21 +112,21 @@ def forms_on_cpu(
         "onnx": onnx,
         **{f"openvino_{name}": folder / f"{name}.xml" for name in ("fp32", "fp16", "int8")},
     }
-    opened = {form: open_exported(form, path, num_threads=threads) for form, path in files.items()}
+    opened = {fmt: open_exported(fmt, path, num_threads=threads) for fmt, path in files.items()}
     return {"torch": TorchNetwork(weights), **opened}
 
 
-def forms_on_gpu(folder: Path, weights: Path, console: Console) -> dict[str, Network]:
-    """PyTorch in 32 and 16 bits, and TensorRT where it is."""
-    forms: dict[str, Network] = {
+def formats_on_gpu(folder: Path, weights: Path, console: Console) -> dict[str, Network]:
+    """PyTorch in 32 and 16 bits, and TensorRT if installed."""
+    networks: dict[str, Network] = {
         "torch": TorchNetwork(weights, device="0"),
         "torch_fp16": TorchNetwork(weights, device="0", half=True),
     }
     if (reason := why_no_tensorrt()) is not None:
-        console.print(f"TensorRT is left out: {reason}")
-        return forms
+        console.print(f"TensorRT is skipped: {reason}")
+        return networks
     export_tensorrt(weights, folder / "d.engine", nms_free=False)
-    return forms | {"tensorrt_fp16": TensorrtNetwork(folder / "d.engine")}
+    return networks | {"tensorrt_fp16": TensorrtNetwork(folder / "d.engine")}
 
 
 def engine_of(network: Any) -> Callable[[np.ndarray], object]:
@@ -142,8 +142,8 @@ def engine_of(network: Any) -> Callable[[np.ndarray], object]:
     return run
 
 
-def in_turns(forms: dict[str, Network], files: Sequence[Path]) -> Milliseconds:
-    """`<form>/<what>` -> milliseconds of each picture; and `decode`, reading alone."""
+def in_turns(networks: dict[str, Network], files: Sequence[Path]) -> Milliseconds:
+    """`<format>/<what>` -> milliseconds per picture; and `decode`, reading alone."""
     times: Milliseconds = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -152,16 +152,16 @@ def in_turns(forms: dict[str, Network], files: Sequence[Path]) -> Milliseconds:
         times.setdefault(name, []).append((time.perf_counter() - begin) * 1000)
         return result
 
-    engines = {form: engine_of(network) for form, network in forms.items()}
-    some = next(iter(forms.values()))
+    engines = {fmt: engine_of(network) for fmt, network in networks.items()}
+    some = next(iter(networks.values()))
     for path in files:
         pixels = timed("decode", lambda path=path: read_pixels(path))
         tensor = to_tensor_input(to_net(pixels, some.image_px)[0], some.channels)
-        for form, network in forms.items():
-            engines[form](tensor)  # untimed: threads of the engine before it wait busily for a while
-            timed(f"{form}/engine", lambda form=form, tensor=tensor: engines[form](tensor))
-            timed(f"{form}/pixels", lambda net=network, pixels=pixels: detect(pixels, net, SETTINGS))
-            timed(f"{form}/whole", lambda net=network, path=path: detect(read_pixels(path), net, SETTINGS))
+        for fmt, network in networks.items():
+            engines[fmt](tensor)  # not timed: the threads of the previous engine still spin for a while
+            timed(f"{fmt}/engine", lambda fmt=fmt, tensor=tensor: engines[fmt](tensor))
+            timed(f"{fmt}/pixels", lambda net=network, pixels=pixels: detect(pixels, net, SETTINGS))
+            timed(f"{fmt}/whole", lambda net=network, path=path: detect(read_pixels(path), net, SETTINGS))
     return {name: values[NUM_WARM:] for name, values in times.items()}
 
 
@@ -171,32 +171,34 @@ def summary(times: Milliseconds, console: Console, title: str) -> Figures:
     for name, values in times.items():
         figures[name] = float(np.median(values))
         figures[f"{name}/p99"] = float(np.percentile(values, 99))
-    table = Table("form", "engine", "pixels", "over engine", "whole", "p99", "over engine", title=title)
-    for form in dict.fromkeys(name.split("/")[0] for name in times if "/" in name):
-        engine, pixels, whole = (figures[f"{form}/{what}"] for what in ("engine", "pixels", "whole"))
-        # of each picture its own ratio: a moment of other work then spoils one of them, not the figure
-        pairs = [np.divide(times[f"{form}/{what}"], times[f"{form}/engine"]) for what in ("pixels", "whole")]
-        over = figures[f"{form}/pixels_over_engine"], figures[f"{form}/whole_over_engine"] = [
+    table = Table("format", "engine", "pixels", "over engine", "whole", "p99", "over engine", title=title)
+    for fmt in dict.fromkeys(name.split("/")[0] for name in times if "/" in name):
+        engine, pixels, whole = (figures[f"{fmt}/{what}"] for what in ("engine", "pixels", "whole"))
+        # one ratio per picture: other work on the machine then spoils single ratios, not the median
+        pairs = [np.divide(times[f"{fmt}/{what}"], times[f"{fmt}/engine"]) for what in ("pixels", "whole")]
+        over = figures[f"{fmt}/pixels_over_engine"], figures[f"{fmt}/whole_over_engine"] = [
             float(np.median(pair)) for pair in pairs
         ]
-        p99 = figures[f"{form}/whole/p99"]
+        p99 = figures[f"{fmt}/whole/p99"]
         cells = (engine, pixels, over[0], whole, p99, over[1])
-        table.add_row(form, *(f"{value:.3f}" if value in over else f"{value:.1f}" for value in cells))
+        table.add_row(fmt, *(f"{value:.3f}" if value in over else f"{value:.1f}" for value in cells))
     console.print(table)
     console.print(f"decoding alone: {figures['decode']:.1f} ms")
     return figures
 
 
-def batches(forms: dict[str, Network], count: int, console: Console, folder: Path, weights: Path) -> Figures:
-    """Milliseconds an image of `count` pictures in one call on a GPU, the network alone."""
-    some = next(iter(forms.values()))
+def batches(
+    networks: dict[str, Network], count: int, console: Console, folder: Path, weights: Path
+) -> Figures:
+    """Milliseconds per image of `count` pictures in one call on a GPU, the network alone."""
+    some = next(iter(networks.values()))
     inputs = torch.rand(count, some.channels, some.image_px, some.image_px, device="cuda")
-    engines: dict[str, Any] = {form: network for form, network in forms.items() if form != "tensorrt_fp16"}
-    if "tensorrt_fp16" in forms:
+    engines: dict[str, Any] = {fmt: network for fmt, network in networks.items() if fmt != "tensorrt_fp16"}
+    if "tensorrt_fp16" in networks:
         export_tensorrt(weights, folder / "batch.engine", nms_free=False, batch=count)
         engines["tensorrt_fp16"] = TensorrtNetwork(folder / "batch.engine")
     figures: Figures = {}
-    for form, network in engines.items():
+    for fmt, network in engines.items():
         times = []
         for _ in range(30):
             torch.cuda.synchronize()
@@ -204,13 +206,13 @@ def batches(forms: dict[str, Network], count: int, console: Console, folder: Pat
             network.forward(inputs)
             torch.cuda.synchronize()
             times.append((time.perf_counter() - begin) * 1000 / count)
-        figures[f"{form}/batch{count}"] = float(np.median(times[10:]))
-        console.print(f"{form}, {count} in one call: {figures[f'{form}/batch{count}']:.3f} ms an image")
+        figures[f"{fmt}/batch{count}"] = float(np.median(times[10:]))
+        console.print(f"{fmt}, {count} in one call: {figures[f'{fmt}/batch{count}']:.3f} ms per image")
     return figures
 
 
 def cams(given: argparse.Namespace, console: Console) -> Figures:
-    """Milliseconds an image of one CAM method and of ScoreCAM, all classes."""
+    """Milliseconds per image of one CAM method and of ScoreCAM, all classes."""
     from bench_cam import Model
 
     from stage2_pseudolabel.cam.engine import compute_maps
@@ -228,7 +230,7 @@ def cams(given: argparse.Namespace, console: Console) -> Figures:
             np.asarray([value.cpu() for value in maps.values()])  # on a GPU: wait for it
             times.append((time.perf_counter() - begin) * 1000)
         figures[method] = float(np.median(times))
-        console.print(f"{method} of DenseNet-121 at {given.cam_px} px: {figures[method]:.0f} ms an image")
+        console.print(f"{method} of DenseNet-121 at {given.cam_px} px: {figures[method]:.0f} ms per image")
     return figures
 
 
@@ -272,20 +274,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             "num_boxes": len(read_output(like(tensors[0]), SETTINGS).scores),
         }
         on_cpu = given.device == "cpu"
-        forms = (
-            forms_on_cpu(folder, weights, given.threads, tensors)
+        networks = (
+            formats_on_cpu(folder, weights, given.threads, tensors)
             if on_cpu
-            else forms_on_gpu(folder, weights, console)
+            else formats_on_gpu(folder, weights, console)
         )
-        title = f"yolo26n, {like.image_px} px, {given.threads} threads, {given.device}; milliseconds an image"
-        figures = summary(in_turns(forms, files), console, title)
+        title = (
+            f"yolo26n, {like.image_px} px, {given.threads} threads, {given.device}; milliseconds per image"
+        )
+        figures = summary(in_turns(networks, files), console, title)
         if given.batch and not on_cpu:
-            figures |= batches(forms, given.batch, console, folder, weights)
+            figures |= batches(networks, given.batch, console, folder, weights)
     if given.cam_images:
         figures |= cams(given, console)
-        for form in forms:
-            figures[f"scorecam_over_{form}"] = figures["scorecam"] / figures[f"{form}/whole"]
-            figures[f"{given.cam}_over_{form}"] = figures[given.cam] / figures[f"{form}/whole"]
+        for fmt in networks:
+            figures[f"scorecam_over_{fmt}"] = figures["scorecam"] / figures[f"{fmt}/whole"]
+            figures[f"{given.cam}_over_{fmt}"] = figures[given.cam] / figures[f"{fmt}/whole"]
     rounded = {
         key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in figures.items()
     }
