@@ -46,7 +46,7 @@ Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
 
 
 class Fit(Protocol):
-    """As `stage3_detect.training.fit.fit`."""
+    """As `stage3_detect.training.train.fit`."""
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ from stage3_detect.self_training.figures import Figures
 from stage3_detect.self_training.one_round import Fit, Predictor, Work, one_round
 from stage3_detect.self_training.stop import best_round, reason_to_stop
 from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.training.fit import fit
+from stage3_detect.training.train import fit
 
 log = logging.getLogger("raybox")
 

@@ -1,4 +1,4 @@
-"""Train the detector on a YOLO folder, or resume an interrupted training."""
+"""Train a detector: from labels to training files to weights. An interrupted training resumes."""
 
 import logging
 import shutil
@@ -10,8 +10,13 @@ import albumentations as A
 import torch
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.hardware import computes_in_bf16
+from stage3_detect.labels.parents import find_kinship, with_parents_boxes
+from stage3_detect.labels.sources import Sources
+from stage3_detect.labels.training_set import make_training_set
+from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
 from stage3_detect.model.network import pick_device
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.training import AugmentSettings
@@ -20,6 +25,49 @@ from stage3_detect.training.reporting import log_worker_epochs
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
 
 log = logging.getLogger("raybox")
+
+
+def fit(
+    run_dir: Path,
+    sources: Sources,
+    labels: CocoBoxes,
+    settings: DetectSettings,
+    *,
+    start: Path | None = None,
+) -> tuple[Path, YoloFolder]:
+    """Train a detector on `labels` and on the true boxes of `sources`, if any; resumes an interrupted training.
+
+    Args:
+        start: weights to start from, instead of those in the settings.
+
+    Returns:
+        `run_dir`/weights/best.pt, and the folder with the training files.
+    """
+    tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
+    if settings.labels.parent_boxes and settings.labels.source == "pseudo_labels":
+        kinship = find_kinship(sources.readers)
+        labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
+    training = make_training_set(labels, sources.true, tune, settings)
+    folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
+    log.info(
+        "stage3: %d images with boxes, %d normal (labels.normals_per_positive), %d with ignore regions only "
+        "(%d more are not used), %d for validation, of %d; %d boxes, %d ignore regions",
+        folder.num_positives,
+        folder.num_normals,
+        folder.num_uncertain,
+        folder.num_left_out,
+        folder.num_held_out,
+        _num_given(sources, labels, settings),
+        folder.num_boxes,
+        folder.num_regions,
+    )
+    return train_detector(run_dir, folder.data_yaml, settings, start=start), folder
+
+
+def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) -> int:
+    """Number of available images: with labels, with true boxes, or both."""
+    num_true = 0 if sources.true is None else len(sources.true.images)
+    return num_true if settings.labels.true_boxes.only else len(labels.images) + num_true
 
 
 def train_detector(
@@ -33,7 +81,7 @@ def train_detector(
 
     Args:
         run_dir: gets `train`, ultralytics' own folder, and `weights`.
-        data_yaml: of a folder that `write_yolo_folder` wrote with `fit.trainer_extras`.
+        data_yaml: of a folder that `write_yolo_folder` wrote with `trainer_extras`.
         start: weights to start from, instead of those in the settings.
 
     Returns:
@@ -98,6 +146,17 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "nms": False if settings.predict.nms_free else None,
         "cls_pw": settings.noise.class_balance_power,
         **_augment_arguments(augment),
+    }
+
+
+def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
+    """Settings of our trainer that ultralytics has no argument for."""
+    return {
+        "val_every_epochs": settings.train.val_every_epochs,
+        "ema_share": settings.train.ema_share,
+        "bf16_on_cpu": precision_of(settings, "cpu") == "bf16",
+        "shared_boxes_iou": settings.noise.shared_boxes_iou,
+        "tracking": settings.tracking,
     }
 
 

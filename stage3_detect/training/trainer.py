@@ -49,7 +49,7 @@ class PseudoBoxTrainer(DetectionTrainer):
 
     @property
     def extras(self) -> dict[str, Any]:
-        """val_every_epochs, ema_share, bf16_on_cpu, shared_boxes_iou, tracking (`fit.trainer_extras`)."""
+        """val_every_epochs, ema_share, bf16_on_cpu, shared_boxes_iou, tracking (`train.trainer_extras`)."""
         return dict(self.data[EXTRAS])
 
     def train(self) -> Any:

@@ -13,8 +13,7 @@ from cxr.runs.run_folder import start_run
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
 from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.training.fit import trainer_extras
-from stage3_detect.training.train import ultralytics_arguments
+from stage3_detect.training.train import trainer_extras, ultralytics_arguments
 from stage3_detect.training.trainer import PseudoBoxTrainer
 
 FINDINGS = ("Nodule/Mass", "Pleural Effusion")
