@@ -35,7 +35,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     """Train a detector on the pseudo-labels of `stage2`, export it, score it and write everything into `run.dir`."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
-    beside = open_beside(settings.compare_with, sources.test)
+    compared = open_compared(settings.compare_with, sources.test)
     with run.phase("training"):
         trained = run_rounds(run, sources, settings)
     with run.phase("detection"):
@@ -44,7 +44,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     with run.phase("export"):
         exports = _export(run, trained, sources, settings, detections)
     with run.phase("evaluation"):
-        judgement = judge(detections, tune, stage2, sources, settings, beside)
+        judgement = judge(detections, tune, stage2, sources, settings, compared)
     with run.phase("report"):
         metrics = {**judgement.metrics, **_timing(milliseconds, stage2), **exports.metrics, **trained.metrics}
         made = (trained, judgement, exports)
@@ -60,14 +60,14 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     run.finish(metrics, outputs, **_facts(settings, sources, trained, judgement, exports))
 
 
-def open_beside(beside: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
+def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
     """Detections of other finished stage 3 runs, by name, on the test split.
 
     Raises:
         UserError: a run was scored on other images or findings.
     """
     found = {}
-    for name, path in beside.items():
+    for name, path in runs.items():
         other = read_coco(open_run(path, stage="stage3").output("detections_detector"))
         if list(other.images["image_id"]) != list(test.images["image_id"]) or other.findings != test.findings:
             raise UserError(

@@ -16,8 +16,8 @@ def main(arguments: StageArguments) -> None:
     settings = load_config(DetectSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
-    beside = {f"beside_{name}": path for name, path in settings.compare_with.items()}
-    inputs = {"stage2": arguments.sources[0], **weights_input(settings), **beside}
+    others = {f"compare_with_{name}": path for name, path in settings.compare_with.items()}
+    inputs = {"stage2": arguments.sources[0], **weights_input(settings), **others}
     stage2 = open_run(arguments.sources[0], stage="stage2")
     run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
     if run.state != "finished":

@@ -50,7 +50,7 @@ def _write_item(item: Item, image_px: int) -> str | None:
     partial.write_text(item.text(resize), encoding="utf-8")
     partial.replace(item.text_file)
     partial = _partial(item.picture)
-    write_png8(partial, net / np.float32(255))
+    write_png8(partial, np.divide(net, np.float32(255), dtype=np.float32))
     partial.replace(item.picture)
     return None
 

@@ -15,7 +15,7 @@ from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from stage3_detect.model.correction import BoxCorrection
-from stage3_detect.pipeline import open_beside
+from stage3_detect.pipeline import open_compared
 from stage3_detect.run import main
 from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import make_coco, make_stage2_run, tiny_settings
@@ -155,21 +155,21 @@ def test_figures_have_their_names(folder: Path):
     assert metrics["export/openvino_int8/ap40_loss"] is not None
 
 
-def test_another_run_is_judged_beside(folder: Path):
+def test_another_run_is_compared(folder: Path):
     test = read_coco(open_run(folder / "stage2").output("gt_test"))
-    found = open_beside({"supervised": folder / "stage3"}, test)
+    found = open_compared({"supervised": folder / "stage3"}, test)
     assert list(found) == ["supervised"] and found["supervised"].findings == test.findings
     fewer = CocoBoxes(test.images.iloc[1:], test.boxes, test.findings, test.info)
     with pytest.raises(
-        UserError, match=r"compare_with.supervised: .* other images or findings \(9 images; here 8\)"
+        UserError, match=r"compare_with.supervised: .* other images or findings \(9 images, here 8\)"
     ):
-        open_beside({"supervised": folder / "stage3"}, fewer)
+        open_compared({"supervised": folder / "stage3"}, fewer)
 
 
 @pytest.mark.parametrize(
     "name", ["teacher", "detector_onnx", "prior_mean_box", "human", "Two words", "a/b", ""]
 )
-def test_a_run_beside_has_a_name_that_no_figure_has(name: str):
+def test_a_compared_run_needs_a_name_that_no_metric_has(name: str):
     problem = f"{name!r}(: expected a name of lower case| is the name of other figures)"
     with pytest.raises(ValueError, match=problem):
         tiny_settings(compare_with={name: "somewhere"})
