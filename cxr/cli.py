@@ -1,4 +1,4 @@
-"""What the three ``run.py`` share on the command line: arguments, exit codes, the log on the terminal."""
+"""The command line of the three ``run.py``: arguments, exit codes, and the log on the terminal."""
 
 import argparse
 import errno
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cxr.config import UserError
 
-# What a path that the user gave can bring: no such folder, no rights, a file in the way, a full disk.
+# Errors that come from a path given by the user: missing folder, missing rights, existing file, full disk.
 _USERS_ERRNO = frozenset(
     {
         errno.EACCES,
@@ -28,7 +28,7 @@ EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 @dataclass(frozen=True)
 class StageArguments:
-    """Parsed command line of a stage; `sources` are the run folders of the stage before."""
+    """The parsed command line of a stage. `sources` are the run folders of the previous stage."""
 
     config: Path
     out: Path
@@ -49,7 +49,7 @@ def parse_stage_arguments(
     Without CONFIG the demo experiment; without --out ``runs/<experiment>/<stage>``; without --from the same
     experiment's previous stage.
 
-    several: an experiment has several such settings files, so the default --out ends in the name of the file.
+    several: True if an experiment has several settings files of this kind; --out then ends in the file's name.
     """
     parser = argparse.ArgumentParser(description=about)
     shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
@@ -71,7 +71,10 @@ def parse_stage_arguments(
 
 
 def exit_code(main: Callable[[], None]) -> int:
-    """Run `main`; a user's mistake becomes exit code 2 with one line a problem and no traceback."""
+    """Run `main` and return the exit code.
+
+    A user's mistake gives exit code 2 and one line per problem, without a traceback.
+    """
     _log_to_terminal()
     try:
         main()
@@ -83,10 +86,10 @@ def exit_code(main: Callable[[], None]) -> int:
         if error.errno not in _USERS_ERRNO:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"error: {where}{error.strerror}; check the path, its rights and the space\n")
+        sys.stderr.write(f"error: {where}{error.strerror}; check the path, its rights and the free space\n")
         return EXIT_USER
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: give the same command again, it goes on\n")
+        sys.stderr.write("interrupted: repeat the same command to resume\n")
         return EXIT_INTERRUPTED
     return EXIT_DONE
 

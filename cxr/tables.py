@@ -1,6 +1,6 @@
-"""The form every data set takes: three tables with fixed columns, and a list of what was left out.
+"""The common format of all data sets: three tables with fixed columns, and a list of exclusions.
 
-A reader turns a folder as released into a `Dataset`. Nothing downstream knows any release's quirks.
+A data set module turns a released folder into a `Dataset`. No other code knows the quirks of a release.
 
 Rules that hold for every `Dataset`:
 
@@ -51,7 +51,7 @@ OnProblem = Literal["error", "exclude"]
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One thing (an image, a box, a column) that was left out, and the kind of reason."""
+    """An excluded image, box or column, and the reason."""
 
     what: str
     reason: str
@@ -59,7 +59,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as read. See the module's docstring for the rules and the column lists for types."""
+    """A loaded data set. The rules are in the module's docstring, the types in the column lists."""
 
     name: str
     root: Path
@@ -69,7 +69,7 @@ class Dataset:
     excluded: tuple[Exclusion, ...] = ()
     synthetic: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
-    """What the reader changed without leaving it out (boxes clipped, ages unknown, ...), counted."""
+    """Number of changes without exclusion (boxes clipped, ages unknown, ...), by description."""
 
     def __post_init__(self) -> None:
         assert list(self.images.columns) == IMAGE_COLUMNS, list(self.images.columns)
@@ -105,20 +105,20 @@ class Dataset:
 
 
 class DataSettings(Settings):
-    """What every reader's settings have in common."""
+    """The settings that all data sets have in common."""
 
     root: Path
-    """Folder of the data set as released."""
+    """Folder of the released data set."""
 
     on_problem: OnProblem = "error"
-    """"error": stop and list what is wrong. "exclude": leave it out, counted and named."""
+    """"error": stop and list all problems. "exclude": exclude, name and count them."""
 
     check_files: Literal["none", "exist", "header"] = "exist"
     """"none": touch no image unless its size is needed. "exist": each listed image must be there, and
     boxes must fit into their image. "header": each image's header is opened as well."""
 
     max_images: int | None = Field(default=None, gt=0)
-    """Read only so many images, evenly spaced over the table, for a quick try."""
+    """Load at most this number of images, evenly spaced over the table, for a quick trial."""
 
 
 class Problems:
@@ -140,16 +140,20 @@ class Problems:
         self._found.extend(Exclusion(what, reason) for what in whats)
 
     def leave_out(self, what: str, reason: str) -> None:
-        """Left out by a rule of the reader or a setting: never an error, but named and counted."""
+        """An exclusion by a rule of the data set or by a setting: never an error, but named and counted."""
         self._left_out.append(Exclusion(what, reason))
 
     def count(self, what: str, num: int = 1) -> None:
-        """Something changed, not left out (a box clipped, ...). Zero is not recorded."""
+        """Count changes without exclusion, for instance clipped boxes. Zero is not recorded."""
         if num:
             self.counts[what] += int(num)
 
     def finish(self) -> tuple[Exclusion, ...]:
-        """Everything left out. Raises one UserError with all defects when `on_problem` is "error"."""
+        """All exclusions.
+
+        Raises:
+            UserError: there are defects and `on_problem` is "error"; all are listed.
+        """
         if self._found and self.on_problem == "error":
             raise UserError(self._lines())
         return tuple(self._found + self._left_out)
@@ -161,14 +165,14 @@ class Problems:
             lines.append(f"{self.source}: and {len(self._found) - len(shown)} more")
         tally = ", ".join(f"{num} x {reason}" for reason, num in count_reasons(self._found).items())
         lines.append(
-            f"{self.source}: {len(self._found)} problems ({tally}); mend the data, or set "
+            f"{self.source}: {len(self._found)} problems ({tally}); repair the data, or set "
             "`on_problem: exclude` to leave these out, counted"
         )
         return lines
 
 
 def count_reasons(excluded: Iterable[Exclusion]) -> dict[str, int]:
-    """Number of exclusions a reason, most frequent first."""
+    """Number of exclusions per reason, the most frequent first."""
     return dict(Counter(item.reason for item in excluded).most_common())
 
 

@@ -1,4 +1,4 @@
-"""The only door to Weights & Biases. Off by default: figures always go to ``metrics.jsonl`` in the run folder."""
+"""The only module that imports Weights & Biases. It is off by default; ``metrics.jsonl`` always gets the figures."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import yaml
 from cxr.config import UserError
 
 TrackingMode = Literal["off", "offline", "online"]
-"""off: wandb is not even imported. offline: its files are written into the run folder, for `wandb sync` some day.
+"""off: wandb is not even imported. offline: its files are written into the run folder, for a later `wandb sync`.
 online: they are sent to its server as well."""
 
 PROJECT = "raybox"
@@ -21,9 +21,9 @@ _OFF_INSTEAD = "run `wandb login` and check the network"
 
 
 class Tracker:
-    """Writes one JSON line a step, and the same figures to wandb where that is asked for.
+    """Writes one JSON line per step, and sends the same figures to wandb if the mode says so.
 
-    A run that goes on after an interruption goes on as the same wandb run: its id is kept in ``wandb/id.txt`` in the
+    A run that resumes after an interruption continues the same wandb run, whose id is kept in ``wandb/id.txt`` in the
     run folder. wandb is given the run's settings as its config, no code and nothing of the terminal.
 
     Raises:
@@ -53,7 +53,7 @@ class Tracker:
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
-    """The logged lines in order; an interrupted last line is left out, a step logged again replaces the earlier."""
+    """The logged lines in order, without an incomplete last line; of a step logged twice the later line counts."""
     path = run_dir / "metrics.jsonl"
     by_step: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -89,7 +89,7 @@ def run_sweep_agent(
 ) -> None:
     """Let wandb's server choose settings `count` times; each choice becomes a wandb run with the trial's figures.
 
-    trial: chosen values by parameter name -> figures, or None where the trial failed, which wandb is told.
+    trial: chosen values by parameter name -> figures, or None if the trial failed, which is reported to wandb.
     folder: wandb's files go below ``folder/wandb``.
     """
     wandb = _import_wandb()
@@ -126,9 +126,9 @@ def _start_wandb_run(run_dir: Path, mode: TrackingMode, *, project: str, name: s
 
 
 def _import_wandb() -> Any:
-    """Kept out of the import path of everybody who has tracking off.
+    """Import wandb only when tracking is on.
 
-    Its own telemetry is switched off: it calls its maker's server in offline mode too.
+    Its telemetry is switched off, since it would call a server in offline mode too.
     """
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
@@ -144,7 +144,7 @@ def _quiet_settings() -> Any:
 def _wandb_id(run_dir: Path) -> str:
     """The id that this run folder has had since its first call.
 
-    Drawn, not made from the folder's path: two machines may have the same path, and wandb would mix their runs.
+    It is random, since two machines may have the same path and wandb would mix their runs.
     """
     path = run_dir / "wandb" / "id.txt"
     if not path.is_file():

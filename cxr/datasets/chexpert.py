@@ -4,10 +4,10 @@ Source: Irvin et al. 2019, arXiv:1901.07031; Stanford AIMI. Stanford's research 
 be redistributed.
 
 As released: ``train.csv`` (223,414 rows), ``valid.csv`` (234 rows; three radiologists' majority), and where one has
-it ``test.csv``, beside folders ``train/patient00001/study1/view1_frontal.jpg``. Columns Path, Sex, Age,
+it ``test.csv``, next to folders ``train/patient00001/study1/view1_frontal.jpg``. Columns Path, Sex, Age,
 Frontal/Lateral, AP/PA and 14 findings in {1, 0, -1 uncertain, blank not mentioned}.
 
-Quirks, and what the reader does:
+Quirks, and how this module handles them:
 
 - Path starts with the release's folder name. `root` may be that folder or its parent; the name is not relied on.
 - Patient, study and view stand only in Path: they are read from there.

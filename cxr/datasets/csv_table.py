@@ -10,7 +10,7 @@ age and split. Optionally a second table with one row a box. For example::
     findings: {effusion: Pleural Effusion, big_heart: Cardiomegaly}
     boxes: {table: boxes.csv, image: file, finding: label, x1: left, y1: top, x2: right, y2: bottom}
 
-What the reader expects, and says when it is not so:
+What the table must fulfil; anything else is reported:
 
 - paths are relative to `root`; the path without its ending is the image's id;
 - a cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned);

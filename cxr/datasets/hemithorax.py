@@ -1,4 +1,4 @@
-"""A data set of whole pictures with boxes, turned into one of halves: what a report that names the side would give."""
+"""Split images with boxes into halves with labels, as if a report had named the side of each finding."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,12 @@ def to_hemithoraces(
 
     Args:
         dataset: whole pictures with boxes in their pixels.
-        sideless: (N,) images of which no side is known; left out, named with `reason`.
+        sideless: (N,) images without a known side; they are excluded with `reason`.
         finding: what every box becomes; a half's label is 1 where a box remains in it, else 0.
         min_share: least share of a box's area in a half for the box to count there.
 
     Returns:
-        2 images a picture, ``<image_id>:L`` and ``:R``, with the picture's id as `patient_id` where it had none;
+        2 images per file, ``<image_id>:L`` and ``:R``, with the picture's id as `patient_id` where it had none;
         boxes in pixels of the half, those of the right half mirrored. Middle columns of an odd width are in no half.
     """
     excluded = tuple(Exclusion(name, reason) for name in dataset.images.loc[sideless, "image_id"])
@@ -75,7 +75,7 @@ def _half_boxes(
 
 
 def _half_images(images: pd.DataFrame) -> pd.DataFrame:
-    """Two rows a picture, left before right."""
+    """Two rows per file, left before right."""
     rows = images.loc[images.index.repeat(len(SIDES))].reset_index(drop=True)
     sides = pd.Series(list(SIDES) * len(images), dtype=str)
     known = rows["patient_id"] != ""

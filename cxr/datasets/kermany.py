@@ -6,7 +6,7 @@ As released: folders ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg``; 5,216, 16 a
 people use (other partitions exist). PNEUMONIA files are ``person1000_bacteria_2931.jpeg`` or ``..._virus_...``,
 NORMAL files ``IM-0115-0001.jpeg`` or ``NORMAL2-IM-0383-0001.jpeg``.
 
-Quirks, and what the reader does:
+Quirks, and how this module handles them:
 
 - The folders' split leaks: patients stand in two of them (458 of 4,097 groups). `split` holds the folder's name
   ("val" as "valid"), but split by patient instead.

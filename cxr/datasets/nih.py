@@ -6,7 +6,7 @@ As released: ``images_001/images/*.png`` to ``images_012`` (1024 x 1024, 8 bit; 
 ``Data_Entry_2017_v2020.csv`` (or ``Data_Entry_2017.csv``), ``BBox_List_2017.csv`` (880 images, 8 findings), and
 ``train_val_list.txt``, ``test_list.txt`` (by patient).
 
-Quirks, and what the reader does:
+Quirks, and how this module handles them:
 
 - Findings of an image are one cell, separated by bars; a finding that is not named counts as negative (0).
 - The box table's header ``Bbox [x,y,w,h],,,`` splits into seven columns over four of numbers: columns are taken by

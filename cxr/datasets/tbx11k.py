@@ -5,14 +5,14 @@ Source: Liu et al. 2020 (CVPR), mmcheng.net/tb. CC BY-NC-SA as torchxrayvision s
 As released: ``imgs/{tb,health,sick,...}/*.png`` (512 x 512), ``annotations/xml/*.xml`` (Pascal VOC, of images with
 lesions) and ``lists/TBX11K_train.txt``, ``TBX11K_val.txt`` with lines ``tb/tb0005.png``.
 
-Quirks, and what the reader does:
+Quirks, and how this module handles them:
 
 - Boxes count in the ORIGINAL image's size, given in the xml; files are squashed to 512 x 512. Boxes are scaled to
   the file, x and y each by its own factor.
 - Lists say ``.png`` while copies may hold ``.jpg``: files are found by their stem.
 - An xml without objects occurs: of an image of folder ``tb`` it is not known what lies where, so its labels are NaN
   (not mentioned). Images of other folders have no xml, no lesion, and labels 0.
-- No patient is told: `patient_id` is "", so splits go by image. In the hemithorax form the two halves of an image
+- Patients are unknown: `patient_id` is "", so splits go by image. In the hemithorax form the two halves of an image
   share the image's name as `patient_id`, so they never part.
 
 Two forms. ``released``: labels Active, Obsolete (and, where the xml has it, unspecified) tuberculosis. Where every

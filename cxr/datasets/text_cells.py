@@ -1,4 +1,4 @@
-"""CSV files as text tables, and their cells as numbers and label values. What is wrong is told, not guessed."""
+"""CSV files as text tables, and their cells as numbers and label values. Errors are reported, not guessed away."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
 
 
 def _refuse_other_separators(table: pd.DataFrame, path: Path) -> None:
-    """UserError for a header that semicolons or tabs part, as spreadsheets of some countries write it."""
+    """Refuse (UserError) a header separated by semicolons or tabs, as some spreadsheets write it."""
     header = ",".join(map(str, table.columns))
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if header.count(separator) > header.count(","):
@@ -51,7 +51,7 @@ def _refuse_other_separators(table: pd.DataFrame, path: Path) -> None:
 
 
 def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:
-    """UserError that names the missing columns and lists those that are there."""
+    """Refuse (UserError) a table without the required columns; names the missing and the existing ones."""
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise UserError(
@@ -61,7 +61,7 @@ def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
-    """(N,) float64 of a text column; NaN where it is blank or no number."""
+    """(N,) float64 of a text column; NaN where a cell is blank or not a number."""
     values = pd.to_numeric(column, errors="coerce")
     return np.asarray(values, dtype=np.float64)
 
@@ -115,7 +115,7 @@ def _stronger(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDA
 def known_names(names: Iterable[str], mapping: Mapping[str, str], problems: Problems) -> dict[str, str]:
     """Canonical finding of each name that `mapping` knows.
 
-    Every other name is a problem, told with its nearest known name and how often it occurs.
+    Every other name is a problem, reported with the nearest known name and its count.
     """
     rows = Counter(names)
     unknown = [name for name in rows if name not in mapping]
@@ -135,7 +135,7 @@ def sexes(column: pd.Series, problems: Problems) -> pd.Series:
 
 
 def look_up(column: "pd.Series[str]", table: Mapping[str, str]) -> "pd.Series[str]":
-    """`table`'s value for each cell, "" for one that it lacks."""
+    """The value of `table` for each cell, "" for a cell that is not in it."""
     return pd.Series([table.get(cell, "") for cell in column], index=column.index, dtype=str)
 
 
@@ -143,6 +143,6 @@ def ages(column: pd.Series, problems: Problems, *, low: float = 0, high: float =
     """Years of a text column; outside [low, high] or no number is unknown (NaN), and counted unless blank."""
     years = numbers(column.str.strip().str.removesuffix("Y"))
     unknown = ~((years >= low) & (years <= high))
-    told = unknown & (column.str.strip() != "").to_numpy()
-    problems.count(f"ages that are no number in [{low:g}, {high:g}], set to unknown", int(told.sum()))
+    given = unknown & (column.str.strip() != "").to_numpy()
+    problems.count(f"ages that are no number in [{low:g}, {high:g}], set to unknown", int(given.sum()))
     return pd.Series(np.where(unknown, np.nan, years), index=column.index)

@@ -9,10 +9,10 @@ five), ``annotations/annotations_{train,test}.csv`` (boxes of 22 local findings)
 14 findings and "No finding") with ``train/*.dicom``, or PNG or JPEG of the original size.
 The layout is recognised by the folder ``annotations``.
 
-Quirks, and what the reader does:
+Quirks, and how this module handles them:
 
 - "Other diseases" in train, "Other disease" in test: both are "Other Disease".
-- "No finding" rows have empty boxes: they say that a reader saw the image. Global labels likewise have no box.
+- "No finding" rows have empty boxes: they show that a reader saw the image. Global labels have no box either.
 - No image size in the tables, pixels of the original DICOM: sizes come from the headers of images with boxes.
 - No patient in any table: `patient_id` is "", so splits go by image.
 - Readers disagree: boxes keep their reader, and image labels follow `label_rule`. Test has one consensus, reader "".
@@ -70,7 +70,7 @@ class VindrData(DataSettings):
     """Kaggle's test part has no labels, so there only "train" can be read."""
 
     label_rule: Literal["majority", "any"] = "majority"
-    """An image has a finding when at least half of its readers say so, or when any of them does."""
+    """An image has a finding if at least half of its readers (majority) or any of them marked it."""
 
     def read(self) -> Dataset:
         """The data set's tables. UserError as the module's docstring and `on_problem` say."""
@@ -112,7 +112,7 @@ def _read_part(settings: VindrData, part: str, problems: Problems) -> RawTables:
 
 
 def _labels_of_votes(table: pd.DataFrame, rule: str, problems: Problems) -> pd.DataFrame:
-    """Labels by image from PhysioNet's image label table; images with a refused row are left out whole."""
+    """Labels by image from PhysioNet's image label table; images with a refused row are excluded."""
     twice = table.duplicated(["image_id", "rad_id"])
     rows = table["image_id"] + " by reader " + table["rad_id"]
     problems.add_all(rows[twice], DUPLICATE_ROW)
@@ -157,7 +157,7 @@ def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _lower_reader(table: pd.DataFrame) -> pd.DataFrame:
-    """The reader's column named rad_id; "" where the table has one consensus."""
+    """Name the reader's column rad_id; "" if the table is a consensus."""
     renamed = table.rename(columns={"rad_ID": "rad_id"})
     return renamed if "rad_id" in renamed.columns else renamed.assign(rad_id="")
 
@@ -170,7 +170,7 @@ def _boxes(marks: pd.DataFrame, problems: Problems) -> pd.DataFrame:
 
 
 def _votes_of_marks(marks: pd.DataFrame, findings: list[str]) -> pd.DataFrame:
-    """One row an image and reader, one column a finding: 1 where the reader marked it, else 0."""
+    """One row per image and reader, one column per finding: 1 if the reader marked it, else 0."""
     marked = pd.crosstab([marks["image_id"], marks["reader"]], marks["finding"]).clip(upper=1)
     order = [finding for finding in FINDINGS if finding in {*findings, *marked.columns}]
     return marked.reindex(columns=order, fill_value=0).astype(np.float64)
