@@ -67,7 +67,7 @@ class SplitSettings(Settings):
 
 
 def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> Splits:
-    """Part by patient, at random, but without a random generator: a hash of patient and seed against cumulated fractions.
+    """Part by patient: a hash of patient and seed against cumulated fractions, without a random generator.
 
     A patient's split depends on its id and the seed alone, so images that are added later move nobody. Images
     without a known patient count as a patient each. Shares hold on average: small sets deviate.

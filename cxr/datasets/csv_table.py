@@ -1,7 +1,7 @@
-"""Any hospital's own CSV: the user says which column is what.
+"""A hospital's own CSV table: the settings say which column is what.
 
-A table with one row an image: its path, one column a finding, and, where there are such, patient, study, view, sex,
-age and split. Optionally a second table with one row a box. For example::
+A table with one row per image: its path, one column per finding and, if known, patient, study, view, sex,
+age and split. A second table with one row per box is optional. For example::
 
     dataset: csv_table
     root: /data/our_hospital

@@ -93,7 +93,7 @@ def test_mapping_of_an_unknown_column(tmp_path: Path) -> None:
 
 
 def test_example_of_the_docstring_is_valid() -> None:
-    text = inspect.cleandoc((csv_table.__doc__ or "").split("For example::")[1].split("What the reader")[0])
+    text = inspect.cleandoc((csv_table.__doc__ or "").split("For example::")[1].split("What the table")[0])
     settings = TypeAdapter(AnyData).validate_python(yaml.safe_load(text))
     assert isinstance(settings, CsvTableData)
     assert settings.boxes is not None
