@@ -1,4 +1,4 @@
-"""Figures of a round: how good its detector is on the tune split, and what became of the labels."""
+"""Figures of a round: AP40 of its detector on the tune split, and how its labels changed."""
 
 import math
 
@@ -14,7 +14,7 @@ from stage3_detect.self_training.relabel import STUDENT
 Figures = dict[str, float | None]
 
 SAME_IOU = 0.5
-"""Boxes of two rounds that overlap at least so much are one box."""
+"""Boxes of two rounds with at least this IoU count as the same box."""
 
 _TUNE_IOU = 0.4
 _GAIN = ("tune_gain", "tune_gain/low", "tune_gain/high")
@@ -22,7 +22,7 @@ _KEY = ["image_id", "finding"]
 
 
 def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> DetectionResult:
-    """Detections matched with the tune split's boxes at IoU .4."""
+    """Match detections with the true boxes of the tune split at IoU 0.4."""
     return evaluate(tune, detections, ious=(_TUNE_IOU,))
 
 
@@ -34,10 +34,10 @@ def tune_figures(
     num_resamples: int,
     seed: int,
 ) -> Figures:
-    """AP40 on the tune split with its interval, and its gain over the best round so far, paired.
+    """AP40 on the tune split with its interval, and its paired gain over the best earlier round.
 
     Args:
-        best: of that round; None for the first one, which has no gain.
+        best: result of the best earlier round; None in the first round, which has no gain.
     """
     interval = bootstrap_mean_ap(
         result.matches, tune.groups, iou=_TUNE_IOU, num_resamples=num_resamples, seed=seed
@@ -54,17 +54,17 @@ def tune_figures(
 
 
 def no_tune_figures() -> Figures:
-    """The same names where the tune split has no box to measure with."""
+    """The names of `tune_figures` without values, for a tune split without boxes."""
     return dict.fromkeys(("tune_ap40", "tune_ap40/low", "tune_ap40/high", *_GAIN))
 
 
 def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
-    """What the round learned from: num_boxes and num_regions; boxes by who made them (from_teacher, from_student,
-    from_both); mean_confidence in [0, 1].
+    """Figures of the labels that a round is trained on: num_boxes and num_regions; number of boxes by source
+    (from_teacher, from_student, from_both); mean_confidence in [0, 1].
 
-    Against the labels of the round before (None in the first): num_kept of its boxes are there still, by an IoU of at
-    least .5, num_dropped are not, num_added are new, each also by who made them (num_kept/teacher, ...); mean_iou is
-    the mean over its boxes of the overlap with the nearest box of the same image and finding now, 0 without one.
+    Compared with the labels of the previous round (None in the first round): num_kept of its boxes are kept (IoU at
+    least 0.5), num_dropped are not, num_added are new, each also by source (num_kept/teacher, ...). mean_iou averages
+    over its boxes the IoU with the nearest new box of the same image and finding, 0 without one.
     """
     boxes = labels.without_ignored().boxes
     by = sources(boxes)
@@ -76,7 +76,7 @@ def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
 
 
 def sources(boxes: pd.DataFrame) -> "pd.Series[str]":
-    """teacher, student or both, by the column method as `relabel` writes it; without one all are the teacher's."""
+    """Source of each box: teacher, student or both, from the column `method` of `relabel`; teacher without it."""
     methods = (boxes["method"] if "method" in boxes else pd.Series("", boxes.index)).astype(str)
     both = methods.str.endswith(f"+{STUDENT}")
     return methods.where(both, "teacher").where(~both, "both").where(methods != STUDENT, STUDENT)
@@ -102,13 +102,13 @@ def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
     return figures | {"mean_iou": _known(float(nearest.mean()) if len(old) else math.nan)}
 
 
-def in_words(figures: Figures) -> str:
+def describe(figures: Figures) -> str:
     """One line for the log."""
     words = []
     if figures["tune_ap40"] is not None:
         words.append(f"AP40 on tune {_interval(figures, 'tune_ap40', '.3f')}")
     if figures["tune_gain"] is not None:
-        words.append(f"{_interval(figures, 'tune_gain', '+.3f')} over the best before")
+        words.append(f"{_interval(figures, 'tune_gain', '+.3f')} over the best earlier round")
     words.append(f"{figures['num_boxes']:.0f} boxes")
     if figures["num_kept"] is not None:
         counts = (figures["num_kept"], figures["num_dropped"], figures["num_added"])

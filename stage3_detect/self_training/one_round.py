@@ -1,4 +1,4 @@
-"""One round: its labels, its training, and what it is worth on the tune split, in a run folder of its own."""
+"""One round of self-training in its own run folder: labels, training, evaluation on the tune split."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection, fit_correction
 from stage3_detect.self_training.figures import (
     Figures,
-    in_words,
+    describe,
     label_figures,
     no_tune_figures,
     tune_figures,
@@ -42,7 +42,7 @@ log = logging.getLogger("raybox")
 STAGE = "stage3_round"
 
 Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
-"""Weights and images to detections."""
+"""(weights, images, settings) -> detections."""
 
 
 class Fit(Protocol):
@@ -57,12 +57,12 @@ class Fit(Protocol):
         *,
         start: Path | None = None,
     ) -> tuple[Path, YoloFolder]:
-        """Train and write `run_dir`/weights/best.pt."""
+        """Train, and write ``<run_dir>/weights/best.pt``."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What every round has in common."""
+class SelfTraining:
+    """What all rounds share."""
 
     run: Run
     sources: Sources
@@ -71,21 +71,22 @@ class Work:
     predictor: Predictor
 
 
-def one_round(work: Work, before: list[FinishedRun]) -> FinishedRun:
-    """The next round: made, gone on with, or found finished."""
+def one_round(job: SelfTraining, before: list[FinishedRun]) -> FinishedRun:
+    """Make the next round, resume it, or open it where it is finished. before: the rounds so far."""
     number = len(before)
-    out = work.run.dir / "rounds" / str(number)
-    settings = _settings_of(work.settings, number)
-    inputs = dict(work.run.inputs) | ({"student": before[-1].output("weights")} if before else {})
+    out = job.run.dir / "rounds" / str(number)
+    settings = _settings_of(job.settings, number)
+    inputs = dict(job.run.inputs) | ({"student": before[-1].output("weights")} if before else {})
     with _round_folder(out, settings, inputs) as part:
         if part.state != "finished":
-            figures = _make(work, part, settings, before)
-            log.info("stage3: round %d: %s", number, in_words(figures))
+            figures = _make(job, part, settings, before)
+            log.info("stage3: round %d: %s", number, describe(figures))
     return open_run(out, stage=STAGE)
 
 
 def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
-    """A later round's: its own length, and no score filter, which was applied to the teacher's boxes before fusion."""
+    """Settings of a round. Later rounds have their own number of epochs, and no `min_score`: it applies to the
+    teacher's boxes before fusion."""
     if number == 0:
         return settings
     epochs = settings.self_training.num_epochs or settings.train.num_epochs
@@ -96,13 +97,15 @@ def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
 
 @contextmanager
 def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) -> Iterator[Run]:
-    """A run inside a run: its lock is given back and its log closed whatever happens, and all the while the outer run's
-    log goes on as well (`start_run` takes the log away from whoever had it)."""
+    """Open a run folder inside a run. At the end its lock is released and its log closed, also after an error.
+
+    The outer run's log file also records the round; `start_run` alone would replace it.
+    """
     outer = _log_files()
     part = start_run(out, stage=STAGE, settings=settings, inputs=inputs)
     own = _log_files()
     for handler in outer:
-        log.addHandler(handler)  # opens its file again to append
+        log.addHandler(handler)  # opens its file again, in append mode
     try:
         yield part
     finally:
@@ -116,14 +119,14 @@ def _log_files() -> list[logging.Handler]:
     return [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
 
 
-def _make(work: Work, part: Run, settings: DetectSettings, before: list[FinishedRun]) -> Figures:
-    """Labels, training, detections on the tune split; every file whole or not there."""
+def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[FinishedRun]) -> Figures:
+    """Make labels, train, and predict the tune split. Every file is written atomically."""
     outputs: dict[str, Path] = {}
-    facts: dict[str, Any] = {"round": len(before), "findings": list(work.sources.labels.findings)}
-    labels = work.sources.labels
+    facts: dict[str, Any] = {"round": len(before), "findings": list(job.sources.labels.findings)}
+    labels = job.sources.labels
     if before:
         with part.phase("relabelling"):
-            labels, files, facts["student_scale"] = _relabelled(work, part, before[-1])
+            labels, files, facts["student_scale"] = _relabelled(job, part, before[-1])
             outputs |= files
     with part.phase("training"):
         start = (
@@ -131,39 +134,41 @@ def _make(work: Work, part: Run, settings: DetectSettings, before: list[Finished
             if before and settings.self_training.start_from == "student"
             else None
         )
-        weights, folder = work.fit(part.dir, work.sources, labels, settings, start=start)
+        weights, folder = job.fit(part.dir, job.sources, labels, settings, start=start)
         outputs["weights"] = weights
     with part.phase("tune split"):
-        figures, correction = _tune_figures(work, part, weights, before)
+        figures, correction = _tune_figures(job, part, weights, before)
         facts["box_correction"] = correction.as_dict()
         if (path := _tune_path(part.dir)).is_file():
             outputs["detections_tune"] = path
-    figures |= label_figures(labels, _labels_of(work, before[-1]) if before else None)
-    Tracker(work.run.dir).log(len(before), figures)  # before the end: after it nobody comes here again
+    figures |= label_figures(labels, _labels_of(job, before[-1]) if before else None)
+    Tracker(job.run.dir).log(
+        len(before), figures
+    )  # before the end, because a finished round is not made again
     part.finish(figures, outputs, training=count_facts(folder), **facts)
     return figures
 
 
 def _relabelled(
-    work: Work, part: Run, student: FinishedRun
+    job: SelfTraining, part: Run, student: FinishedRun
 ) -> tuple[CocoBoxes, dict[str, Path], dict[str, Any]]:
-    """Labels by the teacher and the student, the files that hold them, and the student's scale.
+    """Labels from teacher and student, their files, and the student's scale for the manifest.
 
-    Images that could not be read in the round before (`data.on_problem: exclude`) keep the teacher's boxes; training
-    leaves them out again.
+    Images that could not be read in the previous round (`data.on_problem: exclude`) keep the teacher's boxes; training
+    excludes them again.
     """
-    rounds, folder = work.settings.self_training, part.dir / "coco"
-    teacher = _teacher(work.sources.labels, work.settings.labels)
+    rounds, folder = job.settings.self_training, part.dir / "coco"
+    teacher = _teacher(job.sources.labels, job.settings.labels)
     found, labels = folder / "student_boxes.json", folder / "labels.json"
     unreadable = {image_id for image_id, _ in student.manifest["training"]["excluded"]}
     if not found.is_file():
         pairs = {pair for pair in affirmed_pairs(teacher) if pair[0] not in unreadable}
         images = teacher.select(image_id for image_id, _ in pairs)
-        detections = work.predictor(student.output("weights"), images, work.settings)
+        detections = job.predictor(student.output("weights"), images, job.settings)
         write_coco(found, student_boxes(detections, pairs))
     correction = BoxCorrection.from_dict(student.manifest["box_correction"])
     tune = correction.of_table(read_coco(student.output("detections_tune")))
-    scale = student_scale(tune, work.sources.tune, default_confidence=rounds.min_confidence)
+    scale = student_scale(tune, job.sources.tune, default_confidence=rounds.min_confidence)
     chosen = chosen_boxes(correction.of_table(read_coco(found)), scale)
     write_coco(labels, relabel(teacher, chosen, rounds))
     files = {"labels": labels, "student_boxes": found}
@@ -176,7 +181,7 @@ def _relabelled(
 
 
 def _teacher(labels: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
-    """Stage 2's labels, boxes below `min_score` as ignore regions."""
+    """Stage 2's labels, with boxes below `min_score` as ignore regions."""
     weak = (~is_strong(labels, settings)).to_numpy(dtype=bool) & ~labels.is_ignored
     reasons = labels.boxes.get("ignored_by", "")
     boxes = labels.boxes.assign(iscrowd=(weak | labels.is_ignored).astype(np.int64), ignored_by=reasons)
@@ -185,18 +190,18 @@ def _teacher(labels: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
 
 
 def _tune_figures(
-    work: Work, part: Run, weights: Path, before: list[FinishedRun]
+    job: SelfTraining, part: Run, weights: Path, before: list[FinishedRun]
 ) -> tuple[Figures, BoxCorrection]:
-    """What the round is worth on the tune split, its boxes put right, and what they were off by."""
-    tune = work.sources.tune
+    """Evaluate the round on the tune split; returns its figures with corrected boxes, and the correction."""
+    tune = job.sources.tune
     if not len(tune.images):
         return no_tune_figures(), NO_CORRECTION
     path = _tune_path(part.dir)
-    write_coco(path, work.predictor(weights, tune, work.settings))
+    write_coco(path, job.predictor(weights, tune, job.settings))
     found = read_coco(path)
-    correction = fit_correction(found, tune) if work.settings.predict.correct_boxes else NO_CORRECTION
+    correction = fit_correction(found, tune) if job.settings.predict.correct_boxes else NO_CORRECTION
     best = before[best_round([done.metrics["tune_ap40"] for done in before])] if before else None
-    options = {"num_resamples": work.settings.num_resamples, "seed": work.settings.seed}
+    options = {"num_resamples": job.settings.num_resamples, "seed": job.settings.seed}
     result = tune_result(tune, correction.of_table(found))
     return tune_figures(tune, result, _result_of(best, tune), **options), correction
 
@@ -208,11 +213,11 @@ def _result_of(done: FinishedRun | None, tune: CocoBoxes) -> DetectionResult | N
     return tune_result(tune, correction.of_table(read_coco(done.output("detections_tune"))))
 
 
-def _labels_of(work: Work, done: FinishedRun) -> CocoBoxes:
-    """What a round learned from; the first from the teacher alone, of which it keeps no copy."""
+def _labels_of(job: SelfTraining, done: FinishedRun) -> CocoBoxes:
+    """The labels of a round. The first round uses the teacher's and keeps no copy of them."""
     if "labels" in done.manifest["outputs"]:
         return read_coco(done.output("labels"))
-    return _teacher(work.sources.labels, work.settings.labels)
+    return _teacher(job.sources.labels, job.settings.labels)
 
 
 def _tune_path(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a round of relabelling did, for the eye: the teacher's boxes, the student's, and the fused ones."""
+"""Pictures of a relabelling: the teacher's boxes, the student's, and the fused boxes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, draw_boxes, g
 
 NAME = "pictures/relabelled.jpg"
 PLACES = {"changed most": 0.0, "much": 0.25, "median": 0.5}
-"""Words of an example -> its place among the images of a finding, by falling change of the surest box."""
+"""Name of an example -> its place among the images of a finding, largest change of the most confident box first."""
 
 _KEY = ["image_id", "finding"]
 _TILE_PX = 320
@@ -22,10 +22,10 @@ _TILE_PX = 320
 def relabel_gallery(
     run_dir: Path, teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes
 ) -> Path | None:
-    """Write examples of each finding to `run_dir`/NAME; returns its path, or None where nothing has a box.
+    """Write examples per finding to ``<run_dir>/<NAME>``; returns the path, or None where there are no boxes.
 
-    Orange: the teacher's boxes. Blue: the student's that took part. Green: what was learned from, with confidence. In
-    the file's own pixels.
+    Orange: the teacher's boxes. Blue: the student's chosen boxes. Green: the fused labels with their confidence. The
+    images are in original pixels.
     """
     tiles, captions = [], []
     for finding in fused.findings:
@@ -38,11 +38,11 @@ def relabel_gallery(
 
 
 def _examples(teacher: CocoBoxes, fused: CocoBoxes, finding: str) -> dict[str, str]:
-    """Image id -> words; images in which the finding has a box now."""
-    now = _surest(fused, finding)
+    """Image id -> name of the example, among images in which the finding has a box."""
+    now = _most_confident(fused, finding)
     if now.empty:
         return {}
-    pairs = box_pairs(now, _surest(teacher, finding), by=_KEY)
+    pairs = box_pairs(now, _most_confident(teacher, finding), by=_KEY)
     overlap = np.zeros(len(now))
     overlap[pairs.first] = pairs.iou
     order = now["image_id"].to_numpy()[np.argsort(overlap, kind="stable")]
@@ -52,8 +52,8 @@ def _examples(teacher: CocoBoxes, fused: CocoBoxes, finding: str) -> dict[str, s
     return chosen
 
 
-def _surest(labels: CocoBoxes, finding: str) -> pd.DataFrame:
-    """The surest box of each image that has the finding."""
+def _most_confident(labels: CocoBoxes, finding: str) -> pd.DataFrame:
+    """The most confident box of the finding per image."""
     boxes = labels.without_ignored().boxes
     own = boxes[boxes["finding"] == finding]
     by = "confidence" if "confidence" in own else "score"

@@ -1,8 +1,8 @@
-"""Labels of a further round: the CAM teacher's boxes and the student's, fused where the label affirms the finding.
+"""Labels of a later round: boxes of the CAM teacher and of the student, fused where the label affirms the finding.
 
-A detector that has learned from noisy boxes is often better than they are (Xie et al., Self-training with noisy
-student, 2020); it errs elsewhere than its teacher, so that a box on which both agree is right more often than either's.
-Both are brought to one scale first, the calibrated chance that a box is right.
+A detector that is trained on noisy boxes is often better than these boxes (Xie et al., Self-training with noisy
+student, 2020). It makes other errors than its teacher, so a box on which both agree is correct more often. Both are
+first brought to the same scale: the calibrated probability that a box is correct.
 """
 
 import math
@@ -24,7 +24,7 @@ from stage3_detect.settings.labels import SelfTrainingSettings
 Pair = tuple[str, str]
 """Image id and finding."""
 
-UNSURE = "teacher and student together too unsure"
+UNSURE = "confidence of teacher and student together too low"
 STUDENT, TEACHER = "student", "teacher"
 _KEY = ["image_id", "finding"]
 _COLUMNS = [*BOX_FIELDS, "confidence", "method", "iscrowd", "ignored_by"]
@@ -32,29 +32,29 @@ _COLUMNS = [*BOX_FIELDS, "confidence", "method", "iscrowd", "ignored_by"]
 
 @dataclass(frozen=True)
 class StudentScale:
-    """What the tune split says of a student's boxes in images that have the finding.
+    """Calibration of a student on the tune split, for images that have the finding.
 
-    confidence: score -> chance that a box is right. min_scores: finding -> score from which on its boxes are taken.
+    confidence: score -> probability that a box is correct. min_scores: finding -> lowest score of boxes that are used.
     """
 
     confidence: Confidence
     min_scores: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; null for a score that no box reaches."""
+        """For JSON. A score that no box reaches becomes null."""
         least = {name: value if math.isfinite(value) else None for name, value in self.min_scores.items()}
         return {"confidence": self.confidence.as_dict(), "min_scores": least}
 
 
 def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence: float) -> StudentScale:
-    """Learn the scale on the tune split, label-conditioned: only images that have a true box of the finding count.
+    """Calibrate the student on the tune split. Per finding, only images with a true box of it count.
 
-    A finding's least score is that of its highest F1 at IoU .4. Where that says nothing (no true box in the tune split,
-    or no box that is right) it is the score whose confidence is `default_confidence`, by the finding's own curve where
-    there is one, else by that of all findings together.
+    The lowest score of a finding is the one with the highest F1 at IoU 0.4. Where that does not exist (no true box in
+    the tune split, or no correct box) it is the score whose confidence is `default_confidence`, on the curve of the
+    finding where there is one, else on that of all findings together.
 
     Args:
-        detections: the student's, of the images of `tune`, all scores.
+        detections: of the student on the images of `tune`, with all scores.
     """
     real = tune.without_ignored()
     found = _of_pairs(detections.boxes, _pairs(real.boxes))
@@ -68,13 +68,13 @@ def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence:
 
 
 def affirmed_pairs(labels: CocoBoxes) -> set[Pair]:
-    """Images and findings that are relabelled: the label affirms the finding, or the teacher has a box of it and the
-    label does not speak against it (it says nothing, or there are no labels)."""
+    """Images and findings that are relabelled: the label affirms the finding, or the teacher has a box and the label
+    neither denies the finding nor calls it uncertain."""
     boxed = _pairs(labels.without_ignored().boxes)
     if "labels" not in labels.images:
         return boxed
-    told = dict(zip(labels.images["image_id"], labels.images["labels"], strict=True))
-    said = {image_id: label if isinstance(label, Mapping) else {} for image_id, label in told.items()}
+    given = dict(zip(labels.images["image_id"], labels.images["labels"], strict=True))
+    said = {image_id: label if isinstance(label, Mapping) else {} for image_id, label in given.items()}
     affirmed = {(i, name) for i, label in said.items() for name in labels.findings if _is(label.get(name), 1)}
     return affirmed | {(i, name) for i, name in boxed if not _is(said[i].get(name), 0, -1)}
 
@@ -84,13 +84,13 @@ def _is(label: Any, *values: int) -> bool:
 
 
 def student_boxes(detections: CocoBoxes, pairs: set[Pair]) -> CocoBoxes:
-    """The detections of these images and findings; nothing else of them is needed."""
+    """The detections of these images and findings."""
     return detections.with_boxes(_of_pairs(detections.boxes, pairs))
 
 
 def chosen_boxes(detections: CocoBoxes, scale: StudentScale) -> pd.DataFrame:
-    """The student's boxes that take part, with confidence and method: those that reach their finding's least score, and
-    the best of each image and finding in any case, as the finding is there."""
+    """The student's boxes that are fused, with confidence and method: those that reach the lowest score of their
+    finding, and always the best one per image and finding, because the finding is present."""
     boxes = detections.boxes.reset_index(drop=True)
     least = boxes["finding"].map(dict(scale.min_scores)).to_numpy(dtype=np.float64)
     place = boxes.groupby(_KEY)["score"].rank(ascending=False, method="first").to_numpy(dtype=np.float64)
@@ -100,26 +100,26 @@ def chosen_boxes(detections: CocoBoxes, scale: StudentScale) -> pd.DataFrame:
 
 
 def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: SelfTrainingSettings) -> CocoBoxes:
-    """Fuse teacher's and student's boxes of each image and finding that is affirmed.
+    """Fuse the boxes of teacher and student for each affirmed image and finding.
 
     1. Weighted boxes fusion within an image and finding: boxes that overlap by more than `fusion_iou` become one, its
        corners their mean weighted by confidence x the source's weight (`teacher_weight`, `student_weight`).
-    2. Confidence: the mean of the two sources' confidences (of a source the highest of its members), weighted by the
-       sources' weights; a source that has boxes of the finding in this image but none here counts 0, for it speaks
-       against the box; one that has none at all there is left out.
-    3. A box below `min_confidence` becomes an ignore region, but the best one of an image and finding stays a box.
+    2. The confidence is the mean over the two sources, weighted by the sources' weights; of a source, the highest
+       confidence of its members counts. A source with boxes of the finding in this image, but none at this place,
+       counts 0. A source without any box of the finding in this image is ignored.
+    3. A box below `min_confidence` becomes an ignore region, except the best one per image and finding.
     4. The teacher's ignore regions stay, except those of an affirmed finding that has a box now.
 
-    A finding that the label denies, doubts or does not mention gets no box (see `affirmed_pairs`). An affirmed finding
-    of which neither has a box keeps its ignore regions, if any.
+    A finding that the label denies, calls uncertain or does not mention gets no box (see `affirmed_pairs`). An affirmed
+    finding without a box from either source keeps its ignore regions, if any.
 
     Args:
-        teacher: labels as stage 2 made them, with a column confidence (a box without counts as certain).
+        teacher: labels of stage 2 with a column confidence (a box without confidence counts as certain).
         student: `chosen_boxes` of the affirmed images and findings.
 
     Returns:
-        the teacher's images with boxes whose score is their confidence; method: the CAM method, "student", or both with
-        a plus. In the order of images and findings, the surest first.
+        the teacher's images with boxes whose score is their confidence. method: the CAM method, "student", or both
+        joined by a plus. Sorted by image, then finding, the most confident first.
     """
     pairs = affirmed_pairs(teacher)
     boxes = teacher.without_ignored().boxes
@@ -133,7 +133,7 @@ def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: SelfTrainingSet
 
 
 def _with_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
-    """With all columns; what a reader drew has no confidence and is certain."""
+    """Add the missing columns. A box drawn by a reader has no confidence and counts as certain."""
     sure = boxes["confidence"] if "confidence" in boxes else pd.Series(np.nan, boxes.index)
     texts = {"method": boxes.get("method", TEACHER), "ignored_by": boxes.get("ignored_by", "")}
     return boxes.assign(confidence=sure.astype(np.float64).fillna(1.0), **texts)
@@ -169,7 +169,7 @@ def _fuse(
 
 
 def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainingSettings) -> float:
-    """Of one fused box. sure, by: of all boxes of the image and finding."""
+    """Confidence of one fused box. sure, by: confidence and source of all boxes of the image and finding."""
     total = weight = 0.0
     for source, say in enumerate((settings.teacher_weight, settings.student_weight)):
         if (by == source).any():
@@ -179,7 +179,7 @@ def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainin
 
 
 def _by_pair(boxes: pd.DataFrame) -> list[tuple[Pair, Ints]]:
-    """Rows of each image and finding."""
+    """Row numbers per image and finding."""
     groups: Any = boxes.groupby(_KEY, sort=False).indices
     return list(groups.items())
 
@@ -198,7 +198,7 @@ def _of_pairs(boxes: pd.DataFrame, pairs: set[Pair]) -> pd.DataFrame:
 
 
 def _in_order(boxes: pd.DataFrame, labels: CocoBoxes) -> pd.DataFrame:
-    """By image, then finding, the surest first."""
+    """Sort by image, then finding, the most confident first."""
     row_of = {image_id: row for row, image_id in enumerate(labels.images["image_id"])}
     column_of = {name: column for column, name in enumerate(labels.findings)}
     rows = boxes["image_id"].map(row_of).to_numpy(dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What the rounds did, for the page of a run."""
+"""Section of a run's report about the self-training rounds."""
 
 from pathlib import Path
 
@@ -11,28 +11,26 @@ from stage3_detect.self_training.rounds import RoundsResult
 
 
 def rounds_blocks(run_dir: Path, learned: RoundsResult, tune: CocoBoxes) -> list[Block]:
-    """A table of the rounds and pictures of the last relabelling; nothing for a single round."""
+    """A table of the rounds and pictures of the last relabelling, if there are several; the box correction."""
     if len(learned.history) < 2:
         return [_correction_table(learned, tune)]
     rows = [_row(number, figures) for number, figures in enumerate(learned.history)]
     columns = [
         "round",
         "tune AP40",
-        "gain over the best before",
+        "gain over the best earlier round",
         "boxes",
         "kept",
         "dropped",
         "new",
         "mean confidence",
     ]
-    note = "AP40 on the tune split ends the rounds and picks the best, whose figure it therefore flatters a little."
+    note = "AP40 on the tune split decides when to stop and which round is best, so its figure is slightly optimistic."
     table = Table(f"Rounds: {learned.stopped}", columns, rows, note, highlight=learned.best_round)
     blocks: list[Block] = [table, _correction_table(learned, tune)]
     last = run_dir / "rounds" / str(len(learned.history) - 1) / NAME
     if last.is_file():
-        words = (
-            "Orange: the CAM teacher's boxes. Blue: the student's. Green: what the next round learned from."
-        )
+        words = "Orange: the CAM teacher's boxes. Blue: the student's. Green: the labels of the next round."
         blocks.append(Figure("The last relabelling", last.relative_to(run_dir).as_posix(), words))
     return blocks
 
@@ -58,7 +56,7 @@ def _count(value: float | None) -> Cell:
 
 
 def _correction_table(learned: RoundsResult, tune: CocoBoxes) -> Table:
-    """By how much boxes were put right."""
+    """How boxes are corrected, per finding."""
     real = tune.without_ignored().boxes["finding"].value_counts()
     rows: list[list[Cell]] = []
     for name in tune.findings:
@@ -66,7 +64,7 @@ def _correction_table(learned: RoundsResult, tune: CocoBoxes) -> Table:
         rows.append([name, int(real.get(name, 0)), f"{x:+.2f}", f"{y:+.2f}", f"{width:.2f}", f"{height:.2f}"])
     columns = ["finding", "tune boxes", "right by", "down by", "width times", "height times"]
     note = (
-        "Medians over the tune split's true boxes that a detection overlaps, drawn towards no change where there are "
-        "few. Shifts count in widths and heights of the box as put right."
+        "Medians over the true boxes of the tune split that a detection overlaps, shrunk towards no change where there "
+        "are few. Shifts are in widths and heights of the corrected box."
     )
-    return Table("How boxes are put right", columns, rows, note)
+    return Table("Box correction", columns, rows, note)

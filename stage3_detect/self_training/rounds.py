@@ -1,7 +1,7 @@
-"""Rounds of teacher and student: train, relabel the training images, train again, as long as it helps.
+"""Self-training: train, relabel the training images, train again, as long as it helps.
 
-Each round is a run folder of its own, `rounds/<number>`, so that a run that was killed goes on in the round, and in the
-epoch, where it was. What a round decides on is read back from its files, never kept in memory alone.
+Each round has its own run folder, ``rounds/<number>``, so a killed run resumes in the same round and epoch. All
+decisions are based on the files of the rounds, never on values in memory alone.
 """
 
 import logging
@@ -19,7 +19,7 @@ from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.model.network import TorchNetwork, pick_device
 from stage3_detect.model.predict import predict_images
 from stage3_detect.self_training.figures import Figures
-from stage3_detect.self_training.one_round import Fit, Predictor, Work, one_round
+from stage3_detect.self_training.one_round import Fit, Predictor, SelfTraining, one_round
 from stage3_detect.self_training.stop import best_round, reason_to_stop
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.training.train import fit
@@ -29,9 +29,9 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class RoundsResult:
-    """weights: a copy of the best round's, in the run's own folder. folder, detections_tune: of that round; the latter
-    None without tune images. history: a row a round, see `self_training.figures`. stopped: why there was no further
-    round. correction: what that round's boxes are off by on the tune split."""
+    """weights: a copy of the best round's weights in the run folder. folder, detections_tune: of the best round; the
+    latter None without tune images. history: one row per round, see `self_training.figures`. stopped: why there was no
+    further round. correction: box correction of the best round, fitted on the tune split."""
 
     weights: Path
     folder: YoloFolder
@@ -43,7 +43,7 @@ class RoundsResult:
 
     @property
     def metrics(self) -> Figures:
-        """Figures as metrics.json names them: rounds/<number>/<figure>, rounds/num and rounds/best."""
+        """Metrics ``rounds/<number>/<figure>``, ``rounds/num`` and ``rounds/best``."""
         rows = {
             f"rounds/{number}/{name}": value
             for number, row in enumerate(self.history)
@@ -61,25 +61,25 @@ def run_rounds(
     fit: Fit = fit,
     predictor: Predictor | None = None,
 ) -> RoundsResult:
-    """Train on `sources.labels`, then up to `max_rounds` times on labels that teacher and student make together.
+    """Train on `sources.labels`, then up to `max_rounds` times on labels that combine teacher and student.
 
-    The student of a round is the detector of the round before, with its averaged weights; what it boxes in the training
-    images of findings that their labels affirm is fused with the teacher's boxes (`relabel`). Which of its scores count
-    is learnt on the tune split, and AP40 there ends the rounds and picks the best (`stop`); both therefore see the same
-    few images, so that the tune AP40 of the best round flatters it a little. The test split is never looked at.
+    The student of a round is the detector of the previous round, with its averaged weights. Its boxes in training
+    images whose labels affirm the finding are fused with the teacher's boxes (`relabel`). The tune split decides which
+    scores of the student count, when the rounds end and which round is the best (`stop`). The tune AP40 of the best
+    round is therefore slightly optimistic. The test split is never used.
 
     Returns:
-        the best round, its weights copied to `run.dir`/weights/best.pt.
+        the best round. Its weights are copied to ``<run.dir>/weights/best.pt``.
 
     Raises:
-        UserError: rounds are asked for, and there is nothing to relabel or no tune box to decide with.
+        UserError: rounds are requested, but there is nothing to relabel or no true box in the tune split.
     """
     _require_rounds_make_sense(sources, settings)
-    work = Work(run, sources, settings, fit, predictor or predict_with)
+    job = SelfTraining(run, sources, settings, fit, predictor or predict_with)
     rounds: list[FinishedRun] = []
     stopped = None
     while stopped is None:
-        rounds.append(one_round(work, rounds))
+        rounds.append(one_round(job, rounds))
         aps = [done.metrics["tune_ap40"] for done in rounds]
         limits = settings.self_training
         stopped = reason_to_stop(aps, max_rounds=limits.max_rounds, min_gain=limits.min_gain)
@@ -94,7 +94,7 @@ def run_rounds(
 
 
 def predict_with(weights: Path, images: CocoBoxes, settings: DetectSettings) -> CocoBoxes:
-    """Detections of trained weights on PyTorch."""
+    """Predict with trained weights in PyTorch."""
     network = TorchNetwork(weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
     return predict_images(images, network, settings.predict, read_ahead=True)[0]
 
@@ -111,8 +111,8 @@ def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> No
         )
     if sources.tune.without_ignored().boxes.empty:
         raise UserError(
-            f"self_training.max_rounds: {count} needs boxes of the tune split to tell whether a round helps, and none "
-            "is left; lower labels.true_boxes.num_boxes, or set self_training.max_rounds to 0"
+            f"self_training.max_rounds: {count} needs true boxes in the tune split to decide whether a round helps, "
+            "and none is left; lower labels.true_boxes.num_boxes, or set self_training.max_rounds to 0"
         )
 
 
@@ -127,7 +127,7 @@ def _folder_of(done: FinishedRun) -> YoloFolder:
 
 
 def _publish(weights: Path, published: Path) -> Path:
-    """Copy a file so that a reader sees the old one or the whole new one."""
+    """Copy a file atomically."""
     published.parent.mkdir(parents=True, exist_ok=True)
     partial = published.with_suffix(".partial")
     shutil.copyfile(weights, partial)

@@ -1,22 +1,22 @@
-"""When rounds end, and which one counts. Both look at AP40 on the tune split's reader boxes and at nothing else."""
+"""When the rounds end, and which is the best. Both depend only on AP40 on the tune split."""
 
 from collections.abc import Sequence
 
 
 def best_round(aps: Sequence[float | None]) -> int:
-    """Number of the round with the highest AP40, the first of equals; 0 where none has a figure."""
+    """Number of the round with the highest AP40, the first on ties; 0 where no round has an AP40."""
     known = [(ap, -number) for number, ap in enumerate(aps) if ap is not None]
     return -max(known)[1] if known else 0
 
 
 def reason_to_stop(aps: Sequence[float | None], *, max_rounds: int, min_gain: float) -> str | None:
-    """Why there is no further round after those with `aps`, from round 0 on; None where there is one.
+    """Why no further round follows; None where one follows. aps: AP40 of the rounds so far, from round 0 on.
 
-    Round 0 learns from the teacher alone; `max_rounds` of relabelling may follow. Rounds end before that when the last
-    one's AP40 does not exceed the best of those before by more than `min_gain`.
+    Round 0 is trained on the teacher's boxes alone; up to `max_rounds` relabelled rounds follow. They end earlier when
+    the last AP40 does not exceed the best earlier one by more than `min_gain`.
     """
     if len(aps) > max_rounds:
-        return "as many rounds as asked for"
+        return "reached max_rounds"
     if len(aps) < 2:
         return None
     last, before = aps[-1], max((ap for ap in aps[:-1] if ap is not None), default=None)

@@ -125,7 +125,7 @@ def test_reason_to_stop():
         return reason_to_stop(aps, max_rounds=max_rounds, min_gain=min_gain)
 
     assert reason(max_rounds=0) is None and reason(None) is None
-    assert reason(0.1, max_rounds=0) == reason(0.1, 0.2, max_rounds=1) == "as many rounds as asked for"
+    assert reason(0.1, max_rounds=0) == reason(0.1, 0.2, max_rounds=1) == "reached max_rounds"
     assert reason(0.1, 0.2) is reason(0.1, 0.2, 0.3) is reason(None, 0.2) is None
     assert reason(0.2, 0.2) == reason(0.2, 0.1) == reason(0.3, None) == "no gain on the tune split"
     assert reason(0.1, 0.3, 0.2) is not None  # over the best, not over the last
@@ -151,7 +151,7 @@ def test_rounds_go_on_while_they_gain_and_start_from_the_student(tmp_path: Path,
     stand_in = StandIn([2, 4, 8])
     result = stand_in.call(tmp_path / "run", sources, with_rounds(max_rounds=2, num_epochs=3))
     assert stand_in.trained == [("0", "", 7), ("1", "0", 3), ("2", "1", 3)]
-    assert (result.best_round, result.stopped) == (2, "as many rounds as asked for")
+    assert (result.best_round, result.stopped) == (2, "reached max_rounds")
     aps = [row["tune_ap40"] for row in result.history]
     assert aps[0] < aps[1] < aps[2] == pytest.approx(1)
     assert result.history[2]["tune_gain"] == pytest.approx(1 - aps[1])
@@ -382,7 +382,7 @@ def test_log_of_the_run_tells_of_all_rounds_and_of_what_follows(tmp_path: Path, 
     assert "round 0: AP40 on tune 0." in text and "round 1: AP40 on tune 0." in text
     assert "over the best before" in text and "kept, 0 dropped, 0 new" in text
     assert (
-        "2 rounds, as many rounds as asked for; the best is round 1" in text and "and then the export" in text
+        "2 rounds, reached max_rounds; the best is round 1" in text and "and then the export" in text
     )
     inner = (tmp_path / "run" / "rounds" / "1" / "log.txt").read_text()
     assert "stage3_round: relabelling" in inner and "round 0:" not in inner and "and then" not in inner
