@@ -69,7 +69,7 @@ def test_every_variant_is_trained_once_with_each_seed(base: Path, tmp_path: Path
     settings = experiment_settings(base, seeds=[3, 7], overrides={"train": {"num_epochs": 2}})
     plan = make_plan(settings, tmp_path / "out", stage2=STAGE2)
     assert [job.name for job in plan.jobs] == ["good seed 3", "good seed 7", "bad seed 3", "bad seed 7"]
-    assert plan.runs["bad"] == {seed: tmp_path / f"out/runs/bad_s{seed}" for seed in (3, 7)}
+    assert plan.runs["", "bad"] == {seed: tmp_path / f"out/runs/bad_s{seed}" for seed in (3, 7)}
     script, *rest = plan.jobs[3].command
     assert Path(script) == ROOT / "stage3_detect" / "run.py"
     given = ["train.num_epochs=2", "noise.box_weights=false", "seed=7"]
@@ -87,7 +87,7 @@ def test_equal_settings_are_trained_once_however_they_are_written(base: Path, tm
     same = {"noise": {"box_weights": True}, "labels.normals_per_positive": 0.5}
     plan = make_plan(experiment_settings(base, variants=VARIANTS | {"same": same}), tmp_path, stage2=STAGE2)
     assert [job.name for job in plan.jobs] == ["good seed 0", "bad seed 0"]
-    assert plan.runs["same"] == plan.runs["good"]
+    assert plan.runs["", "same"] == plan.runs["", "good"]
 
 
 def test_all_problems_are_reported_at_once(base: Path, tmp_path: Path) -> None:

@@ -380,10 +380,8 @@ def test_log_of_the_run_tells_of_all_rounds_and_of_what_follows(tmp_path: Path, 
     logging.getLogger("raybox").info("and then the export")
     text = (tmp_path / "run" / "log.txt").read_text()
     assert "round 0: AP40 on tune 0." in text and "round 1: AP40 on tune 0." in text
-    assert "over the best before" in text and "kept, 0 dropped, 0 new" in text
-    assert (
-        "2 rounds, reached max_rounds; the best is round 1" in text and "and then the export" in text
-    )
+    assert "over the best earlier round" in text and "kept, 0 dropped, 0 new" in text
+    assert "2 rounds, reached max_rounds; the best is round 1" in text and "and then the export" in text
     inner = (tmp_path / "run" / "rounds" / "1" / "log.txt").read_text()
     assert "stage3_round: relabelling" in inner and "round 0:" not in inner and "and then" not in inner
 
@@ -406,7 +404,7 @@ def test_rounds_that_cannot_work_are_refused_before_anything_is_trained(tmp_path
     with pytest.raises(UserError, match=r"max_rounds: 2 with labels.true_boxes.only"):
         stand_in.call(tmp_path / "b", sources, settings.model_copy(update={"labels": alone}))
     boxless = replace(sources, tune=sources.tune.with_boxes(sources.tune.boxes.iloc[:0]))
-    with pytest.raises(UserError, match="needs boxes of the tune split"):
+    with pytest.raises(UserError, match="needs true boxes in the tune split"):
         stand_in.call(tmp_path / "c", boxless, settings)
     assert stand_in.trained == []
 
