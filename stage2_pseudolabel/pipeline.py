@@ -25,6 +25,7 @@ from stage2_pseudolabel.cam_maps.processes import Processes
 from stage2_pseudolabel.cam_maps.store import SplitMaps, split_maps
 from stage2_pseudolabel.cam_maps.teacher import Teacher
 from stage2_pseudolabel.evaluation.evaluate import Judge, Judgement
+from stage2_pseudolabel.evaluation.example_files import write_examples
 from stage2_pseudolabel.evaluation.files import write_leaderboard
 from stage2_pseudolabel.evaluation.leaderboard import Board, Entry
 from stage2_pseudolabel.evaluation.report import SummaryFacts, write_summary
@@ -181,6 +182,7 @@ class Stage2:
         excluded = [*tune.data.excluded, *tune.maps.bad, *test.maps.bad, *left_out, *pseudo.excluded]
         outputs = self._box_files(board, pseudo, tune, test)
         outputs |= write_leaderboard(self.run.dir, board, judgement.timing)
+        outputs["examples"] = write_examples(self.run.dir, judgement.held, board.best)
         outputs["excluded"] = write_excluded(self.run.dir / "excluded.json", excluded)
         facts = SummaryFacts(
             judgement.timing,

@@ -1,16 +1,18 @@
 """One table and one report over finished runs of any stage: `eval/run.py compare`.
 
-It reads the figures by their names (DESIGN.md, "Figures by name"); what a run lacks shows as a dash.
+It reads the figures by their names (docs/run_folder.md); a dash stands for what a run lacks.
 """
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
+from eval.leaderboard.chain_pictures import chain_pictures
 from eval.leaderboard.run_tables import (
     ap40_key,
     box_names,
@@ -22,7 +24,17 @@ from eval.leaderboard.run_tables import (
     side_by_side,
     stage_table,
 )
-from eval.report.blocks import Block, Figure, Report, Table, Text, read_report, write_report
+from eval.report.blocks import (
+    Block,
+    Figure,
+    PictureRows,
+    Report,
+    Table,
+    Text,
+    Verdict,
+    read_report,
+    write_report,
+)
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import format_cell
 from eval.report.text_tables import print_tables
@@ -41,7 +53,7 @@ class NamedRun:
 
 
 def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
-    """Print one table, write `metrics.json` and `report.html` with the runs' pictures; returns the page.
+    """Print one table and write `metrics.json` and `report.html` with the runs' pictures; returns the page.
 
     out: default is the runs' common parent folder. Raises UserError for a folder that holds no finished run,
     the same run twice, or an `out` that is a run itself.
@@ -58,10 +70,49 @@ def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
     synthetic = any(
         r.run.manifest.get("synthetic") or (r.report is not None and r.report.synthetic) for r in runs
     )
-    blocks: list[Block] = [*tables, *_chart(runs, out), *_details(runs), *_pictures(runs, out)]
+    blocks: list[Block] = [
+        *_way(runs, out),
+        *_chart(runs, out),
+        _verdict(runs),
+        *(replace(table, note="") if table.note in _verdicts(runs) else table for table in tables),
+        *_details(runs),
+        *_pictures(runs, out),
+    ]
     return write_report(
-        out, title="From labels to boxes", lead=summary(runs), blocks=blocks, synthetic=synthetic
+        out, title="From image labels to boxes", lead=_lead(runs), blocks=blocks, synthetic=synthetic
     )
+
+
+def _lead(runs: Sequence[NamedRun]) -> str:
+    names = ", ".join(named.name for named in runs)
+    if {named.run.stage for named in runs} >= {"stage1", "stage2", "stage3"}:
+        return (
+            "A classifier learns from image labels (stage 1), its heat maps become boxes (stage 2), and a detector "
+            f"learns from these boxes (stage 3). Runs: {names}."
+        )
+    return f"Finished runs compared: {names}."
+
+
+def _way(runs: Sequence[NamedRun], out: Path) -> list[PictureRows]:
+    """A few images on their way through the stages, where it is clear which runs belong together."""
+    of_stage = {stage: [r.run for r in runs if r.run.stage == stage] for stage in ("stage2", "stage3")}
+    if len(of_stage["stage2"]) != 1 or len(of_stage["stage3"]) > 1:
+        return []
+    rows = chain_pictures(of_stage["stage2"][0], next(iter(of_stage["stage3"]), None), out)
+    return [] if rows is None else [rows]
+
+
+def _verdict(runs: Sequence[NamedRun]) -> Verdict:
+    """The first sentence of the last stage's verdict; below it the main figures and what else the runs conclude."""
+    if not (texts := _verdicts(runs)[::-1]):
+        return Verdict("Result", summary(runs))
+    first, *others = re.split(r"(?<=\.)\s+(?=[A-Z])", texts[0], maxsplit=1)
+    return Verdict("Result", "\n\n".join([first, summary(runs), *others, *texts[1:]]))
+
+
+def _verdicts(runs: Sequence[NamedRun]) -> list[str]:
+    texts = [named.run.manifest.get("verdict") for named in runs]
+    return [text for text in texts if isinstance(text, str) and text]
 
 
 def common_parent(paths: Sequence[Path]) -> Path:
@@ -90,7 +141,7 @@ def open_runs(paths: Sequence[Path], parent: Path) -> list[NamedRun]:
 
 
 def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
-    """A table for each run, and before them one side by side for each stage that has several runs."""
+    """One table per run; before them, for each stage with several runs, one that puts these side by side."""
     tables: list[Table] = []
     for stage in dict.fromkeys(r.run.stage for r in runs):
         if stage in SEARCHES:
@@ -104,7 +155,7 @@ def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
 
 
 def own_tables(named: NamedRun) -> list[Table]:
-    """The tables of the run's own report, under the run's name; one that says so where the report is gone."""
+    """The tables of the run's own report, under the run's name; a table with an advice where the report is missing."""
     blocks = named.report.blocks if named.report is not None else ()
     found = [block for block in blocks if isinstance(block, Table)]
     if not found:
@@ -114,14 +165,14 @@ def own_tables(named: NamedRun) -> list[Table]:
 
 
 def summary(runs: Sequence[NamedRun]) -> str:
-    """The main figures in words, those that are there; with run names where a stage has several runs."""
+    """The main figures that the runs have, in words; with run names where a stage has several runs."""
     stages = [named.run.stage for named in runs]
     parts = []
     for named in runs:
         where = f" ({named.name})" if stages.count(named.run.stage) > 1 else ""
         parts += [f"{part}{where}" for part in _main_figures(named.run)]
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else f"{len(runs)} finished runs."
+    return f"{text[:1].upper()}{text[1:]}." if text else f"Finished runs: {len(runs)}."
 
 
 def _main_figures(run: FinishedRun) -> list[str]:
@@ -132,7 +183,7 @@ def _main_figures(run: FinishedRun) -> list[str]:
     if run.stage in ("ablation", "study"):
         counts = [run.metrics.get(name) or 0 for name in ("comparisons", "real", "real_after_holm")]
         parts.append(
-            run.stage + ": {:g} comparisons, {:g} real, {:g} after Holm's correction".format(*counts)
+            run.stage + ": {:g} comparisons, {:g} significant, {:g} after Holm's correction".format(*counts)
         )
     if run.metrics.get("auroc/mean") is not None:
         parts.append(f"classifier: mean AUROC {shown('auroc/mean')}")
@@ -144,7 +195,7 @@ def _main_figures(run: FinishedRun) -> list[str]:
 
 
 def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
-    """Every AP40 of every run as a bar; what two runs report alike stands there once."""
+    """Every AP40 of every run as a bar; one bar for a figure that two runs share."""
     bars: dict[tuple[str, float | None], Bar] = {}
     for named in runs:
         several = sum(r.run.stage == named.run.stage for r in runs) > 1
@@ -159,8 +210,12 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
         return []
     ranked = sorted(bars.values(), key=lambda bar: -(bar.value or 0.0))
     plot_bars(out / "pictures" / "ap40.png", ranked, label="AP at IoU 0.4 on the test split")
-    note = "Lines are 95 % intervals. Dark: the chosen method and the detector; grey: priors and ceilings."
-    return [Figure("Boxes: mean AP40", "pictures/ap40.png", note)]
+    note = (
+        "Average precision where a box counts as correct with an IoU of at least 0.4 with a true box; 1 is perfect. "
+        "Lines are 95 % intervals. Dark: the chosen method and the detector. Grey: priors, which use no heat map, and "
+        "ceilings."
+    )
+    return [Figure("How well the boxes match: mean AP40", "pictures/ap40.png", note)]
 
 
 def _bar(named: NamedRun, method: str, *, label: str) -> Bar:
@@ -172,18 +227,18 @@ def _bar(named: NamedRun, method: str, *, label: str) -> Bar:
 
 
 def _details(runs: Sequence[NamedRun]) -> list[Table]:
-    """AP40 by finding of each run with boxes."""
+    """AP40 per finding of each run with boxes."""
     tables = [by_finding(named.run, name=named.name) for named in runs]
     return [table for table in tables if table is not None]
 
 
 def _pictures(runs: Sequence[NamedRun], out: Path) -> list[Block]:
-    """The pictures of each run's own report, under the run's name; those that are gone are left out."""
+    """The pictures of each run's own report, collapsed, under the run's name; those whose file is gone are omitted."""
     blocks: list[Block] = []
     for named in runs:
         own = named.report.blocks if named.report is not None else ()
         there = [b for b in own if isinstance(b, Figure) and (named.run.dir / b.path).is_file()]
-        moved = [replace(b, path=_from(out, named.run.dir / b.path)) for b in there]
+        moved = [replace(b, path=_from(out, named.run.dir / b.path), collapsed=True) for b in there]
         blocks += [Text(f"Pictures of {named.name}"), *moved] if moved else []
     return blocks
 

@@ -78,7 +78,7 @@ def rows(page: Path, title: str) -> list[list[Any]]:
 
 def test_run_without_any_figure(tmp_path: Path) -> None:
     page = compare_runs([finished(tmp_path / "a", "stage9", {})], out=tmp_path / "out")
-    assert "1 finished runs." in page.read_text()
+    assert "Finished runs: 1." in page.read_text()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == {}
 
 
@@ -210,7 +210,7 @@ def test_pictures_of_the_runs_are_embedded(chain: list[Path]) -> None:
     page = compare_runs(chain)
     report = read_report(page.parent)
     assert report is not None
-    assert Figure("Training curves", "stage1/pictures/curves.png") in report.blocks
+    assert Figure("Training curves", "stage1/pictures/curves.png", collapsed=True) in report.blocks
     assert "Gone" not in [block.title for block in report.blocks]
     assert "Synthetic phantom data" in page.read_text()
 
@@ -252,7 +252,7 @@ def test_searches_show_the_tables_of_their_own_reports(tmp_path: Path) -> None:
     assert list(found) == ["heads · ablation", "seeds · ablation", "sweep · one", "sweep · two"]
     assert found["heads · ablation"] == [["pcam", 0.9]]
     assert found["sweep · one"][0][0] == f"no report in {sweeps[0]}; give the command of the run again"
-    assert "Ablation: 2 comparisons, 1 real, 0 after Holm&#39;s correction" in page.read_text()
+    assert "Ablation: 2 comparisons, 1 significant, 0 after Holm&#39;s correction" in page.read_text()
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path, chain: list[Path]) -> None:

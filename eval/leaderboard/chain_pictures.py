@@ -1,0 +1,138 @@
+"""The way of a few test images through all stages: radiograph, heat map, CAM boxes, detector's boxes, ground truth."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cxr.boxes import CORNERS
+from cxr.coco import CocoBoxes, read_coco
+from cxr.runs.run_folder import FinishedRun
+from eval.leaderboard.run_tables import display_name
+from eval.report.blocks import PictureRows
+from eval.report.pictures import BLUE, GREEN, ORANGE, Colour, Rgb, captions_apart, draw_boxes, save_jpeg
+
+EXAMPLES_FILE = "examples.json"
+POINT = "f1"
+"""The operating point whose threshold decides which of the detector's boxes are shown."""
+MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2
+"""CAM boxes have no operating point: at most so many, with at least this share of the highest score of the image."""
+_TEXT_WH = (44, 20)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Boxes to paint over a radiograph. limits: finding -> lowest score that is shown; None: the strongest boxes."""
+
+    boxes: CocoBoxes
+    colour: Colour
+    limits: dict[str, float | None] | None = None
+
+    def of(self, image_id: str, finding: str) -> pd.DataFrame:
+        table = self.boxes.without_ignored().boxes
+        own = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
+        own = own.sort_values("score", kind="stable", na_position="first")
+        if own.empty or own["score"].isna().any():
+            return own
+        if self.limits is None:
+            return own[own["score"] >= MIN_SCORE_SHOWN * own["score"].max()].tail(MAX_BOXES_SHOWN)
+        limit = self.limits.get(finding)
+        return own.iloc[:0] if limit is None else own[own["score"] >= limit]
+
+
+def chain_pictures(stage2: FinishedRun, stage3: FinishedRun | None, out: Path) -> PictureRows | None:
+    """One row of pictures per example of the stage 2 run, written below `out`; None for a run without examples.
+
+    stage3: the detector that was trained on that run's pseudo-labels; without it there is no such column.
+    """
+    path = stage2.dir / EXAMPLES_FILE
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    layers = _layers(stage2, stage3)
+    if not content["examples"] or layers is None:
+        return None
+    rows = [_row(stage2.dir, example, layers, out=out) for example in content["examples"]]
+    captions = [_caption(example) for example in content["examples"]]
+    heads = ["1 Radiograph", "2 Heat map of the classifier", *(_HEADS[name] for name in layers)]
+    note = f"{content['choice']} {_which(stage3 is not None)}"
+    legend = [[f"rgb{layer.colour}", _MEANING[name]] for name, layer in layers.items()]
+    return PictureRows("From an image label to boxes", heads, rows, captions, note, [*_HEAT_LEGEND, *legend])
+
+
+_HEADS = {"cam": "3 Boxes from the heat map", "detector": "4 Boxes of the detector", "truth": "Ground truth"}
+_MEANING = {
+    "cam": "boxes from the heat map (CAM teacher), with score",
+    "detector": "boxes of the detector, with score",
+    "truth": "true boxes, drawn by radiologists or known from the phantom",
+}
+_HEAT_LEGEND = [
+    ["linear-gradient(90deg, #56106e, #bb3754, #f98e09, #fcffa4)", "heat map: low to high evidence"]
+]
+
+
+def _which(has_detector: bool) -> str:
+    words = (
+        "All pictures show boxes of the named finding alone. Each heat map is scaled to its own maximum. From the heat "
+        f"map: at most {MAX_BOXES_SHOWN} boxes, with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest score."
+    )
+    detector = f" From the detector: all boxes at the operating point {POINT}, chosen on the tune split."
+    return words + detector * has_detector
+
+
+def _layers(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, _Layer] | None:
+    best = stage2.manifest.get("best_method")
+    files = {"cam": (stage2, f"detections_{best}", ORANGE)}
+    if stage3 is not None:
+        files["detector"] = (stage3, "detections_detector", BLUE)
+    files["truth"] = (stage2, "gt_test", GREEN)
+    paths = {name: run.dir / "coco" / f"{file}.json" for name, (run, file, _) in files.items()}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    return {
+        name: _Layer(read_coco(paths[name]), colour, _limits(run) if name == "detector" else None)
+        for name, (run, _, colour) in files.items()
+    }
+
+
+def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
+    """Thresholds of the operating point by finding; None where no point was chosen."""
+    points: dict[str, Any] = stage3.manifest.get("operating_points") or {}
+    return points.get(POINT, {}).get("scores")
+
+
+def _row(source: Path, example: dict[str, str], layers: dict[str, _Layer], *, out: Path) -> Sequence[str]:
+    """Write the pictures of one example; returns their paths relative to `out`."""
+    gray, heat = (_opened(source / example[name]) for name in ("radiograph", "heat_map"))
+    pictures = {"radiograph": gray, "map": heat}
+    pictures |= {name: _with_boxes(gray, layer, example) for name, layer in layers.items()}
+    stem = Path(example["radiograph"]).stem.removesuffix("_radiograph")
+    paths = {name: f"pictures/chain/{stem}_{name}.jpg" for name in pictures}
+    for name, picture in pictures.items():
+        save_jpeg(out / paths[name], picture)
+    return list(paths.values())
+
+
+def _opened(path: Path) -> Rgb:
+    return np.asarray(Image.open(path).convert("RGB"), dtype=np.uint8)
+
+
+def _with_boxes(gray: Rgb, layer: _Layer, example: dict[str, str]) -> Rgb:
+    images = layer.boxes.images
+    image = images[images["image_id"] == example["image_id"]].iloc[0]
+    own = layer.of(example["image_id"], example["finding"])
+    factors = np.tile(np.divide(gray.shape[1::-1], (image["width"], image["height"])), 2)
+    corners = own[CORNERS].to_numpy(dtype=np.float64) * factors
+    texts = ["" if np.isnan(score) else f"{score:.2f}" for score in own["score"]]
+    return draw_boxes(
+        gray, corners, colour=layer.colour, captions=captions_apart(corners, texts, size_wh=_TEXT_WH)
+    )
+
+
+def _caption(example: dict[str, str]) -> str:
+    return f"{example['finding']}: heat map by {display_name(example['method'])}, test image {example['image_id']}"

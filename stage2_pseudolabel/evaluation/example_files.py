@@ -1,0 +1,74 @@
+"""A few test images as files: radiograph and heat map, for pages that show an image's way through all stages."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.runs.run_folder import atomic_write_text
+from eval.report.pictures import as_rgb, overlay_map, save_jpeg
+from stage2_pseudolabel.evaluation.box_splits import HeldOut
+from stage2_pseudolabel.evaluation.galleries import (
+    Example,
+    in_own_shape,
+    map_over,
+    ranked_examples,
+    shown_findings,
+)
+from stage2_pseudolabel.evaluation.leaderboard import Entry
+
+FILE_NAME = "examples.json"
+NUM_EXAMPLES, LONGER_SIDE_PX = 5, 420
+CHOICE = (
+    "One test image for each of the {number} most frequent findings: the one on which the CAM box with the highest "
+    "score has the median IoU with the true boxes. Half of the images are better and half are worse."
+)
+
+
+@dataclass(frozen=True)
+class ExampleFile:
+    """One image and one finding. radiograph, heat_map: pictures of the same size, paths relative to the run folder."""
+
+    image_id: str
+    finding: str
+    method: str
+    radiograph: str
+    heat_map: str
+
+
+def write_examples(run_dir: Path, test: HeldOut, entry: Entry) -> Path:
+    """Write `examples.json` and its pictures; returns the path of the JSON file.
+
+    entry: whose maps and boxes are shown. Each map is scaled to its own maximum.
+    """
+    chosen = median_examples(test, entry, NUM_EXAMPLES)
+    files = [_write_pictures(run_dir, test, entry, one) for one in chosen]
+    content = {"choice": CHOICE.format(number=len(files)), "examples": [vars(file) for file in files]}
+    path = run_dir / FILE_NAME
+    atomic_write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def median_examples(test: HeldOut, entry: Entry, number: int) -> list[Example]:
+    """For each of the most frequent findings the image nearest to the median IoU; no image twice where possible."""
+    chosen: list[Example] = []
+    for column in shown_findings(test, number):
+        ranked = ranked_examples(test, entry, column)
+        middle, used = (len(ranked) - 1) / 2, {one.row for one in chosen}
+        order = sorted(range(len(ranked)), key=lambda place: (ranked[place].row in used, abs(place - middle)))
+        chosen.append(ranked[order[0]])
+    return chosen
+
+
+def _write_pictures(run_dir: Path, test: HeldOut, entry: Entry, one: Example) -> ExampleFile:
+    image = test.truth.images.iloc[one.row]
+    image_hw = (int(image["height"]), int(image["width"]))
+    scale = LONGER_SIDE_PX / max(image_hw)
+    size_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
+    gray = in_own_shape(test.pictures[one.row], test.pictures.transform(image_hw), size_hw)
+    method = entry.methods[one.column]
+    cam = test.maps.maps[method][one.row, one.column]
+    heat = map_over(cam, test.frame, image_hw, size_hw)
+    names = [f"pictures/examples/{one.column}_{kind}.jpg" for kind in ("radiograph", "map")]
+    save_jpeg(run_dir / names[0], as_rgb(gray))
+    save_jpeg(run_dir / names[1], overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0)))
+    return ExampleFile(str(image["image_id"]), test.truth.findings[one.column], method, *names)
