@@ -1,4 +1,4 @@
-"""What a model card is made of, and the words that its parts share."""
+"""The facts that a model card states, computed from a finished training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr.coco import CocoBoxes
+from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
-from eval.report.format import with_interval
+from eval.report.format import MISSING, with_interval
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
@@ -16,16 +17,17 @@ from stage3_detect.settings.detector import DetectSettings
 Metrics = Mapping[str, float | None]
 
 SECOND_FILE = "_bin"
-"""Ending of a name in `files` that is no form of its own: the weights beside an OpenVINO .xml."""
+"""Ending of a name in `files` that is not a format: the weights that belong to an OpenVINO .xml file."""
+FEW_BOXES = 20
+"""With fewer test boxes, the AP of a finding depends on single boxes."""
 
 
 @dataclass(frozen=True)
 class CardFacts:
     """Everything that is known when a run ends.
 
-    metrics: as in metrics.json. verdict: the run's. folder: of the training that the weights are of.
-    operating_points: as in the manifest. files, notes, warnings: of `forms.Exports`.
-    correction: of the boxes, as in the manifest.
+    metrics: as in metrics.json. verdict: of the run. folder: the training images of the training that the weights are
+    from. operating_points, correction (of the boxes): as in the manifest. files, notes, warnings: of `Exports`.
     """
 
     settings: DetectSettings
@@ -52,41 +54,56 @@ class CardFacts:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the test pictures are drawn."""
+        """Whether the test images are computer-generated."""
         return bool(self.test.info.get("synthetic"))
 
     @property
     def architecture(self) -> str:
-        """Of the yaml, or of the weights file that was begun with; no path."""
+        """Name of the model's yaml or of the weights file that training started from; without its folder."""
         return Path(self.settings.model).stem
 
     @property
     def start(self) -> str:
-        """What training began with."""
+        """What training started from."""
         name = Path(self.settings.model).name
         return f"trained further from {name}" if self.settings.from_weights else "trained from scratch"
 
     @property
     def methods(self) -> Sequence[str]:
-        """CAM methods whose maps the boxes came from."""
+        """CAM methods whose maps the pseudo-boxes come from."""
         made_by = self.sources.labels.info.get("made_by", {})
         by_finding = made_by.get("methods") or self.stage2.manifest.get("methods_by_finding") or {}
         return list(dict.fromkeys(by_finding.values())) or [str(self.stage2.manifest["best_method"])]
 
     @property
-    def learned_boxes(self) -> str:
-        """Whose boxes, in a few words."""
+    def num_members(self) -> int:
+        """Classifiers in the ensemble, 1 for a single one."""
+        return int(self.stage2.manifest.get("classifier", {}).get("members", 1))
+
+    @property
+    def view(self) -> str:
+        """The views that stage 2 used: "all" or e.g. "frontal"."""
+        return str(self.stage2.settings.get("data", {}).get("view") or "all")
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether each half of the chest is an image of its own."""
+        return bool(set(self.test.images["region"]) - {"full"})
+
+    @property
+    def box_source(self) -> str:
+        """Where the training boxes come from, in a few words."""
         labels, true = self.settings.labels, self.sources.true
         if labels.source == "true_boxes":
             return "true boxes"
         if true is not None and labels.true_boxes.only:
-            return "its labels only; boxes of the tune split"
+            return "labels only; boxes of the tune split"
         return "pseudo-boxes from CAM maps" + (
             ", and true boxes of the tune split" if true is not None else ""
         )
 
     @property
-    def judged_on(self) -> str:
+    def tested_on(self) -> str:
         """Images, patients and boxes of the test split."""
         num_boxes = len(self.test.without_ignored().boxes)
         patients = f" of {counted(len(set(self.test.groups)), 'patient')}" if self.knows_patients else ""
@@ -100,38 +117,65 @@ class CardFacts:
         return "patient_id" in images and bool((images["patient_id"] != "").all())
 
     @property
-    def interval_words(self) -> str:
-        """What the brackets are."""
-        drawn = "patients" if self.knows_patients else "images, since the data names no patients"
-        return f"In brackets 95 % intervals from {self.settings.num_resamples:,} resamples of {drawn}."
-
-    @property
-    def chose_epoch(self) -> str:
-        """What the epoch was chosen by, a sentence."""
-        count = self.folder.num_held_out
-        if self.settings.data.validate_on == "tune_boxes":
-            return f"The best epoch was chosen on {counted(count, 'image')} of the tune split."
-        return f"The best epoch was chosen on {counted(count, 'held-out training image')}."
-
-    @property
     def num_rounds(self) -> int:
-        """Trainings, one where there were no rounds of relabelling."""
+        """Trainings; 1 without self-training rounds."""
         return int(self.metrics.get("rounds/num") or 1)
 
     @property
     def best_round(self) -> int:
-        """Number of the training that won, from 0."""
+        """Number of the training that the weights are from, from 0."""
         return int(self.metrics.get("rounds/best") or 0)
 
     @property
-    def forms(self) -> Sequence[str]:
-        """Exported forms; OpenVINO's second file is part of its form."""
+    def formats(self) -> Sequence[str]:
+        """Exported formats; the second file of OpenVINO is not one."""
         return [name for name in self.files if not name.endswith(SECOND_FILE)]
 
-    def with_interval(self, name: str) -> str:
+    @property
+    def limits(self) -> Mapping[str, Sequence[str]]:
+        """What limits the figures of some findings -> these findings; empty where a limit does not apply."""
+        tested, trained = self.test_boxes(), self._training_boxes()
+        limits = {
+            "No test boxes and therefore no score": [f for f in self.findings if not tested.get(f)],
+            f"Fewer than {FEW_BOXES} test boxes": [
+                f"{f} ({tested[f]})" for f in self.findings if 0 < tested.get(f, 0) < FEW_BOXES
+            ],
+            "AP40 is not above the prior that uses no map, so the boxes say little more than where the finding usually "
+            "is": [f for f in self.findings if self._is_below_no_map(f)],
+            "No training boxes": [f for f in self.findings if not trained.get(f)],
+        }
+        for name, entry in self.operating_points.items():
+            scores = {f: entry["scores"].get(f) for f in self.findings}
+            limits |= {
+                f"Operating point {name} never shows these findings, because no score met its condition on the tune "
+                "split": [f for f, score in scores.items() if score is None],
+                f"Operating point {name} found no test box of": [
+                    f
+                    for f, score in scores.items()
+                    if score is not None and self.metrics.get(f"sensitivity/{name}/{slug(f)}") == 0
+                ],
+            }
+        return limits
+
+    def _is_below_no_map(self, finding: str) -> bool:
+        """Compares point estimates."""
+        own, prior = (
+            self.metrics.get(f"ap40/{name}/{slug(finding)}") for name in ("detector", "prior_no_map")
+        )
+        return own is not None and prior is not None and own <= prior
+
+    def _training_boxes(self) -> Mapping[str, int]:
+        """Finding -> training boxes, the true boxes of the tune split included."""
+        true = {} if self.sources.true is None else box_counts(self.sources.true)
+        if true and self.settings.labels.true_boxes.only:
+            return true
+        labels = box_counts(self.sources.labels)
+        return {finding: count + true.get(finding, 0) for finding, count in labels.items()}
+
+    def figure(self, name: str) -> str:
         """ "0.412 [0.350, 0.470]" of a figure, a dash for none."""
         value, low, high = (self.metrics.get(f"{name}{end}") for end in ("", "/low", "/high"))
-        return with_interval(value, low, high) if value is not None else "–"
+        return with_interval(value, low, high) if value is not None else MISSING
 
     def test_boxes(self) -> Mapping[str, int]:
         """Finding -> true boxes of the test split."""
@@ -139,18 +183,18 @@ class CardFacts:
 
 
 def box_counts(coco: CocoBoxes) -> dict[str, int]:
-    """Finding -> boxes that are no ignore regions, in the order of the findings."""
+    """Finding -> number of boxes, ignore regions excluded, in the order of the findings."""
     counts = coco.without_ignored().boxes["finding"].value_counts()
     return {finding: int(counts.get(finding, 0)) for finding in coco.findings}
 
 
 def named(coco: CocoBoxes) -> str:
-    """Data set and split, as the files say."""
+    """Data set and split, as the file says."""
     dataset, split = coco.info.get("dataset", "a data set without a name"), coco.info.get("split")
     return f"{dataset} ({split})" if split else str(dataset)
 
 
-def counted(count: int, thing: str) -> str:
-    """ "1 image", "1,200 images", "2 boxes"."""
-    plural = thing + ("es" if thing.endswith("x") else "s")
+def counted(count: int, thing: str, plural: str = "") -> str:
+    """ "1 image", "1,200 images", "2 boxes". plural: only for words that do not end in s or es."""
+    plural = plural or thing + ("es" if thing.endswith("x") else "s")
     return f"{count:,} {thing if count == 1 else plural}"

@@ -1,4 +1,4 @@
-"""Tables of a model card, from metrics by name alone."""
+"""Tables of a model card, made from the metrics by their names."""
 
 from cxr.labels import slug
 from eval.leaderboard.run_tables import display_name
@@ -8,28 +8,28 @@ from stage3_detect.export.card_facts import SECOND_FILE, CardFacts, box_counts
 
 DETECTOR, TEACHER, NO_MAP = "detector", "teacher", "prior_no_map"
 _MEASURES = (
-    "Means over the findings that have test boxes. AP40: average precision where a box is right that overlaps a true "
-    "box with an IoU of at least 0.4; 1 is perfect. FROC: mean sensitivity at a few false positives an image."
+    "Means over the findings with test boxes. AP40: average precision where a box is correct if its IoU with a true "
+    "box is at least 0.4; 1 is perfect. FROC: mean sensitivity at a few false positives per image."
 )
 PRIORS = ("prior_mean_box", "prior_center_box", NO_MAP)
 
 
 def comparison_table(facts: CardFacts) -> Table:
-    """The detector and what it is compared with, and the paired differences."""
+    """The detector, what it is compared with, and the paired differences."""
     rows: list[list[Cell]] = []
-    for name in judged(facts):
+    for name in scored_entries(facts):
         others = [facts.metrics.get(f"{measure}/{name}") for measure in ("ap10", "ap50", "froc")]
-        gap = facts.with_interval(f"ap40/{DETECTOR}_minus_{name}") if name != DETECTOR else ""
-        rows.append([_shown(name, facts), facts.with_interval(f"ap40/{name}"), gap, *others])
+        gap = facts.figure(f"ap40/{DETECTOR}_minus_{name}") if name != DETECTOR else ""
+        rows.append([_shown(name, facts), facts.figure(f"ap40/{name}"), gap, *others])
     for key, where in (("ap40/human", ""), ("tune_ap40/human", " (tune split)")):
         if facts.metrics.get(key) is not None:
-            rows.append([display_name("human") + where, facts.with_interval(key), "", None, None, None])
-    columns = ["", "AP40", "detector minus it", "AP10", "AP50", "FROC"]
+            rows.append([display_name("human") + where, facts.figure(key), "", None, None, None])
+    columns = ["", "AP40", "detector minus this", "AP10", "AP50", "FROC"]
     return Table("Detector and references", columns, rows, _MEASURES)
 
 
-def judged(facts: CardFacts) -> list[str]:
-    """Names that have an AP40: the detector, its teacher, other detectors, priors."""
+def scored_entries(facts: CardFacts) -> list[str]:
+    """Names with an AP40: the detector, its teacher, other detectors, priors."""
     keys = [key for key in facts.metrics if key.startswith("ap40/") and key.count("/") == 1]
     known = [key.removeprefix("ap40/") for key in keys if "_minus_" not in key and key != "ap40/human"]
     others = [name for name in known if name not in (DETECTOR, TEACHER, *PRIORS)]
@@ -37,63 +37,74 @@ def judged(facts: CardFacts) -> list[str]:
 
 
 def finding_table(facts: CardFacts) -> Table:
-    """AP40 of each finding, beside the boxes that it was learned from and judged on."""
-    learned, tested = box_counts(facts.sources.labels), facts.test_boxes()
-    beside = [name for name in judged(facts) if name not in (DETECTOR, *PRIORS[:2])]
+    """AP40 per finding, with the numbers of training and test boxes."""
+    trained, tested = box_counts(facts.sources.labels), facts.test_boxes()
+    compared = [name for name in scored_entries(facts) if name not in (DETECTOR, *PRIORS[:2])]
     rows: list[list[Cell]] = [
         [
             finding,
-            learned[finding],
+            trained[finding],
             tested.get(finding, 0),
-            facts.with_interval(f"ap40/{DETECTOR}/{slug(finding)}"),
-            *(facts.metrics.get(f"ap40/{name}/{slug(finding)}") for name in beside),
+            facts.figure(f"ap40/{DETECTOR}/{slug(finding)}"),
+            *(facts.metrics.get(f"ap40/{name}/{slug(finding)}") for name in compared),
         ]
         for finding in facts.findings
     ]
-    made = "true boxes to learn from" if facts.settings.labels.source == "true_boxes" else "pseudo-boxes"
-    columns = ["finding", made, "test boxes", "detector", *(_shown(name, facts) for name in beside)]
-    return Table("AP40 by finding", columns, rows, "A finding without test boxes has no score.")
+    made = "true training boxes" if facts.settings.labels.source == "true_boxes" else "pseudo-boxes"
+    columns = ["finding", made, "test boxes", "detector", *(_shown(name, facts) for name in compared)]
+    return Table("AP40 per finding", columns, rows, "A finding without test boxes has no score.")
 
 
 def point_table(facts: CardFacts) -> Table:
-    """What each operating point gives on the test split, all findings together."""
+    """Figures of each operating point on the test split, all findings together."""
     rows: list[list[Cell]] = [
         [
             name,
             str(entry["about"]),
             *(
-                facts.with_interval(f"{measure}/{name}")
+                facts.figure(f"{measure}/{name}")
                 for measure in ("sensitivity", "precision", "false_positives_per_image")
             ),
         ]
         for name, entry in facts.operating_points.items()
     ]
-    columns = ["point", "how it was chosen", "sensitivity", "precision", "false positives an image"]
-    note = "Of boxes at IoU 0.4, all findings together; by finding in `report.html`."
+    columns = ["point", "how it was chosen", "sensitivity", "precision", "false positives per image"]
+    note = "Boxes at IoU 0.4, all findings together; per finding in `report.html`."
     return Table("Operating points", columns, rows, note)
 
 
 def file_table(facts: CardFacts) -> Table:
-    """Exported files: how far they are from the trained network, and how fast."""
+    """Exported files: their differences from the trained network, and their speed."""
     rows: list[list[Cell]] = [_file_row("pytorch", facts)]
-    rows += [_file_row(form, facts) for form in facts.forms]
-    columns = ["form", "file", "MB", "box px", "score", "AP40 lost (minus: gained)", "ms an image", "p99"]
-    note = "box px and score: the largest difference from PyTorch on test images. Milliseconds from file to boxes, one "
-    note += "image at a time, median and 99th percentile, on the machine of the run."
+    rows += [_file_row(format, facts) for format in facts.formats]
+    columns = [
+        "format",
+        "file",
+        "MB",
+        "box px",
+        "score",
+        "AP40 lost (negative: gained)",
+        "ms per image",
+        "p99",
+    ]
+    note = (
+        "box px and score: largest difference from PyTorch on test images. Milliseconds from file to boxes, one image "
+        "at a time, median and 99th percentile, on the machine of the run."
+    )
     return Table("Files", columns, rows, note)
 
 
-def _file_row(form: str, facts: CardFacts) -> list[Cell]:
-    path = facts.weights if form == "pytorch" else facts.files[form]
-    paths = [path, *([facts.files[form + SECOND_FILE]] if form + SECOND_FILE in facts.files else [])]
+def _file_row(format: str, facts: CardFacts) -> list[Cell]:
+    path = facts.weights if format == "pytorch" else facts.files[format]
+    paths = [path, *([facts.files[format + SECOND_FILE]] if format + SECOND_FILE in facts.files else [])]
     size_mb = sum(one.stat().st_size for one in paths) / 1e6
-    timed = "ms_per_image/detector" if form == "pytorch" else f"ms_per_image/detector_{form}"
+    timed = "ms_per_image/detector" if format == "pytorch" else f"ms_per_image/detector_{format}"
     parts = ("box_difference_px", "score_difference")
-    differences = [facts.metrics.get(f"export/{form}/{part}") for part in parts]
-    lost = facts.with_interval(f"export/{form}/ap40_loss") if form != "pytorch" else ""
+    differences = [facts.metrics.get(f"export/{format}/{part}") for part in parts]
+    lost = facts.figure(f"export/{format}/ap40_loss") if format != "pytorch" else ""
     speeds = [facts.metrics.get(f"{timed}{end}") for end in ("", "/p99")]
-    figures = [_short(value) for value in differences] if form != "pytorch" else ["", ""]
-    return [form, f"`{path.name}`", f"{size_mb:.1f}", *figures, lost, *map(_tenths, speeds)]
+    figures = [_short(value) for value in differences] if format != "pytorch" else ["", ""]
+    return [format, f"`{path.name}`", f"{size_mb:.1f}", *figures, lost, *map(_tenths, speeds)]
 
 
 def _short(value: float | None) -> Cell:
