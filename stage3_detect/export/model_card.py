@@ -38,7 +38,7 @@ def card_text(facts: CardFacts) -> str:
         size=settings.data.image_px,
         true_boxes=settings.labels.true_boxes,
         labels=sources.labels,
-        true=sources.true,
+        given=sources.true,
         tune=sources.tune,
         folder=facts.folder,
         tables=[comparison_table(facts), finding_table(facts), point_table(facts)],
