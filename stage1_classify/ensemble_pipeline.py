@@ -15,7 +15,7 @@ from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.splits import check_no_leak, load_splits, save_splits
 from cxr.tables import Dataset
 from stage1_classify.data.studies import sum_views
-from stage1_classify.evaluation.evaluate import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
 from stage1_classify.model import probabilities, seen
 from stage1_classify.model.classifier import settings_of_run
 from stage1_classify.model.loading import Trained, assemble, is_ensemble
@@ -165,9 +165,9 @@ def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _judge(trained: Trained, data: Dataset) -> Judged:
+def _judge(trained: Trained, data: Dataset) -> RawScores:
     split = evaluation_split(data, trained.settings, progress=True)
     each = trained.logits(
         split.pictures, device="cuda" if torch.cuda.is_available() else "cpu", progress=True
     )
-    return Judged(split, trained.raw([sum_views(logits, split.cases.views) for logits in each]))
+    return RawScores(split, trained.raw([sum_views(logits, split.cases.views) for logits in each]))

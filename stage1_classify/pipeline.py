@@ -22,7 +22,7 @@ from stage1_classify.data.batches import Split, check_no_empty_finding
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import Cases, make_cases, sum_views
 from stage1_classify.data.targets import policies, training_targets
-from stage1_classify.evaluation.evaluate import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
 from stage1_classify.model import relabel, seen
 from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
@@ -153,7 +153,7 @@ class Stage1:
         _tell_cases(name, part, split.cases)
         return split
 
-    def _judge(self, model: Classifier, split: Split) -> Judged:
+    def _judge(self, model: Classifier, split: Split) -> RawScores:
         logits = predict_logits(
             model,
             split.pictures,
@@ -161,7 +161,7 @@ class Stage1:
             device=self.fabric.device,
             progress=True,
         )
-        return Judged(split, self._hierarchy.multiply(sigmoid(sum_views(logits, split.cases.views))))
+        return RawScores(split, self._hierarchy.multiply(sigmoid(sum_views(logits, split.cases.views))))
 
     def _outputs(self, data: Dataset, ids: Mapping[str, list[str]]) -> dict[str, Path]:
         """Files that are there before the judgement."""

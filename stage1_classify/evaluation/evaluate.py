@@ -1,4 +1,4 @@
-"""The end of every run of stage 1, single or ensemble: calibration and thresholds from validation, figures, report."""
+"""The last step of every run of stage 1: calibration and thresholds on validation, figures on test, report."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from stage1_classify.data.studies import make_cases
 from stage1_classify.data.targets import evaluation_targets
 from stage1_classify.evaluation.failures import FILE as FAILURES
 from stage1_classify.evaluation.predictions import write_predictions
-from stage1_classify.evaluation.report import SummaryFacts, write_summary
+from stage1_classify.evaluation.report import ReportFacts, write_classifier_report
 from stage1_classify.evaluation.report_tables import SUBGROUP_FILE as SUBGROUPS
 from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.model.probabilities import OUTPUT, save_calibration
@@ -36,8 +36,8 @@ log = logging.getLogger("raybox")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A split and the probabilities (cases, K) that its calibration is still to come to."""
+class RawScores:
+    """A split and its predicted probabilities (cases, K) before calibration."""
 
     split: Split
     raw: Floats
@@ -45,30 +45,30 @@ class Judged:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a classifier is judged by.
+    """The data that a classifier is evaluated on.
 
-    data: all of it. ids: split name -> image ids, as the classifier was trained and chosen on.
-    val: where calibration and thresholds come from. test: where the figures come from.
-    train: None for an ensemble, whose report names its `members` (folders of runs) and how it does `combine` them.
+    data: the whole data set. ids: split name -> image ids of the training. val: for calibration and thresholds.
+    test: for the figures. train: None for an ensemble. members: folders of the runs of an ensemble. combine: how the
+    ensemble combines them.
     """
 
     data: Dataset
     ids: Mapping[str, list[str]]
-    val: Judged
-    test: Judged
+    val: RawScores
+    test: RawScores
     train: Split | None = None
     members: Sequence[str] = ()
     combine: str = ""
 
     @property
     def excluded(self) -> list[Exclusion]:
-        """What the data set and the making of studies left out."""
+        """What is excluded while the data set is read and the studies are made."""
         parts = [part for part in (self.train, self.val.split, self.test.split) if part is not None]
         return [*self.data.excluded, *(item for part in parts for item in part.cases.left_out)]
 
 
 def evaluation_split(data: Dataset, settings: Stage1Settings, *, progress: bool) -> Split:
-    """Pictures, cases and certain targets of a split that is not trained on."""
+    """Pictures, cases and certain targets of a split that is not used for training."""
     cases = make_cases(data, settings.views.max_views)
     targets = evaluation_targets(cases.first.labels[settings.findings], settings.labels)
     return Split(Pictures(data, settings.input, progress=progress), cases, targets)
@@ -86,7 +86,7 @@ def finish_run(
 
     Args:
         settings: for an ensemble those of its first member with the ensemble's `operating` and `seed`.
-        outputs: files that are there already: weights, splits, seen.
+        outputs: files that exist already: weights, splits, seen.
         facts: further entries of the manifest.
     """
     findings = settings.findings
@@ -97,7 +97,7 @@ def finish_run(
     files = dict(outputs) | {OUTPUT: run.dir / "calibration.json", "predictions": run.dir / "predictions.csv"}
     save_calibration(files[OUTPUT], calibration)
     write_predictions(files["predictions"], {"val": val, "test": test}, findings, thresholds)
-    summary = SummaryFacts(
+    report = ReportFacts(
         metrics,
         evidence.data,
         val,
@@ -110,20 +110,20 @@ def finish_run(
         members=evidence.members,
         combine=evidence.combine,
     )
-    files["report"] = write_summary(run.dir, settings, summary)
+    files["report"] = write_classifier_report(run.dir, settings, report)
     files |= {path.stem: path for path in (run.dir / FAILURES, run.dir / SUBGROUPS)}
     entries = {"thresholds": dict(zip(findings, map(_number, thresholds), strict=True))}
     run.finish(metrics, files, **entries, **_provenance(evidence, settings), **facts)
 
 
-def _calibrate(val: Judged, settings: Stage1Settings) -> Calibration:
+def _calibrate(val: RawScores, settings: Stage1Settings) -> Calibration:
     calibration = fit_calibration(val.split.targets, val.raw, settings.operating_point.calibration)
     for note in calibration.notes(settings.findings):
         log.info("%s", note)
     return calibration
 
 
-def _apply(calibration: Calibration, part: Judged) -> Scored:
+def _apply(calibration: Calibration, part: RawScores) -> Scored:
     return Scored(part.split, part.raw, calibration.apply(part.raw))
 
 

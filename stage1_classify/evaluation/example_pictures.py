@@ -15,6 +15,7 @@ from eval.report.pictures import Rgb, as_rgb, grid
 from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
 from stage1_classify.data.batches import Split, TrainingSet, collate
 from stage1_classify.data.targets import UNCERTAIN
+from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.sampling import make_sampler
 
@@ -31,13 +32,13 @@ _CHANNELS = {
 
 
 def picture_of(data: Dataset, row: int, longest_px: int) -> Rgb:
-    """The image of that row as its file has it, stretched to its own range, in its own aspect."""
+    """The image of a row as in its file: scaled to its own value range, in its own aspect ratio."""
     image = data.images.iloc[row]
     return _small(min_max(read_image(data.root / image["path"], region=image["region"])), longest_px)
 
 
 def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
-    """The ends of the ids, `length` characters or as many more as it takes to tell all of them apart."""
+    """The ends of the ids: `length` characters, or as many more as make them unique."""
     different = set(image_ids)
     longest = max(map(len, different), default=0)
     while length < longest and len({name[-length:] for name in different}) < len(different):
@@ -45,17 +46,30 @@ def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
     return [name if len(name) <= length + 1 else "…" + name[-length:] for name in image_ids]
 
 
+def typical_cases(scored: Scored, number: int) -> list[tuple[int, int]]:
+    """For each of the `number` most frequent findings: its column, and the positive case of median probability."""
+    positive = scored.split.targets == 1
+    most = np.argsort(-positive.sum(axis=0), kind="stable")[:number]
+    chosen = []
+    for column in sorted(most.tolist()):
+        rows = np.flatnonzero(positive[:, column])
+        if len(rows):
+            order = np.argsort(scored.probabilities[rows, column], kind="stable")
+            chosen.append((column, int(rows[order[(len(rows) - 1) // 2]])))
+    return chosen
+
+
 def step_grid(train: Split, settings: Stage1Settings) -> Rgb:
-    """A column a training picture, a row a step: file, decoded, each channel, each augmentation, normalised."""
+    """One column per training picture, one row per step: file, decoded, channels, augmentations, normalised."""
     columns = step_tiles(train, settings)
     tiles = [tile for row in zip(*columns, strict=True) for tile in row]
     return _grid(tiles, columns=len(columns))
 
 
 def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
-    """Of each picture its tiles, step after step.
+    """The tiles of each picture, step by step.
 
-    The pictures are of the first batch, and such that as many steps as possible are drawn for one of them.
+    The pictures are from the first batch, chosen so that as many augmentations as possible change one of them.
     """
     cases = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
     steps = {case: first_steps(train, case, settings) for case in cases}
@@ -63,15 +77,15 @@ def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
 
 
 def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
-    """Decoded and augmented pictures of a case's first view, as drawn in the first epoch (see TrainingSet)."""
+    """Decoded and augmented pictures of a case's first view, as sampled in the first epoch (see TrainingSet)."""
     row = train.cases.views[case][0]
     seed = picture_seed(settings.seed, 0, row)
     return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
 
 
 def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
-    """That many cases: after each other the one that adds most augmentations not seen yet, the first of equals."""
-    left = {case: set(np.flatnonzero(_drawn(own)).tolist()) for case, own in steps.items()}
+    """Greedily the cases that add most augmentations not seen yet; the first on ties."""
+    left = {case: set(np.flatnonzero(_changed(own)).tolist()) for case, own in steps.items()}
     chosen: list[int] = []
     seen: set[int] = set()
     while left and len(chosen) < number:
@@ -81,8 +95,8 @@ def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
     return chosen
 
 
-def _drawn(steps: Steps) -> list[bool]:
-    """Of each augmentation, whether it changed the picture."""
+def _changed(steps: Steps) -> list[bool]:
+    """Whether each augmentation changed the picture."""
     return [bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
 
 
@@ -92,14 +106,14 @@ def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> l
     for channel, name in enumerate(_CHANNELS[settings.input.channels]):
         size = "{} x {}".format(*decoded.shape[:2])
         tiles.append((as_rgb(_channel(decoded, channel) / 255), f"decoded, {size}{name}"))
-    for (name, picture), is_drawn in zip(steps[1:], _drawn(steps), strict=True):
-        caption = name.replace("_", " ") + ("" if is_drawn else " (not drawn)")
+    for (name, picture), is_changed in zip(steps[1:], _changed(steps), strict=True):
+        caption = name.replace("_", " ") + ("" if is_changed else " (not applied)")
         tiles.append((as_rgb(_channel(picture, 0) / 255), caption))
     return tiles + _as_network_sees(train, steps[-1][1], settings)
 
 
 def _as_network_sees(train: Split, picture: NetImage, settings: Stage1Settings) -> list[Tile]:
-    """One tile a channel that differs, from its lowest value (black) to its highest (white)."""
+    """One tile per channel, from its lowest value (black) to its highest (white)."""
     values = train.pictures.to_input(picture, settings.backbone.in_channels).numpy()
     tiles = []
     for channel, name in enumerate(_CHANNELS[settings.input.channels]):
@@ -115,7 +129,7 @@ def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
 
 
 def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
-    """A tile an image: the first channel of the network's input, from its lowest value to its highest."""
+    """One tile per image: the first channel of the network's input, from its lowest value to its highest."""
     rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_IN_BATCH]
     items = TrainingSet(
         train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
@@ -158,7 +172,7 @@ def _channel(picture: NetImage, channel: int) -> NetImage:
 
 
 def _small(image: GrayImage, longest_px: int) -> Rgb:
-    """Grey in [0, 1], shrunk where its longer side is longer than that."""
+    """Grey in [0, 1], reduced if its longer side exceeds `longest_px`."""
     scale = longest_px / max(image.shape)
     if scale < 1:
         size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

@@ -1,4 +1,4 @@
-"""The most confident failures of a classifier: what it was surest of and wrong about, to look at one by one."""
+"""The most confident errors of a classifier, to look at one by one."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ COLUMNS = ("number", "finding", "kind", "probability", "threshold", "target", "i
 FILE = "failures.csv"
 
 SHOWN = 2
-"""Tiles of a kind and finding; ``failures.csv`` holds more."""
+"""Tiles per kind and finding; ``failures.csv`` holds more."""
 
 _TILE_PX = 260
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case on the wrong side of the threshold. case: its row in the split. target: 1 missed, 0 called in vain."""
+    """A case on the wrong side of the threshold. case: its row in the split. target: 1 missed, 0 false alarm."""
 
     image_id: str
     finding: str
@@ -45,13 +45,13 @@ class Failure:
 def worst_failures(
     scored: Scored, thresholds: Floats, findings: Sequence[str], *, per_finding: int = 4
 ) -> list[Failure]:
-    """The failures that lie furthest from the threshold: a finding after the other, false positives first.
+    """The failures furthest from the threshold, finding by finding, false positives first.
 
-    Up to `per_finding` of each kind. Equally far ones in the order of the split, so that the list is the same whenever
-    it is made. A case with an unknown label is none, nor is one of a finding without a threshold (NaN).
+    Up to `per_finding` per kind; ties in the order of the split, so that the list is reproducible. Cases with an
+    unknown label and findings without a threshold (NaN) have no failures.
 
     Args:
-        thresholds: (K,) a case is positive from its finding's upwards.
+        thresholds: (K,) a case is positive at the threshold of the finding or above.
     """
     failures = []
     ids = scored.split.cases.first.images["image_id"].tolist()
@@ -70,33 +70,32 @@ def worst_failures(
 
 
 def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
-    """One row a failure, numbered from 1 as in the gallery, with full image ids."""
+    """One row per failure, numbered from 1 as in the gallery, with full image ids."""
     rows = [{**asdict(item), "kind": item.kind, "number": n} for n, item in enumerate(failures, start=1)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def failure_blocks(scored: Scored, failures: Sequence[Failure], run_dir: Path) -> list[Block]:
-    """Write ``failures.csv`` (all of `failures`) and the gallery (the first few of each kind) into `run_dir`; their
-    blocks of the report."""
+    """Write ``failures.csv`` (all failures) and the gallery (the first few per kind); returns their report blocks."""
     table = failure_table(failures)
     atomic_write_text(run_dir / FILE, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     if not failures:
-        body = "None: no case with a known label is on the wrong side of its finding's threshold."
+        body = "None. Every case with a known label is on the right side of the threshold."
         return [Text("Most confident failures", body)]
     save_png(run_dir / "pictures" / "failures.png", failure_gallery(scored, failures))
     numbers = [number for number, _ in _shown(failures)]
     rows = table[table["number"].isin(numbers)].to_numpy(dtype=object).tolist()
-    note = (
-        "Number, finding, kind of failure, probability against the threshold, and the end of the image's id."
-    )
+    note = "Number, finding, kind of failure, probability against the threshold, and the end of the image id."
     return [
         Figure("Most confident failures", "pictures/failures.png", note),
-        Table("The failures above", list(COLUMNS), rows, f"{FILE} has {len(failures)}, under these numbers."),
+        Table(
+            "The failures above", list(COLUMNS), rows, f"{FILE} holds {len(failures)}, with these numbers."
+        ),
     ]
 
 
 def failure_gallery(scored: Scored, failures: Sequence[Failure]) -> Rgb:
-    """A row of tiles a finding: its worst false positives, then its worst false negatives, as in the image files."""
+    """One row of tiles per finding: its worst false positives, then its worst false negatives, as in the files."""
     chosen = _shown(failures)
     ids = [item.image_id for _, item in chosen]
     names = dict(zip(ids, short_ids(ids), strict=True))
@@ -113,7 +112,7 @@ def failure_gallery(scored: Scored, failures: Sequence[Failure]) -> Rgb:
 
 
 def _shown(failures: Sequence[Failure]) -> list[tuple[int, Failure]]:
-    """The first few of each finding and kind, with their numbers."""
+    """The first few per finding and kind, with their numbers."""
     chosen: list[tuple[int, Failure]] = []
     seen: Counter[tuple[str, str]] = Counter()
     for number, item in enumerate(failures, start=1):

@@ -1,4 +1,4 @@
-"""``predictions.csv``: what a classifier says of every case that it was judged on, beside what the labels say."""
+"""``predictions.csv``: predictions and labels of every case that a classifier is evaluated on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
 def prediction_table(
     scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats
 ) -> pd.DataFrame:
-    """One row a case, in the order of the splits and of their cases.
+    """One row per case, in the order of the splits and of their cases.
 
-    Columns: image_id (of the case's first view), split, patient_id and study_id ("" unknown), num_views; then of each
+    Columns: image_id (of the case's first view), split, patient_id and study_id ("" unknown), num_views; then per
     finding ``<finding>`` (probability in [0, 1]), ``<finding> label`` (1, 0, missing where unknown) and
     ``<finding> call`` (1 from the threshold upwards, else 0; missing without a threshold).
 
@@ -39,7 +39,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """What `write_predictions` wrote: ids stay texts, also those like 007 or NA."""
+    """Read the file of `write_predictions`. Ids stay texts, also those like 007 or NA."""
     texts = {name: str for name in CASE_COLUMNS[:-1]}
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={})
     numbers = [name for name in table.columns if name not in texts]

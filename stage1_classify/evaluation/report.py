@@ -1,4 +1,4 @@
-"""The report of stage 1, single classifier or ensemble: the order of its blocks."""
+"""The report of stage 1, for a single classifier or an ensemble: its blocks in their order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cxr.labels import slug
 from cxr.splits import patients_of
 from cxr.tables import Dataset
 from cxr.tracking import read_log
 from eval.classification.audit import audit_blocks
 from eval.classification.calibration import Calibration
 from eval.classification.degenerate import verdict
-from eval.report.blocks import Block, Figure, Table, Text, write_report
-from eval.report.charts import plot_curves
+from eval.report.blocks import Block, Figure, PictureRows, Table, Text, Verdict, write_report
+from eval.report.charts import Bar, plot_bars, plot_curves
 from eval.report.format import Cell
-from eval.report.pictures import save_png
+from eval.report.pictures import save_jpeg, save_png
 from stage1_classify.data.batches import Split
 from stage1_classify.data.targets import UNCERTAIN, policies
-from stage1_classify.evaluation.example_pictures import batch_grid, step_grid
+from stage1_classify.evaluation.example_pictures import batch_grid, picture_of, step_grid, typical_cases
 from stage1_classify.evaluation.failures import failure_blocks, worst_failures
 from stage1_classify.evaluation.report_tables import (
     calibration_blocks,
@@ -31,17 +32,19 @@ from stage1_classify.evaluation.report_tables import (
 from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import Stage1Settings
 
+_MAX_TYPICAL, _TYPICAL_PX = 5, 300
+
 
 @dataclass(frozen=True)
-class SummaryFacts:
-    """What the report is made of, beside the settings and the run's ``metrics.jsonl``.
+class ReportFacts:
+    """What the report shows, in addition to the settings and the run's ``metrics.jsonl``.
 
-    metrics: of the test split, as of `classification_metrics`. data: the whole data set, all splits.
-    val: thresholds and calibration come from it. test: the figures come from it. thresholds: (K,), NaN for none.
-    calibration: what made `probabilities` of `raw` in val and test.
-    counts: images of each split, by its name. phases: seconds and peak_mib by phase, as in `Run.phases`.
-    train: None for an ensemble, which has trained nothing; its `members` are the folders of the runs it is made of,
-    and `combine` says how.
+    metrics: of the test split, see `classification_metrics`. data: the whole data set, all splits.
+    val: the split that thresholds and calibration are fitted on. test: the split that the figures are from.
+    thresholds: (K,), NaN for none. calibration: turns `raw` into `probabilities` in val and test.
+    counts: split name -> number of images. phases: seconds and peak_mib per phase, as in `Run.phases`.
+    train: None for an ensemble, which trains nothing. members: the folders of the runs of an ensemble. combine: how
+    the ensemble combines them.
     """
 
     metrics: Mapping[str, float | None]
@@ -57,7 +60,7 @@ class SummaryFacts:
     combine: str = ""
 
 
-def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) -> Path:
+def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: ReportFacts) -> Path:
     """Write ``report.html`` and its pictures, ``failures.csv`` and ``subgroups.csv``; returns the page's path.
 
     settings: of the training; for an ensemble those of its first member with the ensemble's own `operating`.
@@ -65,6 +68,9 @@ def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) 
     findings, min_positives = settings.findings, settings.train.min_positives
     failures = worst_failures(facts.test, facts.thresholds, findings)
     blocks = [
+        *_typical_pictures(run_dir, facts.test, findings),
+        _auroc_chart(run_dir, findings, facts.metrics),
+        Verdict("Result", verdict(facts.metrics, findings, min_positives)),
         Text("Test split"),
         score_table(findings, facts.metrics, min_positives=min_positives),
         confusion_table(findings, facts.metrics, facts.thresholds),
@@ -79,15 +85,44 @@ def write_summary(run_dir: Path, settings: Stage1Settings, facts: SummaryFacts) 
         Text("Data"),
         target_table(settings, facts),
         *audit_blocks(facts.data, findings, run_dir),
-        *_making_blocks(run_dir, facts),
+        *_run_blocks(run_dir, facts),
     ]
-    lead = f"{verdict(facts.metrics, findings, min_positives)}\n\n{describe(settings, facts)}"
     title = "Stage 1: ensemble" if facts.members else "Stage 1: classifier"
-    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=facts.data.synthetic)
+    return write_report(
+        run_dir, title=title, lead=describe(settings, facts), blocks=blocks, synthetic=facts.data.synthetic
+    )
 
 
-def describe(settings: Stage1Settings, facts: SummaryFacts) -> str:
-    """Which classifier this is, and on what it was judged, in two or three sentences."""
+def _typical_pictures(run_dir: Path, test: Scored, findings: Sequence[str]) -> list[Block]:
+    """One row of test images; none where no finding has a positive case."""
+    cases = typical_cases(test, _MAX_TYPICAL)
+    heads, paths = [], []
+    for column, case in cases:
+        heads.append(f"{findings[column]}: {test.probabilities[case, column]:.2f}")
+        paths.append(f"pictures/typical_{slug(findings[column])}.jpg")
+        save_jpeg(run_dir / paths[-1], picture_of(test.split.cases.first, case, _TYPICAL_PX))
+    note = (
+        "One positive test case for each of the most frequent findings: the one with the median predicted probability, "
+        "which is shown."
+    )
+    return [PictureRows("Typical test images", heads, [paths], note=note)] if cases else []
+
+
+def _auroc_chart(run_dir: Path, findings: Sequence[str], metrics: Mapping[str, float | None]) -> Figure:
+    names = {finding: slug(finding) for finding in findings} | {"mean": "mean"}
+    ends = {
+        name: [metrics.get(f"auroc/{key}{end}") for end in ("", "/low", "/high")]
+        for name, key in names.items()
+    }
+    bars = [Bar(name, *values, kind="marked" if name == "mean" else "") for name, values in ends.items()]
+    plot_bars(run_dir / "pictures" / "auroc.png", bars, label="AUROC on the test split")
+    return Figure(
+        "AUROC per finding", "pictures/auroc.png", "0.5 is chance, 1 is perfect. Lines are 95 % intervals."
+    )
+
+
+def describe(settings: Stage1Settings, facts: ReportFacts) -> str:
+    """Which classifier this is and what it is evaluated on, in two or three sentences."""
     backbone = settings.backbone
     start = "trained from scratch"
     if backbone.pretrained or backbone.weights is not None:
@@ -100,13 +135,13 @@ def describe(settings: Stage1Settings, facts: SummaryFacts) -> str:
     size = "{} x {} px".format(*settings.input.size_hw)
     first = facts.test.split.cases.first
     return (
-        f"{what}; {size}. Calibration and thresholds come from validation; figures are of the test split "
-        f"({len(first.images)} cases of {patients_of(first).nunique()} patients), with 95 % intervals by patient."
+        f"{what}; {size}. Calibration and thresholds come from validation; figures are from the test split "
+        f"({len(first.images)} cases of {patients_of(first).nunique()} patients), with 95 % intervals over patients."
     )
 
 
-def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
-    """What each split's targets are, after the policies for uncertain and unmentioned labels; one row a finding."""
+def target_table(settings: Stage1Settings, facts: ReportFacts) -> Table:
+    """The targets of each split, after the policies for uncertain and unmentioned labels; one row per finding."""
     splits = {"val": facts.val.split.targets, "test": facts.test.split.targets}
     columns = ["finding", *splits]
     rows: list[list[Cell]] = [
@@ -114,8 +149,8 @@ def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
         for k, finding in enumerate(settings.findings)
     ]
     note = (
-        "Cases: positive / negative / masked. A masked one counts in no figure, since its label is uncertain or not "
-        "mentioned."
+        "Cases: positive / negative / masked. Masked cases do not count in the figures, because their label is "
+        "uncertain or not mentioned."
     )
     if facts.train is not None:
         columns[1:1] = ["uncertain labels", "train", "soft"]
@@ -124,7 +159,7 @@ def target_table(settings: Stage1Settings, facts: SummaryFacts) -> Table:
             column = facts.train.targets[:, k]
             soft = (column > 0) & (column < 1) | (column == UNCERTAIN)
             row[1:1] = [by_finding[settings.findings[k]], _known(column), int(soft.sum())]
-        note += " Only training takes them, by its policy; soft: between 0 and 1, or of the class uncertain."
+        note += " Only training uses them, according to its policy. Soft: between 0 and 1, or of the class uncertain."
     return Table("Targets of each split", columns, rows, note)
 
 
@@ -133,7 +168,7 @@ def _known(targets: npt.NDArray[np.float32]) -> str:
 
 
 def _training_blocks(run_dir: Path, settings: Stage1Settings, train: Split | None) -> list[Block]:
-    """Curves where something was logged, and pictures where there was a training split."""
+    """Curves of what was logged, and pictures of the training split if there is one."""
     blocks = _curve_figures(run_dir)
     if train is not None:
         blocks += _picture_figures(run_dir, settings, train)
@@ -144,11 +179,11 @@ def _picture_figures(run_dir: Path, settings: Stage1Settings, train: Split) -> l
     save_png(run_dir / "pictures" / "steps.png", step_grid(train, settings))
     save_png(run_dir / "pictures" / "batch.png", batch_grid(train, settings))
     steps_note = (
-        "A column a picture, a row a step, from the file to the network's input. Of pictures with three channels "
-        "augmentation is shown on the first; the others move with it. Normalised ones go from their lowest value "
-        "(black) to their highest (white)."
+        "One column per picture, one row per step, from the file to the input of the network. With three channels, "
+        "augmentation is shown on the first; the others change alike. Normalised pictures range from their lowest "
+        "value (black) to their highest (white)."
     )
-    batch_note = "As the network was given it: sampled, augmented, normalised; with the training targets."
+    batch_note = "The input of the network: sampled, augmented, normalised; with the training targets."
     return [
         Figure("Training pictures after each step", "pictures/steps.png", steps_note),
         Figure("The first training batch", "pictures/batch.png", batch_note),
@@ -172,23 +207,23 @@ def _curve_figures(run_dir: Path) -> list[Block]:
         if not logged:
             continue
         curves = {
-            name: (epochs, [_plain(entry.get(key)) for entry in entries]) for name, key in logged.items()
+            name: (epochs, [_or_nan(entry.get(key)) for entry in entries]) for name, key in logged.items()
         }
         path = f"pictures/{title.split(',')[0].lower().replace(' ', '_')}.png"
         plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
-        blocks.append(Figure(title, path))
+        blocks.append(Figure(title, path, collapsed=title == "Learning rate"))
     return blocks
 
 
-def _making_blocks(run_dir: Path, facts: SummaryFacts) -> list[Block]:
-    """Images by split, seconds and memory by phase, and how fast training was."""
+def _run_blocks(run_dir: Path, facts: ReportFacts) -> list[Block]:
+    """Images per split, seconds and memory per phase, and the speed of training."""
     images = ", ".join(f"{name} {count}" for name, count in facts.counts.items())
     rows: list[list[Cell]] = [
         [name, round(phase["seconds"], 1), round(phase["peak_mib"])] for name, phase in facts.phases.items()
     ]
     entries = read_log(run_dir)
     speeds = [entry["train/images_per_second"] for entry in entries if "train/images_per_second" in entry]
-    note = f"Training took in {np.median(speeds):.1f} images a second (median epoch)." if speeds else ""
+    note = f"Training processed {np.median(speeds):.1f} images per second (median epoch)." if speeds else ""
     skipped = max((entry.get("train/skipped_steps") or 0 for entry in entries), default=0)  # since the start
     if skipped:
         note += f" {skipped:g} steps overflowed and were skipped."
@@ -202,5 +237,5 @@ def _making_blocks(run_dir: Path, facts: SummaryFacts) -> list[Block]:
     return [Text("Run"), *blocks] if blocks else []
 
 
-def _plain(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Tables and charts of a report of stage 1: how good the classifier is on the test split, and for whom."""
+"""Tables and charts of stage 1's report: how well the classifier works on the test split, and for whom."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Se
 Figures = Mapping[str, float | None]
 
 TOO_FEW = " *"
-"""Behind the name of a finding with too few positives."""
+"""Follows the name of a finding with too few positives."""
 
 SUBGROUP_FILE = "subgroups.csv"
 
@@ -33,7 +33,7 @@ _KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensit
 
 
 def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int) -> Table:
-    """One row a finding, then the mean. Findings with fewer than `min_positives` are marked; they are not in it."""
+    """One row per finding, then the mean. Findings with fewer than `min_positives` are marked and not in the mean."""
     rows: list[list[Cell]] = []
     marked = False
     for finding in findings:
@@ -56,7 +56,7 @@ def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int
     note = "Decisions at the thresholds chosen on validation. ECE: expected calibration error, 0 is perfect."
     if marked:
         note += f" *: fewer than {min_positives} positives, shown but not in the mean."
-    return Table("Figures by finding", columns, rows, note, highlight=len(rows) - 1)
+    return Table("Figures per finding", columns, rows, note, highlight=len(rows) - 1)
 
 
 def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Floats) -> Table:
@@ -69,8 +69,8 @@ def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Float
         ]
         for k, finding in enumerate(findings)
     ]
-    columns = ["finding", "threshold", "found", "missed", "false alarms", "rightly negative"]
-    note = "Positive cases are found or missed, negative ones false alarms or rightly negative."
+    columns = ["finding", "threshold", "found", "missed", "false alarms", "correct negatives"]
+    note = "Positive cases are found or missed; negative cases are false alarms or correct negatives."
     return Table("Decisions, in cases", columns, rows, note)
 
 
@@ -93,8 +93,9 @@ def operating_table(
     for row, finding in zip(rows, findings, strict=True):
         row.append(_with_ends(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
     note = (
-        "Thresholds from validation, sensitivity and specificity on the test split; the last column is a point of the "
-        f"test split's own ROC, for comparison with publications. This run decides by {names[settings.threshold]}."
+        "Thresholds are chosen on validation; sensitivity and specificity are from the test split. The last column is "
+        "a point of the ROC of the test split, for comparison with publications. This run uses "
+        f"{names[settings.threshold]}."
     )
     return Table("Operating points", columns, rows, note)
 
@@ -102,15 +103,15 @@ def operating_table(
 def calibration_blocks(
     test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path
 ) -> list[Block]:
-    """Reliability diagrams of the test split before and after calibration, and what could not be calibrated."""
+    """Reliability diagrams of the test split before and after calibration, and findings that have no calibration."""
     panels = reliability_panels(test, findings, calibration)
     plot_reliability(run_dir / "pictures" / "reliability.png", panels)
     how = "not calibrated"
     if calibration.kind != "none":
         how = f"{calibration.kind} calibration, fitted on validation"
     note = (
-        f"Test split; {how}. On the dashed line a probability means what it says; below it the finding is rarer than "
-        "predicted. Larger points hold more cases."
+        f"Test split; {how}. On the dashed line, predicted probabilities equal observed frequencies; below it, the "
+        "finding is rarer than predicted. Larger points hold more cases."
     )
     blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
     notes = calibration.notes(findings)
@@ -120,7 +121,7 @@ def calibration_blocks(
 def reliability_panels(
     test: Scored, findings: Sequence[str], calibration: Calibration
 ) -> list[ReliabilityPanel]:
-    """A panel a finding, with one curve where nothing was calibrated."""
+    """One panel per finding; a single curve where nothing was calibrated."""
     panels = []
     for k, finding in enumerate(findings):
         targets = test.split.targets[:, k]
@@ -134,7 +135,7 @@ def reliability_panels(
 
 
 def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
-    """Figures by sex, age band and view; all of them in ``subgroups.csv``, the means and clear differences here."""
+    """Figures by sex, age band and view; ``subgroups.csv`` holds all, the table means and significant differences."""
     first = test.split.cases.first
     attributes = first.images[["sex", "age", "view"]]
     rows = subgroup_metrics(
@@ -153,7 +154,7 @@ def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, 
 
 
 def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
-    """The mean of every subgroup, and the findings that clearly differ from everybody else there."""
+    """The mean of every subgroup, and the findings that differ significantly from all other cases."""
     shown = [
         row for row in rows if row.finding == MEAN or (row.difference is not None and row.difference.is_clear)
     ]
@@ -162,19 +163,19 @@ def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
             f"{row.attribute}: {row.value}" + ("" if row.finding == MEAN else f", {row.finding}"),
             row.num_cases,
             row.num_positives,
-            _interval(row.auroc),
-            _interval(row.difference),
+            _text_of(row.auroc),
+            _text_of(row.difference),
             row.sensitivity.value if row.sensitivity else None,
             row.specificity.value if row.specificity else None,
             row.remark,
         ]
         for row in shown
     ]
-    columns = ["subgroup", "cases", "positives", "AUROC [95 %]", "minus the others' [95 %]"]
+    columns = ["subgroup", "cases", "positives", "AUROC [95 %]", "difference from the others [95 %]"]
     columns += ["sens.", "spec.", "remark"]
     note = (
-        f"{subgroup_verdict(rows)} Mean over findings; single findings only where they clearly differ. "
-        f"All stand in {SUBGROUP_FILE}."
+        f"{subgroup_verdict(rows)} Mean over findings; single findings only where they differ significantly. "
+        f"{SUBGROUP_FILE} holds all of them."
     )
     return Table("Subgroups", columns, cells, note.strip())
 
@@ -215,7 +216,7 @@ def _sensitivity_and_specificity(test: Scored, column: int, threshold: float) ->
     return [None if np.isnan(threshold) or not len(share) else float(share.mean()) for share in shares]
 
 
-def _interval(figure: Estimate | Difference | None) -> str | None:
+def _text_of(figure: Estimate | Difference | None) -> str | None:
     if figure is None:
         return None
     return with_interval(figure.value, figure.low, figure.high)

@@ -1,4 +1,4 @@
-"""A split with what a classifier says of it."""
+"""A split with the predictions of a classifier."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from stage1_classify.data.batches import Split
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows are the split's cases, columns the findings; probabilities in [0, 1], `raw` before calibration."""
+    """raw: (cases, K) probabilities in [0, 1] before calibration. probabilities: the same after calibration."""
 
     split: Split
     raw: npt.NDArray[np.float64]

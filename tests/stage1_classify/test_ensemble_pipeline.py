@@ -24,7 +24,7 @@ from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
 from stage1_classify.ensemble import main
 from stage1_classify.ensemble_pipeline import Ensemble, open_members
-from stage1_classify.evaluation.evaluate import Evidence, Judged, evaluation_split, finish_run
+from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
 from stage1_classify.evaluation.predictions import read_predictions
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
@@ -55,7 +55,7 @@ def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
         split = evaluation_split(data.select(ids[name]), settings, progress=False)
         channels = settings.backbone.in_channels
         logits = predict_logits(model, split.pictures, num_channels=channels)
-        judged[name] = Judged(split, raw(sum_views(logits, split.cases.views)))
+        judged[name] = RawScores(split, raw(sum_views(logits, split.cases.views)))
     evidence = Evidence(
         data, ids, **judged, train=evaluation_split(data.select(ids["train"]), settings, progress=False)
     )

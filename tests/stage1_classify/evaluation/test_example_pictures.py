@@ -18,10 +18,11 @@ from stage1_classify.evaluation.example_pictures import (
     step_grid,
     step_tiles,
     target_text,
+    typical_cases,
 )
 from stage1_classify.settings.classifier import Stage1Settings
 from tests.builders import write_picture
-from tests.stage1_classify.evaluation.scored_builders import NAN, split_of
+from tests.stage1_classify.evaluation.scored_builders import NAN, scored, split_of
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 CLAHE3: dict[str, Any] = {"input": {"channels": "clahe3"}, "backbone": {"in_channels": 3}}
@@ -77,6 +78,17 @@ def test_picture_of_a_file_keeps_its_aspect_and_way_up(tmp_path: Path) -> None:
     assert shown[100, 45].max() < 50
 
 
+def test_typical_cases_are_the_median_positives_of_the_most_frequent_findings(tmp_path: Path) -> None:
+    assert typical_cases(scored(tmp_path / "none", [[0, 0]], [[0.1, 0.1]]), 2) == []
+    split = scored(
+        tmp_path / "some",
+        [[1, 0], [1, 0], [1, 1], [0, NAN]],
+        [[0.9, 0.5], [0.1, 0.5], [0.4, 0.5], [0.6, 0.5]],
+    )
+    assert typical_cases(split, 2) == [(0, 2), (1, 2)]
+    assert typical_cases(split, 1) == [(0, 2)]
+
+
 def test_grey_steps_in_order(tmp_path: Path) -> None:
     split, settings = tiny(tmp_path, train={"batch_size": 2}, augment={"flip_probability": 1.0})
     columns = step_tiles(split, settings)
@@ -86,10 +98,10 @@ def test_grey_steps_in_order(tmp_path: Path) -> None:
     assert [picture.shape for picture, _ in columns[0]] == [(40, 60, 3)] + [(32, 48, 3)] * 4
 
 
-def test_a_step_that_was_not_drawn_says_so(tmp_path: Path) -> None:
+def test_a_step_that_was_not_applied_says_so(tmp_path: Path) -> None:
     split, settings = tiny(tmp_path, augment={"affine_probability": 0, "erase_probability": 1e-9})
     captions = [caption for _, caption in step_tiles(split, settings)[0]]
-    assert captions[2] == "erase (not drawn)"
+    assert captions[2] == "erase (not applied)"
 
 
 def test_three_channels_are_shown_one_by_one(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from cxr.splits import patients_of
 from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.subgroups import Estimate, SubgroupRow
-from eval.report.blocks import Figure, Table, Text, read_report
+from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
 from eval.stats.bootstrap import Difference
 from stage1_classify.data.batches import Split
-from stage1_classify.evaluation.report import SummaryFacts, describe, target_table, write_summary
+from stage1_classify.evaluation.report import ReportFacts, describe, target_table, write_classifier_report
 from stage1_classify.evaluation.report_tables import (
     calibration_blocks,
     confusion_table,
@@ -33,7 +33,7 @@ from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 NO_CALIBRATION = Calibration("none", ())
 
 
-def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> SummaryFacts:
+def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> ReportFacts:
     """Facts of a classifier that is judged on `test`, its thresholds .5."""
     thresholds = np.full(2, 0.5)
     metrics = classification_metrics(
@@ -46,7 +46,7 @@ def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> Summar
     )
     data = test.split.cases.first
     calibration = fit_calibration(test.split.targets, test.raw, "none")
-    return SummaryFacts(metrics, data, test, test, thresholds, calibration, train=train, **more)
+    return ReportFacts(metrics, data, test, test, thresholds, calibration, train=train, **more)
 
 
 @pytest.fixture
@@ -219,16 +219,19 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
         counts={"train": 8, "val": 12, "test": 12},
         phases={"training": {"seconds": 12.34, "peak_mib": 456.7}},
     )
-    page = write_summary(run_dir, settings, facts)
+    page = write_classifier_report(run_dir, settings, facts)
     report = read_report(run_dir)
     assert report is not None
     assert page == run_dir / "report.html"
-    assert "Mean AUROC" in report.lead
-    assert "Edema: " in report.lead  # called a guess in words
+    verdict = next(block for block in report.blocks if isinstance(block, Verdict)).body
+    assert "Mean AUROC" in verdict
+    assert "Edema: " in verdict  # called a guess in words
     headings = [block.title for block in report.blocks if isinstance(block, Text) and not block.body]
     assert headings == ["Test split", "Failures", "Training", "Data", "Run"]
     titles = [block.title for block in report.blocks]
-    assert titles[1] == "Figures by finding"
+    assert titles[:5] == [
+        "Typical test images", "AUROC per finding", "Result", "Test split", "Figures per finding"
+    ]  # fmt: skip
     for title in ("Loss", "Validation, mean over findings", "Training pictures after each step",
                   "The first training batch", "Targets of each split", "Ages"):  # fmt: skip
         assert title in titles
@@ -237,7 +240,7 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
     assert isinstance(last, Table)
     assert last.rows == [["training", 12.3, 457]]
     assert last.note == (
-        "Training took in 25.0 images a second (median epoch). 4 steps overflowed and were skipped."
+        "Training processed 25.0 images per second (median epoch). 4 steps overflowed and were skipped."
     )  # each epoch logs those since the start
     with (run_dir / "failures.csv").open() as file:
         assert {(row["finding"], row["image_id"]) for row in csv.DictReader(file)} >= {
@@ -249,7 +252,7 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
 def test_the_page_of_an_ensemble_has_no_training(tmp_path: Path, settings: Stage1Settings) -> None:
     facts = facts_of(judged(tmp_path), members=["a", "b"], combine="mean")
     (tmp_path / "run").mkdir()
-    write_summary(tmp_path / "run", settings, facts)
+    write_classifier_report(tmp_path / "run", settings, facts)
     report = read_report(tmp_path / "run")
     assert report is not None
     assert report.title == "Stage 1: ensemble"
@@ -261,7 +264,10 @@ def test_a_page_of_findings_without_positives(tmp_path: Path, settings: Stage1Se
     """Nothing can be said of such a classifier, and the page says that."""
     part = scored(tmp_path, np.zeros((6, 2)), np.full((6, 2), 0.1))
     (tmp_path / "run").mkdir()
-    write_summary(tmp_path / "run", settings, facts_of(part))
+    write_classifier_report(tmp_path / "run", settings, facts_of(part))
     report = read_report(tmp_path / "run")
     assert report is not None
-    assert report.lead.startswith("No finding has an AUROC")
+    assert [block.body for block in report.blocks if isinstance(block, Verdict)][0].startswith(
+        "No finding has an AUROC"
+    )
+    assert not any(isinstance(block, PictureRows) for block in report.blocks)
