@@ -35,7 +35,7 @@ class _Layer:
 
     def of(self, image_id: str, finding: str) -> pd.DataFrame:
         table = self.boxes.without_ignored().boxes
-        own = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
+        own: pd.DataFrame = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
         own = own.sort_values("score", kind="stable", na_position="first")
         if own.empty or own["score"].isna().any():
             return own
@@ -102,8 +102,9 @@ def _layers(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, _Layer
 
 def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
     """Thresholds of the operating point by finding; None where no point was chosen."""
-    points: dict[str, Any] = stage3.manifest.get("operating_points") or {}
-    return points.get(POINT, {}).get("scores")
+    points: dict[str, dict[str, Any]] = stage3.manifest.get("operating_points") or {}
+    scores: dict[str, float | None] | None = points.get(POINT, {}).get("scores")
+    return scores
 
 
 def _row(source: Path, example: dict[str, str], layers: dict[str, _Layer], *, out: Path) -> Sequence[str]:

@@ -42,6 +42,11 @@ class RawScores:
     split: Split
     raw: Floats
 
+    @property
+    def targets(self) -> Floats:
+        """(cases, K) 1, 0 or NaN."""
+        return self.split.targets.astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -117,7 +122,7 @@ def finish_run(
 
 
 def _calibrate(val: RawScores, settings: Stage1Settings) -> Calibration:
-    calibration = fit_calibration(val.split.targets, val.raw, settings.operating_point.calibration)
+    calibration = fit_calibration(val.targets, val.raw, settings.operating_point.calibration)
     for note in calibration.notes(settings.findings):
         log.info("%s", note)
     return calibration
@@ -130,14 +135,14 @@ def _apply(calibration: Calibration, part: RawScores) -> Scored:
 def _thresholds(val: Scored, settings: Stage1Settings) -> Floats:
     operating = settings.operating_point
     return choose_thresholds(
-        val.split.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
+        val.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
     )
 
 
 def _metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict[str, float | None]:
     patients = patients_of(test.split.cases.first).tolist()
     metrics = classification_metrics(
-        test.split.targets,
+        test.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
@@ -155,7 +160,7 @@ def _specificities(
     wished = settings.operating_point.sensitivity
     figures: dict[str, float | None] = {}
     for k, finding in enumerate(settings.findings):
-        labels, scores = test.split.targets[:, k], test.probabilities[:, k]
+        labels, scores = test.targets[:, k], test.probabilities[:, k]
         interval = specificity_interval(labels, scores, wished, groups=patients, seed=settings.seed)
         values = (specificity_at_sensitivity(labels, scores, wished), interval.low, interval.high)
         name = f"specificity_at_sensitivity/{slug(finding)}"

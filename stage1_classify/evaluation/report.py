@@ -110,11 +110,10 @@ def _typical_pictures(run_dir: Path, test: Scored, findings: Sequence[str]) -> l
 
 def _auroc_chart(run_dir: Path, findings: Sequence[str], metrics: Mapping[str, float | None]) -> Figure:
     names = {finding: slug(finding) for finding in findings} | {"mean": "mean"}
-    ends = {
-        name: [metrics.get(f"auroc/{key}{end}") for end in ("", "/low", "/high")]
-        for name, key in names.items()
-    }
-    bars = [Bar(name, *values, kind="marked" if name == "mean" else "") for name, values in ends.items()]
+    bars = []
+    for name, key in names.items():
+        value, low, high = (metrics.get(f"auroc/{key}{end}") for end in ("", "/low", "/high"))
+        bars.append(Bar(name, value, low, high, "marked" if name == "mean" else ""))
     plot_bars(run_dir / "pictures" / "auroc.png", bars, label="AUROC on the test split")
     return Figure(
         "AUROC per finding", "pictures/auroc.png", "0.5 is chance, 1 is perfect. Lines are 95 % intervals."

@@ -84,7 +84,7 @@ def operating_table(
     for kind, name in names.items():
         columns += [f"{name}: at", "sens.", "spec."]
         thresholds = choose_thresholds(
-            val.split.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity
+            val.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity
         )
         for k, threshold in enumerate(thresholds):
             reached = _sensitivity_and_specificity(test, k, float(threshold))
@@ -124,7 +124,7 @@ def reliability_panels(
     """One panel per finding; a single curve where nothing was calibrated."""
     panels = []
     for k, finding in enumerate(findings):
-        targets = test.split.targets[:, k]
+        targets = test.targets[:, k]
         curves = {"before calibration": reliability(targets, test.raw[:, k])}
         if calibration.kind != "none":
             curves["after calibration"] = reliability(targets, test.probabilities[:, k])
@@ -139,7 +139,7 @@ def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, 
     first = test.split.cases.first
     attributes = first.images[["sex", "age", "view"]]
     rows = subgroup_metrics(
-        test.split.targets,
+        test.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
@@ -211,7 +211,7 @@ def _count(value: float | None) -> int | None:
 
 
 def _sensitivity_and_specificity(test: Scored, column: int, threshold: float) -> list[Cell]:
-    targets, called = test.split.targets[:, column], test.probabilities[:, column] >= threshold
+    targets, called = test.targets[:, column], test.probabilities[:, column] >= threshold
     shares = (called[targets == 1], ~called[targets == 0])
     return [None if np.isnan(threshold) or not len(share) else float(share.mean()) for share in shares]
 

@@ -15,3 +15,8 @@ class Scored:
     split: Split
     raw: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64]
+
+    @property
+    def targets(self) -> npt.NDArray[np.float64]:
+        """(cases, K) 1, 0 or NaN."""
+        return self.split.targets.astype(np.float64)

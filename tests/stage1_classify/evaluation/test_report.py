@@ -267,7 +267,7 @@ def test_a_page_of_findings_without_positives(tmp_path: Path, settings: Stage1Se
     write_classifier_report(tmp_path / "run", settings, facts_of(part))
     report = read_report(tmp_path / "run")
     assert report is not None
-    assert [block.body for block in report.blocks if isinstance(block, Verdict)][0].startswith(
+    assert next(block.body for block in report.blocks if isinstance(block, Verdict)).startswith(
         "No finding has an AUROC"
     )
     assert not any(isinstance(block, PictureRows) for block in report.blocks)
