@@ -40,7 +40,8 @@ class _Layer:
         if own.empty or own["score"].isna().any():
             return own
         if self.limits is None:
-            return own[own["score"] >= MIN_SCORE_SHOWN * own["score"].max()].tail(MAX_BOXES_SHOWN)
+            strong: pd.DataFrame = own[own["score"] >= MIN_SCORE_SHOWN * own["score"].max()]
+            return strong.tail(MAX_BOXES_SHOWN)
         limit = self.limits.get(finding)
         return own.iloc[:0] if limit is None else own[own["score"] >= limit]
 
