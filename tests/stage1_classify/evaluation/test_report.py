@@ -88,7 +88,7 @@ def test_confusion_counts_are_those_of_the_metrics(tmp_path: Path) -> None:
     assert none[2:] == [None] * 4
 
 
-def test_operating_points_come_from_validation_and_are_judged_on_test(tmp_path: Path) -> None:
+def test_operating_points_come_from_validation_and_are_evaluated_on_test(tmp_path: Path) -> None:
     val = scored(tmp_path / "val", [[1, 0], [1, 0], [0, 0], [0, 0]], [[0.9, 0], [0.4, 0], [0.6, 0], [0.2, 0]])
     test = scored(tmp_path / "test", [[1, 1], [1, 0], [0, 0]], [[0.7, 0.5], [0.25, 0.5], [0.35, 0.5]])
     settings = OperatingPointSettings(threshold="youden", sensitivity=0.5)
@@ -106,7 +106,7 @@ def test_operating_points_come_from_validation_and_are_judged_on_test(tmp_path: 
     assert np.isnan(np.array([table.rows[1][column] for column in (1, 4, 7)])).all()
     assert [table.rows[1][column] for column in (2, 3, 5, 6)] == [None] * 4
     assert table.columns[7] == "sens. ≥ 0.5: at"
-    assert table.note.endswith("decides by Youden.")
+    assert table.note.endswith("Youden.")
 
 
 def test_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
     assert (alone.title, list(alone.curves)) == ("Edema\nECE 0.200", ["before calibration"])
 
 
-def test_what_was_not_calibrated_is_told(tmp_path: Path) -> None:
+def test_findings_without_calibration_are_named(tmp_path: Path) -> None:
     part = scored(
         tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3 + 0.01 * row, 0.3] for row in range(20)]
     )
@@ -183,7 +183,7 @@ def test_the_classifier_is_described(tmp_path: Path, settings: Stage1Settings) -
     assert "from the weights of runs/first" in describe(later, facts_of(test))
 
 
-def judged(tmp_path: Path) -> Scored:
+def scored_cases(tmp_path: Path) -> Scored:
     """Edema is guessed, Lung Lesion well known; a positive Edema is missed and a false alarm raised."""
     targets = [[row % 2, int(row < 6)] for row in range(12)]
     probabilities = [[0.2 + 0.5 * (row in (3, 4)), 0.9 - 0.07 * row] for row in range(12)]
@@ -214,7 +214,7 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
     run_dir.mkdir()
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
     facts = facts_of(
-        judged(tmp_path),
+        scored_cases(tmp_path),
         train=split_of(tmp_path / "train", [[row % 2, 0] for row in range(8)], settings=settings.input),
         counts={"train": 8, "val": 12, "test": 12},
         phases={"training": {"seconds": 12.34, "peak_mib": 456.7}},
@@ -250,7 +250,7 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
 
 
 def test_the_page_of_an_ensemble_has_no_training(tmp_path: Path, settings: Stage1Settings) -> None:
-    facts = facts_of(judged(tmp_path), members=["a", "b"], combine="mean")
+    facts = facts_of(scored_cases(tmp_path), members=["a", "b"], combine="mean")
     (tmp_path / "run").mkdir()
     write_classifier_report(tmp_path / "run", settings, facts)
     report = read_report(tmp_path / "run")
