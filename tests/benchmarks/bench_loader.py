@@ -1,17 +1,17 @@
-"""Images a second a core into batches at 384 px: from our cache, by torchxrayvision, and from DICOM files anew.
+"""Images per second and core into batches at 384 px: from our cache, by torchxrayvision, and decoded from DICOM.
 
     python tests/benchmarks/bench_loader.py [--num-images 256] [--rounds 5] [--dicom-hw 2500 2048]
 
 No augmentation anywhere, batches of 32, one process, one thread. JPEGs are of CheXpert-small's size (390 x 320 px) and
 in its layout; the DICOMs are the same pictures, uncompressed 12 bits, at a radiograph's usual size and at the JPEGs'.
 Library: ``torchxrayvision.datasets.CheX_Dataset`` with its usual XRayCenterCrop and XRayResizer(384), and with the
-latter's faster engine. It is no dependency; to compare with it, install it beside the project and name the folder:
+latter's faster engine. It is not a dependency. To compare with it, install it next to the project:
 
     .venv/bin/uv pip install --target runs/xrv_site --no-deps torchxrayvision scikit-image imageio lazy-loader tifffile
     PYTHONPATH=runs/xrv_site .venv/bin/python tests/benchmarks/bench_loader.py
 
-All forms take turns; figures are medians over the rounds of images a second of CPU time, with files in the system's
-memory. Decoding into the cache is told apart. Prints a table and, as the last line, one JSON object.
+All loaders take turns. Figures are medians over the rounds of images per second of CPU time, with files in the system's
+memory. The time to fill the cache is not included. Prints a table and, as the last line, one JSON object.
 """
 
 import argparse
@@ -47,8 +47,8 @@ BATCH = 32
 RELEASE = "CheXpert-v1.0-small"
 OFF = {name: 0.0 for name in AugmentSettings.model_fields if name.endswith("_probability")}
 
-Form = Callable[[], int]
-"""Loads so many images."""
+Load = Callable[[], int]
+"""Loads images and returns their number."""
 
 
 def picture(number: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def write_dicoms(root: Path, num_images: int, size_hw: tuple[int, int]) -> Datas
     return parse_settings(CsvTableData, values, source="benchmark").read()
 
 
-def ours(data: Dataset, cache_dir: Path | None, *, num_images: int) -> Form:
+def ours(data: Dataset, cache_dir: Path | None, *, num_images: int) -> Load:
     """What training does each epoch."""
     settings = InputSettings(size_hw=(SIZE, SIZE), cache_dir=cache_dir)
     targets = data.labels.to_numpy(dtype=np.float32, copy=True)
@@ -103,7 +103,7 @@ def ours(data: Dataset, cache_dir: Path | None, *, num_images: int) -> Form:
     return load
 
 
-def library(root: Path, engine: str) -> Form:
+def library(root: Path, engine: str) -> Load:
     import torchvision
     import torchxrayvision
 
@@ -116,25 +116,25 @@ def library(root: Path, engine: str) -> Form:
     return lambda: sum(len(batch["img"]) for batch in loader)
 
 
-def images_a_second(form: Form) -> float:
+def images_per_second(loader: Load) -> float:
     begin = time.process_time()
-    count = form()
+    count = loader()
     return count / (time.process_time() - begin)
 
 
-def forms_of(folder: Path, num_images: int, dicom_hw: tuple[int, int]) -> Mapping[str, Form]:
+def loaders_of(folder: Path, num_images: int, dicom_hw: tuple[int, int]) -> Mapping[str, Load]:
     jpegs = write_jpegs(folder, num_images)
     few = max(2, num_images // 16)
-    forms = {
+    loaders = {
         "cache": ours(jpegs, folder / "cache", num_images=num_images),
         "jpeg_anew": ours(jpegs, None, num_images=few * 4),
     }
     for name, size_hw in (("dicom_anew", dicom_hw), ("small_dicom_anew", JPEG_HW)):
-        forms[name] = ours(write_dicoms(folder / name, few, size_hw), None, num_images=few)
+        loaders[name] = ours(write_dicoms(folder / name, few, size_hw), None, num_images=few)
     if importlib.util.find_spec("torchxrayvision") is not None:
-        forms["torchxrayvision"] = library(folder, "skimage")
-        forms["torchxrayvision_cv2"] = library(folder, "cv2")
-    return forms
+        loaders["torchxrayvision"] = library(folder, "skimage")
+        loaders["torchxrayvision_cv2"] = library(folder, "cv2")
+    return loaders
 
 
 def main() -> None:
@@ -148,13 +148,15 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        forms = forms_of(Path(name), given.num_images, tuple(given.dicom_hw))
-        speeds: dict[str, list[float]] = {form: [] for form in forms}
+        loaders = loaders_of(Path(name), given.num_images, tuple(given.dicom_hw))
+        speeds: dict[str, list[float]] = {loader: [] for loader in loaders}
         for _ in range(given.rounds + 1):
-            for label, form in forms.items():
-                speeds[label].append(images_a_second(form))
+            for label, loader in loaders.items():
+                speeds[label].append(images_per_second(loader))
     figures = {label: float(np.median(values[1:])) for label, values in speeds.items()}
-    table = Table("form", "images a second", "cache is faster by", title=f"{SIZE} px, one thread, CPU time")
+    table = Table(
+        "loader", "images per second", "cache is faster by", title=f"{SIZE} px, one thread, CPU time"
+    )
     ratios = {f"cache_over/{label}": figures["cache"] / speed for label, speed in figures.items()}
     for label, speed in figures.items():
         table.add_row(label, f"{speed:.1f}", f"{ratios[f'cache_over/{label}']:.1f}x")
