@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxr.coco import CocoBoxes, write_coco
-from cxr.config import UserError
 from cxr.imaging.pictures import Pictures, decodable
-from cxr.labels import nearest
 from cxr.runs.run_folder import Run, open_run
 from cxr.splits import fingerprint, load_splits
 from cxr.tables import Dataset, Exclusion, count_reasons
@@ -51,8 +49,7 @@ class Stage2:
         self.stage1 = trained.settings
         self.teacher = Teacher(trained, settings.cam, settings.teacher)
         check_stages(self.teacher, settings)
-        shift_hw = self.teacher.shift_hw() if settings.teacher.align else (0.0, 0.0)
-        self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect, shift_hw)
+        self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect, self.teacher.shift_hw())
 
     def __call__(self) -> None:
         """Do everything: all processes make maps; the first one judges, exports and finishes the run."""
@@ -80,7 +77,7 @@ class Stage2:
             maps = self._maps(pictures, wanted, findings, "train")
         if judgement is not None:
             with self.run.phase("pseudo-labels and report"):
-                pseudo = self._export(judgement, parts[0], train, maps, pictures)
+                pseudo = self._export(judgement, parts[0], train, maps)
                 self._finish(judgement, pseudo, parts, splits, left_out=train.excluded)
         self.processes.wait()
 
@@ -130,19 +127,13 @@ class Stage2:
         """The methods whose maps of the training images are needed; the first process knows."""
         if judgement is None:
             return []
-        other = self.settings.pseudo_labels.agree_with
-        return list(dict.fromkeys([*judgement.board.best.methods, *([other] if other else [])]))
+        return list(dict.fromkeys(judgement.board.best.methods))
 
-    def _export(
-        self, judgement: Judgement, tune: Part, train: Dataset, maps: SplitMaps, pictures: Pictures
-    ) -> PseudoLabels:
+    def _export(self, judgement: Judgement, tune: Part, train: Dataset, maps: SplitMaps) -> PseudoLabels:
         settings, board = self.settings.pseudo_labels, judgement.board
         makers = self._makers(board.best)
-        agreeing = None
-        if settings.agree_with is not None:
-            agreeing = self._makers(next(e for e in board.entries if e.name == settings.agree_with))
-        facts = learn_from_tune(makers, tune.maps, tune.truth, pictures=tune.pictures)
-        pseudo = pseudo_labels(train, maps, Recipe(makers, facts, settings, agreeing), pictures=pictures)
+        facts = learn_from_tune(makers, tune.maps, tune.truth)
+        pseudo = pseudo_labels(train, maps, Recipe(makers, facts, settings))
         for reason, count in count_reasons(pseudo.excluded).items():
             log.info("left out of the pseudo-labels: %d images, %s", count, reason)
         if pseudo.coco.is_ignored.all():  # also of no box at all
@@ -223,14 +214,8 @@ class Stage2:
 
 
 def check_methods(settings: Stage2Settings) -> None:
-    """UserError for an unknown method, or when boxes must agree with one that is not on the leaderboard, so that it has
-    no rules."""
+    """UserError for an unknown method."""
     choose_methods(settings.methods)
-    other = settings.pseudo_labels.agree_with
-    if other is not None and other not in settings.methods:
-        raise UserError(
-            f"pseudo_labels.agree_with: {other!r} is none of `methods`{nearest(other, settings.methods)}; add it there"
-        )
 
 
 def check_stages(teacher: Teacher, settings: Stage2Settings) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cxr.arrays import Floats
 from cxr.boxes import iou_matrix
-from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, PictureOf
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps
 from stage2_pseudolabel.settings.boxes import Contrast
 
 UTILITY_RAMP = (0.3, 0.6)
@@ -216,7 +216,6 @@ class BayesRule:
         maps: Maps,
         *,
         owners: Sequence[str] | None = None,
-        picture_of: PictureOf | None = None,  # noqa: ARG002
     ) -> Found:
         """Boxes of maps (N, h, w) and their expected utility. A map that says nothing leaves the prior alone."""
         evidence = evidence_matrix(

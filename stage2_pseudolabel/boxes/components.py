@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cxr.arrays import Bools, Floats
 from stage2_pseudolabel.boxes.merge import merge_boxes
-from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, PictureOf, first_boxes, nothing_found
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, first_boxes, nothing_found
 from stage2_pseudolabel.settings.boxes import Merge
 
 Labels = npt.NDArray[np.int32]
@@ -51,7 +51,6 @@ class ComponentRule:
         maps: Maps,
         *,
         owners: Sequence[str] | None = None,  # noqa: ARG002
-        picture_of: PictureOf | None = None,  # noqa: ARG002
     ) -> Found:
         """Boxes around the components of maps (N, h, w), strongest first, and their evidence in (0, 1].
 

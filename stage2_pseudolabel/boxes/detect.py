@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from cxr.imaging.pictures import Pictures
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Boxes, Maps, PictureOf, Rule
+from stage2_pseudolabel.boxes.rule import Boxes, Maps, Rule
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ def detect(
     *,
     frame: Frame,
     leave_own_out: bool = False,
-    pictures: Pictures | None = None,
 ) -> pd.DataFrame:
     """Boxes of every finding in every image, without a gate: score = probability x evidence.
 
@@ -37,17 +34,12 @@ def detect(
         scored: images and findings in the order of `truth`.
         rules: (K,), one a finding.
         leave_own_out: true boxes of the image's own patient are no candidates; needed where rules come from `truth`.
-        pictures: of the same images, for rules that fit boxes to them.
 
     Returns:
         table of cxr.coco.BOX_FIELDS, by image, then finding, the strongest first.
     """
     owners = truth.groups if leave_own_out else None
-    picture_of = None if pictures is None else as_picture_of(pictures)
-    found = [
-        rule.find(scored.maps[:, column], owners=owners, picture_of=picture_of)
-        for column, rule in enumerate(rules)
-    ]
+    found = [rule.find(scored.maps[:, column], owners=owners) for column, rule in enumerate(rules)]
     column = np.repeat(np.arange(len(found)), [len(one) for one in found])
     image = np.concatenate([np.zeros(0, dtype=np.int64), *(one.image for one in found)])
     order = np.argsort(image, kind="stable")
@@ -76,19 +68,6 @@ def image_boxes(boxes: Boxes, sizes_hw: Ints, *, frame: Frame) -> Boxes:
         height, width = sizes_hw[own[0]].tolist()
         placed[own] = frame.to_image(boxes[own], (height, width))
     return placed
-
-
-def as_picture_of(pictures: Pictures) -> PictureOf:
-    """Row -> picture (H, W); of three channels (clahe3) the first, which is not equalised.
-
-    Anything with pictures by row serves.
-    """
-
-    def picture_of(row: int) -> npt.NDArray[np.uint8]:
-        picture = pictures[row]
-        return picture if picture.ndim == 2 else picture[..., 0]
-
-    return picture_of
 
 
 def sizes_hw_of(truth: CocoBoxes) -> Ints:

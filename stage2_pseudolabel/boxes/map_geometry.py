@@ -15,7 +15,7 @@ class Frame:
     """The network's input size, and whether pictures were letterboxed into it.
 
     shift_hw: pixels of the network's input by which a map's cells lie further down and right than what they look at
-        (see maps/alignment.py); boxes from the map are moved back by it.
+        (see cam_maps/alignment.py); boxes from the map are moved back by it.
     """
 
     net_hw: tuple[int, int]

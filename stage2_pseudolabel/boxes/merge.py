@@ -3,14 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from cxr.boxes import nms, weighted_boxes_fusion
+from cxr.boxes import weighted_boxes_fusion
 from stage2_pseudolabel.boxes.rule import Found, joined
 from stage2_pseudolabel.settings.boxes import Merge
 
 
 def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:
-    """Boxes of each map that overlap by more than `iou` become one: the best of them (nms), or their mean weighted by
-    evidence, whose evidence is the members' mean (wbf).
+    """Boxes of each map that overlap by more than `iou` become their mean weighted by evidence, whose evidence is
+    the members' mean (merge "wbf"); "none" leaves them.
 
     Args:
         found: grouped by image, within an image the strongest first; so is what comes back.
@@ -22,11 +22,7 @@ def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:
     parts = [(-1, found.boxes[:0], found.evidence[:0])]
     for row in touched.tolist():
         boxes, evidence = found.of(row)
-        if merge == "nms":
-            kept = nms(boxes, evidence, iou=iou)
-            parts.append((row, boxes[kept], evidence[kept]))
-        else:
-            parts.append((row, *weighted_boxes_fusion(boxes, evidence, iou=iou)[:2]))
+        parts.append((row, *weighted_boxes_fusion(boxes, evidence, iou=iou)[:2]))
     merged = joined(parts)
     image = np.concatenate([found.image[alone], merged.image])
     order = np.argsort(image, kind="stable")

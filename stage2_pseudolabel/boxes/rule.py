@@ -1,6 +1,6 @@
 """What a box rule is: maps of one finding in, boxes with their evidence out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +11,6 @@ from cxr.arrays import Floats
 
 Maps = npt.NDArray[np.float32]
 Boxes = npt.NDArray[np.float64]
-
-PictureOf = Callable[[int], npt.NDArray[np.uint8]]
-"""Row -> the picture (H, W) uint8 as the network sees it, before normalisation."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +65,12 @@ class Rule(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def find(
-        self, maps: Maps, *, owners: Sequence[str] | None = None, picture_of: PictureOf | None = None
-    ) -> Found:
+    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
         """Boxes of maps (N, h, w), absolute values.
 
         Args:
             owners: (N,) patients (images where unknown), given where the maps are of images whose own true boxes the
                 rule knows, so that it does not use them; None elsewhere.
-            picture_of: pictures of the maps' rows; a rule that looks at none ignores it.
         """
         ...
 

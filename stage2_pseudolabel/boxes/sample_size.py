@@ -61,7 +61,6 @@ def sample_size_curve(
         tune, test: maps and true boxes of the two splits.
         sizes: numbers of boxes, each drawn NUM_REPEATS times; None: all there are, once.
     """
-    settings = settings.model_copy(update={"refine": ["none"]})
     counts = resample_counts(test[1].groups, num_resamples=NUM_RESAMPLES, seed=seed)
     rng = np.random.default_rng(seed)
     points = []

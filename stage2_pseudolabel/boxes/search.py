@@ -15,13 +15,11 @@ import numpy as np
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import CocoBoxes
-from cxr.imaging.pictures import Pictures
 from eval.detection.matching import Detections, TrueBoxes, average_precisions, true_boxes
 from stage2_pseudolabel.boxes.bayes import BayesRule
-from stage2_pseudolabel.boxes.detect import Scored, as_picture_of, detect, image_boxes, sizes_hw_of
+from stage2_pseudolabel.boxes.detect import Scored, detect, image_boxes, sizes_hw_of
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.refine import RefinedRule
 from stage2_pseudolabel.boxes.rule import Found, Rule
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
@@ -65,7 +63,6 @@ def tune_rules(
     settings: BoxSettings,
     *,
     frame: Frame,
-    pictures: Pictures | None = None,
 ) -> Tuned:
     """The best rule of each finding on the tune split.
 
@@ -77,20 +74,18 @@ def tune_rules(
 
     Args:
         scored: images and findings in the order of `truth`.
-        pictures: of the same images; needed where `settings.refine` has more than "none".
     """
-    judge = _Judge(scored, truth, frame, pictures)
+    judge = _Judge(scored, truth, frame)
     tried = [_tried(judge, column, settings) for column in range(len(truth.findings))]
     best = [_best(candidates) for candidates in tried]
-    refined = [_refined(judge, k, one, settings) for k, one in enumerate(best)]
     kinds = {
         kind: [_best([one for one in candidates if one.rule.kind == kind]) for candidates in tried]
         for kind in dict.fromkeys(settings.rules)
     }
     return Tuned(
-        *_named(truth, [one for one, _ in refined]),
+        *_named(truth, best),
         {kind: _named(truth, ones) for kind, ones in kinds.items()},
-        sum(map(len, tried)) + sum(number for _, number in refined),
+        sum(map(len, tried)),
     )
 
 
@@ -123,7 +118,6 @@ class _Judge:
     scored: Scored
     truth: CocoBoxes
     frame: Frame
-    pictures: Pictures | None
 
     @cached_property
     def owners(self) -> list[str]:
@@ -196,22 +190,6 @@ def _with_neighbours(merits: Floats, forms: Sequence[object]) -> Floats:
         below, at, above = NEIGHBOURS
         smooth[own] = below * padded[:-2] + at * padded[1:-1] + above * padded[2:]
     return np.round(smooth, 12)  # rules that score alike still do
-
-
-def _refined(judge: _Judge, column: int, best: _Tried, settings: BoxSettings) -> tuple[_Tried, int]:
-    """The best rule with its boxes fitted to the pictures where that is asked for and better; number of rules tried."""
-    refines = [refine for refine in settings.refine if refine != "none"]
-    if not refines:
-        return best, 0
-    assert judge.pictures is not None, "fitting boxes to pictures takes pictures"
-    rules = [best.rule] if "none" in settings.refine else []
-    rules += [RefinedRule(best.rule, refine=refine) for refine in refines]
-    picture_of, maps = as_picture_of(judge.pictures), judge.scored.maps[:, column]
-    found = [rule.find(maps, owners=judge.owners, picture_of=picture_of) for rule in rules]
-    aps = judge.aps(column, found, counts=[max(settings.max_boxes)])[..., 0]
-    merits = aps.mean(axis=0).tolist()
-    tried = map(_Tried, rules, aps[CHOICE_IOUS.index(PRIMARY_IOU)].tolist(), merits)
-    return _best(list(tried)), len(refines)
 
 
 def mean_of(aps: Mapping[str, float]) -> float:

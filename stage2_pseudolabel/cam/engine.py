@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from cxr.config import UserError
 from stage1_classify.model.heads import Head
+from stage2_pseudolabel.cam.adapter import as_classifier
 from stage2_pseudolabel.cam.graph import evaluation_mode, in_float32
 from stage2_pseudolabel.cam.memory import SIZES, free_cached, is_out_of_memory, smaller
 from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
@@ -48,7 +49,7 @@ class CamResult(NamedTuple):
 
 
 def compute_maps(
-    model: "Classifier",
+    model: nn.Module,
     images: Tensor,
     methods: Sequence[str],
     *,
@@ -57,10 +58,9 @@ def compute_maps(
     """Class activation maps of all classes by all `methods` from one forward an image.
 
     Args:
-        model: a Classifier (`backbone`: images -> features, `head`: features -> logits and maps, with
-            `head.classifier` a 1x1 convolution and `head.pool`). It runs in evaluation mode and is left
-            in the mode it had. On a model in half precision, or under autocast, all but the backbone's
-            forwards is float32.
+        model: stage 1's Classifier, or a classifier of timm or torchvision (see `as_classifier`). It runs in evaluation
+            mode and is left in the mode it had. On a model in half precision, or under autocast, all but the
+            backbone's forwards is float32.
         images: (B, c, H, W), normalised as in training.
         methods: names of CAM_METHODS.
 
@@ -72,10 +72,11 @@ def compute_maps(
             Errors inside the model pass through.
     """
     rows = choose_methods(methods)
-    options = options or CamOptions()
-    run = _Run(model, options)
+    classifier = as_classifier(model)
+    _check_fit(classifier, methods)
+    run = _Run(classifier, options or CamOptions())
     no_autocast = torch.autocast(run.device.type, enabled=False)
-    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), no_autocast:
+    with evaluation_mode(classifier), torch.inference_mode(False), torch.no_grad(), no_autocast:
         if len(images) == 0:
             return run.nothing(rows)
         return run(images, rows)
@@ -267,6 +268,14 @@ def _join(parts: Sequence[CamResult], options: CamOptions) -> CamResult:
 
 def _sizes(options: CamOptions) -> str:
     return ", ".join(f"{name} {getattr(options, name)}" for name in SIZES)
+
+
+def _check_fit(classifier: "Classifier", methods: Sequence[str]) -> None:
+    unfit = [name for name in methods if name in getattr(classifier.head, "unfit_methods", ())]
+    if unfit:
+        raise UserError(
+            f"cam methods: {', '.join(unfit)} need features without a class token; leave them out"
+        )
 
 
 def _check_finite(features: Tensor, *, start: int) -> None:

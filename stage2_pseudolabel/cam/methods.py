@@ -116,7 +116,9 @@ def _fullgrad(x: CamInputs) -> Tensor:
 
 
 def _scorecam(x: CamInputs) -> Tensor:
-    return scorecam(x.features, x.images, forward=x.forward, scorecam_batch=x.options.scorecam_batch)
+    return scorecam(
+        x.features, x.images, forward=x.forward, scorecam_batch_size=x.options.scorecam_batch_size
+    )
 
 
 def _scorecambudget(x: CamInputs) -> Tensor:
@@ -125,7 +127,7 @@ def _scorecambudget(x: CamInputs) -> Tensor:
         x.images,
         forward=x.forward,
         scorecam_budget=x.options.scorecam_budget,
-        scorecam_batch=x.options.scorecam_batch,
+        scorecam_batch_size=x.options.scorecam_batch_size,
     )
 
 

@@ -194,9 +194,9 @@ def _map_network(member: Member, settings: TeacherSettings) -> Classifier:
 
 def _shift_of(voice: Voice, member: Member) -> tuple[float, float]:
     """In pixels of the network's input at its own size."""
-    down, right = map_shift(voice.network, voice.size_hw)
+    shift = map_shift(voice.network.backbone)
     (height, width), size_hw = member.input.size_hw, voice.size_hw
-    return down * height / size_hw[0], right * width / size_hw[1]
+    return shift * height / size_hw[0], shift * width / size_hw[1]
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ class HeldOut:
         )
         scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
         own_rules = [rules[column] for column in columns]
-        return detect(scored, truth, own_rules, frame=self.frame, pictures=self.pictures)
+        return detect(scored, truth, own_rules, frame=self.frame)
 
     def read_by(self, group: str) -> npt.NDArray[np.int32]:
         """(N,) 1 for the images that a group of readers read, else 0."""

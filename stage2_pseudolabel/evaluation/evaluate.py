@@ -75,10 +75,8 @@ class Judge:
     def _entry(self, name: str, method: str, boxes: BoxSettings, *, is_prior: bool = False) -> Entry:
         """The row `name`: boxes from the maps of `method` by the rules that are best on the tune split."""
         tune, scored = self.tune, self.tune.scored(method)
-        tuned = tune_rules(scored, tune.truth, boxes, frame=self.frame, pictures=tune.pictures)
-        on_tune = detect(
-            scored, tune.truth, tuned.rules, frame=self.frame, leave_own_out=True, pictures=tune.pictures
-        )
+        tuned = tune_rules(scored, tune.truth, boxes, frame=self.frame)
+        on_tune = detect(scored, tune.truth, tuned.rules, frame=self.frame, leave_own_out=True)
         methods = (method,) * len(tune.truth.findings)
         entry = score_entry(
             name,
@@ -101,7 +99,6 @@ class Judge:
             without_map = {
                 "rules": ["bayes"],
                 "bayes_betas": [0.0],
-                "refine": ["none"],
                 "background": ["none"],
             }
             first = self.settings.methods[0]  # any: beta 0 looks at no map

@@ -15,7 +15,6 @@ import pandas as pd
 
 from cxr.arrays import Bools, Floats, Ints
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from cxr.imaging.pictures import Pictures
 from cxr.labels import BESIDE_NO_FINDING, NO_FINDING
 from cxr.runs.provenance import code_state
 from cxr.tables import Dataset, Exclusion
@@ -23,16 +22,11 @@ from eval.detection.confidence import ConfidenceFigures
 from stage2_pseudolabel.boxes.truth import image_sizes, info
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.filters import (
-    IMPLAUSIBLE,
     LOW_CONFIDENCE,
-    NO_AGREEMENT,
     below_confidence,
-    first_filter,
     further_below_confidence,
-    implausible,
-    without_agreement,
 )
-from stage2_pseudolabel.pseudolabels.makers import BoxMakers, map_shares
+from stage2_pseudolabel.pseudolabels.makers import BoxMakers
 from stage2_pseudolabel.pseudolabels.quality import Quality, pseudo_quality
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneFacts
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
@@ -46,18 +40,11 @@ NO_BOX = "a finding that the label affirms has no box by the rule"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How pseudo-labels are made.
-
-    facts: what the tune split says about boxes by `makers`. agreeing: makers by the method `settings.agree_with`.
-    """
+    """How pseudo-labels are made. facts: what the tune split says about boxes by `makers`."""
 
     makers: BoxMakers
     facts: TuneFacts
     settings: PseudoLabelSettings
-    agreeing: BoxMakers | None = None
-
-    def __post_init__(self) -> None:
-        assert (self.settings.agree_with is None) == (self.agreeing is None), "agree_with needs its makers"
 
 
 @dataclass(frozen=True)
@@ -86,20 +73,16 @@ class PseudoLabels:
         return {str(reason): int(count) for reason, count in reasons.value_counts().items()}
 
 
-def pseudo_labels(
-    train: Dataset, scored: SplitMaps, recipe: Recipe, *, pictures: Pictures | None = None
-) -> PseudoLabels:
+def pseudo_labels(train: Dataset, scored: SplitMaps, recipe: Recipe) -> PseudoLabels:
     """Boxes with score, confidence and method; images that the label calls normal have none and stay.
 
     Args:
-        scored: maps and probabilities of the images of `train`, columns in the order of the makers' findings; also maps
-            of the method that boxes must agree with.
-        pictures: of the same images, for rules that fit boxes to them.
+        scored: maps and probabilities of the images of `train`, columns in the order of the makers' findings.
     """
     makers = recipe.makers
     labels = train.labels[list(makers.findings)].to_numpy(dtype=np.float64)
-    case = _Case(_images(train, scored), labels, scored, makers.findings, pictures)
-    found = makers.boxes(scored, case.images, wanted=case.affirmed | case.doubted, pictures=pictures)
+    case = _Case(_images(train, scored), labels, scored, makers.findings)
+    found = makers.boxes(scored, case.images, wanted=case.affirmed | case.doubted)
     excluded = _exclusions(case, found, recipe.settings)
     left_out = {item.what for item in excluded}
     judged, dropped = _judged(case, found[~found["image_id"].isin(left_out)], recipe)
@@ -127,7 +110,6 @@ class _Case:
     labels: Floats
     scored: SplitMaps
     findings: tuple[str, ...]
-    pictures: Pictures | None
 
     @property
     def affirmed(self) -> Bools:
@@ -201,26 +183,15 @@ def _judged(case: _Case, found: pd.DataFrame, recipe: Recipe) -> tuple[pd.DataFr
     drop = further_below_confidence(found, confidence, recipe.settings.min_confidence_further)
     boxes, dropped = found[~drop].reset_index(drop=True), found[drop].reset_index(drop=True)
     dropped = dropped[case.affirmed[case.cells(dropped)]].reset_index(drop=True)
-    filtered = _filtered(case, boxes, recipe)
+    filtered = _filtered(boxes, recipe.settings)
     reason = np.where(case.doubted[case.cells(boxes)], DOUBTED, filtered).astype(object)
     return boxes.assign(iscrowd=(reason != "").astype(np.int64), ignored_by=reason), dropped
 
 
-def _filtered(case: _Case, boxes: pd.DataFrame, recipe: Recipe) -> npt.NDArray[np.object_]:
-    """(N,) the first filter that a box does not pass, or ""."""
-    settings, makers = recipe.settings, recipe.makers
+def _filtered(boxes: pd.DataFrame, settings: PseudoLabelSettings) -> npt.NDArray[np.object_]:
+    """(N,) LOW_CONFIDENCE where a box does not pass, else ""."""
     confidence = boxes["confidence"].to_numpy(dtype=np.float64)
-    against = {LOW_CONFIDENCE: below_confidence(confidence, settings.min_confidence)}
-    if recipe.agreeing is not None:
-        wanted = np.zeros_like(case.affirmed)
-        wanted[case.cells(boxes)] = True
-        others = recipe.agreeing.boxes(case.scored, case.images, wanted=wanted, pictures=case.pictures)
-        against[NO_AGREEMENT] = without_agreement(boxes, others, iou=settings.agree_iou)
-    if settings.plausible_position:
-        shares = map_shares(boxes, case.images, makers.frame)
-        places = recipe.facts.places
-        against[IMPLAUSIBLE] = implausible(shares, boxes["finding"], places, iou=settings.plausible_iou)
-    return first_filter(against, len(boxes))
+    return np.where(below_confidence(confidence, settings.min_confidence), LOW_CONFIDENCE, "").astype(object)
 
 
 def _doubted_without_box(case: _Case, found: pd.DataFrame, left_out: set[str]) -> pd.DataFrame:

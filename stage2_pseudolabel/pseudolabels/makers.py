@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.arrays import Bools, Ints
-from cxr.boxes import CORNERS, area
+from cxr.boxes import area
 from cxr.coco import boxes_table
-from cxr.imaging.pictures import Pictures
-from stage2_pseudolabel.boxes.detect import as_picture_of, image_boxes
-from stage2_pseudolabel.boxes.map_geometry import Boxes, Frame
+from stage2_pseudolabel.boxes.detect import image_boxes
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, nothing_found
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 
@@ -35,7 +34,6 @@ class BoxMakers:
         *,
         wanted: Bools,
         owners: Sequence[str] | None = None,
-        pictures: Pictures | None = None,
     ) -> pd.DataFrame:
         """Boxes of the wanted findings, score = probability x evidence; a box without area in the image is none.
 
@@ -44,7 +42,6 @@ class BoxMakers:
             images: (N) rows with image_id, width, height.
             wanted: (N, K).
             owners: (N,) patients, where the rules know the true boxes of these images (the tune split).
-            pictures: of the N images, for rules that fit boxes to them.
 
         Returns:
             table of cxr.coco.BOX_FIELDS and method: by image, then finding, the strongest first.
@@ -57,7 +54,7 @@ class BoxMakers:
                 if self.methods[column] == method:
                     rows = np.flatnonzero(wanted[:, column])
                     own = None if owners is None else [owners[row] for row in rows.tolist()]
-                    found[column] = self._find(column, maps, rows, owners=own, pictures=pictures)
+                    found[column] = self._find(column, maps, rows, owners=own)
         return self._table(found, scored, images)
 
     def _find(
@@ -67,15 +64,9 @@ class BoxMakers:
         rows: Ints,
         *,
         owners: Sequence[str] | None,
-        pictures: Pictures | None,
     ) -> Found:
         """Boxes of one finding in the rows asked for; `image` counts all images."""
-        picture_of = None if pictures is None else as_picture_of(pictures)
-        found = self.rules[column].find(
-            maps[rows, column],
-            owners=owners,
-            picture_of=None if picture_of is None else lambda row: picture_of(int(rows[row])),
-        )
+        found = self.rules[column].find(maps[rows, column], owners=owners)
         return Found(rows[found.image], found.boxes, found.evidence)
 
     def _table(self, found: Sequence[Found], scored: SplitMaps, images: pd.DataFrame) -> pd.DataFrame:
@@ -94,15 +85,3 @@ class BoxMakers:
         order = np.lexsort((column, image))
         kept = order[area(corners)[order] > 0]
         return table.iloc[kept].reset_index(drop=True)
-
-
-def map_shares(boxes: pd.DataFrame, images: pd.DataFrame, frame: Frame) -> Boxes:
-    """(N, 4) boxes of a table in pixels of their images -> shares of the map."""
-    size_of = images.set_index("image_id")[["height", "width"]].astype(int)
-    sizes_hw = size_of.loc[boxes["image_id"]].to_numpy(dtype=np.int64)
-    corners = boxes[CORNERS].to_numpy(dtype=np.float64)
-    shares = np.zeros_like(corners)
-    for height, width in np.unique(sizes_hw, axis=0).tolist():
-        own = (sizes_hw == (height, width)).all(axis=1)
-        shares[own] = frame.from_image(corners[own], (height, width))
-    return shares

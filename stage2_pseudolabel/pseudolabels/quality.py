@@ -19,7 +19,7 @@ from eval.detection.average_precision import ClassMatches
 from eval.detection.matching import match_boxes
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, share_measure
-from stage2_pseudolabel.pseudolabels.filters import FILTERS
+from stage2_pseudolabel.pseudolabels.filters import LOW_CONFIDENCE
 
 QUALITY_IOU = 0.4
 
@@ -72,7 +72,7 @@ def pseudo_quality(
     counts = resample_counts(known.groups, num_resamples=num_resamples, seed=seed)
     exported, all_boxes = pseudo.without_ignored().boxes, pseudo.boxes
     if "ignored_by" in all_boxes:
-        all_boxes = all_boxes[~pseudo.is_ignored | all_boxes["ignored_by"].isin(FILTERS).to_numpy()]
+        all_boxes = all_boxes[~pseudo.is_ignored | (all_boxes["ignored_by"] == LOW_CONFIDENCE).to_numpy()]
     if dropped is not None and len(dropped):
         all_boxes = pd.concat([all_boxes[BOX_FIELDS], dropped[BOX_FIELDS]], ignore_index=True)
     return Quality(

@@ -11,8 +11,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["relative", "absolute", "percentile", "otsu", "bayes"]
 Background = Literal["none", "negatives"]
 Contrast = Literal["mean", "ring"]
-Merge = Literal["none", "nms", "wbf"]
-Refine = Literal["none", "grabcut", "watershed"]
+Merge = Literal["none", "wbf"]
 
 
 class BoxSettings(Settings):
@@ -55,10 +54,8 @@ class BoxSettings(Settings):
     min_area: float = Field(0.002, ge=0, lt=1)
     """Components with a smaller box, as a share of the network's input, are dropped."""
     merge: list[Merge] = Field(["none", "wbf"], min_length=1)
-    """Between components of one map: non-maximum suppression or weighted boxes fusion at `merge_iou`."""
+    """wbf: components of one map that overlap by more than `merge_iou` are fused (weighted boxes fusion)."""
     merge_iou: float = Field(0.1, ge=0, le=1)
-    refine: list[Refine] = Field(["none"], min_length=1)
-    """The rule that won is tried again with its boxes fitted to the picture by these; slow."""
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "BoxSettings":

@@ -20,8 +20,6 @@ class TeacherSettings(Settings):
     """Sizes of the picture, in terms of stage 1's input, whose maps are averaged; [1, 1.5] also looks finer."""
     output_stride: Literal[8, 16] | None = None
     """The backbone's last stages with dilation instead of stride, with the trained weights: finer maps."""
-    align: bool = True
-    """Boxes are moved by what strided convolutions shift a map against its picture (maps/alignment.py)."""
 
 
 class Stage2Settings(Settings):

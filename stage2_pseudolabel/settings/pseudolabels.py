@@ -19,11 +19,4 @@ class PseudoLabelSettings(Settings):
     below this is not exported at all, for it is more likely nothing. Rules are tuned by AP, which forgives false boxes
     of low score, so they make many; as labels these are as wrong as any other. A box adds to F1 where its confidence is
     above half of the F1 that is reached (Lipton et al. 2014, arXiv:1402.1892): .25 where that is .5."""
-    agree_with: str | None = None
-    """Another CAM method: a box without one of its boxes at `agree_iou` becomes an ignore region."""
-    agree_iou: float = Field(0.3, ge=0, le=1)
-    plausible_position: bool = False
-    """A box that no true box of the finding on the tune split resembles (IoU of `plausible_iou`) becomes an ignore
-    region."""
-    plausible_iou: float = Field(0.1, ge=0, le=1)
     max_images: PositiveInt | None = None

@@ -22,11 +22,9 @@ def test_a_method_twice_is_refused() -> None:
 
 
 def test_unknown_methods_are_refused() -> None:
-    check_methods(settings(["gradcam", "pcam"], pseudo_labels={"agree_with": "pcam"}))
+    check_methods(settings(["gradcam", "pcam"]))
     with pytest.raises(UserError, match="no method 'gradkam'"):
         check_methods(settings(["gradkam"]))
-    with pytest.raises(UserError, match="agree_with: 'pcam' is none of `methods`"):
-        check_methods(settings(["gradcam"], pseudo_labels={"agree_with": "pcam"}))
 
 
 def test_stages_that_the_network_lacks_are_refused_where_they_are_fused(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ SETTINGS = BoxSettings(
     max_boxes=[1],
     background=["none"],
     merge=["none"],
-    refine=["grabcut"],
 )
 
 
@@ -57,7 +56,7 @@ def test_all_boxes_are_tuned_on_once_and_scored_as_pycocotools_scores() -> None:
     tune, test = split(0, 16), split(1, 12)
     (point,) = sample_size_curve(tune, test, SETTINGS, frame=FRAME, seed=0, sizes=(None,))
     assert (point.num_boxes, point.num_images) == (12, 16)
-    rules = tune_rules(*tune, SETTINGS.model_copy(update={"refine": ["none"]}), frame=FRAME).rules
+    rules = tune_rules(*tune, SETTINGS, frame=FRAME).rules
     found = test[1].with_boxes(detect(*test, rules, frame=FRAME))
     assert point.ap40 == pytest.approx(evaluate(test[1], found).mean_ap(0.4), abs=1e-9)
     assert point.draws == (point.ap40,)

@@ -13,11 +13,9 @@ from eval.detection.coco_ap import evaluate
 from stage2_pseudolabel.boxes import search
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
-from stage2_pseudolabel.boxes.detect import as_picture_of
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
-from stage2_pseudolabel.boxes.refine import RefinedRule
-from stage2_pseudolabel.boxes.rule import Found, Maps, PictureOf, first_boxes, joined, nothing_found
+from stage2_pseudolabel.boxes.rule import Found, Maps, first_boxes, joined, nothing_found
 from stage2_pseudolabel.boxes.search import Frame, Scored, detect, mean_of, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth_of
@@ -37,18 +35,13 @@ CERTAIN = np.ones((2, 2))
 
 @dataclass(frozen=True)
 class Given:
-    """A rule that finds what it is given, and shifts it by the picture's first pixel where there is one."""
+    """A rule that finds what it is given."""
 
     found: Found
     kind: str = "relative"
 
-    def find(
-        self, maps: Maps, *, owners: Sequence[str] | None = None, picture_of: PictureOf | None = None
-    ) -> Found:
-        if picture_of is None:
-            return self.found
-        shift = [picture_of(row)[0, 0] / 100 for row in self.found.image.tolist()]
-        return Found(self.found.image, self.found.boxes + np.array(shift)[:, None], self.found.evidence)
+    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
+        return self.found
 
     def as_dict(self) -> dict[str, str | float]:
         return {"rule": "given"}
@@ -125,17 +118,6 @@ def test_boxes_come_by_image_then_finding_the_strongest_first() -> None:
     found = detect(Scored(blank_maps(), CERTAIN), TRUTH, [first, second], frame=FRAME)
     assert found["score"].tolist() == [0.3, 0.9, 0.1, 0.4]
     assert found["finding"].tolist() == [FINDINGS[0], FINDINGS[1], FINDINGS[1], FINDINGS[0]]
-
-
-def test_a_rule_sees_the_picture_of_its_row_of_three_channels_the_first() -> None:
-    gray, three = np.full((4, 6), 10, dtype=np.uint8), np.full((4, 6, 3), 99, dtype=np.uint8)
-    three[..., 0] = 20
-    box = np.zeros((1, 4))
-    rules = [Given(joined([(0, box, np.ones(1)), (1, box, np.ones(1))])), Given(nothing_found())]
-    scored = Scored(blank_maps(), CERTAIN)
-    found = detect(scored, TRUTH, rules, frame=FRAME, pictures=[gray, three])  # type: ignore[arg-type]
-    np.testing.assert_allclose(found["x1"], [0.1 * 60, 0.2 * 90])
-    assert as_picture_of([gray, three])(1).shape == (4, 6)  # type: ignore[arg-type]
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -324,49 +306,6 @@ def test_absolute_levels_are_quantiles_of_the_findings_own_maps_without_the_back
     has_box = np.array([False, False, True])[: len(split)]
     families = rule_families(settings, TuneMaps(split, has_box, none, ["a", "b", "c"][: len(split)]))
     assert [family.rule(1).as_dict()["threshold"] for family in families] == expected
-
-
-# --- fitting to pictures ----------------------------------------------------------------------------------------------
-
-
-def lesion_maps() -> Scored:
-    maps = blank_maps()
-    maps[:, :, 1:3, 1:3] = 1
-    return Scored(maps, CERTAIN)
-
-
-PLAIN_PICTURES = [np.full((32, 48), 128, dtype=np.uint8)] * 2
-
-
-def test_fitting_to_pictures_that_show_nothing_leaves_the_plain_rule() -> None:
-    settings = RELATIVE.model_copy(update={"refine": ["none", "watershed", "grabcut"]})
-    tuned = tune_rules(lesion_maps(), TRUTH, settings, frame=FRAME, pictures=PLAIN_PICTURES)  # type: ignore[arg-type]
-    assert isinstance(tuned.rules[0], ComponentRule)
-    assert tuned.num_tried == 2 * (2 + 2)
-
-
-def test_boxes_are_fitted_to_pictures_where_that_is_better() -> None:
-    picture = np.full((32, 48), 30, dtype=np.uint8)
-    picture[8:20, 10:23] = 220
-    truth = truth_of(
-        *(
-            (name, FINDINGS[0], 10 / 48 * w, h / 4, 23 / 48 * w, 20 / 32 * h)
-            for name, w, h in (("wide", 60, 40), ("flat", 90, 30))
-        )
-    )
-    settings = RELATIVE.model_copy(update={"refine": ["none", "grabcut"], "relative_thresholds": [0.2]})
-    tuned = tune_rules(lesion_maps(), truth, settings, frame=FRAME, pictures=[picture] * 2)  # type: ignore[arg-type]
-    assert isinstance(tuned.rules[0], RefinedRule)
-    plain = tune_rules(lesion_maps(), truth, settings.model_copy(update={"refine": ["none"]}), frame=FRAME)
-    assert (plain.aps[FINDINGS[0]], tuned.aps[FINDINGS[0]]) == pytest.approx((0.0, 1.0))
-
-
-def test_one_fit_alone_is_taken_unasked() -> None:
-    settings = RELATIVE.model_copy(update={"refine": ["watershed"]})
-    tuned = tune_rules(lesion_maps(), TRUTH, settings, frame=FRAME, pictures=PLAIN_PICTURES)  # type: ignore[arg-type]
-    assert [type(rule) for rule in tuned.rules] == [RefinedRule, RefinedRule]
-    with pytest.raises(AssertionError, match="pictures"):
-        tune_rules(lesion_maps(), TRUTH, settings, frame=FRAME)
 
 
 # --- candidates and priors --------------------------------------------------------------------------------------------

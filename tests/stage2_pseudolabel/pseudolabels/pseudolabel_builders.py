@@ -45,10 +45,10 @@ def lit_maps(num_images: int, *, dark: Sequence[tuple[int, int]] = ()) -> np.nda
     return maps
 
 
-def facts(places: Mapping[str, np.ndarray] | None = None) -> TuneFacts:
+def facts() -> TuneFacts:
     """The confidence is half the odds of the score."""
     curve = Curve(scale=1.0, offset=float(np.log(0.5)))
-    return TuneFacts(Confidence(curve, {}), ConfidenceFigures(4, 2, 0.2, 0.25, 0.1), places or {})
+    return TuneFacts(Confidence(curve, {}), ConfidenceFigures(4, 2, 0.2, 0.25, 0.1))
 
 
 def exported(
