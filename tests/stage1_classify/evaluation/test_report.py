@@ -34,7 +34,7 @@ NO_CALIBRATION = Calibration("none", ())
 
 
 def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> ReportFacts:
-    """Facts of a classifier that is judged on `test`, its thresholds .5."""
+    """Facts of a classifier evaluated on `test`, its thresholds .5."""
     thresholds = np.full(2, 0.5)
     metrics = classification_metrics(
         test.split.targets,
