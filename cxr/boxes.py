@@ -1,66 +1,202 @@
-"""Box arithmetic. Boxes are float64 (N, 4) ``x1, y1, x2, y2`` in continuous pixels, without a +1."""
+"""Box arithmetic: conversion, area, overlap, clipping, suppression and fusion. No other module computes overlaps.
+
+Boxes are float64 arrays of shape (N, 4) with the corners ``x1, y1, x2, y2`` in continuous pixels: the width is
+``x2 - x1``, without a +1. A box is inverted when ``x2 < x1`` or ``y2 < y1``, and empty when it has no area; both
+overlap with nothing.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
-Boxes = npt.NDArray[np.float64]
+from cxr.arrays import Floats
+
+Boxes = Floats
+Corners = tuple[float, float, float, float]
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 """Columns of a box in every table of boxes, in this order."""
 
 
 def as_boxes(boxes: npt.ArrayLike) -> Boxes:
-    """(N, 4) float64 view of `boxes`; an empty list becomes (0, 4)."""
+    """Boxes as a float64 array.
+
+    Args:
+        boxes: anything of shape (N, 4), one box of shape (4,), or an empty list.
+
+    Returns:
+        (N, 4) float64; no copy where none is needed.
+
+    >>> as_boxes([]).shape, as_boxes([1, 2, 3, 4]).shape
+    ((0, 4), (1, 4))
+    """
     return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
 
 
 def xyxy_to_xywh(xyxy: npt.ArrayLike) -> Boxes:
-    """``x1, y1, x2, y2`` to ``x, y, width, height``, (N, 4)."""
+    """Convert corners to ``x, y, width, height``, the layout of COCO files.
+
+    Args:
+        xyxy: (N, 4) corners.
+
+    Returns:
+        (N, 4) upper left corner and size.
+
+    >>> xyxy_to_xywh([[10, 20, 40, 60]])
+    array([[10., 20., 30., 40.]])
+    """
     boxes = as_boxes(xyxy).copy()
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
 
 
 def xywh_to_xyxy(xywh: npt.ArrayLike) -> Boxes:
-    """``x, y, width, height`` to ``x1, y1, x2, y2``, (N, 4)."""
+    """Convert ``x, y, width, height`` to corners; the inverse of `xyxy_to_xywh`.
+
+    Args:
+        xywh: (N, 4) upper left corner and size.
+
+    Returns:
+        (N, 4) corners.
+
+    >>> xywh_to_xyxy([[10, 20, 30, 40]])
+    array([[10., 20., 40., 60.]])
+    """
     boxes = as_boxes(xywh).copy()
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
 
-def area(xyxy: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Area in square pixels, (N,); inverted boxes have none."""
-    boxes = as_boxes(xyxy)
-    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-    return sides[:, 0] * sides[:, 1]
+def area(xyxy: npt.ArrayLike) -> Floats:
+    """Area of each box.
+
+    Args:
+        xyxy: (N, 4) corners.
+
+    Returns:
+        (N,) square pixels; 0 for inverted boxes.
+
+    >>> area([[0, 0, 10, 5], [10, 0, 0, 5]])
+    array([50.,  0.])
+    """
+    return _area(as_boxes(xyxy))
 
 
-def intersection_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Shared area of each pair, (Na, Nb)."""
-    first, second = as_boxes(a), as_boxes(b)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.clip(high - low, 0, None)
-    shared: npt.NDArray[np.float64] = sides[..., 0] * sides[..., 1]
-    return shared
+def iou_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Intersection over union of each box with its partner.
+
+    Args:
+        a, b: (N, 4) corners each.
+
+    Returns:
+        (N,) in [0, 1]; 0 where both boxes are empty.
+
+    >>> iou_pairs([[0, 0, 10, 10], [0, 0, 10, 10]], [[0, 0, 10, 5], [5, 0, 15, 10]]).round(3)
+    array([0.5  , 0.333])
+    """
+    return _iou(as_boxes(a), as_boxes(b))
 
 
-def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Intersection over union of each pair, (Na, Nb) in [0, 1]; 0 where both are empty."""
-    shared = intersection_matrix(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Intersection over union of all pairs of boxes.
+
+    Args:
+        a: (Na, 4) corners. b: (Nb, 4) corners.
+
+    Returns:
+        (Na, Nb) in [0, 1]; 0 where both boxes are empty.
+
+    >>> iou_matrix([[0, 0, 10, 10]], [[0, 0, 10, 5], [20, 0, 30, 10]])
+    array([[0.5, 0. ]])
+    """
+    return _iou(as_boxes(a)[:, None], as_boxes(b)[None])
 
 
-def iobb_matrix(predicted: npt.ArrayLike, true: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Intersection over the *predicted* box's area, (Np, Nt) in [0, 1] (Wang et al. 2017, ChestX-ray8)."""
-    shared = intersection_matrix(predicted, true)
-    own = np.broadcast_to(area(predicted)[:, None], shared.shape)
-    return np.divide(shared, own, out=np.zeros_like(shared), where=own > 0)
+def iou_of_two(a: Corners, b: Corners) -> float:
+    """Intersection over union of two boxes in plain numbers: for loops over few boxes, where arrays are slow.
+
+    Args:
+        a, b: corners of upright boxes.
+
+    Returns:
+        A number in [0, 1]; 0 where the boxes do not overlap.
+
+    >>> iou_of_two((0, 0, 10, 10), (0, 0, 10, 5))
+    0.5
+    """
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def iobb_pairs(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Floats:
+    """Share of each predicted box that lies inside its partner: intersection over the *predicted* box's area.
+
+    Source: "IoBB" of Wang et al., ChestX-ray8, CVPR 2017. COCO uses it for crowd regions.
+
+    Args:
+        predicted, true: (N, 4) corners each.
+
+    Returns:
+        (N,) in [0, 1]; 0 where the predicted box is empty.
+
+    >>> iobb_pairs([[0, 0, 10, 5], [0, 0, 10, 10]], [[0, 0, 10, 10], [0, 0, 10, 5]])
+    array([1. , 0.5])
+    """
+    return _iobb(as_boxes(predicted), as_boxes(true))
+
+
+def iobb_matrix(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Floats:
+    """`iobb_pairs` of all pairs.
+
+    Args:
+        predicted: (Np, 4) corners. true: (Nt, 4) corners.
+
+    Returns:
+        (Np, Nt) in [0, 1]; 0 where the predicted box is empty.
+
+    >>> iobb_matrix([[0, 0, 10, 5]], [[0, 0, 10, 10], [0, 0, 5, 5]])
+    array([[1. , 0.5]])
+    """
+    return _iobb(as_boxes(predicted)[:, None], as_boxes(true)[None])
+
+
+def giou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Generalised IoU of all pairs: IoU minus the share of the enclosing box that lies outside the union.
+
+    Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, algorithm 1.
+
+    Args:
+        a: (Na, 4) corners. b: (Nb, 4) corners.
+
+    Returns:
+        (Na, Nb) in [-1, 1]; negative for boxes far apart.
+
+    >>> giou_matrix([[0, 0, 10, 10]], [[0, 0, 10, 10], [30, 0, 40, 10]])
+    array([[ 1. , -0.5]])
+    """
+    first, second = as_boxes(a)[:, None], as_boxes(b)[None]
+    union = _area(first) + _area(second) - _intersection(first, second)
+    hull = (np.maximum(first[..., 2:], second[..., 2:]) - np.minimum(first[..., :2], second[..., :2])).prod(
+        -1
+    )
+    generalised: Floats = _iou(first, second) - _ratio(hull - union, hull)
+    return generalised
 
 
 def clip_boxes(xyxy: npt.ArrayLike, image_hw: tuple[int, int]) -> Boxes:
-    """Boxes cut to the image, (N, 4)."""
+    """Cut boxes to the image.
+
+    Args:
+        xyxy: (N, 4) corners. image_hw: height and width of the image in pixels.
+
+    Returns:
+        (N, 4) corners inside the image; a box outside it becomes empty.
+
+    >>> clip_boxes([[-5, 10, 20, 90]], (80, 100))
+    array([[ 0., 10., 20., 80.]])
+    """
     boxes = as_boxes(xyxy).copy()
     height, width = image_hw
     boxes[:, [0, 2]] = np.clip(boxes[:, [0, 2]], 0, width)
@@ -69,7 +205,17 @@ def clip_boxes(xyxy: npt.ArrayLike, image_hw: tuple[int, int]) -> Boxes:
 
 
 def nms(xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float) -> npt.NDArray[np.intp]:
-    """Indices kept by greedy non-maximum suppression, best score first; ties keep the given order."""
+    """Greedy non-maximum suppression.
+
+    Args:
+        xyxy: (N, 4) corners. scores: (N,). iou: a box is dropped when it overlaps a kept box by more than this.
+
+    Returns:
+        Indices of the kept boxes, best score first; equal scores keep the given order.
+
+    >>> nms([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]], [0.6, 0.9, 0.3], iou=0.5)
+    array([1, 2])
+    """
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     overlaps = iou_matrix(xyxy, xyxy)
     kept: list[int] = []
@@ -81,21 +227,28 @@ def nms(xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float) -> npt.NDArra
 
 def weighted_boxes_fusion(
     xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float
-) -> tuple[Boxes, npt.NDArray[np.float64], list[list[int]]]:
-    """Boxes of the same thing averaged (Solovyev, Wang and Gabruseva 2021, Weighted boxes fusion, section 3).
+) -> tuple[Boxes, Floats, list[list[int]]]:
+    """Average boxes that show the same thing.
 
-    Best score first, each box joins the cluster whose fused box it overlaps most, if by more than `iou`, else it
-    starts one. A fused box is the mean of its members' corners weighted by their scores (plain where all are 0). The
-    paper then scales a score by votes over models (members / models), which the caller knows.
+    Starting with the best score, each box joins the cluster whose fused box it overlaps most, if by more than `iou`;
+    otherwise it starts a new cluster. A fused box is the mean of its members' corners, weighted by their scores
+    (unweighted where all scores are 0). The paper also scales the score by the number of models that voted; that is
+    left to the caller, who knows it.
+
+    Source: Solovyev, Wang and Gabruseva, Weighted boxes fusion, Image and Vision Computing 2021, section 3.
 
     Args:
-        xyxy: (N, 4). scores: (N,), not below 0.
+        xyxy: (N, 4) corners. scores: (N,), at least 0. iou: see above.
 
     Returns:
-        (C, 4) fused boxes, the best first; (C,) mean scores of their members; the members' indices of each, best first.
+        (C, 4) fused boxes, best first; (C,) mean score of their members; the members' indices of each, best first.
+
+    >>> fused, means, members = weighted_boxes_fusion([[0, 0, 10, 10], [0, 0, 10, 8]], [0.6, 0.2], iou=0.5)
+    >>> fused, means, members
+    (array([[ 0. ,  0. , 10. ,  9.5]]), array([0.4]), [[0, 1]])
     """
     boxes, weights = as_boxes(xyxy), np.asarray(scores, dtype=np.float64)
-    assert len(boxes) == len(weights) and not (weights < 0).any(), "one score a box, none below 0"
+    assert len(boxes) == len(weights) and not (weights < 0).any(), "one score per box, none below 0"
     fused: Boxes = np.zeros((0, 4))
     members: list[list[int]] = []
     for index in np.argsort(-weights, kind="stable").tolist():
@@ -111,3 +264,30 @@ def weighted_boxes_fusion(
     means = np.array([weights[own].mean() for own in members], dtype=np.float64)
     order = np.argsort(-means, kind="stable")
     return fused[order], means[order], [members[cluster] for cluster in order.tolist()]
+
+
+# Each of these takes arrays of shape (..., 4) that broadcast against each other and returns (...).
+
+
+def _area(boxes: Boxes) -> Floats:
+    sides = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def _intersection(a: Boxes, b: Boxes) -> Floats:
+    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def _iou(a: Boxes, b: Boxes) -> Floats:
+    shared = _intersection(a, b)
+    return _ratio(shared, _area(a) + _area(b) - shared)
+
+
+def _iobb(predicted: Boxes, true: Boxes) -> Floats:
+    shared = _intersection(predicted, true)
+    return _ratio(shared, np.broadcast_to(_area(predicted), shared.shape))
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

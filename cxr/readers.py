@@ -11,15 +11,13 @@ import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
 from cxr.arrays import Ints
-from cxr.boxes import CORNERS, weighted_boxes_fusion
+from cxr.boxes import CORNERS, Corners, iou_of_two, weighted_boxes_fusion
 from cxr.config import Settings, UserError
 
 FusionRule = Literal["union", "majority", "wbf", "single"]
 
 FUSED_COLUMNS = ["image_id", "finding", *CORNERS, "reader", "votes"]
 READING_COLUMNS = ["image_id", "reader"]
-
-Corners = tuple[float, float, float, float]
 
 log = logging.getLogger("raybox")
 
@@ -186,7 +184,7 @@ def _clusters(boxes: list[Corners], readers: list[str], iou: float) -> list[list
 
     def offer(new: int, others: Sequence[int]) -> None:
         for other in others:
-            overlap = _iou(means[new], means[other])
+            overlap = iou_of_two(means[new], means[other])
             shared = {readers[i] for i in members[new]} & {readers[i] for i in members[other]}
             if overlap >= iou and not shared:
                 heapq.heappush(pairs, (-overlap, other, new))
@@ -205,14 +203,6 @@ def _clusters(boxes: list[Corners], readers: list[str], iou: float) -> list[list
         offer(number, others)
         number += 1
     return sorted(members.values())
-
-
-def _iou(a: Corners, b: Corners) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def _mean(boxes: list[Corners]) -> Corners:

@@ -32,7 +32,6 @@ FOLDERS = {
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
-    "pycocotools": {"eval/detection/coco_ap.py", "cxr/coco.py"},
     "pydicom": {"cxr/imaging/files.py", "cxr/phantom/dicom.py"},
     "lightning_fabric": {
         "stage1_classify/training/fabric.py",

@@ -1,17 +1,15 @@
-"""Calibration of a multilabel classifier: probabilities that mean what they say, fitted on validation."""
+"""Calibration of a multilabel classifier, fitted on the validation split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
 from cxr.arrays import Bools, Floats
 from cxr.config import UserError
-from eval.stats.calibration import Curve, check_scores, known_rows, logits_of
+from eval.stats.calibration import Curve, check_scores, fit_platt, known_rows, logits_of
 
 CalibrationKind = Literal["none", "temperature", "platt", "isotonic"]
 
@@ -36,19 +34,19 @@ class Calibration:
         return np.stack(columns, axis=1) if columns else probabilities
 
     def notes(self, findings: Sequence[str]) -> list[str]:
-        """A sentence for each class that was to be calibrated and is not."""
+        """A sentence for each class that could not be calibrated."""
         if self.kind == "none":
             return []
         pairs = zip(findings, self.curves, strict=True)
         return [f"{name}: probabilities not calibrated, {c.reason}." for name, c in pairs if not c.fitted]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` gives exactly this calibration back."""
+        """For JSON; `from_dict` is the inverse."""
         return {"kind": self.kind, "curves": [asdict(curve) for curve in self.curves]}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> "Calibration":
-        """From what `as_dict` gave; UserError for anything else."""
+        """The inverse of `as_dict`; UserError for damaged entries."""
         try:
             kind = {name: name for name in get_args(CalibrationKind)}[entry["kind"]]
             return cls(kind, tuple(_curve(fields) for fields in entry["curves"]))
@@ -61,15 +59,15 @@ def fit_calibration(labels: Floats, probabilities: Floats, kind: CalibrationKind
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) in [0, 1].
 
-    temperature: one scale a class (Guo et al. 2017, arXiv:1706.04599, for one output). platt: scale and offset
-    (Platt 1999). Both minimise the log loss against Platt's targets, (P + 1) / (P + 2) for the P positives and
-    1 / (Q + 2) for the Q negatives, so that the fit is finite for labels that are perfectly separated.
-    isotonic: the rising step function of least squares (Zadrozny & Elkan 2002), joined by lines.
+    - temperature: one scale per class (Guo et al. 2017, arXiv:1706.04599, for one output).
+    - platt: scale and offset (Platt 1999). Like temperature it minimises the log loss against Platt's targets,
+      (P + 1) / (P + 2) for the P positives and 1 / (Q + 2) for the Q negatives, which keeps the fit finite for
+      perfectly separated labels.
+    - isotonic: the rising step function of least squares (Zadrozny and Elkan 2002), its steps joined by lines.
 
-    temperature and platt keep the order of the images as far as float64 tells them apart, so that AUROC does not
-    change; isotonic merges neighbours, so that it may. A class keeps its probabilities, with the reason on its
-    curve, when it has fewer than `MIN_OF_EACH` positives or negatives, when its probabilities are all alike, and
-    when no rising curve fits, because the order would be lost.
+    temperature and platt keep the order of the images, so AUROC does not change; isotonic may merge neighbours. A class
+    keeps its probabilities, and its curve gives the reason, when it has fewer than `MIN_OF_EACH` positives or
+    negatives, when all its probabilities are equal, or when no rising curve fits.
     """
     check_scores(labels, probabilities)
     columns = range(labels.shape[1])
@@ -92,35 +90,20 @@ def _fit(positive: Bools, probabilities: Floats, kind: CalibrationKind) -> Curve
 
 
 def _fit_temperature(positive: Bools, logits: Floats) -> Curve:
-    (scale,) = _least_log_loss(positive, logits[:, None])
-    return Curve(scale=float(scale)) if scale > 0 else Curve(reason=NO_SCALE)
+    scale, _ = fit_platt(logits, _platt_targets(positive), fit_offset=False)
+    return Curve(scale=scale) if scale > 0 else Curve(reason=NO_SCALE)
 
 
 def _fit_platt(positive: Bools, logits: Floats) -> Curve:
-    scale, offset = _least_log_loss(positive, np.stack([logits, np.ones_like(logits)], axis=1))
-    return Curve(scale=float(scale), offset=float(offset)) if scale > 0 else Curve(reason=FALLING)
+    scale, offset = fit_platt(logits, _platt_targets(positive))
+    return Curve(scale=scale, offset=offset) if scale > 0 else Curve(reason=FALLING)
 
 
-def _least_log_loss(positive: Bools, inputs: Floats) -> Floats:
-    """(N, P) inputs, the logits first -> (P,) coefficients of least log loss, which is convex."""
+def _platt_targets(positive: Bools) -> Floats:
     num_positive = positive.sum()
     high, low = (num_positive + 1) / (num_positive + 2), 1 / (len(positive) - num_positive + 2)
-    targets = np.where(positive, high, low)
-
-    def loss(coefficients: Floats) -> tuple[float, Floats]:
-        outputs = inputs @ coefficients
-        total = np.logaddexp(0, outputs) - targets * outputs
-        return float(total.mean()), inputs.T @ (expit(outputs) - targets) / len(targets)
-
-    def curvature(coefficients: Floats) -> Floats:
-        chance: Floats = expit(inputs @ coefficients)
-        hessian: Floats = (inputs.T * (chance * (1 - chance))) @ inputs / len(targets)
-        return hessian
-
-    start = np.eye(1, inputs.shape[1])[0]
-    found = minimize(loss, start, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-9})
-    coefficients: Floats = found.x
-    return coefficients
+    targets: Floats = np.where(positive, high, low)
+    return targets
 
 
 def _fit_isotonic(positive: Bools, logits: Floats) -> Curve:
@@ -137,7 +120,7 @@ _FITS: dict[str, Callable[[Bools, Floats], Curve]] = {
 
 
 def _curve(fields: Mapping[str, Any]) -> Curve:
-    """From JSON, which has no tuples."""
+    """A curve from JSON, which has no tuples."""
     return Curve(
         scale=float(fields["scale"]),
         offset=float(fields["offset"]),

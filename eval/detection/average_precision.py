@@ -1,78 +1,122 @@
-"""COCO's 101-point average precision from stored matches, under any weighting of the images.
+"""COCO's average precision with 101 recall levels, from stored matches, for any weighting of the images.
 
-Matching detections to true boxes does not depend on which other images are in the set, so it is
-done once (`eval.detection.coco_ap`) and a bootstrap only re-weights images. That makes a thousand
-resamples cost about as much as one evaluation.
+How a detection is matched does not depend on the other images, so boxes are matched once and a bootstrap only
+re-weights the images. A thousand resamples then cost about as much as one evaluation.
+
+Source: Lin et al., Microsoft COCO, ECCV 2014, as implemented by `COCOeval.accumulate` of pycocotools 2.0. A class
+without a true box has no AP: NaN, excluded from all means.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from cxr.arrays import Bools, Floats, Ints, mean_over_classes
-from eval.stats.bootstrap import (
-    Block,
-    Difference,
-    Interval,
-    over_blocks,
-    percentile_interval,
-    resample_counts,
+from cxr.coco import CocoBoxes
+from eval.detection.indexed import Indexed
+from eval.detection.matching import (
+    COCO_IOUS,
+    IOUS,
+    MAIN_IOU,
+    MAX_DETECTIONS,
+    ClassMatches,
+    Detections,
+    TrueBoxes,
+    greedy_hits,
+    place_in_group,
 )
+from eval.stats.bootstrap import Block, Counts, over_blocks
+from eval.stats.measures import Measure
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101)
-"""The recall levels of COCO, made as COCO makes them so that ties round alike."""
+"""COCO's recall levels, computed as COCO computes them, so that ties round alike."""
 
 _LATE: Bools = np.arange(101) / 100 < RECALLS
-"""Levels that lie one rounding above their hundredth: a recall of exactly that hundredth does not reach them."""
+"""Levels that rounding puts above their hundredth: a recall of exactly that hundredth does not reach them."""
+
+
+def ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:
+    """AP of each class at one of the matched IoU thresholds; the measure's name is "ap40" at .4."""
+    figures = [ap_figure(m, iou) for m in matches]
+
+    def resampled(counts: Counts) -> Floats:
+        return over_blocks(counts, figures)
+
+    return Measure(f"ap{round(100 * iou)}", tuple(m.finding for m in matches), resampled)
+
+
+def ap5095_measure(matches: Sequence[ClassMatches]) -> Measure:
+    """AP of each class averaged over the IoU thresholds .50 to .95, all of which must have been matched; "ap5095"."""
+    parts = [ap_measure(matches, iou) for iou in COCO_IOUS]
+
+    def resampled(counts: Counts) -> Floats:
+        mean: Floats = np.mean([part.resampled(counts) for part in parts], axis=0)
+        return mean
+
+    return Measure("ap5095", tuple(m.finding for m in matches), resampled)
+
+
+def main_ap_measure(truth: CocoBoxes, detections: CocoBoxes) -> Measure:
+    """AP at the main IoU, "ap40", where no other threshold is needed. Raises UserError as `Indexed` does."""
+    return ap_measure(Indexed(truth, detections).match((MAIN_IOU,)), MAIN_IOU)
 
 
 @dataclass(frozen=True)
-class ClassMatches:
-    """The detections of one class, matched once to its true boxes at every IoU threshold.
+class DetectionResult:
+    """AP of one set of detections without intervals.
 
-    Detections stand in the order COCO concatenates them: by image, and within an image by falling
-    score, at most 100 an image.
-
-    finding: the class.
-    ious: (T,) thresholds.
-    scores: (D,) float.
-    image: (D,) index into the result's image_ids.
-    hit: (T, D) bool, the detection found a true box.
-    ignored: (T, D) bool, neither right nor wrong (it lies on a crowd region).
-    num_true: (I,) true boxes of the class in each image.
+    image_ids: the truth's images. matches: one entry per class, in the truth's order.
     """
 
-    finding: str
-    ious: tuple[float, ...]
-    scores: Floats
-    image: Ints
-    hit: Bools
-    ignored: Bools
-    num_true: Ints
+    image_ids: tuple[str, ...]
+    matches: tuple[ClassMatches, ...]
 
-    def iou_index(self, iou: float) -> int:
-        """Position of a threshold that was asked for when matching; ValueError for another one."""
-        for index, known in enumerate(self.ious):
-            if abs(known - iou) < 1e-9:
-                return index
-        raise ValueError(f"no matches at IoU {iou}; matched at {list(self.ious)}")
+    @property
+    def findings(self) -> tuple[str, ...]:
+        return tuple(match.finding for match in self.matches)
 
-    def ranked(self, iou: float) -> tuple[Floats, Ints, Bools]:
-        """Score, image index and hit flag of each detection that counts, best score first; equals as they stand."""
-        t = self.iou_index(iou)
-        kept = np.flatnonzero(~self.ignored[t])
-        order = kept[np.argsort(-self.scores[kept], kind="stable")]
-        return self.scores[order], self.image[order], self.hit[t][order]
+    def ap(self, iou: float) -> dict[str, float]:
+        """AP of each class in [0, 1] at one of the matched thresholds."""
+        return self._values(ap_measure(self.matches, iou))
+
+    def mean_ap(self, iou: float) -> float:
+        """Mean of `ap(iou)` over the classes with true boxes."""
+        return float(mean_over_classes(np.array(list(self.ap(iou).values()))))
+
+    def ap5095(self) -> dict[str, float]:
+        """AP of each class averaged over IoU .50 to .95."""
+        return self._values(ap5095_measure(self.matches))
+
+    def mean_ap5095(self) -> float:
+        """Mean of `ap5095()` over the classes with true boxes."""
+        return float(mean_over_classes(np.array(list(self.ap5095().values()))))
+
+    def _values(self, measure: Measure) -> dict[str, float]:
+        values = measure.values(len(self.image_ids))
+        return dict(zip(measure.findings, values.tolist(), strict=True))
+
+
+def evaluate(truth: CocoBoxes, detections: CocoBoxes, *, ious: tuple[float, ...] = IOUS) -> DetectionResult:
+    """Score detections as COCO does: all box sizes, at most 100 detections per image and class.
+
+    Images and classes are those of the truth. Its column "iscrowd", where there is one, marks ignore regions.
+
+        evaluate(read_coco(truth_path), read_coco(detections_path)).mean_ap(0.4)
+
+    Raises:
+        UserError: detections of unknown images or classes, or without a finite score.
+    """
+    boxes = Indexed(truth, detections)
+    return DetectionResult(tuple(boxes.true.image_ids), boxes.match(ious))
 
 
 class HitRanking:
-    """The ranked detections of one class, summed up to each of its H hits.
+    """Ranked detections of one class, summed up to each of its H hits.
 
-    Precision falls at every false positive, so all that a curve needs is known at the hits: detections between two
-    hits are one sparse row, and those after the last hit are dropped.
+    Precision only falls between hits, so a curve needs its values at the hits alone. All detections between two hits
+    form one sparse row; those after the last hit are dropped.
     """
 
     def __init__(self, image: Ints, is_hit: Bools, num_true: Ints) -> None:
@@ -89,44 +133,33 @@ class HitRanking:
         return num_true
 
     def hits(self, block: Block) -> Block:
-        """(I, B) -> (H, B) hits up to each hit, itself with it."""
+        """(I, B) -> (H, B) number of hits up to and including each hit."""
         return np.cumsum(block[self.hit_image], axis=0, dtype=np.int32)
 
     def precision_envelope(self, block: Block, hits: Block) -> Floats:
-        """(H, B) highest precision at each hit or any later one; `hits` of the same block."""
+        """(H, B) highest precision at each hit or any later one. hits: `hits(block)`."""
         seen = np.cumsum(self._seen @ block, axis=0, dtype=np.int32)
         precision = hits / np.maximum(seen, 1, out=seen)
         return np.maximum.accumulate(precision[::-1], axis=0)[::-1]
 
 
 def num_true_row(num_true: Ints) -> csr_array:
-    """(I,) true boxes of each image as a sparse (1, I): times a block it gives those of each resample."""
+    """(I,) true boxes of each image as a sparse (1, I) matrix; times a block it gives those of each resample."""
     return csr_array(num_true[None].astype(np.int32))
 
 
 def sum_rows(rows: Ints, images: Ints, *, shape: tuple[int, int]) -> csr_array:
-    """Sparse matrix that adds up, for each row, the weights of its images; rows from shape[0] on drop out."""
+    """Sparse matrix that adds up the weights of each row's images; rows from shape[0] on are dropped."""
     kept = rows < shape[0]
     ones = np.ones(int(kept.sum()), dtype=np.int32)
     return csr_array((ones, (rows[kept], images[kept])), shape=shape, dtype=np.int32)
 
 
-def average_precision(
-    matches: ClassMatches, iou: float, *, counts: npt.NDArray[np.integer] | None = None
-) -> Floats:
-    """AP of one class for each weighting of the images.
-
-    counts: (R, I) how often each image occurs in each resample; None means every image once.
-    Returns (R,) in [0, 1], NaN where the resample holds no true box of the class.
-    Equal scores keep the order of the images as they are, copies of a detection side by side.
-    """
-    if counts is None:
-        counts = np.ones((1, len(matches.num_true)), dtype=np.int32)
-    return over_blocks(counts, [ap_figure(matches, iou)])[:, 0]
-
-
 def ap_figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
-    """AP of one class as a figure for `over_blocks`: what does not depend on the resample is done here, once."""
+    """AP of one class as a function for `over_blocks`; what does not depend on the resample is computed here, once.
+
+    Equal scores keep the order of the images; copies of an image in a resample are adjacent.
+    """
     _, image, is_hit = matches.ranked(iou)
     ranking = HitRanking(image, is_hit, matches.num_true)
 
@@ -141,9 +174,9 @@ def ap_figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
 
 
 def levels_reached(hits: Block, num_true: Block) -> Floats:
-    """(H, B) how many of RECALLS are at most hits / num_true; same as a search for each recall, but faster.
+    """(H, B) how many of RECALLS are at most hits / num_true: np.searchsorted in closed form, which is faster.
 
-    A quotient in hundredths that is no whole number lies too far from one for rounding to matter.
+    Quotients that are not a whole number of hundredths are too far from one for rounding to matter.
     """
     hundredths = hits * 100.0 / np.maximum(num_true, 1)
     level = hundredths.astype(np.intp)
@@ -151,48 +184,57 @@ def levels_reached(hits: Block, num_true: Block) -> Floats:
     return reached
 
 
-def resampled_ap(matches: Sequence[ClassMatches], counts: npt.NDArray[np.integer], *, iou: float) -> Floats:
-    """AP of each class in each resample: (R, K); NaN where a resample lacks the class."""
-    if not matches:
-        return np.zeros((len(counts), 0))
-    return np.stack([average_precision(m, iou, counts=counts) for m in matches], axis=1)
-
-
-def bootstrap_mean_ap(
-    matches: Sequence[ClassMatches],
-    groups: Sequence[str],
+def average_precisions(
+    found: Detections,
+    truth: TrueBoxes,
     *,
-    iou: float = 0.4,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Interval of the mean AP over classes.
+    num_sets: int,
+    ious: tuple[float, ...],
+    counts: Sequence[int] = (MAX_DETECTIONS,),
+) -> Floats:
+    """AP of many sets of detections on the same images, matched together: what a search over box rules needs.
 
-    groups: (I,) group of each image, in the order of the result's image_ids. A class without a true
-    box in a resample is left out of that resample's mean.
+    Args:
+        found: detections of all S sets; image i of set s is s * truth.num_images + i.
+        ious: T thresholds.
+        counts: C numbers; each gives an AP that uses only so many best detections per image. A match does not depend
+            on later detections, so all share one matching.
+
+    Returns:
+        (T, S, C) in [0, 1]; NaN where the truth has no box to be found.
     """
-    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
-    return percentile_interval(mean_over_classes(resampled_ap(matches, counts, iou=iou)))
+    num_true = int(truth.num_true.sum())
+    if not num_true:
+        return np.full((len(ious), num_sets, len(counts)), np.nan)
+    ranked = found.ranked(max(counts))
+    hit, ignored = greedy_hits(ranked, truth.repeated(num_sets), ious=ious)
+    number = ranked.image // truth.num_images
+    order = np.lexsort((-ranked.scores, number))  # the earlier image first on ties, as in COCO
+    number, place = number[order], place_in_group(ranked.image)[order]
+    aps = np.zeros((len(ious), num_sets, len(counts)))
+    for level in range(len(ious)):
+        hit_here, ignored_here = hit[level, order], ignored[level, order]
+        for column, count in enumerate(counts):
+            kept = (place < count) & ~ignored_here
+            of_kept, is_hit = number[kept], hit_here[kept]
+            seen, of_hits = place_in_group(of_kept)[is_hit] + 1, of_kept[is_hit]
+            rank = place_in_group(of_hits) + 1
+            aps[level, :, column] = _areas(of_hits, rank, rank / seen, shape=(num_sets, num_true))
+    return aps
 
 
-def bootstrap_difference(
-    pair: tuple[Sequence[ClassMatches], Sequence[ClassMatches]],
-    groups: Sequence[str],
-    *,
-    iou: float = 0.4,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """Mean AP of the first minus that of the second, on the same images in the same draws."""
-    first, second = pair
-    assert [m.finding for m in first] == [m.finding for m in second], "other classes"
-    counts = resample_counts(groups, num_resamples=num_resamples, seed=seed)
-    once = np.ones((1, len(groups)), dtype=np.int32)
+def _areas(number: Ints, hits: Ints, precision: Floats, *, shape: tuple[int, int]) -> Floats:
+    """(S,) COCO's area under each of S curves.
 
-    def gap(weights: npt.NDArray[np.integer]) -> Floats:
-        aps = [mean_over_classes(resampled_ap(side, weights, iou=iou)) for side in pair]
-        difference: Floats = aps[0] - aps[1]
-        return difference
+    The precisions at the hits determine the envelope. The n-th hit of every set reaches the same recall levels, those
+    up to n / number of true boxes.
 
-    interval = percentile_interval(gap(counts))
-    return Difference(float(gap(once)[0]), interval.low, interval.high)
+    Args:
+        number, hits, precision: (H,) set of each hit, its rank among the set's hits from 1, and the precision there.
+        shape: S and the number of true boxes.
+    """
+    curves = np.zeros(shape)
+    curves[number, hits - 1] = precision
+    envelopes = np.maximum.accumulate(curves[:, ::-1], axis=1)[:, ::-1]
+    reached = np.searchsorted(RECALLS, np.arange(1, shape[1] + 1) / shape[1], side="right")
+    return np.asarray(envelopes @ np.diff(reached, prepend=0) / len(RECALLS), dtype=np.float64)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.arrays import Floats, mean_over_classes
-from eval.detection.average_precision import ClassMatches, num_true_row, sum_rows
+from eval.detection.average_precision import num_true_row, sum_rows
+from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Block, Counts, over_blocks
 from eval.stats.measures import Measure
 
@@ -34,7 +35,7 @@ class FrocCurve:
     sensitivity: Floats
 
 
-def froc_measure(matches: Sequence[ClassMatches], *, iou: float = 0.4) -> Measure:
+def froc_measure(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> Measure:
     """Mean over RATES of the sensitivity, for each class: detections that found a true box over true boxes.
 
     Detections match as for AP at `iou` (a second one on the same true box is a false positive). All detections of
@@ -48,7 +49,7 @@ def froc_measure(matches: Sequence[ClassMatches], *, iou: float = 0.4) -> Measur
     return Measure("froc", tuple(m.finding for m in matches), resampled)
 
 
-def froc_curve(matches: ClassMatches, *, iou: float = 0.4) -> FrocCurve:
+def froc_curve(matches: ClassMatches, *, iou: float = MAIN_IOU) -> FrocCurve:
     """The whole curve of one class, every image once."""
     scores, _, is_hit = matches.ranked(iou)
     last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each distinct score
@@ -69,7 +70,7 @@ def sensitivity_at(curve: FrocCurve, rates: Floats) -> Floats:
     return np.asarray(curve.sensitivity[place], dtype=np.float64)
 
 
-def mean_sensitivity(matches: Sequence[ClassMatches], rates: Floats, *, iou: float = 0.4) -> Floats:
+def mean_sensitivity(matches: Sequence[ClassMatches], rates: Floats, *, iou: float = MAIN_IOU) -> Floats:
     """(R,) mean over the classes with true boxes of `sensitivity_at`; over `RATES` their mean is `froc_measure`'s."""
     rows = [sensitivity_at(froc_curve(m, iou=iou), rates) for m in matches]
     return mean_over_classes(np.stack(rows, axis=1)) if rows else np.full(len(rates), np.nan)

@@ -16,8 +16,8 @@ from scipy.special import expit, logit
 
 from cxr.arrays import Bools, Floats
 from cxr.config import UserError
-from eval.detection.average_precision import ClassMatches
 from eval.detection.confidence import Confidence
+from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.detection.rodeo import f1_thresholds
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
@@ -73,7 +73,7 @@ def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
 
 
 def choose_points(
-    matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = 0.4
+    matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = MAIN_IOU
 ) -> list[OperatingPoint]:
     """The points of best F1 and of each of `RATES`, from matches on the tune split."""
     points = [best_f1_point(matches, iou=iou)]
@@ -81,7 +81,7 @@ def choose_points(
     return points
 
 
-def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = 0.4) -> OperatingPoint:
+def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> OperatingPoint:
     """Each finding for itself: where its F1 is best, the highest of equals. Nothing where none is right."""
     about = f"highest F1 of each finding at IoU {iou:g} on tune"
     return OperatingPoint(BEST_F1, about, f1_thresholds(matches, iou=iou))
@@ -93,7 +93,7 @@ def limited_point(
     matches: Sequence[ClassMatches],
     confidence: Confidence,
     *,
-    iou: float = 0.4,
+    iou: float = MAIN_IOU,
 ) -> OperatingPoint:
     """One confidence for all findings: the lowest with at most `rate` false positives an image, of all together.
 
@@ -162,7 +162,7 @@ class PointCounts:
 
 
 def count_at(
-    point: OperatingPoint, matches: Sequence[ClassMatches], num_images: int, *, iou: float = 0.4
+    point: OperatingPoint, matches: Sequence[ClassMatches], num_images: int, *, iou: float = MAIN_IOU
 ) -> PointCounts:
     """What the point shows on I images. Matches made of all boxes hold at any point, since COCO's matching lets the
     better score go first; what lies in an ignore region counts as nothing."""

@@ -1,9 +1,10 @@
-"""RoDeO: do the boxes that are put out name, place and shape the findings rightly? No IoU threshold, no ranking.
+"""RoDeO: do the boxes have the right class, place and shape? It has no IoU threshold and does not rank boxes.
+
+In each image the boxes of all classes are paired with the true boxes (Hungarian matching). Three scores of the pairs
+count 0 for every unpaired box on either side (equation 5); the result is their harmonic mean (equation 6).
 
 Source: Meissen, Müller, Kaissis and Rueckert, Robust Detection Outcome: A Metric for Pathology Detection in Medical
-Images, MIDL 2023, whose equations are cited here. In an image the boxes of all classes are paired with the true boxes
-(Hungarian matching); each of three scores of the pairs counts 0 for every box left over on either side (equation 5),
-and their harmonic mean is the result (equation 6).
+Images, MIDL 2023, whose equation numbers are used here.
 """
 
 import math
@@ -12,15 +13,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from cxr.arrays import Bools, Floats, Ints
-from cxr.boxes import CORNERS, Boxes, area, as_boxes, intersection_matrix
-from cxr.coco import CocoBoxes
-from eval.detection.average_precision import ClassMatches
-from eval.detection.coco_ap import check_predictions
-from eval.detection.overlaps import TruthIndex
+from cxr.boxes import Boxes, giou_matrix, iou_pairs
+from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure
 
@@ -31,10 +29,10 @@ MIN_SCORE = 0.5
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums of each image and class, (I, K).
+    """Sums per image and class, (I, K).
 
-    true: true boxes of the class. pairs: those with a partner. same: those with one of the same class. near, alike:
-    scores of place and shape of the pairs. left: boxes without a partner, true ones and predicted ones of the class.
+    true: true boxes. pairs: true boxes with a partner. same: true boxes with a partner of the same class. near, alike:
+    localisation and shape scores of the pairs. left: unpaired boxes, true and predicted.
     """
 
     true: Floats
@@ -46,34 +44,32 @@ class _Sums:
 
 
 def rodeo_measure(
-    truth: CocoBoxes,
-    predictions: CocoBoxes,
-    *,
-    min_score: float | Mapping[str, float] = MIN_SCORE,
-    pooled: bool = False,
+    boxes: Indexed, *, min_score: float | Mapping[str, float] = MIN_SCORE, pooled: bool = False
 ) -> Measure:
-    """RoDeO in [0, 1] of each class (a pair belongs to the class of its true box, a box left over to its own).
+    """RoDeO in [0, 1] of each class. A pair belongs to the class of its true box, an unpaired box to its own class.
 
-    Pairing: of maximal sum of generalised IoU + c x [same class], where c is the Matthews correlation of "image has
-    the class", predicted against true, over all images and classes, at least 0. c is set once,
-    on all images, so that a resample keeps its pairs. Then, over pairs and left-over boxes together:
-    localisation, equation 2: mean of exp(-ln 2 x d2), d2 the squared distance of the centres in widths and heights of
-    the true box; shape, equation 3: mean IoU of the two boxes laid on one corner; classification, equation 4: Matthews
-    correlation of the pairs' one-hot classes, at least 0, times the share of pairs. It is (K a - 1) / (K - 1) for K
-    classes and a share a of pairs of one class; with one class, which the paper leaves out, it is a = 1.
+    The pairing maximises the sum of generalised IoU + c x [same class]. Here c is the Matthews correlation, at least 0,
+    of "image has the class", predicted against true, over all images and classes. It is computed once on all images, so
+    that a resample keeps its pairs. Three scores count over pairs and unpaired boxes together:
 
-    The harmonic mean is exactly 0 where one part is (the authors' program adds 1e-6 to each part). NaN where a class
-    has no true box. Regions of a column "iscrowd" are left out.
+    - localisation (equation 2): mean of exp(-ln 2 x d2), with d2 the squared distance of the centres in widths and
+      heights of the true box;
+    - shape (equation 3): mean IoU of the two boxes moved to one corner;
+    - classification (equation 4): Matthews correlation of the pairs' one-hot classes, at least 0, times the share of
+      boxes that are paired. It is (K a - 1) / (K - 1) for K classes and a share a of pairs with equal classes; with one
+      class, which the paper does not cover, it is a = 1.
 
-    min_score: boxes of a lower score are not put out, one for all classes or one each; the paper takes thresholded
-        boxes. Choose it on other images, as by `f1_thresholds` on the tune split. A class not named: MIN_SCORE.
-    pooled: one column "all classes" instead, the paper's total, as "rodeo_total".
+    The harmonic mean is exactly 0 where one of the three is (the authors' program adds 1e-6 to each). NaN where a class
+    has no true box. Ignore regions are not used.
 
-    Raises UserError as `eval.detection.coco_ap.evaluate` does.
+    Args:
+        min_score: boxes with a lower score do not count, for all classes or by class (a class not named: `MIN_SCORE`).
+            The paper takes thresholded boxes. Choose the scores on other images, for example by `f1_thresholds` on the
+            tune split.
+        pooled: one column "all classes", the paper's total, named "rodeo_total".
     """
-    check_predictions(truth, predictions)
-    true, found = TruthIndex(truth), predictions.boxes[_is_put_out(predictions.boxes, min_score)]
-    sums = _sums(true, true.cells(found), as_boxes(found[CORNERS].to_numpy(dtype=np.float64)))
+    true, kept = boxes.true, _reaches(boxes, min_score)
+    sums = _sums(true, boxes.cell[kept], boxes.boxes[kept])
 
     def resampled(counts: Counts) -> Floats:
         weighed = _Sums(*(counts @ getattr(sums, field.name) for field in fields(sums)))
@@ -85,10 +81,10 @@ def rodeo_measure(
     return Measure("rodeo_total" if pooled else "rodeo", names, resampled)
 
 
-def f1_thresholds(matches: Sequence[ClassMatches], *, iou: float = 0.4) -> dict[str, float]:
-    """The score of each class from which on its detections have the best F1 at this IoU; the highest of equals.
+def f1_thresholds(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> dict[str, float]:
+    """The minimum score of each class with which its detections have the best F1 at this IoU; the highest one on ties.
 
-    Infinite for a class of which no detection is right: nothing of it is worth putting out.
+    Infinite for a class without a correct detection: none of its boxes should be shown.
     """
     return {m.finding: _f1_threshold(m, iou) for m in matches}
 
@@ -97,23 +93,21 @@ def _f1_threshold(matches: ClassMatches, iou: float) -> float:
     scores, _, is_hit = matches.ranked(iou)
     if not is_hit.any():
         return math.inf
-    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each distinct score
+    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # last index of each distinct score
     f1 = 2 * np.cumsum(is_hit)[last] / (last + 1 + matches.num_true.sum())
     return float(scores[last[f1.argmax()]])
 
 
-def _is_put_out(boxes: pd.DataFrame, min_score: float | Mapping[str, float]) -> Bools:
-    """(N,) whether the score of each box reaches the minimum of its class."""
-    if isinstance(min_score, Mapping):
-        least = np.array([min_score.get(name, MIN_SCORE) for name in boxes["finding"]], dtype=np.float64)
-    else:
-        least = np.full(len(boxes), min_score, dtype=np.float64)
-    put_out: Bools = boxes["score"].to_numpy(dtype=np.float64) >= least
-    return put_out
+def _reaches(boxes: Indexed, min_score: float | Mapping[str, float]) -> Bools:
+    """(N,) whether the score of each detection reaches the minimum of its class."""
+    if not isinstance(min_score, Mapping):
+        return boxes.scores >= min_score
+    minima = np.array([min_score.get(name, MIN_SCORE) for name in (*boxes.true.findings, "")])
+    return np.asarray(boxes.scores >= minima[boxes.cell % max(1, len(boxes.true.findings))])
 
 
 def _outcome(sums: _Sums, *, num_classes: int) -> Floats:
-    """Equations 4 to 6 on summed pairs: harmonic mean of the three scores, 0 where one of them is."""
+    """Equations 4 to 6 on the sums: harmonic mean of the three scores, 0 where one of them is 0."""
     correct = sums.same / np.maximum(sums.pairs, 1)
     correlation = np.maximum(num_classes * correct - 1, 0) / (num_classes - 1) if num_classes > 1 else correct
     total = np.maximum(sums.pairs + sums.left, 1)
@@ -124,22 +118,22 @@ def _outcome(sums: _Sums, *, num_classes: int) -> Floats:
 
 
 def _sums(truth: TruthIndex, cells: Ints, boxes: Boxes) -> _Sums:
-    """Pair the boxes put out, cells (N,) and corners (N, 4), with the true ones and add up by image and class."""
+    """Pair detections, cells (N,) and corners (N, 4), with the true boxes and add up by image and class."""
     order = np.argsort(cells, kind="stable")
     cells, boxes = cells[order], boxes[order]
     found, true = _pairs(truth, cells, boxes, class_weight=_presence_correlation(truth, cells))
-    same = cells[found] == truth.cell[true]
-    near, alike = _place_and_shape(boxes[found], truth.boxes[true])
-    lone_true = np.delete(truth.cell, true)
+    same = cells[found] == truth.real.cell[true]
+    near, alike = _place_and_shape(boxes[found], truth.real.boxes[true])
+    lone_true = np.delete(truth.real.cell, true)
     lone_found = np.delete(cells, found)
 
     def add(at: Ints, values: npt.NDArray[np.generic] | None = None) -> Floats:
         num_cells = truth.shape[0] * truth.shape[1]
         return np.bincount(at, weights=values, minlength=num_cells).astype(np.float64).reshape(truth.shape)
 
-    paired = truth.cell[true]
+    paired = truth.real.cell[true]
     return _Sums(
-        true=add(truth.cell),
+        true=add(truth.real.cell),
         pairs=add(paired),
         same=add(paired, same),
         near=add(paired, near),
@@ -149,15 +143,15 @@ def _sums(truth: TruthIndex, cells: Ints, boxes: Boxes) -> _Sums:
 
 
 def _pairs(truth: TruthIndex, cells: Ints, boxes: Boxes, *, class_weight: float) -> tuple[Indices, Indices]:
-    """Positions among the boxes put out (sorted by cell), and among the true ones, of each pair of all images."""
-    image, true_image = cells // truth.shape[1], truth.cell // truth.shape[1]
+    """The pairs of all images: indices of the detections (sorted by cell) and of the true boxes."""
+    image, true_image = cells // truth.shape[1], truth.real.cell // truth.shape[1]
     none = np.zeros(0, dtype=np.intp)
     found, true = [none], [none]
     for index in np.intersect1d(image, true_image):
         own = np.arange(*np.searchsorted(image, [index, index + 1]))
         wanted = np.arange(*np.searchsorted(true_image, [index, index + 1]))
-        same = cells[own][:, None] == truth.cell[wanted][None]
-        gain = _generalised_iou(boxes[own], truth.boxes[wanted]) + class_weight * same
+        same = cells[own][:, None] == truth.real.cell[wanted][None]
+        gain = giou_matrix(boxes[own], truth.real.boxes[wanted]) + class_weight * same
         rows, columns = linear_sum_assignment(gain, maximize=True)
         found.append(own[rows])
         true.append(wanted[columns])
@@ -165,33 +159,21 @@ def _pairs(truth: TruthIndex, cells: Ints, boxes: Boxes, *, class_weight: float)
 
 
 def _presence_correlation(truth: TruthIndex, cells: Ints) -> float:
-    """Matthews correlation of "a box of the class is put out in the image" with "it has one", at least 0."""
+    """Matthews correlation, at least 0, of "the image has a detection of the class" and "it has a true box"."""
     num_cells = truth.shape[0] * truth.shape[1]
     is_true, is_found = np.zeros((2, num_cells), dtype=np.float64)
-    is_true[truth.cell], is_found[cells] = 1, 1
+    is_true[truth.real.cell], is_found[cells] = 1, 1
     covariance = num_cells * (is_true @ is_found) - is_true.sum() * is_found.sum()
     spread = [float(v.sum() * (num_cells - v.sum())) for v in (is_true, is_found)]
     return max(0.0, float(covariance) / math.sqrt(math.prod(spread))) if min(spread) > 0 else 0.0
 
 
 def _place_and_shape(boxes: Boxes, true: Boxes) -> tuple[Floats, Floats]:
-    """Equations 2 and 3 of each pair: (P,) and (P,) in [0, 1]; a true box without extent has no scale and gives 0."""
+    """Equations 2 and 3 of each pair: (P,) and (P,) in [0, 1]; 0 for a true box without width or height."""
     size, true_size = boxes[:, 2:] - boxes[:, :2], true[:, 2:] - true[:, :2]
     shift = (boxes[:, 2:] + boxes[:, :2] - true[:, 2:] - true[:, :2]) / 2
     has_extent = (true_size > 0).all(axis=1)
     scaled = np.divide(shift, true_size, out=np.zeros_like(shift), where=true_size > 0)
     near = np.where(has_extent, np.exp2(-(scaled**2).sum(axis=1)), 0.0)
-    shared = np.minimum(size, true_size).prod(axis=1)
-    union = size.prod(axis=1) + true_size.prod(axis=1) - shared
-    return near, np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def _generalised_iou(a: Boxes, b: Boxes) -> Floats:
-    """(Na, Nb) in [-1, 1]: IoU minus the share of the enclosing box outside the union (Rezatofighi et al. 2019)."""
-    shared = intersection_matrix(a, b)
-    union = area(a)[:, None] + area(b)[None] - shared
-    sides = np.maximum(a[:, None, 2:], b[None, :, 2:]) - np.minimum(a[:, None, :2], b[None, :, :2])
-    hull = sides.prod(axis=2)
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    generalised: Floats = iou - np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
-    return generalised
+    at_origin = (np.concatenate([np.zeros_like(own), own], axis=1) for own in (size, true_size))
+    return near, iou_pairs(*at_origin)

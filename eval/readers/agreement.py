@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.arrays import Floats
-from eval.detection.box_pairs import box_pairs, sums_by_cell
+from eval.detection.matching import MAIN_IOU
+from eval.detection.pairing import box_pairs, sums_by_cell
 from eval.stats.measures import Measure, share_measure
-
-FOUND_IOU = 0.4
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Reads:
         return sums_by_cell(boxes, self.image_ids, self.findings, values=values)
 
 
-def agreement_measures(reads: Reads, *, iou: float = FOUND_IOU) -> tuple[Measure, Measure, Measure]:
+def agreement_measures(reads: Reads, *, iou: float = MAIN_IOU) -> tuple[Measure, Measure, Measure]:
     """`marks`, `found40` and `mean_best_iou`; 40 is `iou` in hundredths. Columns are the findings of `reads`."""
     return _marks(reads), *_overlaps(reads, iou)
 

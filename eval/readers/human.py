@@ -15,11 +15,10 @@ import pandas as pd
 from cxr.arrays import Floats
 from cxr.readers import ReaderSettings, fuse_readers, readings_of
 from eval.detection.average_precision import RECALLS
-from eval.detection.box_pairs import box_pairs, match_greedily, sums_by_cell
+from eval.detection.matching import MAIN_IOU
+from eval.detection.pairing import box_pairs, match_greedily, sums_by_cell
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
-
-HUMAN_IOU = 0.4
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def human_counts(
     own = marked.merge(turns, on=["image_id", "reader"])
     truth = _truth_by_others(marked, turns, settings)
     own, truth = (table[table["finding"].isin(findings)] for table in (own, truth))
-    hit = own.iloc[match_greedily(box_pairs(own, truth, by=("turn", "finding")), iou=HUMAN_IOU)]
+    hit = own.iloc[match_greedily(box_pairs(own, truth, by=("turn", "finding")), iou=MAIN_IOU)]
     hits, drawn, true = (sums_by_cell(table, image_ids, findings) for table in (hit, own, truth))
     return HumanCounts(tuple(findings), hits, drawn, true)
 

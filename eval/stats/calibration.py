@@ -1,11 +1,12 @@
-"""Calibration curves: how one class's scores become probabilities, and how reliable probabilities are.
+"""Calibration curves, which turn the scores of one class into probabilities, and the reliability of probabilities.
 
-All kinds act on the logit of the probability, clipped to [1e-12, 1 - 1e-12] (a logit of +-27.6).
+All curves act on the logit of the probability, clipped to [1e-12, 1 - 1e-12] (a logit of +-27.6).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from cxr.arrays import Bools, Floats, Ints
@@ -17,9 +18,9 @@ CLIP = 1e-12
 
 @dataclass(frozen=True)
 class Curve:
-    """How one class is calibrated: sigmoid(scale * logit + offset), or the line through knots (isotonic).
+    """The calibration of one class: sigmoid(scale * logit + offset), or a line through knots (isotonic).
 
-    reason: why the class keeps its probabilities as they are; "" when it is fitted.
+    reason: why the class keeps its probabilities unchanged; "" for a fitted curve.
     """
 
     scale: float = 1.0
@@ -30,7 +31,7 @@ class Curve:
 
     @property
     def fitted(self) -> bool:
-        """False when the probabilities of the class pass through unchanged."""
+        """False when the probabilities of the class stay unchanged."""
         return not self.reason
 
     def apply(self, probabilities: Floats) -> Floats:
@@ -50,11 +51,67 @@ def logits_of(probabilities: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """B bins of equal width over [0, 1], for a reliability diagram; each array is (B,).
+class Prior:
+    """Independent Gaussian priors of a curve's scale and offset: their means, as a curve, and standard deviations."""
 
-    mean_predicted, observed_share: mean probability and share of positives, in [0, 1], NaN in an empty bin.
-    count: images in the bin.
+    mean: Curve
+    scale_sd: float
+    offset_sd: float
+
+
+def fit_platt(
+    logits: Floats, targets: Floats, *, prior: Prior | None = None, fit_offset: bool = True
+) -> tuple[float, float]:
+    """Scale and offset of the sigmoid with the least log loss, which is convex; with a prior the posterior mode.
+
+    Source: Platt, Probabilistic outputs for support vector machines, 1999.
+
+    Args:
+        logits: (N,). targets: (N,) probabilities in [0, 1]. fit_offset: False keeps the offset of the start (0).
+
+    Returns:
+        scale and offset. A scale below 0 would reverse the order of the scores; it becomes 0, with the best offset.
+    """
+    start = prior.mean if prior else Curve()
+    mean = np.array([start.scale, start.offset])
+    precision = np.array([prior.scale_sd, prior.offset_sd]) ** -2.0 if prior else np.zeros(2)
+    inputs = np.stack([logits, np.ones(len(logits))], axis=1)
+    num = max(1, len(logits))
+
+    def minimise(free: list[int], fixed: Floats) -> Floats:
+        def loss(values: Floats) -> tuple[float, Floats]:
+            coefficients = np.array(fixed)
+            coefficients[free] = values
+            outputs, shift = inputs @ coefficients, coefficients - mean
+            total = (np.logaddexp(0, outputs) - targets * outputs).sum() + (precision * shift**2).sum() / 2
+            gradient = inputs.T @ (expit(outputs) - targets) + precision * shift
+            return float(total) / num, gradient[free] / num
+
+        def curvature(values: Floats) -> Floats:
+            coefficients = np.array(fixed)
+            coefficients[free] = values
+            chance = expit(inputs @ coefficients)
+            hessian = (inputs.T * (chance * (1 - chance))) @ inputs + np.diag(precision)
+            return np.asarray(hessian[np.ix_(free, free)] / num)
+
+        options = {"gtol": 1e-9}
+        found = minimize(loss, fixed[free], jac=True, hess=curvature, method="trust-exact", options=options)
+        best = np.array(fixed)
+        best[free] = found.x
+        return best
+
+    scale, offset = minimise([0, 1] if fit_offset else [0], mean)
+    if scale < 0:
+        scale, offset = minimise([1], np.array([0.0, offset])) if fit_offset else (0.0, offset)
+    return float(scale), float(offset)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """B bins of equal width over [0, 1] for a reliability diagram; each array is (B,).
+
+    mean_predicted, observed_share: mean probability and share of positives in [0, 1]; NaN in an empty bin.
+    count: number of cases in the bin.
     """
 
     mean_predicted: Floats
@@ -63,17 +120,19 @@ class Reliability:
 
     @property
     def expected_error(self) -> float:
-        """Mean over images of their bin's |observed_share - mean_predicted|; NaN without images."""
+        """Mean over cases of |observed_share - mean_predicted| of their bin; NaN without a case."""
         gaps = np.abs(self.observed_share - self.mean_predicted)
         total = self.count.sum()
         return float(np.nansum(gaps * self.count) / total) if total else float("nan")
 
 
 def reliability(labels: Floats, probabilities: Floats, num_bins: int = 15) -> Reliability:
-    """The bins of one class.
+    """The bins of one class. A bin includes its upper edge but not its lower one; the first bin includes 0.
 
-    labels: (N,) 1, 0 or NaN (ignored). probabilities: (N,) in [0, 1]. A bin holds its upper edge and not its lower
-    one; the first holds 0 as well (Guo et al. 2017, arXiv:1706.04599).
+    Source: Guo et al., On calibration of modern neural networks, ICML 2017.
+
+    Args:
+        labels: (N,) 1, 0 or NaN (ignored). probabilities: (N,) in [0, 1].
     """
     check_scores(labels, probabilities)
     positive, scores = known_rows(labels, probabilities)
@@ -88,10 +147,15 @@ def reliability(labels: Floats, probabilities: Floats, num_bins: int = 15) -> Re
 
 
 def expected_calibration_error(labels: Floats, probabilities: Floats, *, num_bins: int = 15) -> Floats:
-    """(K,) in [0, 1]: how far, on average over images, probability and observed share lie apart.
+    """Class-wise expected calibration error: mean difference of probability and observed share of positives.
 
-    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) in [0, 1]. Each class is taken for itself, with the
-    probability of its positive side (class-wise ECE of Kull et al. 2019, arXiv:1910.12656); NaN without images.
+    Source: Kull et al., Beyond temperature scaling, NeurIPS 2019 (arXiv:1910.12656).
+
+    Args:
+        labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) of the positive label, in [0, 1].
+
+    Returns:
+        (K,) in [0, 1]; NaN for a class without a known label.
     """
     columns = range(labels.shape[1])
     errors = [reliability(labels[:, k], probabilities[:, k], num_bins).expected_error for k in columns]
@@ -112,6 +176,6 @@ def check_scores(labels: Floats, probabilities: Floats) -> None:
 
 
 def known_rows(labels: Floats, scores: Floats) -> tuple[Bools, Floats]:
-    """(N,) labels and scores of one class -> which are positive, and the scores, of images with a known label."""
+    """Drop unknown labels: (N,) labels and scores of one class -> (M,) whether positive, (M,) scores."""
     known = ~np.isnan(labels)
     return labels[known] == 1, scores[known].astype(np.float64)

@@ -1,6 +1,9 @@
-"""A measure of scored boxes under any weighting of the images: one form for all, so that one bootstrap serves all.
+"""Measures as functions of image weights, so that one bootstrap serves all of them.
 
-Everything that needs matching is done once per set of predictions; a resample only re-weights images.
+Whatever needs the boxes, such as matching, is computed once per set of predictions; a resample only re-weights images.
+
+    result = bootstrap(measure, resample_counts(patients))
+    result.mean, result.mean_interval, result.interval("Edema")
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +20,8 @@ from eval.stats.bootstrap import Counts, Difference, Interval, percentile_interv
 class Measure:
     """One measure of one set of predictions.
 
-    name: as in metrics.json, e.g. "ap40", "froc", "corloc". findings: its K columns.
-    resampled: (R, I) how often each image occurs -> (R, K) values in [0, 1], NaN where a class has no positives.
+    name: as in metrics.json, for example "ap40". findings: its K columns. resampled: function from counts (R, I), how
+    often each image occurs, to values (R, K) in [0, 1]; NaN where a class has no positives.
     """
 
     name: str
@@ -26,14 +29,14 @@ class Measure:
     resampled: Callable[[Counts], Floats]
 
     def values(self, num_images: int) -> Floats:
-        """(K,) with every image once."""
+        """(K,) values of the original sample, in which every image occurs once."""
         values: Floats = self.resampled(np.ones((1, num_images), dtype=np.int32))[0]
         return values
 
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A measure's values and its resamples. values: (K,). samples: (R, K)."""
+    """A measure with its bootstrap. values: (K,) on the original sample. samples: (R, K) on the resamples."""
 
     name: str
     findings: tuple[str, ...]
@@ -42,7 +45,7 @@ class Bootstrapped:
 
     @property
     def mean(self) -> float:
-        """Over the classes that have a value; NaN when none has."""
+        """Mean over the classes that have a value; NaN if none has."""
         return float(mean_over_classes(self.values))
 
     @property
@@ -54,21 +57,24 @@ class Bootstrapped:
 
 
 def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
-    """Values of every image once, and of each resample in `counts` (R, I)."""
+    """Compute a measure on the original sample and on each resample in `counts` (R, I)."""
     return Bootstrapped(
         measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts)
     )
 
 
 def difference(first: Bootstrapped, second: Bootstrapped) -> Difference:
-    """Mean of the first minus that of the second, paired: both from the same counts."""
+    """Paired difference: mean of the first minus mean of the second, both from the same counts."""
     assert first.findings == second.findings and first.samples.shape == second.samples.shape
     gap = percentile_interval(mean_over_classes(first.samples) - mean_over_classes(second.samples))
     return Difference(first.mean - second.mean, gap.low, gap.high)
 
 
 def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Floats) -> Measure:
-    """Hits over cases: (I, K) sums of each image; e.g. images whose top box is right over images with the class."""
+    """Hits over cases, for example correct top boxes over images with the class; NaN without a case.
+
+    hits, cases: (I, K) numbers per image and class.
+    """
 
     def resampled(counts: Counts) -> Floats:
         total = counts @ cases
@@ -77,20 +83,20 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
     return Measure(name, tuple(findings), resampled)
 
 
-def bootstrap_figures(measure: str, name: str, drawn: Bootstrapped) -> dict[str, float]:
-    """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` where it was drawn."""
+def bootstrap_figures(measure: str, name: str, result: Bootstrapped) -> dict[str, float]:
+    """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` if it has resamples."""
     key = f"{measure}/{name}"
-    if not len(drawn.samples):
-        slugs = [slug(finding) for finding in drawn.findings]
-        return {key: drawn.mean} | {
-            f"{key}/{own}": float(v) for own, v in zip(slugs, drawn.values, strict=True)
+    if not len(result.samples):
+        slugs = [slug(finding) for finding in result.findings]
+        return {key: result.mean} | {
+            f"{key}/{own}": float(v) for own, v in zip(slugs, result.values, strict=True)
         }
-    figures = interval_figures(key, drawn.mean, drawn.mean_interval)
-    for finding, value in zip(drawn.findings, drawn.values, strict=True):
-        figures |= interval_figures(f"{key}/{slug(finding)}", float(value), drawn.interval(finding))
+    figures = interval_figures(key, result.mean, result.mean_interval)
+    for finding, value in zip(result.findings, result.values, strict=True):
+        figures |= interval_figures(f"{key}/{slug(finding)}", float(value), result.interval(finding))
     return figures
 
 
 def interval_figures(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
-    """A figure and the ends of its interval."""
+    """A figure with the ends of its interval: ``key``, ``key/low``, ``key/high``."""
     return {key: value, f"{key}/low": interval.low, f"{key}/high": interval.high}

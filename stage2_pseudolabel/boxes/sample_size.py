@@ -7,11 +7,11 @@ import numpy as np
 
 from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import resampled_ap
-from eval.detection.matching import match_boxes
+from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import Counts, percentile_interval, resample_counts
+from eval.stats.measures import bootstrap
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.search import PRIMARY_IOU, Scored, detect, tune_rules
+from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
 SIZES = (10, 30, 100, None)
@@ -116,7 +116,5 @@ def _test_ap(
     tuned = tune_rules(*part, settings, frame=frame)
     scored, truth = test
     found = truth.with_boxes(detect(scored, truth, tuned.rules, frame=frame))
-    matches = match_boxes(truth, found, ious=(PRIMARY_IOU,))
-    once = np.ones((1, len(truth.images)), dtype=np.int32)
-    value = mean_over_classes(resampled_ap(matches, once, iou=PRIMARY_IOU))[0]
-    return float(value), mean_over_classes(resampled_ap(matches, counts, iou=PRIMARY_IOU))
+    result = bootstrap(main_ap_measure(truth, found), counts)
+    return result.mean, mean_over_classes(result.samples)

@@ -1,7 +1,7 @@
 """Box rules tuned a finding at a time on the tune split, by the metric that is reported.
 
 Thousands of rules are tried in seconds: rules that differ in how many boxes they keep look at the maps once, Bayes
-rules share their evidence, and all rules of a finding are matched to the true boxes together (eval.detection.matching).
+rules share their evidence, and all rules of a finding are matched to the true boxes together.
 
 The AP of the rule that won, on the images that it won on, is the best of many and so too high; only the test split
 says what the rule is worth.
@@ -15,7 +15,9 @@ import numpy as np
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import CocoBoxes
-from eval.detection.matching import Detections, TrueBoxes, average_precisions, true_boxes
+from eval.detection.average_precision import average_precisions
+from eval.detection.indexed import TruthIndex
+from eval.detection.matching import MAIN_IOU, Detections, TrueBoxes
 from stage2_pseudolabel.boxes.bayes import BayesRule
 from stage2_pseudolabel.boxes.detect import Scored, detect, image_boxes, sizes_hw_of
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
@@ -24,8 +26,6 @@ from stage2_pseudolabel.boxes.rule import Found, Rule
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
 __all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "mean_of", "tune_rules"]
-
-PRIMARY_IOU = 0.4
 
 CHOICE_IOUS = (0.3, 0.4, 0.5)
 """Rules are chosen by the mean of their AP at these: the reported .4, with its neighbours against chance."""
@@ -125,7 +125,7 @@ class _Judge:
 
     @cached_property
     def true(self) -> tuple[TrueBoxes, ...]:
-        return true_boxes(self.truth)
+        return TruthIndex(self.truth).by_class
 
     @cached_property
     def sizes_hw(self) -> Ints:
@@ -176,7 +176,7 @@ def _tried(judge: _Judge, column: int, settings: BoxSettings) -> list[_Tried]:
     merits = _with_neighbours(aps.mean(axis=0), [family.form for family in families])
     return [
         _Tried(family.rule(count), float(ap), float(merit))
-        for family, own_aps, own in zip(families, aps[CHOICE_IOUS.index(PRIMARY_IOU)], merits, strict=True)
+        for family, own_aps, own in zip(families, aps[CHOICE_IOUS.index(MAIN_IOU)], merits, strict=True)
         for count, ap, merit in zip(counts, own_aps, own, strict=True)
     ]
 

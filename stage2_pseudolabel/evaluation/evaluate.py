@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cxr.progress import track
 from cxr.readers import read_groups, readings_of
-from eval.detection.measures import put_out_scores
+from eval.detection.measures import best_f1_scores
 from eval.readers.human import human_measure
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures
@@ -84,7 +84,7 @@ class Judge:
             self.held.detect(tuned.rules, methods),
             tuned=tuned,
             methods=() if is_prior else methods,
-            min_scores=put_out_scores(tune.truth, on_tune),
+            min_scores=best_f1_scores(tune.truth, on_tune),
         )
         log.info("%-20s AP40 tune %.3f  test %.3f", name, entry.tune_ap, entry.ap40.mean)
         return entry
@@ -115,7 +115,7 @@ class Judge:
             name,
             self.held,
             self.test.truth.with_boxes(test),
-            min_scores=put_out_scores(self.tune.truth, tune),
+            min_scores=best_f1_scores(self.tune.truth, tune),
         )
 
     def _curve(self, board: Board) -> list[SizePoint]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
+from eval.detection.indexed import Indexed
 from eval.detection.rodeo import rodeo_measure
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
@@ -148,7 +149,7 @@ def _put_together(parts: Sequence[Entry]) -> Entry:
 
 def _with_rodeo(entry: Entry, held: HeldOut) -> Entry:
     """RoDeO pairs boxes of all classes of an image, so that of several methods together is counted anew."""
-    measure = rodeo_measure(held.truth, entry.detections, min_score=entry.min_scores)
+    measure = rodeo_measure(Indexed(held.truth, entry.detections), min_score=entry.min_scores)
     return replace(entry, measures={**entry.measures, RODEO: bootstrap(measure, held.counts)})
 
 

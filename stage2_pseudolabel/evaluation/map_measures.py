@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes, boxes_table
+from eval.detection.indexed import Indexed
 from eval.detection.localization import max_box_accuracy_measure
 from eval.detection.measures import box_measures, points_table, positive_pairs
 from eval.stats.measures import Measure
@@ -27,7 +28,7 @@ def measures_of(
     frame: Frame,
     min_scores: Mapping[str, float] | None = None,
 ) -> list[Measure]:
-    """All measures of the boxes of one entry, ready for any resampling; AP stands on pycocotools' matching.
+    """All measures of the boxes of one entry, ready for any resampling.
 
     Args:
         maps: (N, K, h, w) that the boxes come from, for the pointing game (at the cell of the maximum) and MaxBoxAccV2
@@ -37,9 +38,10 @@ def measures_of(
             not named: `eval.detection.rodeo.MIN_SCORE`.
     """
     points = None if maps is None else map_points(maps, truth, frame)
-    measures = box_measures(truth, detections, min_scores=min_scores or {}, points=points)
+    boxes = Indexed(truth, detections)
+    measures = box_measures(boxes, min_scores=min_scores or {}, points=points)
     if maps is not None:
-        measures.append(max_box_accuracy_measure(truth, boxes_at_thresholds(maps, truth, frame)))
+        measures.append(max_box_accuracy_measure(boxes.true, boxes_at_thresholds(maps, truth, frame)))
     return measures
 
 

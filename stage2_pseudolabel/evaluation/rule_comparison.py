@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.detection.coco_ap import evaluate
-from eval.detection.localization import ap_measure
+from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, bootstrap, difference, interval_figures
-from stage2_pseudolabel.boxes.search import PRIMARY_IOU, mean_of
+from stage2_pseudolabel.boxes.search import mean_of
 from stage2_pseudolabel.evaluation.box_splits import HeldOut
 from stage2_pseudolabel.evaluation.leaderboard import Entry
 
@@ -30,8 +29,8 @@ def rules_worth(best: Entry, held: HeldOut) -> list[RuleWorth]:
     assert best.tuned is not None, "a prior has no rules to compare"
     worths = []
     for kind, (rules, aps) in best.tuned.by_kind.items():
-        matches = evaluate(held.truth, held.detect(rules, best.methods)).matches
-        test = bootstrap(ap_measure(matches, PRIMARY_IOU), held.counts)
+        detections = held.detect(rules, best.methods)
+        test = bootstrap(main_ap_measure(held.truth, detections), held.counts)
         worths.append(RuleWorth(kind, mean_of(aps), test, difference(test, best.ap40)))
     return sorted(worths, key=lambda worth: -worth.tune_ap)
 

@@ -15,13 +15,11 @@ import pandas as pd
 from cxr.arrays import Bools, Floats
 from cxr.coco import BOX_FIELDS, CocoBoxes
 from cxr.labels import slug
-from eval.detection.average_precision import ClassMatches
-from eval.detection.matching import match_boxes
+from eval.detection.indexed import Indexed
+from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, share_measure
 from stage2_pseudolabel.pseudolabels.filters import LOW_CONFIDENCE
-
-QUALITY_IOU = 0.4
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _boxed_images(truth: CocoBoxes) -> CocoBoxes:
 
 def _rates(truth: CocoBoxes, boxes: pd.DataFrame, counts: Counts) -> Rates:
     boxes = boxes[boxes["image_id"].isin(set(truth.images["image_id"]))]
-    matches = match_boxes(truth, truth.with_boxes(boxes), ious=(QUALITY_IOU,))
+    matches = Indexed(truth, truth.with_boxes(boxes)).match((MAIN_IOU,))
     num_true = np.stack([m.num_true for m in matches], axis=1).astype(np.float64)
     judged = num_true > 0
     hits = _sums(matches, [m.hit[0] for m in matches]) * judged

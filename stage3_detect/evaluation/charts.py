@@ -8,8 +8,8 @@ from PIL import Image
 
 from cxr.tracking import read_log
 from eval.detection.froc import RATES, mean_sensitivity
-from eval.detection.matching import match_boxes
-from eval.detection.measures import MAIN_IOU
+from eval.detection.indexed import Indexed
+from eval.detection.matching import MAIN_IOU
 from eval.report.blocks import Figure
 from eval.report.charts import Bar, plot_bars, plot_curves, plot_reliability
 from eval.report.pictures import save_png
@@ -42,7 +42,7 @@ def froc_chart(run_dir: Path, judgement: Judgement) -> Figure:
     """Mean sensitivity of each entry by false positives an image."""
     curves = {}
     for entry in judgement.entries:
-        matches = match_boxes(judgement.truth, entry.detections, ious=(MAIN_IOU,))
+        matches = Indexed(judgement.truth, entry.detections).match((MAIN_IOU,))
         values = mean_sensitivity(matches, _FROC_GRID)
         curves[judgement.shown(entry.name)] = (_FROC_GRID.tolist(), values.tolist())
     path = "pictures/froc.png"

@@ -13,6 +13,7 @@ from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
+from eval.detection.indexed import Indexed
 from eval.detection.measures import box_measures
 from eval.detection.operating_points import BEST_F1
 from eval.stats.bootstrap import Counts, Difference, percentile_interval, resample_counts
@@ -86,7 +87,7 @@ def _score(
     *,
     min_scores: Mapping[str, float] | None = None,
 ) -> Entry:
-    measures = box_measures(truth, boxes, min_scores=min_scores)
+    measures = box_measures(Indexed(truth, boxes), min_scores=min_scores)
     return Entry(name, boxes, {measure.name: bootstrap(measure, counts) for measure in measures})
 
 

@@ -13,9 +13,10 @@ from cxr.arrays import Bools
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
-from eval.detection.box_pairs import box_pairs
-from eval.detection.confidence import HIT_IOU, with_hits
+from eval.detection.confidence import with_hits
+from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import BEST_F1
+from eval.detection.pairing import box_pairs
 from eval.report.blocks import Block, Figure, Text
 from eval.report.pictures import (
     BLUE,
@@ -218,7 +219,7 @@ def _names_of_missed(real: pd.DataFrame, right: pd.DataFrame) -> list[str]:
     pairs = box_pairs(real, right, by=("image_id", "finding"))
     best = np.zeros(len(real))
     np.maximum.at(best, pairs.first, pairs.iou)
-    found: Bools = best >= HIT_IOU
+    found: Bools = best >= MAIN_IOU
     return ["" if hit else str(name) for name, hit in zip(real["finding"], found, strict=True)]
 
 

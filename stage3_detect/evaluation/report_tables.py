@@ -3,8 +3,8 @@
 import math
 
 from eval.detection.froc import RATES, mean_sensitivity
-from eval.detection.matching import match_boxes
-from eval.detection.measures import MAIN_IOU
+from eval.detection.indexed import Indexed
+from eval.detection.matching import MAIN_IOU
 from eval.detection.reliability import MIN_JUDGED_SCORE
 from eval.leaderboard.box_tables import (
     AP_COLUMNS,
@@ -82,7 +82,7 @@ def froc_table(judgement: Judgement) -> Table:
     rows: list[list[Cell]] = []
     for entry in judgement.entries:
         at_rates = mean_sensitivity(
-            match_boxes(judgement.truth, entry.detections, ious=(MAIN_IOU,)), RATES
+            Indexed(judgement.truth, entry.detections).match((MAIN_IOU,)), RATES
         ).tolist()
         rows.append([judgement.shown(entry.name), drawn_text(entry.measures["froc"]), *at_rates])
     columns = ["boxes by", f"FROC {INTERVAL}", "1/8", "1/4", "1/2", "1", "2", "4", "8"]

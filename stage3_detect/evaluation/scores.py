@@ -9,8 +9,8 @@ import pandas as pd
 from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import Confidence, fit_confidence
-from eval.detection.matching import match_boxes
-from eval.detection.measures import MAIN_IOU
+from eval.detection.indexed import Indexed
+from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import OperatingPoint, choose_points, count_at
 from eval.detection.reliability import MIN_JUDGED_SCORE, box_ece_measure, judged_boxes, reliability_panels
 from eval.report.charts import ReliabilityPanel
@@ -82,7 +82,7 @@ def judge_scores(
         found, real = tune
         strong = found.boxes[found.boxes["score"] >= MIN_JUDGED_SCORE]
         confidence = fit_confidence(strong, real, where="all")
-        chosen = choose_points(match_boxes(real, found, ious=(MAIN_IOU,)), confidence)
+        chosen = choose_points(Indexed(real, found).match((MAIN_IOU,)), confidence)
         points = _judge_points(chosen, detections, truth, counts)
     judged = judged_boxes(detections, truth)
     values: dict[str, Floats] = {RAW: judged["score"].to_numpy(dtype=np.float64)}
@@ -115,7 +115,7 @@ def _why_none(tune: tuple[CocoBoxes, CocoBoxes] | None) -> str:
 def _judge_points(
     points: Sequence[OperatingPoint], detections: CocoBoxes, truth: CocoBoxes, counts: Counts
 ) -> list[PointResult]:
-    matches = match_boxes(truth, detections, ious=(MAIN_IOU,))
+    matches = Indexed(truth, detections).match((MAIN_IOU,))
     results = []
     for point in points:
         own = count_at(point, matches, len(truth.images))

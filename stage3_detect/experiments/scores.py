@@ -10,14 +10,11 @@ from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
-from eval.detection.average_precision import resampled_ap
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import main_ap_measure
 from eval.experiments.comparison import Figures, Trainings
 from eval.experiments.plan import Runs
 from eval.stats.bootstrap import resample_counts
 from stage3_detect.settings.experiments import PRIOR, TEACHER
-
-MAIN_IOU = 0.4
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,10 @@ class DetectionScorer:
 
     def score(self, detections: CocoBoxes) -> Figures:
         """Raises a UserError where `detections` are of other images or findings."""
-        matches = evaluate(self.truth, detections, ious=(MAIN_IOU,)).matches
+        measure = main_ap_measure(self.truth, detections)
         counts = resample_counts(self.truth.groups, num_resamples=self.num_resamples)
-        once = np.ones((1, len(self.truth.images)), dtype=np.int32)
-        values, samples = (resampled_ap(matches, weights, iou=MAIN_IOU) for weights in (once, counts))
-        return Figures(_mean_first(values)[0], _mean_first(samples))
+        values = measure.values(len(self.truth.images))
+        return Figures(_mean_first(values[None])[0], _mean_first(measure.resampled(counts)))
 
     def score_run(self, folder: Path) -> Figures:
         """Score the detections of a finished stage 3 run.

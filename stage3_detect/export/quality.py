@@ -8,8 +8,9 @@ import numpy as np
 
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import Pixels, read_pixels
-from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import main_ap_measure
+from eval.stats.bootstrap import resample_counts
+from eval.stats.measures import bootstrap, difference, interval_figures
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput
 from stage3_detect.model.predict import Milliseconds, predict_images
@@ -18,7 +19,6 @@ from stage3_detect.settings.detector import DetectSettings
 
 Metrics = dict[str, float | None]
 
-MAIN_IOU = 0.4
 MAX_BOX_DIFFERENCE_PX = 1.0
 MAX_SCORE_DIFFERENCE = 1e-3
 
@@ -103,18 +103,14 @@ def warning_of(name: str, metrics: Metrics) -> str | None:
 def _accuracy(name: str, detections: CocoBoxes, reference: ExportReference) -> Metrics:
     """AP40 and its loss compared with the trained network, on the same bootstrap resamples."""
     truth, settings = reference.truth, reference.settings
-    trained, exported = (evaluate(truth, own, ious=(MAIN_IOU,)) for own in (reference.detections, detections))
-    count, seed = settings.num_resamples, settings.seed
-    interval = bootstrap_mean_ap(exported.matches, truth.groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
-    pair = (trained.matches, exported.matches)
-    loss = bootstrap_difference(pair, truth.groups, iou=MAIN_IOU, num_resamples=count, seed=seed)
+    counts = resample_counts(truth.groups, num_resamples=settings.num_resamples, seed=settings.seed)
+    trained, exported = (
+        bootstrap(main_ap_measure(truth, own), counts) for own in (reference.detections, detections)
+    )
+    loss = difference(trained, exported)
     return {
-        f"export/{name}/ap40": exported.mean_ap(MAIN_IOU),
-        f"export/{name}/ap40/low": interval.low,
-        f"export/{name}/ap40/high": interval.high,
-        f"export/{name}/ap40_loss": loss.value,
-        f"export/{name}/ap40_loss/low": loss.low,
-        f"export/{name}/ap40_loss/high": loss.high,
+        **interval_figures(f"export/{name}/ap40", exported.mean, exported.mean_interval),
+        **interval_figures(f"export/{name}/ap40_loss", loss.value, loss),
     }
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap
-from eval.detection.box_pairs import BoxPairs, box_pairs, match_greedily
-from eval.detection.coco_ap import DetectionResult, evaluate
+from eval.detection.average_precision import main_ap_measure
+from eval.detection.pairing import BoxPairs, box_pairs, match_greedily
+from eval.stats.bootstrap import resample_counts
+from eval.stats.measures import Measure, bootstrap, difference
 from stage3_detect.self_training.relabel import STUDENT
 
 Figures = dict[str, float | None]
@@ -16,20 +17,19 @@ Figures = dict[str, float | None]
 SAME_IOU = 0.5
 """Boxes of two rounds with at least this IoU count as the same box."""
 
-_TUNE_IOU = 0.4
 _GAIN = ("tune_gain", "tune_gain/low", "tune_gain/high")
 _KEY = ["image_id", "finding"]
 
 
-def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> DetectionResult:
-    """Match detections with the true boxes of the tune split at IoU 0.4."""
-    return evaluate(tune, detections, ious=(_TUNE_IOU,))
+def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> Measure:
+    """AP40 of detections on the tune split."""
+    return main_ap_measure(tune, detections)
 
 
 def tune_figures(
     tune: CocoBoxes,
-    result: DetectionResult,
-    best: DetectionResult | None,
+    result: Measure,
+    best: Measure | None,
     *,
     num_resamples: int,
     seed: int,
@@ -39,17 +39,14 @@ def tune_figures(
     Args:
         best: result of the best earlier round; None in the first round, which has no gain.
     """
-    interval = bootstrap_mean_ap(
-        result.matches, tune.groups, iou=_TUNE_IOU, num_resamples=num_resamples, seed=seed
-    )
-    values = (result.mean_ap(_TUNE_IOU), interval.low, interval.high)
+    counts = resample_counts(tune.groups, num_resamples=num_resamples, seed=seed)
+    own = bootstrap(result, counts)
+    values = (own.mean, own.mean_interval.low, own.mean_interval.high)
     names = ("tune_ap40", "tune_ap40/low", "tune_ap40/high")
     figures = dict(zip(names, map(_known, values), strict=True))
     if best is None:
         return figures | dict.fromkeys(_GAIN)
-    gain = bootstrap_difference(
-        (result.matches, best.matches), tune.groups, iou=_TUNE_IOU, num_resamples=num_resamples, seed=seed
-    )
+    gain = difference(own, bootstrap(best, counts))
     return figures | dict(zip(_GAIN, map(_known, (gain.value, gain.low, gain.high)), strict=True))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from cxr.tracking import Tracker
-from eval.detection.coco_ap import DetectionResult
+from eval.stats.measures import Measure
 from stage3_detect.labels.rows import is_strong
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
@@ -206,7 +206,7 @@ def _tune_figures(
     return tune_figures(tune, result, _result_of(best, tune), **options), correction
 
 
-def _result_of(done: FinishedRun | None, tune: CocoBoxes) -> DetectionResult | None:
+def _result_of(done: FinishedRun | None, tune: CocoBoxes) -> Measure | None:
     if done is None:
         return None
     correction = BoxCorrection.from_dict(done.manifest["box_correction"])

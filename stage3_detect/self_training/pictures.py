@@ -8,7 +8,7 @@ import pandas as pd
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import read_image
-from eval.detection.box_pairs import box_pairs
+from eval.detection.pairing import box_pairs
 from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, save_jpeg
 
 NAME = "pictures/relabelled.jpg"

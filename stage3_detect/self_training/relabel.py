@@ -16,9 +16,8 @@ import pandas as pd
 from cxr.arrays import Floats, Ints
 from cxr.boxes import CORNERS, weighted_boxes_fusion
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from eval.detection.confidence import HIT_IOU, Confidence, fit_confidence
-from eval.detection.matching import match_boxes
-from eval.detection.rodeo import f1_thresholds
+from eval.detection.confidence import Confidence, fit_confidence
+from eval.detection.measures import best_f1_scores
 from stage3_detect.settings.labels import SelfTrainingSettings
 
 Pair = tuple[str, str]
@@ -59,7 +58,7 @@ def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence:
     real = tune.without_ignored()
     found = _of_pairs(detections.boxes, _pairs(real.boxes))
     confidence = fit_confidence(found, tune)
-    scores = f1_thresholds(match_boxes(tune, tune.with_boxes(found), ious=(HIT_IOU,)), iou=HIT_IOU)
+    scores = best_f1_scores(tune, found)
     least = {
         name: score if math.isfinite(score) else confidence.score_at(name, default_confidence)
         for name, score in scores.items()

@@ -22,20 +22,21 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval.detection.average_precision import ClassMatches, bootstrap_mean_ap
-from eval.detection.coco_ap import coco_ap as detection
+from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.froc import froc_measure
+from eval.detection.indexed import Indexed
 from eval.detection.localization import (
     accuracy_measure,
-    ap5095_measure,
     corloc_measure,
     max_box_accuracy_measure,
     pointing_measure,
 )
+from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import rodeo_measure
 from eval.detection.voc import voc_measure
 from eval.stats.bootstrap import resample_counts
-from eval.stats.measures import Measure
+from eval.stats.measures import Measure, bootstrap
+from tests.eval.detection.coco_reference import run_pycocotools
 
 LIBRARY_RESAMPLES = 2
 NUM_BOX_THRESHOLDS = 20
@@ -63,7 +64,7 @@ def case(num_images: int, num_classes: int, *, seed: int = 0) -> tuple[CocoBoxes
 
 def seconds_of_library(truth: CocoBoxes, predictions: CocoBoxes, counts: np.ndarray) -> float:
     """CPU seconds that pycocotools takes to accumulate these resamples."""
-    coco_eval = detection._run_coco(truth, predictions, (0.4,))
+    coco_eval = run_pycocotools(truth, predictions, (0.4,))
     num_images, matched = len(truth.images), coco_eval.evalImgs
     begin = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -75,21 +76,20 @@ def seconds_of_library(truth: CocoBoxes, predictions: CocoBoxes, counts: np.ndar
     return time.process_time() - begin
 
 
-def measures_beside(
-    truth: CocoBoxes, found: CocoBoxes, matches: tuple[ClassMatches, ...]
-) -> dict[str, Callable[[], Measure]]:
-    """How each measure other than AP40 is made."""
+def other_measures(truth: CocoBoxes, found: CocoBoxes) -> dict[str, Callable[[], Measure]]:
+    """How each measure other than AP40 is computed."""
+    boxes, matches = Indexed(truth, found), Indexed(truth, found).matches
     centres = found.boxes.drop_duplicates(["image_id", "finding"])
     centres = centres.assign(x=(centres["x1"] + centres["x2"]) / 2, y=(centres["y1"] + centres["y2"]) / 2)
     return {
         "ap5095": lambda: ap5095_measure(matches),
         "froc": lambda: froc_measure(matches),
-        "voc40": lambda: voc_measure(truth, found),
-        "corloc": lambda: corloc_measure(truth, found),
-        "iobb_accuracy30": lambda: accuracy_measure(truth, found, overlap="iobb", threshold=0.3),
-        "pointing": lambda: pointing_measure(truth, centres),
-        "maxboxaccv2": lambda: max_box_accuracy_measure(truth, [found] * NUM_BOX_THRESHOLDS),
-        "rodeo": lambda: rodeo_measure(truth, found),
+        "voc40": lambda: voc_measure(boxes),
+        "corloc": lambda: corloc_measure(boxes),
+        "iobb_accuracy30": lambda: accuracy_measure(boxes, overlap="iobb", threshold=0.3),
+        "pointing": lambda: pointing_measure(boxes.true, centres),
+        "maxboxaccv2": lambda: max_box_accuracy_measure(boxes.true, [found] * NUM_BOX_THRESHOLDS),
+        "rodeo": lambda: rodeo_measure(boxes),
     }
 
 
@@ -102,15 +102,15 @@ def main() -> None:
     given = parser.parse_args()
     truth, predictions = case(given.images, given.classes)
     begin = time.process_time()
-    result = detection.evaluate(truth, predictions)
+    matches = Indexed(truth, predictions).matches
     matching = time.process_time() - begin
     begin = time.process_time()
-    counts = resample_counts(result.image_ids, num_resamples=given.resamples)
+    counts = resample_counts(list(truth.images["image_id"]), num_resamples=given.resamples)
     for _ in range(given.methods):
-        bootstrap_mean_ap(result.matches, result.image_ids, num_resamples=given.resamples)
+        assert bootstrap(ap_measure(matches, MAIN_IOU), counts).mean_interval.low > 0
     ours = time.process_time() - begin
     beside = {}
-    for name, make in measures_beside(truth, predictions, result.matches).items():
+    for name, make in other_measures(truth, predictions).items():
         begin = time.process_time()
         make().resampled(counts)
         beside[name] = time.process_time() - begin

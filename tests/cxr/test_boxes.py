@@ -1,21 +1,39 @@
+"""cxr.boxes: exact overlaps, empty and inverted boxes, and the examples of the docstrings."""
+
+import doctest
+
 import numpy as np
 import pytest
 
+from cxr import boxes
 from cxr.boxes import (
     area,
     clip_boxes,
+    giou_matrix,
     iobb_matrix,
+    iobb_pairs,
     iou_matrix,
+    iou_of_two,
+    iou_pairs,
     nms,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
 
 
+def test_examples_of_the_docstrings_are_right() -> None:
+    with np.printoptions(precision=8, formatter=None):  # other libraries change them
+        results = doctest.testmod(boxes)
+    assert results.attempted >= 13
+    assert results.failed == 0
+
+
 def test_nothing_stays_nothing() -> None:
     assert xyxy_to_xywh([]).shape == (0, 4)
     assert xywh_to_xyxy([]).shape == (0, 4)
     assert iou_matrix([], [[0, 0, 1, 1]]).shape == (0, 1)
+    assert giou_matrix([[0, 0, 1, 1]], []).shape == (1, 0)
+    assert iou_pairs([], []).shape == iobb_pairs([], []).shape == (0,)
     assert nms([], [], iou=0.5).tolist() == []
 
 
@@ -39,6 +57,9 @@ def test_layouts_are_inverse() -> None:
 def test_overlap_exact_values(first: list[float], second: list[float], iou: float, iobb: float) -> None:
     assert iou_matrix([first], [second])[0, 0] == pytest.approx(iou)
     assert iobb_matrix([first], [second])[0, 0] == pytest.approx(iobb)
+    assert iou_pairs([first], [second]) == pytest.approx([iou])
+    assert iobb_pairs([first], [second]) == pytest.approx([iobb])
+    assert iou_of_two(tuple(first), tuple(second)) == pytest.approx(iou)
 
 
 def test_two_empty_boxes_have_no_overlap_and_no_nan() -> None:

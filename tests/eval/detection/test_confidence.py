@@ -10,16 +10,15 @@ from scipy.special import expit
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection.confidence import (
-    FINDING_SD,
-    POOLED_SD,
     START,
     Confidence,
     confidence_figures,
+    finding_prior,
     fit_confidence,
     fit_curve,
     with_hits,
 )
-from eval.stats.calibration import Curve
+from eval.stats.calibration import Curve, Prior
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, truth_of
 
 LESION, EFFUSION = FINDINGS
@@ -73,20 +72,20 @@ def test_a_hit_is_what_pairs_off_with_a_free_true_box_best_score_first() -> None
 
 def test_a_fit_to_equal_scores_balances_hits_and_prior() -> None:
     # Logit 0, so only the offset moves: the slope of log posterior is 3 - 4 * sigmoid(offset) - offset / sd^2.
-    curve = fit_curve(np.full(4, 0.5), np.array([1, 1, 1, 0], bool), prior=START, sd=(1.0, 2.0))
+    curve = fit_curve(np.full(4, 0.5), np.array([1, 1, 1, 0], bool), Prior(START.mean, 1.0, 2.0))
     assert curve.scale == pytest.approx(1)
     assert 3 - 4 * expit(curve.offset) == pytest.approx(curve.offset / 4, abs=1e-6)
 
 
 def test_a_weak_prior_gives_the_share_of_hits() -> None:
     hits = np.arange(400) < 100
-    curve = fit_curve(np.full(400, 0.5), hits, prior=START, sd=(1.0, 1e4))
+    curve = fit_curve(np.full(400, 0.5), hits, Prior(START.mean, 1.0, 1e4))
     assert expit(curve.offset) == pytest.approx(0.25, abs=1e-6)
 
 
 def test_scores_that_mislead_give_a_level_curve_not_a_falling_one() -> None:
     scores, hits = np.repeat([0.1, 0.9], 50), np.repeat([True, False], 50)
-    curve = fit_curve(scores, hits, prior=START, sd=POOLED_SD)
+    curve = fit_curve(scores, hits, START)
     assert curve.scale == 0
     assert curve.apply(np.array([0.1, 0.9])).tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
 
@@ -111,8 +110,8 @@ def test_a_finding_without_boxes_takes_the_curve_of_all() -> None:
 
 
 def test_a_finding_with_few_boxes_leans_on_the_others() -> None:
-    few = fit_curve(np.full(1, 0.5), np.array([True]), prior=Curve(1, -1), sd=FINDING_SD)
-    lots = fit_curve(np.full(100, 0.5), np.ones(100, bool), prior=Curve(1, -1), sd=FINDING_SD)
+    few = fit_curve(np.full(1, 0.5), np.array([True]), finding_prior(Curve(1, -1)))
+    lots = fit_curve(np.full(100, 0.5), np.ones(100, bool), finding_prior(Curve(1, -1)))
     assert expit(-1) < expit(few.offset) < 0.7
     assert expit(lots.offset) > 0.95
 

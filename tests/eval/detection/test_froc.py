@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.detection.average_precision import ClassMatches
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import evaluate
 from eval.detection.froc import RATES, froc_curve, froc_measure, mean_sensitivity, sensitivity_at
+from eval.detection.matching import ClassMatches
 from tests.eval.detection.box_builders import coco_boxes, duplicated, random_case, without_ties
 
 NAN = float("nan")

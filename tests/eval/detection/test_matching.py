@@ -1,4 +1,4 @@
-"""eval.detection.matching: exact matches on tiny cases, then pycocotools (eval.detection.coco_ap) as the oracle."""
+"""eval.detection.matching: exact matches on tiny cases, then pycocotools as the reference."""
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,11 @@ from hypothesis import strategies as st
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection import matching
-from eval.detection.coco_ap import IOUS, evaluate
-from eval.detection.matching import (
-    Detections,
-    TrueBoxes,
-    average_precisions,
-    match_boxes,
-    place_in_group,
-    true_boxes,
-)
+from eval.detection.average_precision import average_precisions
+from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.matching import IOUS, Detections, TrueBoxes, place_in_group
 from tests.eval.detection.box_builders import NAN, coco_boxes, random_case
+from tests.eval.detection.coco_reference import reference_ap, reference_matches
 
 IMAGES = ("a", "b", "c")
 FINDINGS = ("Edema", "Fracture")
@@ -33,27 +28,25 @@ def with_crowds(rows: list[Found], crowds: list[int]) -> CocoBoxes:
 
 def assert_equal_to_pycocotools(truth: CocoBoxes, predictions: CocoBoxes) -> None:
     ious = (*IOUS, 1.0)
-    expected, ours = evaluate(truth, predictions, ious=ious), match_boxes(truth, predictions, ious=ious)
-    assert [m.finding for m in ours] == list(expected.findings)
-    for own, other in zip(ours, expected.matches, strict=True):
+    boxes, expected = Indexed(truth, predictions), reference_matches(truth, predictions, ious)
+    for own, other in zip(boxes.match(ious), expected, strict=True):
+        assert own.finding == other.finding
         for name in ("scores", "image", "hit", "ignored", "num_true"):
             np.testing.assert_array_equal(getattr(own, name), getattr(other, name), err_msg=name)
-    row = expected.ious.index(0.4)
-    for k, (found, true) in enumerate(
-        zip(matching.detections(truth, predictions.boxes), true_boxes(truth), strict=True)
-    ):
-        ap = average_precisions(found, true, num_sets=1, ious=(0.4,))[0, 0, 0]
-        np.testing.assert_allclose(ap, expected.table[row, k], atol=1e-12)
+    aps = reference_ap(truth, predictions, (0.4,))[0]
+    for found, true, ap in zip(boxes.by_class, boxes.true.by_class, aps, strict=True):
+        own_ap = average_precisions(found, true, num_sets=1, ious=(0.4,))[0, 0, 0]
+        np.testing.assert_allclose(own_ap, ap, atol=1e-12)
 
 
 def hits(truth: CocoBoxes, predictions: CocoBoxes, iou: float = 0.4) -> list[bool]:
-    return match_boxes(truth, predictions, ious=(iou,))[0].hit[0].tolist()
+    return Indexed(truth, predictions).match((iou,))[0].hit[0].tolist()
 
 
 def test_nothing_at_all() -> None:
-    matches = match_boxes(coco_boxes([], images=()), coco_boxes([], images=()), ious=(0.4, 0.5))[0]
+    matches = Indexed(coco_boxes([], images=()), coco_boxes([], images=())).match((0.4, 0.5))[0]
     assert (matches.hit.shape, len(matches.scores), len(matches.num_true)) == ((2, 0), 0, 0)
-    assert match_boxes(coco_boxes([], findings=()), coco_boxes([], findings=())) == ()
+    assert Indexed(coco_boxes([], findings=()), coco_boxes([], findings=())).matches == ()
 
 
 @pytest.mark.parametrize(("left_over", "expected"), [((0, 100), [True, True]), ((100, 200), [True, False])])
@@ -88,7 +81,7 @@ def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:
         images=IMAGES,
         findings=FINDINGS,
     )
-    matches = match_boxes(truth, found, ious=(0.5, 0.6))[0]
+    matches = Indexed(truth, found).match((0.5, 0.6))[0]
     np.testing.assert_array_equal(matches.hit, [[True, False], [False, False]])
     np.testing.assert_array_equal(matches.ignored, [[False, True], [True, True]])
     np.testing.assert_array_equal(matches.num_true, [1, 0, 0])
@@ -97,12 +90,12 @@ def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:
 def test_the_cap_keeps_the_best_of_an_image() -> None:
     truth = coco_boxes([("a", "Edema", 10, 20, 110, 60, NAN)])
     found = coco_boxes([("a", "Edema", 10, 20, 110, 60, 0.1), ("a", "Edema", 0, 0, 9, 9, 0.9)])
-    assert match_boxes(truth, found, ious=(0.4,), max_detections=1)[0].scores.tolist() == [0.9]
+    assert Indexed(truth, found).match((0.4,), max_detections=1)[0].scores.tolist() == [0.9]
 
 
 def test_predictions_that_cannot_be_scored_are_refused() -> None:
     with pytest.raises(UserError, match="finite score"):
-        match_boxes(coco_boxes([]), coco_boxes([("a", "Edema", 0, 0, 9, 9, NAN)]))
+        Indexed(coco_boxes([]), coco_boxes([("a", "Edema", 0, 0, 9, 9, NAN)]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -147,9 +140,9 @@ def test_inverted_boxes_agree_with_pycocotools() -> None:
 
 def test_blocks_of_pairs_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = random_case(5)
-    whole = match_boxes(truth, predictions)
+    whole = Indexed(truth, predictions).matches
     monkeypatch.setattr(matching, "MAX_PAIRS", 7)
-    for own, other in zip(match_boxes(truth, predictions), whole, strict=True):
+    for own, other in zip(Indexed(truth, predictions).matches, whole, strict=True):
         np.testing.assert_array_equal(own.hit, other.hit)
 
 
@@ -168,11 +161,11 @@ def test_several_sets_at_once_score_as_each_alone(with_regions: bool) -> None:
         truth = truth.with_boxes(truth.boxes.assign(iscrowd=np.arange(len(truth.boxes)) % 3 == 0))
     second = first.with_boxes(first.boxes.assign(score=1 - first.boxes["score"], x1=first.boxes["x1"] + 9))
     sets, ious = [first, first.with_boxes(boxes_table()), second], (0.3, 0.4, 0.5)
-    expected = [evaluate(truth, one, ious=ious).table for one in sets]
-    found = [matching.detections(truth, one.boxes) for one in sets]
+    expected = [reference_ap(truth, one, ious) for one in sets]
+    found = [Indexed(truth, one).by_class for one in sets]
     for k, of_class in enumerate(zip(*found, strict=True)):
         together = as_sets(list(of_class), len(truth.images))
-        aps = average_precisions(together, true_boxes(truth)[k], num_sets=3, ious=ious)
+        aps = average_precisions(together, TruthIndex(truth).by_class[k], num_sets=3, ious=ious)
         np.testing.assert_allclose(aps[..., 0].T, np.array(expected)[:, :, k], atol=1e-12)
 
 
@@ -184,13 +177,13 @@ def test_the_best_of_an_image_score_as_if_the_others_were_not_there() -> None:
     ranked = both.sort_values("score", ascending=False, kind="stable").groupby(
         ["image_id", "finding"], sort=False
     )
-    for k, finding in enumerate(truth.findings):
-        of_class = matching.detections(truth, both)[k]
-        aps = average_precisions(of_class, true_boxes(truth)[k], num_sets=1, ious=(0.3, 0.5), counts=(2, 1))
+    boxes = Indexed(truth, truth.with_boxes(both))
+    for k, of_class in enumerate(boxes.by_class):
+        aps = average_precisions(of_class, boxes.true.by_class[k], num_sets=1, ious=(0.3, 0.5), counts=(2, 1))
         for column, count in enumerate((2, 1)):
             few = truth.with_boxes(ranked.head(count).sort_index(kind="stable"))
-            table = evaluate(truth, few, ious=(0.3, 0.5)).table[:, truth.findings.index(finding)]
-            np.testing.assert_allclose(aps[:, 0, column], table, atol=1e-12)
+            expected = reference_ap(truth, few, (0.3, 0.5))[:, k]
+            np.testing.assert_allclose(aps[:, 0, column], expected, atol=1e-12)
 
 
 def test_a_class_without_true_boxes_has_no_ap() -> None:

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from cxr.coco import boxes_table
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import evaluate
+from eval.detection.indexed import Indexed
 from eval.detection.localization import accuracy_measure
-from eval.detection.measures import box_measures, positive_pairs, put_out_scores, top_box_points
-from eval.detection.voc import voc_ap
+from eval.detection.measures import best_f1_scores, box_measures, positive_pairs, top_box_points
+from eval.detection.voc import voc_measure
 from eval.stats.measures import Measure
 from tests.eval.detection.box_builders import coco_boxes, random_case
 
@@ -25,23 +26,25 @@ def by_name(measures: list[Measure], num_images: int) -> dict[str, np.ndarray]:
 
 
 def test_without_boxes_every_measure_is_nought_and_without_truth_none_has_a_value() -> None:
-    nothing = by_name(box_measures(coco_boxes([TRUE]), coco_boxes([]), min_scores={}), 2)
+    nothing = by_name(box_measures(Indexed(coco_boxes([TRUE]), coco_boxes([])), min_scores={}), 2)
     assert list(nothing) == [*NAMES, "rodeo"]
     assert {name: values.tolist() for name, values in nothing.items()} == {name: [0.0] for name in nothing}
-    untrue = by_name(box_measures(coco_boxes([]), coco_boxes([(*TRUE[:6], 0.9)])), 2)
+    untrue = by_name(box_measures(Indexed(coco_boxes([]), coco_boxes([(*TRUE[:6], 0.9)]))), 2)
     assert list(untrue) == NAMES  # without scores to put out there is no RoDeO
     assert all(np.isnan(values).all() for values in untrue.values())
 
 
 def test_each_measure_is_that_of_its_own_file() -> None:
     truth, found = random_case(2)
-    values = by_name(box_measures(truth, found), len(truth.images))
+    values = by_name(box_measures(Indexed(truth, found)), len(truth.images))
     for iou in (0.1, 0.3, 0.4, 0.5, 0.7):
         expected = list(evaluate(truth, found).ap(iou).values())
         np.testing.assert_allclose(values[f"ap{round(100 * iou)}"], expected, atol=1e-12)
     np.testing.assert_allclose(values["ap5095"], list(evaluate(truth, found).ap5095().values()), atol=1e-12)
-    np.testing.assert_array_equal(values["voc40"], list(voc_ap(truth, found).values()))
-    inside = accuracy_measure(truth, found, overlap="iobb", threshold=0.3).values(len(truth.images))
+    np.testing.assert_array_equal(
+        values["voc40"], voc_measure(Indexed(truth, found)).values(len(truth.images))
+    )
+    inside = accuracy_measure(Indexed(truth, found), overlap="iobb", threshold=0.3).values(len(truth.images))
     np.testing.assert_array_equal(values["iobb_accuracy30"], inside)
 
 
@@ -49,15 +52,15 @@ def test_points_that_are_given_replace_the_centres_of_the_best_boxes() -> None:
     truth = coco_boxes([TRUE])
     found = coco_boxes([("a", "Edema", 0, 0, 20, 20, 0.9), ("a", "Edema", 50, 30, 70, 40, 0.2)])
     assert top_box_points(found).to_numpy().tolist() == [["a", "Edema", 10, 10]]
-    assert by_name(box_measures(truth, found), 2)["pointing"].tolist() == [0]
+    assert by_name(box_measures(Indexed(truth, found)), 2)["pointing"].tolist() == [0]
     inside = pd.DataFrame([("a", "Edema", 60.0, 35.0)], columns=["image_id", "finding", "x", "y"])
-    assert by_name(box_measures(truth, found, points=inside), 2)["pointing"].tolist() == [1]
+    assert by_name(box_measures(Indexed(truth, found), points=inside), 2)["pointing"].tolist() == [1]
 
 
-def test_put_out_scores_are_those_of_the_best_f1() -> None:
+def test_best_f1_scores_are_those_of_the_best_f1() -> None:
     rows = [(*TRUE[:6], 0.7), ("b", "Edema", 0, 0, 9, 9, 0.8), ("b", "Edema", 0, 0, 9, 9, 0.2)]
-    assert put_out_scores(coco_boxes([TRUE]), boxes_table(rows)) == {"Edema": pytest.approx(0.7)}
-    assert put_out_scores(coco_boxes([TRUE]), boxes_table()) == {"Edema": np.inf}
+    assert best_f1_scores(coco_boxes([TRUE]), boxes_table(rows)) == {"Edema": pytest.approx(0.7)}
+    assert best_f1_scores(coco_boxes([TRUE]), boxes_table()) == {"Edema": np.inf}
 
 
 def test_regions_make_no_image_positive() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cxr.config import UserError
 from eval.detection.confidence import Confidence
-from eval.detection.matching import match_boxes
+from eval.detection.indexed import Indexed
 from eval.detection.operating_points import (
     OperatingPoint,
     best_f1_point,
@@ -45,7 +45,7 @@ FOUND = [
 
 
 def matched(found: list[Row], true: list[Row] = TRUE):
-    return match_boxes(coco_boxes(true, findings=FINDINGS), coco_boxes(found, findings=FINDINGS), ious=(0.4,))
+    return Indexed(coco_boxes(true, findings=FINDINGS), coco_boxes(found, findings=FINDINGS)).match((0.4,))
 
 
 def test_without_detections_nothing_is_shown_by_f1_and_everything_by_a_rate() -> None:
@@ -99,7 +99,7 @@ def test_findings_are_weighed_by_confidence_not_by_score() -> None:
 def test_ignore_regions_count_as_nothing() -> None:
     truth = coco_boxes([*TRUE, ("b", EDEMA, 100, 50, 140, 70, NAN)], findings=FINDINGS)
     truth = truth.with_boxes(truth.boxes.assign(iscrowd=[0, 0, 1]))
-    matches = match_boxes(truth, coco_boxes(FOUND, findings=FINDINGS), ious=(0.4,))
+    matches = Indexed(truth, coco_boxes(FOUND, findings=FINDINGS)).match((0.4,))
     assert 0.5 <= limited_point("x", 0.4, matches, AS_IT_IS).scores[EDEMA] <= 0.8
     counts = count_at(OperatingPoint("x", "", {EDEMA: 0.0}), matches, 2)
     assert counts.shown.tolist() == [[1, 0], [0, 0]]

@@ -10,7 +10,7 @@ import pytest
 
 from cxr.coco import write_coco
 from cxr.config import UserError
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import evaluate
 from eval.detection.coco_files import read_predictions, read_truth
 from eval.detection.score import parse_names
 from eval.run import main
@@ -79,7 +79,7 @@ def test_measures_beside_ap(tmp_path: Path) -> None:
     assert figures["late/corloc"] == pytest.approx(0.5)
     assert figures["late/rodeo"] == 0.0
     html = (tmp_path / "out" / "report.html").read_text()
-    assert "Beside average precision" in html
+    assert "Other measures" in html
     assert "0.500 [0.000, 1.000]" in html
 
 
@@ -89,8 +89,8 @@ def test_several_predictions_are_compared_in_pairs(tmp_path: Path) -> None:
     assert figures["difference40/half/none/low"] == 0.0
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Is the best one better?" in html
-    assert "could be chance" in html
-    assert "left out: Nodule/Mass" in html
+    assert "not significant" in html
+    assert "excluded: Nodule/Mass" in html
 
 
 def test_own_files_give_the_figures_of_evaluate(tmp_path: Path) -> None:

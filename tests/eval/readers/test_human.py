@@ -8,7 +8,7 @@ import pytest
 
 from cxr.readers import ReaderSettings
 from eval.detection.average_precision import RECALLS
-from eval.detection.box_pairs import box_pairs, match_greedily
+from eval.detection.pairing import box_pairs, match_greedily
 from eval.readers.human import (
     HumanCounts,
     ap_of_counts,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import evaluate
 from stage2_pseudolabel.boxes import sample_size
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import draw_images, sample_size_curve

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cxr.coco import BOX_FIELDS, CocoBoxes, boxes_table
-from eval.detection.coco_ap import evaluate
+from eval.detection.average_precision import evaluate
 from stage2_pseudolabel.boxes import search
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule

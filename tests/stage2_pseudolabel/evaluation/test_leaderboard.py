@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval.detection.coco_ap import evaluate
-from eval.detection.measures import put_out_scores, top_box_points
+from eval.detection.average_precision import evaluate
+from eval.detection.measures import best_f1_scores, top_box_points
 from eval.stats.measures import Measure
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
@@ -133,9 +133,9 @@ def test_constant_maps_have_no_boxes_at_any_threshold() -> None:
     )
 
 
-def test_put_out_scores_are_those_of_the_best_f1() -> None:
+def test_best_f1_scores_are_those_of_the_best_f1() -> None:
     rows = [(*ON_WIDE, 0.9), ("wide", LESION, 40, 30, 50, 40, 0.6), (*ON_FLAT, 0.8)]
-    scores = put_out_scores(truth_of(ON_WIDE, ON_FLAT), boxes_table(rows))
+    scores = best_f1_scores(truth_of(ON_WIDE, ON_FLAT), boxes_table(rows))
     assert scores[LESION] == 0.8
 
 

@@ -10,9 +10,9 @@ from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, boxes_table, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
+from eval.detection.average_precision import ap_measure
 from eval.detection.confidence import Confidence
-from eval.detection.localization import ap_measure
-from eval.detection.matching import match_boxes
+from eval.detection.indexed import Indexed
 from eval.detection.operating_points import read_points
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap
@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
     metrics = judged(stage2, detections).metrics
     counts = resample_counts(truth.groups, num_resamples=50, seed=0)
     drawn = {
-        name: bootstrap(ap_measure(match_boxes(truth, boxes), 0.4), counts)
+        name: bootstrap(ap_measure(Indexed(truth, boxes).matches, 0.4), counts)
         for name, boxes in {
             "detector": detections,
             "teacher": read_coco(stage2.output("detections_pcam")),

@@ -8,9 +8,9 @@ import pytest
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
-from eval.detection.average_precision import bootstrap_difference, bootstrap_mean_ap, resampled_ap
-from eval.detection.coco_ap import evaluate
-from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
+from eval.detection.average_precision import evaluate, main_ap_measure
+from eval.stats.bootstrap import Difference, resample_counts
+from eval.stats.measures import bootstrap, difference
 from stage3_detect.experiments.scores import DetectionScorer
 from tests.stage3_detect.experiments.experiment_builders import detections, write_run
 from tests.stage3_detect.stage3_builders import make_stage2_run
@@ -35,21 +35,17 @@ def test_no_detections_score_zero_and_intervals_are_there(scorer: DetectionScore
 def test_figures_are_those_of_the_paired_bootstrap(scorer: DetectionScorer) -> None:
     """Compared with functions of eval that resample by themselves."""
     own, other = (detections(scorer.truth, skill=skill, seed=seed) for skill, seed in ((0.8, 1), (0.4, 2)))
-    results = [evaluate(scorer.truth, one) for one in (own, other)]
+    counts = resample_counts(scorer.truth.groups, num_resamples=200)
+    results = [bootstrap(main_ap_measure(scorer.truth, one), counts) for one in (own, other)]
     figures = scorer.score(own)
     mean, *by_finding = figures.estimates()
-    interval = bootstrap_mean_ap(results[0].matches, scorer.truth.groups, num_resamples=200)
-    assert (mean.value, mean.low, mean.high) == pytest.approx(
-        (results[0].mean_ap(0.4), interval.low, interval.high)
-    )
-    aps = resampled_ap(results[0].matches, resample_counts(scorer.truth.groups, num_resamples=200), iou=0.4)
+    interval = results[0].mean_interval
+    assert (mean.value, mean.low, mean.high) == pytest.approx((results[0].mean, interval.low, interval.high))
     for k, (finding, value) in enumerate(zip(scorer.truth.findings, by_finding, strict=True)):
-        interval = percentile_interval(aps[:, k])
-        assert value.value == pytest.approx(results[0].ap(0.4)[finding])
+        interval = results[0].interval(finding)
+        assert value.value == pytest.approx(results[0].values[k])
         assert (value.low, value.high) == pytest.approx((interval.low, interval.high))
-    gap = bootstrap_difference(
-        (results[0].matches, results[1].matches), scorer.truth.groups, num_resamples=200
-    )
+    gap = difference(*results)
     assert figures.minus(scorer.score(other)).estimates()[0] == pytest.approx(gap)
 
 
