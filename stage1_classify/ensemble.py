@@ -1,4 +1,4 @@
-"""Stage 1: finished classifiers as one, or one with test-time augmentation; later stages take it like any run."""
+"""Stage 1: combine finished classifiers to one (an ensemble), or add test-time augmentation to one."""
 
 import sys
 
@@ -9,17 +9,15 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.ensemble_pipeline import Ensemble, open_members
-    from stage1_classify.settings.classifier import (
-        EnsembleSettings,  # torch and timm take seconds, --help needs neither
-    )
+    from stage1_classify import ensemble_pipeline  # torch and timm take seconds, --help needs neither
+    from stage1_classify.settings.classifier import EnsembleSettings
 
     settings = load_config(EnsembleSettings, arguments.config, arguments.overrides)
-    members = open_members(arguments.sources, settings)
+    members = ensemble_pipeline.open_members(arguments.sources, settings)
     inputs = {f"member_{index}": member.dir for index, member in enumerate(members)}
     run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs)
     if run.state != "finished":
-        Ensemble(run, settings, members)()
+        ensemble_pipeline.run(run, settings, members)
     print_run(run.dir)
 
 

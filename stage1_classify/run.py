@@ -9,7 +9,7 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    from stage1_classify.pipeline import Stage1  # torch and timm take seconds, --help needs neither
+    from stage1_classify import pipeline  # torch and timm take seconds, --help needs neither
     from stage1_classify.settings.classifier import Stage1Settings
     from stage1_classify.training.fabric import make_fabric
 
@@ -19,7 +19,7 @@ def main(arguments: StageArguments) -> None:
     inputs = {name: path for name, path in sources.items() if path is not None}
     run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":
-        Stage1(run, settings, fabric)()
+        pipeline.run(run, settings, fabric)
     if fabric.is_global_zero:
         print_run(run.dir)
 

@@ -103,7 +103,7 @@ def _brightness_contrast(settings: AugmentSettings) -> A.BasicTransform:
     return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.contrast_probability)
 
 
-class _GridDistortion(A.GridDistortion):
+class _GridDistortion(A.GridDistortion):  # type: ignore[misc]  # untyped there
     """The library's, whose maps go to OpenCV as they are."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class _GridDistortion(A.GridDistortion):
         return _remap(img, map_x, map_y)
 
 
-class _ElasticTransform(A.ElasticTransform):
+class _ElasticTransform(A.ElasticTransform):  # type: ignore[misc]  # untyped there
     """The library's displacements (Simard et al. 2003, as Albumentations scales them), computed more cheaply."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:

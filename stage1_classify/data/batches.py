@@ -1,4 +1,4 @@
-"""From pictures and targets to batches: augment, collate."""
+"""Training data: augmented images and targets, collated to batches."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,21 @@ from stage1_classify.data.studies import Cases
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the data: its pictures, its cases, and their targets (cases, K), NaN where masked."""
+    """A part of the data: its images, its cases, and the targets of the cases (cases, K), NaN where masked."""
 
     pictures: Pictures
     cases: Cases
     targets: npt.NDArray[np.float32]
 
+    def image_ids(self, batch: "Batch") -> list[str]:
+        """Names of the batch's images, in their order."""
+        return [
+            self.pictures.image_ids[row] for case in batch.indices.tolist() for row in self.cases.views[case]
+        ]
+
 
 class Item(NamedTuple):
-    """One case: all its views (V, C, H, W), its targets (K,), its row among the split's cases."""
+    """One case: its views (V, C, H, W), its targets (K,), its index in the split."""
 
     images: Tensor
     targets: Tensor
@@ -37,10 +43,10 @@ class Item(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B cases with N views together; no view is padding.
+    """B cases with N views in total, without padding.
 
-    images: (N, C, H, W) float32. cases: (N,) int64, in 0..B-1, rising: the case of each image. targets: (B, K).
-    indices: (B,) int64, the cases' indices in the split.
+    images: (N, C, H, W) float32. cases: (N,) int64 in 0..B-1, ascending: the case of each image. targets: (B, K).
+    indices: (B,) int64: the cases' indices in the split.
     """
 
     images: Tensor
@@ -50,7 +56,7 @@ class Batch(NamedTuple):
 
 
 class TrainingSet(TorchDataset[Item]):
-    """The cases of a split, augmented; how depends on seed, epoch and the image's row alone."""
+    """The cases of a split, augmented. The augmentation depends on (seed, epoch, image) only."""
 
     def __init__(self, split: Split, augmentation: Augmentation, *, num_channels: int, seed: int) -> None:
         assert len(split.cases) == len(split.targets)
@@ -75,7 +81,7 @@ class TrainingSet(TorchDataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Cases of any numbers of views, their views one after the other."""
+    """A batch of cases. Each case may have any number of views."""
     num_views = torch.tensor([len(item.images) for item in items])
     return Batch(
         images=torch.cat([item.images for item in items]),
@@ -88,7 +94,7 @@ def collate(items: Sequence[Item]) -> Batch:
 def training_loader(
     items: TrainingSet, batches: Iterable[list[int]], *, num_workers: int
 ) -> DataLoader[Batch]:
-    """Loader of these batches of cases. Workers are made anew each epoch, so that they see its number."""
+    """Loader of these batches of cases. Its workers are started for each epoch, so that they see the epoch number."""
     return DataLoader(
         items,  # type: ignore[arg-type]
         batch_sampler=batches,
@@ -100,12 +106,12 @@ def training_loader(
 
 
 def _one_opencv_thread(_: int) -> None:
-    """Workers share the cores already; and OpenCV's threads do not survive a fork."""
+    """Workers share the cores already, and OpenCV's threads do not survive a fork."""
     cv2.setNumThreads(0)
 
 
 def check_no_empty_finding(labels: pd.DataFrame, *, split: str) -> None:
-    """Raise a UserError when a finding has no positive in the training labels: it could never be learnt."""
+    """Raise a UserError when a finding has no positive in the training labels: it could not be learnt."""
     empty = [str(name) for name in labels.columns if not (labels[name] == 1).any()]
     if empty:
         raise UserError(

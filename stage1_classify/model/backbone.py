@@ -7,7 +7,7 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from timm.models import load_state_dict
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -40,8 +40,9 @@ class Backbone(nn.Module):
         if features.ndim == 3:
             return map_of_tokens(self.network, features, images.shape[-2:])
         if self.is_channels_last:
-            return features.permute(0, 3, 1, 2).contiguous()
-        return features
+            features = features.permute(0, 3, 1, 2).contiguous()
+        result: Tensor = features
+        return result
 
     def _check_map(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> int:
         """C, once it is sure that pictures of (H, W) give a map, of all they show, as fine as asked for."""

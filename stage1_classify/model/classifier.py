@@ -36,7 +36,8 @@ class Classifier(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images)).logits
+        logits: Tensor = self.head(self.backbone(images)).logits
+        return logits
 
 
 class CaseForward(nn.Module):

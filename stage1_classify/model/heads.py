@@ -7,7 +7,7 @@ every cell has the same s, and a logit between the lowest and the highest s_i.
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +111,8 @@ class GatedAttention(nn.Module):
     def forward(self, gates: Tensor) -> Tensor:
         """V x and U x (B, 2 D, h, w), which `gates` gives, to the scores before the softmax (B, num_classes, h, w)."""
         value, gate = gates.chunk(2, dim=1)
-        return self.scores(torch.tanh(value) * torch.sigmoid(gate))
+        scores: Tensor = self.scores(torch.tanh(value) * torch.sigmoid(gate))
+        return scores
 
 
 class Head(nn.Module):
@@ -145,7 +146,7 @@ class Head(nn.Module):
         for layer in (self.classifier, self.uncertain):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, features: Tensor) -> HeadOutput:
         """features (B, C, h, w) to logits (B, K) and maps (B, K, h, w)."""

@@ -1,4 +1,4 @@
-"""A finished classifier, one network or an ensemble, as one thing that gives probabilities."""
+"""Load a finished classifier, one network or an ensemble, for prediction."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -32,14 +32,14 @@ COMBINERS: Mapping[Combine, Callable[[Floats], Floats]] = {
     "minimum": lambda each: np.asarray(each.min(axis=0)),
     "maximum": lambda each: np.asarray(each.max(axis=0)),
 }
-"""(M, N, K) probabilities of each member to those of all together, (N, K)."""
+"""From the members' probabilities (M, N, K) to those of the ensemble (N, K)."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network (on the CPU and in evaluation mode when loaded), what it takes, and what its logits say.
+    """One network with its input settings and calibration. It is loaded on the CPU, in evaluation mode.
 
-    input: shapes pictures as that of all other members does; mean and standard deviation may be its own.
+    input: equal in all members, except for mean and standard deviation.
     """
 
     model: Classifier
@@ -48,11 +48,11 @@ class Member:
     num_channels: int
 
     def batch(self, pictures: Pictures, indices: Sequence[int]) -> Tensor:
-        """(B, num_channels, H, W) of the pictures at `indices`, as this network takes them."""
+        """(B, num_channels, H, W): the images at `indices` as input of this network."""
         return pictures.normalised_by(self.input).batch(indices, self.num_channels)
 
     def logits(self, pictures: Pictures, *, flips: Sequence[Flip], progress: bool = False) -> Logits:
-        """(N, K), averaged over `flips`, on the device where the network is."""
+        """(N, K) logits, averaged over `flips`, computed on the network's device."""
         return predict_logits(
             self.model,
             pictures.normalised_by(self.input),
@@ -67,11 +67,11 @@ class Member:
 class Trained:
     """One or several networks that act as one classifier.
 
-    settings: of the first member; all members take pictures of the same shape and name the same findings in this order.
-    combine: of the members' calibrated probabilities. flips: forms in which each member sees a picture; its logits are
-    averaged over them. calibration: of what is combined, fitted to it; nothing for a single run, whose member has one.
+    settings: of the first member. All members have the same input size and the same findings in the same order.
+    combine: how the members' calibrated probabilities are combined. flips: views of an image over which a member's
+    logits are averaged. calibration: of the combined probabilities; the identity for a single run.
 
-    A classifier that was trained on studies gives an image's logits as of a study with this one view.
+    A classifier that was trained on studies predicts an image as a study with one view.
     """
 
     settings: Stage1Settings

@@ -1,4 +1,4 @@
-"""Logits of a classifier over the pictures of a data set."""
+"""Logits of a classifier for the images of a data set."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,7 +16,7 @@ _BATCH = 64
 
 
 class PictureSource(Protocol):
-    """What `Pictures` is, or a part of it."""
+    """`Pictures`, or a part of them."""
 
     def __len__(self) -> int: ...
 
@@ -35,10 +35,10 @@ def predict_logits(
     flips: Sequence[Flip] = ("none",),
     progress: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """(N, K) float32 logits in the order of `pictures`; leaves the model in evaluation mode.
+    """(N, K) float32 logits in the order of `pictures`. Leaves the model in evaluation mode.
 
     Args:
-        flips: forms in which the network sees each picture (test-time augmentation); the mean of the logits counts.
+        flips: test-time augmentation: the logits are averaged over these views of each image.
     """
     model.eval()
     parts = [np.zeros((0, len(model.findings)), dtype=np.float32)]
@@ -52,5 +52,5 @@ def predict_logits(
 
 
 def flipped(images: Tensor, flip: Flip) -> Tensor:
-    """Images or maps (..., H, W) in this form; doing it twice gives them back."""
+    """Images or maps (..., H, W), flipped. Flipping twice gives them back."""
     return images.flip(-1) if flip == "horizontal" else images

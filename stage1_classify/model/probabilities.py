@@ -1,4 +1,4 @@
-"""From logits to the probabilities of one classifier: sigmoid, then the hierarchy, then the calibration."""
+"""From logits to probabilities: sigmoid, hierarchy, calibration."""
 
 import json
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ OUTPUT = "calibration"
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What the logits of one network say. A calibration is fitted to what `raw` gives."""
+    """Turns the logits of one network into probabilities. The calibration is fitted to the result of `raw`."""
 
     hierarchy: Hierarchy
     calibration: Calibration
 
     def raw(self, logits: npt.NDArray[np.float32]) -> Floats:
-        """Logits (N, K) to probabilities in [0, 1], a child's multiplied by its parents' along the path."""
+        """Logits (N, K) to probabilities in [0, 1], where a child's is multiplied by those of its ancestors."""
         return self.hierarchy.multiply(sigmoid(logits))
 
     def __call__(self, logits: npt.NDArray[np.float32]) -> Floats:
@@ -46,15 +46,15 @@ def uncalibrated(num_findings: int) -> Calibration:
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
-    """Write JSON from which `calibration_of` makes exactly this calibration again."""
+    """Write JSON that `calibration_of` reads back exactly."""
     atomic_write_text(path, json.dumps(calibration.as_dict(), indent=1) + "\n")
 
 
 def calibration_of(run: FinishedRun, *, num_findings: int) -> Calibration:
-    """The calibration of a finished stage 1 run; none in a run of a version that had none.
+    """The calibration of a finished stage 1 run; the identity in runs of older versions that had none.
 
     Raises:
-        UserError: the file is damaged, or of other findings.
+        UserError: the file is damaged, or has another number of findings.
     """
     if OUTPUT not in run.manifest["outputs"]:
         return uncalibrated(num_findings)

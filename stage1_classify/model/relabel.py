@@ -1,4 +1,4 @@
-"""Self-training: a finished classifier gives the probabilities that replace uncertain training labels."""
+"""Self-training: the probabilities of a finished classifier replace uncertain training labels."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from stage1_classify.model.loading import Trained, load_trained
 from stage1_classify.settings.classifier import LabelSettings
 
 TABLE = "relabelled.csv"
-"""Which label was replaced by what: image_id, finding, probability; one row a replaced label, in table order."""
+"""The replaced labels, one per row: image_id, finding, probability."""
 
 log = logging.getLogger("raybox")
 
@@ -33,14 +33,14 @@ def relabel(
 ) -> npt.NDArray[np.float64]:
     """The teacher's probabilities for the uncertain labels of findings with the policy self_train.
 
-    The teacher looks at each image by itself. Writes `relabelled.csv` into `run_dir`, or reads it where it is there
-    already: a run that goes on keeps its targets. Let the first of several processes come first.
+    The teacher predicts each image by itself. Writes `relabelled.csv` into `run_dir`, or reads it if it exists, so that
+    a resumed run keeps its targets. With several processes the first one must call this before the others.
 
     Returns:
-        (N, K) in the order of `data` and `findings`, in [0, 1]; NaN where nothing is to be replaced.
+        (N, K) in the order of `data` and `findings`, in [0, 1]; NaN where no label is replaced.
 
     Raises:
-        UserError: the teacher is no finished run or lacks a finding, or the table is not of these labels.
+        UserError: the teacher is no finished run or lacks a finding, or the table belongs to other labels.
     """
     replaced = _to_replace(settings, data, findings)
     path = run_dir / TABLE
@@ -76,7 +76,7 @@ def _probabilities(
     *,
     device: torch.device | str,
 ) -> npt.NDArray[np.float64]:
-    """One probability for each True of `replaced`, row by row. Only images that need it are looked at."""
+    """One probability for each True of `replaced`, row by row. Only images with such labels are predicted."""
     trained = load_trained(teacher)
     needed = np.flatnonzero(replaced.any(axis=0)).tolist()
     columns = _columns_of(trained, teacher, [findings[column] for column in needed])
@@ -106,7 +106,7 @@ def _columns_of(trained: Trained, teacher: Path, needed: Sequence[str]) -> list[
 def _read(
     path: Path, data: Dataset, findings: Sequence[str], replaced: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """The table's probabilities, checked to be of exactly these labels."""
+    """The table's probabilities, after checking that it belongs to exactly these labels."""
     rows, columns = np.nonzero(replaced)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -121,6 +121,6 @@ def _read(
     if not same:
         raise UserError(
             f"self-training: {path} is not a table of this run's {len(rows)} uncertain labels; "
-            "remove it to make it anew"
+            "remove it to create it again"
         )
     return probabilities

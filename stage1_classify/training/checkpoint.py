@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of training for going on, the weights alone for use."""
+"""Checkpoints: the whole training state for resuming, and the weights for use."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from cxr.config import UserError
 
 
 class Stateful(Protocol):
-    """Model, optimiser, schedule, average, gradient scaler: what has a state to keep."""
+    """Anything with a state: model, optimizer, schedule, average, gradient scaler."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -29,14 +29,14 @@ class Progress:
     """Where training stands after a finished epoch."""
 
     epoch: int = 0
-    moves: int = 0
-    """Of the optimiser."""
+    steps: int = 0
+    """Optimizer steps."""
     best_score: float = float("-inf")
     best_epoch: int = -1
     stale_epochs: int = 0
 
-    def judge(self, score: float) -> bool:
-        """Take note of the score of `epoch`, higher is better; True where it is the best so far."""
+    def update(self, score: float) -> bool:
+        """Record the score of `epoch` (higher is better). True if it is the best so far."""
         self.stale_epochs += 1
         if score <= self.best_score and self.best_epoch >= 0:
             return False
@@ -45,10 +45,9 @@ class Progress:
 
 
 def save_last(path: Path, parts: Mapping[str, Stateful], progress: Progress) -> None:
-    """Write the states of `parts` and the progress: after a crash or power cut either the old file is there or the
-    new one, whole."""
+    """Write the states of `parts` and the progress. A crash leaves either the old file or the complete new one."""
     state = {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(progress)}
-    with _put_when_whole(path) as partial:
+    with _renamed_when_complete(path) as partial:
         torch.save(state, partial)
 
 
@@ -56,7 +55,7 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
     """Restore everything that `save_last` wrote.
 
     Raises:
-        UserError: the file is damaged, or of a version of this program that kept other things.
+        UserError: the file is damaged, or another version of this program wrote other parts.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -69,7 +68,7 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
     if state.keys() != expected:
         raise UserError(
             f"run {path.parent}: {path.name} holds {', '.join(sorted(state))}, expected "
-            f"{', '.join(sorted(expected))}: another version wrote it; go on with that one, or give another --out"
+            f"{', '.join(sorted(expected))}: another version wrote it; use that version, or give another --out"
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
@@ -77,28 +76,30 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the weights alone as safetensors, in the same way."""
+    """Write the weights as safetensors, with the same guarantee."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with _put_when_whole(path) as partial:
+    with _renamed_when_complete(path) as partial:
         save_file(tensors, partial)
 
 
 @contextmanager
-def _put_when_whole(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, and renames only what is on the disk, so that a power cut leaves no empty file under
-    the good name. A full disk becomes a UserError; what was written of the file is removed."""
+def _renamed_when_complete(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which is renamed to `path` once its content is on the disk.
+
+    A full disk becomes a UserError, and the temporary file is removed.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # the last two by torch and safetensors
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise the last two
         partial.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:100]
         raise UserError(
-            f"run {path.parent}: cannot write {path.name} ({reason}); free some space, then give the same command "
-            "again, it goes on after the last whole epoch"
+            f"run {path.parent}: cannot write {path.name} ({reason}); free some space and run the same "
+            "command again; it resumes after the last complete epoch"
         ) from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Watches for a loss or gradient that is not finite, and finds out where it came from."""
+"""Detects a loss or gradient that is not finite, and finds where it came from."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from cxr.config import UserError
 from stage1_classify.data.batches import Batch
 
-Verdict = Literal["fine", "skipped", "broken"]
+Outcome = Literal["finite", "skipped", "failed"]
 
 _SHOWN_PARAMETERS = 3
 
 
 @dataclass
-class Sentinel:
-    """Judges each move of the optimiser by one small tensor, so that the device is waited for once a move.
+class FiniteCheck:
+    """Checks loss and gradient of each optimizer step, with one synchronisation of the device.
 
-    max_skipped: so many moves in a row may be skipped because scaled float16 gradients overflowed, which is how the
-    scale is found; None: gradients are not scaled, and no overflow is normal.
+    max_skipped: most consecutive steps that may be skipped because scaled float16 gradients overflow, which is how the
+    scale is found. None: gradients are not scaled, and every overflow is an error.
     """
 
     max_skipped: int | None
     in_a_row: int = 0
     skipped: int = 0
-    """Since training began."""
+    """Skipped steps since training began."""
 
     def state_dict(self) -> dict[str, int]:
         return {"in_a_row": self.in_a_row, "skipped": self.skipped}
@@ -35,57 +35,57 @@ class Sentinel:
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.in_a_row, self.skipped = state["in_a_row"], state["skipped"]
 
-    def judge(self, loss: Tensor, gradient_norm: Tensor) -> Verdict:
-        """fine, skipped (the gradients overflowed, tolerated), or broken. A loss that is not finite is never normal."""
+    def check(self, loss: Tensor, gradient_norm: Tensor) -> Outcome:
+        """finite, skipped (the gradients overflow, which is tolerated) or failed. A loss that is not finite fails."""
         loss_is_finite, norm_is_finite = torch.isfinite(torch.stack([loss, gradient_norm])).tolist()
         if loss_is_finite and norm_is_finite:
             self.in_a_row = 0
-            return "fine"
+            return "finite"
         if not loss_is_finite or self.max_skipped is None:
-            return "broken"
+            return "failed"
         self.in_a_row += 1
         self.skipped += 1
-        return "skipped" if self.in_a_row <= self.max_skipped else "broken"
+        return "skipped" if self.in_a_row <= self.max_skipped else "failed"
 
 
 @dataclass(frozen=True)
-class Culprit:
-    """Where a number was not finite first. rows: images of the batch, none where all are concerned."""
+class NonFinite:
+    """Where a value was not finite first. rows: the affected images of the batch; empty if all are."""
 
     what: str
     batch: Batch
     rows: tuple[int, ...] = ()
 
 
-def find_culprit(
+def find_non_finite(
     model: nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], Tensor]
-) -> Culprit | None:
-    """Repeat the batches one by one; None where this time everything is finite.
+) -> NonFinite | None:
+    """Repeat the batches one by one. None if everything is finite this time.
 
     Args:
-        model: whose layers are watched and named.
-        loss_of: the forward of a batch, through `model`. Its loss is differentiated by ``autograd.grad``, so no
-            gradient is stored and no other process is waited for.
+        model: the model whose layers are examined.
+        loss_of: the loss of a batch, computed by `model`. It is differentiated by ``autograd.grad``, which stores
+            no gradient and waits for no other process.
     """
     for batch in batches:
         if not torch.isfinite(batch.images).all():
-            return Culprit("the network's input", batch, _bad_rows(batch.images, len(batch.images)))
+            return NonFinite("the network's input", batch, _bad_rows(batch.images, len(batch.images)))
         with watched_outputs(model, len(batch.images)) as bad:
             loss = loss_of(batch)
         if bad:
-            return Culprit(f"the output of layer {bad[0][0]}", batch, bad[0][1])
+            return NonFinite(f"the output of layer {bad[0][0]}", batch, bad[0][1])
         if not torch.isfinite(loss):
-            return Culprit("the loss, of finite logits", batch)
+            return NonFinite("the loss, of finite logits", batch)
         names = bad_gradients(model, loss)
         if names:
             more = f" and {len(names) - _SHOWN_PARAMETERS} more" if len(names) > _SHOWN_PARAMETERS else ""
-            return Culprit(f"the gradient of {', '.join(names[:_SHOWN_PARAMETERS])}{more}", batch)
+            return NonFinite(f"the gradient of {', '.join(names[:_SHOWN_PARAMETERS])}{more}", batch)
     return None
 
 
 @contextmanager
 def watched_outputs(model: nn.Module, num_images: int) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
-    """Collects, in the order of the forward, each layer whose output is not finite, with the images it was so for."""
+    """Collect, in forward order, each layer whose output is not finite, with the affected images."""
     bad: list[tuple[str, tuple[int, ...]]] = []
 
     def hook_of(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -106,7 +106,7 @@ def watched_outputs(model: nn.Module, num_images: int) -> Iterator[list[tuple[st
 
 
 def bad_gradients(model: nn.Module, loss: Tensor) -> list[str]:
-    """Names of the parameters that the gradient of `loss` is not finite for, the last layer's first."""
+    """Names of the parameters whose gradient of `loss` is not finite, last layer first."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
     pairs = zip(named, gradients, strict=True)
@@ -117,7 +117,7 @@ def bad_gradients(model: nn.Module, loss: Tensor) -> list[str]:
 
 
 Explanation = tuple[str | None, list[str]]
-"""What was not finite first (None: nothing when repeated), and the images of that batch."""
+"""What was not finite first (None: nothing on repetition), and the images of that batch."""
 
 
 def explain(
@@ -127,26 +127,26 @@ def explain(
     loss_of: Callable[[Batch], Tensor],
     image_ids: Callable[[Batch], list[str]],
 ) -> Explanation:
-    """`find_culprit` in words; `image_ids` gives the names of a batch's images, in their order."""
-    culprit = find_culprit(model, batches, loss_of)
-    if culprit is None:
+    """`find_non_finite` in words. `image_ids` returns the names of a batch's images."""
+    found = find_non_finite(model, batches, loss_of)
+    if found is None:
         return None, [name for batch in batches for name in image_ids(batch)]
-    names = image_ids(culprit.batch)
-    guilty = ", ".join(names[row] for row in culprit.rows)
-    return culprit.what + (f", for {guilty}" if guilty else ""), names
+    names = image_ids(found.batch)
+    affected = ", ".join(names[row] for row in found.rows)
+    return found.what + (f", for {affected}" if affected else ""), names
 
 
-def not_finite(explanations: Sequence[Explanation], *, where: str) -> UserError:
+def non_finite_error(explanations: Sequence[Explanation], *, where: str) -> UserError:
     """The error that ends a training, from the explanations of all processes."""
     found = [explanation for explanation in explanations if explanation[0] is not None]
     what, names = (found or explanations)[0]
-    first = what or "found nowhere when the step was repeated"
+    first = what or "not found when the step was repeated"
     return UserError(
         [
             f"training: the loss or gradient is not finite in {where}; first: {first}",
             f"  images of the batch: {', '.join(names)}",
-            "  last.ckpt and best.safetensors are of the last whole epoch; look at these images, or train anew with "
-            "another --out and a lower optimizer.learning_rate or with train.precision=fp32",
+            "  last.ckpt and best.safetensors are from the last complete epoch; check these images, or train again "
+            "with another --out and a lower optimizer.learning_rate or with train.precision=fp32",
         ]
     )
 
@@ -163,7 +163,7 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 
 def _bad_rows(tensor: Tensor, num_images: int) -> tuple[int, ...]:
-    """Images that `tensor` is not finite for; none where that is all of them, or its rows are no images."""
+    """The images for which `tensor` is not finite; empty if all are, or if its rows are not images."""
     if tensor.ndim == 0 or len(tensor) != num_images:
         return ()
     rows = torch.nonzero(~torch.isfinite(tensor.detach()).reshape(num_images, -1).all(1)).flatten().tolist()

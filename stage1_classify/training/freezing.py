@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stage1_classify.settings.classifier import FreezeSettings
+from stage1_classify.settings.training import FreezeSettings
 
 
 @dataclass(frozen=True)

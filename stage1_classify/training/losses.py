@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cxr.labels import check_findings
-from stage1_classify.data.targets import UNCERTAIN
+from stage1_classify.data.targets import UNCERTAIN, three_class_columns
+from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.training import LossSettings
 
 _SMALL = 1e-12
@@ -129,3 +130,13 @@ def certainty_cost(logits: Tensor, uncertain_logits: Tensor, targets: Tensor) ->
         reduction="none",
     )
     return cost * ~torch.isnan(targets)
+
+
+def training_loss(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> MultilabelLoss:
+    """The loss for a training set with these targets (N, K), from which the positive weights come."""
+    return MultilabelLoss(
+        settings.loss,
+        findings=settings.findings,
+        positive_weight=positive_weights(targets, cap=settings.loss.max_positive_weight),
+        uncertain_columns=three_class_columns(settings.findings, settings.labels),
+    )

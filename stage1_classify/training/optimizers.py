@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from stage1_classify.settings.classifier import OptimizerSettings, ScheduleSettings
+from stage1_classify.settings.training import OptimizerSettings, ScheduleSettings
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": AdamW,
@@ -70,27 +70,27 @@ def _exempt_from_decay(model: nn.Module) -> Iterator[str]:
 
 
 class Schedule:
-    """A schedule of torch that knows when to move: after each move of the optimiser, or after each epoch."""
+    """A torch scheduler that is stepped after each optimizer step or after each epoch, as its kind needs."""
 
-    def __init__(self, scheduler: LRScheduler, *, every_move: bool) -> None:
-        self._scheduler, self._every_move = scheduler, every_move
+    def __init__(self, scheduler: LRScheduler, *, every_step: bool) -> None:
+        self._scheduler, self._every_step = scheduler, every_step
 
     @property
     def rate(self) -> float:
-        """The rate of the head."""
+        """The current learning rate of the head."""
         return float(self._scheduler.get_last_lr()[0])
 
-    def after_move(self) -> None:
-        """To be called after each move of the optimiser that was not skipped."""
-        if self._every_move:
+    def after_step(self) -> None:
+        """Call after each optimizer step that was not skipped."""
+        if self._every_step:
             self._scheduler.step()
 
     def after_epoch(self, score: float | None) -> None:
-        """To be called after each validation; `score` is higher the better, None: it does not count."""
+        """Call after each validation. `score`: higher is better; None: the epoch does not count."""
         if isinstance(self._scheduler, ReduceLROnPlateau):
             if score is not None:
                 self._scheduler.step(score)
-        elif not self._every_move:
+        elif not self._every_step:
             self._scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,30 +101,30 @@ class Schedule:
 
 
 def make_schedule(
-    optimizer: Optimizer, settings: ScheduleSettings, *, num_epochs: int, moves_per_epoch: int
+    optimizer: Optimizer, settings: ScheduleSettings, *, num_epochs: int, steps_per_epoch: int
 ) -> Schedule:
-    """The schedule of all parameter groups; each keeps its share of the highest rate.
+    """The schedule of all parameter groups. Each keeps its share of the highest rate.
 
-    With t moves made of T in all, or t epochs: one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest
+    After t of T steps, or t epochs: one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest
     rate and falls along cosines; cosine is (1 + cos(pi t / T)) / 2 of it, warm_restarts the same over each cycle
     (Loshchilov and Hutter 2017, arXiv:1608.03983); step is factor^(t // step_epochs); plateau multiplies by factor
-    each time that `plateau_patience_epochs` epochs brought nothing better.
+    after each `plateau_patience_epochs` epochs without improvement.
     """
-    moves = num_epochs * moves_per_epoch
+    num_steps = num_epochs * steps_per_epoch
     kinds: dict[str, Callable[[Optimizer], LRScheduler]] = {
-        "one_cycle": partial(_one_cycle, settings=settings, moves=moves),
-        "cosine": partial(CosineAnnealingLR, T_max=moves),
-        "warm_restarts": partial(CosineAnnealingWarmRestarts, T_0=settings.restart_epochs * moves_per_epoch),
+        "one_cycle": partial(_one_cycle, settings=settings, num_steps=num_steps),
+        "cosine": partial(CosineAnnealingLR, T_max=num_steps),
+        "warm_restarts": partial(CosineAnnealingWarmRestarts, T_0=settings.restart_epochs * steps_per_epoch),
         "step": partial(StepLR, step_size=settings.step_epochs, gamma=settings.factor),
         "plateau": partial(_plateau, settings=settings),
         "constant": partial(ConstantLR, factor=1.0, total_iters=0),
     }
-    every_move = settings.kind in ("one_cycle", "cosine", "warm_restarts")
-    return Schedule(kinds[settings.kind](optimizer), every_move=every_move)
+    every_step = settings.kind in ("one_cycle", "cosine", "warm_restarts")
+    return Schedule(kinds[settings.kind](optimizer), every_step=every_step)
 
 
-def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, moves: int) -> OneCycleLR:
-    steps = max(_SHORTEST_CYCLE, moves)
+def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, num_steps: int) -> OneCycleLR:
+    steps = max(_SHORTEST_CYCLE, num_steps)
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

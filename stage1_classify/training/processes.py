@@ -1,7 +1,7 @@
-"""Self-checks of a training over several processes: do they train as one?
+"""Checks during training that several processes train as one.
 
-Distributed training that fails quietly (gradients that are not averaged, the same batches for all, a starting point
-of each process's own) still runs, and learns badly. So it is checked while it runs.
+Distributed training with a silent mistake (gradients that are not averaged, the same batches in all processes,
+different initial weights) still runs, but trains badly.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from cxr.config import UserError
 from stage1_classify.data.batches import Batch
 from stage1_classify.model.classifier import CaseForward, Classifier
-from stage1_classify.training.epochs import Epochs
+from stage1_classify.training.sampling import EpochSampler
 
 _TOLERANCE = 1e-2
 
@@ -31,7 +31,7 @@ Backward = Callable[[Tensor], None]
 
 
 def gather(value: Any) -> list[Any]:
-    """`value` of each process, in all processes; any object that can be pickled."""
+    """The `value` of each process, in all processes. Any object that can be pickled."""
     if not distributed.is_initialized():
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
@@ -40,14 +40,14 @@ def gather(value: Any) -> list[Any]:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the running statistics of the first, which differ, having seen other cases."""
+    """Copy the running statistics of the first process to all; they differ because each sees other cases."""
     if distributed.is_initialized():
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def check_same_weights(model: nn.Module, *, when: str) -> None:
-    """Raise a UserError in all processes unless they hold the same weights, bit for bit."""
+    """Raise a UserError in all processes unless their weights are equal bit for bit."""
     own = torch.stack([_bits(parameter) for parameter in model.parameters()])
     of_all = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(of_all, own)
@@ -62,53 +62,61 @@ def check_same_weights(model: nn.Module, *, when: str) -> None:
 
 
 def _bits(parameter: Tensor) -> Tensor:
-    """The sum of the numbers' bits read as integers: changes with any one of them."""
+    """The sum of the numbers' bits read as integers, which changes with any of them."""
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return parameter.detach().view(integers[parameter.element_size()]).sum(dtype=torch.int64)
 
 
 def check_processes(
-    wrapped: nn.Module, model: Classifier, epochs: Epochs, *, loss_of: LossOf, backward: Backward
+    wrapped: nn.Module,
+    model: Classifier,
+    sampler: EpochSampler,
+    *,
+    batch_of: Callable[[Sequence[int]], Batch],
+    loss_of: LossOf,
+    backward: Backward,
 ) -> None:
-    """Raise a UserError in all processes unless they begin alike and make one process's first step.
+    """Raise a UserError in all processes unless they start alike and make the first step that one process makes.
 
-    The first batch of the epoch is looked at, at most 4 cases of each process: together they must be the cases that
-    one process would have, and their loss and gradient those that one process computes of them. Norms are as in
-    evaluation, since their statistics of a batch differ by process and are meant to.
+    Uses at most 4 cases per process of the epoch's first batch. Together the processes must have the cases of that
+    batch, and their loss and gradient must be those that one process computes. Norms are in evaluation mode, because
+    their batch statistics differ between processes by design.
 
     Args:
-        wrapped: the module that averages gradients over the processes. model: what it wraps.
-        loss_of: (module, batch) to the mean loss of the batch's cases.
+        wrapped: the module that averages gradients over the processes.
+        model: the model inside `wrapped`.
+        batch_of: from cases to a batch, as the epoch shows them.
+        loss_of: from a module and a batch to the mean loss of the batch's cases.
     """
     check_same_weights(model, when="at the start")
-    parts = gather(epochs.first_rows())
-    _check_rows(parts, epochs.first_rows_alone())
-    shown = [epochs.batch(part[:_CHECKED_CASES]) for part in parts]
-    loss, gradients = _step(wrapped, [shown[distributed.get_rank()]], loss_of, backward)
+    parts = gather(next(iter(sampler)))
+    _check_rows(parts, sampler.first_batch())
+    shown = [batch_of(part[:_CHECKED_CASES]) for part in parts]
+    loss, gradients = _loss_and_gradient(wrapped, [shown[distributed.get_rank()]], loss_of, backward)
     distributed.all_reduce(loss)
     loss /= len(parts)
     problem = None
     if distributed.get_rank() == 0:
-        expected = _step(CaseForward(copy.deepcopy(model)), shown, loss_of, backward)
+        expected = _loss_and_gradient(CaseForward(copy.deepcopy(model)), shown, loss_of, backward)
         problem = _difference((loss, gradients), expected)
     problem = gather(problem)[0]
     if problem is not None:
         raise UserError(f"processes: {problem}; {_ADVICE}")
 
 
-def _check_rows(parts: Sequence[Sequence[int]], alone: Sequence[int]) -> None:
+def _check_rows(parts: Sequence[Sequence[int]], expected: Sequence[int]) -> None:
     together = sorted(row for part in parts for row in part)
-    if together != sorted(alone):
+    if together != sorted(expected):
         raise UserError(
-            f"processes: their first batches hold cases {together[:8]}..., one process would have "
-            f"{sorted(alone)[:8]}...; {_ADVICE}"
+            f"processes: their first batches have the cases {together[:8]}..., expected "
+            f"{sorted(expected)[:8]}...; {_ADVICE}"
         )
 
 
-def _step(
+def _loss_and_gradient(
     module: nn.Module, batches: Sequence[Batch], loss_of: LossOf, backward: Backward
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss over the batches, and its gradient for all that learns, (P,); leaves no gradient behind."""
+    """Mean loss over the batches and its gradient (P,) for all trained parameters. Leaves no gradient behind."""
     module.zero_grad()
     module.eval()
     losses = []
@@ -116,29 +124,29 @@ def _step(
         loss = loss_of(module, batch)
         backward(loss * (_SMALL / len(batches)))
         losses.append(loss.detach())
-    learning = [(name, p.grad) for name, p in module.named_parameters() if p.requires_grad]
-    unused = [name for name, gradient in learning if gradient is None]
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    unused = [name for name, parameter in trained if parameter.grad is None]
     if unused:
         raise UserError(
             f"processes: {len(unused)} parameters have no part in the logits, first {unused[0]}, which several "
             "processes cannot train; give another backbone.name or backbone.feature_stage, or train with one process"
         )
-    gradients = torch.cat([gradient.flatten().float() for _, gradient in learning])
+    gradients = torch.cat([p.grad.flatten().float() for _, p in trained if p.grad is not None])
     module.zero_grad()
     return torch.stack(losses).mean(), gradients
 
 
 def _difference(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> str | None:
-    """What is off by more than the tolerance, in words."""
+    """The difference in words, or None within the tolerance."""
     (loss, gradient), (true_loss, true_gradient) = got, expected
     norm = true_gradient.norm()
     if not torch.isfinite(true_loss + norm):
-        return None  # the sentinel says more of it, at the first step
+        return None  # the finite check reports it in detail at the first step
     if not (loss - true_loss).abs() <= _TOLERANCE * true_loss.abs():
-        return (
-            f"the loss of the first batch is {float(loss):.6g}, of one process alone {float(true_loss):.6g}"
-        )
+        return f"the loss of the first batch is {float(loss):.6g}, with one process {float(true_loss):.6g}"
     error = (gradient - true_gradient).norm()
     if not error <= _TOLERANCE * norm:
-        return f"the gradient of the first batch is off by {float(error / norm):.1%} from that of one process alone"
+        return (
+            f"the gradient of the first batch differs by {float(error / norm):.1%} from that of one process"
+        )
     return None

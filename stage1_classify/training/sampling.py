@@ -1,4 +1,4 @@
-"""Which cases an epoch holds, in which order, in which batches."""
+"""Which cases an epoch contains, in which order and in which batches."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pool:
-    """Cases of which an epoch draws `count`, each with a chance by its weight; `weights` None: equal ones."""
+    """An epoch samples `count` of these cases, in proportion to their weights. None: equal weights."""
 
     rows: Rows
     count: int
     weights: npt.NDArray[np.float64] | None = None
 
-    def draw(self, generator: np.random.Generator) -> Rows:
-        """(count,) rows. Equal weights: all of them as often, but for one time more or less; else with replacement."""
+    def sample(self, generator: np.random.Generator) -> Rows:
+        """(count,) rows. Equal weights: every row equally often, give or take one. Otherwise with replacement."""
         if self.weights is not None:
             return generator.choice(self.rows, self.count, p=self.weights / self.weights.sum())
         laps = [generator.permutation(self.rows) for _ in range(-(-self.count // len(self.rows)))]
@@ -35,10 +35,10 @@ class Pool:
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Batches of one process, such that step i of all processes together is step i of a single process.
+    """Batches of one process. The i-th batches of all processes together are the i-th batch of a single process.
 
-    The order is drawn from (seed, epoch); a last batch that is not full is left out, so all processes make equally
-    many steps. The default, one pool with every case once, is a permutation.
+    The order depends on (seed, epoch). An incomplete last batch is dropped, so that all processes make equally many
+    steps. An integer number of cases means a permutation of them.
     """
 
     def __init__(
@@ -74,10 +74,14 @@ class EpochSampler(Sampler[list[int]]):
             batch = order[step * self._batch_size : (step + 1) * self._batch_size]
             yield batch[self._rank :: self._world_size].tolist()
 
+    def first_batch(self) -> list[int]:
+        """The epoch's first batch, of all processes together."""
+        return list(self._order()[: self._batch_size].tolist())
+
     def _order(self) -> Rows:
         generator = np.random.default_rng((self._seed, self.epoch))
-        drawn = [pool.draw(generator) for pool in self._pools]
-        return drawn[0] if len(drawn) == 1 else generator.permutation(np.concatenate(drawn))
+        sampled = [pool.sample(generator) for pool in self._pools]
+        return sampled[0] if len(sampled) == 1 else generator.permutation(np.concatenate(sampled))
 
 
 def make_sampler(
@@ -93,7 +97,7 @@ def make_sampler(
 def make_pools(
     targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
 ) -> list[Pool]:
-    """What an epoch draws from: all cases, or the positives and the negatives of `balance_finding`."""
+    """What an epoch samples from: all cases, or the positives and the negatives of `balance_finding`."""
     weights = case_weights(targets, settings, findings)
     if settings.balance_finding is None:
         count = len(targets) if settings.num_samples is None else settings.num_samples
@@ -104,7 +108,9 @@ def make_pools(
     num_unknown = len(targets) - len(sides[0]) - len(sides[1])
     if num_unknown:
         log.info(
-            "sampling: %d cases without a certain %s are in no epoch", num_unknown, settings.balance_finding
+            "sampling: %d cases without a certain label of %s are never sampled",
+            num_unknown,
+            settings.balance_finding,
         )
     counts = _balanced_counts((len(sides[0]), len(sides[1])), settings)
     return [_pool(rows, count, weights) for rows, count in zip(sides, counts, strict=True)]
@@ -113,7 +119,7 @@ def make_pools(
 def case_weights(
     targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """(B,) `normal_weight` for cases without any positive finding ("No Finding" is none), 1 for the others."""
+    """(B,) `normal_weight` for cases without a positive finding ("No Finding" does not count), 1 for the others."""
     diseases = [column for column, finding in enumerate(findings) if finding != NO_FINDING]
     positive = (targets[:, diseases] >= 0.5).any(axis=1)
     return np.where(positive, 1.0, settings.normal_weight)
@@ -125,7 +131,7 @@ def _pool(rows: Rows, count: int, weights: npt.NDArray[np.float64]) -> Pool:
 
 
 def _balanced_counts(there: tuple[int, int], settings: SamplingSettings) -> tuple[int, int]:
-    """Positives and negatives an epoch; of an odd `num_samples` the negatives get one more."""
+    """Positives and negatives per epoch. With an odd `num_samples` there is one more negative."""
     if 0 in there:
         raise UserError(
             f"sampling.balance_finding: {settings.balance_finding} has {there[0]} positives and {there[1]} negatives "

@@ -1,29 +1,37 @@
-"""The training loop, through Lightning Fabric: one process or many, any precision, gone on with where it was left."""
+"""The training loop, on Lightning Fabric: one process or several, any precision, resumes after an interruption."""
 
 import logging
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from cxr.config import UserError
 from cxr.progress import track
 from cxr.tracking import Tracker
-from stage1_classify.data.batches import Batch, Split
+from stage1_classify.data.augment import Augmentation
+from stage1_classify.data.batches import Batch, Split, TrainingSet, collate, training_loader
+from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.model.classifier import CaseForward, Classifier, start_from_run
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.averaging import make_average
 from stage1_classify.training.checkpoint import Progress, Stateful, load_last, save_last, save_weights
-from stage1_classify.training.epochs import Epochs, in_groups
-from stage1_classify.training.finite_check import Sentinel, explain, not_finite
+from stage1_classify.training.finite_check import FiniteCheck, explain, non_finite_error
 from stage1_classify.training.freezing import Freezing
+from stage1_classify.training.losses import training_loss
 from stage1_classify.training.optimizers import make_optimizer, make_schedule
 from stage1_classify.training.processes import check_processes, check_same_weights, gather, share_buffers
+from stage1_classify.training.sampling import make_sampler
 from stage1_classify.training.validation import (
     EveryNth,
     Figures,
@@ -37,14 +45,14 @@ log = logging.getLogger("raybox")
 
 
 def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_dir: Path) -> Progress:
-    """Train until the epochs or the patience are spent; go on from ``last.ckpt`` where there is one.
+    """Train for `num_epochs`, or until validation has not improved for `patience_epochs`. Resumes from ``last.ckpt``.
 
-    Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves; with an average of
-    the weights (train.ema_decay) it is the average that is validated and kept.
+    Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves. With train.ema_decay
+    the average of the weights is validated and kept.
 
-    With hierarchy.conditional_epochs there are two phases: in the first a child is trained only where its parent is
-    positive; in the second the backbone is frozen and the head learns from everything. Early stopping, the schedule
-    `plateau` and the choice of the best model see the second phase alone.
+    With hierarchy.conditional_epochs there are two phases. In the first, a child is trained only on cases whose parent
+    is positive. In the second, the backbone is frozen and the head is trained on all cases. Early stopping, the
+    schedule `plateau` and the choice of the best epoch use the second phase only.
 
     Raises:
         UserError: a loss or gradient is not finite, or several processes do not train as one.
@@ -54,7 +62,7 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:
         figures = trainer.train_epoch() | trainer.validate(val)
-        if tracker is not None:  # before the epoch counts as made: after a kill it is logged anew, not lost
+        if tracker is not None:  # before the epoch is saved: after a kill it is logged again, not lost
             tracker.log(trainer.progress.epoch + 1, figures)
         trainer.end_epoch(figures)
         if tracker is not None:
@@ -65,140 +73,172 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
 
 
 class Trainer:
-    """Model, optimiser, schedule and progress of one training."""
+    """Model, optimizer, schedule and progress of one training. Use `fit` to run it.
+
+    Which cases an epoch contains, how they are augmented and what is frozen depend on (seed, epoch) only. A resumed
+    training therefore repeats an uninterrupted one bit for bit, and several processes see the cases of one.
+    """
 
     def __init__(self, fabric: Fabric, train: Split, settings: Stage1Settings, run_dir: Path) -> None:
-        self._fabric, self._settings, self._run_dir = fabric, settings, run_dir
+        self._fabric, self._train, self._settings, self._run_dir = fabric, train, settings, run_dir
         torch.manual_seed(settings.seed)
         self.model = Classifier(settings).to(memory_format=torch.channels_last)
         if settings.init_from is not None:
             start_from_run(self.model, settings.init_from)
         fabric.to_device(self.model)
-        self._average = make_average(self.model, settings.train.ema_decay)
-        self._epochs = Epochs(train, settings, rank=fabric.global_rank, world_size=fabric.world_size)
-        conditional_epochs = settings.hierarchy.conditional_epochs
-        self._freezing = Freezing(self.model.backbone, settings.freeze, conditional_epochs=conditional_epochs)
+        decay = settings.train.ema_decay
+        self._average = None if decay is None else ModelEmaV3(self.model, decay=decay, use_warmup=True)
+        self._sampler = make_sampler(
+            train.targets, settings, rank=fabric.global_rank, world_size=fabric.world_size
+        )
+        self._freezing = Freezing(
+            self.model.backbone, settings.freeze, conditional_epochs=settings.hierarchy.conditional_epochs
+        )
         optimizer = make_optimizer(self.model, settings.optimizer)
         self._schedule = make_schedule(
             optimizer,
             settings.schedule,
             num_epochs=settings.train.num_epochs,
-            moves_per_epoch=-(-len(self._epochs) // settings.train.accumulate_steps),
+            steps_per_epoch=-(-len(self._sampler) // settings.train.accumulate_steps),
         )
-        self._optimizer = fabric.setup_optimizers(optimizer)
+        self._optimizer = cast(_FabricOptimizer, fabric.setup_optimizers(optimizer))
         self._scaler = getattr(fabric.strategy.precision, "scaler", None)
-        self._sentinel = Sentinel(settings.train.max_skipped_steps if self._scaler is not None else None)
-        self._wrapped: nn.Module | None = None
+        self._finite = FiniteCheck(settings.train.max_skipped_steps if self._scaler is not None else None)
+        self._wrapped: _FabricModule | None = None
         self._note = ""
         self.progress = Progress()
         if self._last.is_file():
             self.progress = load_last(self._last, self._stateful())
-            log.info("going on after epoch %d", self.progress.epoch)
+            log.info("resuming after epoch %d", self.progress.epoch)
 
     @property
     def _last(self) -> Path:
         return self._run_dir / "last.ckpt"
 
     def _stateful(self) -> dict[str, Stateful]:
-        """What a training goes on from; order, freezing and random numbers follow from the epoch."""
+        """Everything a checkpoint holds besides the progress."""
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self._optimizer.optimizer}
-        parts |= {"schedule": self._schedule, "sentinel": self._sentinel}
+        parts |= {"schedule": self._schedule, "finite_check": self._finite}
         optional = {"average": self._average, "scaler": self._scaler}
         return parts | {name: part for name, part in optional.items() if part is not None}
 
     @property
     def is_done(self) -> bool:
-        """All epochs made, or no better validation for `patience` epochs."""
+        """Whether `num_epochs` are trained, or validation has not improved for `patience_epochs`."""
         train = self._settings.train
         return self.progress.epoch >= train.num_epochs or self.progress.stale_epochs >= train.patience_epochs
 
     @property
-    def judged(self) -> Classifier:
-        """What is validated and kept: the average of the weights, where there is one."""
+    def kept_model(self) -> Classifier:
+        """The model that is validated and saved: the average of the weights, if there is one."""
         return self.model if self._average is None else self._average.module
 
     def train_epoch(self) -> Figures:
-        """One pass over the training cases: mean loss, the head's rate at its end, images a second."""
+        """One pass over the training cases: mean loss, the head's learning rate at the end, images per second."""
         self._begin_epoch()
-        bar = track(
-            self._epochs.loader(),
-            f"epoch {self.progress.epoch + 1} of {self._settings.train.num_epochs}",
-            total=len(self._epochs),
-            show=self._fabric.is_global_zero,
-            note=self._note,
-            images_in=lambda batch: len(batch.images) * self._fabric.world_size,
+        batches = iter(
+            track(
+                self._loader(),
+                f"epoch {self.progress.epoch + 1} of {self._settings.train.num_epochs}",
+                total=len(self._sampler),
+                show=self._fabric.is_global_zero,
+                note=self._note,
+                images_in=lambda batch: len(batch.images) * self._fabric.world_size,
+            )
         )
-        total, num_images = torch.zeros((), device=self._fabric.device), 0
+        total, num_images, step = torch.zeros((), device=self._fabric.device), 0, 0
         begin = time.perf_counter()
-        for step, batches in enumerate(in_groups(bar, self._settings.train.accumulate_steps), start=1):
-            total += self._move(batches, step)
-            num_images += sum(len(batch.images) for batch in batches)
-        loss = float(total / len(self._epochs))
+        while group := list(islice(batches, self._settings.train.accumulate_steps)):
+            step += 1
+            total += self._step(group, step)
+            num_images += sum(len(batch.images) for batch in group)
+        loss = float(total / len(self._sampler))
         seconds = time.perf_counter() - begin
         figures: Figures = {
             "train/loss": loss,
             "train/learning_rate": self._schedule.rate,
             "train/images_per_second": sum(gather(num_images)) / seconds,
         }
-        return figures | ({"train/skipped_steps": self._sentinel.skipped} if self._scaler else {})
+        return figures | ({"train/skipped_steps": self._finite.skipped} if self._scaler else {})
 
     def _begin_epoch(self) -> None:
-        """Everything that follows from the epoch's number, the random numbers of dropout included."""
         epoch, fabric = self.progress.epoch, self._fabric
-        self._epochs.begin(epoch, fabric.device)
-        if self._freezing.begin(epoch):
-            self._wrap()
+        self._prepare_data(epoch)
+        if self._freezing.begin(epoch) or self._wrapped is None:
+            self._wrapped = self._wrap()
         self._wrapped.train()
         self._freezing.keep_statistics()
-        # last, since the above draws more after an interruption than without one
+        # last, because the lines above use more random numbers after an interruption than without one
         torch.manual_seed(zlib.crc32(f"{self._settings.seed} {epoch} {fabric.global_rank}".encode()))
 
-    def _wrap(self) -> None:
-        """Set up what is called in training; anew when other parts learn, since DDP takes note of them only here."""
+    def _prepare_data(self, epoch: int) -> None:
+        """Targets, order, augmentation and loss of the epoch."""
+        settings, targets = self._settings, self._train.targets
+        if epoch < settings.hierarchy.conditional_epochs:
+            targets = make_hierarchy(settings.hierarchy, settings.findings).conditional(targets)
+        self._items = TrainingSet(
+            replace(self._train, targets=targets),
+            Augmentation(settings.augment),
+            num_channels=settings.backbone.in_channels,
+            seed=settings.seed,
+        )
+        self._items.epoch = self._sampler.epoch = epoch
+        self._loss = training_loss(targets, settings).to(self._fabric.device)
+
+    def _loader(self) -> DataLoader[Batch]:
+        """This process's batches of the epoch, in order."""
+        return training_loader(self._items, self._sampler, num_workers=self._settings.train.num_workers)
+
+    def _wrap(self) -> _FabricModule:
+        """The module to call in training. DDP reads here which parameters are trained, so a change needs a new one."""
         if self._freezing.is_partial or self._wrapped is not None:
             log.info(
-                "from epoch %d on learn: %s", self.progress.epoch + 1, ", ".join(self._freezing.learning)
+                "from epoch %d on, trained: %s", self.progress.epoch + 1, ", ".join(self._freezing.learning)
             )
         self._wrapped = None
         module = CaseForward(self.model)
         if self._settings.train.compile:
             module.compile()  # in place, so that the names of the weights stay
-        self._wrapped = self._fabric.setup_module(module)
+        wrapped = self._fabric.setup_module(module)
         if self._fabric.world_size > 1:
             check_processes(
-                self._wrapped,
+                wrapped,
                 self.model,
-                self._epochs,
+                self._sampler,
+                batch_of=lambda cases: collate([self._items[case] for case in cases]),
                 loss_of=self._loss_outside,
                 backward=self._fabric.backward,
             )
+        return wrapped
 
-    def _move(self, batches: Sequence[Batch], step: int) -> Tensor:
-        """Add up the gradients of some batches, then move the weights once; the sum of the batches' losses."""
+    def _step(self, batches: Sequence[Batch], number: int) -> Tensor:
+        """One optimizer step: average the gradients of the batches, update the weights, return the sum of losses."""
+        assert self._wrapped is not None
         self._optimizer.zero_grad()
         total = torch.zeros((), device=self._fabric.device)
-        for number, batch in enumerate(batches, start=1):
-            with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(batches)):
+        for position, batch in enumerate(batches, start=1):
+            with self._fabric.no_backward_sync(self._wrapped, enabled=position < len(batches)):
                 loss = self._loss_of(self._wrapped, batch)
                 self._fabric.backward(loss / len(batches))
             total += loss.detach()
-        total = self._fabric.all_reduce(total, reduce_op="mean")
+        total = cast(Tensor, self._fabric.all_reduce(total, reduce_op="mean"))
+        clip_norm = self._settings.train.clip_norm
         norm = self._fabric.clip_gradients(
-            self._wrapped, self._optimizer, max_norm=self._settings.train.clip_norm, error_if_nonfinite=False
+            self._wrapped, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False
         )
-        verdict = self._sentinel.judge(total, norm)
-        if verdict == "broken":
-            raise self._explained(batches, step)
-        self._optimizer.step()  # after an overflow the gradient scaler leaves the weights and lowers its scale
-        if verdict == "fine":
-            self.progress.moves += 1
-            self._schedule.after_move()
+        outcome = self._finite.check(total, cast(Tensor, norm))
+        if outcome == "failed":
+            raise self._explained(batches, number)
+        self._optimizer.step()  # after an overflow the gradient scaler keeps the weights and lowers its scale
+        if outcome == "finite":
+            self.progress.steps += 1
+            self._schedule.after_step()
             if self._average is not None:
-                self._average.update(self.model, step=self.progress.moves)
+                self._average.update(self.model, step=self.progress.steps)
         return total
 
     def _loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss over the batch's cases; `module` is a CaseForward, wrapped or not."""
+        """Mean loss over the batch's cases. `module` is a CaseForward, wrapped or not."""
         device = self._fabric.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         try:
@@ -207,20 +247,22 @@ class Trainer:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UserError(
-                "train.batch_size: one image a process is too few for the batch norms of this backbone; give 2 or more"
+                "train.batch_size: one image per process is too few for the batch norms of this backbone; give 2 "
+                "or more"
             ) from None
-        return self._epochs.loss(outputs, batch.targets.to(device, non_blocking=True))
+        loss: Tensor = self._loss(outputs, batch.targets.to(device, non_blocking=True))
+        return loss
 
     def validate(self, val: Split) -> Figures:
-        """Figures of the judged model; each process predicts its share of the pictures, all get all figures."""
+        """Validation results of `kept_model`. Each process predicts its share of the images, all get all results."""
         if self._fabric.world_size > 1:
             check_same_weights(self.model, when=f"after epoch {self.progress.epoch + 1}")
-        share_buffers(self.judged)
+        share_buffers(self.kept_model)
         fabric = self._fabric
         pictures = EveryNth(val.pictures, fabric.global_rank, fabric.world_size)
         with fabric.autocast():
             own = predict_logits(
-                self.judged,
+                self.kept_model,
                 pictures,
                 num_channels=self._settings.backbone.in_channels,
                 device=fabric.device,
@@ -228,37 +270,38 @@ class Trainer:
             )
         figures = validation_figures(interleaved(gather(own)), val, self._settings)
         self._note = _line(figures)
-        return fabric.broadcast(figures)  # machines may round differently; the decision must be one
+        shared: Figures = fabric.broadcast(figures)  # machines may round differently, but must decide alike
+        return shared
 
     def end_epoch(self, figures: Figures) -> None:
-        """Judge the epoch, keep the best weights, save everything for going on."""
+        """Compare the epoch with the best so far, and save the best weights and the checkpoint."""
         progress = self.progress
         progress.epoch += 1
         counts = progress.epoch > self._settings.hierarchy.conditional_epochs
         score = selecting_score(figures, self._settings.train.select_by) if counts else None
         self._schedule.after_epoch(score)
-        is_best = score is not None and progress.judge(score)
+        is_best = score is not None and progress.update(score)
         if self._fabric.is_global_zero:
             if is_best:
-                save_weights(self._run_dir / "best.safetensors", self.judged)
+                save_weights(self._run_dir / "best.safetensors", self.kept_model)
             save_last(self._last, self._stateful(), progress)
         self._fabric.barrier()
 
     def _loss_outside(self, module: nn.Module, batch: Batch) -> Tensor:
-        """`_loss_of` a module that Fabric did not wrap, in the same precision."""
+        """`_loss_of` for a module that Fabric did not wrap, in the same precision."""
         with self._fabric.autocast():
             return self._loss_of(module, batch)
 
     def _explained(self, batches: Sequence[Batch], step: int) -> UserError:
-        """The error of a move that is not finite; each process looks at its own batches."""
+        """The error for a step that is not finite. Each process examines its own batches."""
         scale = self._scaler.get_scale() if self._scaler is not None else 1.0
         found = explain(
             self.model,
             batches,
             loss_of=lambda batch: self._loss_outside(CaseForward(self.model), batch) * scale,
-            image_ids=self._epochs.image_ids,
+            image_ids=self._train.image_ids,
         )
-        return not_finite(gather(found), where=f"epoch {self.progress.epoch + 1}, step {step}")
+        return non_finite_error(gather(found), where=f"epoch {self.progress.epoch + 1}, step {step}")
 
 
 def _line(figures: Figures) -> str:

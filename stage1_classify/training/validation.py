@@ -1,4 +1,4 @@
-"""What validation says of a model, and how an epoch is chosen by it."""
+"""Validation results of a model, and the choice of the best epoch by them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class EveryNth:
-    """Of `pictures` those of one process: `first`, `first` + `step`, and so on."""
+    """The images of one process: `first`, `first` + `step`, and so on."""
 
     pictures: Pictures
     first: int
@@ -36,13 +36,13 @@ class EveryNth:
     def __len__(self) -> int:
         return len(range(self.first, len(self.pictures), self.step))
 
-    def batch(self, indices: range, num_channels: int) -> Tensor:
+    def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
         """(B, num_channels, H, W) as `Pictures.batch` gives it."""
         return self.pictures.batch([self.first + index * self.step for index in indices], num_channels)
 
 
 def interleaved(shares: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """The logits (N, K) in the order of the pictures, from those of `EveryNth` of each process."""
+    """The logits (N, K) in the order of the images, from the shares that the processes predicted with `EveryNth`."""
     logits = np.empty((sum(map(len, shares)), shares[0].shape[1]), dtype=np.float32)
     for first, share in enumerate(shares):
         logits[first :: len(shares)] = share
@@ -50,10 +50,10 @@ def interleaved(shares: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.flo
 
 
 def validation_figures(logits: npt.NDArray[np.float32], val: Split, settings: Stage1Settings) -> Figures:
-    """Loss, mean AUROC, mean F1 and mean AUPRC on validation, the means over the findings with enough positives.
+    """Loss, mean AUROC, mean F1 and mean AUPRC on validation. Means are over the findings with enough positives.
 
-    All of the probabilities that the classifier would give: views added, children multiplied by their parents, not
-    calibrated. The loss is binary cross-entropy without weights, over B * K with masked targets as zeros.
+    They use uncalibrated probabilities: views are added, and children are multiplied by their parents. The loss is the
+    unweighted binary cross-entropy, averaged over all B * K targets; masked targets count as 0.
 
     Args:
         logits: (N, K) of the images of `val`.
@@ -63,12 +63,13 @@ def validation_figures(logits: npt.NDArray[np.float32], val: Split, settings: St
     """
     _check_finite(logits, val)
     hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
+    targets = val.targets.astype(np.float64)
     probabilities = hierarchy.multiply(sigmoid(sum_views(logits, val.cases.views)))
     metrics = classification_metrics(
-        val.targets,
+        targets,
         probabilities,
         findings=settings.findings,
-        thresholds=choose_thresholds(val.targets, probabilities),
+        thresholds=choose_thresholds(targets, probabilities),
         groups=None,
         num_resamples=0,
         min_positives=settings.train.min_positives,
@@ -83,7 +84,7 @@ def _check_finite(logits: npt.NDArray[np.float32], val: Split) -> None:
         named = ", ".join(val.pictures.image_ids[row] for row in bad[:_SHOWN])
         raise UserError(
             f"validation: the logits of {len(bad)} of {len(logits)} images are not finite, for instance {named}; the "
-            "files of the last whole epoch are as they were; look at these images, or train anew with another --out "
+            "files of the last complete epoch are unchanged; check these images, or train again with another --out "
             "and a lower optimizer.learning_rate or with train.precision=fp32"
         )
 
@@ -97,7 +98,7 @@ def _loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.float3
 
 
 def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> None:
-    """Raise a UserError where there would be no epoch, or nothing to choose one by.
+    """Raise a UserError if no epoch could be chosen.
 
     Args:
         targets: (B, K) of validation.
@@ -106,7 +107,7 @@ def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings)
     if conditional >= train.num_epochs:
         raise UserError(
             f"hierarchy.conditional_epochs: got {conditional}, expected fewer than train.num_epochs, "
-            f"{train.num_epochs}: the model is chosen among the epochs after them"
+            f"{train.num_epochs}: the best epoch is chosen among the later ones"
         )
     enough = (np.nansum(targets == 1, axis=0) >= train.min_positives) & (targets == 0).any(axis=0)
     if train.select_by != "loss" and not enough.any():
@@ -117,7 +118,7 @@ def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings)
 
 
 def selecting_score(figures: Mapping[str, float | None], select_by: str) -> float:
-    """Higher is better; minus infinity where the figure does not exist."""
+    """The score of an epoch, higher is better. Minus infinity if the metric does not exist."""
     value = figures[f"val/{select_by}"]
     if value is None or math.isnan(value):
         return float("-inf")

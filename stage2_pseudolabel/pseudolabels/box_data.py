@@ -9,7 +9,7 @@ from cxr.config import UserError
 from cxr.imaging.pictures import Pictures, decodable_splits
 from cxr.splits import check_no_leak
 from cxr.tables import Dataset
-from stage1_classify.model.seen import check_unseen, read_seen
+from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.search import Scored
 from stage2_pseudolabel.cam_maps.store import SplitMaps

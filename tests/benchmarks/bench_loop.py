@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_loop.py [--backbone resnet18] [--size-px 160] [--batch-size 16] [--num-batches 6]
         [--repeats 12] [--threads 1] [--accumulate-steps 1] [--ema]
 
-`ours` is a whole `Trainer.train_epoch`: cases and views, masked loss, sentinel, schedule, progress bar, figures, and
-all that an epoch begins with. `bare` calls the classifier and torch's loss and nothing else. Batches are made before,
-so that no loading hides the overhead. Both take turns, the first of a turn alternates; the overhead is the median over
+`ours` is a whole `Trainer.train_epoch`: cases and views, masked loss, finite check, schedule, progress bar, figures.
+`bare` calls the classifier and torch's loss and nothing else. Batches are made before, so
+that no loading hides the overhead. Both take turns, the first of a turn alternates; the overhead is the median over
 the turns of ours / bare - 1. On a CPU the times are CPU times, which with one thread are those of an idle machine,
 whatever else runs. Prints a table and, as the last line, one JSON object.
 """
@@ -91,7 +91,7 @@ def our_epoch(given: argparse.Namespace, settings: Stage1Settings) -> Callable[[
     train = Split(cast(Pictures, None), Cases(rows, cast(Any, None)), targets)
     trainer = Trainer(fabric, train, settings, Path(tempfile.mkdtemp()))
     batches = batches_of(given, fabric.device)
-    trainer._epochs.loader = lambda: batches  # type: ignore[assignment, method-assign]
+    trainer._loader = lambda: batches  # type: ignore[assignment, method-assign]
     return trainer.train_epoch
 
 

@@ -20,17 +20,18 @@ from cxr.splits import load_splits, save_splits
 from eval.classification.calibration import fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.operating_points import choose_thresholds
+from stage1_classify import ensemble_pipeline
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
 from stage1_classify.ensemble import main
-from stage1_classify.ensemble_pipeline import Ensemble, open_members
+from stage1_classify.ensemble_pipeline import open_members
 from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
 from stage1_classify.evaluation.predictions import read_predictions
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import Probabilities, uncalibrated
-from stage1_classify.model.seen import read_seen, write_seen
+from stage1_classify.model.seen_patients import read_seen, write_seen
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.training.checkpoint import save_weights
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
@@ -90,7 +91,7 @@ def ensemble(sources: list[Path], out: Path, **values: Any) -> Path:
     run = start_run(out, stage="stage1", settings=settings, inputs=inputs)
     try:
         if run.state != "finished":
-            Ensemble(run, settings, members)()
+            ensemble_pipeline.run(run, settings, members)
     finally:
         run.release()
     return out

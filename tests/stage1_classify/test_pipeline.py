@@ -8,10 +8,10 @@ import pytest
 
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
+from stage1_classify import pipeline
 from stage1_classify.evaluation.predictions import read_predictions
 from stage1_classify.model.loading import load_trained
-from stage1_classify.model.seen import read_seen
-from stage1_classify.pipeline import Stage1
+from stage1_classify.model.seen_patients import read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import make_fabric
 from tests.builders import write_picture
@@ -23,7 +23,7 @@ QUICK = {"num_epochs": 1, "batch_size": 4}
 def train(settings: Stage1Settings, out: Path) -> FinishedRun:
     run = start_run(out, stage="stage1", settings=settings, inputs={})
     try:
-        Stage1(run, settings, make_fabric(settings))()
+        pipeline.run(run, settings, make_fabric(settings))
     finally:
         run.release()
     return open_run(out, stage="stage1")

@@ -15,7 +15,7 @@ from stage1_classify.model import relabel as module
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
 from stage1_classify.model.relabel import relabel
-from stage1_classify.model.seen import check_source, write_seen
+from stage1_classify.model.seen_patients import check_source, write_seen
 from stage1_classify.settings.classifier import LabelSettings
 from stage1_classify.training.checkpoint import save_weights
 from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings

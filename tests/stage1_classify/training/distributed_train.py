@@ -18,7 +18,7 @@ from torch import distributed, nn
 from cxr.config import UserError
 from stage1_classify.data.batches import TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training import epochs
+from stage1_classify.training import train
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.sampling import EpochSampler, make_sampler
 from stage1_classify.training.train import Trainer
@@ -114,14 +114,14 @@ def same_cases() -> Iterator[None]:
     ) -> EpochSampler:
         return make_sampler(targets, settings, rank=0, world_size=world_size)
 
-    with mock.patch.object(epochs, "make_sampler", sampler):
+    with mock.patch.object(train, "make_sampler", sampler):
         yield
 
 
 @contextmanager
 def drift() -> Iterator[None]:
     """In its second epoch the second process's weights move a little on their own."""
-    original = Trainer._move
+    original = Trainer._step
 
     def move(self: Trainer, *arguments: Any) -> torch.Tensor:
         loss = original(self, *arguments)
@@ -130,7 +130,7 @@ def drift() -> Iterator[None]:
                 self.model.backbone.network.stem_0.bias[0] += 1e-6
         return loss
 
-    with mock.patch.object(Trainer, "_move", move):
+    with mock.patch.object(Trainer, "_step", move):
         yield
 
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run, start_run
 from cxr.splits import load_splits
+from stage1_classify import pipeline
 from stage1_classify.model.classifier import load_classifier
-from stage1_classify.model.seen import check_unseen, read_seen
-from stage1_classify.pipeline import Stage1
+from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.checkpoint import Progress, save_last, save_weights
 from stage1_classify.training.fabric import make_fabric
@@ -24,7 +24,7 @@ from tests.stage1_classify.training.train_builders import assert_same, fitted, l
 def train(settings: Stage1Settings, out: Path) -> Path:
     run = start_run(out, stage="stage1", settings=settings, inputs={})
     try:
-        Stage1(run, settings, make_fabric(settings))()
+        pipeline.run(run, settings, make_fabric(settings))
     finally:
         run.release()
     return out
@@ -131,8 +131,10 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path: Path) -> None:
     settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 1})
     out = fitted(settings, tmp_path / "run")
     state = torch.load(out / "last.ckpt", weights_only=True)
-    torch.save({key: state[key] for key in state if key != "sentinel"}, out / "last.ckpt")
-    with pytest.raises(UserError, match=r"holds model, optimizer, progress, schedule, expected .*sentinel"):
+    torch.save({key: state[key] for key in state if key != "finite_check"}, out / "last.ckpt")
+    with pytest.raises(
+        UserError, match=r"holds model, optimizer, progress, schedule, expected .*finite_check"
+    ):
         fitted(settings, out)
 
 

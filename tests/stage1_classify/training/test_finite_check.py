@@ -12,7 +12,7 @@ from cxr.config import UserError
 from stage1_classify.data.batches import Batch, TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import make_fabric
-from stage1_classify.training.finite_check import Sentinel, bad_gradients, find_culprit, watched_outputs
+from stage1_classify.training.finite_check import FiniteCheck, bad_gradients, find_non_finite, watched_outputs
 from stage1_classify.training.train import Trainer, fit
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import (
@@ -39,30 +39,30 @@ def batch_of(images: Tensor) -> Batch:
 
 
 def test_without_scaled_gradients_no_overflow_is_tolerated() -> None:
-    sentinel = Sentinel(max_skipped=None)
-    assert sentinel.judge(FINE, FINE) == "fine"
+    check = FiniteCheck(max_skipped=None)
+    assert check.check(FINE, FINE) == "finite"
     for loss, norm in ((NAN, NAN), (INF, FINE), (FINE, INF), (FINE, NAN)):
-        assert sentinel.judge(loss, norm) == "broken"
+        assert check.check(loss, norm) == "failed"
 
 
 def test_overflows_are_skipped_until_too_many_come_in_a_row() -> None:
-    sentinel = Sentinel(max_skipped=2)
+    check = FiniteCheck(max_skipped=2)
     norms = [INF, INF, FINE, NAN, INF, INF]
-    verdicts = [sentinel.judge(FINE, norm) for norm in norms]
-    assert verdicts == ["skipped", "skipped", "fine", "skipped", "skipped", "broken"]
-    assert sentinel.skipped == 5
-    assert Sentinel(max_skipped=0).judge(FINE, INF) == "broken"
+    outcomes = [check.check(FINE, norm) for norm in norms]
+    assert outcomes == ["skipped", "skipped", "finite", "skipped", "skipped", "failed"]
+    assert check.skipped == 5
+    assert FiniteCheck(max_skipped=0).check(FINE, INF) == "failed"
 
 
 def test_a_loss_that_is_not_finite_is_never_tolerated() -> None:
-    assert Sentinel(max_skipped=5).judge(NAN, NAN) == "broken"
+    assert FiniteCheck(max_skipped=5).check(NAN, NAN) == "failed"
 
 
-def test_the_sentinels_count_is_kept() -> None:
-    sentinel, other = Sentinel(max_skipped=2), Sentinel(max_skipped=2)
-    sentinel.judge(FINE, INF)
-    other.load_state_dict(sentinel.state_dict())
-    assert other == sentinel
+def test_the_count_is_saved_and_restored() -> None:
+    check, other = FiniteCheck(max_skipped=2), FiniteCheck(max_skipped=2)
+    check.check(FINE, INF)
+    other.load_state_dict(check.state_dict())
+    assert other == check
 
 
 class Cube(nn.Module):
@@ -81,8 +81,8 @@ def network() -> nn.Sequential:
 
 def test_nothing_is_found_in_a_finite_step() -> None:
     model = network()
-    assert find_culprit(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum()) is None
-    assert find_culprit(model, [], lambda b: model(b.images).sum()) is None
+    assert find_non_finite(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum()) is None
+    assert find_non_finite(model, [], lambda b: model(b.images).sum()) is None
 
 
 @pytest.mark.parametrize(("poisoned", "expected"), [("0", "0"), ("2.0", "2.0"), ("3", "3")])
@@ -90,35 +90,35 @@ def test_the_innermost_first_layer_is_named(poisoned: str, expected: str) -> Non
     model = network()
     with torch.no_grad():
         model.get_submodule(poisoned).bias[0] = math.nan
-    culprit = find_culprit(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum())
-    assert culprit is not None
-    assert culprit.what == f"the output of layer {expected}"
-    assert culprit.rows == ()  # all of them
+    found = find_non_finite(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum())
+    assert found is not None
+    assert found.what == f"the output of layer {expected}"
+    assert found.rows == ()  # all of them
 
 
 def test_a_poisoned_picture_is_named_and_the_batch_it_is_in() -> None:
     model, images = network(), torch.ones(3, 3)
     images[1, 2] = math.inf
     batches = [batch_of(torch.ones(2, 3)), batch_of(images)]
-    culprit = find_culprit(model, batches, lambda b: model(b.images).sum())
-    assert culprit is not None
-    assert (culprit.what, culprit.rows) == ("the network's input", (1,))
-    assert culprit.batch is batches[1]
+    found = find_non_finite(model, batches, lambda b: model(b.images).sum())
+    assert found is not None
+    assert (found.what, found.rows) == ("the network's input", (1,))
+    assert found.batch is batches[1]
 
 
 def test_a_layer_that_overflows_for_some_images_alone_names_them() -> None:
     model, images = network(), torch.ones(3, 3)
     images[2] = 3e38
-    culprit = find_culprit(model, [batch_of(images)], lambda b: model(b.images * 100).sum())
-    assert culprit is not None
-    assert (culprit.what, culprit.rows) == ("the output of layer 0", (2,))
+    found = find_non_finite(model, [batch_of(images)], lambda b: model(b.images * 100).sum())
+    assert found is not None
+    assert (found.what, found.rows) == ("the output of layer 0", (2,))
 
 
-def test_the_loss_alone_can_be_the_culprit() -> None:
+def test_the_loss_alone_can_be_not_finite() -> None:
     model = network()
-    culprit = find_culprit(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum() / 0.0)
-    assert culprit is not None
-    assert culprit.what == "the loss, of finite logits"
+    found = find_non_finite(model, [batch_of(torch.ones(2, 3))], lambda b: model(b.images).sum() / 0.0)
+    assert found is not None
+    assert found.what == "the loss, of finite logits"
 
 
 def test_gradients_that_are_not_finite_are_named_from_the_last_layer_on() -> None:
@@ -126,9 +126,9 @@ def test_gradients_that_are_not_finite_are_named_from_the_last_layer_on() -> Non
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
     batch = batch_of(torch.ones(2, 3))
-    culprit = find_culprit(model, [batch], lambda b: model(b.images).sum())
-    assert culprit is not None
-    assert culprit.what == "the gradient of 0.bias, 0.weight"
+    found = find_non_finite(model, [batch], lambda b: model(b.images).sum())
+    assert found is not None
+    assert found.what == "the gradient of 0.bias, 0.weight"
     assert all(parameter.grad is None for parameter in model.parameters())
     model[0].requires_grad_(False)
     assert bad_gradients(model, model(batch.images).sum()) == []
@@ -218,13 +218,13 @@ def test_float16_overflows_are_skipped_counted_and_forgotten(tmp_path: Path) -> 
     settings = tiny(tmp_path / "data", train={"max_skipped_steps": 60}, schedule={"kind": "cosine"})
     trained = trainer(settings, tmp_path / "run", float16_fabric(2.0**24))
     figures = trained.train_epoch()
-    steps = len(trained._epochs)
+    steps = len(trained._sampler)
     skipped = figures["train/skipped_steps"]
     assert skipped is not None
     assert 0 < skipped < steps
-    assert trained.progress.moves == steps - skipped
+    assert trained.progress.steps == steps - skipped
     total = settings.train.num_epochs * steps
-    expected = 0.003 / 2 * (1 + math.cos(math.pi * trained.progress.moves / total))
+    expected = 0.003 / 2 * (1 + math.cos(math.pi * trained.progress.steps / total))
     assert figures["train/learning_rate"] == pytest.approx(expected)
     assert figures["train/loss"] is not None
     assert math.isfinite(figures["train/loss"])
@@ -246,7 +246,7 @@ def test_float16_goes_on_with_its_scale_and_count(tmp_path: Path) -> None:
     assert logged(halves)[-1] == logged(whole)[-1]
     one, other = (torch.load(out / "last.ckpt", weights_only=True) for out in (whole, halves))
     assert one["scaler"] == other["scaler"]
-    assert one["sentinel"] == other["sentinel"]
+    assert one["finite_check"] == other["finite_check"]
     for name, tensor in one["model"].items():
         torch.testing.assert_close(other["model"][name], tensor, rtol=0, atol=0)
 

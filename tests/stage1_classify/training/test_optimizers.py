@@ -40,14 +40,14 @@ def rates(
     """The rate of each parameter group before each move, (EPOCHS * MOVES, groups)."""
     given = {"learning_rate": RATE, "backbone_scale": SCALE, **changes}
     optimizer = make_optimizer(Network(), OptimizerSettings.model_validate(given))
-    follows = make_schedule(optimizer, schedule, num_epochs=EPOCHS, moves_per_epoch=MOVES)
+    follows = make_schedule(optimizer, schedule, num_epochs=EPOCHS, steps_per_epoch=MOVES)
     seen = []
     for epoch in range(EPOCHS):
         for _ in range(MOVES):
             seen.append([group["lr"] for group in optimizer.param_groups])
             assert follows.rate == pytest.approx(seen[-1][0])
             optimizer.step()
-            follows.after_move()
+            follows.after_step()
         follows.after_epoch(None if scores is None else scores[epoch])
     return seen
 
@@ -125,20 +125,20 @@ def test_one_cycle_leaves_the_momentum_of_sgd_and_cycles_beta_of_adamw() -> None
         optimizer = make_optimizer(
             Network(), OptimizerSettings.model_validate({"kind": kind, "momentum": 0.6})
         )
-        schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=2, moves_per_epoch=10)
+        schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=2, steps_per_epoch=10)
         before = optimizer.param_groups[0][key]
         optimizer.step()
-        schedule.after_move()
+        schedule.after_step()
         assert (optimizer.param_groups[0][key] != before) is moves
 
 
 @pytest.mark.parametrize("moves", [1, 2, 3])
 def test_one_cycle_of_very_few_moves_runs(moves: int) -> None:
     optimizer = make_optimizer(Network(), OptimizerSettings())
-    schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=1, moves_per_epoch=moves)
+    schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=1, steps_per_epoch=moves)
     for _ in range(moves):
         optimizer.step()
-        schedule.after_move()
+        schedule.after_step()
     assert 0 < schedule.rate <= 1e-3
 
 
@@ -200,14 +200,14 @@ def test_a_schedule_goes_on_where_its_state_was_taken(kind: str) -> None:
     pairs = []
     for _ in range(2):
         optimizer = make_optimizer(Network(), OptimizerSettings())
-        pairs.append((optimizer, make_schedule(optimizer, settings, num_epochs=4, moves_per_epoch=3)))
+        pairs.append((optimizer, make_schedule(optimizer, settings, num_epochs=4, steps_per_epoch=3)))
 
     def train(which: int, epochs: range) -> None:
         optimizer, schedule = pairs[which]
         for epoch in epochs:
             for _ in range(3):
                 optimizer.step()
-                schedule.after_move()
+                schedule.after_step()
             schedule.after_epoch(-float(epoch))
 
     train(0, range(2))

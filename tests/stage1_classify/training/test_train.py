@@ -15,8 +15,6 @@ from cxr.config import UserError
 from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.averaging import make_average
-from stage1_classify.training.epochs import in_groups
 from stage1_classify.training.train import Trainer
 from stage1_classify.training.validation import EveryNth, interleaved, selecting_score, validation_figures
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
@@ -55,8 +53,8 @@ def test_the_default_is_a_bare_loop_of_adamw_and_one_cycle_bit_for_bit(tmp_path:
     for _ in range(settings.train.num_epochs):
         ours.train_epoch()
         ours.progress.epoch += 1
-        for batch in ours._epochs.loader():
-            loss = ours._epochs.loss(forward(batch.images, batch.cases, len(batch.targets)), batch.targets)
+        for batch in ours._loader():
+            loss = ours._loss(forward(batch.images, batch.cases, len(batch.targets)), batch.targets)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.train.clip_norm)
@@ -79,12 +77,6 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     after = weights(ours.model)
     length = math.sqrt(sum(float((after[name] - before[name]).square().sum()) for name in before))
     assert length == pytest.approx(0.5 * 0.01, rel=1e-4)
-
-
-def test_groups_of_batches() -> None:
-    assert list(in_groups([], 2)) == []
-    assert list(in_groups(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(in_groups(range(2), 1)) == [[0], [1]]
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
@@ -118,13 +110,13 @@ def test_a_last_incomplete_accumulation_is_a_move_of_what_there_is(tmp_path: Pat
     model, rates = Classifier(settings), [0.1, 0.05]
     model.load_state_dict(ours.model.state_dict())
     figures = ours.train_epoch()
-    assert ours.progress.moves == 2
+    assert ours.progress.steps == 2
     assert figures["train/learning_rate"] == pytest.approx(0.0)
-    batches, losses = list(ours._epochs.loader()), []
+    batches, losses = list(ours._loader()), []
     for group, rate in zip((batches[:2], batches[2:]), rates, strict=True):
         model.zero_grad()
         for batch in group:
-            loss = ours._epochs.loss(CaseForward(model)(batch.images, batch.cases, 4), batch.targets)
+            loss = ours._loss(CaseForward(model)(batch.images, batch.cases, 4), batch.targets)
             (loss / len(group)).backward()
             losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.train.clip_norm)
@@ -137,9 +129,8 @@ def test_a_last_incomplete_accumulation_is_a_move_of_what_there_is(tmp_path: Pat
 
 def test_no_average_without_a_decay(tmp_path: Path) -> None:
     settings = tiny(tmp_path / "data")
-    assert make_average(Classifier(settings), None) is None
     ours = trainer(settings, tmp_path / "run")
-    assert ours.judged is ours.model
+    assert ours.kept_model is ours.model
 
 
 def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_path: Path) -> None:
@@ -158,7 +149,7 @@ def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_pa
 
     ours._average.update = recording  # type: ignore[method-assign]
     ours.train_epoch()
-    assert len(seen) == ours.progress.moves == 4
+    assert len(seen) == ours.progress.steps == 4
     expected = seen[0]
     for move, now in enumerate(seen[1:], start=2):
         decay = min(0.5, 1 - move ** (-2 / 3))
@@ -167,7 +158,7 @@ def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_pa
             for name, tensor in expected.items()
         }
     assert any(name.endswith("running_var") for name in expected)
-    assert_equal(weights(ours.judged), expected, rtol=1e-4, atol=1e-6)
+    assert_equal(weights(ours.kept_model), expected, rtol=1e-4, atol=1e-6)
     assert not torch.equal(expected["head.classifier.weight"], seen[-1]["head.classifier.weight"])
 
 
@@ -252,7 +243,7 @@ def test_children_are_trained_under_positive_parents_then_the_head_on_everything
         ours.train_epoch()
         ours.progress.epoch += 1
         after = weights(ours.model)
-        targets = torch.cat([batch.targets for batch in ours._epochs.loader()])
+        targets = torch.cat([batch.targets for batch in ours._loader()])
         child, parent = targets[:, 0], targets[:, 1]
         is_conditional = epoch < 2
         assert bool(torch.equal(torch.isnan(child), parent != 1)) is is_conditional
@@ -372,7 +363,7 @@ def test_compiling_keeps_names_and_losses(tmp_path: Path, monkeypatch: pytest.Mo
         for _ in range(2):
             losses.append(ours.train_epoch()["train/loss"])
             ours.progress.epoch += 1
-        names.append([*ours.model.state_dict(), *ours.judged.state_dict()])
+        names.append([*ours.model.state_dict(), *ours.kept_model.state_dict()])
         assert len(compiled) == (2 if wanted else 0)  # anew when other parts learn
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-5)
     assert names[0] == names[1]
@@ -398,8 +389,8 @@ def test_positive_weights_are_of_the_targets_that_are_trained(tmp_path: Path) ->
     train = splits(settings)[0].targets
     weights_of = []
     for epoch in (0, 2):
-        ours._epochs.begin(epoch, torch.device("cpu"))
-        weights_of.append(ours._epochs.loss.positive_weight.tolist())
+        ours._prepare_data(epoch)
+        weights_of.append(ours._loss.positive_weight.tolist())
     ratio = [min(3.0, float((column == 0).sum() / (column == 1).sum())) for column in train.T]
     under_parent = train[train[:, 1] == 1, 0]
     assert not under_parent.any()

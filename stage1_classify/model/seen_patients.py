@@ -1,4 +1,4 @@
-"""Which patients a classifier has seen, its starting point's included, so that nobody scores it on them."""
+"""The patients that a classifier has seen, including those of its starting point. It must not be evaluated on them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,23 @@ from cxr.splits import patients_of
 from cxr.tables import Dataset
 
 Seen = dict[str, dict[str, list[str]]]
-"""Data set's name -> "train" (weights were fitted to them) and "val" (epoch and thresholds were chosen on them) ->
-patients, or images where no patient is known."""
+"""Data set -> "train" (used for the weights) and "val" (used to choose epoch and thresholds) -> patients, or images
+where the patient is unknown."""
 
 OUTPUT = "seen"
 
 
 def read_seen(run_dir: Path) -> Seen:
-    """What the classifier of a finished stage 1 run has seen."""
+    """The patients that the classifier of a finished stage 1 run has seen."""
     content: Seen = json.loads(open_run(run_dir, stage="stage1").output(OUTPUT).read_text(encoding="utf-8"))
     return content
 
 
 def check_source(run_dir: Path, data: Dataset, splits: Mapping[str, Sequence[str]]) -> Seen:
-    """What a run that this one builds on (its starting point, its teacher) has seen.
+    """The patients seen by a run that this one builds on (its starting point or its teacher).
 
     Raises:
-        UserError: that is a patient of `val` or `test`, or it chose its epoch by one of `test`: what it knows of them
-            would come back.
+        UserError: it was trained on a patient of `val` or `test`, or validated on one of `test`.
     """
     seen = read_seen(run_dir)
     check_unseen(seen, data, splits["val"], split="val", by=["train"])
@@ -36,7 +35,7 @@ def check_source(run_dir: Path, data: Dataset, splits: Mapping[str, Sequence[str
 
 
 def union(parts: Sequence[Seen]) -> Seen:
-    """Everybody that is in any of `parts`, under the same names."""
+    """The patients that are in any of `parts`."""
     together: Seen = {}
     for part in parts:
         for name, splits in part.items():
@@ -47,7 +46,7 @@ def union(parts: Sequence[Seen]) -> Seen:
 
 
 def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *, before: Seen) -> None:
-    """Record the patients of `train` and `val`, beside those of the run that training started from."""
+    """Write the patients of `train` and `val`, and those in `before`."""
     seen: Seen = {name: {split: list(ids) for split, ids in parts.items()} for name, parts in before.items()}
     own = seen.setdefault(data.name, {"train": [], "val": []})
     for split in ("train", "val"):
@@ -58,7 +57,7 @@ def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *
 def check_unseen(
     seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: str, by: Sequence[str]
 ) -> None:
-    """Raise a UserError when images of `split` are of patients that the classifier has seen as `by`."""
+    """Raise a UserError if patients of `split` are among those that the classifier has seen in the splits `by`."""
     own = seen.get(data.name, {})
     known = {patient for name in by for patient in own.get(name, [])}
     part = data.select(image_ids)
