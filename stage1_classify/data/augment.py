@@ -1,4 +1,4 @@
-"""Augmentation of decoded pictures with Albumentations, seeded a picture, so that a resumed run repeats it."""
+"""Augmentation of decoded images with Albumentations. Each image has its own seed, so a resumed run repeats it."""
 
 import os
 import random
@@ -21,20 +21,20 @@ from cxr.imaging.pictures import check_layout
 from stage1_classify.settings.input import AugmentSettings
 
 _WIDE_SIGMA_PX = 8.0
-"""From here on a Gaussian is cheaper by way of a coarse grid than with OpenCV's kernel of 8 sigma pixels."""
+"""From this sigma on, a Gaussian is faster on a coarse grid than with OpenCV's kernel of 8 sigma pixels."""
 
 
 def picture_seed(seed: int, epoch: int, row: int) -> int:
-    """What the augmentation of one picture draws from: the run's seed, the epoch and the picture's row alone."""
+    """Seed of one image's augmentation, from the run's seed, the epoch and the image's row."""
     return zlib.crc32(f"{seed} {epoch} {row}".encode())
 
 
 class Augmentation:
-    """(H, W) or (H, W, 3) uint8 to the same; the same seed gives the same picture.
+    """From (H, W) or (H, W, 3) uint8 to the same. Equal seeds give equal images.
 
-    What is drawn and how far it goes is the library's; the channels of a picture move together. One grey channel, 8
-    bits, maps of 32 bits and a cheaper Gaussian make it a multiple as fast as three equal channels as the library does
-    them (tests/benchmarks/bench_augment.py).
+    Random numbers and strengths are those of Albumentations; all channels are transformed alike. One grey channel of 8
+    bits, float32 maps and a faster Gaussian make it several times as fast as the library on three equal channels
+    (tests/benchmarks/bench_augment.py).
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
@@ -42,8 +42,8 @@ class Augmentation:
 
     def __call__(self, picture: NetImage, *, seed: int) -> NetImage:
         check_layout(picture)
-        # One stream for all parts: `set_random_seed` would start each at the same number, so that parts of equal
-        # probability would always come together.
+        # One random stream for all parts. `set_random_seed` would give each part the same one, so that parts of equal
+        # probability would always be applied together.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         augmented: NetImage = self._compose(image=picture)["image"]
         return augmented
@@ -52,21 +52,21 @@ class Augmentation:
 def augmentation_steps(
     picture: NetImage, settings: AugmentSettings, *, seed: int
 ) -> list[tuple[str, NetImage]]:
-    """The picture as decoded and after each part in turn, by the part's key in the settings, for looking at.
+    """The decoded image and the image after each part (flip, affine, ...), for display.
 
-    The last one is what `Augmentation` gives for this seed. A part that this seed does not draw changes nothing.
+    The last one equals the result of `Augmentation` with this seed. Parts that this seed skips change nothing.
     """
     names = list(_transforms(settings))
     shown = [("decoded", picture)]
     for count, name in enumerate(names, start=1):
-        # parts draw one after the other, so the first few draw what they draw among all
+        # parts use random numbers one after the other, so the first few get the same ones as among all
         first = settings.model_copy(update={f"{later}_probability": 0.0 for later in names[count:]})
         shown.append((name, Augmentation(first)(picture, seed=seed)))
     return shown
 
 
 def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
-    """The parts that are switched on, by the setting that holds their probability, in the order they act."""
+    """The parts with a positive probability, in the order in which they are applied."""
     parts = {
         "flip": A.HorizontalFlip(p=settings.flip_probability),
         "affine": _affine(settings),
@@ -98,13 +98,13 @@ def _affine(settings: AugmentSettings) -> A.BasicTransform:
 
 
 def _brightness_contrast(settings: AugmentSettings) -> A.BasicTransform:
-    """Colour jitter without what grey has not: hue and saturation."""
+    """Colour jitter of brightness and contrast, without hue and saturation."""
     factors = (1 - settings.contrast_limit, 1 + settings.contrast_limit)
     return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.contrast_probability)
 
 
 class _GridDistortion(A.GridDistortion):  # type: ignore[misc]  # untyped there
-    """The library's, whose maps go to OpenCV as they are."""
+    """The library's transform, but its maps go to OpenCV directly."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params["shape"][:2]
@@ -122,7 +122,7 @@ class _GridDistortion(A.GridDistortion):  # type: ignore[misc]  # untyped there
 
 
 class _ElasticTransform(A.ElasticTransform):  # type: ignore[misc]  # untyped there
-    """The library's displacements (Simard et al. 2003, as Albumentations scales them), computed more cheaply."""
+    """The library's displacements (Simard et al. 2003), computed faster."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
         height, width = params["shape"][:2]
@@ -149,8 +149,8 @@ def displacements(
 ) -> npt.NDArray[np.float32]:
     """(2, H, W) displacements in x and in y, in pixels.
 
-    White noise, divided by its greatest absolute value, smoothed with a Gaussian of `sigma` pixels, times `alpha`: what
-    Albumentations' ElasticTransform draws from the same generator, both fields smoothed in one piece as there.
+    White noise is divided by its maximum absolute value, smoothed with a Gaussian of `sigma` pixels and multiplied by
+    `alpha`, as in the ElasticTransform of Albumentations. Both fields are smoothed in one piece, as there.
     """
     height, width = size_hw
     noise = generator.standard_normal((2 * height, width), dtype=np.float32)
@@ -173,11 +173,11 @@ def _smooth(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.flo
 
 @cache
 def coarse_gaussian(length: int, sigma: float) -> tuple[Tensor, Tensor]:
-    """A Gaussian smoothing of `length` samples as the product of a tall and a flat matrix, (length, n) and (n, length).
+    """Gaussian smoothing of `length` samples as the product of two matrices, (length, n) and (n, length).
 
-    A Gaussian is the convolution of two that are narrower by sqrt 2. What is integrated between them is so smooth that
-    a sum over a grid of spacing sigma / 2 equals the integral to float32 (the trapezoidal rule converges exponentially,
-    Trefethen & Weideman 2014). OpenCV's kernel ends at 4 sigma; that makes a difference of 1e-3 of the smoothed noise.
+    A Gaussian is the convolution of two Gaussians that are narrower by sqrt 2. The integral between them equals a sum
+    over a grid of spacing sigma / 2 to float32 precision (the trapezoidal rule converges exponentially, Trefethen &
+    Weideman 2014). OpenCV's kernel ends at 4 sigma, which differs by 1e-3 of the smoothed noise.
     """
     narrow = sigma / np.sqrt(2)
     reach = 4.5 * narrow

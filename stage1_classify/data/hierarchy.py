@@ -1,4 +1,4 @@
-"""Parents and children among the findings: inference along the path, and targets that agree with the tree."""
+"""Parents and children among the findings: conditional probabilities, and targets that agree with the tree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,23 +13,22 @@ from stage1_classify.settings.classifier import HierarchySettings
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """parent_of: for each finding the column of its nearest listed ancestor, -1 where it has none."""
+    """parent_of: per finding the column of its nearest listed ancestor, -1 if it has none."""
 
     parent_of: tuple[int, ...]
 
     def multiply(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """P(child) times P(parent) along the path to the root. Takes and returns (N, K) in [0, 1]."""
+        """Multiply P(child) by the probabilities of its ancestors. From (N, K) in [0, 1] to the same."""
         product = probabilities.copy()
         for child in self._parents_first():
             product[:, child] *= product[:, self.parent_of[child]]
         return product
 
     def propagate(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Targets whose parents are at least their children. Takes and returns (N, K), NaN masked, -1 uncertain.
+        """Raise the targets of parents to those of their children. From (N, K) to the same, NaN masked, -1 uncertain.
 
-        A known parent becomes the larger of its own and its child's target, soft ones too. A masked or uncertain
-        parent becomes 1 where a child is 1; a soft child says too little to end the doubt. A masked or uncertain
-        child says nothing of its parent.
+        A known parent becomes the maximum of its own and its child's target, also for soft targets. A masked or
+        uncertain parent becomes 1 only where a child is 1. A masked or uncertain child does not change its parent.
         """
         raised = targets.copy()
         for child in reversed(self._parents_first()):
@@ -39,14 +38,14 @@ class Hierarchy:
         return raised
 
     def conditional(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Targets (N, K) with a child masked where its parent is not positive: below 0.5, masked or uncertain."""
+        """Mask children whose parent is not positive (below 0.5, masked or uncertain). From (N, K) to the same."""
         masked = targets.copy()
         for child in self._parents_first():
             masked[~(targets[:, self.parent_of[child]] >= 0.5), child] = np.nan
         return masked
 
     def _parents_first(self) -> list[int]:
-        """Findings that have a parent, each after its own parent."""
+        """The findings with a parent, sorted so that parents precede their children."""
         children = [child for child, parent in enumerate(self.parent_of) if parent >= 0]
         return sorted(children, key=self._depth)
 
@@ -56,7 +55,7 @@ class Hierarchy:
 
 
 def make_hierarchy(settings: HierarchySettings, findings: Sequence[str]) -> Hierarchy:
-    """The tree over `findings`, in their order; without edges when it is disabled.
+    """The tree of `findings`. It has no edges if `enabled` is false.
 
     Raises:
         UserError: `parents` has an unknown finding or a cycle, or no finding has an ancestor among `findings`.
@@ -76,7 +75,7 @@ def make_hierarchy(settings: HierarchySettings, findings: Sequence[str]) -> Hier
 
 
 def _listed_ancestor(finding: str, parents: Mapping[str, str], listed: Mapping[str, int]) -> str:
-    """The nearest ancestor that is listed; "" where there is none."""
+    """The nearest ancestor that is listed, or ""."""
     ancestor = parents.get(finding, "")
     while ancestor and ancestor not in listed:
         ancestor = parents.get(ancestor, "")
@@ -91,7 +90,7 @@ def _check_parents(parents: Mapping[str, str]) -> None:
         if name not in FINDINGS
     ]
     problems += [
-        f"hierarchy.parents: {' > '.join(cycle)} is a circle; take one of these parents out"
+        f"hierarchy.parents: {' > '.join(cycle)} is a cycle; remove one of these parents"
         for cycle in _cycles(parents)
     ]
     if problems:
@@ -99,7 +98,7 @@ def _check_parents(parents: Mapping[str, str]) -> None:
 
 
 def _cycles(parents: Mapping[str, str]) -> list[list[str]]:
-    """Each circle once, written from a child upwards and back to it; a finding that is its own parent is one."""
+    """Each cycle once, as names from a child upwards and back to it."""
     cycles: list[list[str]] = []
     done: set[str] = set()
     for start in parents:

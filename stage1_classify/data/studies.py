@@ -1,4 +1,4 @@
-"""Cases: what one row of targets stands for, an image or a study of several views."""
+"""Cases: a case is an image, or a study of several views. Each case has one row of targets."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +11,7 @@ from cxr.config import UserError
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion
 
 Views = tuple[tuple[int, ...], ...]
-"""Of each case the rows of its images in `Dataset.images`, frontal ones first."""
+"""Per case the rows of its images in `Dataset.images`, frontal ones first."""
 
 SURPLUS = "further view of a study that has views.max_views images already"
 
@@ -20,8 +20,8 @@ _KINDS = {"frontal": 0, "lateral": 1, "": 2}
 
 @dataclass(frozen=True)
 class Cases:
-    """views: rows of the images of each case. first: the data set of the cases' first views, in the cases' order, so
-    its `images` and `labels` have one row a case. left_out: images that are in no case, named."""
+    """views: per case the rows of its images. first: the data set of the first view of each case, with one row per case
+    in `images` and `labels`. left_out: images that are in no case."""
 
     views: Views
     first: Dataset
@@ -34,12 +34,12 @@ class Cases:
 def make_cases(data: Dataset, max_views: int | None) -> Cases:
     """Group the images of `data` into cases (see ViewSettings), in the table order of their first views.
 
-    A study is what shares patient and study; an image of unknown study is a case of its own. Of a study's images a
-    frontal and a lateral are taken first, then its other frontals, laterals and those of unknown view, until there are
-    `max_views`; within a case frontals come before laterals before unknown ones, each in table order.
+    Images with the same patient and study form a study; an image of unknown study is a case of its own. A study keeps
+    at most `max_views` images: first one frontal and one lateral, then other frontals, laterals and unknown views.
+    Within a case frontals precede laterals and unknown views.
 
     Raises:
-        UserError: images of one case have different labels, so the case has none.
+        UserError: images of one case have different labels.
     """
     if max_views is None:
         return Cases(tuple((row,) for row in range(len(data.images))), data)
@@ -55,7 +55,7 @@ def make_cases(data: Dataset, max_views: int | None) -> Cases:
 
 
 def _ranked(images: pd.DataFrame) -> pd.DataFrame:
-    """Per image its row, study (a number), kind of view (a number), and rank in its study: low is taken first."""
+    """Per image: row, study (a number), kind of view (a number), and rank in its study (low ranks are kept)."""
     rows = np.arange(len(images))
     known = images["study_id"] != ""
     names = images["study_id"].where(known, pd.Series(rows, index=images.index).astype(str))
@@ -71,7 +71,7 @@ def _ranked(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_equal_labels(data: Dataset, kept: pd.DataFrame) -> None:
-    """Raise a UserError where the images of one case differ in a label; `kept` is sorted by study."""
+    """Raise a UserError if images of one case differ in a label. `kept` is sorted by study."""
     labels = data.labels.to_numpy(dtype=np.float64)[kept["row"]]
     study = kept["study"].to_numpy()
     # NaN (not mentioned) equals itself here.
@@ -99,7 +99,7 @@ def _difference(data: Dataset, rows: list[int]) -> str:
 
 
 def sum_views(logits: npt.NDArray[np.float32], views: Views) -> npt.NDArray[np.float32]:
-    """Logits of images (N, K) to logits of cases (len(views), K): the sum over each case's views."""
+    """Sum the logits of images (N, K) over the views of each case, to (len(views), K)."""
     if not views:
         return logits[:0]
     rows = np.fromiter(chain.from_iterable(views), dtype=np.int64)

@@ -14,13 +14,13 @@ UNCERTAIN = -1.0
 
 
 def policies(findings: Sequence[str], settings: LabelSettings) -> dict[str, UncertainPolicy]:
-    """Each finding's policy for uncertain labels. UserError where `uncertain_by_finding` names another finding."""
+    """The policy for uncertain labels per finding. UserError if `uncertain_by_finding` names another finding."""
     check_findings(settings.uncertain_by_finding, findings, source="labels.uncertain_by_finding")
     return {finding: settings.uncertain_by_finding.get(finding, settings.uncertain) for finding in findings}
 
 
 def three_class_columns(findings: Sequence[str], settings: LabelSettings) -> list[int]:
-    """The columns whose findings have a class of its own for uncertain labels."""
+    """The columns of the findings with the policy three_class."""
     by_finding = policies(findings, settings)
     return [column for column, finding in enumerate(findings) if by_finding[finding] == "three_class"]
 
@@ -34,14 +34,14 @@ def training_targets(
 ) -> npt.NDArray[np.float32]:
     """Apply the policies for uncertain and unmentioned labels.
 
-    What the smooth_* policies draw depends on seed, finding and image alone, so more findings or images change nothing.
+    The random targets of smooth_* depend on (seed, finding, image) only, not on other findings or images.
 
     Args:
         labels: (N, K) with values 1, 0, -1, NaN; columns are findings, the index image ids.
-        teacher: (N, K) probabilities for the policy self_train; read only where such a label is uncertain.
+        teacher: (N, K) probabilities for the policy self_train; only values at uncertain labels are used.
 
     Returns:
-        (N, K) float32 in [0, 1]; NaN where masked; -1 where uncertain under the policy three_class.
+        (N, K) float32 in [0, 1]; NaN where masked; -1 where uncertain with the policy three_class.
     """
     findings = [str(name) for name in labels.columns]
     values = labels.to_numpy(dtype=np.float32, copy=True)
@@ -52,12 +52,12 @@ def training_targets(
         if policy == "self_train":
             assert teacher is not None, "self_train without a teacher's probabilities"
             values[rows, column] = teacher[rows, column]
-            assert not np.isnan(values[rows, column]).any(), f"{finding}: the teacher left some out"
+            assert not np.isnan(values[rows, column]).any(), f"{finding}: the teacher lacks some"
         elif policy in ("smooth_ones", "smooth_zeros"):
             low, high = getattr(settings, f"{policy}_range")
             ids = labels.index[rows]
-            draws = [low + (high - low) * hash_to_unit(f"{finding} of {image_id}", seed) for image_id in ids]
-            values[rows, column] = draws
+            smooth = [low + (high - low) * hash_to_unit(f"{finding} of {image_id}", seed) for image_id in ids]
+            values[rows, column] = smooth
         else:
             constants = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "three_class": UNCERTAIN}
             values[rows, column] = constants[policy]
@@ -65,7 +65,7 @@ def training_targets(
 
 
 def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> npt.NDArray[np.float32]:
-    """Targets for validation and test: certain labels only, (N, K) of 0, 1, NaN where uncertain."""
+    """Targets for validation and test, (N, K): 0, 1, and NaN where uncertain."""
     values = labels.to_numpy(dtype=np.float32, copy=True)
     if settings.not_mentioned == "zeros":
         values[np.isnan(values)] = 0

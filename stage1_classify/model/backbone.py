@@ -1,4 +1,4 @@
-"""The backbone: a timm network brought to (B, C, h, w), from scratch, timm's hub or a local file."""
+"""The backbone: a timm network with features (B, C, h, w), from scratch, timm's hub or a local file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +17,11 @@ from cxr.labels import nearest
 from stage1_classify.settings.classifier import BackboneSettings
 
 _FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError, OSError)
-"""What timm raises for settings that a network does not know, and for what it cannot fetch."""
+"""Errors of timm for unknown settings and failed downloads."""
 
 
 class Backbone(nn.Module):
-    """Any timm model as a map of features: (B, in_channels, H, W) to (B, C, h, w), C = `num_features`."""
+    """Feature map of any timm model: (B, in_channels, H, W) to (B, C, h, w) with C = `num_features`."""
 
     def __init__(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         return result
 
     def _check_map(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> int:
-        """C, once it is sure that pictures of (H, W) give a map, of all they show, as fine as asked for."""
+        """C, after checking that an image (H, W) gives a map of the whole image, as fine as the settings ask."""
         for module in self.modules():
             if isinstance(module, PatchEmbed):
                 _check_patches(settings, input_hw, module.patch_size)
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _map_shape(self, shape: tuple[int, ...]) -> torch.Size:
-        """Shape of the features of images of this shape, on the meta device: nothing is computed."""
+        """Shape of the features for images of this shape, on the meta device, without computation."""
         tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
         self.eval()
@@ -83,7 +83,7 @@ def map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
 
 
 def _check_patches(settings: BackboneSettings, input_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
-    """timm would cut off what does not fill a patch, and maps would be stretched over it."""
+    """Raise a UserError if patches do not fill the image: timm would crop it, and maps would be stretched."""
     if any(size % patch for size, patch in zip(input_hw, patch_hw, strict=True)):
         raise UserError(
             f"input.size_hw: got {input_hw}, expected multiples of {patch_hw}, the patches of {settings.name!r}"
@@ -127,7 +127,7 @@ def _options(settings: BackboneSettings, input_hw: tuple[int, int]) -> dict[str,
 
 
 def _without_classifier(settings: BackboneSettings) -> dict[str, Any]:
-    """Nor pooling, where the last features are asked for."""
+    """No classifier, and no pooling of the last features."""
     options: dict[str, Any] = {"num_classes": 0}
     if settings.feature_stage is None and not _is_distilled(settings):
         options["global_pool"] = ""
@@ -135,7 +135,7 @@ def _without_classifier(settings: BackboneSettings) -> dict[str, Any]:
 
 
 def _is_distilled(settings: BackboneSettings) -> bool:
-    """DeiT with a distillation token: timm lets nobody switch off its pooling."""
+    """DeiT with a distillation token, whose pooling cannot be switched off in timm."""
     return settings.name.startswith("deit_") and "distilled" in settings.name
 
 
@@ -160,9 +160,9 @@ def _creation_error(settings: BackboneSettings, error: Exception, options: Mappi
 
 
 def _check_weights(settings: BackboneSettings, path: Path) -> None:
-    """Raise a UserError unless the file holds all the network's weights and, but for the classifier's, no others.
+    """Raise a UserError unless the file has all weights of the network and no others, except a classifier's.
 
-    timm itself passes over names that differ, so that a wrong file would be training from scratch unnoticed.
+    timm itself skips unknown names, so a wrong file would silently mean training from scratch.
     """
     if not path.is_file():
         raise UserError(f"backbone.weights: no file {path}; give a file, or leave the setting out")
@@ -190,7 +190,7 @@ def _classifier_prefixes(name: str) -> tuple[str, ...]:
 
 
 def _listed(names: set[str]) -> str:
-    """The number of names, and the first of them."""
+    """The number of names, and the first one."""
     return f"{len(names)} ({min(names)}, ...)" if names else "none"
 
 

@@ -1,4 +1,4 @@
-"""The classifier: a backbone and a pooling head; how training calls it, and how finished runs give it back."""
+"""The classifier: a backbone and a pooling head. How training calls it, and how to load it from a finished run."""
 
 import logging
 from pathlib import Path
@@ -18,9 +18,9 @@ log = logging.getLogger("raybox")
 
 
 class Classifier(nn.Module):
-    """Backbone and head. `forward` gives the logits (B, K); `head(backbone(x))` also the maps.
+    """Backbone and head. `forward` returns the logits (B, K); `head(backbone(x))` returns the maps as well.
 
-    findings: names of the K columns. uncertain_columns: those with an uncertain class of its own (policy three_class).
+    findings: names of the K columns. uncertain_columns: columns with a third class (policy three_class).
     """
 
     def __init__(self, settings: Stage1Settings) -> None:
@@ -41,17 +41,17 @@ class Classifier(nn.Module):
 
 
 class CaseForward(nn.Module):
-    """What training calls, and what distributed training wraps: images to the outputs of their cases."""
+    """The module that training calls and distributed training wraps: from images to the outputs of their cases."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, cases: Tensor, num_cases: int) -> Tensor:
-        """The logits of a case are the sum of its images' (SPEC, "Study of several views").
+        """The logits of a case are the sum of the logits of its images.
 
         Args:
-            images: (N, C, H, W), those of all cases one after the other; none is padding.
+            images: (N, C, H, W), the images of all cases one after the other, without padding.
             cases: (N,) int64, to which case an image belongs, in [0, num_cases).
             num_cases: B.
 
@@ -65,7 +65,7 @@ class CaseForward(nn.Module):
 
 
 def settings_of_run(run: FinishedRun) -> Stage1Settings:
-    """The settings that a finished stage 1 run was made with; mean and std are those that its training used."""
+    """The settings of a finished stage 1 run, with the mean and standard deviation that its training used."""
     if "members" in run.manifest:
         raise UserError(
             f"run {run.dir}: is an ensemble of {len(run.manifest['members'])} runs; give one of them"
@@ -81,7 +81,7 @@ def settings_of_run(run: FinishedRun) -> Stage1Settings:
 def load_classifier(run_dir: Path) -> tuple[Classifier, Stage1Settings]:
     """The best model of a finished stage 1 run, on the CPU and in evaluation mode, with its settings.
 
-    Nothing is fetched: the run's own weights replace whatever the backbone began with.
+    Nothing is downloaded: the run's weights replace the initial ones.
     """
     run = open_run(run_dir, stage="stage1")
     settings = settings_of_run(run)
@@ -89,7 +89,7 @@ def load_classifier(run_dir: Path) -> tuple[Classifier, Stage1Settings]:
 
 
 def read_classifier(settings: Stage1Settings, weights: Path) -> Classifier:
-    """A classifier with the weights that training saved, on the CPU and in evaluation mode."""
+    """A classifier with saved weights, on the CPU and in evaluation mode."""
     blank = settings.backbone.model_copy(update={"pretrained": False, "weights": None})
     model = Classifier(settings.model_copy(update={"backbone": blank}))
     model.load_state_dict(load_file(weights))
@@ -97,10 +97,10 @@ def read_classifier(settings: Stage1Settings, weights: Path) -> Classifier:
 
 
 def start_from_run(model: Classifier, run_dir: Path) -> None:
-    """Give `model` the backbone weights of a finished run and, by their names, what its head knows of the findings.
+    """Copy the backbone of a finished run into `model`, and the head's weights of the findings that both have.
 
-    Findings that the run does not have stay new; which ones is logged. The 1x1 classifier's rows fit any pooling rule;
-    attention, and the uncertain class of a finding, are taken over where both have one.
+    Findings that the run does not have keep their initial weights; they are logged. The 1x1 classifier fits any pooling
+    rule. Attention and the third class of a finding are copied if both models have them.
 
     Raises:
         UserError: the run's backbone is another one.
@@ -122,7 +122,7 @@ def start_from_run(model: Classifier, run_dir: Path) -> None:
 
 
 def _check_same_network(ours: BackboneSettings, theirs: BackboneSettings, run_dir: Path) -> None:
-    """Also of networks whose weights would fit by chance."""
+    """Raise a UserError for other backbones, even if their weights would fit by chance."""
     problems = [
         f"init_from: the backbone of {run_dir} does not fit: its {field} is {getattr(theirs, field)}, here "
         f"{getattr(ours, field)}; give the same backbone.{field}"
@@ -134,7 +134,7 @@ def _check_same_network(ours: BackboneSettings, theirs: BackboneSettings, run_di
 
 
 def _take_over_head(model: Classifier, source: Classifier) -> None:
-    """Copy the rows of the head that stand for the same finding."""
+    """Copy the head's rows of the shared findings."""
     ours, theirs = model.head, source.head
     rows = _shared(model.findings, source.findings)
     uncertain = _shared(_uncertain_findings(model), _uncertain_findings(source))
@@ -157,13 +157,13 @@ def _uncertain_findings(model: Classifier) -> tuple[str, ...]:
 
 
 def _shared(ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Pairs of places of the names that are in both."""
+    """Pairs of positions of the names that are in both."""
     return [(place, theirs.index(name)) for place, name in enumerate(ours) if name in theirs]
 
 
 @torch.no_grad()
 def _copy_rows(ours: nn.Module, theirs: nn.Module, pairs: list[tuple[int, int]]) -> None:
-    """Copy rows of every parameter, from the second place of each pair to the first."""
+    """Copy rows of every parameter, from the second position of each pair to the first."""
     for name, parameter in ours.named_parameters():
         for mine, other in pairs:
             parameter[mine] = theirs.get_parameter(name)[other]

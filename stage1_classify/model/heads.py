@@ -109,24 +109,24 @@ class GatedAttention(nn.Module):
         self.scores = nn.Conv2d(width, num_classes, kernel_size=1, bias=False)
 
     def forward(self, gates: Tensor) -> Tensor:
-        """V x and U x (B, 2 D, h, w), which `gates` gives, to the scores before the softmax (B, num_classes, h, w)."""
+        """From V x and U x (B, 2 D, h, w), the output of `gates`, to scores (B, num_classes, h, w) for a softmax."""
         value, gate = gates.chunk(2, dim=1)
         scores: Tensor = self.scores(torch.tanh(value) * torch.sigmoid(gate))
         return scores
 
 
 class Head(nn.Module):
-    """1x1 classifier and pooling rule. Computes in float32 also under mixed precision.
+    """1x1 classifier and pooling rule. Computes in float32, also in mixed precision.
 
-    A head reads the features x only through its *projection*, which is linear in x (but for a constant): the logit maps
-    and, for attention, V x and U x. `pool` makes logits of it. So what the logits would be without one channel is
-    `pool(projection - projection_weight[:, c] x_c)`, for every kind.
+    The head uses the features x only through its *projection*, which is affine in x: the logit maps and, for attention,
+    V x and U x. `pool` turns the projection into logits. The logits without channel c are therefore
+    `pool(projection - projection_weight[:, c] x_c)` for every kind of head.
 
     Args:
         num_features: channels C of the features.
         num_findings: K.
-        num_uncertain: U, findings that have an uncertain class beside positive and negative (Irvin et al. 2019,
-            arXiv:1901.07031, U-MultiClass); its logits come from a second 1x1 classifier and the same rule.
+        num_uncertain: U, findings with a third class, uncertain (U-MultiClass, Irvin et al. 2019, arXiv:1901.07031).
+            Its logits come from a second 1x1 classifier and the same pooling rule.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Head(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout2d(settings.dropout)
         self.classifier = nn.Conv2d(num_features, num_findings, kernel_size=1)
-        # No Conv2d: FullGrad takes every Conv2d with a bias for a part of the forward that it explains.
+        # Not a Conv2d: FullGrad treats every Conv2d with a bias as part of the forward pass that it explains.
         self.uncertain = nn.Linear(num_features, num_uncertain) if num_uncertain else None
         self.attention: GatedAttention | None = None
         if settings.kind == "attention":

@@ -87,25 +87,25 @@ class Trained:
         return self
 
     def predict(self, data: Dataset, *, device: torch.device | str = "cpu", progress: bool = False) -> Floats:
-        """(N, K) probabilities of the images of `data`, each by itself, in its order; the networks stay on `device`."""
+        """(N, K) probabilities of the images of `data`, each as a case of its own. The networks stay on `device`."""
         pictures = Pictures(data, self.settings.input, progress=progress)
         return self.probabilities_of(self.logits(pictures, device=device, progress=progress))
 
     def logits(
         self, pictures: Pictures, *, device: torch.device | str = "cpu", progress: bool = False
     ) -> tuple[Logits, ...]:
-        """(N, K) logits of each member, averaged over `flips`; the networks stay on `device`."""
+        """(N, K) logits of each member, averaged over `flips`. The networks stay on `device`."""
         self.to(device)
         return tuple(member.logits(pictures, flips=self.flips, progress=progress) for member in self.members)
 
     def raw(self, logits: Sequence[Logits]) -> Floats:
-        """One (N, K) array of logits a member to the (N, K) probabilities that `calibration` is fitted to."""
+        """From one (N, K) array of logits per member to the (N, K) probabilities that `calibration` is fitted to."""
         assert len(logits) == len(self.members), f"{len(logits)} arrays for {len(self.members)} members"
         pairs = zip(self.members, logits, strict=True)
         return COMBINERS[self.combine](np.stack([member.probabilities(values) for member, values in pairs]))
 
     def probabilities_of(self, logits: Sequence[Logits]) -> Floats:
-        """One (N, K) array of logits a member to the (N, K) probabilities of all together, in [0, 1]."""
+        """From one (N, K) array of logits per member to the (N, K) calibrated probabilities in [0, 1]."""
         return self.calibration.apply(self.raw(logits))
 
 
@@ -126,15 +126,15 @@ def load_trained(run_dir: Path) -> Trained:
 
 
 def is_ensemble(run: FinishedRun) -> bool:
-    """True for what ensemble.py made."""
+    """Whether ensemble.py made the run."""
     return "members" in run.manifest
 
 
 def assemble(folders: Sequence[Path], settings: EnsembleSettings) -> Trained:
-    """Finished runs (no ensembles), known to fit together, as one classifier that is not calibrated yet."""
+    """Combine finished runs (no ensembles) to one classifier that is not calibrated yet."""
     parts = [_single(open_run(folder, stage="stage1")) for folder in folders]
     first = parts[0].settings
-    # The cache is one folder for all: that of the first.
+    # All members use the cache of the first.
     cache = {"cache_dir": first.input.cache_dir}
     members = [part.members[0] for part in parts]
     members = [replace(member, input=member.input.model_copy(update=cache)) for member in members]
@@ -143,13 +143,13 @@ def assemble(folders: Sequence[Path], settings: EnsembleSettings) -> Trained:
 
 
 def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classifier:
-    """The member's network, same weights, same device, with dilation instead of stride: finer maps, other logits.
+    """The member's network with dilation instead of stride: same weights and device, finer maps, other logits.
 
-    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), so that a weight looks as far
-    from its cell as before.
+    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), so that the receptive fields
+    stay the same.
 
     Raises:
-        UserError: timm has no such form of the backbone, or its map is as fine already.
+        UserError: timm does not support this for the backbone, or its map is already as fine.
     """
     backbone = member.model.backbone
     changes = {"output_stride": output_stride, "pretrained": False, "weights": None}

@@ -1,4 +1,4 @@
-"""Which parts of the network learn in which epoch. All of it follows from the epoch, so there is nothing to save."""
+"""Which parts of the network are trained in which epoch. It depends on the epoch only, so nothing is saved."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from stage1_classify.settings.training import FreezeSettings
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the backbone that is frozen or learns as a whole.
+    """A part of the backbone that is frozen or trained as a whole.
 
-    modules: without those inside them. parameters: theirs, but for what timm never trains (fixed tables).
+    modules: without their submodules. parameters: of the modules, except those that timm never trains (fixed tables).
     """
 
     name: str
@@ -20,21 +20,21 @@ class Part:
     parameters: tuple[nn.Parameter, ...]
 
     def set_learning(self, learns: bool) -> None:
-        """Frozen parameters get no gradient, and cost no backward where nothing before them learns."""
+        """Frozen parameters get no gradient, and need no backward pass if nothing before them is trained."""
         for parameter in self.parameters:
             parameter.requires_grad_(learns)
 
     def set_evaluating(self) -> None:
-        """Norms keep their statistics; nothing is dropped."""
+        """Evaluation mode: norms keep their statistics, and there is no dropout."""
         for module in self.modules:
             module.training = False
 
 
 class Freezing:
-    """The epochs' plan of a training: what FreezeSettings say, and after the conditional epochs the head alone.
+    """Freezes and unfreezes the backbone by epoch.
 
-    The head always learns. During the conditional epochs of the hierarchy FreezeSettings hold; after them the
-    backbone stays frozen, whatever they say.
+    The head is always trained. FreezeSettings apply, but after hierarchy.conditional_epochs the whole backbone stays
+    frozen.
     """
 
     def __init__(self, backbone: nn.Module, settings: FreezeSettings, *, conditional_epochs: int = 0) -> None:
@@ -43,26 +43,26 @@ class Freezing:
         self._num_learning: int | None = None
 
     def begin(self, epoch: int) -> bool:
-        """Freeze and wake what `epoch` (from 0) wants; True where that differs from the epoch before, or at first."""
+        """Freeze and unfreeze parts for `epoch` (from 0). True at first and if anything changes."""
         before, self._num_learning = self._num_learning, self._wanted(epoch)
         for index, part in enumerate(reversed(self._parts)):
             part.set_learning(index < self._num_learning)
         return before != self._num_learning
 
     def keep_statistics(self) -> None:
-        """After ``model.train()``: frozen parts go on as in evaluation."""
+        """Call after ``model.train()``: puts frozen parts back into evaluation mode."""
         assert self._num_learning is not None, "begin() comes first"
         for part in self._parts[: len(self._parts) - self._num_learning]:
             part.set_evaluating()
 
     @property
     def learning(self) -> list[str]:
-        """The names of what learns, from the head downwards."""
+        """Names of the trained parts, from the head downwards."""
         return ["head", *(part.name for part in self._parts[::-1][: self._num_learning])]
 
     @property
     def is_partial(self) -> bool:
-        """True where something is frozen."""
+        """Whether something is frozen."""
         return self._num_learning != len(self._parts)
 
     def _wanted(self, epoch: int) -> int:
@@ -72,7 +72,7 @@ class Freezing:
 
 
 def num_learning_parts(epoch: int, settings: FreezeSettings, *, num_parts: int) -> int:
-    """How many parts of the backbone, counted from the head, learn in `epoch` (from 0)."""
+    """How many parts of the backbone, counted from the head, are trained in `epoch` (from 0)."""
     if settings.keep_backbone:
         return 0
     since_start = epoch if settings.cycle_epochs is None else epoch % settings.cycle_epochs

@@ -1,4 +1,4 @@
-"""Losses over several findings at once, with masks, soft targets, positive weights and an uncertain class."""
+"""Multilabel losses with masked and soft targets, positive weights and an uncertain class."""
 
 import math
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ _SMALL = 1e-12
 
 
 def positive_weights(targets: npt.NDArray[np.float32], *, cap: float) -> npt.NDArray[np.float32]:
-    """N- / N+ a class over the *whole* training set, at most `cap`.
+    """N- / N+ per class over the whole training set, at most `cap`.
 
-    From the whole set and never from a batch, so that the loss does not depend on the number of processes.
+    Batch statistics would make the loss depend on the number of processes.
 
     Args:
         targets: (N, K) in [0, 1]; NaN (masked) and -1 (uncertain) do not count. Soft targets count by their value.
@@ -37,10 +37,10 @@ def positive_weights(targets: npt.NDArray[np.float32], *, cap: float) -> npt.NDA
 
 
 class MultilabelLoss(nn.Module):
-    """Mean cost of a batch over cases and findings; masked targets cost nothing.
+    """Mean loss of a batch over cases and findings. Masked targets have no loss.
 
-    The sum is divided by B * K and not by the number of unmasked targets: then the mean over several processes with
-    equal batches equals the loss of one process with all of them.
+    The sum is divided by B * K rather than by the number of unmasked targets, so that the mean over several processes
+    with equal batch sizes equals the loss of one process.
 
     A finding with an uncertain class has two logits, z for positive and u for uncertain, beside 0 for negative. Its
     cost is the cross-entropy over the three, in two parts: positive against negative by `settings.kind`, only where
@@ -76,7 +76,7 @@ class MultilabelLoss(nn.Module):
         self.register_buffer("uncertain_columns", torch.tensor(list(uncertain_columns), dtype=torch.long))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Scalar cost of outputs (B, K + U) for targets (B, K) in [0, 1], NaN masked, -1 uncertain."""
+        """Scalar loss of outputs (B, K + U) for targets (B, K) in [0, 1], NaN masked, -1 uncertain."""
         outputs, num_findings = outputs.float(), targets.shape[1]
         logits, uncertain_logits = outputs[:, :num_findings], outputs[:, num_findings:]
         certain = targets >= 0
