@@ -92,7 +92,7 @@ def _refuse_differences(runs: Sequence[FinishedRun]) -> None:
 
 
 def _shared_facts(run: FinishedRun) -> dict[str, Any]:
-    """What members must have in common, flat: they are judged on the same cases, and see the same pictures."""
+    """Everything in which members must agree, so that they predict the same cases from the same images."""
     settings = settings_of_run(run)
     data = settings.data.model_dump(mode="json") | {"root": str(settings.data.root.resolve())}
     facts: dict[str, Any] = {"findings": settings.findings}

@@ -39,6 +39,11 @@ from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 log = logging.getLogger("raybox")
 
 
+def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) -> None:
+    """Score the CAM methods of the classifier in `source`, export pseudo-labels and finish `run`."""
+    Stage2(run, settings, source, processes)()
+
+
 class Stage2:
     """Settings, run folder, teacher and processes of one run."""
 

@@ -1,4 +1,4 @@
-"""Stage 2: score every CAM method by mAP against readers' boxes, export pseudo-boxes from the best one."""
+"""Stage 2: score all CAM methods against radiologists' boxes, and export pseudo-labels from the best one."""
 
 import sys
 
@@ -9,11 +9,9 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    from stage2_pseudolabel import pipeline  # torch takes seconds, --help does not need it
     from stage2_pseudolabel.cam_maps.processes import make_processes
-    from stage2_pseudolabel.pipeline import Stage2
-    from stage2_pseudolabel.settings.pseudolabel import (
-        Stage2Settings,  # torch takes seconds, --help needs none
-    )
+    from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 
     settings = load_config(Stage2Settings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
@@ -24,7 +22,7 @@ def main(arguments: StageArguments) -> None:
     fabric = processes.fabric
     run = start_run(arguments.out, stage="stage2", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":
-        Stage2(run, settings, source, processes)()
+        pipeline.run(run, settings, source, processes)
     if processes.is_first:
         print_run(run.dir)
 

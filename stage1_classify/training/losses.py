@@ -42,13 +42,13 @@ class MultilabelLoss(nn.Module):
     The sum is divided by B * K rather than by the number of unmasked targets, so that the mean over several processes
     with equal batch sizes equals the loss of one process.
 
-    A finding with an uncertain class has two logits, z for positive and u for uncertain, beside 0 for negative. Its
-    cost is the cross-entropy over the three, in two parts: positive against negative by `settings.kind`, only where
-    certain, plus certain against uncertain. So sigmoid(z) = P(positive | certain), as for the other findings.
+    A finding with an uncertain class has three logits: z for positive, u for uncertain, and 0 for negative. Its loss is
+    the cross-entropy over the three in two parts: positive against negative by `settings.kind`, only where certain,
+    plus certain against uncertain. Therefore sigmoid(z) = P(positive | certain), as for the other findings.
 
     Args:
         findings: the K names.
-        positive_weight: (K,), weighs the cost of positives.
+        positive_weight: (K,), weights of the loss of positives.
         uncertain_columns: the U columns with an uncertain class, in the order of their logits.
 
     Raises:
