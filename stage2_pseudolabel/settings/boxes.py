@@ -1,4 +1,4 @@
-"""Settings of the way from maps to boxes. Every combination is tried on the tune split, a finding at a time."""
+"""Settings of the box rules. All combinations are tried on the tune split, per finding."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -18,15 +18,18 @@ class BoxSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"bayes_likeness": "bayes_similarities"}
 
     rules: list[Kind] = Field(["relative", "absolute", "percentile", "otsu", "bayes"], min_length=1)
-    """Components above: relative, shares of the map's own maximum; absolute, values of the map (quantiles of the
-    finding's map values over the tune split, so that a weak map gives no box); percentile, the map's own percentiles;
-    otsu, the map's own threshold between two kinds of cells. bayes: the tune split's boxes as candidates, weighed by
-    the map inside them (boxes/bayes.py)."""
+    """Kinds of rules. The first four take connected components above a threshold. relative: a share of the map's
+    maximum. absolute: a value (a quantile of the finding's maps on the tune split), so that a weak map gives no box.
+    percentile: a percentile of the map. otsu: Otsu's threshold of the map. bayes: the boxes of the tune split are
+    candidates, scored by the map inside them (boxes/bayes.py)."""
     background: list[Background] = Field(["none", "negatives"], min_length=1)
-    """negatives: the mean map of the tune images without the finding is taken away first."""
+    """negatives: subtract the mean map of the tune images without the finding first."""
     relative_thresholds: list[Share] = [0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75]
+    """Thresholds of the relative rules."""
     absolute_quantiles: list[Share] = [0.8, 0.88, 0.93, 0.96, 0.98]
+    """Quantiles that give the thresholds of the absolute rules."""
     percentiles: list[Share] = [0.7, 0.8, 0.88, 0.94, 0.97]
+    """Thresholds of the percentile rules, as shares."""
     otsu_factors: list[Annotated[float, Field(gt=0, le=4)]] = [0.7, 1.0, 1.3]
     """Multiples of Otsu's threshold."""
     bayes_betas: list[Annotated[float, Field(ge=0, le=100)]] = [
@@ -42,17 +45,18 @@ class BoxSettings(Settings):
         6.0,
     ]
     bayes_contrasts: list[Contrast] = Field(["mean", "ring"], min_length=1)
-    """A candidate's evidence: the standardised map's mean inside it, or that minus the mean of the ring around it."""
+    """Evidence of a candidate box. mean: the mean of the standardised map inside. ring: minus the mean of the ring
+    around."""
     bayes_similarities: list[Annotated[float, Field(ge=0, le=100)]] = Field([0.0, 3.0], min_length=1)
-    """Weight, beside the contrast's 1, of the correlation between the map and the map of the image that a candidate
-    comes from: boxes of images whose maps look alike count more."""
+    """Weights of the similarity term, relative to the contrast's 1: the correlation between the map and the map of the
+    image that a candidate comes from. Candidates from similar images count more."""
     max_candidates: PositiveInt = 200
-    """Candidates of the Bayes rule a finding."""
+    """Most candidates of a Bayes rule per finding."""
     max_boxes: list[PositiveInt] = Field([1, 2, 3, 5, 10], min_length=1)
-    """Boxes an image and finding, the strongest first. Later ones have low scores: they cost average precision little
-    and find lesions that the first missed."""
+    """Most boxes per image and finding, strongest first. Later boxes have low scores: they cost little average
+    precision and find lesions that the first box misses."""
     min_area: float = Field(0.002, ge=0, lt=1)
-    """Components with a smaller box, as a share of the network's input, are dropped."""
+    """Components with a smaller box are dropped (share of the area of the network's input)."""
     merge: list[Merge] = Field(["none", "wbf"], min_length=1)
     """wbf: components of one map that overlap by more than `merge_iou` are fused (weighted boxes fusion)."""
     merge_iou: float = Field(0.1, ge=0, le=1)

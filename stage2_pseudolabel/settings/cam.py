@@ -1,4 +1,4 @@
-"""Settings of the CAM engine: speed, memory, and the variants of single methods."""
+"""Settings of the CAM engine: speed, memory, and options of single methods."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -15,24 +15,24 @@ class CamOptions(Settings):
     }
 
     batch_size: PositiveInt = 16
-    """Images of one backbone forward. Where memory runs out, this and the two below are halved for the time."""
+    """Images per backbone forward. If memory runs out, this and the next two settings are halved."""
     memory_mib: PositiveInt = 256
-    """Bound on the gradients of one block of images and classes with the copies methods make of them, on AblationCAM's
-    blocks of channels, and on the graph of LayerCAM's earlier stages. A single image and class is never split."""
+    """Limit for the gradients of one block of images and classes, for AblationCAM's blocks of channels, and for the
+    graph of LayerCAM's earlier stages. A single image and class is never split."""
     scorecam_batch_size: PositiveInt = 32
-    """Masked images of one forward of scorecam and scorecambudget. 16 to 32 is fastest on a CPU, more on a GPU."""
+    """Masked images per forward of scorecam and scorecambudget. 16 to 32 is fastest on a CPU, more on a GPU."""
     scorecam_budget: PositiveInt = 32
-    """Masked images an image in scorecambudget; scorecam takes one a channel."""
+    """scorecambudget: masked images per image. scorecam has one per channel."""
     layercam_stages: list[int] | None = None
-    """Stages that layercamfusion fuses, counted back from -1, the features that the head sees. None: the last two."""
+    """layercamfusion: stages to fuse, counted back from -1, the features that the head uses. None: the last two."""
     layercam_gamma: PositiveFloat = 2.0
-    """How soon the tanh of layercamfusion lifts weak places of earlier stages' maps (the paper's value)."""
+    """layercamfusion: factor inside the tanh that scales the maps of earlier stages (the value of the paper)."""
     ablation_value: Literal["zero", "library"] = "zero"
-    """What stands in for a removed channel; "library" repeats pytorch-grad-cam on features below zero."""
+    """AblationCAM: value of a removed channel. library: as pytorch-grad-cam does for features below zero."""
     ablation_denominator: Literal["logit", "magnitude"] = "logit"
-    """AblationCAM's weights are shares of the logit (paper, library) or of its magnitude, which keeps the map
-    the right way round where the logit is negative."""
+    """AblationCAM: weights are divided by the logit (paper, library) or by its magnitude, which keeps the sign of the
+    map where the logit is negative."""
     dff_components: PositiveInt = 5
-    """Concepts an image in Deep Feature Factorization."""
+    """Deep Feature Factorization: concepts per image."""
     fullgrad_size: Literal["features", "image"] = "features"
-    """FullGrad's maps have the size of the image; "features" averages them down to the size of all others."""
+    """FullGrad: its maps have the size of the image. features: they are averaged down to the size of all other maps."""

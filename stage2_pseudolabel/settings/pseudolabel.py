@@ -14,34 +14,37 @@ from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
 
 
 class TeacherSettings(Settings):
-    """How the classifier looks at a picture when it makes maps; the probabilities are always those of stage 1."""
+    """How the classifier computes maps. Its probabilities are always those of stage 1."""
 
     scales: list[PositiveFloat] = Field([1.0], min_length=1)
-    """Sizes of the picture, in terms of stage 1's input, whose maps are averaged; [1, 1.5] also looks finer."""
+    """Maps are averaged over these sizes of the image, relative to the input of stage 1."""
     output_stride: Literal[8, 16] | None = None
-    """The backbone's last stages with dilation instead of stride, with the trained weights: finer maps."""
+    """Use dilation instead of stride in the last stages of the trained backbone: finer maps."""
 
 
 class Stage2Settings(Settings):
     data: AnyData
-    """The data set with the readers' boxes."""
+    """The data set with the radiologists' boxes."""
     split: SplitSettings
-    """Must give a tune and a test part; nothing is chosen on the test part."""
+    """Must give the parts tune and test. Nothing is chosen on the test part."""
     findings: list[str] | None = Field(None, min_length=1)
-    """Findings to score; by default those that the classifier knows and the tune part has boxes of."""
+    """Findings to score. None: those of the classifier that have boxes in the tune part."""
     methods: list[str] = Field(min_length=1)
+    """CAM methods to compare (see docs/stage2.md)."""
     choose: Literal["one", "per_finding"] = "one"
-    """The method that makes the pseudo-boxes: the best on the tune split in the mean, or the best of each finding."""
+    """The method for the pseudo-labels. one: the best on the tune split, mean over findings. per_finding: the best for
+    each finding."""
     teacher: TeacherSettings = TeacherSettings()
     cam: CamOptions = CamOptions()
     readers: ReaderSettings = ReaderSettings()
     boxes: BoxSettings = BoxSettings()
     pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
     num_resamples: PositiveInt = 1000
-    """Bootstrap resamples behind the 95 % intervals."""
+    """Bootstrap resamples for the 95 % intervals."""
     max_timing_images: PositiveInt = 16
-    """Images on which time and memory of each method are measured, one method at a time."""
+    """Images for measuring time and memory of each method."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of everything random in a run."""
 
     @field_validator("methods")
     @classmethod

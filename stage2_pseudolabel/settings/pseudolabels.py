@@ -6,17 +6,18 @@ from cxr.config import Settings
 
 
 class PseudoLabelSettings(Settings):
-    """Which boxes of the training images are exported. Whatever is left out is counted."""
+    """Which boxes of the training images are exported. Everything excluded is counted."""
 
     min_probability: float = Field(0.0, ge=0, le=1)
-    """A finding that the label affirms but the classifier puts below this gets no box; the image is left out of the
-    export, since it would be a false normal."""
+    """A finding that the label affirms gets no box if its probability is below this. The image is then not exported,
+    because it would be a false normal."""
     min_confidence: float = Field(0.0, ge=0, le=1)
-    """A box whose calibrated confidence (chance that it pairs off with a true box at IoU .4) is below this becomes an
-    ignore region."""
+    """Boxes with a lower calibrated confidence (the probability of matching a true box at IoU .4) become ignore
+    regions."""
     min_confidence_further: float = Field(0.25, ge=0, le=1)
-    """Of the boxes of a finding in an image the best one stays, since the label speaks of the finding; a further one
-    below this is not exported at all, for it is more likely nothing. Rules are tuned by AP, which forgives false boxes
-    of low score, so they make many; as labels these are as wrong as any other. A box adds to F1 where its confidence is
-    above half of the F1 that is reached (Lipton et al. 2014, arXiv:1402.1892): .25 where that is .5."""
+    """The best box per image and finding is always kept, because the label affirms the finding. Further boxes with a
+    lower confidence are dropped: rules are tuned by AP, which tolerates false boxes with low scores, but as labels they
+    are wrong. A box improves F1 if its confidence exceeds half of the F1 reached (Lipton et al. 2014, arXiv:1402.1892),
+    .25 for an F1 of .5."""
     max_images: PositiveInt | None = None
+    """Export a random sample of this many training images. None: all."""
