@@ -121,11 +121,11 @@ def test_circles_are_named(enabled: bool) -> None:
     with pytest.raises(UserError) as error:
         tree("Edema", enabled=enabled, parents=circle)
     (problem,) = error.value.problems
-    assert "Edema > Nodule > Hernia > Edema is a circle" in problem
+    assert "Edema > Nodule > Hernia > Edema is a cycle" in problem
 
 
 def test_nothing_is_its_own_parent() -> None:
-    with pytest.raises(UserError, match="Edema > Edema is a circle"):
+    with pytest.raises(UserError, match="Edema > Edema is a cycle"):
         tree("Edema", parents={"Edema": "Edema"})
 
 

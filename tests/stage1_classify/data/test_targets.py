@@ -74,7 +74,7 @@ def test_self_training_needs_a_teacher_for_each_label() -> None:
     settings = LabelSettings.model_validate({"uncertain": "self_train", "teacher": "run"})
     with pytest.raises(AssertionError, match="without a teacher"):
         training_targets(LABELS, settings, seed=0)
-    with pytest.raises(AssertionError, match="Edema: the teacher left some out"):
+    with pytest.raises(AssertionError, match="Edema: the teacher lacks some"):
         training_targets(LABELS, settings, seed=0, teacher=np.full((4, 2), np.nan))
 
 

@@ -148,7 +148,7 @@ def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("stage1_classify.training.checkpoint.os.fsync", full_disk)
-    with pytest.raises(UserError, match=r"cannot write last\.ckpt .*No space.*goes on"):
+    with pytest.raises(UserError, match=r"cannot write last\.ckpt .*No space.*resumes"):
         save_last(out / "last.ckpt", {"model": torch.nn.Linear(1, 1)}, Progress())
     with pytest.raises(UserError, match=r"cannot write best\.safetensors .*No space"):
         save_weights(out / "best.safetensors", torch.nn.Linear(1, 1))

@@ -73,7 +73,7 @@ def test_two_processes_train_as_one(data: Path, two: Path, name: str) -> None:
     for line, of_two in zip(logged(one), logged(two / name), strict=True):
         assert line == pytest.approx(of_two, rel=1e-3)
     states = [torch.load(out / "last.ckpt", weights_only=True) for out in (one, two / name)]
-    assert states[0]["progress"]["moves"] == states[1]["progress"]["moves"]
+    assert states[0]["progress"]["steps"] == states[1]["progress"]["steps"]
     for tensor_name, tensor in states[0]["model"].items():
         torch.testing.assert_close(states[1]["model"][tensor_name], tensor, rtol=1e-3, atol=1e-4)
     best = [load_file(out / "best.safetensors") for out in (one, two / name)]
@@ -132,9 +132,9 @@ def said(data: Path) -> dict[str, tuple[str, str]]:
             "other_weights",
             "at the start 1 of 37 parameters of process 1 differ from those of process 0, first head",
         ),
-        ("own_gradients", "the gradient of the first batch is off by"),
-        ("summed_gradients", "the gradient of the first batch is off by 100.0%"),
-        ("same_cases", "their first batches hold cases"),
+        ("own_gradients", "the gradient of the first batch differs by"),
+        ("summed_gradients", "the gradient of the first batch differs by 100.0%"),
+        ("same_cases", "their first batches have the cases"),
         (
             "drift",
             "after epoch 2 1 of 37 parameters of process 1 differ from those of process 0, first backbone",

@@ -151,7 +151,7 @@ def test_cases_of_unknown_balance_are_left_out_and_counted(caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, logger="raybox"):
         it = sampler(values, balance="oversample", balance_finding="Lung Lesion")
     assert sorted(epoch_of(it)) == [0, 1, 4, 5]
-    assert "2 cases without a certain Lung Lesion are in no epoch" in caplog.text
+    assert "2 cases without a certain label of Lung Lesion" in caplog.text
 
 
 def test_weights_also_hold_within_a_balanced_side() -> None:

@@ -89,7 +89,7 @@ def test_two_batches_of_4_move_the_weights_as_one_of_8(tmp_path: Path, kind: str
         settings = tiny(tmp_path / "data", train=given, optimizer={"kind": kind, "learning_rate": 0.01})
         out = fitted(settings, tmp_path / name)
         state = torch.load(out / "last.ckpt", weights_only=True)
-        assert state["progress"]["moves"] == 4
+        assert state["progress"]["steps"] == 4
         ends.append(state["model"])
         lines.append(logged(out))
     assert_equal(ends[0], ends[1], rtol=1e-4, atol=1e-6)
@@ -221,12 +221,12 @@ def test_a_frozen_backbone_wakes_and_sleeps_again(tmp_path: Path, caplog: pytest
         {"head", "stages_1", "stages_0", "stem_"},
         {"head"},
     ]
-    told = [record.getMessage() for record in caplog.records if "learn:" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "trained:" in record.getMessage()]
     assert told == [
-        "from epoch 1 on learn: head",
-        "from epoch 2 on learn: head, stages_1",
-        "from epoch 3 on learn: head, stages_1, stages_0",
-        "from epoch 4 on learn: head",
+        "from epoch 1 on, trained: head",
+        "from epoch 2 on, trained: head, stages_1",
+        "from epoch 3 on, trained: head, stages_1, stages_0",
+        "from epoch 4 on, trained: head",
     ]
 
 
@@ -421,5 +421,5 @@ def test_a_batch_that_is_too_small_for_the_norms_is_told(tmp_path: Path) -> None
     settings = tiny(
         tmp_path / "data", backbone=backbone, train={"batch_size": 1}, input={"size_hw": [32, 32]}
     )
-    with pytest.raises(UserError, match=r"train\.batch_size: one image a process"):
+    with pytest.raises(UserError, match=r"train\.batch_size: one image per process"):
         trainer(settings, tmp_path / "run").train_epoch()
