@@ -37,6 +37,7 @@ from stage1_classify.training.validation import (
     Figures,
     check_selectable,
     interleaved,
+    one_line,
     selecting_score,
     validation_figures,
 )
@@ -66,7 +67,7 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
             tracker.log(trainer.progress.epoch + 1, figures)
         trainer.end_epoch(figures)
         if tracker is not None:
-            log.info("epoch %d  %s", trainer.progress.epoch, _line(figures))
+            log.info("epoch %d  %s", trainer.progress.epoch, one_line(figures))
     if tracker is not None:
         tracker.finish()
     return trainer.progress
@@ -81,6 +82,7 @@ class Trainer:
 
     def __init__(self, fabric: Fabric, train: Split, settings: Stage1Settings, run_dir: Path) -> None:
         self._fabric, self._train, self._settings, self._run_dir = fabric, train, settings, run_dir
+        self._last = run_dir / "last.ckpt"
         torch.manual_seed(settings.seed)
         self.model = Classifier(settings).to(memory_format=torch.channels_last)
         if settings.init_from is not None:
@@ -110,10 +112,6 @@ class Trainer:
         if self._last.is_file():
             self.progress = load_last(self._last, self._stateful())
             log.info("resuming after epoch %d", self.progress.epoch)
-
-    @property
-    def _last(self) -> Path:
-        return self._run_dir / "last.ckpt"
 
     def _stateful(self) -> dict[str, Stateful]:
         """Everything a checkpoint holds besides the progress."""
@@ -152,12 +150,10 @@ class Trainer:
             step += 1
             total += self._step(group, step)
             num_images += sum(len(batch.images) for batch in group)
-        loss = float(total / len(self._sampler))
-        seconds = time.perf_counter() - begin
         figures: Figures = {
-            "train/loss": loss,
+            "train/loss": float(total / len(self._sampler)),
             "train/learning_rate": self._schedule.rate,
-            "train/images_per_second": sum(gather(num_images)) / seconds,
+            "train/images_per_second": sum(gather(num_images)) / (time.perf_counter() - begin),
         }
         return figures | ({"train/skipped_steps": self._finite.skipped} if self._scaler else {})
 
@@ -269,7 +265,7 @@ class Trainer:
                 progress=fabric.is_global_zero,
             )
         figures = validation_figures(interleaved(gather(own)), val, self._settings)
-        self._note = _line(figures)
+        self._note = one_line(figures)
         shared: Figures = fabric.broadcast(figures)  # machines may round differently, but must decide alike
         return shared
 
@@ -302,7 +298,3 @@ class Trainer:
             image_ids=self._train.image_ids,
         )
         return non_finite_error(gather(found), where=f"epoch {self.progress.epoch + 1}, step {step}")
-
-
-def _line(figures: Figures) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)

@@ -123,3 +123,8 @@ def selecting_score(figures: Mapping[str, float | None], select_by: str) -> floa
     if value is None or math.isnan(value):
         return float("-inf")
     return -value if select_by == "loss" else value
+
+
+def one_line(figures: Figures) -> str:
+    """The figures of an epoch for the log: "val/auroc 0.83  val/f1 0.52"."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
