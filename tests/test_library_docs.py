@@ -34,7 +34,7 @@ def test_the_examples_run_and_give_what_the_page_says(
     assert names["maps"].shape == (2, 14, 7, 10)
     assert names["probabilities"].shape == (2, 14)
     assert names["boxes"].shape == (len(names["scores"]), 4)
-    assert names["scored"].drawn["ap40"].mean == pytest.approx(0.5, abs=0.01)
+    assert names["scored"].results["ap40"].mean == pytest.approx(0.5, abs=0.01)
 
 
 def test_there_are_three_of_at_most_ten_lines() -> None:
