@@ -1,4 +1,4 @@
-"""The work of stage 2, in order: data, maps, judgement, pseudo-labels, report."""
+"""The work of stage 2, in order: data, maps, evaluation, pseudo-labels, report."""
 
 import json
 import logging
@@ -13,6 +13,8 @@ from cxr.imaging.pictures import Pictures, decodable
 from cxr.runs.run_folder import Run, open_run
 from cxr.splits import fingerprint, load_splits
 from cxr.tables import Dataset, Exclusion, count_reasons
+from eval.leaderboard.files import write_leaderboard
+from eval.leaderboard.leaderboard import Leaderboard
 from stage1_classify.model.loading import load_trained
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.map_geometry import Frame
@@ -22,11 +24,10 @@ from stage2_pseudolabel.cam.stages import choose_stages
 from stage2_pseudolabel.cam_maps.processes import Processes
 from stage2_pseudolabel.cam_maps.store import SplitMaps, split_maps
 from stage2_pseudolabel.cam_maps.teacher import Teacher
-from stage2_pseudolabel.evaluation.evaluate import Judge, Judgement
+from stage2_pseudolabel.evaluation.evaluate import Evaluation, Evaluator
 from stage2_pseudolabel.evaluation.example_files import write_examples
-from stage2_pseudolabel.evaluation.files import write_leaderboard
-from stage2_pseudolabel.evaluation.leaderboard import Board, Entry
-from stage2_pseudolabel.evaluation.report import SummaryFacts, write_summary
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry
+from stage2_pseudolabel.evaluation.report import write_cam_report
 from stage2_pseudolabel.evaluation.timing import measure_methods
 from stage2_pseudolabel.evaluation.verdict import verdict
 from stage2_pseudolabel.pseudolabels.box_data import Part, make_part, read_box_data
@@ -57,7 +58,7 @@ class Stage2:
         self.frame = Frame(self.stage1.input.size_hw, self.stage1.input.keep_aspect, self.teacher.shift_hw())
 
     def __call__(self) -> None:
-        """Do everything: all processes make maps; the first one judges, exports and finishes the run."""
+        """Run all steps. All processes make maps; the first one evaluates, exports and finishes the run."""
         with self.run.phase("reading the box data"):
             data, splits = read_box_data(
                 self.settings, self.stage1, self.source, progress=self.processes.is_first
@@ -70,8 +71,8 @@ class Stage2:
             )
         with self.run.phase("maps of the tune and test split"):
             parts = tuple(self._part(data.select(splits[name]), findings, name) for name in ("tune", "test"))
-        judgement = self._judge(*parts) if self.processes.is_first else None
-        wanted = self.processes.from_first(self._exported_methods(judgement))
+        evaluation = self._evaluate(*parts) if self.processes.is_first else None
+        wanted = self.processes.from_first(self._exported_methods(evaluation))
         with self.run.phase("maps of the training images"):
             train = decodable(
                 training_images(self.stage1, self.source, self.settings.pseudo_labels.max_images),
@@ -80,10 +81,10 @@ class Stage2:
             )
             pictures = Pictures(train, self.stage1.input, progress=self.processes.is_first)
             maps = self._maps(pictures, wanted, findings, "train")
-        if judgement is not None:
+        if evaluation is not None:
             with self.run.phase("pseudo-labels and report"):
-                pseudo = self._export(judgement, parts[0], train, maps)
-                self._finish(judgement, pseudo, parts, splits, left_out=train.excluded)
+                pseudo = self._export(evaluation, parts[0], train, maps)
+                self._finish(evaluation, pseudo, parts, splits, left_out=train.excluded)
         self.processes.wait()
 
     def _part(self, data: Dataset, findings: tuple[str, ...], name: str) -> Part:
@@ -116,9 +117,9 @@ class Stage2:
         )
         return maps.select(columns=[self.teacher.findings.index(finding) for finding in findings])
 
-    def _judge(self, tune: Part, test: Part) -> Judgement:
+    def _evaluate(self, tune: Part, test: Part) -> Evaluation:
         with self.run.phase("box rules on the tune split, scores on the test split"):
-            judgement = Judge(self.settings, self.frame, tune, test)()
+            evaluation = Evaluator(self.settings, self.frame, tune, test)()
         with self.run.phase("time and memory of each method"):
             timing = measure_methods(
                 self.teacher,
@@ -126,17 +127,17 @@ class Stage2:
                 self.settings.methods,
                 num_images=self.settings.max_timing_images,
             )
-        return replace(judgement, timing=timing)
+        return replace(evaluation, timing=timing)
 
-    def _exported_methods(self, judgement: Judgement | None) -> list[str]:
+    def _exported_methods(self, evaluation: Evaluation | None) -> list[str]:
         """The methods whose maps of the training images are needed; the first process knows."""
-        if judgement is None:
+        if evaluation is None:
             return []
-        return list(dict.fromkeys(judgement.board.best.methods))
+        return list(dict.fromkeys(evaluation.board.main.methods))
 
-    def _export(self, judgement: Judgement, tune: Part, train: Dataset, maps: SplitMaps) -> PseudoLabels:
-        settings, board = self.settings.pseudo_labels, judgement.board
-        makers = self._makers(board.best)
+    def _export(self, evaluation: Evaluation, tune: Part, train: Dataset, maps: SplitMaps) -> PseudoLabels:
+        settings, board = self.settings.pseudo_labels, evaluation.board
+        makers = self._makers(board.main)
         facts = learn_from_tune(makers, tune.maps, tune.truth)
         pseudo = pseudo_labels(train, maps, Recipe(makers, facts, settings))
         for reason, count in count_reasons(pseudo.excluded).items():
@@ -161,43 +162,37 @@ class Stage2:
         usable = train.select(image_id for image_id in train.images["image_id"] if image_id not in bad)
         return ground_truth(usable, findings, self.settings.readers, split="train")
 
-    def _makers(self, entry: Entry) -> BoxMakers:
+    def _makers(self, entry: CamEntry) -> BoxMakers:
         assert entry.tuned is not None, f"{entry.name} has no rules"
         return BoxMakers(entry.ap40.findings, entry.methods, entry.tuned.rules, self.frame)
 
     def _finish(
         self,
-        judgement: Judgement,
+        evaluation: Evaluation,
         pseudo: PseudoLabels,
         parts: tuple[Part, ...],
         splits: Mapping[str, list[str]],
         *,
         left_out: Sequence[Exclusion],
     ) -> None:
-        (tune, test), board, trained = parts, judgement.board, self.teacher.trained
+        (tune, test), board, trained = parts, evaluation.board, self.teacher.trained
         excluded = [*tune.data.excluded, *tune.maps.bad, *test.maps.bad, *left_out, *pseudo.excluded]
         outputs = self._box_files(board, pseudo, tune, test)
-        outputs |= write_leaderboard(self.run.dir, board, judgement.timing)
-        outputs["examples"] = write_examples(self.run.dir, judgement.held, board.best)
+        outputs |= write_leaderboard(self.run.dir, board, evaluation.timing)
+        outputs["examples"] = write_examples(self.run.dir, evaluation.test, board.main)
         outputs["excluded"] = write_excluded(self.run.dir / "excluded.json", excluded)
-        facts = SummaryFacts(
-            judgement.timing,
-            judgement.rules,
-            judgement.tune_boxes,
-            pseudo_blocks(self.run.dir, pseudo),
-            judgement.human_on_tune,
-        )
-        outputs["report"] = write_summary(self.run.dir, board, judgement.held, facts)
+        pages = pseudo_blocks(self.run.dir, pseudo)
+        outputs["report"] = write_cam_report(self.run.dir, evaluation, pages)
         quality = {} if pseudo.quality is None else pseudo.quality.metrics()
         calibration = {} if pseudo.calibration is None else pseudo.calibration.metrics()
         self.run.finish(
-            {**judgement.metrics, **judgement.timing, **calibration, **quality},
+            {**evaluation.metrics, **calibration, **quality},
             outputs,
-            best_method=board.best.name,
-            methods_by_finding=dict(zip(test.truth.findings, board.best.methods, strict=True)),
+            best_method=board.main.name,
+            methods_by_finding=dict(zip(test.truth.findings, board.main.methods, strict=True)),
             chosen_on="tune",
             box_rules=rules_of(board),
-            verdict=verdict(board),
+            verdict=" ".join(verdict(board)),
             findings=list(test.truth.findings),
             splits={name: fingerprint(ids) for name, ids in splits.items()},
             classifier={"members": len(trained.members), "combine": trained.combine, "flips": trained.flips},
@@ -207,7 +202,9 @@ class Stage2:
             seed=self.settings.seed,
         )
 
-    def _box_files(self, board: Board, pseudo: PseudoLabels, tune: Part, test: Part) -> dict[str, Path]:
+    def _box_files(
+        self, board: Leaderboard[CamEntry], pseudo: PseudoLabels, tune: Part, test: Part
+    ) -> dict[str, Path]:
         boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
         if pseudo.truth is not None:
             boxes["gt_train"] = pseudo.truth
@@ -253,7 +250,7 @@ def write_excluded(path: Path, excluded: Sequence[Exclusion]) -> Path:
     return path
 
 
-def rules_of(board: Board) -> dict[str, dict[str, dict[str, str | float]]]:
+def rules_of(board: Leaderboard[CamEntry]) -> dict[str, dict[str, dict[str, str | float]]]:
     """Method -> finding -> rule, in plain values for the manifest."""
     return {
         entry.name: {

@@ -12,9 +12,9 @@ import numpy as np
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
-from stage3_detect.evaluation.evaluate import judge
-from stage3_detect.evaluation.report import ReportFacts, write_detector_report
-from stage3_detect.evaluation.results import Judgement
+from stage3_detect.evaluation.evaluate import evaluate
+from stage3_detect.evaluation.report import ReportParts, write_detector_report
+from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
@@ -44,12 +44,19 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     with run.phase("export"):
         exports = _export(run, trained, sources, settings, detections)
     with run.phase("evaluation"):
-        judgement = judge(detections, tune, stage2, sources, settings, compared)
+        evaluation = evaluate(
+            detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared
+        )
     with run.phase("report"):
-        metrics = {**judgement.metrics, **_timing(milliseconds, stage2), **exports.metrics, **trained.metrics}
-        made = (trained, judgement, exports)
+        metrics = {
+            **evaluation.metrics,
+            **_timing(milliseconds, stage2),
+            **exports.metrics,
+            **trained.metrics,
+        }
+        made = (trained, evaluation, exports)
         files = _write_pages(run, stage2, sources, settings, made, metrics)
-    log.info("stage3: %s", judgement.verdict)
+    log.info("stage3: %s", evaluation.verdict)
     outputs = {
         "detections_detector": _write(run.dir, "detections_detector", detections),
         **({} if tune is None else {"detections_tune": _write(run.dir, "detections_tune", tune)}),
@@ -57,7 +64,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         **files,
         **exports.files,
     }
-    run.finish(metrics, outputs, **_facts(settings, sources, trained, judgement, exports))
+    run.finish(metrics, outputs, **_facts(settings, sources, trained, evaluation, exports))
 
 
 def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
@@ -126,43 +133,47 @@ def _write_pages(
     stage2: FinishedRun,
     sources: Sources,
     settings: DetectSettings,
-    made: tuple[RoundsResult, Judgement, Exports],
+    made: tuple[RoundsResult, Evaluation, Exports],
     metrics: Metrics,
 ) -> dict[str, Path]:
     """The report on the run, and the model card for users of the detector."""
-    trained, judgement, exports = made
+    trained, evaluation, exports = made
     blocks = rounds_blocks(run.dir, trained, sources.tune)
-    facts = ReportFacts(trained.folder, metrics, settings.num_gallery_images, blocks)
+    facts = ReportParts(trained.folder, metrics, settings.num_gallery_images, blocks)
     card = CardFacts(
         settings,
         sources,
         stage2,
         trained.folder,
         metrics,
-        judgement.verdict,
+        evaluation.verdict,
         trained.weights,
-        operating_points=judgement.operating_points,
+        operating_points=evaluation.operating_points,
         files=exports.files,
         notes=exports.notes,
         warnings=exports.warnings,
         correction=trained.correction,
     )
     return {
-        "report": write_detector_report(run.dir, judgement, facts),
+        "report": write_detector_report(run.dir, evaluation, facts),
         "model_card": write_model_card(run.dir, card),
     }
 
 
 def _facts(
-    settings: DetectSettings, sources: Sources, trained: RoundsResult, judgement: Judgement, exports: Exports
+    settings: DetectSettings,
+    sources: Sources,
+    trained: RoundsResult,
+    evaluation: Evaluation,
+    exports: Exports,
 ) -> dict[str, Any]:
     """Entries of the manifest other than metrics. predict.py uses operating points, curves, correction and regions."""
     return {
         "findings": list(sources.test.findings),
-        "teacher_method": judgement.teacher,
-        "verdict": judgement.verdict,
-        "operating_points": judgement.operating_points,
-        "score_curves": judgement.score_curves,
+        "teacher_method": evaluation.teacher,
+        "verdict": evaluation.verdict,
+        "operating_points": evaluation.operating_points,
+        "score_curves": evaluation.score_curves,
         "box_correction": trained.correction.as_dict(),
         "regions": sorted(set(sources.test.images["region"])),
         "best_round": trained.best_round,

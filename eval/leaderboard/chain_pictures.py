@@ -13,7 +13,7 @@ from PIL import Image
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes, read_coco
 from cxr.runs.run_folder import FinishedRun
-from eval.leaderboard.run_tables import display_name
+from eval.leaderboard.names import display_name
 from eval.report.blocks import PictureRows
 from eval.report.pictures import BLUE, GREEN, ORANGE, Colour, Rgb, captions_apart, draw_boxes, save_jpeg
 

@@ -13,17 +13,8 @@ from pathlib import Path
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
 from eval.leaderboard.chain_pictures import chain_pictures
-from eval.leaderboard.run_tables import (
-    ap40_key,
-    box_names,
-    by_finding,
-    chosen_method,
-    display_name,
-    is_reference,
-    shown_name,
-    side_by_side,
-    stage_table,
-)
+from eval.leaderboard.names import ap40_key, box_names, display_name, is_reference
+from eval.leaderboard.run_tables import by_finding, chosen_method, entry_name, side_by_side, stage_table
 from eval.report.blocks import (
     Block,
     Figure,
@@ -202,7 +193,7 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
         for method in box_names(named.run.metrics):
             # The detector's run repeats its teacher's figure under the name "teacher".
             teacher = named.run.manifest.get("teacher_method", method)
-            shown = display_name(teacher) if method == "teacher" else shown_name(named.run, method)
+            shown = display_name(teacher) if method == "teacher" else entry_name(named.run, method)
             bar = _bar(named, method, label=shown)
             bar = replace(bar, name=f"{bar.name} · {named.name}") if several else bar
             bars.setdefault((bar.name, bar.value), bar)

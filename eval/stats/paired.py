@@ -1,4 +1,4 @@
-"""One entry against others on the same resamples: which differences are real, and the words for them."""
+"""One entry against others on the same bootstrap resamples: which differences are significant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from eval.stats.significance import ALPHA, holm, p_value
 
 @dataclass(frozen=True)
 class Comparison:
-    """One entry against another, on the same resamples of the test split.
+    """The difference between one entry and another, from the same resamples of the test split.
 
-    gap: mean of the one minus that of the other. p_holm: its two-sided p-value, corrected for all comparisons made.
+    name: of the other entry. gap: mean over the classes of the one minus that of the other. p_holm: two-sided p-value,
+    corrected (Holm) for all comparisons made together; NaN without resamples.
     """
 
     name: str
@@ -22,19 +23,19 @@ class Comparison:
 
     @property
     def survives(self) -> bool:
-        """Whether the difference is real also after the correction."""
+        """Whether the difference is significant also after the correction."""
         return self.gap.is_clear and self.p_holm < ALPHA
 
     @property
-    def place(self) -> str:
-        """Where the one stands: "clearly above", "clearly below" or "not clearly apart from" the other."""
+    def result(self) -> str:
+        """ "better", "worse" or "not significantly different": the one entry, by the interval of the difference."""
         if not self.gap.is_clear:
-            return "not clearly apart from"
-        return "clearly above" if self.gap.value > 0 else "clearly below"
+            return "not significantly different"
+        return "better" if self.gap.value > 0 else "worse"
 
 
 def compare_paired(one: Bootstrapped, others: Mapping[str, Bootstrapped]) -> list[Comparison]:
-    """One against each of the others, in their order; p-values corrected by Holm for as many as there are."""
+    """One entry against each of the others, in their order; p-values are corrected for the number of comparisons."""
     gaps = {name: difference(one, other) for name, other in others.items()}
     raw = [
         p_value(mean_over_classes(one.samples) - mean_over_classes(other.samples))

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.pictures import as_rgb, overlay_map, save_jpeg
-from stage2_pseudolabel.evaluation.box_splits import HeldOut
-from stage2_pseudolabel.evaluation.galleries import (
+from stage2_pseudolabel.evaluation.gallery import (
     Example,
     in_own_shape,
     map_over,
     ranked_examples,
     shown_findings,
 )
-from stage2_pseudolabel.evaluation.leaderboard import Entry
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry
+from stage2_pseudolabel.evaluation.split_data import SplitData
 
 FILE_NAME = "examples.json"
 NUM_EXAMPLES, LONGER_SIDE_PX = 5, 420
@@ -35,7 +35,7 @@ class ExampleFile:
     heat_map: str
 
 
-def write_examples(run_dir: Path, test: HeldOut, entry: Entry) -> Path:
+def write_examples(run_dir: Path, test: SplitData, entry: CamEntry) -> Path:
     """Write `examples.json` and its pictures; returns the path of the JSON file.
 
     entry: whose maps and boxes are shown. Each map is scaled to its own maximum.
@@ -48,7 +48,7 @@ def write_examples(run_dir: Path, test: HeldOut, entry: Entry) -> Path:
     return path
 
 
-def median_examples(test: HeldOut, entry: Entry, number: int) -> list[Example]:
+def median_examples(test: SplitData, entry: CamEntry, number: int) -> list[Example]:
     """For each of the most frequent findings the image nearest to the median IoU; no image twice where possible."""
     chosen: list[Example] = []
     for column in shown_findings(test, number):
@@ -59,7 +59,7 @@ def median_examples(test: HeldOut, entry: Entry, number: int) -> list[Example]:
     return chosen
 
 
-def _write_pictures(run_dir: Path, test: HeldOut, entry: Entry, one: Example) -> ExampleFile:
+def _write_pictures(run_dir: Path, test: SplitData, entry: CamEntry, one: Example) -> ExampleFile:
     image = test.truth.images.iloc[one.row]
     image_hw = (int(image["height"]), int(image["width"]))
     scale = LONGER_SIDE_PX / max(image_hw)

@@ -1,4 +1,4 @@
-"""Every measure of one entry of the leaderboard: of its boxes, and of its maps where it has any."""
+"""All measures of one entry of the leaderboard: those of its boxes, and those of its maps if it has any."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,12 +15,12 @@ from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Boxes, Maps
 
 BOX_THRESHOLDS = tuple((np.arange(20) + 0.5) / 20)
-"""Shares of a map's range at which MaxBoxAccV2 draws boxes."""
+"""Thresholds of MaxBoxAccV2, as shares of the range of a map."""
 MAX_COMPONENTS = 100
-"""Boxes an image and threshold for MaxBoxAccV2, which knows no limit; a map of a few hundred cells has fewer."""
+"""Maximum number of boxes per map and threshold. MaxBoxAccV2 has no limit; a map of a few hundred cells has fewer."""
 
 
-def measures_of(
+def all_measures(
     truth: CocoBoxes,
     detections: CocoBoxes,
     *,
@@ -28,14 +28,14 @@ def measures_of(
     frame: Frame,
     min_scores: Mapping[str, float] | None = None,
 ) -> list[Measure]:
-    """All measures of the boxes of one entry, ready for any resampling.
+    """All measures of one entry, ready for any bootstrap resample.
 
     Args:
         maps: (N, K, h, w) that the boxes come from, for the pointing game (at the cell of the maximum) and MaxBoxAccV2
-            (boxes of the components above each of `BOX_THRESHOLDS`). None for what looks at no map: it points at the
-            centre of its best box, and has no MaxBoxAccV2.
-        min_scores: finding -> the score from which RoDeO takes boxes as put out, chosen on the tune split; a finding
-            not named: `eval.detection.rodeo.MIN_SCORE`.
+            (boxes of the components above each of `BOX_THRESHOLDS`). None for boxes without a map: their pointing game
+            uses the centre of the best-scored box, and they have no MaxBoxAccV2.
+        min_scores: finding -> the score from which RoDeO counts boxes, chosen on the tune split; for findings that are
+            not named, `eval.detection.rodeo.MIN_SCORE`.
     """
     points = None if maps is None else map_points(maps, truth, frame)
     boxes = Indexed(truth, detections)
@@ -46,10 +46,9 @@ def measures_of(
 
 
 def map_points(maps: Maps, truth: CocoBoxes, frame: Frame) -> pd.DataFrame:
-    """Where each map (N, K, h, w) is highest, where the image has the finding: the cell's centre in image pixels.
+    """The highest cell of each map (N, K, h, w) whose image has the finding: its centre in image pixels.
 
-    Of equal cells the first, row by row. A constant map points nowhere and has no row.
-    Returns columns image_id, finding, x, y.
+    On ties, the first cell row by row. A constant map has no row. Returns columns image_id, finding, x, y.
     """
     rows: list[tuple[object, ...]] = []
     images = truth.images[["image_id", "height", "width"]].to_numpy().tolist()
@@ -65,10 +64,10 @@ def map_points(maps: Maps, truth: CocoBoxes, frame: Frame) -> pd.DataFrame:
 
 
 def boxes_at_thresholds(maps: Maps, truth: CocoBoxes, frame: Frame) -> list[CocoBoxes]:
-    """For each of `BOX_THRESHOLDS` the boxes of all components above it, in the images that have the finding.
+    """For each of `BOX_THRESHOLDS`, the boxes of all components above it in the images that have the finding.
 
-    Maps are stretched to their own range first, as in Choe et al. (Evaluating Weakly Supervised Object Localization
-    Methods Right, CVPR 2020, section 4.1): a threshold is a share of it. A constant map has no boxes.
+    Each map is first scaled to [0, 1], as in Choe et al. (Evaluating Weakly Supervised Object Localization Methods
+    Right, CVPR 2020, section 4.1). A constant map has no boxes.
     """
     pairs = positive_pairs(truth)
     parts: list[tuple[int, int, int, Boxes]] = []
@@ -83,7 +82,7 @@ def boxes_at_thresholds(maps: Maps, truth: CocoBoxes, frame: Frame) -> list[Coco
 
 
 def _stretched(maps: Maps) -> Maps:
-    """(n, h, w) each from its lowest value (0) to its highest (1); constant maps become 0."""
+    """(n, h, w) maps, each scaled so that its lowest value is 0 and its highest 1; constant maps become 0."""
     if not len(maps):
         return maps
     low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
@@ -94,7 +93,7 @@ def _stretched(maps: Maps) -> Maps:
 def _tables_by_step(
     parts: Sequence[tuple[int, int, int, Boxes]], truth: CocoBoxes, frame: Frame
 ) -> list[pd.DataFrame]:
-    """Boxes (step, image row, finding column, (n, 4) shares of the map) as one table of pixels a step."""
+    """Boxes (step, image row, finding column, (n, 4) shares of the map) as one table per step, in pixels."""
     of_image: dict[int, list[tuple[int, int, Boxes]]] = {}
     for step, row, column, boxes in parts:
         if len(boxes):

@@ -1,145 +1,107 @@
-"""The report of stage 2: `report.html` and `report.json` with their pictures, in the order of the questions asked."""
+"""The report of stage 2: `report.html` and `report.json` with their pictures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.labels import slug
-from eval.leaderboard.box_tables import drawn_text
-from eval.leaderboard.run_tables import display_name
-from eval.report.blocks import Block, Figure, Table, Text, write_report
-from eval.report.charts import Bar, plot_bars
+from eval.leaderboard.leaderboard import Leaderboard
+from eval.leaderboard.names import display_name
+from eval.leaderboard.tables import ap40_chart, difference_table, further_tables, main_table
+from eval.leaderboard.verdict import verdict_block
+from eval.report.blocks import Block, Figure, Text, write_report
 from eval.report.pictures import save_jpeg
-from eval.stats.measures import Bootstrapped
-from stage2_pseudolabel.boxes.sample_size import SizePoint
-from stage2_pseudolabel.evaluation.box_splits import HeldOut
-from stage2_pseudolabel.evaluation.galleries import (
+from stage2_pseudolabel.evaluation.evaluate import Evaluation
+from stage2_pseudolabel.evaluation.gallery import (
     MAX_BOXES_SHOWN,
     MIN_SCORE_SHOWN,
     example_gallery,
     method_galleries,
+    overview,
     shown_findings,
 )
-from stage2_pseudolabel.evaluation.leaderboard import Board, Entry
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.report_tables import (
-    finding_table,
-    leaderboard_table,
-    place_tables,
+    chosen_table,
     rank_correlation_line,
     readers_table,
     rules_table,
     tune_boxes_table,
 )
-from stage2_pseudolabel.evaluation.rule_comparison import RuleWorth
+from stage2_pseudolabel.evaluation.split_data import SplitData
 from stage2_pseudolabel.evaluation.verdict import verdict
 
 _MAX_SHOWN_FINDINGS = 6
-"""Findings with a picture of all methods; each is a figure of its own."""
-_WHICH = (
-    f"Of the boxes the {MAX_BOXES_SHOWN} strongest are drawn, of at least {round(100 * MIN_SCORE_SHOWN)} % of the "
-    "strongest one's score."
+"""Findings with a picture of all methods."""
+_BOXES = (
+    "True boxes are green, boxes from the map blue with their score. Each map is scaled to its own maximum. At most "
+    f"{MAX_BOXES_SHOWN} boxes are shown, those with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest score."
 )
 
 
-@dataclass(frozen=True, eq=False)
-class SummaryFacts:
-    """What the report is made of, beside the board and the test split.
+def write_cam_report(run_dir: Path, found: Evaluation, pseudo_labels: Sequence[Block] = ()) -> Path:
+    """Write the report with its pictures; returns the path of the page.
 
-    timing: `ms_per_image/<method>`, `peak_mib/<method>` and, where measured, `rank_correlation/scorecambudget`.
-    rules: what each kind of rule is worth. tune_boxes: AP40 by the number of tune boxes.
-    pseudo: the blocks about the pseudo-labels, whose pictures lie in the run folder already.
-    human_on_tune: AP40 of one reader against the others on the tune split, where the test split has a consensus alone.
+    pseudo_labels: blocks about the pseudo-labels, whose pictures are already in the run folder.
     """
-
-    timing: Mapping[str, float] = field(default_factory=dict)
-    rules: Sequence[RuleWorth] = ()
-    tune_boxes: Sequence[SizePoint] = ()
-    pseudo: Sequence[Block] = ()
-    human_on_tune: Bootstrapped | None = None
-
-
-def write_summary(run_dir: Path, board: Board, held: HeldOut, facts: SummaryFacts) -> Path:
-    """Write the report with its pictures; returns the page's path."""
+    board, rows = found.board, found.board.rows(found.timing)
     blocks: list[Block] = [
-        leaderboard_table(board, facts.timing),
-        _chart(run_dir, board),
-        *place_tables(board),
-        *_human_blocks(facts.human_on_tune),
-        *_timing_blocks(facts.timing),
-        *_reader_blocks(board),
+        _overview(run_dir, board, found.test),
+        ap40_chart(run_dir, rows, "pictures/leaderboard.png"),
+        verdict_block(verdict(board)),
+        main_table(rows, title="Leaderboard, test split", note=_NOTE),
+        difference_table(rows, list(board.compared.values()), {}),
+        *further_tables(rows),
+        *_optional_blocks(found),
         Text("Findings"),
-        finding_table(board, held.truth),
-        *_pictures(run_dir, board, held),
-        *_rule_blocks(board, facts),
-        *([Text("Pseudo-labels"), *facts.pseudo] if facts.pseudo else []),
+        chosen_table(board),
+        *_galleries(run_dir, board, found.test),
+        *_rule_blocks(found),
+        *([Text("Pseudo-labels"), *pseudo_labels] if pseudo_labels else []),
     ]
-    synthetic = bool(held.truth.info.get("synthetic"))
+    synthetic = bool(board.truth.info.get("synthetic"))
+    lead = "CAM methods turn image labels into boxes. This page compares them on radiologists' boxes."
     title = "Stage 2: CAM leaderboard and pseudo-labels"
-    return write_report(run_dir, title=title, lead=verdict(board), blocks=blocks, synthetic=synthetic)
+    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=synthetic)
 
 
-def _chart(run_dir: Path, board: Board) -> Figure:
-    bars = [_bar(board, entry) for entry in board.ranked]
-    if board.human is not None:
-        ends = board.human.mean_interval
-        bars.append(Bar(display_name("human"), board.human.mean, ends.low, ends.high, "muted"))
-    plot_bars(run_dir / "pictures" / "leaderboard.png", bars, label="mean AP at IoU 0.4 on the test split")
-    note = "Lines are 95 % intervals. Dark: the chosen method; grey: what looks at no map, and the human ceiling."
-    return Figure("AP40 with intervals", "pictures/leaderboard.png", note)
+_NOTE = (
+    "The method and its box rules are chosen on the tune split; all other figures are from the test split. Intervals "
+    "are 95 % bootstrap intervals over patients (over images where no patient is known)."
+)
 
 
-def _bar(board: Board, entry: Entry) -> Bar:
-    ends = entry.ap40.mean_interval
-    kind = "marked" if entry is board.best else "muted" if entry.is_prior else ""
-    return Bar(display_name(entry.name), entry.ap40.mean, ends.low, ends.high, kind)
+def _optional_blocks(found: Evaluation) -> list[Block]:
+    line, table = rank_correlation_line(found.timing), readers_table(found.board)
+    return [*([Text("ScoreCAM budget", line)] if line else []), *([] if table is None else [table])]
 
 
-def _human_blocks(on_tune: Bootstrapped | None) -> list[Block]:
-    if on_tune is None:
-        return []
-    body = (
-        f"One reader against the others reaches AP40 {drawn_text(on_tune)} on the tune "
-        "split. The test split's boxes have a single reader or are a consensus, so there is no such figure of it."
-    )
-    return [Text("Human ceiling", body)]
-
-
-def _timing_blocks(timing: Mapping[str, float]) -> list[Block]:
-    line = rank_correlation_line(timing)
-    return [Text("ScoreCAM in a budget", line)] if line else []
-
-
-def _reader_blocks(board: Board) -> list[Table]:
-    table = readers_table(board)
-    return [] if table is None else [table]
-
-
-def _rule_blocks(board: Board, facts: SummaryFacts) -> list[Block]:
-    tables = [rules_table(board, facts.rules)] if facts.rules else []
-    tables += [tune_boxes_table(board, facts.tune_boxes)] if facts.tune_boxes else []
+def _rule_blocks(found: Evaluation) -> list[Block]:
+    tables = [rules_table(found.board.main, found.rules)] if found.rules else []
+    tables += [tune_boxes_table(found.board.main, found.tune_boxes)] if found.tune_boxes else []
     return [Text("Box rules"), *tables] if tables else []
 
 
-def _pictures(run_dir: Path, board: Board, held: HeldOut) -> list[Figure]:
-    save_jpeg(run_dir / "pictures" / "examples.jpg", example_gallery(board, held))
+def _overview(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> Figure:
+    path = "pictures/overview.jpg"
+    save_jpeg(run_dir / path, overview(board, test))
+    title = f"Maps and boxes of {display_name(board.main.name)} on typical test images"
+    return Figure(title, path, f"The image with the median IoU of each finding. {_BOXES}")
+
+
+def _galleries(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> list[Figure]:
+    save_jpeg(run_dir / "pictures" / "examples.jpg", example_gallery(board, test))
     figures = [
         Figure(
-            f"{display_name(board.best.name)} against the readers: best, median and worst image of each finding",
+            f"Best, median and worst image of each finding: {display_name(board.main.name)}",
             "pictures/examples.jpg",
-            "Ranked by the IoU of the best-scored box with a true one, among test images with the finding. Readers' "
-            "boxes green, boxes from the map blue with their score. The map is stretched to its own maximum. "
-            + _WHICH,
+            f"Test images with the finding, ranked by the IoU of the best-scored box with a true box. {_BOXES}",
         )
     ]
-    columns = shown_findings(held, _MAX_SHOWN_FINDINGS)
-    note = (
-        "One test image with the finding; methods by falling AP40. Readers' boxes green, each method's boxes blue "
-        f"with their score. Each map is stretched to its own maximum. {_WHICH} There is such a picture for "
-        f"{_MAX_SHOWN_FINDINGS} findings at most."
-    )
-    for column, picture in zip(columns, method_galleries(board, held, columns), strict=True):
-        finding = held.truth.findings[column]
-        name = f"pictures/methods_{slug(finding)}.jpg"
-        save_jpeg(run_dir / name, picture)
-        figures.append(Figure(f"All methods on one image: {finding}", name, note))
+    columns = shown_findings(test, _MAX_SHOWN_FINDINGS)
+    note = f"One test image with the finding; methods by falling AP40. {_BOXES}"
+    for column, picture in zip(columns, method_galleries(board, test, columns), strict=True):
+        finding = board.truth.findings[column]
+        path = f"pictures/methods_{slug(finding)}.jpg"
+        save_jpeg(run_dir / path, picture)
+        figures.append(Figure(f"All methods on one image: {finding}", path, note))
     return figures

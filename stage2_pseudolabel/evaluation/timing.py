@@ -1,4 +1,4 @@
-"""Milliseconds and peak memory of each CAM method, measured one method at a time on the same images."""
+"""Time and peak memory of each CAM method, measured one method at a time on the same images."""
 
 import threading
 import time
@@ -15,17 +15,17 @@ from stage2_pseudolabel.cam_maps.teacher import Teacher
 _SAMPLE_S = 0.002
 EXACT, BUDGET = "scorecam", "scorecambudget"
 MAX_EXACT_IMAGES = 4
-"""Images for which exact ScoreCAM maps are made to see how far the budgeted ones rank alike."""
+"""Images for which exact ScoreCAM maps are computed, to measure how similarly the budgeted maps rank the cells."""
 
 
 def measure_methods(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, num_images: int
 ) -> dict[str, float]:
-    """``ms_per_image/<method>`` (decoded picture to maps of all classes) and ``peak_mib/<method>``, of the whole
-    ensemble where the classifier is one; with ScoreCAM's budgeted form also ``rank_correlation/scorecambudget``.
+    """``ms_per_image/<method>`` (from decoded picture to maps of all classes) and ``peak_mib/<method>``.
 
-    Memory is what the batch needs above what was held before it: of the device under CUDA, otherwise of the
-    process (resident set, sampled every 2 ms, so a very short peak can be missed).
+    Both are of the whole ensemble where the classifier is one. With `scorecambudget` also
+    ``rank_correlation/scorecambudget``. Memory is the peak above what was in use before the batch: of the device under
+    CUDA, otherwise of the process (resident set, sampled every 2 ms, so a very short peak can be missed).
     """
     count = min(num_images, len(pictures))
     if not count:
@@ -49,7 +49,7 @@ def measure_methods(
 
 @contextmanager
 def _peak_mib() -> Iterator[list[float]]:
-    """A list that holds, after the block, the greatest memory above the start, in MiB."""
+    """A list whose one value is, after the block, the peak memory above that at the start, in MiB."""
     peak = [0.0]
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,36 +1,38 @@
-"""The page of a stage 3 run, in the order of the questions asked."""
+"""The report of a stage 3 run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.report.blocks import Block, Text, write_report
-from stage3_detect.evaluation.charts import ap_chart, froc_chart, reliability_chart, training_figures
-from stage3_detect.evaluation.gallery import gallery
-from stage3_detect.evaluation.report_tables import (
-    calibration_table,
+from eval.detection.indexed import Indexed
+from eval.detection.matching import MAIN_IOU
+from eval.leaderboard.names import HUMAN, TEACHER, Metrics
+from eval.leaderboard.tables import (
+    Rows,
+    ap40_chart,
     difference_table,
     finding_table,
-    form_tables,
-    froc_by_finding_table,
-    froc_table,
-    place_tables,
-    point_table,
-    score_table,
+    further_tables,
+    main_table,
 )
-from stage3_detect.evaluation.results import TEACHER, Judgement, Metrics
+from eval.leaderboard.verdict import verdict_block
+from eval.report.blocks import Block, Text, write_report
+from stage3_detect.evaluation.charts import froc_chart, reliability_chart, training_figures
+from stage3_detect.evaluation.gallery import gallery, overview
+from stage3_detect.evaluation.report_tables import calibration_table, format_tables, froc_table, point_table
+from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.labels.yolo_folder import YoloFolder
 
 _MAX_NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
-class ReportFacts:
-    """What the report is made of, beside the judgement.
+class ReportParts:
+    """What the report shows in addition to the evaluation.
 
-    folder: what the final network was trained on; beside it lie the training's log and `train/`. metrics: of the run,
-    of which the figures of time and export are shown. blocks: what other rooms add, such as the rounds; their pictures
-    are in the run folder already.
+    folder: what the final network was trained on; the training's log and `train/` are next to it.
+    metrics: figures of the run, for times and exported files.
+    blocks: further blocks, such as the self-training rounds, whose pictures are already in the run folder.
     """
 
     folder: YoloFolder
@@ -39,58 +41,80 @@ class ReportFacts:
     blocks: Sequence[Block] = ()
 
 
-def write_detector_report(run_dir: Path, judgement: Judgement, facts: ReportFacts) -> Path:
+def write_detector_report(run_dir: Path, evaluation: Evaluation, parts: ReportParts) -> Path:
     """Write `report.html` and `report.json` with their pictures into the run folder; returns the page."""
+    board, rows = evaluation.board, evaluation.board.rows({**evaluation.metrics, **parts.metrics})
+    num_true = board.num_true
     blocks: list[Block] = [
-        score_table(judgement, facts.metrics),
-        ap_chart(run_dir, judgement),
-        difference_table(judgement),
+        *overview(run_dir, evaluation),
+        ap40_chart(run_dir, rows, "pictures/ap40.png"),
+        verdict_block(evaluation.sentences),
+        main_table(rows, title="Detector, test split", note=_main_note(num_true)),
+        difference_table(rows, list(board.compared.values()), evaluation.shares),
+        *further_tables(rows),
         Text("Findings"),
-        finding_table(judgement),
+        finding_table(rows, num_true),
+        finding_table(rows, num_true, measure="froc"),
         Text("False positives"),
-        froc_chart(run_dir, judgement),
-        froc_table(judgement),
-        froc_by_finding_table(judgement),
+        *_froc_blocks(run_dir, evaluation, rows),
         Text("Operating points and calibration"),
-        *_score_blocks(run_dir, judgement),
+        *_score_blocks(run_dir, evaluation),
         Text("Pictures"),
-        *gallery(run_dir, judgement, num_images=facts.num_gallery_images),
-        Text("Localisation"),
-        *place_tables(judgement),
-        *_making_blocks(run_dir, judgement, facts),
+        *gallery(run_dir, evaluation, num_images=parts.num_gallery_images),
+        *_training_blocks(run_dir, parts),
+        *format_tables(parts.metrics, teacher=rows.shown[TEACHER]),
     ]
-    synthetic = bool(judgement.truth.info.get("synthetic"))
-    title = "Stage 3: a detector from image labels"
-    return write_report(run_dir, title=title, lead=judgement.verdict, blocks=blocks, synthetic=synthetic)
+    synthetic = bool(evaluation.truth.info.get("synthetic"))
+    title = "Stage 3: a detector trained on image labels"
+    lead = (
+        "The detector is trained on pseudo-boxes. This page compares it with the CAM method that made them."
+    )
+    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=synthetic)
 
 
-def _score_blocks(run_dir: Path, judgement: Judgement) -> list[Block]:
-    scores = judgement.scores
-    blocks: list[Block] = [point_table(found) for found in scores.points]
+def _main_note(num_true: dict[str, int]) -> str:
+    empty = [finding for finding, count in num_true.items() if not count]
+    return (
+        f"Means over the findings with true boxes; excluded: {', '.join(empty) or 'none'}. Intervals are 95 % "
+        "bootstrap intervals over patients (over images where no patient is known)."
+    )
+
+
+def _froc_blocks(run_dir: Path, evaluation: Evaluation, rows: Rows) -> list[Block]:
+    entries = {name: evaluation.board.entry(name) for name in rows.shown if name != HUMAN}
+    matches = {
+        name: Indexed(evaluation.truth, entry.detections).match((MAIN_IOU,))
+        for name, entry in entries.items()
+    }
+    return [froc_chart(run_dir, rows, matches), froc_table(rows, matches)]
+
+
+def _score_blocks(run_dir: Path, evaluation: Evaluation) -> list[Block]:
+    scores = evaluation.scores
+    blocks: list[Block] = [point_table(evaluation.metrics, found.point) for found in scores.points]
     if scores.why_none:
         body = f"There are no operating points and no calibration: {scores.why_none}."
         blocks.append(Text("Nothing was chosen", body))
-    return [*blocks, calibration_table(judgement), *reliability_chart(run_dir, judgement)]
+    return [*blocks, calibration_table(evaluation), *reliability_chart(run_dir, scores)]
 
 
-def _making_blocks(run_dir: Path, judgement: Judgement, facts: ReportFacts) -> list[Block]:
-    learned_in = facts.folder.data_yaml.parent.parent
+def _training_blocks(run_dir: Path, parts: ReportParts) -> list[Block]:
+    training_dir = parts.folder.data_yaml.parent.parent
     return [
-        Text("How it was made"),
-        Text("What it learned from", folder_words(facts.folder)),
-        *training_figures(run_dir, learned_in),
-        *facts.blocks,
-        *form_tables(facts.metrics, teacher=judgement.shown(TEACHER)),
+        Text("Training"),
+        Text("Training data", folder_words(parts.folder)),
+        *training_figures(run_dir, training_dir),
+        *parts.blocks,
     ]
 
 
 def folder_words(folder: YoloFolder) -> str:
-    """What boxes and images were learned from, and what was left out."""
+    """The numbers of boxes and images that the detector was trained on, and what was excluded."""
     words = (
-        f"{folder.num_boxes} boxes in {folder.num_positives} images, {folder.num_normals} images without any. "
-        f"{folder.num_regions} ignore regions; {folder.num_uncertain} images have nothing else, of which "
-        f"{folder.num_left_out} were left out. {folder.num_true} images have radiologists' boxes. "
-        f"{folder.num_held_out} more chose the best epoch. "
+        f"{folder.num_boxes} boxes in {folder.num_positives} images, {folder.num_normals} images without boxes. "
+        f"{folder.num_regions} ignore regions; {folder.num_uncertain} images have ignore regions only, of which "
+        f"{folder.num_left_out} were excluded. {folder.num_true} images have radiologists' boxes. "
+        f"{folder.num_held_out} other images chose the best epoch. "
     )
     named = ", ".join(image_id for image_id, _ in folder.excluded[:_MAX_NAMED])
     more = ", ..." if len(folder.excluded) > _MAX_NAMED else ""

@@ -1,4 +1,4 @@
-"""What a score of the detector means: operating points and calibration, chosen on tune and judged on test."""
+"""What the scores of the detector mean: operating points and calibration, chosen on tune and evaluated on test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ RAW, CALIBRATED = "score", "calibrated confidence"
 
 @dataclass(frozen=True, eq=False)
 class PointResult:
-    """What an operating point gives on the test split, measures by name: of all findings together, and of each."""
+    """Measures of an operating point on the test split by name: pooled over all findings, and per finding."""
 
     point: OperatingPoint
     pooled: Mapping[str, Bootstrapped]
@@ -30,35 +30,35 @@ class PointResult:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreFacts:
+class ScoreResults:
     """Operating points and calibration.
 
-    why_none: why there is nothing chosen, "" where there is; then `confidence` is None and there are no points.
-    ece: for `RAW` and `CALIBRATED` (where fitted) the expected calibration error on the test split, of all boxes
-    together and by finding. num_judged: boxes it is of. panels: reliability diagrams of the test split.
+    why_none: why nothing was chosen, "" if it was; otherwise `confidence` is None and there are no points.
+    ece: expected calibration error on the test split for `RAW` and (where fitted) `CALIBRATED`, each pooled over all
+    findings and per finding. num_scored: number of boxes it covers. panels: reliability diagrams of the test split.
     """
 
     why_none: str
     confidence: Confidence | None
     points: Sequence[PointResult]
     ece: Mapping[str, tuple[Bootstrapped, Bootstrapped]]
-    num_judged: int
+    num_scored: int
     panels: Sequence[ReliabilityPanel] = field(default_factory=tuple)
 
     def point(self, name: str) -> OperatingPoint | None:
-        """The point of this name, where it was chosen."""
+        """The point of this name; None if it was not chosen."""
         return next((found.point for found in self.points if found.point.name == name), None)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``<measure>/<point>``, of all findings together, and ``<measure>/<point>/<finding>``; ``ece/detector`` of the
-        scores and ``ece/detector_calibrated``; each with the ends of its interval."""
+        """``<measure>/<point>``, pooled over all findings, and ``<measure>/<point>/<finding>``; ``ece/detector`` and
+        ``ece/detector_calibrated``; each with the ends of its interval."""
         figures: dict[str, float] = {}
         for found in self.points:
-            for name, drawn in found.by_finding.items():
-                figures |= bootstrap_figures(name, found.point.name, drawn)
-            for name, drawn in found.pooled.items():  # instead of the mean over findings
-                figures |= interval_figures(f"{name}/{found.point.name}", drawn.mean, drawn.mean_interval)
+            for name, scored in found.by_finding.items():
+                figures |= bootstrap_figures(name, found.point.name, scored)
+            for name, scored in found.pooled.items():  # instead of the mean over findings
+                figures |= interval_figures(f"{name}/{found.point.name}", scored.mean, scored.mean_interval)
         for kind, (pooled, by_finding) in self.ece.items():
             name = "detector" if kind == RAW else "detector_calibrated"
             figures |= bootstrap_figures("ece", name, by_finding)
@@ -66,10 +66,10 @@ class ScoreFacts:
         return figures
 
 
-def judge_scores(
+def evaluate_scores(
     detections: CocoBoxes, truth: CocoBoxes, counts: Counts, *, tune: tuple[CocoBoxes, CocoBoxes] | None
-) -> ScoreFacts:
-    """Choose on the tune split, judge on the test split.
+) -> ScoreResults:
+    """Choose on the tune split, evaluate on the test split.
 
     Args:
         detections, truth: of the test split. counts: (R, I) its resamples.
@@ -83,22 +83,22 @@ def judge_scores(
         strong = found.boxes[found.boxes["score"] >= MIN_JUDGED_SCORE]
         confidence = fit_confidence(strong, real, where="all")
         chosen = choose_points(Indexed(real, found).match((MAIN_IOU,)), confidence)
-        points = _judge_points(chosen, detections, truth, counts)
-    judged = judged_boxes(detections, truth)
-    values: dict[str, Floats] = {RAW: judged["score"].to_numpy(dtype=np.float64)}
+        points = _evaluate_points(chosen, detections, truth, counts)
+    scored = judged_boxes(detections, truth)
+    values: dict[str, Floats] = {RAW: scored["score"].to_numpy(dtype=np.float64)}
     if confidence is not None:
-        values[CALIBRATED] = confidence.of(judged)
-    ece = {kind: _draw_ece(judged, own, truth, counts) for kind, own in values.items()}
-    panels = reliability_panels(judged, values, truth.findings)
-    return ScoreFacts(why_none, confidence, points, ece, len(judged), panels)
+        values[CALIBRATED] = confidence.of(scored)
+    ece = {kind: _calibration_error(scored, own, truth, counts) for kind, own in values.items()}
+    panels = reliability_panels(scored, values, truth.findings)
+    return ScoreResults(why_none, confidence, points, ece, len(scored), panels)
 
 
-def _draw_ece(
-    judged: pd.DataFrame, confidence: Floats, truth: CocoBoxes, counts: Counts
+def _calibration_error(
+    scored: pd.DataFrame, confidence: Floats, truth: CocoBoxes, counts: Counts
 ) -> tuple[Bootstrapped, Bootstrapped]:
-    """Of all boxes together, and by finding."""
+    """Pooled over all boxes, and per finding."""
     pooled, by_finding = (
-        bootstrap(box_ece_measure(judged, confidence, truth, pooled=pooled), counts)
+        bootstrap(box_ece_measure(scored, confidence, truth, pooled=pooled), counts)
         for pooled in (True, False)
     )
     return pooled, by_finding
@@ -112,7 +112,7 @@ def _why_none(tune: tuple[CocoBoxes, CocoBoxes] | None) -> str:
     return ""
 
 
-def _judge_points(
+def _evaluate_points(
     points: Sequence[OperatingPoint], detections: CocoBoxes, truth: CocoBoxes, counts: Counts
 ) -> list[PointResult]:
     matches = Indexed(truth, detections).match((MAIN_IOU,))

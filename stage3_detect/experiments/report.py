@@ -17,7 +17,7 @@ from eval.experiments.report import (
     write_pages,
 )
 from eval.experiments.runner import Group
-from eval.leaderboard.run_tables import display_name
+from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
 from eval.report.format import Cell

@@ -1,7 +1,7 @@
 """Tables of a model card, made from the metrics by their names."""
 
 from cxr.labels import slug
-from eval.leaderboard.run_tables import display_name
+from eval.leaderboard.names import display_name
 from eval.report.blocks import Table
 from eval.report.format import Cell
 from stage3_detect.export.card_facts import SECOND_FILE, CardFacts, box_counts

@@ -12,7 +12,7 @@ import jinja2
 
 from cxr.runs.provenance import code_state, library_versions, sha256_of
 from cxr.runs.run_folder import atomic_write_text
-from eval.leaderboard.run_tables import display_name
+from eval.leaderboard.names import display_name
 from eval.report.blocks import Table
 from eval.report.text_tables import markdown
 from stage3_detect.export.card_facts import CardFacts, counted, named

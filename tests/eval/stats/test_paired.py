@@ -24,18 +24,18 @@ def test_each_difference_is_paired_and_corrected_for_all_of_them() -> None:
     below = drawn(0.3, list(np.linspace(0.2, 0.4, 999)))  # .2 lower in every resample
     same = drawn(0.5, list(np.linspace(0.6, 0.4, 999)))
     first, second = compare_paired(one, {"below": below, "same": same})
-    assert (first.name, first.place, first.survives) == ("below", "clearly above", True)
+    assert (first.name, first.result, first.survives) == ("below", "better", True)
     assert (first.gap.value, first.gap.low, first.gap.high) == pytest.approx((0.2, 0.2, 0.2))
     assert first.p_holm == pytest.approx(
         2 * 2 / 1000
     )  # the least there is of 999 draws, times two comparisons
-    assert (second.place, second.survives, second.p_holm) == ("not clearly apart from", False, 1)
+    assert (second.result, second.survives, second.p_holm) == ("not significantly different", False, 1)
 
 
-def test_worse_and_unknown_are_said_so() -> None:
-    assert Comparison("x", Difference(-0.2, -0.3, -0.1), 0.01).place == "clearly below"
+def test_worse_and_unknown() -> None:
+    assert Comparison("x", Difference(-0.2, -0.3, -0.1), 0.01).result == "worse"
     (unknown,) = compare_paired(drawn(0.5, []), {"x": drawn(0.3, [])})
-    assert (unknown.place, unknown.survives) == ("not clearly apart from", False)
+    assert (unknown.result, unknown.survives) == ("not significantly different", False)
     assert np.isnan(unknown.p_holm)
 
 

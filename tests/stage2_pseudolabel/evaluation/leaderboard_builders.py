@@ -10,13 +10,14 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.settings import InputSettings
 from cxr.tables import Dataset, empty_boxes, image_table
+from eval.leaderboard.leaderboard import Kind
 from eval.stats.measures import Bootstrapped
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import Tuned
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.evaluation.box_splits import HeldOut
-from stage2_pseudolabel.evaluation.leaderboard import Entry
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry
+from stage2_pseudolabel.evaluation.split_data import SplitData
 from tests.builders import write_picture
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth_of
 
@@ -50,16 +51,16 @@ def pictures_of(root: Path, *, keep_aspect: bool = False) -> Pictures:
     return Pictures(data, InputSettings(size_hw=NET_HW, keep_aspect=keep_aspect, cache_dir=None))
 
 
-def held_out(
+def split_data(
     root: Path,
     maps: Mapping[str, np.ndarray],
     *,
     truth: CocoBoxes | None = None,
     readers: Mapping[str, Sequence[str]] | None = None,
-) -> HeldOut:
+) -> SplitData:
     """The two images with a lesion each, or with other true boxes; probabilities .9 for the first image, else .5."""
     probabilities = np.array([[0.9, 0.9], [0.5, 0.5]])
-    return HeldOut(
+    return SplitData(
         truth or truth_of(ON_WIDE, ON_FLAT),
         SplitMaps(dict(maps), probabilities),
         pictures_of(root),
@@ -75,19 +76,22 @@ def tuned(*aps: float, rules: Sequence[ComponentRule] = (HALF, HALF)) -> Tuned:
     return Tuned(tuple(rules), by_name, {"relative": (tuple(rules), by_name)}, 2)
 
 
-def drawn(values: Sequence[float], draws: Sequence[Sequence[float]], *, name: str = "ap40") -> Bootstrapped:
+def sampled(
+    values: Sequence[float], samples: Sequence[Sequence[float]], *, name: str = "ap40"
+) -> Bootstrapped:
     """A measure of the two findings."""
     return Bootstrapped(
-        name, FINDINGS, np.array(values, dtype=float), np.array(draws, dtype=float).reshape(-1, 2)
+        name, FINDINGS, np.array(values, dtype=float), np.array(samples, dtype=float).reshape(-1, 2)
     )
 
 
 def plain_entry(
     name: str, ap: float, *, spread: float = 0.01, tune: float = 0.0, prior: bool = False
-) -> Entry:
-    """An entry that is nothing but its AP40, the same of both findings, with 101 draws within `spread`."""
-    draws = np.repeat(np.linspace(ap - spread, ap + spread, 101)[:, None], 2, axis=1)
+) -> CamEntry:
+    """An entry that has only its AP40, the same for both findings, with 101 resamples within `spread`."""
+    samples = np.repeat(np.linspace(ap - spread, ap + spread, 101)[:, None], 2, axis=1)
     methods = () if prior else (name, name)
     nothing = truth_of().with_boxes(boxes_table())
     own = None if prior else tuned(tune, tune)
-    return Entry(name, own, nothing, {"ap40": drawn([ap, ap], draws)}, methods)
+    kind: Kind = "prior" if prior else "method"
+    return CamEntry(name, kind, nothing, {"ap40": sampled([ap, ap], samples)}, own, methods)

@@ -1,4 +1,4 @@
-"""Judging the detector: entries and figures, the verdict in words, operating points, and what cannot be compared."""
+"""Evaluation of the detector: entries, figures, verdict, operating points, and what cannot be compared."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,9 @@ from eval.detection.indexed import Indexed
 from eval.detection.operating_points import read_points
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap
-from stage3_detect.evaluation.evaluate import Judgement, judge, share_of
+from stage3_detect.evaluation.evaluate import evaluate as evaluate_detector
+from stage3_detect.evaluation.evaluate import share_of
+from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import DetectSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
@@ -43,27 +45,39 @@ def found(truth: CocoBoxes, *, shift: float = 0.0, score: float = 0.8) -> CocoBo
     return truth.with_boxes(boxes_table([*moved[boxes_table().columns].itertuples(index=False), *false]))
 
 
-def judged(
+def evaluated(
+    stage2: FinishedRun,
+    sources: Sources,
+    detections: CocoBoxes,
+    tune: CocoBoxes | None,
+    others: dict[str, CocoBoxes] | None = None,
+) -> Evaluation:
+    return evaluate_detector(
+        detections, tune, stage2=stage2, sources=sources, settings=SETTINGS, others=others or {}
+    )
+
+
+def result_of(
     stage2: FinishedRun,
     detections: CocoBoxes | None = None,
     *,
-    beside: dict[str, CocoBoxes] | None = None,
+    others: dict[str, CocoBoxes] | None = None,
     with_tune: bool = True,
-) -> Judgement:
+) -> Evaluation:
     sources = sources_of(stage2)
     detections = found(sources.test) if detections is None else detections
     tune = found(sources.tune) if with_tune else None
-    return judge(detections, tune, stage2, sources, SETTINGS, beside or {})
+    return evaluated(stage2, sources, detections, tune, others)
 
 
 def test_a_detector_that_sees_nothing(stage2: FinishedRun) -> None:
     truth = sources_of(stage2).test
-    nothing = judged(stage2, truth.with_boxes(boxes_table()))
+    nothing = result_of(stage2, truth.with_boxes(boxes_table()))
     metrics = nothing.metrics
     assert metrics["ap40/detector"] == metrics["froc/detector"] == metrics["voc40/detector"] == 0
     assert metrics["ap40/detector_minus_teacher"] == -metrics["ap40/teacher"]
     assert metrics["ap40/detector_minus_teacher/high"] < 0
-    assert "clearly below its CAM teacher, PCAM (-" in nothing.verdict
+    assert "fewer lesions than its CAM teacher (PCAM): AP40 .00 against" in nothing.sentences[0]
     assert metrics["sensitivity/f1"] == metrics["false_positives_per_image/one_fp"] == 0
     assert np.isnan(metrics["precision/f1"]) and np.isnan(metrics["ece/detector"])
 
@@ -71,7 +85,7 @@ def test_a_detector_that_sees_nothing(stage2: FinishedRun) -> None:
 def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
     truth = sources_of(stage2).test
     detections = found(truth, shift=4)
-    metrics = judged(stage2, detections).metrics
+    metrics = result_of(stage2, detections).metrics
     counts = resample_counts(truth.groups, num_resamples=50, seed=0)
     drawn = {
         name: bootstrap(ap_measure(Indexed(truth, boxes).matches, 0.4), counts)
@@ -90,28 +104,28 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
         assert f"{measure}/teacher/high" in metrics
 
 
-def test_the_prior_without_a_map_is_judged_where_stage_2_has_it(stage2: FinishedRun) -> None:
-    names = [entry.name for entry in judged(stage2).entries]
+def test_the_prior_without_a_map_is_scored_where_stage_2_has_it(stage2: FinishedRun) -> None:
+    names = [entry.name for entry in result_of(stage2).board.entries]
     assert names == ["detector", "teacher", "prior_mean_box", "prior_center_box"]
     outputs = stage2.manifest["outputs"]
     more = {**outputs, "detections_prior_no_map": outputs["detections_pcam"]}
-    result = judged(replace(stage2, manifest={**stage2.manifest, "outputs": more}))
-    assert [entry.name for entry in result.entries] == [*names, "prior_no_map"]
-    assert 'the prior "Bayes rule, no map" (' in result.verdict  # the strongest of the three
+    result = result_of(replace(stage2, manifest={**stage2.manifest, "outputs": more}))
+    assert [entry.name for entry in result.board.entries] == [*names, "prior_no_map"]
+    assert "the prior that uses no map" in result.sentences[1]  # the strongest of the three
 
 
-def test_another_detector_beside_and_the_share_of_it(stage2: FinishedRun) -> None:
+def test_another_detector_and_the_share_of_it(stage2: FinishedRun) -> None:
     truth = sources_of(stage2).test
     half = found(truth)
     half = half.with_boxes(half.boxes.drop(index=range(0, len(truth.boxes), 2)))
-    result = judged(stage2, half, beside={"supervised": found(truth)})
+    result = result_of(stage2, half, others={"supervised": found(truth)})
     metrics = result.metrics
     assert metrics["ap40/supervised"] == 1
     assert metrics["share_of_supervised"] == pytest.approx(metrics["ap40/detector"])
     assert metrics["share_of_supervised/low"] == pytest.approx(metrics["ap40/detector/low"])
     assert metrics["ap40/detector_minus_supervised"] < 0
-    assert "It is clearly below the detector on true boxes (-" in result.verdict
-    assert [entry.name for entry in result.beside] == ["supervised"]
+    assert "fewer lesions than the detector trained on true boxes" in result.sentences[1]
+    assert list(result.shares) == ["supervised"]
 
 
 def test_share_of_nothing_is_unknown() -> None:
@@ -127,18 +141,14 @@ def test_share_of_nothing_is_unknown() -> None:
 def test_human_ceiling_keeps_the_name_of_its_split(stage2: FinishedRun, name: str, split: str) -> None:
     readers = {name: 0.5, f"{name}/low": 0.4, f"{name}/high": 0.6, f"{name}/nodule_mass": 0.7}
     other = replace(stage2, metrics={**stage2.metrics, **readers, "rodeo/pcam": 0.3, "rodeo/pcam/low": 0.2})
-    result = judged(other)
+    result = result_of(other)
     assert {key: value for key, value in result.metrics.items() if "human" in key} == readers
-    assert result.human is not None and result.human.of(FINDINGS[0]) == (0.7, None, None)
-    assert (
-        f"reaches 0.500 [0.400, 0.600] on the {split} split; the detector is clearly above that"
-        in result.verdict
-    )
+    assert any(f".50 [.40, .60] on the {split} split; the detector is above" in s for s in result.sentences)
     assert (result.metrics["rodeo/teacher"], result.metrics["rodeo/teacher/low"]) == (0.3, 0.2)
 
 
 def test_points_and_curves_are_chosen_on_tune_and_come_back_from_json(stage2: FinishedRun) -> None:
-    result = judged(stage2)
+    result = result_of(stage2)
     points = read_points(json.loads(json.dumps(result.operating_points, allow_nan=False)))
     assert list(points) == ["f1", "half_fp", "one_fp"]
     assert points["f1"].scores == dict.fromkeys(FINDINGS, 0.8)
@@ -156,13 +166,13 @@ def test_points_and_curves_are_chosen_on_tune_and_come_back_from_json(stage2: Fi
 
 
 def test_without_tune_boxes_nothing_is_chosen_and_it_is_said_why(stage2: FinishedRun) -> None:
-    result = judged(stage2, with_tune=False)
+    result = result_of(stage2, with_tune=False)
     assert (result.operating_points, result.score_curves) == ({}, {})
     assert result.scores.why_none == "no image of the tune split is left to choose on"
     assert "rodeo/detector" not in result.metrics and "ece/detector" in result.metrics
     sources = sources_of(stage2)
     empty = replace(sources, tune=sources.tune.with_boxes(sources.tune.boxes[:0]))
-    without = judge(found(sources.test), found(sources.tune), stage2, empty, SETTINGS, {})
+    without = evaluated(stage2, empty, found(sources.test), found(sources.tune))
     assert without.scores.why_none == "the tune images that are left have no true box"
 
 
@@ -170,7 +180,7 @@ def test_detections_of_other_images_or_findings_are_refused(stage2: FinishedRun)
     truth = sources_of(stage2).test
     other = replace(found(truth), images=truth.images[1:], findings=FINDINGS[:1])
     with pytest.raises(UserError, match=r"compare_with\.other: findings Nodule/Mass, expected") as caught:
-        judged(stage2, beside={"other": other, "teacher": found(truth)})
+        result_of(stage2, others={"other": other, "teacher": found(truth)})
     assert "compare_with.other: 1 images are not in both test splits" in str(caught.value)
     assert "compare_with.teacher: the name is taken" in str(caught.value)
 
@@ -178,8 +188,8 @@ def test_detections_of_other_images_or_findings_are_refused(stage2: FinishedRun)
 def test_one_patient_has_no_interval(stage2: FinishedRun) -> None:
     sources = sources_of(stage2)
     one = replace(sources.test, images=sources.test.images.assign(patient_id="p"))
-    result = judge(found(one), None, stage2, replace(sources, test=one), SETTINGS, {})
+    result = evaluated(stage2, replace(sources, test=one), found(one), None)
     assert "ap40/detector/low" not in result.metrics
     assert np.isnan(result.metrics["ap40/detector_minus_teacher/low"])
-    assert "There are no intervals: the test split is of a single patient." in result.verdict
-    assert "not clearly apart from its CAM teacher" in result.verdict
+    assert "do not differ significantly" in result.sentences[0] and "[" not in result.verdict
+    assert "single patient" in result.sentences[-1]

@@ -1,4 +1,4 @@
-"""The test split as the leaderboard sees it: nothing is chosen here, everything is judged here."""
+"""The test split: images, true boxes, maps and resamples. Nothing is chosen on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ from stage2_pseudolabel.cam_maps.store import SplitMaps
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Images, true boxes and maps of the test split, and the resamples that all entries share.
+class SplitData:
+    """Images, true boxes and maps of the test split, and the bootstrap resamples that all entries share.
 
-    truth: N images, K findings. maps: by method (N, K, h, w), probabilities (N, K); in the order of `truth`.
+    truth: N images, K findings. maps: (N, K, h, w) per method and probabilities (N, K), in the order of `truth`.
     pictures: the N images. frame: how maps lie over them.
-    counts: (R, N) of `resample_counts` over `truth.groups`; the same for all, so that differences pair.
-    readers: group of readers -> ids of the images that it read; empty where no groups are known.
+    counts: (R, N) of `resample_counts` over `truth.groups`, shared by all entries so that differences are paired.
+    readers: group of readers -> ids of the images that the group read; empty without groups.
     """
 
     truth: CocoBoxes
@@ -34,9 +34,9 @@ class HeldOut:
     readers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def detect(self, rules: Sequence[Rule], methods: Sequence[str]) -> CocoBoxes:
-        """Boxes of every finding in every image by the rule (K,) and from the maps of the method (K,) of the finding.
+        """Scored boxes of all findings in all images. rules, methods: (K,) box rule and CAM method of each finding.
 
-        Findings whose maps are of one method are looked at together; maps of two methods may differ in size.
+        Findings of one method are detected together, because the maps of two methods may differ in size.
         """
         tables = [self._found(rules, methods, method) for method in dict.fromkeys(methods)]
         return self.truth.with_boxes(pd.concat(tables, ignore_index=True))
@@ -53,6 +53,6 @@ class HeldOut:
         return detect(scored, truth, own_rules, frame=self.frame)
 
     def read_by(self, group: str) -> npt.NDArray[np.int32]:
-        """(N,) 1 for the images that a group of readers read, else 0."""
+        """(N,) 1 for the images that this group of readers read, else 0."""
         own = self.truth.images["image_id"].isin(list(self.readers[group]))
         return np.asarray(own, dtype=np.int32)

@@ -1,0 +1,92 @@
+"""Which test images a report shows: the best, median and worst, and false alarms on images without true boxes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from cxr.arrays import Floats
+from cxr.coco import CocoBoxes
+from eval.detection.confidence import with_hits
+from eval.detection.pairing import box_pairs
+
+RANKS = ("best", "median", "worst")
+KEY = ("image_id", "finding")
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class ImageQuality:
+    """A test image with true boxes. row: of the truth's images. quality: see `ranked_images`, in [0, 1].
+
+    found, true, false: numbers of true boxes found, of true boxes, and of false boxes.
+    """
+
+    row: int
+    quality: float
+    found: int
+    true: int
+    false: int
+
+
+def ranked_images(truth: CocoBoxes, boxes: pd.DataFrame) -> list[ImageQuality]:
+    """The images with true boxes by falling quality; on ties, images with more true boxes first.
+
+    Quality is the panoptic quality (Kirillov et al., CVPR 2019) over all findings of the image: the sum of the IoU of
+    the correct boxes, divided by correct + half the wrong + half the missed boxes. Boxes in ignore regions do not
+    count.
+
+    boxes: the scored boxes to show, columns as in `CocoBoxes.boxes`.
+    """
+    scored, real = with_hits(boxes, truth, where="all"), truth.without_ignored().boxes
+    scored = scored.assign(iou=best_iou(scored, real))
+    by_image, num_true = dict(list(scored.groupby("image_id"))), real["image_id"].value_counts()
+    images = []
+    for row, image_id in enumerate(truth.images["image_id"]):
+        if image_id not in num_true:
+            continue
+        own = by_image.get(image_id, scored.iloc[:0])
+        found, true = int(own["hit"].sum()), int(num_true[image_id])
+        false = len(own) - found
+        total = float(own.loc[own["hit"], "iou"].sum())
+        images.append(ImageQuality(row, total / (found + false / 2 + (true - found) / 2), found, true, false))
+    return sorted(images, key=lambda one: (-one.quality, -one.true))
+
+
+def best_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> Floats:
+    """(N,) highest IoU of each row of `boxes` with a row of `others` of the same image and finding; 0 without one."""
+    pairs = box_pairs(boxes, others, by=KEY)
+    best = np.zeros(len(boxes))
+    np.maximum.at(best, pairs.first, pairs.iou)
+    return best
+
+
+def spread(ranked: Sequence[Item], number: int) -> dict[str, list[Item]]:
+    """The first `number` items, as many around the middle, and the last ones, by rank ("best", ...); no item twice.
+
+    With fewer than three items: the best, and the worst if there are two.
+    """
+    number = min(number, len(ranked) // len(RANKS)) or min(1, len(ranked))
+    starts = dict(zip(RANKS, (0, (len(ranked) - number) // 2, len(ranked) - number), strict=True))
+    if len(ranked) < len(RANKS):
+        starts = {"best": 0} | ({"worst": 1} if len(ranked) == 2 else {})
+    return {rank: list(ranked[start : start + number]) for rank, start in starts.items() if ranked}
+
+
+def rows_without_boxes(truth: CocoBoxes) -> list[int]:
+    """Rows of the images without any true box or ignore region."""
+    marked = set(truth.boxes["image_id"])
+    return [row for row, image_id in enumerate(truth.images["image_id"]) if image_id not in marked]
+
+
+def false_alarms(truth: CocoBoxes, boxes: pd.DataFrame, confidence: Floats) -> pd.DataFrame:
+    """The most confident box of each image without true boxes, by falling confidence, in a column `confidence`.
+
+    boxes: (N,) rows, columns as in `CocoBoxes.boxes`. confidence: (N,).
+    """
+    ids = truth.images["image_id"].iloc[rows_without_boxes(truth)]
+    own = boxes.assign(confidence=confidence)[boxes["image_id"].isin(ids).to_numpy()]
+    return own.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("image_id")

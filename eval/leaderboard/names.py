@@ -1,0 +1,92 @@
+"""Names of the entries of a leaderboard: in `metrics.json`, in tables and charts, and in sentences."""
+
+import math
+from collections.abc import Mapping
+
+Metrics = Mapping[str, float | None]
+"""Figures by name, as in `metrics.json`; docs/run_folder.md lists the names."""
+
+AP40, RODEO = "ap40", "rodeo"
+DETECTOR, TEACHER, HUMAN, SUPERVISED = "detector", "teacher", "human", "supervised"
+PER_FINDING = "per_finding"
+"""The entry that takes each finding from the method that is best for it on the tune split."""
+PRIORS = ("prior_mean_box", "prior_center_box", "prior_no_map")
+REFERENCES = ("prior_", HUMAN, SUPERVISED)
+
+NAMES = {
+    "gradcam": "GradCAM",
+    "hirescam": "HiResCAM",
+    "gradcamelementwise": "GradCAMElementWise",
+    "gradcamplusplus": "GradCAM++",
+    "xgradcam": "XGradCAM",
+    "ablationcam": "AblationCAM",
+    "scorecam": "ScoreCAM",
+    "scorecambudget": "ScoreCAM budget",
+    "eigencam": "EigenCAM",
+    "eigengradcam": "EigenGradCAM",
+    "layercam": "LayerCAM",
+    "layercamfusion": "LayerCAM fusion",
+    "fullgrad": "FullGrad",
+    "dff": "DFF",
+    "pcam": "PCAM",
+    PER_FINDING: "best method per finding",
+    "prior_mean_box": "prior: mean box",
+    "prior_center_box": "prior: centre box",
+    "prior_no_map": "prior: Bayes rule, no map",
+    HUMAN: "human ceiling",
+    SUPERVISED: "detector on true boxes",
+    TEACHER: "CAM teacher",
+}
+IN_SENTENCES = {
+    DETECTOR: "the detector",
+    TEACHER: "its CAM teacher",
+    SUPERVISED: "the detector trained on true boxes",
+    PER_FINDING: "the best method per finding",
+    "prior_mean_box": "the mean-box prior",
+    "prior_center_box": "the centre-box prior",
+    "prior_no_map": "the prior that uses no map",
+    HUMAN: "a single radiologist",
+}
+
+
+def display_name(name: str) -> str:
+    """How a method, prior or detector is written in a table."""
+    return NAMES.get(name, name)
+
+
+def sentence_name(name: str) -> str:
+    """How it is written within a sentence, with its article."""
+    return IN_SENTENCES.get(name, display_name(name))
+
+
+def is_reference(name: str) -> bool:
+    """True for entries that are shown for comparison only: priors, the human ceiling, the supervised detector."""
+    return name.startswith(REFERENCES)
+
+
+def ap40_key(figures: Metrics, name: str) -> str:
+    """`ap40/<name>`; for the human ceiling `tune_ap40/human` where only tune images were read by several readers."""
+    key = f"{AP40}/{name}"
+    return f"tune_{key}" if name == HUMAN and key not in figures else key
+
+
+def box_names(figures: Metrics) -> list[str]:
+    """Entries with an AP40: methods and detectors by falling AP40, those without a value last, then the references."""
+    keys = [key for key in figures if key.startswith(f"{AP40}/") and key.count("/") == 1]
+    names = [key.split("/")[1] for key in keys if "_minus_" not in key]
+    if HUMAN not in names and ap40_key(figures, HUMAN) in figures:
+        names.append(HUMAN)
+    return sorted(names, key=lambda name: (is_reference(name), -or_lowest(figures[ap40_key(figures, name)])))
+
+
+def shown_name(name: str, figures: Metrics, *, teacher: str | None = None) -> str:
+    """As `display_name`, with the method of the CAM teacher, and with the split that the human ceiling is from."""
+    if name == TEACHER and teacher is not None:
+        return f"{display_name(TEACHER)}: {display_name(teacher)}"
+    is_from_tune = ap40_key(figures, name).startswith("tune_")
+    return display_name(name) + (" (tune split)" if is_from_tune else "")
+
+
+def or_lowest(value: float | None) -> float:
+    """-1 for an unknown value, so that it ranks below every AP."""
+    return -1.0 if value is None or math.isnan(value) else value

@@ -1,0 +1,233 @@
+"""Pictures of test images for the report: maps and boxes over radiographs, in the shape of the radiographs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr.boxes import CORNERS, Boxes, iou_matrix
+from cxr.imaging.geometry import Resize
+from eval.detection.measures import positive_pairs
+from eval.leaderboard.examples import spread
+from eval.leaderboard.leaderboard import Leaderboard
+from eval.leaderboard.names import PER_FINDING, display_name
+from eval.report.pictures import BLUE, GREEN, Rgb, as_rgb, captions_apart, draw_boxes, grid, overlay_map
+from stage2_pseudolabel.boxes.map_geometry import Frame
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry
+from stage2_pseudolabel.evaluation.split_data import SplitData
+
+EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
+EXAMPLE_COLUMNS, METHOD_COLUMNS, OVERVIEW_COLUMNS = 3, 5, 4
+MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2
+"""A tile shows at most so many boxes of an entry, with at least this share of the highest score."""
+_OPACITY = 0.5
+_TEXT_WH = (36, 18)
+"""Width and height in pixels of the text of a score in a tile."""
+NBSP = "\u00a0"
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with a finding. row, column: of the image and the finding in the truth of the test split.
+
+    score: of the best-scored box, NaN without a box. iou: its highest IoU with a true box, 0 without a box.
+    """
+
+    row: int
+    column: int
+    iou: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """An image (row) with the boxes of one finding (column): true boxes, and those of an entry unless it is None."""
+
+    entry: CamEntry | None
+    row: int
+    column: int
+
+    @property
+    def method(self) -> str | None:
+        """The CAM method whose map is shown; None for a prior."""
+        return self.entry.methods[self.column] if self.entry is not None and self.entry.methods else None
+
+
+def ranked_examples(test: SplitData, entry: CamEntry, column: int) -> list[Example]:
+    """The images with a finding by falling IoU of the best-scored box; on ties, by rising score."""
+    finding = test.truth.findings[column]
+    true = test.truth.boxes[test.truth.boxes["finding"] == finding]
+    found = entry.detections.boxes[entry.detections.boxes["finding"] == finding]
+    true_of, found_of = dict(list(true.groupby("image_id"))), dict(list(found.groupby("image_id")))
+    examples = []
+    for row in (row for row, own in positive_pairs(test.truth) if own == column):
+        image_id = test.truth.images["image_id"].iloc[row]
+        iou, score = 0.0, float("nan")
+        if image_id in found_of:
+            top = found_of[image_id].sort_values("score", ascending=False, kind="stable").iloc[:1]
+            iou = float(iou_matrix(top[CORNERS], true_of[image_id][CORNERS]).max())
+            score = float(top["score"].iloc[0])
+        examples.append(Example(row, column, iou, score))
+    return sorted(examples, key=lambda one: (-one.iou, np.nan_to_num(one.score, nan=-1.0)))
+
+
+def example_gallery(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
+    """One row per finding with true boxes: the best, median and worst image of the main entry, with map and boxes."""
+    shown: list[Tile | None] = []
+    captions: list[str] = []
+    for column, finding in enumerate(test.truth.findings):
+        examples = spread(ranked_examples(test, board.main, column), 1)
+        for rank, (one,) in examples.items():
+            shown.append(Tile(board.main, one.row, column))
+            captions.append(_caption(finding, one, rank))
+        missing = -len(examples) % EXAMPLE_COLUMNS
+        shown += [None] * missing
+        captions += [""] * missing
+    return _grid(test, shown, captions, columns=EXAMPLE_COLUMNS, tile_px=EXAMPLE_TILE_PX)
+
+
+def overview(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
+    """One row: the median image of each of the findings with most images, by the main entry, with map and boxes."""
+    shown: list[Tile | None] = []
+    captions: list[str] = []
+    for column in shown_findings(test, OVERVIEW_COLUMNS):
+        ranked = ranked_examples(test, board.main, column)
+        one = ranked[(len(ranked) - 1) // 2]
+        shown.append(Tile(board.main, one.row, column))
+        captions.append(_caption(test.truth.findings[column], one))
+    return _grid(test, shown, captions, columns=OVERVIEW_COLUMNS, tile_px=EXAMPLE_TILE_PX)
+
+
+def _grid(
+    test: SplitData, shown: Sequence[Tile | None], captions: Sequence[str], *, columns: int, tile_px: int
+) -> Rgb:
+    return grid(render_tiles(test, shown, tile_px=tile_px), captions, columns=columns, tile_px=tile_px)
+
+
+def _caption(finding: str, example: Example, rank: str = "") -> str:
+    """No-break spaces keep each number in one line with its name."""
+    iou = f"{rank}: IoU {example.iou:.2f}".removeprefix(": ")
+    score = "no box" if np.isnan(example.score) else f"score {example.score:.2f}"
+    return ", ".join([finding, iou.replace(" ", NBSP), score.replace(" ", NBSP)])
+
+
+def shown_findings(test: SplitData, number: int) -> list[int]:
+    """Columns of the findings with most images on the test split, at most `number`, in the order of the findings."""
+    columns = [column for _, column in positive_pairs(test.truth)]
+    count = np.bincount(columns, minlength=len(test.truth.findings))
+    most = np.argsort(-count, kind="stable")[:number]
+    return sorted(int(column) for column in most if count[column])
+
+
+def method_galleries(board: Leaderboard[CamEntry], test: SplitData, columns: Sequence[int]) -> list[Rgb]:
+    """One picture per finding, all tiles of one image: true boxes alone, then map and boxes of every method.
+
+    The image is the one with the fewest boxes (see `clearest_row`).
+    """
+    methods = [entry for entry in board.ranked if entry.methods and entry.name != PER_FINDING]
+    shown: list[Tile | None] = []
+    for column in columns:
+        row = clearest_row(test, column)
+        shown += [Tile(None, row, column), *(Tile(entry, row, column) for entry in methods)]
+    tiles = iter(render_tiles(test, shown, tile_px=METHOD_TILE_PX))
+    pictures = []
+    for column in columns:
+        chosen = board.main.methods[column]
+        names = [display_name(one.name) + " (chosen)" * (one.name == chosen) for one in methods]
+        own = [next(tiles) for _ in range(1 + len(methods))]
+        pictures.append(grid(own, ["readers", *names], columns=METHOD_COLUMNS, tile_px=METHOD_TILE_PX))
+    return pictures
+
+
+def clearest_row(test: SplitData, column: int) -> int:
+    """The image with the finding that has the fewest true boxes of all findings; the first on ties."""
+    rows = [row for row, own in positive_pairs(test.truth) if own == column]
+    count = test.truth.boxes["image_id"].value_counts()
+    num_boxes = test.truth.images["image_id"].map(count).to_numpy()
+    return min(rows, key=lambda row: (num_boxes[row], row))
+
+
+def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int) -> list[Rgb]:
+    """Pictures with maps and boxes, longer side `tile_px`; white for None. The maps of each method are read once."""
+    methods = [None if one is None else one.method for one in shown]
+    cams: dict[int, Floats] = {}
+    for method in dict.fromkeys(name for name in methods if name is not None):
+        maps = test.maps.maps[method]
+        cams |= {
+            place: maps[one.row, one.column]
+            for place, one in enumerate(shown)
+            if one is not None and methods[place] == method
+        }
+    blank: Rgb = np.full((1, 1, 3), 255, dtype=np.uint8)
+    return [
+        blank if one is None else render_tile(test, one, cams.get(place), tile_px=tile_px)
+        for place, one in enumerate(shown)
+    ]
+
+
+def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: int) -> Rgb:
+    """One image in its own shape: true boxes green, the map `cam` (h, w), the entry's boxes blue with their scores."""
+    image = test.truth.images.iloc[shown.row]
+    image_hw = (int(image["height"]), int(image["width"]))
+    scale = tile_px / max(image_hw)
+    tile_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
+    gray = in_own_shape(test.pictures[shown.row], test.pictures.transform(image_hw), tile_hw)
+    rgb = as_rgb(gray)
+    if cam is not None:
+        laid = map_over(cam, test.frame, image_hw, tile_hw)
+        rgb = overlay_map(gray, laid, vmax=float(max(cam.max(), 0.0)), opacity=_OPACITY)
+    factors = np.tile([tile_hw[1] / image_hw[1], tile_hw[0] / image_hw[0]], 2)
+    finding = test.truth.findings[shown.column]
+    true_boxes, _ = _own(test.truth.boxes, image["image_id"], finding)
+    rgb = draw_boxes(rgb, true_boxes * factors, colour=GREEN)
+    if shown.entry is None:
+        return rgb
+    boxes, scores = _own(shown.entry.detections.boxes, image["image_id"], finding)
+    # The strongest box comes last, so that it is painted over the others.
+    order = np.argsort(scores, kind="stable")[-MAX_BOXES_SHOWN:]
+    order = order[scores[order] >= MIN_SCORE_SHOWN * scores.max(initial=0)]
+    boxes, scores = boxes[order] * factors, scores[order]
+    return draw_boxes(
+        rgb,
+        boxes,
+        colour=BLUE,
+        captions=captions_apart(boxes, [f"{score:.2f}" for score in scores], size_wh=_TEXT_WH),
+    )
+
+
+def _own(table: pd.DataFrame, image_id: str, finding: str) -> tuple[Boxes, npt.NDArray[np.float64]]:
+    own = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
+    return own[CORNERS].to_numpy(dtype=np.float64), own["score"].to_numpy(dtype=np.float64)
+
+
+def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[int, int]) -> Floats:
+    """The network's input without letterbox bars, resized to the shape of the image: (H, W) in [0, 1] of `size_hw`.
+
+    A picture with three channels shows the first, which is the picture before CLAHE.
+    """
+    plain = picture if picture.ndim == 2 else picture[:, :, 0]
+    (top, left), (height, width) = resize.offset_yx, resize.content_hw
+    content = np.ascontiguousarray(plain[top : top + height, left : left + width])
+    smaller = size_hw[0] * size_hw[1] < height * width
+    resized = cv2.resize(content, size_hw[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    return np.asarray(resized / np.float32(255), dtype=np.float32)
+
+
+def map_over(cam: Floats, frame: Frame, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Floats:
+    """The value of a map (h, w) at each pixel of the image resized to `size_hw`, bilinear between the cells.
+
+    frame: where the cells lie over the image; letterbox bars are cut off.
+    """
+    x, y = (
+        (np.arange(size) + 0.5) / size * own for size, own in zip(size_hw[::-1], image_hw[::-1], strict=True)
+    )
+    columns = frame.from_image(np.stack([x, 0 * x, x, 0 * x], axis=1), image_hw)[:, 0] * cam.shape[1] - 0.5
+    rows = frame.from_image(np.stack([0 * y, y, 0 * y, y], axis=1), image_hw)[:, 1] * cam.shape[0] - 0.5
+    map_x, map_y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    laid = cv2.remap(cam, map_x, map_y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(laid, dtype=np.float32)
