@@ -178,9 +178,7 @@ def giou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """
     first, second = as_boxes(a)[:, None], as_boxes(b)[None]
     union = _area(first) + _area(second) - _intersection(first, second)
-    hull = (np.maximum(first[..., 2:], second[..., 2:]) - np.minimum(first[..., :2], second[..., :2])).prod(
-        -1
-    )
+    hull = (np.maximum(first[..., 2:], second[..., 2:]) - np.minimum(first[..., :2], second[..., :2])).prod(-1)
     generalised: Floats = _iou(first, second) - _ratio(hull - union, hull)
     return generalised
 

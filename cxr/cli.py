@@ -12,16 +12,7 @@ from cxr.config import UserError
 
 # Errors that come from a path given by the user: missing folder, missing rights, existing file, full disk.
 _USERS_ERRNO = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EEXIST,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENOENT,
-    }
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
 )
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -56,9 +47,7 @@ def parse_stage_arguments(
     demo = Path("configs/demo") / f"{stage}.yaml"
     parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file ({demo})")
     parser.add_argument("--out", type=Path, help=f"run folder ({shown})")
-    parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting"
-    )
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
     if previous:
         parser.add_argument(
             "--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=f"finished {previous} run(s)"

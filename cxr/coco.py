@@ -198,15 +198,11 @@ def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
     text_id = {entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in entries}
     names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
     boxes = _boxes_of(document["annotations"], text_id, names)
-    return CocoBoxes(
-        _images_of(entries, text_id), boxes, tuple(names.values()), dict(document.get("info", {}))
-    )
+    return CocoBoxes(_images_of(entries, text_id), boxes, tuple(names.values()), dict(document.get("info", {})))
 
 
 def _images_of(entries: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str]) -> pd.DataFrame:
-    rows = [
-        (text_id[e["id"]], e["file_name"], e.get("region", "full"), e["width"], e["height"]) for e in entries
-    ]
+    rows = [(text_id[e["id"]], e["file_name"], e.get("region", "full"), e["width"], e["height"]) for e in entries]
     images = pd.DataFrame(rows, columns=IMAGE_FIELDS)
     if any("patient_id" in entry for entry in entries):
         images["patient_id"] = [str(entry.get("patient_id", "")) for entry in entries]

@@ -90,9 +90,7 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
         new = _renamed_keys(cls).get(where)
-        return f"{source}: " + (
-            f"{where}: renamed, use {new}" if new else f"unknown key {where!r}{_hint(where, cls)}"
-        )
+        return f"{source}: " + (f"{where}: renamed, use {new}" if new else f"unknown key {where!r}{_hint(where, cls)}")
     if is_missing and isinstance(place[-1], str):
         return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
@@ -131,11 +129,7 @@ def _all_keys(cls: type[BaseModel]) -> list[str]:
 def _renamed_keys(cls: type[BaseModel]) -> dict[str, str]:
     """Old dotted key -> new dotted key, of a settings class and of the settings inside it."""
     sections = [(section, part) for section, part in _sections(cls) if issubclass(part, Settings)]
-    return {
-        f"{section}{old}": f"{section}{new}"
-        for section, part in sections
-        for old, new in part.renamed.items()
-    }
+    return {f"{section}{old}": f"{section}{new}" for section, part in sections for old, new in part.renamed.items()}
 
 
 def _sections(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:

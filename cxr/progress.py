@@ -8,14 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
 
@@ -60,12 +53,7 @@ def track(
 
 
 def _with_bar(
-    items: Iterable[Item],
-    description: str,
-    total: int | None,
-    *,
-    note: str,
-    images_in: Callable[[Item], int] | None,
+    items: Iterable[Item], description: str, total: int | None, *, note: str, images_in: Callable[[Item], int] | None
 ) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())

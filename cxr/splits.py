@@ -46,9 +46,7 @@ class SplitSettings(Settings):
             raise ValueError(f"kind {self.kind!r} needs `{needed}`")
         if getattr(self, other):
             raise ValueError(f"kind {self.kind!r} does not use `{other}`; remove it")
-        if self.val_fraction and (
-            self.kind != "official" or "train" not in self.names or "val" in self.names
-        ):
+        if self.val_fraction and (self.kind != "official" or "train" not in self.names or "val" in self.names):
             raise ValueError("`val_fraction` needs kind 'official' with `names` for train and none for val")
         if self.kind == "patients":
             _check_fractions(self.fractions)
@@ -170,9 +168,7 @@ def load_splits(path: Path) -> Splits:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        splits = {
-            str(name): [str(image_id) for image_id in part["image_ids"]] for name, part in content.items()
-        }
+        splits = {str(name): [str(image_id) for image_id in part["image_ids"]] for name, part in content.items()}
         changed = [name for name, part in content.items() if part["fingerprint"] != fingerprint(splits[name])]
     except OSError:
         raise UserError(f"split: cannot read {path}; is the run finished?") from None
@@ -193,6 +189,4 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
     if wrong:
         raise ValueError(f"fractions must be in (0, 1], got {wrong}")
     if sum(fractions.values()) > 1 + FRACTION_TOLERANCE:
-        raise ValueError(
-            f"fractions sum to {sum(fractions.values()):g}, expected at most 1: {dict(fractions)}"
-        )
+        raise ValueError(f"fractions sum to {sum(fractions.values()):g}, expected at most 1: {dict(fractions)}")

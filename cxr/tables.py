@@ -25,17 +25,7 @@ from pydantic import Field
 
 from cxr.config import Settings, UserError
 
-IMAGE_COLUMNS = [
-    "image_id",
-    "path",
-    "region",
-    "patient_id",
-    "study_id",
-    "view",
-    "sex",
-    "age",
-    "split",
-]
+IMAGE_COLUMNS = ["image_id", "path", "region", "patient_id", "study_id", "view", "sex", "age", "split"]
 """str, str, "full" | "left" | "right_mirrored", str ("" unknown), str ("" unknown), "frontal" |
 "lateral" | "", "F" | "M" | "", float years (NaN unknown), the data set's own split ("" none)."""
 

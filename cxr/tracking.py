@@ -30,9 +30,7 @@ class Tracker:
         UserError: mode "online" without an account or a network.
     """
 
-    def __init__(
-        self, run_dir: Path, mode: TrackingMode = "off", *, project: str = PROJECT, name: str = ""
-    ) -> None:
+    def __init__(self, run_dir: Path, mode: TrackingMode = "off", *, project: str = PROJECT, name: str = "") -> None:
         self._path = run_dir / "metrics.jsonl"
         _end_torn_line(self._path)
         self._wandb_run: Any = None
@@ -74,9 +72,7 @@ def create_sweep(config: Mapping[str, Any], *, project: str = PROJECT) -> str:
     try:
         return str(wandb.sweep(dict(config), project=project))
     except wandb.errors.Error as error:
-        raise UserError(
-            f"wandb sweep: {_one_line(error)}; {_OFF_INSTEAD}, or set backend to optuna"
-        ) from None
+        raise UserError(f"wandb sweep: {_one_line(error)}; {_OFF_INSTEAD}, or set backend to optuna") from None
 
 
 def run_sweep_agent(
@@ -120,9 +116,7 @@ def _start_wandb_run(run_dir: Path, mode: TrackingMode, *, project: str, name: s
             settings=_quiet_settings(),
         )
     except wandb.errors.Error as error:
-        raise UserError(
-            f"tracking={mode}: {_one_line(error)}; {_OFF_INSTEAD}, or set tracking to offline"
-        ) from None
+        raise UserError(f"tracking={mode}: {_one_line(error)}; {_OFF_INSTEAD}, or set tracking to offline") from None
 
 
 def _import_wandb() -> Any:

@@ -82,8 +82,7 @@ def _refuse_differences(runs: Sequence[FinishedRun]) -> None:
     for run in runs[1:]:
         facts = _shared_facts(run)
         problems += [
-            f"--from {run.dir}: {name} is {facts.get(name)}, but {first.get(name)} in {runs[0].dir}; "
-            "members must agree"
+            f"--from {run.dir}: {name} is {facts.get(name)}, but {first.get(name)} in {runs[0].dir}; members must agree"
             for name in sorted(first.keys() | facts.keys())
             if first.get(name) != facts.get(name)
         ]
@@ -156,7 +155,5 @@ def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
 
 def _predict(trained: Trained, data: Dataset) -> RawScores:
     split = evaluation_split(data, trained.settings, progress=True)
-    each = trained.logits(
-        split.pictures, device="cuda" if torch.cuda.is_available() else "cpu", progress=True
-    )
+    each = trained.logits(split.pictures, device="cuda" if torch.cuda.is_available() else "cpu", progress=True)
     return RawScores(split, trained.raw([sum_views(logits, split.cases.views) for logits in each]))

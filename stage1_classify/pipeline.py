@@ -104,9 +104,7 @@ def _pin_data(run: Run, data: Dataset, ids: Ids, *, write: bool) -> None:
         if not changed and pinned.is_file() and pinned.read_text(encoding="utf-8") != labels:
             changed.append("labels")
         if changed:
-            raise UserError(
-                f"run {run.dir}: the data's {changed[0]} changed since it began; give another --out"
-            )
+            raise UserError(f"run {run.dir}: the data's {changed[0]} changed since it began; give another --out")
     if write:
         save_splits(splits, ids)
         atomic_write_text(pinned, labels)
@@ -118,21 +116,15 @@ def _seen_before(settings: Stage1Settings, data: Dataset, ids: Ids) -> seen_pati
     return seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
 
 
-def _training_split(
-    data: Dataset, run: Run, settings: Stage1Settings, fabric: Fabric
-) -> tuple[Split, Stage1Settings]:
+def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: Fabric) -> tuple[Split, Stage1Settings]:
     """The training cases, and the settings with the mean and standard deviation that images are normalised by."""
     check_no_empty_finding(data.labels, split="train")
     is_first = fabric.is_global_zero
     cases = make_cases(data, settings.views.max_views)
     _log_cases("train", data, cases)
     pictures = Pictures(data, settings.input, progress=is_first)
-    resolved = resolved_input(
-        settings.input, pictures, num_channels=settings.backbone.in_channels, progress=is_first
-    )
-    targets = make_hierarchy(settings.hierarchy, settings.findings).propagate(
-        _targets(cases, run, settings, fabric)
-    )
+    resolved = resolved_input(settings.input, pictures, num_channels=settings.backbone.in_channels, progress=is_first)
+    targets = make_hierarchy(settings.hierarchy, settings.findings).propagate(_targets(cases, run, settings, fabric))
     split = Split(pictures.normalised_by(resolved), cases, targets)
     return split, settings.model_copy(update={"input": resolved})
 
@@ -159,11 +151,7 @@ def _evaluation_split(data: Dataset, settings: Stage1Settings, *, name: str, pro
 
 def _predict(model: Classifier, split: Split, settings: Stage1Settings, fabric: Fabric) -> RawScores:
     logits = predict_logits(
-        model,
-        split.pictures,
-        num_channels=settings.backbone.in_channels,
-        device=fabric.device,
-        progress=True,
+        model, split.pictures, num_channels=settings.backbone.in_channels, device=fabric.device, progress=True
     )
     hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
     return RawScores(split, hierarchy.multiply(sigmoid(sum_views(logits, split.cases.views))))

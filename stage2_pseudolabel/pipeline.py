@@ -60,14 +60,9 @@ class Stage2:
     def __call__(self) -> None:
         """Run all steps. All processes make maps; the first one evaluates, exports and finishes the run."""
         with self.run.phase("reading the box data"):
-            data, splits = read_box_data(
-                self.settings, self.stage1, self.source, progress=self.processes.is_first
-            )
+            data, splits = read_box_data(self.settings, self.stage1, self.source, progress=self.processes.is_first)
             findings = findings_to_score(
-                self.settings.findings,
-                self.stage1.findings,
-                data.select(splits["tune"]),
-                source=self.source,
+                self.settings.findings, self.stage1.findings, data.select(splits["tune"]), source=self.source
             )
         with self.run.phase("maps of the tune and test split"):
             parts = tuple(self._part(data.select(splits[name]), findings, name) for name in ("tune", "test"))
@@ -103,17 +98,10 @@ class Stage2:
         maps = self._maps(pictures, self.settings.methods, findings, name)
         return make_part(data, pictures, maps, truth=truth, stage1=self.stage1)
 
-    def _maps(
-        self, pictures: Pictures, methods: Sequence[str], findings: tuple[str, ...], name: str
-    ) -> SplitMaps:
+    def _maps(self, pictures: Pictures, methods: Sequence[str], findings: tuple[str, ...], name: str) -> SplitMaps:
         """Maps with the columns of the scored findings."""
         maps = split_maps(
-            self.teacher,
-            pictures,
-            methods,
-            folder=self.run.dir / "maps",
-            name=name,
-            processes=self.processes,
+            self.teacher, pictures, methods, folder=self.run.dir / "maps", name=name, processes=self.processes
         )
         return maps.select(columns=[self.teacher.findings.index(finding) for finding in findings])
 
@@ -122,10 +110,7 @@ class Stage2:
             evaluation = Evaluator(self.settings, self.frame, tune, test)()
         with self.run.phase("time and memory of each method"):
             timing = measure_methods(
-                self.teacher,
-                test.pictures,
-                self.settings.methods,
-                num_images=self.settings.max_timing_images,
+                self.teacher, test.pictures, self.settings.methods, num_images=self.settings.max_timing_images
             )
         return replace(evaluation, timing=timing)
 
@@ -202,9 +187,7 @@ class Stage2:
             seed=self.settings.seed,
         )
 
-    def _box_files(
-        self, board: Leaderboard[CamEntry], pseudo: PseudoLabels, tune: Part, test: Part
-    ) -> dict[str, Path]:
+    def _box_files(self, board: Leaderboard[CamEntry], pseudo: PseudoLabels, tune: Part, test: Part) -> dict[str, Path]:
         boxes = {"gt_tune": tune.truth, "gt_test": test.truth, "pseudo_labels": pseudo.coco}
         if pseudo.truth is not None:
             boxes["gt_train"] = pseudo.truth
@@ -223,8 +206,8 @@ def check_methods(settings: Stage2Settings) -> None:
 def check_stages(teacher: Teacher, settings: Stage2Settings) -> None:
     """UserError when layercamfusion is to fuse stages that a network of the classifier does not have."""
     if "layercamfusion" in settings.methods:
-        for voice in teacher.voices:
-            choose_stages(voice.network.backbone, settings.cam.layercam_stages)
+        for view in teacher.member_views:
+            choose_stages(view.network.backbone, settings.cam.layercam_stages)
 
 
 def training_images(stage1: Stage1Settings, source: Path, max_images: int | None) -> Dataset:
@@ -236,9 +219,7 @@ def training_images(stage1: Stage1Settings, source: Path, max_images: int | None
     if len(frontal) < len(train.images):
         log.info("pseudo-labels: %d lateral images left out", len(train.images) - len(frontal))
     if max_images is not None and max_images < len(frontal):
-        log.info(
-            "pseudo-labels: a sample of %d of %d images (pseudo_labels.max_images)", max_images, len(frontal)
-        )
+        log.info("pseudo-labels: a sample of %d of %d images (pseudo_labels.max_images)", max_images, len(frontal))
         frontal = sorted(np.random.default_rng(0).choice(frontal, max_images, replace=False).tolist())
     return train.select(frontal)
 
@@ -254,8 +235,7 @@ def rules_of(board: Leaderboard[CamEntry]) -> dict[str, dict[str, dict[str, str 
     """Method -> finding -> rule, in plain values for the manifest."""
     return {
         entry.name: {
-            finding: rule.as_dict()
-            for finding, rule in zip(entry.ap40.findings, entry.tuned.rules, strict=True)
+            finding: rule.as_dict() for finding, rule in zip(entry.ap40.findings, entry.tuned.rules, strict=True)
         }
         for entry in board.entries
         if entry.tuned is not None

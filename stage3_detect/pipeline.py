@@ -44,16 +44,9 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     with run.phase("export"):
         exports = _export(run, trained, sources, settings, detections)
     with run.phase("evaluation"):
-        evaluation = evaluate(
-            detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared
-        )
+        evaluation = evaluate(detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared)
     with run.phase("report"):
-        metrics = {
-            **evaluation.metrics,
-            **_timing(milliseconds, stage2),
-            **exports.metrics,
-            **trained.metrics,
-        }
+        metrics = {**evaluation.metrics, **_timing(milliseconds, stage2), **exports.metrics, **trained.metrics}
         made = (trained, evaluation, exports)
         files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", evaluation.verdict)
@@ -85,9 +78,7 @@ def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBo
     return found
 
 
-def _detect(
-    trained: RoundsResult, images: CocoBoxes, settings: DetectSettings
-) -> tuple[CocoBoxes, Milliseconds]:
+def _detect(trained: RoundsResult, images: CocoBoxes, settings: DetectSettings) -> tuple[CocoBoxes, Milliseconds]:
     device, nms_free = pick_device(settings.device), settings.predict.nms_free
     network = TorchNetwork(trained.weights, device=device, nms_free=nms_free)
     return predict_images(images, network, settings.predict, correction=trained.correction)
@@ -154,18 +145,11 @@ def _write_pages(
         warnings=exports.warnings,
         correction=trained.correction,
     )
-    return {
-        "report": write_detector_report(run.dir, evaluation, facts),
-        "model_card": write_model_card(run.dir, card),
-    }
+    return {"report": write_detector_report(run.dir, evaluation, facts), "model_card": write_model_card(run.dir, card)}
 
 
 def _facts(
-    settings: DetectSettings,
-    sources: Sources,
-    trained: RoundsResult,
-    evaluation: Evaluation,
-    exports: Exports,
+    settings: DetectSettings, sources: Sources, trained: RoundsResult, evaluation: Evaluation, exports: Exports
 ) -> dict[str, Any]:
     """Entries of the manifest other than metrics. predict.py uses operating points, curves, correction and regions."""
     return {

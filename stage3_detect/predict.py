@@ -22,23 +22,17 @@ class _Renamed(argparse.Action):
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="finished stage 3 run")
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGES", help="files, or folders (searched recursively)"
     )
     where = "new folder for the results (default: predictions/<name of the first of IMAGES> next to RUN)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
-    formats = (
-        "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
-    )
+    formats = "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
     parser.add_argument("--format", default="pytorch", help=formats + " (default: pytorch)")
     parser.add_argument("--form", action=_Renamed, help=argparse.SUPPRESS)
-    devices = (
-        "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
-    )
+    devices = "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
     parser.add_argument("--device", default="auto", help=devices)
     points = "threshold for shown boxes: an operating point of the run or a score (default: f1, or 0.25 without one)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)

@@ -30,9 +30,7 @@ KAGGLE_HEADER = ("image_id", "class_name", "class_id", "rad_id", "x_min", "y_min
 Row = Sequence[object]
 
 
-def write_picture(
-    path: Path, size_hw: tuple[int, int] = SIZE_HW, *, bright_xyxy: Sequence[int] | None = None
-) -> None:
+def write_picture(path: Path, size_hw: tuple[int, int] = SIZE_HW, *, bright_xyxy: Sequence[int] | None = None) -> None:
     """A dark picture with, where asked, one bright box; the kind by the path's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = np.full(size_hw, 20, dtype=np.uint8)
@@ -42,9 +40,7 @@ def write_picture(
         x1, y1, x2, y2 = bright_xyxy
         picture[y1:y2, x1:x2] = 250
     if path.suffix == ".dicom":
-        facts = DicomFacts(
-            path.stem, sex="F", age=50, inverted=False, low=0, high=4095, pixel_spacing_mm=0.14
-        )
+        facts = DicomFacts(path.stem, sex="F", age=50, inverted=False, low=0, high=4095, pixel_spacing_mm=0.14)
         write_dicom(path, picture.astype(np.float32) / 255, facts)
     else:
         assert cv2.imwrite(str(path), picture)
@@ -57,9 +53,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Sequence[Row]) -> None:
         csv.writer(file).writerows([header, *rows])
 
 
-def chexpert_row(
-    path: str, *, sex: str = "Female", age: object = 60, ap_pa: str = "AP", **labels: object
-) -> Row:
+def chexpert_row(path: str, *, sex: str = "Female", age: object = 60, ap_pa: str = "AP", **labels: object) -> Row:
     """One row; findings by name with underscores for spaces, the others blank."""
     view = "Lateral" if "lateral" in path else "Frontal"
     cells = {name.replace("_", " "): value for name, value in labels.items()}
@@ -81,9 +75,7 @@ def chexpert_folder(
     """
     rows = [
         chexpert_row(f"{folder}/train/patient00001/study1/view1_frontal.jpg", No_Finding="1.0"),
-        chexpert_row(
-            f"{folder}/train/patient00002/study1/view1_frontal.jpg", Cardiomegaly="-1.0", Edema="0.0"
-        ),
+        chexpert_row(f"{folder}/train/patient00002/study1/view1_frontal.jpg", Cardiomegaly="-1.0", Edema="0.0"),
         chexpert_row(f"{folder}/train/patient00002/study1/view2_lateral.jpg", ap_pa="", Cardiomegaly="-1.0"),
         *train,
     ]
@@ -102,12 +94,7 @@ def chexpert_folder(
 
 
 def kaggle_folder(
-    root: Path,
-    *,
-    rows: Sequence[Row] = (),
-    suffix: str = ".png",
-    missing: str = "",
-    images: Sequence[str] = "abc",
+    root: Path, *, rows: Sequence[Row] = (), suffix: str = ".png", missing: str = "", images: Sequence[str] = "abc"
 ) -> Path:
     """VinBigData: image a has boxes of two of three readers, b none, c a box of one reader; and more `rows`."""
     marks: list[Row] = [
@@ -146,11 +133,7 @@ def physionet_folder(root: Path, *, marks: Sequence[Row] = (), labels: Sequence[
     notes = root / "annotations"
     corners = ("x_min", "y_min", "x_max", "y_max")
     write_rows(notes / "annotations_train.csv", ("image_id", "rad_id", "class_name", *corners), train_marks)
-    write_rows(
-        notes / "annotations_test.csv",
-        ("image_id", "class_name", *corners),
-        [("t", "Nodule/Mass", 0, 0, 5, 6)],
-    )
+    write_rows(notes / "annotations_test.csv", ("image_id", "class_name", *corners), [("t", "Nodule/Mass", 0, 0, 5, 6)])
     header = ("image_id", "rad_ID", *VINDR_LABELS, "Other diseases")
     write_rows(notes / "image_labels_train.csv", header, train_labels)
     test_header = ("image_id", *VINDR_LABELS, "Other disease")
@@ -221,9 +204,7 @@ def tbx11k_folder(
     return root
 
 
-def kermany_folder(
-    root: Path, *, groups: bool = False, extra: Sequence[str] = (), twin: bool = False
-) -> Path:
+def kermany_folder(root: Path, *, groups: bool = False, extra: Sequence[str] = (), twin: bool = False) -> Path:
     """Five images of four patients; person1 stands in train and test. `twin`: val's file is a copy of train's."""
     paths = [
         "train/NORMAL/IM-0115-0001.jpeg",

@@ -107,17 +107,13 @@ def test_each_library_has_one_door(library: str) -> None:
 
 
 def test_ultralytics_lives_in_stage_3_alone() -> None:
-    users = [
-        name_of(path) for path in sources() if any(n.split(".")[0] == "ultralytics" for n in imports(path))
-    ]
+    users = [name_of(path) for path in sources() if any(n.split(".")[0] == "ultralytics" for n in imports(path))]
     assert users
     assert all(user.startswith("stage3_detect/") for user in users)
 
 
 def test_eval_needs_no_torch() -> None:
-    assert not [
-        name_of(p) for p in sources() if name_of(p).startswith("eval/") and "torch" in set(imports(p))
-    ]
+    assert not [name_of(p) for p in sources() if name_of(p).startswith("eval/") and "torch" in set(imports(p))]
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
@@ -135,9 +131,7 @@ def test_nothing_beside_a_run_script_hides_a_library(stage: str) -> None:
     """`python stage/run.py` puts the folder first on the path."""
     import sys
 
-    taken = {
-        path.stem for path in (ROOT / stage).iterdir() if path.stem not in ("run", "__init__", "__pycache__")
-    }
+    taken = {path.stem for path in (ROOT / stage).iterdir() if path.stem not in ("run", "__init__", "__pycache__")}
     libraries = {path.stem for path in Path(ast.__file__).parent.iterdir()} | set(sys.stdlib_module_names)
     assert not taken & libraries
 

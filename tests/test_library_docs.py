@@ -23,9 +23,7 @@ def write_coco_files(folder: Path) -> None:
     (folder / "detections.json").write_text(json.dumps(found))
 
 
-def test_the_examples_run_and_give_what_the_page_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_run_and_give_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_coco_files(tmp_path)
     names: dict[str, Any] = {}

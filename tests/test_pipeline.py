@@ -100,9 +100,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_stage_goes_on(chain: Path) -> None:
     assert "going on after epoch" in (chain / "stage1" / "log.txt").read_text()
-    steps = [
-        json.loads(line)["step"] for line in (chain / "stage1" / "metrics.jsonl").read_text().splitlines()
-    ]
+    steps = [json.loads(line)["step"] for line in (chain / "stage1" / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3]
 
 
@@ -154,15 +152,7 @@ def test_the_chains_own_files_can_be_scored(chain: Path) -> None:
     truth = chain / "stage2" / "coco" / "gt_test.json"
     found = chain / "stage3" / "coco" / "detections_detector.json"
     done = call(
-        "eval/run.py",
-        "score",
-        "--gt",
-        str(truth),
-        "--pred",
-        f"yolo={found}",
-        "--out",
-        str(chain / "s"),
-        cwd=chain,
+        "eval/run.py", "score", "--gt", str(truth), "--pred", f"yolo={found}", "--out", str(chain / "s"), cwd=chain
     )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((chain / "s" / "metrics.json").read_text())

@@ -9,14 +9,7 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_images
 from cxr.datasets.files_on_disk import files_exist, read_sizes
-from cxr.tables import (
-    BOX_COLUMNS,
-    IMAGE_COLUMNS,
-    Dataset,
-    DataSettings,
-    Problems,
-    count_reasons,
-)
+from cxr.tables import BOX_COLUMNS, IMAGE_COLUMNS, Dataset, DataSettings, Problems, count_reasons
 
 DUPLICATE_ROW = "duplicated row"
 MISSING = "missing image"

@@ -54,9 +54,7 @@ def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Prob
     return kept
 
 
-def fit_into_images(
-    boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], problems: Problems
-) -> pd.DataFrame:
+def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], problems: Problems) -> pd.DataFrame:
     """Scale boxes to pixels of the image file and clip them to the image.
 
     Args:
@@ -67,9 +65,7 @@ def fit_into_images(
     Returns:
         the boxes. An overhang of at most 1 % is clipped and counted; boxes further outside become problems.
     """
-    file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(
-        -1, 2
-    )
+    file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(-1, 2)
     has_frame = "frame_h" in boxes.columns
     frame_hw = boxes[["frame_h", "frame_w"]].to_numpy(dtype=np.float64) if has_frame else file_hw
     corners = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
@@ -87,9 +83,7 @@ def fit_into_images(
     return kept
 
 
-def _report_outside(
-    boxes: pd.DataFrame, outside: Mask, frame_hw: npt.NDArray[np.float64], problems: Problems
-) -> None:
+def _report_outside(boxes: pd.DataFrame, outside: Mask, frame_hw: npt.NDArray[np.float64], problems: Problems) -> None:
     phrases = describe_boxes(boxes[outside])
     for phrase, (height, width) in zip(phrases, frame_hw[outside], strict=True):
         problems.add(f"{phrase} in an image of height {height:g}, width {width:g}", OUTSIDE)

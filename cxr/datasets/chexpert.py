@@ -140,9 +140,7 @@ def _labels(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, Mask
     return merge_columns(values, names, FINDINGS), bad_rows
 
 
-def _wanted(
-    view: "pd.Series[str]", projection: "pd.Series[str]", settings: ChexpertData, problems: Problems
-) -> Mask:
+def _wanted(view: "pd.Series[str]", projection: "pd.Series[str]", settings: ChexpertData, problems: Problems) -> Mask:
     """Rows that the settings ask for; the others are counted."""
     wanted = np.ones(len(view), dtype=bool)
     if settings.view == "frontal":

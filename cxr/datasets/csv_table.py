@@ -119,9 +119,7 @@ class CsvTableData(DataSettings):
 def read_csv_table(settings: CsvTableData) -> Dataset:
     """Read the image table and, where given, the box table."""
     require_folder(settings.root, source="csv_table")
-    canonical = map_names(
-        settings.findings.values(), {name: name for name in FINDINGS}, source="data.findings"
-    )
+    canonical = map_names(settings.findings.values(), {name: name for name in FINDINGS}, source="data.findings")
     names = {column: canonical[finding] for column, finding in settings.findings.items()}
     named = [column for column in settings.columns.model_dump().values() if column is not None]
     table = read_text_table(settings.root / settings.table, required=[*named, *names])
@@ -134,9 +132,7 @@ def read_csv_table(settings: CsvTableData) -> Dataset:
     return assemble(raw, settings, problems, name="csv_table")
 
 
-def _images(
-    table: pd.DataFrame, columns: ImageColumns, problems: Problems
-) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
+def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
     """The image table, and the rows whose view is not understood."""
     paths = table[columns.image].str.strip()
     view = table[columns.view].str.strip() if columns.view else pd.Series("", index=table.index, dtype=str)
@@ -148,9 +144,7 @@ def _images(
         facts["sex"] = sexes(table[columns.sex], problems)
     if columns.age is not None:
         facts["age"] = ages(table[columns.age], problems)
-    return image_table(
-        image_id=image_ids(paths), path=paths, view=look_up(view.str.lower(), VIEWS), **facts
-    ), bad
+    return image_table(image_id=image_ids(paths), path=paths, view=look_up(view.str.lower(), VIEWS), **facts), bad
 
 
 def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":
@@ -158,9 +152,7 @@ def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":
     return paths.str.replace(r"\.[A-Za-z0-9]+$", "", regex=True)
 
 
-def _boxes(
-    settings: CsvTableData, columns: BoxTable, names: dict[str, str], problems: Problems
-) -> pd.DataFrame:
+def _boxes(settings: CsvTableData, columns: BoxTable, names: dict[str, str], problems: Problems) -> pd.DataFrame:
     path = settings.root / columns.table
     corners = [columns.x1, columns.y1, columns.x2, columns.y2]
     table = read_text_table(path, required=[columns.image, columns.finding, *corners])
@@ -170,8 +162,7 @@ def _boxes(
     if columns.box_format == "xywh":
         xyxy = xywh_to_xyxy(xyxy)
     boxes = pd.DataFrame(xyxy, columns=["x1", "y1", "x2", "y2"], index=table.index).assign(
-        image_id=image_ids(table[columns.image].str.strip()),
-        finding=table[columns.finding].map(known),
+        image_id=image_ids(table[columns.image].str.strip()), finding=table[columns.finding].map(known)
     )
     if columns.reader is not None:
         require_columns(table, [columns.reader], source=str(path))

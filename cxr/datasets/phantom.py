@@ -169,9 +169,7 @@ def _is_there(folder: Path, wanted: dict[str, int | float | str]) -> bool:
         return False
     marker = folder / MARKER
     if not marker.is_file():
-        raise UserError(
-            f"phantom: {folder} exists and is not phantom data (no {MARKER}); give another `root`"
-        )
+        raise UserError(f"phantom: {folder} exists and is not phantom data (no {MARKER}); give another `root`")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError:

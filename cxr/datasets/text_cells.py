@@ -82,9 +82,7 @@ def label_values(table: pd.DataFrame, rows: pd.Series, problems: Problems) -> tu
         text = table[name]
         value = numbers(text)
         bad = ~np.isin(value, (1, 0, -1)) & (text.str.strip() != "").to_numpy()
-        whats = [
-            f"{row}, column {name!r}, value {cell!r}" for row, cell in zip(rows[bad], text[bad], strict=True)
-        ]
+        whats = [f"{row}, column {name!r}, value {cell!r}" for row, cell in zip(rows[bad], text[bad], strict=True)]
         problems.add_all(whats, BAD_LABEL)
         bad_rows |= bad
         values[name] = value
@@ -119,18 +117,14 @@ def known_names(names: Iterable[str], mapping: Mapping[str, str], problems: Prob
     """
     rows = Counter(names)
     unknown = [name for name in rows if name not in mapping]
-    problems.add_all(
-        [f"{name!r}{nearest(name, mapping)}, {rows[name]} times" for name in unknown], UNKNOWN_NAME
-    )
+    problems.add_all([f"{name!r}{nearest(name, mapping)}, {rows[name]} times" for name in unknown], UNKNOWN_NAME)
     return map_names([name for name in rows if name in mapping], mapping, source=problems.source)
 
 
 def sexes(column: pd.Series, problems: Problems) -> pd.Series:
     """ "F", "M" or "" of a text column; what is neither female nor male is unknown, and counted unless blank."""
     short = column.str.strip().str.lower()
-    problems.count(
-        "values of sex that are neither F nor M, set to unknown", int((~short.isin(list(SEXES))).sum())
-    )
+    problems.count("values of sex that are neither F nor M, set to unknown", int((~short.isin(list(SEXES))).sum()))
     return look_up(short, SEXES)
 
 

@@ -149,10 +149,7 @@ def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
     marks = pd.DataFrame({new: numbers(table[old]) for new, old in corners.items()}, index=table.index)
     blank = (table[BOX_FACTS[2:]].apply(lambda column: column.str.strip()) == "").all(axis=1)
     return marks.assign(
-        image_id=table["image_id"],
-        finding=table["class_name"].map(names),
-        reader=table["rad_id"],
-        blank=blank,
+        image_id=table["image_id"], finding=table["class_name"].map(names), reader=table["rad_id"], blank=blank
     )
 
 

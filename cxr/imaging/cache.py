@@ -19,16 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cxr.config import UserError
-from cxr.imaging.cache_files import (
-    PIXELS,
-    Entry,
-    Index,
-    Stamp,
-    Writer,
-    fingerprint_of,
-    stamp_of,
-    writing,
-)
+from cxr.imaging.cache_files import PIXELS, Entry, Index, Stamp, Writer, fingerprint_of, stamp_of, writing
 from cxr.imaging.network_input import NetImage
 from cxr.progress import track
 from cxr.threads import in_threads
@@ -60,9 +51,7 @@ class Decoder(Protocol):
     def __call__(self, row: int, /) -> NetImage: ...
 
 
-def decode_each(
-    work: Callable[[int], Result], rows: Sequence[int], *, progress: bool
-) -> Iterator[tuple[int, Result]]:
+def decode_each(work: Callable[[int], Result], rows: Sequence[int], *, progress: bool) -> Iterator[tuple[int, Result]]:
     """Yield (row, work(row)) in order; several threads work, and progress is reported."""
     with ThreadPoolExecutor(_DECODE_THREADS) as pool:
         # in chunks, since results stay in memory until they are used
@@ -122,8 +111,7 @@ class PictureCache:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise UserError(
-                f"input.cache_dir: {self._folder} was deleted while it was being read; repeat the command "
-                "to resume"
+                f"input.cache_dir: {self._folder} was deleted while it was being read; repeat the command to resume"
             ) from None
         num_slots = len(content) // self._slot_bytes
         pixels = np.frombuffer(content, dtype=np.uint8, count=num_slots * self._slot_bytes)

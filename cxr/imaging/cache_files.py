@@ -101,9 +101,7 @@ class Writer:
 
     def put(self, picture: NetImage, entry: Entry) -> Entry:
         """Write the pixels into the entry's slot (or the next free one if slot < 0), then the line."""
-        assert picture.nbytes == self._slot_bytes, (
-            f"{picture.shape} does not fill a slot of {self._slot_bytes}"
-        )
+        assert picture.nbytes == self._slot_bytes, f"{picture.shape} does not fill a slot of {self._slot_bytes}"
         pixels = np.ascontiguousarray(picture).tobytes()
         with self._mutex:
             slot = entry.slot if entry.slot >= 0 else self.next_slot

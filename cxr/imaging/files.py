@@ -189,14 +189,10 @@ def _shown(stored: npt.NDArray[Any], dicom: pydicom.Dataset) -> GrayImage:
     if _is_inverted(dicom):
         table = 1 - table
     grey = np.empty(stored.shape, dtype=np.float32)
-    kind = (
-        np.int64 if stored.dtype.kind == "i" else stored.dtype
-    )  # a signed difference may be too large for its type
+    kind = np.int64 if stored.dtype.kind == "i" else stored.dtype  # a signed difference may be too large for its type
     for top in range(0, len(stored), _ROWS_AT_ONCE):  # a few rows at once fit into the processor's cache
         index = np.subtract(stored[top : top + _ROWS_AT_ONCE], low, dtype=kind)
-        np.take(
-            table, index, out=grey[top : top + _ROWS_AT_ONCE], mode="clip"
-        )  # none is outside; "raise" would copy
+        np.take(table, index, out=grey[top : top + _ROWS_AT_ONCE], mode="clip")  # none is outside; "raise" would copy
     return grey
 
 

@@ -45,9 +45,7 @@ def to_net_image(image: Pixels, resize: Resize) -> NetImage:
     if high > low:
         top, left = resize.offset_yx
         for band in _resized(image, resize.content_hw, low):
-            stretched = cv2.convertScaleAbs(
-                band, alpha=255 / (high - low)
-            )  # rounds half to even, as numpy does
+            stretched = cv2.convertScaleAbs(band, alpha=255 / (high - low))  # rounds half to even, as numpy does
             canvas[top : top + len(band), left : left + band.shape[1]] = stretched
             top += len(band)
     return canvas

@@ -69,9 +69,7 @@ class Pictures:
 
     def normalised_by(self, settings: InputSettings) -> "Pictures":
         """The same pictures with another mean and std (see `resolved_input`), without decoding them again."""
-        assert _pixel_settings(settings) == _pixel_settings(self._settings), (
-            "other settings make other pictures"
-        )
+        assert _pixel_settings(settings) == _pixel_settings(self._settings), "other settings make other pictures"
         other = copy.copy(self)
         other._settings = settings
         return other
@@ -167,9 +165,7 @@ def _pixel_settings(settings: InputSettings) -> str:
     return f"v{FORMAT}_{height}x{width}_{frame}_{settings.channels}{clip}"
 
 
-def decodable(
-    dataset: Dataset, settings: InputSettings, *, on_problem: OnProblem, progress: bool = False
-) -> Dataset:
+def decodable(dataset: Dataset, settings: InputSettings, *, on_problem: OnProblem, progress: bool = False) -> Dataset:
     """The data set without the images that cannot be decoded; these are added to `excluded`. Fills the cache.
 
     Data set modules check only names and headers. Without a cache and with on_problem "error", nothing is decoded in
@@ -277,9 +273,7 @@ def _statistics(pictures: Pictures, *, progress: bool) -> tuple[list[float], lis
 
 
 @cache
-def _input_tables(
-    mean: tuple[float, ...], std: tuple[float, ...], num_channels: int
-) -> list[npt.NDArray[np.float32]]:
+def _input_tables(mean: tuple[float, ...], std: tuple[float, ...], num_channels: int) -> list[npt.NDArray[np.float32]]:
     """The normalised value of each of the 256 levels: one table for all channels, or one per channel."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, num_channels):

@@ -11,18 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxr.phantom.canvas import (
-    SIDES,
-    Frame,
-    Layer,
-    Points,
-    bands,
-    cloud,
-    curve,
-    ellipse,
-    shape,
-    soften,
-)
+from cxr.phantom.canvas import SIDES, Frame, Layer, Points, bands, cloud, curve, ellipse, shape, soften
 from cxr.phantom.vessels import vessels
 
 

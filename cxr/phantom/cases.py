@@ -4,13 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr.phantom.anatomy import (
-    Body,
-    frontal,
-    sample_body,
-    with_big_heart,
-    with_wide_aorta,
-)
+from cxr.phantom.anatomy import Body, frontal, sample_body, with_big_heart, with_wide_aorta
 from cxr.phantom.canvas import Frame, Layer
 from cxr.phantom.devices import paint_devices
 from cxr.phantom.findings import DENSE_FINDINGS, PAINTERS, note_aorta, note_heart
@@ -172,9 +166,7 @@ def render_lateral(
     return _develop(lateral(frame, body, findings=findings, rng=rng), hospital, frame=frame, rng=rng)
 
 
-def _true_findings(
-    found: list[tuple[str, Box]], wanted: frozenset[str], rng: np.random.Generator
-) -> frozenset[str]:
+def _true_findings(found: list[tuple[str, Box]], wanted: frozenset[str], rng: np.random.Generator) -> frozenset[str]:
     names = {name for name, _ in found}
     if names & {"Cardiomegaly", "Aortic Enlargement"}:
         names.add("Enlarged Cardiomediastinum")

@@ -7,19 +7,7 @@ public set has boxes on laterals.
 import numpy as np
 
 from cxr.phantom.anatomy import Body
-from cxr.phantom.canvas import (
-    Frame,
-    Layer,
-    Points,
-    bands,
-    cloud,
-    curve,
-    ellipse,
-    lines,
-    ramp,
-    shape,
-    soften,
-)
+from cxr.phantom.canvas import Frame, Layer, Points, bands, cloud, curve, ellipse, lines, ramp, shape, soften
 
 
 def lateral(frame: Frame, body: Body, *, findings: frozenset[str], rng: np.random.Generator) -> Layer:

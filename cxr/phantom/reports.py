@@ -53,9 +53,7 @@ def clean_labels(findings: frozenset[str]) -> list[float]:
     return [float(name in findings) for name in CHEXPERT_FINDINGS]
 
 
-def reported_labels(
-    findings: frozenset[str], *, label_noise: float, rng: np.random.Generator
-) -> list[float | None]:
+def reported_labels(findings: frozenset[str], *, label_noise: float, rng: np.random.Generator) -> list[float | None]:
     """The 14 CheXpert labels as mined from a report: 1, 0, -1 (uncertain), None (not mentioned).
 
     A finding that is there is overlooked with probability `label_noise`; one that is not there is
@@ -125,12 +123,7 @@ def _redrawn(box: Box, generous: float, *, image_hw: tuple[int, int], rng: np.ra
     w, h = x2 - x1, y2 - y1
     grow = 0.5 * (generous - 1)
     off = rng.normal(0, 0.05, 4)
-    moved = (
-        x1 - (grow + off[0]) * w,
-        y1 - (grow + off[1]) * h,
-        x2 + (grow + off[2]) * w,
-        y2 + (grow + off[3]) * h,
-    )
+    moved = (x1 - (grow + off[0]) * w, y1 - (grow + off[1]) * h, x2 + (grow + off[2]) * w, y2 + (grow + off[3]) * h)
     return _inside(moved, image_hw)
 
 

@@ -65,9 +65,7 @@ def start_scene(anatomy: Anatomy) -> Scene:
     return scene
 
 
-def place(
-    scene: Scene, rng: np.random.Generator, *, radius: float, region: Mask
-) -> tuple[float, float] | None:
+def place(scene: Scene, rng: np.random.Generator, *, radius: float, region: Mask) -> tuple[float, float] | None:
     """A body point whose disc of `radius` (half chest widths) lies mostly in the free part of the region."""
     room = cv2.distanceTransform((scene.free & region).astype(np.uint8), cv2.DIST_L2, 3)
     rows, columns = np.nonzero(room > radius * scene.frame.half_width_px)

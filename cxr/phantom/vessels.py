@@ -12,9 +12,7 @@ FLATTEN = 0.62
 """Lungs are higher than wide in (u, v): directions are squeezed so that they look even."""
 
 
-def _branch(
-    rng: np.random.Generator, start: Point, *, angle: float, width: float
-) -> list[tuple[list[Point], float]]:
+def _branch(rng: np.random.Generator, start: Point, *, angle: float, width: float) -> list[tuple[list[Point], float]]:
     """A vessel and, recursively, its branches: ([start, middle, end], width)."""
     step = 0.5 * rng.uniform(0.12, 0.22) * (0.6 + 16 * width)
     bend = angle + rng.normal(0, 0.22)

@@ -31,13 +31,7 @@ from cxr.phantom.cases import (
     sample_patient,
 )
 from cxr.phantom.dicom import DicomFacts, write_dicom
-from cxr.phantom.reports import (
-    VINDR_SPELLING,
-    clean_labels,
-    read_by,
-    readers_of,
-    reported_labels,
-)
+from cxr.phantom.reports import VINDR_SPELLING, clean_labels, read_by, readers_of, reported_labels
 from cxr.progress import track
 
 BOXES = "phantom_boxes.csv"

@@ -117,9 +117,7 @@ def run_jobs(
             while waiting or running:
                 if received:
                     raise KeyboardInterrupt
-                ended = [
-                    _outcome(job, process) for job, process in running.items() if process.poll() is not None
-                ]
+                ended = [_outcome(job, process) for job, process in running.items() if process.poll() is not None]
                 for job in [job for job in waiting if all(path in outcomes for path in job.needs)]:
                     early = _without_work(job, outcomes)
                     if early is None and len(running) < num_parallel and not _is_locked(job.out, reported):
@@ -155,9 +153,7 @@ def _noting_sigterm() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def failures_of(
-    jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None
-) -> dict[Path, str]:
+def failures_of(jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None) -> dict[Path, str]:
     """Run all jobs with a progress bar and one log line per job; returns run folder -> problem of those that failed."""
     failures: dict[Path, str] = {}
     with closing(run_jobs(jobs, num_parallel=num_parallel, num_threads=num_threads)) as outcomes:
@@ -209,12 +205,7 @@ def _start(job: Job, num_threads: int | None) -> "subprocess.Popen[str]":
     command = [sys.executable, *job.command, "--out", str(job.out)]
     with _log_file(job).open("w", encoding="utf-8") as file:
         return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, text=True, env=environment
         )
 
 

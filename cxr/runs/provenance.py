@@ -12,15 +12,7 @@ from typing import Any
 from cxr.config import UserError
 
 _SHOWN = 10
-_LIBRARIES = (
-    "torch",
-    "timm",
-    "lightning-fabric",
-    "ultralytics",
-    "albumentations",
-    "grad-cam",
-    "pycocotools",
-)
+_LIBRARIES = ("torch", "timm", "lightning-fabric", "ultralytics", "albumentations", "grad-cam", "pycocotools")
 
 
 def sha256_of(path: Path) -> str:
@@ -107,9 +99,7 @@ def fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
 def _manifest_or_file(path: Path, name: str) -> Path:
     file = path / "manifest.json" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(
-            f"input {name}, {path}: not found or not finished; finish that run, or give another path"
-        )
+        raise UserError(f"input {name}, {path}: not found or not finished; finish that run, or give another path")
     return file
 
 

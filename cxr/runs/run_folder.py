@@ -88,9 +88,7 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def finish(
-        self, metrics: Mapping[str, float | None], outputs: Mapping[str, Path], **entries: Any
-    ) -> None:
+    def finish(self, metrics: Mapping[str, float | None], outputs: Mapping[str, Path], **entries: Any) -> None:
         """Write ``metrics.json`` and, last, ``manifest.json``.
 
         Args:
@@ -120,12 +118,7 @@ class Run:
 
 
 def start_run(
-    out: Path,
-    *,
-    stage: str,
-    settings: Settings,
-    inputs: Mapping[str, Path],
-    processes: Processes | None = None,
+    out: Path, *, stage: str, settings: Settings, inputs: Mapping[str, Path], processes: Processes | None = None
 ) -> Run:
     """Open `out` for writing: fresh, resumed after an interruption, or found finished.
 
@@ -148,11 +141,7 @@ def start_run(
 
 
 def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]) -> Run:
-    begun = {
-        "stage": stage,
-        "settings": settings.model_dump(mode="json"),
-        "inputs": fingerprints(inputs),
-    }
+    begun = {"stage": stage, "settings": settings.model_dump(mode="json"), "inputs": fingerprints(inputs)}
     marker = out / "started.json"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
@@ -276,9 +265,7 @@ def _check_outputs(path: Path, manifest: Mapping[str, Any]) -> None:
     for name, entry in manifest["outputs"].items():
         file = path / entry["path"]
         if file.is_file() and sha256_of(file) != entry["sha256"]:
-            problems.append(
-                f"run {path}: output {name!r} ({entry['path']}) changed since the run; run it again"
-            )
+            problems.append(f"run {path}: output {name!r} ({entry['path']}) changed since the run; run it again")
     if problems:
         raise UserError(problems)
 

@@ -117,9 +117,7 @@ def audit_blocks(data: Dataset, findings: Sequence[str], run_dir: Path) -> list[
     if len(findings) > 1:
         blocks.append(_co_occurrence_figure(labels, folder))
     numbers = labels_per_image(labels)
-    blocks.append(
-        _counts_figure(folder / "labels_per_image.png", numbers, "Labels per image", "positive findings")
-    )
+    blocks.append(_counts_figure(folder / "labels_per_image.png", numbers, "Labels per image", "positive findings"))
     numbers = images_per_patient(data.images)
     if len(numbers):
         path = folder / "images_per_patient.png"
@@ -147,9 +145,7 @@ def _co_occurrence_figure(labels: pd.DataFrame, folder: Path) -> Figure:
     return Figure("Findings that occur together", "pictures/co_occurrence.png", note)
 
 
-def _counts_figure(
-    path: Path, numbers: "pd.Series[int]", title: str, label: str, *, of: str = "images"
-) -> Figure:
+def _counts_figure(path: Path, numbers: "pd.Series[int]", title: str, label: str, *, of: str = "images") -> Figure:
     first = int(numbers.index[0])
     edges = (np.arange(first, first + len(numbers) + 1) - 0.5).tolist()
     plot_histogram(path, edges, {"": numbers.tolist()}, labels=(label, of))

@@ -80,9 +80,7 @@ def _fit(positive: Bools, probabilities: Floats, kind: CalibrationKind) -> Curve
     if kind == "none":
         return Curve(reason="not asked for")
     if min(num_positive, num_negative) < MIN_OF_EACH:
-        return Curve(
-            reason=f"{num_positive} positive and {num_negative} negative labels, needs {MIN_OF_EACH} of each"
-        )
+        return Curve(reason=f"{num_positive} positive and {num_negative} negative labels, needs {MIN_OF_EACH} of each")
     logits = logits_of(probabilities)
     if np.ptp(logits) == 0:
         return Curve(reason="every image has the same probability")

@@ -56,9 +56,7 @@ def specificity_interval(
 
     options: see `BootstrapOptions`.
     """
-    return percentile_interval(
-        _specificity(labels, scores, sensitivity, resample_images(len(labels), options))
-    )
+    return percentile_interval(_specificity(labels, scores, sensitivity, resample_images(len(labels), options)))
 
 
 def _specificity(labels: Floats, scores: Floats, sensitivity: float, counts: Counts) -> Floats:

@@ -92,9 +92,7 @@ def subgroup_metrics(
 def subgroup_verdict(rows: Sequence[SubgroupRow]) -> str:
     """Which subgroups' mean AUROC clearly differs from that of all other images; "" with none to compare."""
     compared = [row for row in rows if row.finding == MEAN and row.difference is not None]
-    clear = [
-        (row, row.difference) for row in compared if row.difference is not None and row.difference.is_clear
-    ]
+    clear = [(row, row.difference) for row in compared if row.difference is not None and row.difference.is_clear]
     if not compared:
         return ""
     if not clear:
@@ -159,9 +157,7 @@ class _Scorer:
         usable = has_score & ~np.isnan(self.thresholds) & (sums[2:] > 0)
         return np.where(usable, sums[:2] / np.maximum(sums[2:], 1), np.nan)
 
-    def _remark(
-        self, name: str, counts: tuple[int, int], has_score: bool, difference: Difference | None
-    ) -> str:
+    def _remark(self, name: str, counts: tuple[int, int], has_score: bool, difference: Difference | None) -> str:
         if difference is not None:
             return "differs from the rest" if difference.is_clear else "no clear difference"
         if has_score:

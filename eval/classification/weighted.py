@@ -123,11 +123,5 @@ def decision_metrics(cells: Floats) -> Floats:
     Returns (5, ...) in [0, 1].
     """
     tp, fp, fn, tn = cells
-    pairs = (
-        (2 * tp, 2 * tp + fp + fn),
-        (tp, tp + fp),
-        (tp, tp + fn),
-        (tn, tn + fp),
-        (tp + tn, tp + fp + fn + tn),
-    )
+    pairs = ((2 * tp, 2 * tp + fp + fn), (tp, tp + fp), (tp, tp + fn), (tn, tn + fp), (tp + tn, tp + fp + fn + tn))
     return np.stack([part / np.maximum(whole, 1) for part, whole in pairs])

@@ -158,11 +158,7 @@ def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Pat
 
 
 def _rows(
-    annotations: Any,
-    known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]],
-    *,
-    path: Path,
-    scored: bool,
+    annotations: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]], *, path: Path, scored: bool
 ) -> list[tuple[object, ...]]:
     """Rows for `boxes_table`; every entry is checked before any is refused."""
     if not isinstance(annotations, list):
@@ -192,11 +188,7 @@ def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, st
         return f"lacks {', '.join(lacking)}"
     checks: list[tuple[str, Callable[[], bool], str]] = [
         ("image_id", lambda: _is_known(entry["image_id"], known[0]), "an image that the ground truth has"),
-        (
-            "category_id",
-            lambda: _is_known(entry["category_id"], known[1]),
-            "a class that the ground truth has",
-        ),
+        ("category_id", lambda: _is_known(entry["category_id"], known[1]), "a class that the ground truth has"),
         (
             "bbox",
             lambda: _is_box(entry["bbox"]),
@@ -229,7 +221,5 @@ def _refuse(problems: list[str]) -> None:
     more = len(problems) - MAX_TOLD
     told = problems[:MAX_TOLD]
     if more > 0:
-        told.append(
-            f"{Counter(p.split(': ')[0] for p in problems).most_common(1)[0][0]}: {more} more of the kind"
-        )
+        told.append(f"{Counter(p.split(': ')[0] for p in problems).most_common(1)[0][0]}: {more} more of the kind")
     raise UserError(told)

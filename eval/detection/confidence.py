@@ -174,8 +174,7 @@ def _fit(scored: pd.DataFrame) -> Confidence:
     pooled = fit_curve(scores, hits, START)
     own = {str(name): findings == name for name in dict.fromkeys(findings.tolist())}
     return Confidence(
-        pooled,
-        {name: fit_curve(scores[rows], hits[rows], finding_prior(pooled)) for name, rows in own.items()},
+        pooled, {name: fit_curve(scores[rows], hits[rows], finding_prior(pooled)) for name, rows in own.items()}
     )
 
 

@@ -42,9 +42,7 @@ class CellBoxes:
     cell: Ints
     boxes: Boxes
 
-    def best(
-        self, cells: Ints, boxes: Boxes, *, overlap: Overlap = "iou"
-    ) -> tuple[Floats, npt.NDArray[np.intp]]:
+    def best(self, cells: Ints, boxes: Boxes, *, overlap: Overlap = "iou") -> tuple[Floats, npt.NDArray[np.intp]]:
         """The true box of its cell that each given box overlaps most; the first one on ties.
 
         Args:
@@ -150,18 +148,13 @@ class Indexed:
         """The detections of each class, as the matching takes them."""
         num_classes = len(self.true.findings)
         chosen = [np.flatnonzero(self.cell % num_classes == k) for k in range(num_classes)]
-        return tuple(
-            Detections(self.cell[own] // num_classes, self.boxes[own], self.scores[own]) for own in chosen
-        )
+        return tuple(Detections(self.cell[own] // num_classes, self.boxes[own], self.scores[own]) for own in chosen)
 
-    def match(
-        self, ious: tuple[float, ...], *, max_detections: int = MAX_DETECTIONS
-    ) -> tuple[ClassMatches, ...]:
+    def match(self, ious: tuple[float, ...], *, max_detections: int = MAX_DETECTIONS) -> tuple[ClassMatches, ...]:
         """COCO's matches at these IoU thresholds, one entry per class."""
         parts = zip(self.true.findings, self.by_class, self.true.by_class, strict=True)
         return tuple(
-            match_class(name, found, true, ious=ious, max_detections=max_detections)
-            for name, found, true in parts
+            match_class(name, found, true, ious=ious, max_detections=max_detections) for name, found, true in parts
         )
 
     @cached_property
@@ -176,9 +169,7 @@ class Indexed:
         overlaps: dict[Overlap, Floats] = {}
         for kind in ("iou", "iobb"):
             values = np.full(self.true.shape, -1.0)  # a missing box stays below every threshold, also below 0
-            values.ravel()[self.cell[top]], _ = self.true.real.best(
-                self.cell[top], self.boxes[top], overlap=kind
-            )
+            values.ravel()[self.cell[top]], _ = self.true.real.best(self.cell[top], self.boxes[top], overlap=kind)
             overlaps[kind] = values
         return overlaps
 

@@ -118,12 +118,7 @@ class Detections:
 
 
 def match_class(
-    finding: str,
-    found: Detections,
-    truth: TrueBoxes,
-    *,
-    ious: tuple[float, ...],
-    max_detections: int = MAX_DETECTIONS,
+    finding: str, found: Detections, truth: TrueBoxes, *, ious: tuple[float, ...], max_detections: int = MAX_DETECTIONS
 ) -> ClassMatches:
     """The matches of one class."""
     ranked = found.ranked(max_detections)

@@ -88,12 +88,7 @@ def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> 
 
 
 def limited_point(
-    name: str,
-    rate: float,
-    matches: Sequence[ClassMatches],
-    confidence: Confidence,
-    *,
-    iou: float = MAIN_IOU,
+    name: str, rate: float, matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = MAIN_IOU
 ) -> OperatingPoint:
     """One confidence for all findings: the lowest with at most `rate` false positives an image, of all together.
 
@@ -106,9 +101,7 @@ def limited_point(
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
     num_images = max((len(m.num_true) for m in matches), default=0)
     least = _lowest_within(confidence.of(boxes), is_false, rate * num_images)
-    about = (
-        f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives an image on tune"
-    )
+    about = f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives an image on tune"
     return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
 
 

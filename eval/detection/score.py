@@ -97,9 +97,7 @@ def score(name: str, truth: CocoBoxes, found: CocoBoxes, *, counts: Counts) -> S
         rodeo_measure(boxes),
     ]
     return Scored(
-        name,
-        boxes,
-        {m.name: bootstrap(m, counts if m.name in WITH_INTERVAL else counts[:0]) for m in measures},
+        name, boxes, {m.name: bootstrap(m, counts if m.name in WITH_INTERVAL else counts[:0]) for m in measures}
     )
 
 
@@ -191,12 +189,7 @@ def _differences_table(scored: Sequence[Scored]) -> Table:
         verdict = "significant" if gap.is_clear else "not significant"
         rows.append([other.name, gap.value, with_interval(None, gap.low, gap.high), verdict])
     columns = [f"{order[0].name} above", "AP40 difference", "95 % interval", "verdict"]
-    return Table(
-        "Is the best one better?",
-        columns,
-        rows,
-        "Paired: the same resamples for both.",
-    )
+    return Table("Is the best one better?", columns, rows, "Paired: the same resamples for both.")
 
 
 def _write_page(out: Path, scored: Sequence[Scored], *, tables: Sequence[Table], synthetic: bool) -> Path:

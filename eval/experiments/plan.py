@@ -54,20 +54,13 @@ class Planner:
     """
 
     def __init__(
-        self,
-        settings: ExperimentSettings,
-        variants: Mapping[str, Mapping[str, Any]],
-        *,
-        training: Training,
-        out: Path,
+        self, settings: ExperimentSettings, variants: Mapping[str, Mapping[str, Any]], *, training: Training, out: Path
     ) -> None:
         self.problems: list[str] = []
         self.loaded: dict[Place, Settings] = {}
         self.settings, self.out = settings, out
         self._training = training
-        self.variants = {
-            (group, name): own for group, named in variants.items() for name, own in named.items()
-        }
+        self.variants = {(group, name): own for group, named in variants.items() for name, own in named.items()}
         self._jobs: list[Job] = []
         self._planned: dict[tuple[Place, int | None], Path] = {}
         self._open: list[Place] = []
@@ -79,9 +72,7 @@ class Planner:
         Raises:
             UserError: invalid settings, unknown variants, or variants that need each other; all problems at once.
         """
-        runs = {
-            place: {seed: self.run(place, seed) for seed in self.seeds_of(place)} for place in self.variants
-        }
+        runs = {place: {seed: self.run(place, seed) for seed in self.seeds_of(place)} for place in self.variants}
         self.check()
         if self.problems:
             raise UserError(list(dict.fromkeys(self.problems)))
@@ -98,9 +89,7 @@ class Planner:
         """The job of one run, and a text that is equal for runs with equal settings; None where it has a problem."""
         values = self.settings.overrides | dict(self.variants[place])
         if "seed" in values and len(self.settings.seeds) > 1:
-            self.problems.append(
-                f"{name_of(place)}: seed is among its changes; give it under `seeds` instead"
-            )
+            self.problems.append(f"{name_of(place)}: seed is among its changes; give it under `seeds` instead")
         needs = []
         for key, value in values.items():
             if isinstance(value, str) and (found := PLACEHOLDER.fullmatch(value)):

@@ -52,9 +52,7 @@ def group_table(
         for name, own in cells.items()
     ]
     columns += further
-    kept = [
-        index for index in range(len(columns)) if index < 2 or any(row[index] is not None for row in rows)
-    ]
+    kept = [index for index in range(len(columns)) if index < 2 or any(row[index] is not None for row in rows)]
     return Table(
         f"{title} (reference: {group.reference})",
         [columns[index] for index in kept],
@@ -116,9 +114,7 @@ def bar(name: str, value: Difference, kind: str = "") -> Bar:
     return Bar(name, value.value, value.low, value.high, kind)
 
 
-def bar_chart(
-    group: Group, path: Path, title: str, *, label: str, shown: Mapping[str, str] | None = None
-) -> Figure:
+def bar_chart(group: Group, path: Path, title: str, *, label: str, shown: Mapping[str, str] | None = None) -> Figure:
     """Plot the first figure of a group's variants into ``pictures/`` of a run folder."""
     bars = [bar(row.variant, row.values[0], "marked" if row.is_reference else "") for row in group.rows]
     bars += [bar((shown or {}).get(name, name), own[0], "muted") for name, own in group.others.items()]
@@ -150,9 +146,7 @@ def how_to_read(settings: ExperimentSettings, figures: str) -> Text:
     )
 
 
-def write_pages(
-    page: Path, *, title: str, verdict: str, blocks: Sequence[Block], synthetic: bool
-) -> dict[str, Path]:
+def write_pages(page: Path, *, title: str, verdict: str, blocks: Sequence[Block], synthetic: bool) -> dict[str, Path]:
     """Write ``report.html`` and its tables as the Markdown file `page` next to it; returns both files by name.
 
     The page shows first the charts of `blocks`, then the verdict, then tables and texts.

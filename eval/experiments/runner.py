@@ -117,8 +117,7 @@ def relative_runs(plan: Plan, folder: Path) -> dict[str, dict[str, str]]:
     """GROUP/VARIANT -> seed (or "all") -> run folder relative to `folder`, as manifests name them."""
     return {
         name_of(place): {
-            "all" if seed is None else str(seed): path.relative_to(folder).as_posix()
-            for seed, path in runs.items()
+            "all" if seed is None else str(seed): path.relative_to(folder).as_posix() for seed, path in runs.items()
         }
         for place, runs in plan.runs.items()
     }

@@ -72,9 +72,7 @@ _MEANING = {
     "detector": "boxes of the detector, with score",
     "truth": "true boxes, drawn by radiologists or known from the phantom",
 }
-_HEAT_LEGEND = [
-    ["linear-gradient(90deg, #56106e, #bb3754, #f98e09, #fcffa4)", "heat map: low to high evidence"]
-]
+_HEAT_LEGEND = [["linear-gradient(90deg, #56106e, #bb3754, #f98e09, #fcffa4)", "heat map: low to high evidence"]]
 
 
 def _which(has_detector: bool) -> str:
@@ -131,9 +129,7 @@ def _with_boxes(gray: Rgb, layer: _Layer, example: dict[str, str]) -> Rgb:
     factors = np.tile(np.divide(gray.shape[1::-1], (image["width"], image["height"])), 2)
     corners = own[CORNERS].to_numpy(dtype=np.float64) * factors
     texts = ["" if np.isnan(score) else f"{score:.2f}" for score in own["score"]]
-    return draw_boxes(
-        gray, corners, colour=layer.colour, captions=captions_apart(corners, texts, size_wh=_TEXT_WH)
-    )
+    return draw_boxes(gray, corners, colour=layer.colour, captions=captions_apart(corners, texts, size_wh=_TEXT_WH))
 
 
 def _caption(example: dict[str, str]) -> str:

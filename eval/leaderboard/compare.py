@@ -15,17 +15,7 @@ from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse
 from eval.leaderboard.chain_pictures import chain_pictures
 from eval.leaderboard.names import ap40_key, box_names, display_name, is_reference
 from eval.leaderboard.run_tables import by_finding, chosen_method, entry_name, side_by_side, stage_table
-from eval.report.blocks import (
-    Block,
-    Figure,
-    PictureRows,
-    Report,
-    Table,
-    Text,
-    Verdict,
-    read_report,
-    write_report,
-)
+from eval.report.blocks import Block, Figure, PictureRows, Report, Table, Text, Verdict, read_report, write_report
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import format_cell
 from eval.report.text_tables import print_tables
@@ -58,9 +48,7 @@ def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     figures = {f"{r.name}/{metric}": value for r in runs for metric, value in r.run.metrics.items()}
     atomic_write_text(out / "metrics.json", json.dumps(figures, indent=1) + "\n")
-    synthetic = any(
-        r.run.manifest.get("synthetic") or (r.report is not None and r.report.synthetic) for r in runs
-    )
+    synthetic = any(r.run.manifest.get("synthetic") or (r.report is not None and r.report.synthetic) for r in runs)
     blocks: list[Block] = [
         *_way(runs, out),
         *_chart(runs, out),
@@ -69,9 +57,7 @@ def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
         *_details(runs),
         *_pictures(runs, out),
     ]
-    return write_report(
-        out, title="From image labels to boxes", lead=_lead(runs), blocks=blocks, synthetic=synthetic
-    )
+    return write_report(out, title="From image labels to boxes", lead=_lead(runs), blocks=blocks, synthetic=synthetic)
 
 
 def _lead(runs: Sequence[NamedRun]) -> str:
@@ -173,9 +159,7 @@ def _main_figures(run: FinishedRun) -> list[str]:
     best, parts = chosen_method(run), []
     if run.stage in ("ablation", "study"):
         counts = [run.metrics.get(name) or 0 for name in ("comparisons", "real", "real_after_holm")]
-        parts.append(
-            run.stage + ": {:g} comparisons, {:g} significant, {:g} after Holm's correction".format(*counts)
-        )
+        parts.append(run.stage + ": {:g} comparisons, {:g} significant, {:g} after Holm's correction".format(*counts))
     if run.metrics.get("auroc/mean") is not None:
         parts.append(f"classifier: mean AUROC {shown('auroc/mean')}")
     if best is not None and run.metrics.get(f"ap40/{best}") is not None:

@@ -120,8 +120,7 @@ class Leaderboard(Generic[AnyEntry]):
         names += [HUMAN] if figures.get(ap40_key(figures, HUMAN)) is not None else []
         chosen = self.main.name if self.main.kind == "method" else None
         shown = {
-            name: shown_name(name, figures, teacher=self.teacher) + " (chosen)" * (name == chosen)
-            for name in names
+            name: shown_name(name, figures, teacher=self.teacher) + " (chosen)" * (name == chosen) for name in names
         }
         return Rows(shown, figures, self.main.name)
 

@@ -91,9 +91,7 @@ def side_by_side(stage: str, runs: Mapping[str, FinishedRun]) -> Table:
     def value(run: FinishedRun, item: str) -> Cell:
         return run.metrics.get(f"auroc/{item}" if is_classifier else ap40_key(run.metrics, item))
 
-    rows: list[list[Cell]] = [
-        [shown, *(value(run, item) for run in runs.values())] for item, shown in names.items()
-    ]
+    rows: list[list[Cell]] = [[shown, *(value(run, item) for run in runs.values())] for item, shown in names.items()]
     alike = len({tuple(run.manifest.get("findings") or ()) for run in runs.values()}) == 1
     note = "" if alike else "The runs have different findings, so their means cannot be compared."
     return Table(f"{'AUROC' if is_classifier else 'AP40'} of the runs of {stage}", ["", *runs], rows, note)

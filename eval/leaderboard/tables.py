@@ -16,13 +16,7 @@ from eval.stats.paired import Comparison
 INTERVAL = "[95 %]"
 ENTRY = "boxes by"
 """Name of the first column."""
-MAIN_COLUMNS = {
-    "ap10": "AP10",
-    "ap50": "AP50",
-    "ap5095": "AP50:95",
-    "froc": "FROC",
-    "tune_ap40": "AP40 on tune",
-}
+MAIN_COLUMNS = {"ap10": "AP10", "ap50": "AP50", "ap5095": "AP50:95", "froc": "FROC", "tune_ap40": "AP40 on tune"}
 FURTHER_COLUMNS = {"ap30": "AP30", "ap70": "AP70", "voc40": "VOC AP40", "peak_mib": "peak MiB"}
 LOCALIZATION_COLUMNS = {
     "froc": "FROC",
@@ -32,9 +26,7 @@ LOCALIZATION_COLUMNS = {
     "rodeo": "RoDeO",
 }
 ACCURACY_COLUMNS = {
-    f"{kind.lower()}_accuracy{t}": f"{kind} > .{t // 10}"
-    for kind in ("IoU", "IoBB")
-    for t in (10, 30, 50, 70)
+    f"{kind.lower()}_accuracy{t}": f"{kind} > .{t // 10}" for kind in ("IoU", "IoBB") for t in (10, 30, 50, 70)
 }
 _ONE_DECIMAL = ("ms_per_image", "peak_mib")
 _LOCALIZATION_NOTES = {
@@ -107,9 +99,7 @@ def further_tables(rows: Rows) -> list[Table]:
             rows.known(FURTHER_COLUMNS),
             note="VOC AP40 is AP40 as in the VinBigData competition on Kaggle.",
         ),
-        _measure_table(
-            rows, "Localisation", places, note=" ".join(_LOCALIZATION_NOTES[name] for name in places)
-        ),
+        _measure_table(rows, "Localisation", places, note=" ".join(_LOCALIZATION_NOTES[name] for name in places)),
         _measure_table(
             rows,
             "Accuracy of the best-scored box",
@@ -123,23 +113,14 @@ def further_tables(rows: Rows) -> list[Table]:
 def _measure_table(rows: Rows, title: str, columns: Mapping[str, str], *, note: str) -> Table:
     """Means with intervals; a dash where an entry has no such measure."""
     cells: list[list[Cell]] = [
-        [
-            shown,
-            *(rows.cell(name, entry) if name in _ONE_DECIMAL else rows.text(name, entry) for name in columns),
-        ]
+        [shown, *(rows.cell(name, entry) if name in _ONE_DECIMAL else rows.text(name, entry) for name in columns)]
         for entry, shown in rows.shown.items()
     ]
-    return Table(
-        f"{title}, test split", [ENTRY, *columns.values()], cells, note, rows.highlight, collapsed=True
-    )
+    return Table(f"{title}, test split", [ENTRY, *columns.values()], cells, note, rows.highlight, collapsed=True)
 
 
 def finding_table(
-    rows: Rows,
-    num_true: Mapping[str, int],
-    *,
-    measure: str = AP40,
-    more: Mapping[str, Sequence[Cell]] | None = None,
+    rows: Rows, num_true: Mapping[str, int], *, measure: str = AP40, more: Mapping[str, Sequence[Cell]] | None = None
 ) -> Table:
     """One row per finding, one column per entry with intervals.
 

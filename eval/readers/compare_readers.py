@@ -88,9 +88,7 @@ def measure(table: ReaderTable, settings: ReaderSettings, *, source: Path, seed:
     reads = Reads(table.boxes, table.readings, image_ids, findings)
     if not (reads.num_readers() > 1).any():
         raise UserError(f"readers: {source} has no image that two readers read, so there is no agreement")
-    human = human_counts(
-        table.boxes, image_ids, findings=findings, settings=settings, readings=table.readings
-    )
+    human = human_counts(table.boxes, image_ids, findings=findings, settings=settings, readings=table.readings)
     measures = {item.name: item for item in agreement_measures(reads)}
     of_human = (ap_of_counts(human), precision_of_counts(human), recall_of_counts(human))
     measures |= {item.name + HUMAN: item for item in of_human}
@@ -146,13 +144,7 @@ def _class_tables(agreement: Agreement) -> list[Table]:
     header = ["class", "boxes", "images", *AGREEMENT_NAMES]
     return [
         Table("Agreement of readers", header, rows, " ".join(MEANINGS.values()), highlight=0),
-        Table(
-            "One reader against the others",
-            ["class", *HUMAN_NAMES],
-            human,
-            _human_note(agreement),
-            highlight=0,
-        ),
+        Table("One reader against the others", ["class", *HUMAN_NAMES], human, _human_note(agreement), highlight=0),
     ]
 
 
@@ -208,9 +200,7 @@ def _write_page(out: Path, agreement: Agreement, tables: Sequence[Table], *, syn
     bars = [_bar("mean", found.mean, found.mean_interval)]
     for finding, value in zip(found.findings, found.values.tolist(), strict=True):
         bars.append(_bar(finding, value, found.interval(finding)))
-    plot_bars(
-        out / "pictures" / "found40.png", bars, label="share of boxes that another reader found (IoU 0.4)"
-    )
+    plot_bars(out / "pictures" / "found40.png", bars, label="share of boxes that another reader found (IoU 0.4)")
     chart = Figure("Boxes found by other readers", "pictures/found40.png", "95 % intervals.")
     table, human = agreement.table, agreement.drawn[f"ap40{HUMAN}"]
     lead = (

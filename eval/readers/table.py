@@ -137,9 +137,7 @@ def _given_headers(columns: Sequence[str], there: Sequence[str], *, source: Path
     return given
 
 
-def _refuse_bad_rows(
-    cells: pd.DataFrame, corners: npt.NDArray[np.float64], *, is_blank: Bools, source: Path
-) -> None:
+def _refuse_bad_rows(cells: pd.DataFrame, corners: npt.NDArray[np.float64], *, is_blank: Bools, source: Path) -> None:
     is_number = np.isfinite(corners).all(axis=1)
     is_upright = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     is_nothing = cells["finding"].str.lower().isin(NO_FINDING_NAMES).to_numpy()
@@ -166,9 +164,7 @@ def _refuse_names_alike(cells: pd.DataFrame, *, source: Path) -> None:
         for alike in names.groupby(names.str.casefold()).agg(list):
             if len(alike) > 1:
                 named = " and ".join(map(repr, alike))
-                problems.append(
-                    f"readers: {source}: {field} {named} differ in capitals only; write them alike"
-                )
+                problems.append(f"readers: {source}: {field} {named} differ in capitals only; write them alike")
     if problems:
         raise UserError(problems)
 

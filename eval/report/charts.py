@@ -137,9 +137,7 @@ def plot_steps(
 
 def _known(bar: Bar) -> Bar:
     """The bar with None for what is not a number."""
-    value, low, high = (
-        x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high)
-    )
+    value, low, high = (x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high))
     return replace(bar, value=value, low=low, high=high)
 
 

@@ -32,12 +32,7 @@ def as_rgb(gray: npt.ArrayLike) -> Rgb:
 
 
 def overlay_map(
-    gray: npt.ArrayLike,
-    heat: npt.ArrayLike,
-    *,
-    vmin: float = 0.0,
-    vmax: float = 1.0,
-    opacity: float = 0.65,
+    gray: npt.ArrayLike, heat: npt.ArrayLike, *, vmin: float = 0.0, vmax: float = 1.0, opacity: float = 0.65
 ) -> Rgb:
     """Lay a map over a radiograph, on an absolute scale.
 

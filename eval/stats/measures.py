@@ -58,9 +58,7 @@ class Bootstrapped:
 
 def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
     """Compute a measure on the original sample and on each resample in `counts` (R, I)."""
-    return Bootstrapped(
-        measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts)
-    )
+    return Bootstrapped(measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts))
 
 
 def difference(first: Bootstrapped, second: Bootstrapped) -> Difference:
@@ -88,9 +86,7 @@ def bootstrap_figures(measure: str, name: str, result: Bootstrapped) -> dict[str
     key = f"{measure}/{name}"
     if not len(result.samples):
         slugs = [slug(finding) for finding in result.findings]
-        return {key: result.mean} | {
-            f"{key}/{own}": float(v) for own, v in zip(slugs, result.values, strict=True)
-        }
+        return {key: result.mean} | {f"{key}/{own}": float(v) for own, v in zip(slugs, result.values, strict=True)}
     figures = interval_figures(key, result.mean, result.mean_interval)
     for finding, value in zip(result.findings, result.values, strict=True):
         figures |= interval_figures(f"{key}/{slug(finding)}", float(value), result.interval(finding))

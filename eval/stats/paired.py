@@ -37,8 +37,5 @@ class Comparison:
 def compare_paired(one: Bootstrapped, others: Mapping[str, Bootstrapped]) -> list[Comparison]:
     """One entry against each of the others, in their order; p-values are corrected for the number of comparisons."""
     gaps = {name: difference(one, other) for name, other in others.items()}
-    raw = [
-        p_value(mean_over_classes(one.samples) - mean_over_classes(other.samples))
-        for other in others.values()
-    ]
+    raw = [p_value(mean_over_classes(one.samples) - mean_over_classes(other.samples)) for other in others.values()]
     return [Comparison(name, gaps[name], p) for name, p in zip(others, holm(raw), strict=True)]

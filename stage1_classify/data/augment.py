@@ -49,9 +49,7 @@ class Augmentation:
         return augmented
 
 
-def augmentation_steps(
-    picture: NetImage, settings: AugmentSettings, *, seed: int
-) -> list[tuple[str, NetImage]]:
+def augmentation_steps(picture: NetImage, settings: AugmentSettings, *, seed: int) -> list[tuple[str, NetImage]]:
     """The decoded image and the image after each part (flip, affine, ...), for display.
 
     The last one equals the result of `Augmentation` with this seed. Parts that this seed skips change nothing.
@@ -71,9 +69,7 @@ def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
         "flip": A.HorizontalFlip(p=settings.flip_probability),
         "affine": _affine(settings),
         "grid": _GridDistortion(settings.grid_steps, settings.grid_limit, p=settings.grid_probability),
-        "elastic": _ElasticTransform(
-            settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic_probability
-        ),
+        "elastic": _ElasticTransform(settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic_probability),
         "contrast": _brightness_contrast(settings),
         "erase": A.CoarseDropout(
             num_holes_range=(1, 3),
@@ -162,9 +158,7 @@ def displacements(
 def _smooth(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
     """Gaussian smoothing of (H, W) with replicated borders, into a new array."""
     if sigma < _WIDE_SIGMA_PX:
-        blurred: npt.NDArray[np.float32] = cv2.GaussianBlur(
-            values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
-        )
+        blurred: npt.NDArray[np.float32] = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
         return blurred
     (to_rows, from_rows), (to_columns, from_columns) = (coarse_gaussian(n, sigma) for n in values.shape)
     coarse = from_rows @ torch.from_numpy(values) @ from_columns.T

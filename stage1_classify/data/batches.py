@@ -29,9 +29,7 @@ class Split:
 
     def image_ids(self, batch: "Batch") -> list[str]:
         """Names of the batch's images, in their order."""
-        return [
-            self.pictures.image_ids[row] for case in batch.indices.tolist() for row in self.cases.views[case]
-        ]
+        return [self.pictures.image_ids[row] for case in batch.indices.tolist() for row in self.cases.views[case]]
 
 
 class Item(NamedTuple):
@@ -91,9 +89,7 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-def training_loader(
-    items: TrainingSet, batches: Iterable[list[int]], *, num_workers: int
-) -> DataLoader[Batch]:
+def training_loader(items: TrainingSet, batches: Iterable[list[int]], *, num_workers: int) -> DataLoader[Batch]:
     """Loader of these batches of cases. Its workers are started for each epoch, so that they see the epoch number."""
     return DataLoader(
         items,  # type: ignore[arg-type]

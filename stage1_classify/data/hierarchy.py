@@ -90,8 +90,7 @@ def _check_parents(parents: Mapping[str, str]) -> None:
         if name not in FINDINGS
     ]
     problems += [
-        f"hierarchy.parents: {' > '.join(cycle)} is a cycle; remove one of these parents"
-        for cycle in _cycles(parents)
+        f"hierarchy.parents: {' > '.join(cycle)} is a cycle; remove one of these parents" for cycle in _cycles(parents)
     ]
     if problems:
         raise UserError(problems)

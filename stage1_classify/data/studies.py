@@ -59,9 +59,7 @@ def _ranked(images: pd.DataFrame) -> pd.DataFrame:
     rows = np.arange(len(images))
     known = images["study_id"] != ""
     names = images["study_id"].where(known, pd.Series(rows, index=images.index).astype(str))
-    study = (
-        images.assign(known=known, name=names).groupby(["patient_id", "known", "name"], sort=False).ngroup()
-    )
+    study = images.assign(known=known, name=names).groupby(["patient_id", "known", "name"], sort=False).ngroup()
     kind = images["view"].map(_KINDS)
     table = pd.DataFrame({"row": rows, "study": study.to_numpy(), "kind": kind.to_numpy()})
     table["again"] = (table.groupby(["study", "kind"]).cumcount() > 0) | (table["kind"] == _KINDS[""])

@@ -26,11 +26,7 @@ def three_class_columns(findings: Sequence[str], settings: LabelSettings) -> lis
 
 
 def training_targets(
-    labels: pd.DataFrame,
-    settings: LabelSettings,
-    *,
-    seed: int,
-    teacher: npt.NDArray[np.float64] | None = None,
+    labels: pd.DataFrame, settings: LabelSettings, *, seed: int, teacher: npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float32]:
     """Apply the policies for uncertain and unmentioned labels.
 

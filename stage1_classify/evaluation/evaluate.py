@@ -16,11 +16,7 @@ from cxr.splits import fingerprint, patients_of
 from cxr.tables import Dataset, Exclusion
 from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
-from eval.classification.operating_points import (
-    choose_thresholds,
-    specificity_at_sensitivity,
-    specificity_interval,
-)
+from eval.classification.operating_points import choose_thresholds, specificity_at_sensitivity, specificity_interval
 from stage1_classify.data.batches import Split
 from stage1_classify.data.studies import make_cases
 from stage1_classify.data.targets import evaluation_targets
@@ -80,12 +76,7 @@ def evaluation_split(data: Dataset, settings: Stage1Settings, *, progress: bool)
 
 
 def finish_run(
-    run: Run,
-    settings: Stage1Settings,
-    evidence: Evidence,
-    *,
-    outputs: Mapping[str, Path],
-    facts: Mapping[str, Any],
+    run: Run, settings: Stage1Settings, evidence: Evidence, *, outputs: Mapping[str, Path], facts: Mapping[str, Any]
 ) -> None:
     """Fit calibration and thresholds, score the test split, write everything, the manifest last.
 
@@ -153,9 +144,7 @@ def _metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict
     return metrics | _specificities(test, patients, settings)
 
 
-def _specificities(
-    test: Scored, patients: Sequence[str], settings: Stage1Settings
-) -> dict[str, float | None]:
+def _specificities(test: Scored, patients: Sequence[str], settings: Stage1Settings) -> dict[str, float | None]:
     """`specificity_at_sensitivity/<slug>`: the best point of the test split's ROC, with its interval."""
     wished = settings.operating_point.sensitivity
     figures: dict[str, float | None] = {}
@@ -164,9 +153,7 @@ def _specificities(
         interval = specificity_interval(labels, scores, wished, groups=patients, seed=settings.seed)
         values = (specificity_at_sensitivity(labels, scores, wished), interval.low, interval.high)
         name = f"specificity_at_sensitivity/{slug(finding)}"
-        figures |= {
-            name + end: _number(value) for end, value in zip(("", "/low", "/high"), values, strict=True)
-        }
+        figures |= {name + end: _number(value) for end, value in zip(("", "/low", "/high"), values, strict=True)}
     return figures
 
 
@@ -174,9 +161,7 @@ def _provenance(evidence: Evidence, settings: Stage1Settings) -> dict[str, Any]:
     return {
         "findings": settings.findings,
         "thresholds_chosen_on": "val",
-        "splits": {
-            name: {"count": len(ids), "sha256": fingerprint(ids)} for name, ids in evidence.ids.items()
-        },
+        "splits": {name: {"count": len(ids), "sha256": fingerprint(ids)} for name, ids in evidence.ids.items()},
         "excluded": [{"what": item.what, "reason": item.reason} for item in evidence.excluded],
         "synthetic": evidence.data.synthetic,
         "seed": settings.seed,

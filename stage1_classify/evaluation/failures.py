@@ -88,9 +88,7 @@ def failure_blocks(scored: Scored, failures: Sequence[Failure], run_dir: Path) -
     note = "Number, finding, kind of failure, probability against the threshold, and the end of the image id."
     return [
         Figure("Most confident failures", "pictures/failures.png", note),
-        Table(
-            "The failures above", list(COLUMNS), rows, f"{FILE} holds {len(failures)}, with these numbers."
-        ),
+        Table("The failures above", list(COLUMNS), rows, f"{FILE} holds {len(failures)}, with these numbers."),
     ]
 
 

@@ -13,9 +13,7 @@ from stage1_classify.evaluation.scored_split import Scored
 CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
 
 
-def prediction_table(
-    scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats
-) -> pd.DataFrame:
+def prediction_table(scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> pd.DataFrame:
     """One row per case, in the order of the splits and of their cases.
 
     Columns: image_id (of the case's first view), split, patient_id and study_id ("" unknown), num_views; then per
@@ -29,9 +27,7 @@ def prediction_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def write_predictions(
-    path: Path, scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats
-) -> Path:
+def write_predictions(path: Path, scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> Path:
     """Write `prediction_table` as CSV, missing cells blank, probabilities to nine digits; returns the path."""
     table = prediction_table(scored, findings, thresholds)
     atomic_write_text(path, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))

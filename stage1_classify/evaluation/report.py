@@ -74,9 +74,7 @@ def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: Repo
         Text("Test split"),
         score_table(findings, facts.metrics, min_positives=min_positives),
         confusion_table(findings, facts.metrics, facts.thresholds),
-        operating_table(
-            facts.val, facts.test, findings, settings=settings.operating_point, metrics=facts.metrics
-        ),
+        operating_table(facts.val, facts.test, findings, settings=settings.operating_point, metrics=facts.metrics),
         *calibration_blocks(facts.test, findings, facts.calibration, run_dir),
         *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
         Text("Failures"),
@@ -115,9 +113,7 @@ def _auroc_chart(run_dir: Path, findings: Sequence[str], metrics: Mapping[str, f
         value, low, high = (metrics.get(f"auroc/{key}{end}") for end in ("", "/low", "/high"))
         bars.append(Bar(name, value, low, high, "marked" if name == "mean" else ""))
     plot_bars(run_dir / "pictures" / "auroc.png", bars, label="AUROC on the test split")
-    return Figure(
-        "AUROC per finding", "pictures/auroc.png", "0.5 is chance, 1 is perfect. Lines are 95 % intervals."
-    )
+    return Figure("AUROC per finding", "pictures/auroc.png", "0.5 is chance, 1 is perfect. Lines are 95 % intervals.")
 
 
 def describe(settings: Stage1Settings, facts: ReportFacts) -> str:
@@ -200,14 +196,10 @@ def _curve_figures(run_dir: Path) -> list[Block]:
     }
     blocks: list[Block] = []
     for title, keys in charts.items():
-        logged = {
-            name: key for name, key in keys.items() if any(entry.get(key) is not None for entry in entries)
-        }
+        logged = {name: key for name, key in keys.items() if any(entry.get(key) is not None for entry in entries)}
         if not logged:
             continue
-        curves = {
-            name: (epochs, [_or_nan(entry.get(key)) for entry in entries]) for name, key in logged.items()
-        }
+        curves = {name: (epochs, [_or_nan(entry.get(key)) for entry in entries]) for name, key in logged.items()}
         path = f"pictures/{title.split(',')[0].lower().replace(' ', '_')}.png"
         plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
         blocks.append(Figure(title, path, collapsed=title == "Learning rate"))
@@ -230,9 +222,7 @@ def _run_blocks(run_dir: Path, facts: ReportFacts) -> list[Block]:
     if images:
         blocks.append(Text("Images", f"{images}."))
     if rows or note:
-        blocks.append(
-            Table("Time and memory", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip())
-        )
+        blocks.append(Table("Time and memory", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip()))
     return [Text("Run"), *blocks] if blocks else []
 
 

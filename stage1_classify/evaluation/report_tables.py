@@ -41,18 +41,7 @@ def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int
         marked |= few
         rows.append([finding + TOO_FEW * few, *_figures(metrics, slug(finding))])
     rows.append(["mean", *_figures(metrics, "mean")])
-    columns = [
-        "finding",
-        "pos.",
-        "AUROC [95 %]",
-        "AUPRC",
-        "F1",
-        "sens.",
-        "spec.",
-        "precision",
-        "accuracy",
-        "ECE",
-    ]
+    columns = ["finding", "pos.", "AUROC [95 %]", "AUPRC", "F1", "sens.", "spec.", "precision", "accuracy", "ECE"]
     note = "Decisions at the thresholds chosen on validation. ECE: expected calibration error, 0 is perfect."
     if marked:
         note += f" *: fewer than {min_positives} positives, shown but not in the mean."
@@ -83,9 +72,7 @@ def operating_table(
     columns = ["finding"]
     for kind, name in names.items():
         columns += [f"{name}: at", "sens.", "spec."]
-        thresholds = choose_thresholds(
-            val.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity
-        )
+        thresholds = choose_thresholds(val.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity)
         for k, threshold in enumerate(thresholds):
             reached = _sensitivity_and_specificity(test, k, float(threshold))
             rows[k] += [float(threshold), *reached]
@@ -100,9 +87,7 @@ def operating_table(
     return Table("Operating points", columns, rows, note)
 
 
-def calibration_blocks(
-    test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path
-) -> list[Block]:
+def calibration_blocks(test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path) -> list[Block]:
     """Reliability diagrams of the test split before and after calibration, and findings that have no calibration."""
     panels = reliability_panels(test, findings, calibration)
     plot_reliability(run_dir / "pictures" / "reliability.png", panels)
@@ -118,9 +103,7 @@ def calibration_blocks(
     return [*blocks, Text("Not calibrated", "\n\n".join(notes))] if notes else blocks
 
 
-def reliability_panels(
-    test: Scored, findings: Sequence[str], calibration: Calibration
-) -> list[ReliabilityPanel]:
+def reliability_panels(test: Scored, findings: Sequence[str], calibration: Calibration) -> list[ReliabilityPanel]:
     """One panel per finding; a single curve where nothing was calibrated."""
     panels = []
     for k, finding in enumerate(findings):
@@ -155,9 +138,7 @@ def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, 
 
 def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
     """The mean of every subgroup, and the findings that differ significantly from all other cases."""
-    shown = [
-        row for row in rows if row.finding == MEAN or (row.difference is not None and row.difference.is_clear)
-    ]
+    shown = [row for row in rows if row.finding == MEAN or (row.difference is not None and row.difference.is_clear)]
     cells: list[list[Cell]] = [
         [
             f"{row.attribute}: {row.value}" + ("" if row.finding == MEAN else f", {row.finding}"),

@@ -42,12 +42,8 @@ def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
         UserError: some runs failed. The tables of the others are written all the same, and the same command tries the
             failed runs again.
     """
-    base = load_config(
-        Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()]
-    )
-    ensemble = EnsembleSettings.model_validate({"operating_point": base.operating_point}).model_dump(
-        mode="json"
-    )
+    base = load_config(Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()])
+    ensemble = EnsembleSettings.model_validate({"operating_point": base.operating_point}).model_dump(mode="json")
     atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(ensemble, sort_keys=False))
     trained = train(run, settings, plan)
     references = {group: content.reference for group, content in settings.groups.items()}

@@ -62,9 +62,7 @@ class _AblationPlanner(Planner):
         name = named.removeprefix(ALL_SEEDS)
         found = self.find(place, name)
         if found is not None and isinstance(self.variants[found], EnsembleVariant):
-            self.problems.append(
-                f"{name_of(place)}: {name!r} is itself an ensemble; list its members instead"
-            )
+            self.problems.append(f"{name_of(place)}: {name!r} is itself an ensemble; list its members instead")
             return []
         seeds = self.settings.seeds if named.startswith(ALL_SEEDS) else [seed]
         return [] if found is None else [self.run(found, one) for one in seeds]
@@ -73,9 +71,7 @@ class _AblationPlanner(Planner):
         """Note a problem where the base settings are invalid, or variants of a group have different findings."""
         self.load("overrides", self.settings.overrides)
         first: dict[str, str] = {}
-        findings = {
-            place: one.findings for place, one in self.loaded.items() if isinstance(one, Stage1Settings)
-        }
+        findings = {place: one.findings for place, one in self.loaded.items() if isinstance(one, Stage1Settings)}
         for place, own in findings.items():
             group, variant = place
             reference = first.setdefault(group, variant)

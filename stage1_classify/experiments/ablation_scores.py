@@ -36,8 +36,7 @@ class Cases:
         """Number of cases, of patients, and of positives per finding."""
         numbers = zip(findings, (self.labels == 1).sum(axis=0), self.enough(min_positives), strict=True)
         positives = [
-            f"{finding} {count}{'' if counted else ' (too few for the mean)'}"
-            for finding, count, counted in numbers
+            f"{finding} {count}{'' if counted else ' (too few for the mean)'}" for finding, count, counted in numbers
         ]
         num_patients = len(set(self.patients))
         return f"{len(self.ids)} test cases of {num_patients} patients; positives: {', '.join(positives)}."
@@ -72,9 +71,7 @@ def probabilities_on(cases: Cases, table: pd.DataFrame, findings: Sequence[str],
     return test[list(findings)].to_numpy(dtype=np.float64)[order]
 
 
-def mean_figures(
-    cases: Cases, probabilities: Floats, *, num_resamples: int, min_positives: int, seed: int
-) -> Figures:
+def mean_figures(cases: Cases, probabilities: Floats, *, num_resamples: int, min_positives: int, seed: int) -> Figures:
     """`METRICS`, means over the findings with enough positives, on all cases and on resamples of patients.
 
     probabilities: (N, K) in [0, 1].

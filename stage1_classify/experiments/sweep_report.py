@@ -27,13 +27,7 @@ class Result:
 def trials_table(settings: SweepSettings, trials: Sequence[Trial]) -> pd.DataFrame:
     """One row per trial: trial, state, the metric, each searched setting, problem."""
     rows = [
-        [
-            trial.number,
-            trial.state,
-            trial.figure,
-            *(trial.values[key] for key in settings.space),
-            trial.problem,
-        ]
+        [trial.number, trial.state, trial.figure, *(trial.values[key] for key in settings.space), trial.problem]
         for trial in trials
     ]
     return pd.DataFrame(rows, columns=["trial", "state", settings.metric, *settings.space, "problem"])

@@ -17,12 +17,7 @@ from cxr.runs.jobs import Job, run_jobs
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.tracking import create_sweep, read_log, run_sweep_agent
 from stage1_classify.experiments.commands import training_command
-from stage1_classify.experiments.sweep_report import (
-    Result,
-    trials_table,
-    write_best_settings,
-    write_sweep_report,
-)
+from stage1_classify.experiments.sweep_report import Result, trials_table, write_best_settings, write_sweep_report
 from stage1_classify.experiments.sweep_space import Trial, suggest, wandb_sweep_config
 from stage1_classify.settings.experiments import SweepSettings
 
@@ -115,15 +110,11 @@ class Sweep:
         finished = [trial for trial in trials if trial.figure is not None]
         if not finished:
             reasons = dict.fromkeys(trial.problem for trial in trials)
-            raise UserError(
-                [f"sweep: all {len(trials)} trials failed", *(f"  {reason}" for reason in reasons)]
-            )
+            raise UserError([f"sweep: all {len(trials)} trials failed", *(f"  {reason}" for reason in reasons)])
         sign = 1 if self.settings.direction == "maximize" else -1
         best = max(finished, key=lambda trial: sign * (trial.figure or 0.0))
         result = Result(trials, best, open_run(self._folder / f"{best.number:04d}", stage="stage1"))
-        outputs = {
-            name: self.run.dir / file for name, file in (("trials", "trials.csv"), ("best", "best.yaml"))
-        }
+        outputs = {name: self.run.dir / file for name, file in (("trials", "trials.csv"), ("best", "best.yaml"))}
         trials_table(self.settings, trials).to_csv(outputs["trials"], index=False)
         write_best_settings(outputs["best"], self.settings, result)
         outputs["report"] = write_sweep_report(self.run.dir, self.settings, result)

@@ -67,9 +67,7 @@ class CaseForward(nn.Module):
 def settings_of_run(run: FinishedRun) -> Stage1Settings:
     """The settings of a finished stage 1 run, with the mean and standard deviation that its training used."""
     if "members" in run.manifest:
-        raise UserError(
-            f"run {run.dir}: is an ensemble of {len(run.manifest['members'])} runs; give one of them"
-        )
+        raise UserError(f"run {run.dir}: is an ensemble of {len(run.manifest['members'])} runs; give one of them")
     settings = parse_settings(Stage1Settings, run.settings, source=f"run {run.dir}")
     normalisation = run.manifest.get("normalisation")
     if normalisation is None:  # a run of an older version: all of them had fixed values

@@ -129,9 +129,7 @@ class Head(nn.Module):
             Its logits come from a second 1x1 classifier and the same pooling rule.
     """
 
-    def __init__(
-        self, num_features: int, num_findings: int, *, settings: HeadSettings, num_uncertain: int = 0
-    ) -> None:
+    def __init__(self, num_features: int, num_findings: int, *, settings: HeadSettings, num_uncertain: int = 0) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(settings.dropout)
         self.classifier = nn.Conv2d(num_features, num_findings, kernel_size=1)

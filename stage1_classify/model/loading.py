@@ -178,7 +178,5 @@ def _single(run: FinishedRun) -> Trained:
     model, settings = load_classifier(run.dir)
     hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
     calibration = calibration_of(run, num_findings=len(settings.findings))
-    member = Member(
-        model, Probabilities(hierarchy, calibration), settings.input, settings.backbone.in_channels
-    )
+    member = Member(model, Probabilities(hierarchy, calibration), settings.input, settings.backbone.in_channels)
     return Trained(settings, (member,), "mean", ("none",), uncalibrated(len(settings.findings)))

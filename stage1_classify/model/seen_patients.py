@@ -54,9 +54,7 @@ def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *
     atomic_write_text(path, json.dumps(seen, indent=1) + "\n")
 
 
-def check_unseen(
-    seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: str, by: Sequence[str]
-) -> None:
+def check_unseen(seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: str, by: Sequence[str]) -> None:
     """Raise a UserError if patients of `split` are among those that the classifier has seen in the splits `by`."""
     own = seen.get(data.name, {})
     known = {patient for name in by for patient in own.get(name, [])}

@@ -21,9 +21,7 @@ from stage1_classify.settings.training import (
     TrainSettings,
 )
 
-UncertainPolicy = Literal[
-    "ignore", "zeros", "ones", "smooth_ones", "smooth_zeros", "three_class", "self_train"
-]
+UncertainPolicy = Literal["ignore", "zeros", "ones", "smooth_ones", "smooth_zeros", "three_class", "self_train"]
 Combine = Literal["mean", "minimum", "maximum"]
 Flip = Literal["none", "horizontal"]
 

@@ -46,9 +46,7 @@ def _keys(value: Any) -> Collection[Any]:
     return value if isinstance(value, dict) else ()
 
 
-Domain = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind_of_domain)
-]
+Domain = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind_of_domain)]
 
 
 class SweepSettings(Settings):

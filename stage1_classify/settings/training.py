@@ -62,10 +62,7 @@ class OptimizerSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    renamed: ClassVar[Mapping[str, str]] = {
-        "warmup": "warmup_share",
-        "plateau_patience": "plateau_patience_epochs",
-    }
+    renamed: ClassVar[Mapping[str, str]] = {"warmup": "warmup_share", "plateau_patience": "plateau_patience_epochs"}
 
     kind: Literal["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"] = "one_cycle"
     """Learning rate schedule. one_cycle, cosine and warm_restarts change the rate after each optimizer step, step and

@@ -61,9 +61,7 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError, OSError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise UserError(
-            f"run {path.parent}: {path.name} is damaged ({reason}); remove it to train anew"
-        ) from None
+        raise UserError(f"run {path.parent}: {path.name} is damaged ({reason}); remove it to train anew") from None
     expected = {*parts, "progress"}
     if state.keys() != expected:
         raise UserError(

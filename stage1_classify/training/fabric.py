@@ -26,9 +26,7 @@ def make_fabric(settings: Stage1Settings) -> Fabric:
     if precision == "auto":
         precision = "bf16" if computes_in_bf16(device_type) else "fp32"
     if precision == "fp16" and device_type == "cpu":
-        raise UserError(
-            "train.precision: got fp16, which needs a GPU, and there is none; set auto, bf16 or fp32"
-        )
+        raise UserError("train.precision: got fp16, which needs a GPU, and there is none; set auto, bf16 or fp32")
     fabric = Fabric(
         accelerator="auto",
         devices=local,

@@ -57,9 +57,7 @@ class NonFinite:
     rows: tuple[int, ...] = ()
 
 
-def find_non_finite(
-    model: nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], Tensor]
-) -> NonFinite | None:
+def find_non_finite(model: nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], Tensor]) -> NonFinite | None:
     """Repeat the batches one by one. None if everything is finite this time.
 
     Args:
@@ -110,9 +108,7 @@ def bad_gradients(model: nn.Module, loss: Tensor) -> list[str]:
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
     pairs = zip(named, gradients, strict=True)
-    names = [
-        name for (name, _), gradient in pairs if gradient is not None and not torch.isfinite(gradient).all()
-    ]
+    names = [name for (name, _), gradient in pairs if gradient is not None and not torch.isfinite(gradient).all()]
     return names[::-1]
 
 

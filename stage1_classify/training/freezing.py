@@ -101,9 +101,7 @@ def parts_of(backbone: nn.Module) -> list[Part]:
         is_inside = belongs
         parts[index].append(module)
     short = [end.removeprefix("network.").removeprefix("model.") for end in ends]
-    return [
-        Part(name, tuple(modules), _learnable(modules)) for name, modules in zip(short, parts, strict=True)
-    ]
+    return [Part(name, tuple(modules), _learnable(modules)) for name, modules in zip(short, parts, strict=True)]
 
 
 def _learnable(modules: Iterable[nn.Module]) -> tuple[nn.Parameter, ...]:
@@ -126,9 +124,7 @@ def _stage_ends(backbone: nn.Module, names: Iterable[str]) -> list[str]:
 def _children_with_parameters(backbone: nn.Module) -> list[str]:
     network = getattr(backbone, "network", backbone)
     prefix = "network." if network is not backbone else ""
-    return [
-        f"{prefix}{name}" for name, child in network.named_children() if any(True for _ in child.parameters())
-    ]
+    return [f"{prefix}{name}" for name, child in network.named_children() if any(True for _ in child.parameters())]
 
 
 def _flat(name: str) -> str:

@@ -98,9 +98,7 @@ class MultilabelLoss(nn.Module):
             negative = focal_cost(-logits, settings.focal_gamma)
         else:
             positive = focal_cost(logits, settings.gamma_positive)
-            negative = shifted_negative_cost(
-                logits, settings.gamma_negative, margin=settings.probability_margin
-            )
+            negative = shifted_negative_cost(logits, settings.gamma_negative, margin=settings.probability_margin)
         return targets * self.positive_weight * positive + (1 - targets) * negative
 
 
@@ -125,9 +123,7 @@ def shifted_negative_cost(logits: Tensor, gamma: float, *, margin: float) -> Ten
 def certainty_cost(logits: Tensor, uncertain_logits: Tensor, targets: Tensor) -> Tensor:
     """-log P(uncertain) where the target is -1, else -log P(certain), 0 where masked, of a softmax over (0, z, u)."""
     cost = functional.binary_cross_entropy_with_logits(
-        uncertain_logits - functional.softplus(logits),
-        (targets == UNCERTAIN).to(logits.dtype),
-        reduction="none",
+        uncertain_logits - functional.softplus(logits), (targets == UNCERTAIN).to(logits.dtype), reduction="none"
     )
     return cost * ~torch.isnan(targets)
 

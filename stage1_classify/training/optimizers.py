@@ -130,8 +130,7 @@ def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, num_steps: int)
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=steps,
         pct_start=max(settings.warmup_share, 2 / steps),
-        cycle_momentum="betas"
-        in optimizer.defaults,  # the momentum of sgd and rmsprop is a setting, and stays
+        cycle_momentum="betas" in optimizer.defaults,  # the momentum of sgd and rmsprop is a setting, and stays
     )
 
 

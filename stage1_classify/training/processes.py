@@ -146,7 +146,5 @@ def _difference(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> 
         return f"the loss of the first batch is {float(loss):.6g}, with one process {float(true_loss):.6g}"
     error = (gradient - true_gradient).norm()
     if not error <= _TOLERANCE * norm:
-        return (
-            f"the gradient of the first batch differs by {float(error / norm):.1%} from that of one process"
-        )
+        return f"the gradient of the first batch differs by {float(error / norm):.1%} from that of one process"
     return None

@@ -42,20 +42,12 @@ class EpochSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self,
-        cases: int | Sequence[Pool],
-        batch_size: int,
-        *,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        self, cases: int | Sequence[Pool], batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self._pools = [Pool(np.arange(cases), cases)] if isinstance(cases, int) else list(cases)
         self._num_items = sum(pool.count for pool in self._pools)
         if batch_size % world_size:
-            raise UserError(
-                f"train.batch_size: got {batch_size}, expected a multiple of the {world_size} processes"
-            )
+            raise UserError(f"train.batch_size: got {batch_size}, expected a multiple of the {world_size} processes")
         if self._num_items < batch_size:
             raise UserError(
                 f"train.batch_size: got {batch_size}, but an epoch has {self._num_items} cases of the training split; "
@@ -89,14 +81,10 @@ def make_sampler(
 ) -> EpochSampler:
     """The sampler of a training split with these targets (B, K). Set its `epoch` before each epoch."""
     pools = make_pools(targets, settings.sampling, settings.findings)
-    return EpochSampler(
-        pools, settings.train.batch_size, seed=settings.seed, rank=rank, world_size=world_size
-    )
+    return EpochSampler(pools, settings.train.batch_size, seed=settings.seed, rank=rank, world_size=world_size)
 
 
-def make_pools(
-    targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
-) -> list[Pool]:
+def make_pools(targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]) -> list[Pool]:
     """What an epoch samples from: all cases, or the positives and the negatives of `balance_finding`."""
     weights = case_weights(targets, settings, findings)
     if settings.balance_finding is None:
@@ -108,9 +96,7 @@ def make_pools(
     num_unknown = len(targets) - len(sides[0]) - len(sides[1])
     if num_unknown:
         log.info(
-            "sampling: %d cases without a certain label of %s are never sampled",
-            num_unknown,
-            settings.balance_finding,
+            "sampling: %d cases without a certain label of %s are never sampled", num_unknown, settings.balance_finding
         )
     counts = _balanced_counts((len(sides[0]), len(sides[1])), settings)
     return [_pool(rows, count, weights) for rows, count in zip(sides, counts, strict=True)]

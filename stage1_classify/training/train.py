@@ -90,9 +90,7 @@ class Trainer:
         fabric.to_device(self.model)
         decay = settings.train.ema_decay
         self._average = None if decay is None else ModelEmaV3(self.model, decay=decay, use_warmup=True)
-        self._sampler = make_sampler(
-            train.targets, settings, rank=fabric.global_rank, world_size=fabric.world_size
-        )
+        self._sampler = make_sampler(train.targets, settings, rank=fabric.global_rank, world_size=fabric.world_size)
         self._freezing = Freezing(
             self.model.backbone, settings.freeze, conditional_epochs=settings.hierarchy.conditional_epochs
         )
@@ -188,9 +186,7 @@ class Trainer:
     def _wrap(self) -> _FabricModule:
         """The module to call in training. DDP reads here which parameters are trained, so a change needs a new one."""
         if self._freezing.is_partial or self._wrapped is not None:
-            log.info(
-                "from epoch %d on, trained: %s", self.progress.epoch + 1, ", ".join(self._freezing.learning)
-            )
+            log.info("from epoch %d on, trained: %s", self.progress.epoch + 1, ", ".join(self._freezing.learning))
         self._wrapped = None
         module = CaseForward(self.model)
         if self._settings.train.compile:
@@ -219,9 +215,7 @@ class Trainer:
             total += loss.detach()
         total = cast(Tensor, self._fabric.all_reduce(total, reduce_op="mean"))
         clip_norm = self._settings.train.clip_norm
-        norm = self._fabric.clip_gradients(
-            self._wrapped, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False
-        )
+        norm = self._fabric.clip_gradients(self._wrapped, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False)
         outcome = self._finite.check(total, cast(Tensor, norm))
         if outcome == "failed":
             raise self._explained(batches, number)

@@ -129,12 +129,7 @@ def _standardised(maps: Maps, background: npt.NDArray[np.float32] | None) -> Flo
 
 
 def posterior_boxes(
-    evidence: Floats,
-    candidates: Candidates,
-    *,
-    beta: float,
-    max_boxes: int = 1,
-    owners: Sequence[str] | None = None,
+    evidence: Floats, candidates: Candidates, *, beta: float, max_boxes: int = 1, owners: Sequence[str] | None = None
 ) -> Found:
     """The boxes of greatest expected utility under the posterior, and that utility in [0, 1] as their evidence.
 
@@ -211,23 +206,12 @@ class BayesRule:
         self.candidates, self.beta, self.max_boxes = candidates, beta, max_boxes
         self.contrast, self.background, self.likeness = contrast, background, likeness
 
-    def find(
-        self,
-        maps: Maps,
-        *,
-        owners: Sequence[str] | None = None,
-    ) -> Found:
+    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
         """Boxes of maps (N, h, w) and their expected utility. A map that says nothing leaves the prior alone."""
         evidence = evidence_matrix(
-            maps,
-            self.candidates,
-            contrast=self.contrast,
-            background=self.background,
-            likeness=self.likeness,
+            maps, self.candidates, contrast=self.contrast, background=self.background, likeness=self.likeness
         )
-        return posterior_boxes(
-            evidence, self.candidates, beta=self.beta, max_boxes=self.max_boxes, owners=owners
-        )
+        return posterior_boxes(evidence, self.candidates, beta=self.beta, max_boxes=self.max_boxes, owners=owners)
 
     def as_dict(self) -> dict[str, str | float]:
         """For the manifest."""

@@ -111,9 +111,7 @@ def otsu_levels(values: Floats) -> Floats:
     return np.asarray(middle[:, 0], dtype=np.float64)
 
 
-def _with_evidence(
-    maps: Maps, background: npt.NDArray[np.float32] | None
-) -> tuple[npt.NDArray[np.int64], Floats]:
+def _with_evidence(maps: Maps, background: npt.NDArray[np.float32] | None) -> tuple[npt.NDArray[np.int64], Floats]:
     """Rows of the maps that can have boxes, and those maps without the background, nothing below 0."""
     if not maps.size:
         return np.zeros(0, dtype=np.int64), np.zeros((0, *maps.shape[1:]))

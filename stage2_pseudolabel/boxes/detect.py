@@ -21,12 +21,7 @@ class Scored:
 
 
 def detect(
-    scored: Scored,
-    truth: CocoBoxes,
-    rules: Sequence[Rule],
-    *,
-    frame: Frame,
-    leave_own_out: bool = False,
+    scored: Scored, truth: CocoBoxes, rules: Sequence[Rule], *, frame: Frame, leave_own_out: bool = False
 ) -> pd.DataFrame:
     """Boxes of every finding in every image, without a gate: score = probability x evidence.
 

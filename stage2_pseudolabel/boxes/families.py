@@ -143,9 +143,7 @@ def _bayes(settings: BoxSettings, tune: TuneMaps) -> list[Family]:
         extras = (background is not None) + (contrast != "mean") + (likeness > 0)
         for beta in sorted(set(settings.bayes_betas)):
             if beta > 0 or number == 0:  # beta 0 looks at no map: the first form stands for all
-                families.append(
-                    Family("bayes", key, extras, partial(form.rule, beta), partial(form.find, beta))
-                )
+                families.append(Family("bayes", key, extras, partial(form.rule, beta), partial(form.find, beta)))
     return families
 
 
@@ -180,9 +178,7 @@ class _BayesForm:
 
     def find(self, beta: float, max_boxes: int) -> Found:
         tune = self.tune
-        return posterior_boxes(
-            self.evidence, tune.candidates, beta=beta, max_boxes=max_boxes, owners=tune.owners
-        )
+        return posterior_boxes(self.evidence, tune.candidates, beta=beta, max_boxes=max_boxes, owners=tune.owners)
 
 
 def box_candidates(truth: CocoBoxes, finding: str, frame: Frame, *, max_candidates: int) -> Candidates:
@@ -199,11 +195,6 @@ def box_candidates(truth: CocoBoxes, finding: str, frame: Frame, *, max_candidat
     rows = [row_of[image_id] for image_id in own["image_id"]]
     sizes = truth.images[["height", "width"]].to_numpy(dtype=np.int64)[rows].tolist()
     corners = own[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
-    boxes = [
-        frame.from_image(box[None], (height, width))
-        for box, (height, width) in zip(corners, sizes, strict=True)
-    ]
+    boxes = [frame.from_image(box[None], (height, width)) for box, (height, width) in zip(corners, sizes, strict=True)]
     groups = truth.groups
-    return Candidates(
-        np.concatenate([np.zeros((0, 4)), *boxes]), tuple(groups[row] for row in rows), tuple(rows)
-    )
+    return Candidates(np.concatenate([np.zeros((0, 4)), *boxes]), tuple(groups[row] for row in rows), tuple(rows))

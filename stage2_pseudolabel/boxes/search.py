@@ -57,13 +57,7 @@ class Tuned:
         return mean_of(self.aps)
 
 
-def tune_rules(
-    scored: Scored,
-    truth: CocoBoxes,
-    settings: BoxSettings,
-    *,
-    frame: Frame,
-) -> Tuned:
+def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame: Frame) -> Tuned:
     """The best rule of each finding on the tune split.
 
     Best by AP at IoU .4, averaged with what is near: IoU .3 and .5, and the same rule's next levels. A few dozen boxes
@@ -83,9 +77,7 @@ def tune_rules(
         for kind in dict.fromkeys(settings.rules)
     }
     return Tuned(
-        *_named(truth, best),
-        {kind: _named(truth, ones) for kind, ones in kinds.items()},
-        sum(map(len, tried)),
+        *_named(truth, best), {kind: _named(truth, ones) for kind, ones in kinds.items()}, sum(map(len, tried))
     )
 
 
@@ -145,9 +137,7 @@ class _Judge:
                 self.scored.probabilities[image, column] * evidence,
             )
             true = self.true[column]
-            parts.append(
-                average_precisions(detections, true, num_sets=len(some), ious=CHOICE_IOUS, counts=counts)
-            )
+            parts.append(average_precisions(detections, true, num_sets=len(some), ious=CHOICE_IOUS, counts=counts))
         return np.concatenate(parts, axis=1)
 
 

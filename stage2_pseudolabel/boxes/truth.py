@@ -15,9 +15,7 @@ from cxr.readers import ReaderSettings, fuse_readers
 from cxr.tables import Dataset
 
 
-def ground_truth(
-    dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str
-) -> CocoBoxes:
+def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str) -> CocoBoxes:
     """Boxes of the images of `dataset`, which are all listed, also those without a box; readers fused, votes kept.
 
     The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused, because readers
@@ -51,12 +49,7 @@ def image_sizes(dataset: Dataset) -> pd.DataFrame:
 
 def info(dataset: Dataset, split: str) -> dict[str, Any]:
     """What a COCO file says about where its images are."""
-    return {
-        "data_root": str(dataset.root),
-        "dataset": dataset.name,
-        "split": split,
-        "synthetic": dataset.synthetic,
-    }
+    return {"data_root": str(dataset.root), "dataset": dataset.name, "split": split, "synthetic": dataset.synthetic}
 
 
 def findings_to_score(

@@ -33,9 +33,7 @@ class PooledHead(nn.Module):
         unfit_methods: CAM methods that have no meaning for these features.
     """
 
-    def __init__(
-        self, tail: nn.Module, num_classes: int, *, unfit_methods: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, tail: nn.Module, num_classes: int, *, unfit_methods: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.tail = tail
         self.classifier = _CellClassifier(tail, num_classes)
@@ -194,9 +192,7 @@ def _split_traced(model: nn.Module) -> SplitClassifier:
     modules = dict(model.named_modules())
     nodes = list(graph.nodes)
     places = [place for place, node in enumerate(nodes) if _is_pooling(node, modules)]
-    linear = [
-        modules[n.target] for n in nodes if n.op == "call_module" and type(modules[n.target]) is nn.Linear
-    ]
+    linear = [modules[n.target] for n in nodes if n.op == "call_module" and type(modules[n.target]) is nn.Linear]
     if not places or not linear:
         raise _unfit(model, "no global average pooling with a linear layer after it was found")
     features = nodes[places[-1]].args[0]

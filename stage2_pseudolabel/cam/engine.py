@@ -49,11 +49,7 @@ class CamResult(NamedTuple):
 
 
 def compute_maps(
-    model: nn.Module,
-    images: Tensor,
-    methods: Sequence[str],
-    *,
-    options: CamOptions | None = None,
+    model: nn.Module, images: Tensor, methods: Sequence[str], *, options: CamOptions | None = None
 ) -> CamResult:
     """Class activation maps of all classes by all `methods` from one forward an image.
 
@@ -173,9 +169,7 @@ class _Run:
 
         return forward
 
-    def gradient_maps(
-        self, features: Tensor, rows: Sequence[CamMethod], watch: Stopwatch
-    ) -> dict[str, Tensor]:
+    def gradient_maps(self, features: Tensor, rows: Sequence[CamMethod], watch: Stopwatch) -> dict[str, Tensor]:
         """Maps of the methods that take gradients, block after block of images and classes."""
         num_classes = self.head.classifier.out_channels
         shape = (len(features), num_classes, *features.shape[-2:])
@@ -273,9 +267,7 @@ def _sizes(options: CamOptions) -> str:
 def _check_fit(classifier: "Classifier", methods: Sequence[str]) -> None:
     unfit = [name for name in methods if name in getattr(classifier.head, "unfit_methods", ())]
     if unfit:
-        raise UserError(
-            f"cam methods: {', '.join(unfit)} need features without a class token; leave them out"
-        )
+        raise UserError(f"cam methods: {', '.join(unfit)} need features without a class token; leave them out")
 
 
 def _check_finite(features: Tensor, *, start: int) -> None:

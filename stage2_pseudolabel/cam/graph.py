@@ -14,9 +14,7 @@ _LIVE_COPIES = 2
 """Bytes that backward takes, in terms of those that the graph keeps, the graph itself included."""
 
 
-def over_blocks(
-    images: Tensor, model: nn.Module, work: Callable[[Tensor], Tensor], *, memory_mib: int
-) -> Tensor:
+def over_blocks(images: Tensor, model: nn.Module, work: Callable[[Tensor], Tensor], *, memory_mib: int) -> Tensor:
     """`work` (images -> maps (B, ...)) on block after block of the images, joined; gradients are on inside.
 
     The graph of the first image, which is a block of its own, tells how many images fit into `memory_mib`; a block has

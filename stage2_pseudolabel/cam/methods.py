@@ -17,14 +17,7 @@ from stage2_pseudolabel.cam.dff import dff
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam
 from stage2_pseudolabel.cam.fullgrad import fullgrad
 from stage2_pseudolabel.cam.fusion import layercamfusion
-from stage2_pseudolabel.cam.gradient import (
-    gradcam,
-    gradcamelementwise,
-    gradcamplusplus,
-    hirescam,
-    layercam,
-    xgradcam,
-)
+from stage2_pseudolabel.cam.gradient import gradcam, gradcamelementwise, gradcamplusplus, hirescam, layercam, xgradcam
 from stage2_pseudolabel.cam.pcam import pcam
 from stage2_pseudolabel.cam.score import scorecam, scorecambudget
 
@@ -116,9 +109,7 @@ def _fullgrad(x: CamInputs) -> Tensor:
 
 
 def _scorecam(x: CamInputs) -> Tensor:
-    return scorecam(
-        x.features, x.images, forward=x.forward, scorecam_batch_size=x.options.scorecam_batch_size
-    )
+    return scorecam(x.features, x.images, forward=x.forward, scorecam_batch_size=x.options.scorecam_batch_size)
 
 
 def _scorecambudget(x: CamInputs) -> Tensor:
@@ -146,15 +137,11 @@ _ROWS = (
     CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299", _eigencam),
     _of_gradients("eigengradcam", eigengradcam, "https://arxiv.org/abs/2008.00299"),
     CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480", lambda x: pcam(x.features, x.head)),
-    CamMethod(
-        "ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360", _ablationcam
-    ),
+    CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360", _ablationcam),
     CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206", _dff),
     CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM, _layercamfusion),
     CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780", _fullgrad),
-    CamMethod(
-        "scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279", _scorecambudget
-    ),
+    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279", _scorecambudget),
     CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279", _scorecam),
 )
 CAM_METHODS: Mapping[str, CamMethod] = {row.name: row for row in _ROWS}
@@ -168,9 +155,7 @@ def choose_methods(names: Sequence[str]) -> list[CamMethod]:
         UserError: a name that is not in CAM_METHODS, all of them at once with the nearest known one.
     """
     known = list(CAM_METHODS)
-    problems = [
-        f"cam methods: no method {name!r}{nearest(name, known)}" for name in names if name not in CAM_METHODS
-    ]
+    problems = [f"cam methods: no method {name!r}{nearest(name, known)}" for name in names if name not in CAM_METHODS]
     if problems:
         raise UserError(problems)
     return [CAM_METHODS[name] for name in dict.fromkeys(names)]

@@ -13,11 +13,7 @@ _MASK_EPS = 1e-8
 
 
 def scorecam(
-    features: Tensor,
-    images: Tensor,
-    *,
-    forward: Callable[[Tensor], Tensor],
-    scorecam_batch_size: int = 32,
+    features: Tensor, images: Tensor, *, forward: Callable[[Tensor], Tensor], scorecam_batch_size: int = 32
 ) -> Tensor:
     """Score-CAM: relu(sum_c w_c x_c), w = softmax over c of the logit of the image masked by channel c.
 
@@ -78,9 +74,7 @@ def _score_maps(features: Tensor, images: Tensor, logits_of: Callable[[Tensor, T
     return torch.stack(maps).relu_()
 
 
-def _masked_logits(
-    stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], Tensor], batch: int
-) -> Tensor:
+def _masked_logits(stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], Tensor], batch: int) -> Tensor:
     """Logits (C, K) of image (c, H, W) masked by each channel of (C, h, w) in turn."""
     varies = stack.flatten(1).amax(1) > stack.flatten(1).amin(1)
     # The black image goes along as a constant channel at the end, if there is any constant channel.
@@ -94,9 +88,7 @@ def _masked_logits(
 
 def _masked(image: Tensor, stack: Tensor) -> Tensor:
     """Image (c, H, W) times each channel of (n, h, w), upsampled and stretched -> (n, c, H, W)."""
-    masks = functional.interpolate(
-        stack.unsqueeze(1), size=image.shape[-2:], mode="bilinear", align_corners=True
-    )
+    masks = functional.interpolate(stack.unsqueeze(1), size=image.shape[-2:], mode="bilinear", align_corners=True)
     # Convolutions of many small images run faster with channels last.
     return (image * _stretched(masks)).contiguous(memory_format=torch.channels_last)
 

@@ -24,7 +24,5 @@ def _overlapping_stride(module: nn.Module) -> int:
     """The stride of a layer with padding whose windows overlap, else 1."""
     if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) or module.padding in (0, (0, 0)):
         return 1
-    kernel, stride = (
-        value if isinstance(value, int) else value[0] for value in (module.kernel_size, module.stride)
-    )
+    kernel, stride = (value if isinstance(value, int) else value[0] for value in (module.kernel_size, module.stride))
     return int(stride) if kernel > stride else 1

@@ -53,15 +53,9 @@ class Part:
 
     def save(self, file: Path) -> None:
         """Whole or not at all, also when the process is killed."""
-        file.parent.mkdir(
-            parents=True, exist_ok=True
-        )  # not sooner: an empty folder would keep other settings out
+        file.parent.mkdir(parents=True, exist_ok=True)  # not sooner: an empty folder would keep other settings out
         partial = file.with_suffix(".partial")
-        arrays: dict[str, Any] = {
-            LOGITS: self.logits,
-            REASONS: np.array(json.dumps(self.reasons)),
-            **self.maps,
-        }
+        arrays: dict[str, Any] = {LOGITS: self.logits, REASONS: np.array(json.dumps(self.reasons)), **self.maps}
         with partial.open("wb") as stream:
             np.savez(stream, **arrays)
             stream.flush()
@@ -120,9 +114,7 @@ def compute_part(
     return Part(maps, logits, tuple(reasons.get(place, "") for place in range(count)))
 
 
-def usable(
-    teacher: Teacher, pictures: Pictures, rows: Sequence[int]
-) -> tuple[list[int], list[Tensor], dict[int, str]]:
+def usable(teacher: Teacher, pictures: Pictures, rows: Sequence[int]) -> tuple[list[int], list[Tensor], dict[int, str]]:
     """Places within `rows` of the pictures that can be read, the networks' inputs of them, and place -> reason."""
     try:
         return list(range(len(rows))), teacher.inputs(pictures, rows), {}

@@ -45,16 +45,12 @@ def _scaled(network: Classifier, own_hw: tuple[int, int], scale: float) -> tuple
         if isinstance(module, PatchEmbed):
             height, width = (_STEP if _STEP % patch == 0 else int(patch) for patch in module.patch_size)
             steps = (height, width)
-    height, width = (
-        max(1, round(side * scale / step)) * step for side, step in zip(own_hw, steps, strict=True)
-    )
+    height, width = (max(1, round(side * scale / step)) * step for side, step in zip(own_hw, steps, strict=True))
     return height, width
 
 
 @torch.no_grad()
-def _check_size(
-    network: Classifier, shape: tuple[int, int, int], *, scale: float, own_hw: tuple[int, int]
-) -> None:
+def _check_size(network: Classifier, shape: tuple[int, int, int], *, scale: float, own_hw: tuple[int, int]) -> None:
     parameter = next(network.parameters())
     try:
         network.backbone(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))

@@ -20,7 +20,7 @@ from cxr.imaging.pictures import Pictures
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Exclusion
 from stage2_pseudolabel.cam.methods import choose_methods
-from stage2_pseudolabel.cam_maps.balance import voice_scales
+from stage2_pseudolabel.cam_maps.balance import member_view_scales
 from stage2_pseudolabel.cam_maps.parts import Maps, Part, compute_part, methods_in
 from stage2_pseudolabel.cam_maps.processes import Processes
 from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
@@ -45,14 +45,10 @@ class SplitMaps:
     probabilities: npt.NDArray[np.float64]
     bad: tuple[Exclusion, ...] = ()
 
-    def select(
-        self, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None
-    ) -> "SplitMaps":
+    def select(self, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> "SplitMaps":
         """With the images and findings at these places alone, in this order (None: all); `bad` stays."""
         chosen = _index(rows), _index(columns)
-        return replace(
-            self, maps=_Chosen(self.maps, *chosen), probabilities=_choose(self.probabilities, *chosen)
-        )
+        return replace(self, maps=_Chosen(self.maps, *chosen), probabilities=_choose(self.probabilities, *chosen))
 
 
 Index = npt.NDArray[np.int64] | slice
@@ -102,13 +98,7 @@ class _Chosen(Mapping[str, Maps]):
 
 
 def split_maps(
-    teacher: Teacher,
-    pictures: Pictures,
-    methods: Sequence[str],
-    *,
-    folder: Path,
-    name: str,
-    processes: Processes,
+    teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, folder: Path, name: str, processes: Processes
 ) -> SplitMaps:
     """Maps by every method for every image; all processes call it together, and all may read what it gives.
 
@@ -116,7 +106,7 @@ def split_maps(
         UserError: an unknown method, no image of the split can be used, or the folder is not shared.
     """
     choose_methods(methods)
-    scales = voice_scales(teacher, pictures, methods, file=folder / SCALES_FILE, processes=processes)
+    scales = member_view_scales(teacher, pictures, methods, file=folder / SCALES_FILE, processes=processes)
     rows, files = _plan(pictures, teacher.options.batch_size, folder=folder, name=name)
     own = list(zip(rows, files, strict=True))[processes.rank :: processes.count]
     done = sum(file.is_file() for file in files)
@@ -142,13 +132,7 @@ def _hash(image_ids: Sequence[str]) -> str:
 
 
 def _make_part(
-    teacher: Teacher,
-    pictures: Pictures,
-    methods: Sequence[str],
-    *,
-    rows: range,
-    file: Path,
-    scales: Scales,
+    teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, rows: range, file: Path, scales: Scales
 ) -> None:
     """Compute what a part's file lacks of the methods."""
     there = methods_in(file)
@@ -162,13 +146,7 @@ def _make_part(
 
 
 def _read(
-    teacher: Teacher,
-    pictures: Pictures,
-    methods: Sequence[str],
-    *,
-    files: Sequence[Path],
-    name: str,
-    log_bad: bool,
+    teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, files: Sequence[Path], name: str, log_bad: bool
 ) -> SplitMaps:
     """What lies in the files of all processes."""
     parts = [_loaded(file, []) for file in files]
@@ -177,9 +155,7 @@ def _read(
     probabilities = teacher.trained.probabilities_of(list(logits))
     reasons = [reason for part in parts for reason in part.reasons]
     bad = tuple(
-        Exclusion(image_id, reason)
-        for image_id, reason in zip(pictures.image_ids, reasons, strict=True)
-        if reason
+        Exclusion(image_id, reason) for image_id, reason in zip(pictures.image_ids, reasons, strict=True) if reason
     )
     if bad and len(bad) == len(reasons):
         raise UserError(

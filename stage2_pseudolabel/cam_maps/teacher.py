@@ -3,9 +3,9 @@
 An ensemble counts as one classifier: its map is the mean over its networks, over the sizes at which each sees the
 picture, and over the forms (the map of a flipped picture is flipped back), whatever rule combines their probabilities.
 
-A network at a size is a voice. Where there are several, each one's maps of a method are first divided by a fixed
-number, its scale (maps/balance.py), since the one with the greatest gradients would drown the others. A single voice is
-left as it is: its maps keep their absolute values.
+A member view is one network at one picture size. With several, the maps of each are first divided by a fixed scale
+(cam_maps/balance.py); otherwise the view with the largest gradients would dominate. The maps of a single member view
+keep their absolute values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from stage2_pseudolabel.settings.cam import CamOptions
 from stage2_pseudolabel.settings.pseudolabel import TeacherSettings
 
 Scales = Mapping[str, Sequence[float]]
-"""Method -> what each voice's maps are divided by."""
+"""Method -> what each member view's maps are divided by."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TeacherMaps:
 
 
 @dataclass(frozen=True)
-class Voice:
+class MemberView:
     """A network at a size. member: its place. network: the member's own, or its finer twin. size_hw: its input."""
 
     member: int
@@ -58,18 +58,16 @@ class Teacher:
         UserError: a network takes no pictures of the sizes of `settings.scales`, or has no `settings.output_stride`.
     """
 
-    def __init__(
-        self, trained: Trained, options: CamOptions, settings: TeacherSettings | None = None
-    ) -> None:
+    def __init__(self, trained: Trained, options: CamOptions, settings: TeacherSettings | None = None) -> None:
         self.trained, self.options = trained, options
         self.settings = settings or TeacherSettings()
-        self.voices = tuple(
-            Voice(place, network, size_hw)
+        self.member_views = tuple(
+            MemberView(place, network, size_hw)
             for place, member in enumerate(trained.members)
             for network in [_map_network(member, self.settings)]
             for size_hw in input_sizes(network, (member.num_channels, *member.input.size_hw), self.settings)
         )
-        self._fitting = dict.fromkeys(self.voices, options)  # smaller once memory has run out
+        self._fitting = dict.fromkeys(self.member_views, options)  # smaller once memory has run out
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -80,41 +78,39 @@ class Teacher:
         """The pictures at `indices` as each network takes them, (B, channels, H, W)."""
         return [member.batch(pictures, indices) for member in self.trained.members]
 
-    def maps(
-        self, inputs: Sequence[Tensor], methods: Sequence[str], *, scales: Scales | None = None
-    ) -> TeacherMaps:
-        """Maps by every method, of all voices together; `inputs` has a batch for each network.
+    def maps(self, inputs: Sequence[Tensor], methods: Sequence[str], *, scales: Scales | None = None) -> TeacherMaps:
+        """Maps by every method, of all member views together; `inputs` has a batch for each network.
 
-        scales: of `balance.voice_scales`; None: the voices' maps are averaged as they are.
+        scales: of `balance.member_view_scales`; None: the member views' maps are averaged as they are.
         """
-        spoken, logits = self.each_voice(inputs, methods)
+        view_maps, logits = self.each_member_view(inputs, methods)
         maps = {}
         for method in methods:
-            of_each = [1.0] * len(spoken) if scales is None else scales[method]
-            pairs = zip(spoken, of_each, strict=True)
+            of_each = [1.0] * len(view_maps) if scales is None else scales[method]
+            pairs = zip(view_maps, of_each, strict=True)
             maps[method] = mean_maps([maps_of[method] / scale for maps_of, scale in pairs])
         return TeacherMaps(maps, logits)
 
-    def each_voice(
+    def each_member_view(
         self, inputs: Sequence[Tensor], methods: Sequence[str]
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """Maps of each voice, its forms' mean, and the logits (M, B, K) of each network at its own size."""
-        spoken, logits = [], [torch.empty(0)] * len(inputs)
-        for voice in self.voices:
-            images = inputs[voice.member]
-            maps, own_logits = self._speak(voice, images, methods)
-            spoken.append(maps)
-            if self._is_plain(voice):
-                logits[voice.member] = own_logits
+        """Maps of each member view, its forms' mean, and the logits (M, B, K) of each network at its own size."""
+        view_maps, logits = [], [torch.empty(0)] * len(inputs)
+        for view in self.member_views:
+            images = inputs[view.member]
+            maps, own_logits = self._view_maps(view, images, methods)
+            view_maps.append(maps)
+            if self._is_plain(view):
+                logits[view.member] = own_logits
         for place, values in enumerate(logits):
             if not values.numel():
                 logits[place] = self._plain_logits(place, inputs[place])
-        return spoken, torch.stack(logits)
+        return view_maps, torch.stack(logits)
 
     def are_finite(self, inputs: Sequence[Tensor]) -> Tensor:
-        """(B,) bool: are the features of these pictures finite, for all voices and forms?"""
+        """(B,) bool: are the features of these pictures finite, for all member views and forms?"""
         finite = torch.ones(len(inputs[0]), dtype=torch.bool)
-        networks = [(voice.network, inputs[voice.member], voice.size_hw) for voice in self.voices]
+        networks = [(view.network, inputs[view.member], view.size_hw) for view in self.member_views]
         for member, images in zip(self.trained.members, inputs, strict=True):
             networks.append((member.model, images, (images.shape[-2], images.shape[-1])))
         for (network, images, size_hw), flip in product(networks, self.trained.flips):
@@ -124,36 +120,31 @@ class Teacher:
     def shift_hw(self) -> tuple[float, float]:
         """(down, right): by how many pixels of the networks' input the mean map lies beside what it shows.
 
-        The mean of `map_shift` over voices; a flipped form's map, flipped back, lies as far to the other side.
+        The mean of `map_shift` over member views; a flipped form's map, flipped back, lies as far to the other side.
         """
-        shifts = [_shift_of(voice, self.trained.members[voice.member]) for voice in self.voices]
+        shifts = [_shift_of(view, self.trained.members[view.member]) for view in self.member_views]
         signs = [-1.0 if flip == "horizontal" else 1.0 for flip in self.trained.flips]
         down = sum(shift[0] for shift in shifts) / len(shifts)
         right = sum(shift[1] for shift in shifts) / len(shifts)
         return down, right * sum(signs) / len(signs)
 
-    def _speak(
-        self, voice: Voice, images: Tensor, methods: Sequence[str]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """A voice's maps and logits (B, K), its forms' mean."""
+    def _view_maps(self, view: MemberView, images: Tensor, methods: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """A member view's maps and logits (B, K), its forms' mean."""
         flips = self.trained.flips
-        sized = resized(images, voice.size_hw)
+        sized = resized(images, view.size_hw)
         forms = []
         for flip in flips:
-            options = self._fitting[voice]
-            forms.append(compute_maps(voice.network, flipped(sized, flip), methods, options=options))
-            self._fitting[voice] = forms[-1].options
+            options = self._fitting[view]
+            forms.append(compute_maps(view.network, flipped(sized, flip), methods, options=options))
+            self._fitting[view] = forms[-1].options
         pairs = list(zip(forms, flips, strict=True))
-        maps = {
-            method: mean_maps([flipped(form.maps[method], flip) for form, flip in pairs])
-            for method in methods
-        }
+        maps = {method: mean_maps([flipped(form.maps[method], flip) for form, flip in pairs]) for method in methods}
         return maps, torch.stack([form.logits for form in forms]).mean(0)
 
-    def _is_plain(self, voice: Voice) -> bool:
-        """True where a voice is the network as it was trained, whose logits count."""
-        member = self.trained.members[voice.member]
-        return voice.network is member.model and voice.size_hw == member.input.size_hw
+    def _is_plain(self, view: MemberView) -> bool:
+        """True where a member view is the network as it was trained, whose logits count."""
+        member = self.trained.members[view.member]
+        return view.network is member.model and view.size_hw == member.input.size_hw
 
     @torch.no_grad()
     def _plain_logits(self, place: int, images: Tensor) -> Tensor:
@@ -177,9 +168,7 @@ def resized(stack: Tensor, size_hw: tuple[int, int]) -> Tensor:
     if tuple(stack.shape[-2:]) == size_hw:
         return stack
     shrinks = stack.shape[-2] > size_hw[0] or stack.shape[-1] > size_hw[1]
-    sized: Tensor = functional.interpolate(
-        stack, size_hw, mode="bilinear", align_corners=False, antialias=shrinks
-    )
+    sized: Tensor = functional.interpolate(stack, size_hw, mode="bilinear", align_corners=False, antialias=shrinks)
     return sized
 
 
@@ -192,10 +181,10 @@ def _map_network(member: Member, settings: TeacherSettings) -> Classifier:
         raise UserError([f"teacher.output_stride: {problem}" for problem in error.problems]) from None
 
 
-def _shift_of(voice: Voice, member: Member) -> tuple[float, float]:
+def _shift_of(view: MemberView, member: Member) -> tuple[float, float]:
     """In pixels of the network's input at its own size."""
-    shift = map_shift(voice.network.backbone)
-    (height, width), size_hw = member.input.size_hw, voice.size_hw
+    shift = map_shift(view.network.backbone)
+    (height, width), size_hw = member.input.size_hw, view.size_hw
     return shift * height / size_hw[0], shift * width / size_hw[1]
 
 

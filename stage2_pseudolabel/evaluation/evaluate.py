@@ -16,12 +16,7 @@ from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, BoxNorm, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
 from stage2_pseudolabel.boxes.search import detect, tune_rules
-from stage2_pseudolabel.evaluation.leaderboard import (
-    CamEntry,
-    choose_best,
-    make_leaderboard,
-    score_entry,
-)
+from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.rule_comparison import RuleComparison, compare_rules, rule_figures
 from stage2_pseudolabel.evaluation.split_data import SplitData
 from stage2_pseudolabel.pseudolabels.box_data import Part
@@ -102,11 +97,7 @@ class Evaluator:
         }
         priors = [self._fixed(name, box_of) for name, box_of in fixed.items()]
         if "bayes" in self.settings.boxes.rules:
-            without_map = {
-                "rules": ["bayes"],
-                "bayes_betas": [0.0],
-                "background": ["none"],
-            }
+            without_map = {"rules": ["bayes"], "bayes_betas": [0.0], "background": ["none"]}
             first = self.settings.methods[0]  # any method: with beta 0 the rule ignores the map
             boxes = self.settings.boxes.model_copy(update=without_map)
             priors.append(self._entry("prior_no_map", first, boxes, is_prior=True))
@@ -114,28 +105,19 @@ class Evaluator:
 
     def _fixed(self, name: str, box_of: Mapping[str, BoxNorm]) -> CamEntry:
         """The entry of a prior with one box per finding, the same in all images."""
-        tune, test = (
-            prior_detections(part.truth, box_of, part.maps.probabilities) for part in (self.tune, self.test)
-        )
+        tune, test = (prior_detections(part.truth, box_of, part.maps.probabilities) for part in (self.tune, self.test))
         return score_entry(
-            name,
-            self.split,
-            self.test.truth.with_boxes(test),
-            min_scores=best_f1_scores(self.tune.truth, tune),
+            name, self.split, self.test.truth.with_boxes(test), min_scores=best_f1_scores(self.tune.truth, tune)
         )
 
     def _curve(self, board: Leaderboard[CamEntry]) -> list[SizePoint]:
         """AP40 by number of tune boxes, for the method with the best mean on the tune split."""
         method = choose_best(board.entries, how="one").methods[0]
         pairs = [(part.scored(method), part.truth) for part in (self.tune, self.test)]
-        return sample_size_curve(
-            pairs[0], pairs[1], self.settings.boxes, frame=self.frame, seed=self.settings.seed
-        )
+        return sample_size_curve(pairs[0], pairs[1], self.settings.boxes, frame=self.frame, seed=self.settings.seed)
 
     def _counts(self, part: Part) -> Counts:
-        return resample_counts(
-            part.truth.groups, num_resamples=self.settings.num_resamples, seed=self.settings.seed
-        )
+        return resample_counts(part.truth.groups, num_resamples=self.settings.num_resamples, seed=self.settings.seed)
 
     def _groups(self) -> dict[str, list[str]]:
         readings = readings_of(self.test.data.boxes, num_readers=self.settings.readers.num_readers)
@@ -147,9 +129,6 @@ class Evaluator:
         if not boxes.loc[boxes["reader"] != ""].groupby("image_id")["reader"].nunique().max() >= 2:
             return None  # the maximum is NaN without any reader
         measure = human_measure(
-            boxes,
-            part.truth.images["image_id"].tolist(),
-            findings=part.truth.findings,
-            settings=self.settings.readers,
+            boxes, part.truth.images["image_id"].tolist(), findings=part.truth.findings, settings=self.settings.readers
         )
         return bootstrap(measure, counts)

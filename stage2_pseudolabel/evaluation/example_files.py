@@ -6,13 +6,7 @@ from pathlib import Path
 
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.pictures import as_rgb, overlay_map, save_jpeg
-from stage2_pseudolabel.evaluation.gallery import (
-    Example,
-    in_own_shape,
-    map_over,
-    ranked_examples,
-    shown_findings,
-)
+from stage2_pseudolabel.evaluation.gallery import Example, in_own_shape, map_over, ranked_examples, shown_findings
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 

@@ -103,9 +103,7 @@ def overview(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
     return _grid(test, shown, captions, columns=OVERVIEW_COLUMNS, tile_px=EXAMPLE_TILE_PX)
 
 
-def _grid(
-    test: SplitData, shown: Sequence[Tile | None], captions: Sequence[str], *, columns: int, tile_px: int
-) -> Rgb:
+def _grid(test: SplitData, shown: Sequence[Tile | None], captions: Sequence[str], *, columns: int, tile_px: int) -> Rgb:
     return grid(render_tiles(test, shown, tile_px=tile_px), captions, columns=columns, tile_px=tile_px)
 
 
@@ -193,10 +191,7 @@ def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: in
     order = order[scores[order] >= MIN_SCORE_SHOWN * scores.max(initial=0)]
     boxes, scores = boxes[order] * factors, scores[order]
     return draw_boxes(
-        rgb,
-        boxes,
-        colour=BLUE,
-        captions=captions_apart(boxes, [f"{score:.2f}" for score in scores], size_wh=_TEXT_WH),
+        rgb, boxes, colour=BLUE, captions=captions_apart(boxes, [f"{score:.2f}" for score in scores], size_wh=_TEXT_WH)
     )
 
 
@@ -223,9 +218,7 @@ def map_over(cam: Floats, frame: Frame, image_hw: tuple[int, int], size_hw: tupl
 
     frame: where the cells lie over the image; letterbox bars are cut off.
     """
-    x, y = (
-        (np.arange(size) + 0.5) / size * own for size, own in zip(size_hw[::-1], image_hw[::-1], strict=True)
-    )
+    x, y = ((np.arange(size) + 0.5) / size * own for size, own in zip(size_hw[::-1], image_hw[::-1], strict=True))
     columns = frame.from_image(np.stack([x, 0 * x, x, 0 * x], axis=1), image_hw)[:, 0] * cam.shape[1] - 0.5
     rows = frame.from_image(np.stack([0 * y, y, 0 * y, y], axis=1), image_hw)[:, 1] * cam.shape[0] - 0.5
     map_x, map_y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))

@@ -46,9 +46,7 @@ class CamEntry(Entry):
         """Also ``ap40/<name>/readers/<group>`` and ``tune_ap40/<name>``."""
         figures = super().figures
         for group, scored in self.readers.items():
-            figures |= interval_figures(
-                f"{AP40}/{self.name}/readers/{slug(group)}", scored.mean, scored.mean_interval
-            )
+            figures |= interval_figures(f"{AP40}/{self.name}/readers/{slug(group)}", scored.mean, scored.mean_interval)
         return figures | {f"tune_{AP40}/{self.name}": self.tune_ap}
 
     def method_of(self, finding: str | None) -> str:
@@ -125,11 +123,7 @@ def _combined(parts: Sequence[CamEntry]) -> CamEntry:
         PER_FINDING,
         "method",
         first.detections.with_boxes(pd.concat(tables, ignore_index=True)),
-        {
-            name: _columns_of([part.measures[name] for part in parts])
-            for name in first.measures
-            if name != RODEO
-        },
+        {name: _columns_of([part.measures[name] for part in parts]) for name in first.measures if name != RODEO},
         _combined_rules(parts),
         tuple(part.methods[column] for column, part in enumerate(parts)),
         {group: _columns_of([part.readers[group] for part in parts]) for group in first.readers},

@@ -90,9 +90,7 @@ def _stretched(maps: Maps) -> Maps:
     return np.asarray(np.divide(maps - low, span, out=np.zeros_like(maps), where=span > 0), dtype=np.float32)
 
 
-def _tables_by_step(
-    parts: Sequence[tuple[int, int, int, Boxes]], truth: CocoBoxes, frame: Frame
-) -> list[pd.DataFrame]:
+def _tables_by_step(parts: Sequence[tuple[int, int, int, Boxes]], truth: CocoBoxes, frame: Frame) -> list[pd.DataFrame]:
     """Boxes (step, image row, finding column, (n, 4) shares of the map) as one table per step, in pixels."""
     of_image: dict[int, list[tuple[int, int, Boxes]]] = {}
     for step, row, column, boxes in parts:

@@ -47,9 +47,7 @@ def rules_table(best: CamEntry, compared: Sequence[RuleComparison]) -> Table:
     ]
     for one in compared:
         ends = one.test.mean_interval
-        rows.append(
-            [one.kind, one.tune_ap, with_interval(one.test.mean, ends.low, ends.high), gap_text(one.gap)]
-        )
+        rows.append([one.kind, one.tune_ap, with_interval(one.test.mean, ends.low, ends.high), gap_text(one.gap)])
     columns = ["rule", "AP40 on tune", f"AP40 on test {INTERVAL}", "minus the best rules, paired"]
     note = "Each kind uses its own best settings per finding, chosen on the tune split."
     return Table(f"Kinds of box rules: {display_name(best.name)}", columns, rows, note, highlight=0)

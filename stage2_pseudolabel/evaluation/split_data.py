@@ -45,9 +45,7 @@ class SplitData:
         columns = [column for column, own in enumerate(methods) if own == method]
         findings = tuple(self.truth.findings[column] for column in columns)
         boxes = self.truth.boxes
-        truth = CocoBoxes(
-            self.truth.images, boxes[boxes["finding"].isin(findings)], findings, self.truth.info
-        )
+        truth = CocoBoxes(self.truth.images, boxes[boxes["finding"].isin(findings)], findings, self.truth.info)
         scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
         own_rules = [rules[column] for column in columns]
         return detect(scored, truth, own_rules, frame=self.frame)

@@ -42,9 +42,7 @@ def read_box_data(
     """
     data = settings.data.read()
     splits = settings.split.make(data)
-    data, splits = decodable_splits(
-        data, splits, stage1.input, on_problem=settings.data.on_problem, progress=progress
-    )
+    data, splits = decodable_splits(data, splits, stage1.input, on_problem=settings.data.on_problem, progress=progress)
     missing = [name for name in ("tune", "test") if not splits.get(name)]
     if missing:
         raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
@@ -55,9 +53,7 @@ def read_box_data(
     return data, splits
 
 
-def make_part(
-    data: Dataset, pictures: Pictures, maps: SplitMaps, *, truth: CocoBoxes, stage1: Stage1Settings
-) -> Part:
+def make_part(data: Dataset, pictures: Pictures, maps: SplitMaps, *, truth: CocoBoxes, stage1: Stage1Settings) -> Part:
     """What can be used of a split: images that could not, which `maps` names, are left out of everything."""
     bad = {item.what for item in maps.bad}
     if not bad:

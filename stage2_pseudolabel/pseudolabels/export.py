@@ -21,11 +21,7 @@ from cxr.tables import Dataset, Exclusion
 from eval.detection.confidence import ConfidenceFigures
 from stage2_pseudolabel.boxes.truth import image_sizes, info
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.pseudolabels.filters import (
-    LOW_CONFIDENCE,
-    below_confidence,
-    further_below_confidence,
-)
+from stage2_pseudolabel.pseudolabels.filters import LOW_CONFIDENCE, below_confidence, further_below_confidence
 from stage2_pseudolabel.pseudolabels.makers import BoxMakers
 from stage2_pseudolabel.pseudolabels.quality import Quality, pseudo_quality
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneFacts
@@ -137,9 +133,7 @@ class _Case:
 def _images(train: Dataset, scored: SplitMaps) -> pd.DataFrame:
     """The images with their sizes, 0 where the picture could not be had."""
     bad = {item.what for item in scored.bad}
-    known = image_sizes(
-        train.select(image_id for image_id in train.images["image_id"] if image_id not in bad)
-    )
+    known = image_sizes(train.select(image_id for image_id in train.images["image_id"] if image_id not in bad))
     images = train.images[["image_id", "path", "region", "patient_id"]].merge(
         known[["image_id", "width", "height"]], on="image_id", how="left", validate="one_to_one"
     )

@@ -58,8 +58,7 @@ def pseudo_table(pseudo: PseudoLabels) -> Table:
     made_by = pseudo.coco.info.get("made_by", {})
     methods, rules = made_by.get("methods", {}), made_by.get("rules", {})
     rows: list[list[Cell]] = [
-        [*row, methods.get(row[0], ""), rules.get(row[0], "")]
-        for row in statistics.itertuples(index=False, name=None)
+        [*row, methods.get(row[0], ""), rules.get(row[0], "")] for row in statistics.itertuples(index=False, name=None)
     ]
     columns = ["finding", "boxes", "images", "ignore regions", "median area", "median confidence"]
     return Table("Pseudo-labels", [*columns, "method", "rule"], rows, _note(pseudo))
@@ -70,13 +69,9 @@ def _note(pseudo: PseudoLabels) -> str:
     boxed = set(coco.boxes.loc[~coco.is_ignored, "image_id"])
     doubtful = set(coco.boxes["image_id"]) - boxed
     normal = len(coco.images) - len(boxed) - len(doubtful)
-    sentences = [
-        f"{len(boxed)} images with boxes, {len(doubtful)} with ignore regions only, {normal} without either."
-    ]
+    sentences = [f"{len(boxed)} images with boxes, {len(doubtful)} with ignore regions only, {normal} without either."]
     if len(pseudo.dropped):
-        sentences.append(
-            f"{len(pseudo.dropped)} further boxes were too unsure beside a better one to be exported."
-        )
+        sentences.append(f"{len(pseudo.dropped)} further boxes were too unsure beside a better one to be exported.")
     if pseudo.ignored:
         sentences.append(f"Ignore regions: {_counted(pseudo.ignored)}.")
     if pseudo.excluded:
@@ -120,9 +115,7 @@ def quality_table(pseudo: PseudoLabels) -> Table | None:
         f"intervals by patient; {quality.exported.num_boxes} pseudo-boxes in them. A true box in an image that was "
         "left out, or under an ignore region alone, is not found."
     )
-    return Table(
-        "Pseudo-boxes against true boxes", ["finding", *measures], rows, note, highlight=len(rows) - 1
-    )
+    return Table("Pseudo-boxes against true boxes", ["finding", *measures], rows, note, highlight=len(rows) - 1)
 
 
 def _with_interval(value: float, interval: Interval) -> str | None:

@@ -28,12 +28,7 @@ class BoxMakers:
         assert len(self.findings) == len(self.methods) == len(self.rules), "a method and a rule a finding"
 
     def boxes(
-        self,
-        scored: SplitMaps,
-        images: pd.DataFrame,
-        *,
-        wanted: Bools,
-        owners: Sequence[str] | None = None,
+        self, scored: SplitMaps, images: pd.DataFrame, *, wanted: Bools, owners: Sequence[str] | None = None
     ) -> pd.DataFrame:
         """Boxes of the wanted findings, score = probability x evidence; a box without area in the image is none.
 
@@ -57,14 +52,7 @@ class BoxMakers:
                     found[column] = self._find(column, maps, rows, owners=own)
         return self._table(found, scored, images)
 
-    def _find(
-        self,
-        column: int,
-        maps: Maps,
-        rows: Ints,
-        *,
-        owners: Sequence[str] | None,
-    ) -> Found:
+    def _find(self, column: int, maps: Maps, rows: Ints, *, owners: Sequence[str] | None) -> Found:
         """Boxes of one finding in the rows asked for; `image` counts all images."""
         found = self.rules[column].find(maps[rows, column], owners=owners)
         return Found(rows[found.image], found.boxes, found.evidence)
@@ -75,10 +63,7 @@ class BoxMakers:
         evidence = np.concatenate([one.evidence for one in found])
         sizes_hw = images[["height", "width"]].to_numpy(dtype=np.int64)[image]
         corners = image_boxes(np.concatenate([one.boxes for one in found]), sizes_hw, frame=self.frame)
-        names = (
-            images["image_id"].to_numpy(dtype=object)[image],
-            np.array(self.findings, dtype=object)[column],
-        )
+        names = (images["image_id"].to_numpy(dtype=object)[image], np.array(self.findings, dtype=object)[column])
         scores = scored.probabilities[image, column] * evidence
         rows = zip(*names, *corners.T.tolist(), scores.tolist(), strict=True)
         table = boxes_table(list(rows)).assign(method=np.array(self.methods, dtype=object)[column])

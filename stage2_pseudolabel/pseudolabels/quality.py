@@ -102,9 +102,7 @@ def _rates(truth: CocoBoxes, boxes: pd.DataFrame, counts: Counts) -> Rates:
 
 def _sums(matches: Sequence[ClassMatches], counted: Sequence[Bools]) -> Floats:
     """(I, K) detections that count, of each image and class."""
-    sums = [
-        np.bincount(m.image[own], minlength=len(m.num_true)) for m, own in zip(matches, counted, strict=True)
-    ]
+    sums = [np.bincount(m.image[own], minlength=len(m.num_true)) for m, own in zip(matches, counted, strict=True)]
     return np.stack(sums, axis=1).astype(np.float64)
 
 

@@ -6,12 +6,7 @@ import numpy as np
 
 from cxr.arrays import Bools
 from cxr.coco import CocoBoxes
-from eval.detection.confidence import (
-    Confidence,
-    ConfidenceFigures,
-    confidence_figures,
-    fit_confidence,
-)
+from eval.detection.confidence import Confidence, ConfidenceFigures, confidence_figures, fit_confidence
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.makers import BoxMakers
 

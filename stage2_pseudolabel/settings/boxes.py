@@ -32,18 +32,7 @@ class BoxSettings(Settings):
     """Thresholds of the percentile rules, as shares."""
     otsu_factors: list[Annotated[float, Field(gt=0, le=4)]] = [0.7, 1.0, 1.3]
     """Multiples of Otsu's threshold."""
-    bayes_betas: list[Annotated[float, Field(ge=0, le=100)]] = [
-        0.0,
-        0.25,
-        0.5,
-        0.75,
-        1.0,
-        1.5,
-        2.0,
-        3.0,
-        4.0,
-        6.0,
-    ]
+    bayes_betas: list[Annotated[float, Field(ge=0, le=100)]] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
     bayes_contrasts: list[Contrast] = Field(["mean", "ring"], min_length=1)
     """Evidence of a candidate box. mean: the mean of the standardised map inside. ring: minus the mean of the ring
     around."""
@@ -72,7 +61,5 @@ class BoxSettings(Settings):
         }
         empty = [name for name in self.rules if not lists[name]]
         if empty:
-            raise ValueError(
-                f"the rule {empty[0]!r} has no values to try; list some or take it out of `rules`"
-            )
+            raise ValueError(f"the rule {empty[0]!r} has no values to try; list some or take it out of `rules`")
         return self

@@ -9,10 +9,7 @@ from cxr.config import Settings
 
 
 class CamOptions(Settings):
-    renamed: ClassVar[Mapping[str, str]] = {
-        "image_batch": "batch_size",
-        "scorecam_batch": "scorecam_batch_size",
-    }
+    renamed: ClassVar[Mapping[str, str]] = {"image_batch": "batch_size", "scorecam_batch": "scorecam_batch_size"}
 
     batch_size: PositiveInt = 16
     """Images per backbone forward. If memory runs out, this and the next two settings are halved."""

@@ -56,9 +56,7 @@ def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:
     }
     figures = []
     for name, (title, start, end) in kinds.items():
-        keys = dict.fromkeys(
-            key for entry in log for key in entry if key.startswith(start) and key.endswith(end)
-        )
+        keys = dict.fromkeys(key for entry in log for key in entry if key.startswith(start) and key.endswith(end))
         curves = {_curve_name(key): _series(log, key) for key in keys}
         if curves:
             path = f"pictures/{name}.png"

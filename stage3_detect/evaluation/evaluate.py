@@ -80,11 +80,7 @@ def share_of(one: Bootstrapped, whole: Bootstrapped) -> Difference:
 def _priors(stage2: FinishedRun) -> dict[str, CocoBoxes]:
     """The priors of the run. `prior_no_map` is missing where Bayes' rule was not among its box rules."""
     outputs = stage2.manifest["outputs"]
-    return {
-        name: read_coco(stage2.output(f"detections_{name}"))
-        for name in PRIORS
-        if f"detections_{name}" in outputs
-    }
+    return {name: read_coco(stage2.output(f"detections_{name}")) for name in PRIORS if f"detections_{name}" in outputs}
 
 
 def _figures_of_stage2(metrics: Metrics, teacher: str) -> dict[str, float | None]:

@@ -15,26 +15,9 @@ from cxr.imaging.files import read_image
 from eval.detection.confidence import with_hits
 from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import BEST_F1
-from eval.leaderboard.examples import (
-    ImageQuality,
-    best_iou,
-    false_alarms,
-    ranked_images,
-    rows_without_boxes,
-    spread,
-)
+from eval.leaderboard.examples import ImageQuality, best_iou, false_alarms, ranked_images, rows_without_boxes, spread
 from eval.report.blocks import Block, Figure, Text
-from eval.report.pictures import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    Rgb,
-    as_rgb,
-    captions_apart,
-    draw_boxes,
-    grid,
-    save_jpeg,
-)
+from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, captions_apart, draw_boxes, grid, save_jpeg
 from stage3_detect.evaluation.results import Evaluation
 
 TILE_PX, OVERVIEW_COLUMNS = 420, 4
@@ -62,9 +45,7 @@ def boxes_to_show(evaluation: Evaluation) -> ShownBoxes:
     if point is not None:
         return ShownBoxes(boxes[point.shows(boxes)], "at the operating point f1")
     number = sum(evaluation.board.num_true.values())
-    words = (
-        f"of the highest score ({number}, the number of true boxes, because no operating point was chosen)"
-    )
+    words = f"of the highest score ({number}, the number of true boxes, because no operating point was chosen)"
     return ShownBoxes(boxes.nlargest(number, "score"), words)
 
 
@@ -99,9 +80,7 @@ def gallery(run_dir: Path, evaluation: Evaluation, *, num_images: int) -> list[B
     return [Figure("Best, median and worst test images", path, note), *alarms]
 
 
-def _tiles(
-    truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, ImageQuality]], *, columns: int
-) -> Rgb:
+def _tiles(truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, ImageQuality]], *, columns: int) -> Rgb:
     """The images in a grid; each caption names the rank, the quality and the numbers of boxes."""
     tiles = [render_tile(truth, one.row, shown.boxes) for _, one in chosen]
     captions = [_caption(rank, one) for rank, one in chosen]

@@ -7,14 +7,7 @@ from pathlib import Path
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU
 from eval.leaderboard.names import HUMAN, TEACHER, Metrics
-from eval.leaderboard.tables import (
-    Rows,
-    ap40_chart,
-    difference_table,
-    finding_table,
-    further_tables,
-    main_table,
-)
+from eval.leaderboard.tables import Rows, ap40_chart, difference_table, finding_table, further_tables, main_table
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Text, write_report
 from stage3_detect.evaluation.charts import froc_chart, reliability_chart, training_figures
@@ -66,9 +59,7 @@ def write_detector_report(run_dir: Path, evaluation: Evaluation, parts: ReportPa
     ]
     synthetic = bool(evaluation.truth.info.get("synthetic"))
     title = "Stage 3: a detector trained on image labels"
-    lead = (
-        "The detector is trained on pseudo-boxes. This page compares it with the CAM method that made them."
-    )
+    lead = "The detector is trained on pseudo-boxes. This page compares it with the CAM method that made them."
     return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=synthetic)
 
 
@@ -82,10 +73,7 @@ def _main_note(num_true: dict[str, int]) -> str:
 
 def _froc_blocks(run_dir: Path, evaluation: Evaluation, rows: Rows) -> list[Block]:
     entries = {name: evaluation.board.entry(name) for name in rows.shown if name != HUMAN}
-    matches = {
-        name: Indexed(evaluation.truth, entry.detections).match((MAIN_IOU,))
-        for name, entry in entries.items()
-    }
+    matches = {name: Indexed(evaluation.truth, entry.detections).match((MAIN_IOU,)) for name, entry in entries.items()}
     return [froc_chart(run_dir, rows, matches), froc_table(rows, matches)]
 
 

@@ -68,9 +68,7 @@ def calibration_table(evaluation: Evaluation) -> Table:
         "Mean difference between confidence and share of correct boxes, over "
         f"{scores.num_scored} boxes of the test split with a score of at least {MIN_JUDGED_SCORE}. "
     )
-    note += (
-        f"No curves: {scores.why_none}." if scores.why_none else "The curves are fitted on the tune split."
-    )
+    note += f"No curves: {scores.why_none}." if scores.why_none else "The curves are fitted on the tune split."
     return Table("Calibration error", ["finding", *(heads[key] for key in keys)], rows, note, highlight=0)
 
 
@@ -83,24 +81,14 @@ def format_tables(metrics: Metrics, *, teacher: str) -> list[Table]:
     rows: list[list[Cell]] = []
     for name in _timed_names(metrics):
         own = name.removeprefix(f"{DETECTOR}_")
-        shown = {TEACHER: teacher, DETECTOR: "detector, PyTorch"}.get(
-            name, f"detector, {FORMATS.get(own, own)}"
-        )
+        shown = {TEACHER: teacher, DETECTOR: "detector, PyTorch"}.get(name, f"detector, {FORMATS.get(own, own)}")
         times = [one_decimal(metrics.get(f"ms_per_image/{name}{end}")) for end in ("", "/p99")]
         differences = [
-            metrics.get(f"export/{own}/{what}_difference{end}")
-            for what, end in (("box", "_px"), ("score", ""))
+            metrics.get(f"export/{own}/{what}_difference{end}") for what, end in (("box", "_px"), ("score", ""))
         ]
         loss = figure_text(metrics, f"export/{own}/ap40_loss")
         rows.append([shown, *times, *(_two_digits(value) for value in differences), loss])
-    columns = [
-        "",
-        "ms/image, median",
-        "p99",
-        "box difference, px",
-        "score difference",
-        f"AP40 lost {INTERVAL}",
-    ]
+    columns = ["", "ms/image, median", "p99", "box difference, px", "score difference", f"AP40 lost {INTERVAL}"]
     note = (
         "Detector: one image at a time, from decoding to boxes. CAM teacher: mean time of its maps in batches, without "
         "decoding and boxes, as measured in stage 2. Differences: exported file against trained network on test "

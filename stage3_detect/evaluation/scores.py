@@ -98,8 +98,7 @@ def _calibration_error(
 ) -> tuple[Bootstrapped, Bootstrapped]:
     """Pooled over all boxes, and per finding."""
     pooled, by_finding = (
-        bootstrap(box_ece_measure(scored, confidence, truth, pooled=pooled), counts)
-        for pooled in (True, False)
+        bootstrap(box_ece_measure(scored, confidence, truth, pooled=pooled), counts) for pooled in (True, False)
     )
     return pooled, by_finding
 
@@ -120,8 +119,7 @@ def _evaluate_points(
     for point in points:
         own = count_at(point, matches, len(truth.images))
         pooled, by_finding = (
-            {measure.name: bootstrap(measure, counts) for measure in part.measures()}
-            for part in (own.pooled(), own)
+            {measure.name: bootstrap(measure, counts) for measure in part.measures()} for part in (own.pooled(), own)
         )
         results.append(PointResult(point, pooled, by_finding))
     return results

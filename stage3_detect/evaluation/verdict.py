@@ -4,13 +4,7 @@ from collections.abc import Mapping
 
 from eval.leaderboard.leaderboard import Entry, Leaderboard
 from eval.leaderboard.names import TEACHER
-from eval.leaderboard.verdict import (
-    about_intervals,
-    against,
-    against_human,
-    against_strongest_prior,
-    short_interval,
-)
+from eval.leaderboard.verdict import about_intervals, against, against_human, against_strongest_prior, short_interval
 from eval.stats.bootstrap import Difference
 
 
@@ -20,9 +14,4 @@ def verdict(board: Leaderboard[Entry], shares: Mapping[str, Difference]) -> list
     for name, share in shares.items():
         reached = short_interval(share.value, share.low, share.high)
         sentences += [against(board, name), f"It reaches {reached} of that detector's AP40."]
-    return [
-        *sentences,
-        *against_strongest_prior(board),
-        *against_human(board),
-        about_intervals(board),
-    ]
+    return [*sentences, *against_strongest_prior(board), *against_human(board), about_intervals(board)]

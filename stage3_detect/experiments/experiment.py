@@ -35,9 +35,7 @@ def make_plan(settings: DetectorExperimentSettings, out: Path, *, stage2: Path) 
     return Planner(settings, {"": settings.variants}, training=training, out=out).plan()
 
 
-def run_experiment(
-    run: Run, settings: DetectorExperimentSettings, plan: Plan, *, stage2: FinishedRun
-) -> None:
+def run_experiment(run: Run, settings: DetectorExperimentSettings, plan: Plan, *, stage2: FinishedRun) -> None:
     """Make the missing runs, compare the variants, and finish.
 
     Raises:

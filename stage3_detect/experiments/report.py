@@ -22,13 +22,7 @@ from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
 from eval.report.format import Cell
 from eval.stats.bootstrap import Difference
-from stage3_detect.settings.experiments import (
-    PRIOR,
-    SUPERVISED,
-    TEACHER,
-    CurveSettings,
-    DetectorExperimentSettings,
-)
+from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER, CurveSettings, DetectorExperimentSettings
 
 FIGURES = (
     "AP40 is COCO's average precision at IoU 0.4, the mean over the findings with true boxes and over the seeds. "

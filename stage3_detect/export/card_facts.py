@@ -98,9 +98,7 @@ class CardFacts:
             return "true boxes"
         if true is not None and labels.true_boxes.only:
             return "labels only; boxes of the tune split"
-        return "pseudo-boxes from CAM maps" + (
-            ", and true boxes of the tune split" if true is not None else ""
-        )
+        return "pseudo-boxes from CAM maps" + (", and true boxes of the tune split" if true is not None else "")
 
     @property
     def tested_on(self) -> str:
@@ -159,9 +157,7 @@ class CardFacts:
 
     def _is_below_no_map(self, finding: str) -> bool:
         """Compares point estimates."""
-        own, prior = (
-            self.metrics.get(f"ap40/{name}/{slug(finding)}") for name in ("detector", "prior_no_map")
-        )
+        own, prior = (self.metrics.get(f"ap40/{name}/{slug(finding)}") for name in ("detector", "prior_no_map"))
         return own is not None and prior is not None and own <= prior
 
     def _training_boxes(self) -> Mapping[str, int]:

@@ -77,16 +77,7 @@ def file_table(facts: CardFacts) -> Table:
     """Exported files: their differences from the trained network, and their speed."""
     rows: list[list[Cell]] = [_file_row("pytorch", facts)]
     rows += [_file_row(format, facts) for format in facts.formats]
-    columns = [
-        "format",
-        "file",
-        "MB",
-        "box px",
-        "score",
-        "AP40 lost (negative: gained)",
-        "ms per image",
-        "p99",
-    ]
+    columns = ["format", "file", "MB", "box px", "score", "AP40 lost (negative: gained)", "ms per image", "p99"]
     note = (
         "box px and score: largest difference from PyTorch on test images. Milliseconds from file to boxes, one image "
         "at a time, median and 99th percentile, on the machine of the run."

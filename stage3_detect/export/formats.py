@@ -48,12 +48,7 @@ class Exports:
 
 
 def export_formats(
-    folder: Path,
-    weights: Path,
-    settings: DetectSettings,
-    *,
-    reference: ExportReference,
-    calibration: CocoBoxes,
+    folder: Path, weights: Path, settings: DetectSettings, *, reference: ExportReference, calibration: CocoBoxes
 ) -> Exports:
     """Export and measure every format in the settings; results of an interrupted call are kept.
 
@@ -84,9 +79,7 @@ def export_formats(
     return exports
 
 
-def open_network(
-    run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0, device: str = "cpu"
-) -> Network:
+def open_network(run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0, device: str = "cpu") -> Network:
     """The network of a finished run: the trained weights (`pytorch`) or an exported format.
 
     Args:
@@ -205,9 +198,7 @@ class _Exporter:
         atomic_write_text(self._folder / f"made_{name}.json", text)
 
 
-def calibration_inputs(
-    images: CocoBoxes, like: Network, *, number: int, skip_unreadable: bool
-) -> Sequence[NetInput]:
+def calibration_inputs(images: CocoBoxes, like: Network, *, number: int, skip_unreadable: bool) -> Sequence[NetInput]:
     """Network inputs of at most `number` images, evenly spaced in the table.
 
     Args:

@@ -88,9 +88,7 @@ def decoding_nodes(graph: Any) -> list[str]:
     These are the nodes of ultralytics' last module outside its convolution branches (cv2, cv3, ...), and the nodes
     that connect them to the output.
     """
-    names = [
-        node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() != "Constant"
-    ]
+    names = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() != "Constant"]
     numbers = [int(found[1]) for name in names if (found := re.match(r"/model\.(\d+)/", name))]
     head = f"/model.{max(numbers)}/"
     branch = re.compile(re.escape(head) + r"(one2one_)?cv\d")
@@ -117,9 +115,7 @@ def _save(graph: Any, xml_path: Path, *, half: bool) -> None:
 @contextmanager
 def _quiet_nncf() -> Iterator[Any]:
     """Import NNCF without its log and, if output is no terminal, without its progress bars."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(
-        logging.ERROR
-    )  # it reports "no CUDA runtime" on import
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports "no CUDA runtime" on import
     import nncf  # takes seconds, and only quantisation needs it
 
     nncf.set_log_level(logging.ERROR)

@@ -104,9 +104,7 @@ def _accuracy(name: str, detections: CocoBoxes, reference: ExportReference) -> M
     """AP40 and its loss compared with the trained network, on the same bootstrap resamples."""
     truth, settings = reference.truth, reference.settings
     counts = resample_counts(truth.groups, num_resamples=settings.num_resamples, seed=settings.seed)
-    trained, exported = (
-        bootstrap(main_ap_measure(truth, own), counts) for own in (reference.detections, detections)
-    )
+    trained, exported = (bootstrap(main_ap_measure(truth, own), counts) for own in (reference.detections, detections))
     loss = difference(trained, exported)
     return {
         **interval_figures(f"export/{name}/ap40", exported.mean, exported.mean_interval),
@@ -121,9 +119,7 @@ def _times(name: str, milliseconds: Milliseconds) -> Metrics:
     return {key: float(np.median(milliseconds)), f"{key}/p99": float(np.percentile(milliseconds, 99))}
 
 
-def compare_networks(
-    images: Sequence[Pixels], trained: Network, exported: Network, *, min_score: float
-) -> Agreement:
+def compare_networks(images: Sequence[Pixels], trained: Network, exported: Network, *, min_score: float) -> Agreement:
     """Compare raw outputs, before NMS, over every anchor that can become a box.
 
     Args:

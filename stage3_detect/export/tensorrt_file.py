@@ -47,9 +47,7 @@ class TensorrtNetwork:
         return raw
 
 
-def export_tensorrt(
-    weights: Path, engine_path: Path, *, nms_free: bool, device: str = "0", batch: int = 1
-) -> None:
+def export_tensorrt(weights: Path, engine_path: Path, *, nms_free: bool, device: str = "0", batch: int = 1) -> None:
     """Write an engine that computes in 16 bits, atomically. Needs everything that `why_no_tensorrt` checks."""
     options: dict[str, Any] = {"format": "engine", "device": device, "quantize": 16, "batch": batch}
     with exported(weights, nms_free=nms_free, **options) as made:

@@ -25,12 +25,7 @@ def read_targets(path: Path) -> Targets:
 
 
 def target_lines(
-    boxes: Boxes,
-    classes: Sequence[int],
-    image_px: int,
-    *,
-    weights: Sequence[float],
-    regions: Sequence[bool],
+    boxes: Boxes, classes: Sequence[int], image_px: int, *, weights: Sequence[float], regions: Sequence[bool]
 ) -> str:
     """Text with `COLUMNS`. boxes: (n, 4) xyxy pixels of the network input."""
     plain = label_lines(boxes, classes, image_px).splitlines()

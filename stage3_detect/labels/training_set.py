@@ -101,9 +101,7 @@ def make_training_set(
     return TrainingSet(images, rows, labels.findings, validation, part.num_left_out)
 
 
-def choose_images(
-    labels: CocoBoxes, settings: DetectSettings, *, seed: int, all_normals: bool = False
-) -> Chosen:
+def choose_images(labels: CocoBoxes, settings: DetectSettings, *, seed: int, all_normals: bool = False) -> Chosen:
     """Choose all images with a box, `normals_per_positive` normal images per image with a box, and the uncertain
     images (ignore regions only) if `noise.ignore_regions`.
 
@@ -137,9 +135,7 @@ def held_out(labels: CocoBoxes, image_ids: Sequence[str], share: float, seed: in
     return {image_id for image_id in image_ids if group_of[image_id] in first}
 
 
-def _choose(
-    labels: CocoBoxes, settings: DetectSettings, *, hold_out: bool, all_normals: bool = False
-) -> _Part:
+def _choose(labels: CocoBoxes, settings: DetectSettings, *, hold_out: bool, all_normals: bool = False) -> _Part:
     coco = cut_to_images(labels)
     chosen = choose_images(coco, settings, seed=settings.seed, all_normals=all_normals)
     share = settings.data.holdout_share
@@ -188,9 +184,7 @@ def _tables(
 def _joined(tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Concatenate the tables of all sources; the rows' image numbers are shifted accordingly."""
     starts = np.cumsum([0, *(len(images) for images, _ in tables)])
-    rows = [
-        part.assign(image=part["image"] + start) for (_, part), start in zip(tables, starts, strict=False)
-    ]
+    rows = [part.assign(image=part["image"] + start) for (_, part), start in zip(tables, starts, strict=False)]
     images = pd.concat([images for images, _ in tables], ignore_index=True)
     return images, pd.concat(rows, ignore_index=True).astype({"image": np.int64, "is_region": np.bool_})
 
@@ -213,9 +207,7 @@ def _check_has_boxes(part: _Part, settings: DetectSettings) -> None:
     if POSITIVE in part.train.values():
         return
     if not is_strong(part.coco, settings.labels).any():
-        raise UserError(
-            "stage 3: no training image has a box; lower labels.min_score or check the stage 2 run"
-        )
+        raise UserError("stage 3: no training image has a box; lower labels.min_score or check the stage 2 run")
     raise UserError(
         f"stage 3: all images with boxes are held out for validation ({len(part.held_out)} images, by patient); "
         "set data.validate_on to tune_boxes, change data.holdout_share or add images"

@@ -31,10 +31,7 @@ class Detections:
 
 
 def detect(
-    image: Pixels,
-    network: Network,
-    settings: PredictSettings,
-    correction: BoxCorrection = NO_CORRECTION,
+    image: Pixels, network: Network, settings: PredictSettings, correction: BoxCorrection = NO_CORRECTION
 ) -> Detections:
     """Boxes of one picture (H, W) from `read_pixels` or `read_image`.
 

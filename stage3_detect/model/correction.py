@@ -83,8 +83,7 @@ def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
     """
     known = truth.without_ignored().boxes
     found = {
-        key: own[CORNERS].to_numpy(dtype=np.float64)
-        for key, own in detections.boxes.groupby(["image_id", "finding"])
+        key: own[CORNERS].to_numpy(dtype=np.float64) for key, own in detections.boxes.groupby(["image_id", "finding"])
     }
     shifts: dict[str, list[Floats]] = {name: [] for name in truth.findings}
     for (image_id, name), own in known.groupby(["image_id", "finding"], sort=False):

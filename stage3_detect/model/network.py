@@ -36,9 +36,7 @@ class Network(Protocol):
 class TorchNetwork:
     """The trained weights in PyTorch, on any device."""
 
-    def __init__(
-        self, weights: Path, *, device: str = "cpu", nms_free: bool = False, half: bool = False
-    ) -> None:
+    def __init__(self, weights: Path, *, device: str = "cpu", nms_free: bool = False, half: bool = False) -> None:
         """Load `weights`. A checkpoint can run code, so load only files that you trust.
 
         Args:

@@ -143,11 +143,7 @@ def _predict(run: Run, source: FinishedRun, work: Work) -> None:
     if source.manifest.get("synthetic"):
         info["learned_from"] = "synthetic pictures"
     totals = write_stream(path, lines, findings=work.predictor.findings, info=info)
-    run.finish(
-        _figures(totals, work.listing, unreadable),
-        {"predictions": path},
-        **_manifest_entries(work, unreadable),
-    )
+    run.finish(_figures(totals, work.listing, unreadable), {"predictions": path}, **_manifest_entries(work, unreadable))
     lines.path.unlink(missing_ok=True)
 
 

@@ -24,9 +24,7 @@ def open_point(run: FinishedRun, wanted: str | None) -> OperatingPoint:
     if wanted in known:
         return known[wanted]
     score = _score(wanted, known)
-    return OperatingPoint(
-        wanted, "one score for all findings", dict.fromkeys(run.manifest["findings"], score)
-    )
+    return OperatingPoint(wanted, "one score for all findings", dict.fromkeys(run.manifest["findings"], score))
 
 
 def remark(run: FinishedRun, point: OperatingPoint, *, asked: bool) -> str:

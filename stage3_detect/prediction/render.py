@@ -121,9 +121,7 @@ def _font_px(draw: ImageDraw.ImageDraw, texts: Sequence[str], size_wh: tuple[int
     return size_px
 
 
-def place_plate(
-    box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]
-) -> Plate:
+def place_plate(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]) -> Plate:
     """Place of a caption: the first place near its box that lies in the picture and covers no other caption.
 
     The places are tried in this order: above the box, below it, inside it, further down, further up. If all are taken,

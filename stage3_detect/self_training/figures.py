@@ -26,14 +26,7 @@ def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> Measure:
     return main_ap_measure(tune, detections)
 
 
-def tune_figures(
-    tune: CocoBoxes,
-    result: Measure,
-    best: Measure | None,
-    *,
-    num_resamples: int,
-    seed: int,
-) -> Figures:
+def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_resamples: int, seed: int) -> Figures:
     """AP40 on the tune split with its interval, and its paired gain over the best earlier round.
 
     Args:

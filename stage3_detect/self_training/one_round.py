@@ -26,13 +26,7 @@ from stage3_detect.self_training.figures import (
     tune_result,
 )
 from stage3_detect.self_training.pictures import relabel_gallery
-from stage3_detect.self_training.relabel import (
-    affirmed_pairs,
-    chosen_boxes,
-    relabel,
-    student_boxes,
-    student_scale,
-)
+from stage3_detect.self_training.relabel import affirmed_pairs, chosen_boxes, relabel, student_boxes, student_scale
 from stage3_detect.self_training.stop import best_round
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.labels import LabelSettings
@@ -49,13 +43,7 @@ class Fit(Protocol):
     """As `stage3_detect.training.train.fit`."""
 
     def __call__(
-        self,
-        run_dir: Path,
-        sources: Sources,
-        labels: CocoBoxes,
-        settings: DetectSettings,
-        *,
-        start: Path | None = None,
+        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
     ) -> tuple[Path, YoloFolder]:
         """Train, and write ``<run_dir>/weights/best.pt``."""
 
@@ -129,11 +117,7 @@ def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[F
             labels, files, facts["student_scale"] = _relabelled(job, part, before[-1])
             outputs |= files
     with part.phase("training"):
-        start = (
-            before[-1].output("weights")
-            if before and settings.self_training.start_from == "student"
-            else None
-        )
+        start = before[-1].output("weights") if before and settings.self_training.start_from == "student" else None
         weights, folder = job.fit(part.dir, job.sources, labels, settings, start=start)
         outputs["weights"] = weights
     with part.phase("tune split"):
@@ -142,9 +126,7 @@ def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[F
         if (path := _tune_path(part.dir)).is_file():
             outputs["detections_tune"] = path
     figures |= label_figures(labels, _labels_of(job, before[-1]) if before else None)
-    Tracker(job.run.dir).log(
-        len(before), figures
-    )  # before the end, because a finished round is not made again
+    Tracker(job.run.dir).log(len(before), figures)  # before the end, because a finished round is not made again
     part.finish(figures, outputs, training=count_facts(folder), **facts)
     return figures
 

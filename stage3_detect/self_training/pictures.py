@@ -19,9 +19,7 @@ _KEY = ["image_id", "finding"]
 _TILE_PX = 320
 
 
-def relabel_gallery(
-    run_dir: Path, teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes
-) -> Path | None:
+def relabel_gallery(run_dir: Path, teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes) -> Path | None:
     """Write examples per finding to ``<run_dir>/<NAME>``; returns the path, or None where there are no boxes.
 
     Orange: the teacher's boxes. Blue: the student's chosen boxes. Green: the fused labels with their confidence. The
@@ -57,9 +55,7 @@ def _most_confident(labels: CocoBoxes, finding: str) -> pd.DataFrame:
     boxes = labels.without_ignored().boxes
     own = boxes[boxes["finding"] == finding]
     by = "confidence" if "confidence" in own else "score"
-    return (
-        own.sort_values(by, ascending=False, kind="stable").drop_duplicates("image_id").reset_index(drop=True)
-    )
+    return own.sort_values(by, ascending=False, kind="stable").drop_duplicates("image_id").reset_index(drop=True)
 
 
 def _tile(teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes, pair: tuple[str, str]) -> Rgb:

@@ -148,9 +148,7 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTraini
         confidences = [_confidence(sure[own], by[own], member, settings) for member in members]
         best = int(np.argmax(confidences))
         for place, (box, member) in enumerate(zip(fused.tolist(), members, strict=True)):
-            method = "+".join(
-                sorted({str(methods[own][m]) for m in member}, key=lambda name: name == STUDENT)
-            )
+            method = "+".join(sorted({str(methods[own][m]) for m in member}, key=lambda name: name == STUDENT))
             unsure = confidences[place] < settings.min_confidence and place != best
             row = (confidences[place], confidences[place], method, int(unsure), UNSURE if unsure else "")
             rows.append((image_id, finding, *box, *row))
@@ -159,9 +157,7 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTraini
     return pd.DataFrame(rows, columns=_COLUMNS).astype({**numbers, **types, "iscrowd": np.int64})
 
 
-def _fuse(
-    corners: Floats, sure: Floats, by: Ints, settings: SelfTrainingSettings
-) -> tuple[Floats, list[list[int]]]:
+def _fuse(corners: Floats, sure: Floats, by: Ints, settings: SelfTrainingSettings) -> tuple[Floats, list[list[int]]]:
     weights = sure * np.where(by == 0, settings.teacher_weight, settings.student_weight)
     fused, _, members = weighted_boxes_fusion(corners, weights, iou=settings.fusion_iou)
     return fused, members

@@ -54,12 +54,7 @@ class RoundsResult:
 
 
 def run_rounds(
-    run: Run,
-    sources: Sources,
-    settings: DetectSettings,
-    *,
-    fit: Fit = fit,
-    predictor: Predictor | None = None,
+    run: Run, sources: Sources, settings: DetectSettings, *, fit: Fit = fit, predictor: Predictor | None = None
 ) -> RoundsResult:
     """Train on `sources.labels`, then up to `max_rounds` times on labels that combine teacher and student.
 

@@ -108,9 +108,7 @@ class DetectSettings(Settings):
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"{name!r}: expected lower-case letters, digits and underscores")
             if name in ("teacher", "human") or name.startswith(("detector", "prior_")):
-                raise ValueError(
-                    f"{name!r} is used by other metrics; choose another name, such as supervised"
-                )
+                raise ValueError(f"{name!r} is used by other metrics; choose another name, such as supervised")
         return value
 
     @property

@@ -79,9 +79,7 @@ def _each(weights: Tensor | None, gt_boxes: Tensor) -> Tensor:
     return torch.ones_like(gt_boxes[..., 0]) if weights is None else weights.to(gt_boxes)
 
 
-def _one_hot(
-    gt_labels: Tensor, real: Tensor, num_classes: int, shared_iou: float | None, gt_boxes: Tensor
-) -> Tensor:
+def _one_hot(gt_labels: Tensor, real: Tensor, num_classes: int, shared_iou: float | None, gt_boxes: Tensor) -> Tensor:
     """(B, n, n, K): share of the first box's anchors that counts for the class of the second box: 1 for itself, the
     IoU for a box of another class if it is at least `shared_iou`, else 0."""
     number = gt_boxes.shape[1]
@@ -151,15 +149,12 @@ class NoisyLabelLoss(v8DetectionLoss):
             batch = {**batch, **{key: batch[key][~is_region] for key in ("batch_idx", "cls", "bboxes")}}
         return super().loss(preds, batch)
 
-    def _read(
-        self, preds: dict[str, Tensor], batch: dict[str, Any], noise: Tensor, is_region: Tensor
-    ) -> LabelNoise:
+    def _read(self, preds: dict[str, Tensor], batch: dict[str, Any], noise: Tensor, is_region: Tensor) -> LabelNoise:
         count = preds["boxes"].shape[0]
         height, width = (size * self.stride[0] for size in preds["feats"][0].shape[2:])
         scale = torch.tensor([width, height, width, height], device=self.device)
         rows = torch.cat(
-            [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], noise[:, [WEIGHT]]],
-            1,
+            [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], noise[:, [WEIGHT]]], 1
         ).to(self.device)
         boxes = self._padded(rows[~is_region], [0, 6, 2, 3, 4, 5], count, scale)
         regions = self._padded(rows[is_region], [0, 1, 2, 3, 4, 5], count, scale)

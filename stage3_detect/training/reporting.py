@@ -73,9 +73,7 @@ def epoch_line(epoch: int, num_epochs: int, figures: Mapping[str, float]) -> str
     """For example `epoch 3 of 10  box_loss 1.2  cls_loss 0.8  AP50 0.312  41 s`."""
     losses = [f"{name.removeprefix(_LOSS)} {value:.4g}" for name, value in figures.items() if _LOSS in name]
     validated = [f"AP50 {figures[_AP50]:.3f}"] if _AP50 in figures else []
-    return "  ".join(
-        [f"epoch {epoch} of {num_epochs}", *losses, *validated, f"{figures.get('seconds', 0):.3g} s"]
-    )
+    return "  ".join([f"epoch {epoch} of {num_epochs}", *losses, *validated, f"{figures.get('seconds', 0):.3g} s"])
 
 
 @contextmanager

@@ -56,15 +56,7 @@ def _check_weights(path: Path) -> bool:
     advice = "give a .pt file of a YOLO detection network that was trained with ultralytics"
     try:
         model: Any = load_checkpoint(path)[0]
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        OSError,
-        ImportError,
-        UnpicklingError,
-    ) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError, OSError, ImportError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model: {path} cannot be loaded: {reason}; {advice}") from None
     layers: Any = model.model if isinstance(model, DetectionModel) else [model]

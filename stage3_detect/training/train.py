@@ -28,12 +28,7 @@ log = logging.getLogger("raybox")
 
 
 def fit(
-    run_dir: Path,
-    sources: Sources,
-    labels: CocoBoxes,
-    settings: DetectSettings,
-    *,
-    start: Path | None = None,
+    run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
 ) -> tuple[Path, YoloFolder]:
     """Train a detector on `labels` and on the true boxes of `sources`, if any; resumes an interrupted training.
 
@@ -70,9 +65,7 @@ def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) ->
     return num_true if settings.labels.true_boxes.only else len(labels.images) + num_true
 
 
-def train_detector(
-    run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None
-) -> Path:
+def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None) -> Path:
     """Train and write `weights/best.pt`, the weights with the best AP on the validation images.
 
     An interrupted training resumes from its last epoch (ultralytics' resume: weights, optimiser, schedule, averaging

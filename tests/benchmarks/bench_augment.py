@@ -38,20 +38,8 @@ PARTS = {
     "elastic": A.ElasticTransform(alpha=0.1, sigma=20, p=1),
 }
 STRENGTHS = {
-    **{
-        "translate_share": 0.1,
-        "rotate_deg": 15.0,
-        "scale_share": SCALE,
-        "shear_deg": SHEAR_DEG,
-        "contrast_limit": 0.1,
-    },
-    **{
-        "grid_steps": 5,
-        "grid_limit": 0.2,
-        "elastic_alpha": 0.1,
-        "elastic_sigma": 20.0,
-        "erase_probability": 0.0,
-    },
+    **{"translate_share": 0.1, "rotate_deg": 15.0, "scale_share": SCALE, "shear_deg": SHEAR_DEG, "contrast_limit": 0.1},
+    **{"grid_steps": 5, "grid_limit": 0.2, "elastic_alpha": 0.1, "elastic_sigma": 20.0, "erase_probability": 0.0},
 }
 
 Work = Callable[[int], object]
@@ -86,9 +74,7 @@ def milliseconds(forms: Mapping[str, Work], repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=384, help="side of the pictures in px")
     parser.add_argument("--repeats", type=int, default=60)
     given = parser.parse_args()

@@ -25,12 +25,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.froc import froc_measure
 from eval.detection.indexed import Indexed
-from eval.detection.localization import (
-    accuracy_measure,
-    corloc_measure,
-    max_box_accuracy_measure,
-    pointing_measure,
-)
+from eval.detection.localization import accuracy_measure, corloc_measure, max_box_accuracy_measure, pointing_measure
 from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import rodeo_measure
 from eval.detection.voc import voc_measure
@@ -94,9 +89,7 @@ def other_measures(truth: CocoBoxes, found: CocoBoxes) -> dict[str, Callable[[],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("methods", 13), ("classes", 14), ("images", 3000), ("resamples", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()

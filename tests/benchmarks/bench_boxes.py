@@ -51,9 +51,7 @@ def case(num_images: int, num_findings: int, side: int, *, seed: int) -> tuple[S
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 200), ("findings", 7), ("side", 20), ("methods", 13)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
@@ -77,9 +75,7 @@ def main() -> None:
     )
     curve = time.process_time() - begin
 
-    table = Table(
-        "what", "seconds", "rules a second", title=f"{tuned.num_tried} rules, {given.images} images"
-    )
+    table = Table("what", "seconds", "rules a second", title=f"{tuned.num_tried} rules, {given.images} images")
     table.add_row("search, one method", f"{search:.2f}", f"{tuned.num_tried / search:.0f}")
     table.add_row("one by one, pycocotools", f"{one_by_one:.1f}", f"{tuned.num_tried / one_by_one:.0f}")
     table.add_row(f"search, {given.methods} methods", f"{search * given.methods:.1f}", "")

@@ -111,9 +111,7 @@ def measure(folder: Path, num_images: int, size: int, rounds: int) -> dict[str, 
     ours = Pictures(dataset, settings)
     order = np.random.default_rng(1).permutation(num_images).tolist()
     stores = {"ours": ours}
-    figures = {
-        "open/ours": min(milliseconds(lambda: Pictures(dataset, settings)) for _ in range(rounds)),
-    }
+    figures = {"open/ours": min(milliseconds(lambda: Pictures(dataset, settings)) for _ in range(rounds))}
     if find_spec("lmdb") is not None:
         other = LmdbCache(folder / "lmdb", ours)
         figures["open/lmdb"] = min(milliseconds(other.open_again) for _ in range(rounds))

@@ -156,9 +156,7 @@ class Bench:
 
     def library(self, name: str) -> None:
         """An image's maps of all classes, one call of the library a class."""
-        with self.explainer(
-            ORACLES[name], [] if name == "fullgrad" else [self.model.last_layer]
-        ) as explainer:
+        with self.explainer(ORACLES[name], [] if name == "fullgrad" else [self.model.last_layer]) as explainer:
             num_classes, shown = (1, self.images[:1]) if name in LONG else (self.num_classes, self.images)
 
             def work(num_classes: int = num_classes) -> None:
@@ -263,9 +261,7 @@ def table_of(figures: dict[str, float], title: str) -> Table:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="densenet121")
     parser.add_argument("--size", type=int, default=224, help="side of the images in px")
     parser.add_argument("--classes", type=int, default=14)

@@ -98,9 +98,7 @@ def picture(path: Path, index: int) -> Path:
     return path
 
 
-def formats_on_cpu(
-    folder: Path, weights: Path, threads: int, calibration: Sequence[np.ndarray]
-) -> dict[str, Network]:
+def formats_on_cpu(folder: Path, weights: Path, threads: int, calibration: Sequence[np.ndarray]) -> dict[str, Network]:
     """Every format for CPUs."""
     onnx = folder / "detector.onnx"
     export_onnx(weights, onnx, nms_free=False)
@@ -108,10 +106,7 @@ def formats_on_cpu(
         convert_openvino(onnx, folder / f"{name}.xml", half=half)
     quantise_openvino(onnx, folder / "int8.xml", calibration)
     torch.set_num_threads(threads)
-    files = {
-        "onnx": onnx,
-        **{f"openvino_{name}": folder / f"{name}.xml" for name in ("fp32", "fp16", "int8")},
-    }
+    files = {"onnx": onnx, **{f"openvino_{name}": folder / f"{name}.xml" for name in ("fp32", "fp16", "int8")}}
     opened = {fmt: open_exported(fmt, path, num_threads=threads) for fmt, path in files.items()}
     return {"torch": TorchNetwork(weights), **opened}
 
@@ -187,9 +182,7 @@ def summary(times: Milliseconds, console: Console, title: str) -> Figures:
     return figures
 
 
-def batches(
-    networks: dict[str, Network], count: int, console: Console, folder: Path, weights: Path
-) -> Figures:
+def batches(networks: dict[str, Network], count: int, console: Console, folder: Path, weights: Path) -> Figures:
     """Milliseconds per image of `count` pictures in one call on a GPU, the network alone."""
     some = next(iter(networks.values()))
     inputs = torch.rand(count, some.channels, some.image_px, some.image_px, device="cuda")
@@ -235,9 +228,7 @@ def cams(given: argparse.Namespace, console: Console) -> Figures:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-px", type=int, default=640, help="of the untrained network")
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
@@ -279,9 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if on_cpu
             else formats_on_gpu(folder, weights, console)
         )
-        title = (
-            f"yolo26n, {like.image_px} px, {given.threads} threads, {given.device}; milliseconds per image"
-        )
+        title = f"yolo26n, {like.image_px} px, {given.threads} threads, {given.device}; milliseconds per image"
         figures = summary(in_turns(networks, files), console, title)
         if given.batch and not on_cpu:
             figures |= batches(networks, given.batch, console, folder, weights)
@@ -290,9 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for fmt in networks:
             figures[f"scorecam_over_{fmt}"] = figures["scorecam"] / figures[f"{fmt}/whole"]
             figures[f"{given.cam}_over_{fmt}"] = figures[given.cam] / figures[f"{fmt}/whole"]
-    rounded = {
-        key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in figures.items()
-    }
+    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in figures.items()}
     sys.stdout.write(json.dumps(facts | rounded) + "\n")
 
 

@@ -76,9 +76,7 @@ def write_jpegs(root: Path, num_images: int) -> Dataset:
 def write_dicoms(root: Path, num_images: int, size_hw: tuple[int, int]) -> Dataset:
     root.mkdir()
     for number in range(num_images):
-        facts = DicomFacts(
-            str(number), sex="F", age=60, inverted=False, low=0, high=4095, pixel_spacing_mm=0.14
-        )
+        facts = DicomFacts(str(number), sex="F", age=60, inverted=False, low=0, high=4095, pixel_spacing_mm=0.14)
         large = cv2.resize(picture(number), size_hw[::-1], interpolation=cv2.INTER_LINEAR)
         write_dicom(root / f"{number}.dicom", large.astype(np.float32) / 255, facts)
     lines = [f"{number}.dicom,{number % 2}" for number in range(num_images)]
@@ -138,9 +136,7 @@ def loaders_of(folder: Path, num_images: int, dicom_hw: tuple[int, int]) -> Mapp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dicom-hw", type=int, nargs=2, default=(2500, 2048))
@@ -154,9 +150,7 @@ def main() -> None:
             for label, loader in loaders.items():
                 speeds[label].append(images_per_second(loader))
     figures = {label: float(np.median(values[1:])) for label, values in speeds.items()}
-    table = Table(
-        "loader", "images per second", "cache is faster by", title=f"{SIZE} px, one thread, CPU time"
-    )
+    table = Table("loader", "images per second", "cache is faster by", title=f"{SIZE} px, one thread, CPU time")
     ratios = {f"cache_over/{label}": figures["cache"] / speed for label, speed in figures.items()}
     for label, speed in figures.items():
         table.add_row(label, f"{speed:.1f}", f"{ratios[f'cache_over/{label}']:.1f}x")

@@ -95,9 +95,7 @@ def our_epoch(given: argparse.Namespace, settings: Stage1Settings) -> Callable[[
     return trainer.train_epoch
 
 
-def bare_epoch(
-    given: argparse.Namespace, settings: Stage1Settings, device: torch.device
-) -> Callable[[], object]:
+def bare_epoch(given: argparse.Namespace, settings: Stage1Settings, device: torch.device) -> Callable[[], object]:
     torch.manual_seed(settings.seed)
     model = Classifier(settings).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -106,9 +104,7 @@ def bare_epoch(
 
     def epoch() -> None:
         for number, batch in enumerate(batches, start=1):
-            loss = functional.binary_cross_entropy_with_logits(
-                model(batch.images), batch.targets, pos_weight=weight
-            )
+            loss = functional.binary_cross_entropy_with_logits(model(batch.images), batch.targets, pos_weight=weight)
             (loss / given.accumulate_steps).backward()
             if number % given.accumulate_steps == 0:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -131,9 +127,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size-px", type=int, default=160)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -160,19 +154,13 @@ def main() -> None:
 def report(given: argparse.Namespace, times: dict[str, list[float]], device: torch.device) -> None:
     overheads = [100 * (ours / bare - 1) for ours, bare in zip(times["ours"], times["bare"], strict=True)]
     low, median, high = statistics.quantiles(overheads, n=4)
-    table = Table(
-        "loop", "ms a batch, median", "least", title=f"{given.backbone}, {given.size_px} px, {device.type}"
-    )
+    table = Table("loop", "ms a batch, median", "least", title=f"{given.backbone}, {given.size_px} px, {device.type}")
     for name, taken in times.items():
         table.add_row(name, f"{statistics.median(taken):.2f}", f"{min(taken):.2f}")
     table.add_row("overhead", f"{median:.2f} %", f"quartiles {low:.2f} to {high:.2f} %")
     Console(width=110).print(table)
     figures = {f"{name}_ms": round(statistics.median(taken), 3) for name, taken in times.items()}
-    figures |= {
-        "overhead_percent": round(median, 3),
-        "overhead_low": round(low, 3),
-        "overhead_high": round(high, 3),
-    }
+    figures |= {"overhead_percent": round(median, 3), "overhead_low": round(low, 3), "overhead_high": round(high, 3)}
     figures["overhead_of_least_percent"] = round(100 * (min(times["ours"]) / min(times["bare"]) - 1), 3)
     Console(width=10_000).print(json.dumps(vars(given) | figures), markup=False, highlight=False)
 

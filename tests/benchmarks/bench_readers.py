@@ -73,9 +73,7 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 15_000), ("abnormal", 4_394), ("boxes", 36_096)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()

@@ -57,9 +57,7 @@ def training_step(
     if compiled:
         forward.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    loss_of = MultilabelLoss(LossSettings(), findings=FINDINGS, positive_weight=torch.ones(len(FINDINGS))).to(
-        device
-    )
+    loss_of = MultilabelLoss(LossSettings(), findings=FINDINGS, positive_weight=torch.ones(len(FINDINGS))).to(device)
     size = given.batch_size
     images = torch.randn(size, 1, given.size_px, given.size_px, device=device).to(memory_format=layout)
     targets = (torch.rand(size, len(FINDINGS), device=device) < 0.3).float()
@@ -160,9 +158,7 @@ def measure(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     on_gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="convnext_large" if on_gpu else "resnet18")
     parser.add_argument("--size-px", type=int, default=384 if on_gpu else 160)
     parser.add_argument("--batch-size", type=int, default=64 if on_gpu else 8)

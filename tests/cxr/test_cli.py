@@ -14,9 +14,7 @@ def test_without_arguments_the_demo() -> None:
 
 
 def test_the_experiment_is_the_folder_of_the_settings() -> None:
-    given = parse_stage_arguments(
-        "stage3", ["configs/nih/stage3.yaml", "--set", "a=1", "b=2"], previous="stage2"
-    )
+    given = parse_stage_arguments("stage3", ["configs/nih/stage3.yaml", "--set", "a=1", "b=2"], previous="stage2")
     assert given.out == Path("runs/nih/stage3")
     assert given.sources == (Path("runs/nih/stage2"),)
     assert given.overrides == ("a=1", "b=2")

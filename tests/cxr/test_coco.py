@@ -36,15 +36,7 @@ def test_the_file_is_plain_coco(tmp_path: Path) -> None:
     write_coco(tmp_path / "x.json", coco)
     document = json.loads((tmp_path / "x.json").read_text())
     assert document["annotations"] == [
-        {
-            "id": 1,
-            "image_id": 1,
-            "category_id": 1,
-            "bbox": [1, 2, 3, 6],
-            "area": 18,
-            "iscrowd": 0,
-            "score": 0.5,
-        }
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 6], "area": 18, "iscrowd": 0, "score": 0.5}
     ]
     assert document["images"][0] == {
         "id": 1, "file_name": "dir/a.jpg", "width": 60, "height": 40, "image_id": "a", "region": "full",
@@ -120,9 +112,7 @@ def test_label_matrix_is_computed_once_and_kept_with_the_images() -> None:
 
 
 def test_labels_of_other_values_are_refused(tmp_path: Path) -> None:
-    write_coco(
-        tmp_path / "x.json", CocoBoxes(IMAGES.assign(labels=[{"Edema": 1}] * 2), boxes_table(), ("Edema",))
-    )
+    write_coco(tmp_path / "x.json", CocoBoxes(IMAGES.assign(labels=[{"Edema": 1}] * 2), boxes_table(), ("Edema",)))
     text = (tmp_path / "x.json").read_text().replace('"Edema": 1', '"Edema": 2')
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(UserError, match=r"x\.json.*label 2 of Edema"):

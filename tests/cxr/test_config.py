@@ -48,9 +48,7 @@ def test_all_problems_at_once_with_the_nearest_key(tmp_path: Path) -> None:
 
 
 def test_former_keys_are_refused_with_the_new_one(tmp_path: Path) -> None:
-    assert refused(Outer, tmp_path, "train: {num_epochs: 3, lr: 0.1}") == [
-        "train.lr: renamed, use train.learning_rate"
-    ]
+    assert refused(Outer, tmp_path, "train: {num_epochs: 3, lr: 0.1}") == ["train.lr: renamed, use train.learning_rate"]
 
 
 def refused(cls: type[Settings], folder: Path, text: str) -> list[str]:

@@ -39,9 +39,7 @@ def test_vindr_has_28_labels_under_both_spellings() -> None:
     assert VINDR_NAMES["Other disease"] == VINDR_NAMES["Other diseases"]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("Nodule/Mass", "nodule_mass"), ("No Finding", "no_finding"), ("", "")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("Nodule/Mass", "nodule_mass"), ("No Finding", "no_finding"), ("", "")])
 def test_slug(name: str, expected: str) -> None:
     assert slug(name) == expected
 

@@ -34,9 +34,7 @@ def fused(*rows: tuple[object, ...], **settings: Any) -> list[list[object]]:
     return found[["finding", "x1", "y1", "x2", "y2", "votes"]].to_numpy().tolist()
 
 
-@pytest.mark.parametrize(
-    "settings", [*({"rule": rule} for rule in RULES), {"rule": "single", "reader": "R1"}]
-)
+@pytest.mark.parametrize("settings", [*({"rule": rule} for rule in RULES), {"rule": "single", "reader": "R1"}])
 def test_no_boxes_stay_no_boxes(settings: dict[str, Any]) -> None:
     found = fuse_readers(table(), ReaderSettings(**settings))
     assert found.empty
@@ -107,11 +105,7 @@ def test_boxes_merge_from_the_overlap_on_and_not_below_it() -> None:
 
 
 def test_images_and_findings_do_not_mix() -> None:
-    rows = [
-        ("a", "Edema", 0, 0, 10, 4, "R1"),
-        ("b", "Edema", 0, 0, 10, 4, "R2"),
-        ("a", "Mass", 0, 0, 10, 4, "R2"),
-    ]
+    rows = [("a", "Edema", 0, 0, 10, 4, "R1"), ("b", "Edema", 0, 0, 10, 4, "R2"), ("a", "Mass", 0, 0, 10, 4, "R2")]
     found = fuse_readers(table(*rows), ReaderSettings(rule="union"))
     assert found[["image_id", "finding", "votes"]].to_numpy().tolist() == [
         ["a", "Edema", 1], ["b", "Edema", 1], ["a", "Mass", 1],

@@ -28,10 +28,7 @@ def dataset(patients: list[str], *, splits: list[str] | None = None) -> Dataset:
     """One image a patient entry: i0, i1, ..."""
     ids = [f"i{number}" for number in range(len(patients))]
     images = image_table(
-        image_id=ids,
-        path=[f"{name}.png" for name in ids],
-        patient_id=patients,
-        split=splits or [""] * len(ids),
+        image_id=ids, path=[f"{name}.png" for name in ids], patient_id=patients, split=splits or [""] * len(ids)
     )
     labels = pd.DataFrame({"Edema": [0.0] * len(ids)}, index=pd.Index(ids))
     return Dataset(name="tiny", root=Path("nowhere"), images=images, labels=labels, boxes=empty_boxes())
@@ -48,10 +45,7 @@ def test_exact_positions() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    patients=st.lists(st.sampled_from(["", "p1", "p2", "p3", "p4", "p5"]), max_size=25),
-    seed=st.integers(0, 2**40),
-)
+@given(patients=st.lists(st.sampled_from(["", "p1", "p2", "p3", "p4", "p5"]), max_size=25), seed=st.integers(0, 2**40))
 def test_every_image_is_in_one_split_and_patients_stay_whole(patients: list[str], seed: int) -> None:
     data = dataset(patients)
     splits = split_by_patient(data, fractions=THREE, seed=seed)
@@ -87,9 +81,7 @@ def test_other_seed_other_split_and_table_order() -> None:
 
 
 def test_fractions_below_one_leave_images_out() -> None:
-    splits = split_by_patient(
-        dataset([f"p{number}" for number in range(1000)]), fractions={"test": 0.1}, seed=0
-    )
+    splits = split_by_patient(dataset([f"p{number}" for number in range(1000)]), fractions={"test": 0.1}, seed=0)
     assert 60 < len(splits["test"]) < 140
 
 

@@ -12,15 +12,7 @@ from cxr.datasets.box_checks import CLIPPED, fit_into_images
 from cxr.datasets.files_on_disk import files_exist, images_by_stem, read_sizes
 from cxr.datasets.text_cells import merge_columns
 from cxr.datasets.vindr import VindrData
-from cxr.tables import (
-    BOX_COLUMNS,
-    Exclusion,
-    Problems,
-    box_table,
-    count_reasons,
-    empty_boxes,
-    image_table,
-)
+from cxr.tables import BOX_COLUMNS, Exclusion, Problems, box_table, count_reasons, empty_boxes, image_table
 from cxr.threads import in_threads
 from tests.builders import kaggle_folder, write_picture
 
@@ -48,11 +40,7 @@ def test_excluded_problems_are_counted() -> None:
     problems.leave_out("b", "twin")
     problems.add("c", "missing image")
     excluded = problems.finish()
-    assert set(excluded) == {
-        Exclusion("a", "missing image"),
-        Exclusion("c", "missing image"),
-        Exclusion("b", "twin"),
-    }
+    assert set(excluded) == {Exclusion("a", "missing image"), Exclusion("c", "missing image"), Exclusion("b", "twin")}
     assert count_reasons(excluded) == {"missing image": 2, "twin": 1}
 
 
@@ -102,9 +90,7 @@ def test_image_table_fills_in_what_is_unknown() -> None:
         ((5, 6, 30, 39), (5, 6, 30, 39)),
     ],
 )
-def test_overhang_of_one_percent_of_its_own_side(
-    corners: tuple[float, ...], fitted: tuple[float, ...] | None
-) -> None:
+def test_overhang_of_one_percent_of_its_own_side(corners: tuple[float, ...], fitted: tuple[float, ...] | None) -> None:
     """An image 40 high and 60 wide: 0.4 px vertically, 0.6 horizontally."""
     names = ["x1", "y1", "x2", "y2"]
     boxes = box_table(pd.DataFrame([corners], columns=names).assign(image_id="a", finding="Edema"))
@@ -154,6 +140,4 @@ def test_png_wins_over_dicom_of_one_stem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num", [0, 1, 15, 17, 5000])
 def test_threads_keep_the_order(num: int) -> None:
-    assert in_threads(lambda part: [2 * item for item in part], range(num)) == [
-        2 * item for item in range(num)
-    ]
+    assert in_threads(lambda part: [2 * item for item in part], range(num)) == [2 * item for item in range(num)]

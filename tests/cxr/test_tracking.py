@@ -61,8 +61,7 @@ def test_a_resumed_run_keeps_its_wandb_id_and_another_folder_has_its_own(tmp_pat
         folder.mkdir(exist_ok=True)
         Tracker(folder, "offline").finish()
     first, second = (
-        {path.name for path in (tmp_path / name).glob("wandb/offline-run-*/*.wandb")}
-        for name in ("one", "two")
+        {path.name for path in (tmp_path / name).glob("wandb/offline-run-*/*.wandb")} for name in ("one", "two")
     )
     identity = (tmp_path / "one" / "wandb" / "id.txt").read_text()
     assert first == {f"run-{identity}.wandb"}
@@ -86,9 +85,7 @@ def in_a_process_of_its_own(
     """Track one step; whatever goes out goes to the proxy. `HOME` is empty, so that no account is found."""
     proxy = f"http://127.0.0.1:{proxy_port}"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    env = (
-        inherited | {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""} | environment
-    )
+    env = inherited | {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""} | environment
     command = [sys.executable, "-c", SCRIPT, str(folder), mode]
     return subprocess.run(
         command, env=env | {"HOME": str(folder)}, capture_output=True, text=True, timeout=60, check=False
@@ -132,9 +129,7 @@ def fake_server(monkeypatch: pytest.MonkeyPatch, folder: Path, chosen: list[dict
     monkeypatch.setattr(wandb, "agent", agent)
 
 
-def test_the_agent_runs_trials_with_what_the_server_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_agent_runs_trials_with_what_the_server_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -115,12 +115,8 @@ def test_a_single_run_gives_the_probabilities_of_its_own_predictions(root: Path,
         np.testing.assert_allclose(predicted, in_table_order, rtol=1e-5)
 
 
-def test_figures_of_an_ensemble_are_those_of_its_members_combined(
-    tmp_path: Path, root: Path, runs: list[Path]
-) -> None:
-    out = ensemble(
-        runs, tmp_path / "both", combine="minimum", operating_point={"calibration": "none"}, seed=3
-    )
+def test_figures_of_an_ensemble_are_those_of_its_members_combined(tmp_path: Path, root: Path, runs: list[Path]) -> None:
+    out = ensemble(runs, tmp_path / "both", combine="minimum", operating_point={"calibration": "none"}, seed=3)
     data = stage1_settings(root).data.read()
     ids = load_splits(runs[0] / "splits.json")
     both = {
@@ -130,10 +126,7 @@ def test_figures_of_an_ensemble_are_those_of_its_members_combined(
     labels = {name: data.select(ids[name]).labels.to_numpy() for name in both}
     findings = list(data.findings)
     metrics = classification_metrics(
-        labels["test"],
-        both["test"],
-        findings=findings,
-        thresholds=choose_thresholds(labels["val"], both["val"]),
+        labels["test"], both["test"], findings=findings, thresholds=choose_thresholds(labels["val"], both["val"])
     )
     run = open_run(out, stage="stage1")
     for name in ("auroc/mean", "auroc/lung_lesion", "f1/pleural_effusion", "brier/mean", "tp/lung_lesion"):
@@ -146,13 +139,10 @@ def test_figures_of_an_ensemble_are_those_of_its_members_combined(
 
 
 def test_an_ensemble_is_a_run_of_stage_1(tmp_path: Path, runs: list[Path]) -> None:
-    out = ensemble(
-        runs, tmp_path / "both", flips=["none", "horizontal"], operating_point={"threshold": "youden"}
-    )
+    out = ensemble(runs, tmp_path / "both", flips=["none", "horizontal"], operating_point={"threshold": "youden"})
     run, member = open_run(out, stage="stage1"), open_run(runs[0])
     assert (
-        run.settings
-        == settings_of(flips=["none", "horizontal"], operating_point={"threshold": "youden"}).model_dump()
+        run.settings == settings_of(flips=["none", "horizontal"], operating_point={"threshold": "youden"}).model_dump()
     )
     for entry in ("findings", "splits", "synthetic", "thresholds_chosen_on"):
         assert run.manifest[entry] == member.manifest[entry]
@@ -163,9 +153,7 @@ def test_an_ensemble_is_a_run_of_stage_1(tmp_path: Path, runs: list[Path]) -> No
     for index, source in enumerate(runs):
         copy = out / "members" / str(index)
         assert sha256_of(copy / "best.safetensors") == sha256_of(source / "best.safetensors")
-        assert run.manifest["outputs"][f"member_{index}_weights"]["sha256"] == sha256_of(
-            source / "best.safetensors"
-        )
+        assert run.manifest["outputs"][f"member_{index}_weights"]["sha256"] == sha256_of(source / "best.safetensors")
         assert open_run(copy).settings["backbone"] == open_run(source).settings["backbone"]
     assert f"Mean of 2 runs ({runs[0]}, {runs[1]})" in (out / "report.html").read_text()
 
@@ -194,18 +182,14 @@ def test_its_calibration_is_fitted_to_what_is_combined(tmp_path: Path, root: Pat
     val = data.select(load_splits(runs[0] / "splits.json")["val"])
     combined = np.maximum(*(load_trained(run).predict(val) for run in runs))
     calibration = fit_calibration(val.labels.to_numpy(), combined, "platt")
-    assert [curve.fitted for curve in calibration.curves] == [True, False], (
-        "Pleural Effusion has two positives"
-    )
+    assert [curve.fitted for curve in calibration.curves] == [True, False], "Pleural Effusion has two positives"
     np.testing.assert_allclose(trained.predict(val), calibration.apply(combined), rtol=1e-5)
     assert np.abs(trained.predict(val) - combined)[:, 0].max() > 1e-2
 
 
 def test_one_run_with_a_flip_is_test_time_augmentation(tmp_path: Path, root: Path, runs: list[Path]) -> None:
     plain, turned = (
-        load_trained(
-            ensemble(runs[:1], tmp_path / name, flips=flips, operating_point={"calibration": "none"})
-        )
+        load_trained(ensemble(runs[:1], tmp_path / name, flips=flips, operating_point={"calibration": "none"}))
         for name, flips in (("h", ["horizontal"]), ("both", ["none", "horizontal"]))
     )
     data = stage1_settings(root).data.read()

@@ -64,9 +64,7 @@ def test_a_teacher_that_has_seen_the_test_patients_is_refused(tmp_path: Path) ->
     root = patch_folder(tmp_path / "data", num_images=40)
     doubtful(root, 5)
     teacher = train(stage1_settings(root, train=QUICK, split={"seed": 3}), tmp_path / "teacher")
-    settings = stage1_settings(
-        root, train=QUICK, labels={"uncertain": "self_train", "teacher": str(teacher.dir)}
-    )
+    settings = stage1_settings(root, train=QUICK, labels={"uncertain": "self_train", "teacher": str(teacher.dir)})
     with pytest.raises(UserError, match="has seen in train"):
         train(settings, tmp_path / "student")
 
@@ -94,9 +92,7 @@ def test_studies_a_tree_and_an_uncertain_class_in_one_run(tmp_path: Path) -> Non
     table = read_predictions(run.output("predictions"))
     assert set(table["num_views"]) == {2}
     assert table["image_id"].is_unique
-    assert (
-        table["Lung Lesion label"].isna() == (table["patient_id"].isin([f"patient{n}" for n in range(8)]))
-    ).all()
+    assert (table["Lung Lesion label"].isna() == (table["patient_id"].isin([f"patient{n}" for n in range(8)]))).all()
     left_out = [entry for entry in run.manifest["excluded"] if "view" in entry["reason"]]
     in_split = {"patient24"} & {*table["patient_id"], *read_seen(run.dir)["csv_table"]["train"]}
     assert len(left_out) == len(in_split)
@@ -116,9 +112,7 @@ def test_images_that_cannot_be_decoded_are_left_out_counted_and_named(tmp_path: 
 
 
 @pytest.mark.parametrize("channels", ["grey", "clahe3"])
-def test_statistics_of_the_training_pictures_are_kept_for_readers_of_the_run(
-    tmp_path: Path, channels: str
-) -> None:
+def test_statistics_of_the_training_pictures_are_kept_for_readers_of_the_run(tmp_path: Path, channels: str) -> None:
     root = patch_folder(tmp_path / "data", num_images=40)
     settings = stage1_settings(
         root,

@@ -44,9 +44,7 @@ def draw_image(rng: np.random.Generator, *, num_boxes: int) -> tuple[np.ndarray,
     return np.clip(image, 0, 1).astype(np.float32), boxes
 
 
-def make_coco(
-    root: Path, split: str, *, num_images: int, seed: int, score: float = float("nan")
-) -> CocoBoxes:
+def make_coco(root: Path, split: str, *, num_images: int, seed: int, score: float = float("nan")) -> CocoBoxes:
     """Write pictures below `root`/`split`; every third has no box."""
     rng = np.random.default_rng(seed)
     (root / split).mkdir(parents=True, exist_ok=True)

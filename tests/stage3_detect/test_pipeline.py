@@ -59,9 +59,7 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
     home.mkdir(exist_ok=True)
     settings = {"HOME": str(home), "NETWORK_LOG": str(folder / "network.log"), "OMP_NUM_THREADS": "1"}
     kept = {name: value for name, value in os.environ.items() if "YOLO" not in name}
-    environment = (
-        kept | settings | {"ULTRALYTICS_API_KEY": "ul_" + "0" * 40, "MPLCONFIGDIR": str(folder / "mpl")}
-    )
+    environment = kept | settings | {"ULTRALYTICS_API_KEY": "ul_" + "0" * 40, "MPLCONFIGDIR": str(folder / "mpl")}
     script = [sys.executable, "-c", GUARD, *command(folder)]
     return subprocess.Popen(script, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -114,10 +112,7 @@ def test_manifest_tells_what_predictions_need(folder: Path):
     best = open_run(folder / "stage3" / "rounds" / str(run.manifest["best_round"]), stage="stage3_round")
     correction = BoxCorrection.from_dict(run.manifest["box_correction"])
     assert correction.as_dict() == best.manifest["box_correction"]
-    assert run.manifest["regions"] == ["full"] and run.manifest["findings"] == [
-        "Nodule/Mass",
-        "Pleural Effusion",
-    ]
+    assert run.manifest["regions"] == ["full"] and run.manifest["findings"] == ["Nodule/Mass", "Pleural Effusion"]
     assert {"operating_points", "score_curves", "not_exported", "training"} <= set(run.manifest)
 
 
@@ -128,9 +123,7 @@ def test_tune_detections_are_those_of_the_best_round_put_right(folder: Path):
     wanted = correction.of_table(read_coco(best.output("detections_tune"))).boxes
     found = read_coco(run.output("detections_tune")).boxes
     assert len(found) == len(wanted)
-    assert found[["x1", "y2", "score"]].to_numpy() == pytest.approx(
-        wanted[["x1", "y2", "score"]].to_numpy(), abs=1e-3
-    )
+    assert found[["x1", "y2", "score"]].to_numpy() == pytest.approx(wanted[["x1", "y2", "score"]].to_numpy(), abs=1e-3)
 
 
 def test_figures_have_their_names(folder: Path):
@@ -138,14 +131,7 @@ def test_figures_have_their_names(folder: Path):
     for name in ("detector", "teacher", "prior_mean_box", "prior_center_box"):
         for key in (f"ap40/{name}", f"ap40/{name}/low", f"ap40/{name}/high", f"ap40/{name}/nodule_mass/high"):
             assert metrics[key] is not None
-    others = {
-        "ap10/detector",
-        "ap30/detector",
-        "ap50/detector",
-        "ap70/detector",
-        "ap5095/detector",
-        "voc40/detector",
-    }
+    others = {"ap10/detector", "ap30/detector", "ap50/detector", "ap70/detector", "ap5095/detector", "voc40/detector"}
     assert others | {"froc/detector", "rounds/num", "rounds/1/tune_ap40"} <= set(metrics)
     assert metrics["ms_per_image/teacher"] == 50.0 and metrics["ms_per_image/detector"] > 0
     assert metrics["ms_per_image/detector/p99"] >= metrics["ms_per_image/detector"]
@@ -160,15 +146,11 @@ def test_another_run_is_compared(folder: Path):
     found = open_compared({"supervised": folder / "stage3"}, test)
     assert list(found) == ["supervised"] and found["supervised"].findings == test.findings
     fewer = CocoBoxes(test.images.iloc[1:], test.boxes, test.findings, test.info)
-    with pytest.raises(
-        UserError, match=r"compare_with.supervised: .* other images or findings \(9 images, here 8\)"
-    ):
+    with pytest.raises(UserError, match=r"compare_with.supervised: .* other images or findings \(9 images, here 8\)"):
         open_compared({"supervised": folder / "stage3"}, fewer)
 
 
-@pytest.mark.parametrize(
-    "name", ["teacher", "detector_onnx", "prior_mean_box", "human", "Two words", "a/b", ""]
-)
+@pytest.mark.parametrize("name", ["teacher", "detector_onnx", "prior_mean_box", "human", "Two words", "a/b", ""])
 def test_a_compared_run_needs_a_name_that_no_metric_has(name: str):
     with pytest.raises(ValueError, match=f"{name!r}(: expected| is used)"):
         tiny_settings(compare_with={name: "somewhere"})

@@ -161,9 +161,7 @@ def test_stream_of_no_image_is_coco(tmp_path: Path):
 def test_stream_is_what_write_coco_writes(tmp_path: Path):
     lines = BoxLines(tmp_path / "lines")
     entry = {"file_name": "a/x.png", "width": 130, "height": 90, "image_id": "a/x"}
-    lines.add(
-        entry, [found(FINDINGS[1], (1.5, 2, 30, 40), 0.9), found(FINDINGS[0], (0, 0, 9, 9), 0.2, shown=False)]
-    )
+    lines.add(entry, [found(FINDINGS[1], (1.5, 2, 30, 40), 0.9), found(FINDINGS[0], (0, 0, 9, 9), 0.2, shown=False)])
     lines.add(entry | {"image_id": "b/x", "file_name": "b/x.png"}, [])
     totals = write_stream(tmp_path / "stream.json", lines, findings=FINDINGS, info={"data_root": "."})
     assert (totals.num_images, totals.num_boxes, totals.num_shown, totals.num_images_shown) == (2, 2, 1, 1)
@@ -281,9 +279,7 @@ def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: 
     assert not list(out.glob("*partial*"))
 
 
-def test_call_that_was_interrupted_goes_on(
-    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_call_that_was_interrupted_goes_on(run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The interrupt comes while the last image is read; the second call reads that one alone."""
     out, call = tmp_path / "out", Call(run, (scans,), out=tmp_path / "out", pictures=False)
     read: list[Path] = []

@@ -91,10 +91,7 @@ BROKEN = {
     "bad label": ({"train": [chexpert_row(EXTRA, Edema="2")]}, "label value outside {1, 0, -1, blank}"),
     "text label": ({"train": [chexpert_row(EXTRA, Edema="N/A")]}, "label value outside {1, 0, -1, blank}"),
     "bad path": ({"train": [chexpert_row("scan.jpg", Edema=1)]}, "path is not .../patientN"),
-    "duplicated row": (
-        {"train": [chexpert_row(EXTRA, Edema=1), chexpert_row(EXTRA, Edema=0)]},
-        "duplicated row",
-    ),
+    "duplicated row": ({"train": [chexpert_row(EXTRA, Edema=1), chexpert_row(EXTRA, Edema=0)]}, "duplicated row"),
     "unknown finding": ({"header": [*CHEXPERT_HEADER[:-1], "Suport Devices"]}, "unknown finding"),
 }
 
@@ -145,10 +142,7 @@ def test_max_images_are_spread_over_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "message"),
-    [
-        (["Path", *CHEXPERT_HEADER[2:]], "has no column 'Sex'"),
-        (["File", *CHEXPERT_HEADER[1:]], "has no column 'Path'"),
-    ],
+    [(["Path", *CHEXPERT_HEADER[2:]], "has no column 'Sex'"), (["File", *CHEXPERT_HEADER[1:]], "has no column 'Path'")],
 )
 def test_missing_column_is_named(tmp_path: Path, columns: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -58,11 +58,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, int]] = {
     "duplicated row": ({"rows": [("p1/a.png", "p1", "PA", "F", 1, 1, 1)]}, "duplicated row", 2),
     "label": ({"rows": [("p3/c.png", "p3", "PA", "F", 1, "yes", 1)]}, "label value outside", 2),
     "view": ({"rows": [("p3/c.png", "p3", "oblique", "F", 1, 1, 1)]}, "unknown view", 2),
-    "box of no image": (
-        {"boxes": [("p9/z.png", "effusion", 1, 2, 3, 4)]},
-        "box of an image that is not in",
-        2,
-    ),
+    "box of no image": ({"boxes": [("p9/z.png", "effusion", 1, 2, 3, 4)]}, "box of an image that is not in", 2),
     "box class": ({"boxes": [("p2/b.png", "efusion", 1, 2, 3, 4)]}, "unknown finding", 2),
     "box outside": ({"boxes": [("p2/b.png", "effusion", 1, 2, 3, 44)]}, "box outside the image", 2),
     "box no number": ({"boxes": [("p2/b.png", "effusion", 1, 2, "", 4)]}, "box with a coordinate", 2),

@@ -14,13 +14,7 @@ def test_folders_and_file_names(tmp_path: Path) -> None:
     data = KermanyData(root=kermany_folder(tmp_path)).read()
     assert data.images["image_id"][0] == "train/NORMAL/IM-0115-0001"
     assert data.images["split"].tolist() == ["train", "train", "valid", "test", "test"]
-    assert data.images["patient_id"].tolist() == [
-        "IM-0115",
-        "person1",
-        "NORMAL2-IM-0383",
-        "IM-0001",
-        "person1",
-    ]
+    assert data.images["patient_id"].tolist() == ["IM-0115", "person1", "NORMAL2-IM-0383", "IM-0001", "person1"]
     assert data.findings == ("No Finding", "Pneumonia")
     assert data.labels["Pneumonia"].tolist() == [0, 1, 0, 0, 1]
     assert data.labels["No Finding"].tolist() == [1, 0, 1, 1, 0]
@@ -45,9 +39,7 @@ def test_identical_files(tmp_path: Path) -> None:
     data = KermanyData(root=root, duplicates="exclude").read()
     assert len(data.images) == 4
     assert [item.reason for item in data.excluded] == ["identical to an earlier file"]
-    assert data.excluded[0].what == (
-        "val/NORMAL/NORMAL2-IM-0383-0001.jpeg (as train/NORMAL/IM-0115-0001.jpeg)"
-    )
+    assert data.excluded[0].what == ("val/NORMAL/NORMAL2-IM-0383-0001.jpeg (as train/NORMAL/IM-0115-0001.jpeg)")
 
 
 @pytest.mark.parametrize(

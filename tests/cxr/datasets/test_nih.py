@@ -62,16 +62,8 @@ EXTRA = ("00000003_000.png", "Mass", 0, 3, 60, "F", "PA", 1, 1, 1, 1)
 BROKEN = {
     "missing image": ({"missing": "00000002_000.png"}, "missing image", 2),
     "duplicated row": ({"rows": [EXTRA, EXTRA]}, "duplicated row", 4),
-    "unknown class of a box": (
-        {"boxes": [("00000002_000.png", "Massive", 1, 1, 9, 9)]},
-        "unknown finding",
-        3,
-    ),
-    "box of no image": (
-        {"boxes": [("00000009_000.png", "Mass", 1, 1, 9, 9)]},
-        "box of an image that is not",
-        3,
-    ),
+    "unknown class of a box": ({"boxes": [("00000002_000.png", "Massive", 1, 1, 9, 9)]}, "unknown finding", 3),
+    "box of no image": ({"boxes": [("00000009_000.png", "Mass", 1, 1, 9, 9)]}, "box of an image that is not", 3),
     "outside": ({"boxes": [("00000002_000.png", "Mass", 900, 1, 200, 9)]}, "box outside the image", 3),
     "empty": ({"boxes": [("00000002_000.png", "Mass", 900, 1, 0, 9)]}, "inverted or empty box", 3),
 }

@@ -15,8 +15,7 @@ from cxr.splits import SplitSettings
 FOLDER = Path(os.environ.get("RAYBOX_REAL_DATA", ""))
 
 pytestmark = pytest.mark.skipif(
-    "RAYBOX_REAL_DATA" not in os.environ,
-    reason="real data are not redistributed: set RAYBOX_REAL_DATA to its folder",
+    "RAYBOX_REAL_DATA" not in os.environ, reason="real data are not redistributed: set RAYBOX_REAL_DATA to its folder"
 )
 
 

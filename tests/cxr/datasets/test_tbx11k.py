@@ -16,9 +16,7 @@ from tests.builders import tbx11k_folder, voc_xml, write_picture
 def test_released_form(tmp_path: Path) -> None:
     data = Tbx11kData(root=tbx11k_folder(tmp_path)).read()
     assert data.images["image_id"].tolist() == ["tb0001", "tb0002", "h0001"]
-    assert data.images["path"].tolist() == [
-        f"imgs/{name}.jpg" for name in ("tb/tb0001", "tb/tb0002", "health/h0001")
-    ]
+    assert data.images["path"].tolist() == [f"imgs/{name}.jpg" for name in ("tb/tb0001", "tb/tb0002", "health/h0001")]
     assert data.images["split"].tolist() == ["train", "train", "valid"]
     assert data.findings == ("Active Tuberculosis", "Obsolete Tuberculosis")
     assert data.labels.loc["tb0001"].tolist() == [1, 0]
@@ -33,9 +31,7 @@ def test_boxes_are_scaled_by_axis(tmp_path: Path) -> None:
 
 
 def test_third_class_gets_a_column_where_it_occurs(tmp_path: Path) -> None:
-    data = Tbx11kData(
-        root=tbx11k_folder(tmp_path, objects=[("PulmonaryTuberculosis", 20, 60, 80, 240)])
-    ).read()
+    data = Tbx11kData(root=tbx11k_folder(tmp_path, objects=[("PulmonaryTuberculosis", 20, 60, 80, 240)])).read()
     assert "Tuberculosis" in data.findings
 
 
@@ -64,10 +60,7 @@ def test_sideless_image_is_left_out_and_named(tmp_path: Path) -> None:
 
 def test_box_across_the_midline_is_cut(tmp_path: Path) -> None:
     data = halves(tmp_path, (20, 6, 40, 24))
-    assert data.boxes[["image_id", "x1", "x2"]].to_numpy().tolist() == [
-        ["tb0001:L", 20, 30],
-        ["tb0001:R", 20, 30],
-    ]
+    assert data.boxes[["image_id", "x1", "x2"]].to_numpy().tolist() == [["tb0001:L", 20, 30], ["tb0001:R", 20, 30]]
     assert data.labels["Tuberculosis"].tolist() == [1, 1, 0, 0]
 
 
@@ -81,9 +74,7 @@ def test_sliver_is_dropped_and_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [60, 61])
 @pytest.mark.parametrize("box", [(8, 6, 22, 24), (35, 6, 50, 24), (53, 2, 58, 9)])
-def test_boxes_lie_where_the_region_shows_them(
-    tmp_path: Path, box: tuple[int, int, int, int], width: int
-) -> None:
+def test_boxes_lie_where_the_region_shows_them(tmp_path: Path, box: tuple[int, int, int, int], width: int) -> None:
     """The pixels inside the half's box are the bright ones, and no others are."""
     data = halves(tmp_path, box, width=width)
     path = tmp_path / "imgs/tb/tb0001.png"
@@ -108,11 +99,7 @@ BROKEN = {
     "missing image": ({"missing": True}, "missing image", 2),
     "broken xml": ({"xml": "<annotation>"}, "unreadable or missing xml", 2),
     "no size": ({"xml": "<annotation><object/></annotation>"}, "unreadable or missing xml", 2),
-    "no corner": (
-        {"xml": voc_xml([], size_wh=(9, 9)).replace("</a", "<object/></a")},
-        "unreadable or missing",
-        2,
-    ),
+    "no corner": ({"xml": voc_xml([], size_wh=(9, 9)).replace("</a", "<object/></a")}, "unreadable or missing", 2),
     "unknown class": ({"objects": [("Tuberkulosis", 20, 60, 80, 240)]}, "unknown finding", 3),
     "outside": ({"objects": [("ActiveTuberculosis", 20, 60, 280, 240)]}, "box outside the image", 3),
     "inverted": ({"objects": [("ActiveTuberculosis", 80, 60, 20, 240)]}, "inverted or empty box", 3),

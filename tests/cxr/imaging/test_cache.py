@@ -78,9 +78,7 @@ def test_pictures_are_decoded_once_and_mapped(tmp_path: Path) -> None:
     assert not first[0].flags.owndata  # a view of the file, not a copy
     before = index_lines(tmp_path / "cache")
     assert len(before) == 5
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert index_lines(tmp_path / "cache") == before
     assert (cache_folder(settings_of(tmp_path / "cache")) / "pictures.bin").stat().st_size == 5 * SLOT_BYTES
 
@@ -91,9 +89,7 @@ def test_a_finished_cache_is_read_without_writing(tmp_path: Path) -> None:
     Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
     folder = cache_folder(settings_of(tmp_path / "cache"))
     (folder / "lock").unlink()
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert not (folder / "lock").exists()
 
 
@@ -142,9 +138,7 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
     Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
     changed = np.random.default_rng(9).integers(0, 256, (48, 60), dtype=np.uint8)
     assert cv2.imwrite(str(tmp_path / "images" / "i001.png"), changed)
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert len(index_lines(tmp_path / "cache")) == 4
 
 
@@ -156,9 +150,7 @@ def test_files_count_as_unchanged_while_size_and_time_hold(tmp_path: Path) -> No
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    np.testing.assert_array_equal(
-        Pictures(images_of(path.parent), settings_of(tmp_path / "cache"))[0], before
-    )
+    np.testing.assert_array_equal(Pictures(images_of(path.parent), settings_of(tmp_path / "cache"))[0], before)
 
 
 @pytest.mark.parametrize("position", [0, 500, SLOT_BYTES - 1])
@@ -221,9 +213,7 @@ def test_damaged_lines_are_counted_and_their_pictures_decoded_again(
     lines = index.read_bytes().splitlines(keepends=True)
     lines[1] = lines[1].replace(b'"full"', b'"fulm"')
     index.write_bytes(b"".join(lines) + b"\0" * 100_000)
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert any("1 damaged lines" in record.message for record in caplog.records)
 
 
@@ -265,9 +255,7 @@ def test_a_full_disk_is_an_error_and_keeps_what_was_written(tmp_path: Path, smal
     assert len(index_lines(tmp_path / "cache")) == 3
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert len(index_lines(tmp_path / "cache")) == 6
 
 
@@ -293,9 +281,7 @@ def test_two_processes_decode_each_picture_once(tmp_path: Path) -> None:
         process.join(timeout=60)
         assert process.exitcode == 0
     assert len(index_lines(tmp_path / "cache")) == 40
-    assert_as_decoded(
-        Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images"
-    )
+    assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
 
 
 def test_a_second_process_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,18 +50,10 @@ def test_a_constant_picture_is_black(kind: str, value: int):
     assert net.shape == (64, 48) and net.dtype == np.uint8 and not net.any()
 
 
-@pytest.mark.parametrize(
-    "image_hw", [(1, 1), (1, 700), (5000, 3), (4200, 4100), (33, 33), (64, 64), (20, 21)]
-)
+@pytest.mark.parametrize("image_hw", [(1, 1), (1, 700), (5000, 3), (4200, 4100), (33, 33), (64, 64), (20, 21)])
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
-    [
-        ("uint8", 0, 255),
-        ("uint8", 90, 110),
-        ("uint16", 0, 65535),
-        ("uint16", 40000, 40030),
-        ("float32", 5, 900),
-    ],
+    [("uint8", 0, 255), ("uint8", 90, 110), ("uint16", 0, 65535), ("uint16", 40000, 40030), ("float32", 5, 900)],
 )
 @pytest.mark.parametrize("keep_aspect", [False, True])
 def test_the_result_equals_the_definition_but_for_rounding(
@@ -75,9 +67,7 @@ def test_the_result_equals_the_definition_but_for_rounding(
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 99), spread=st.integers(1, 255)
-)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 99), spread=st.integers(1, 255))
 def test_integers_and_their_floats_give_the_same(height: int, width: int, seed: int, spread: int):
     stored = np.random.default_rng(seed).integers(0, spread + 1, size=(height, width)).astype(np.uint8)
     net = to_net(stored, 96)
@@ -106,10 +96,7 @@ def test_the_given_picture_stays_as_it_is():
     np.testing.assert_array_equal(image, before)
 
 
-@given(
-    old_hw=st.tuples(st.integers(1, 200), st.integers(1, 200)),
-    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-)
+@given(old_hw=st.tuples(st.integers(1, 200), st.integers(1, 200)), shares=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @settings(deadline=None, max_examples=60)
 def test_averaging_is_opencvs(old_hw: tuple[int, int], shares: tuple[float, float]):
     new_hw = tuple(max(1, round(side * share)) for side, share in zip(old_hw, shares, strict=True))

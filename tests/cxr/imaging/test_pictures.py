@@ -119,9 +119,7 @@ def test_each_channel_has_its_mean_and_std(tmp_path: Path) -> None:
 def test_a_wrong_number_of_statistics_is_told(tmp_path: Path, mean: list[float], num_channels: int) -> None:
     for name in ("mean", "std"):
         pictures = Pictures(images(tmp_path / name), input_settings(**{name: mean}))
-        with pytest.raises(
-            UserError, match=rf"input\.{name}: got {len(mean)} values.*{num_channels} channels"
-        ):
+        with pytest.raises(UserError, match=rf"input\.{name}: got {len(mean)} values.*{num_channels} channels"):
             pictures.batch([0], num_channels)
 
 
@@ -151,8 +149,7 @@ def test_fixed_statistics_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_channels", "mean", "std"),
-    [(1, [0.449], [0.226]), (3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])],
+    ("num_channels", "mean", "std"), [(1, [0.449], [0.226]), (3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
 )
 def test_imagenets_statistics(tmp_path: Path, num_channels: int, mean: list[float], std: list[float]) -> None:
     settings = input_settings(normalise="imagenet")
@@ -171,9 +168,7 @@ def test_statistics_of_the_training_set_are_those_of_all_its_pixels(tmp_path: Pa
     )
     pictures = Pictures(images(tmp_path, num_images=7), settings)
     resolved = resolved_input(settings, pictures, num_channels=3)
-    stack = (
-        np.stack([pictures[index] for index in range(7)]).astype(np.float64).reshape(7 * 60 * 88, -1) / 255
-    )
+    stack = np.stack([pictures[index] for index in range(7)]).astype(np.float64).reshape(7 * 60 * 88, -1) / 255
     assert resolved.normalise == "fixed"
     np.testing.assert_allclose(resolved.mean, stack.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(resolved.std, stack.std(axis=0), rtol=1e-12)

@@ -189,12 +189,8 @@ def test_reports_miss_and_invent_at_the_stated_rates() -> None:
     rng = np.random.default_rng(9)
     num, noise = 4000, 0.1
     column = CHEXPERT_FINDINGS.index("Pneumothorax")
-    present = [
-        reported_labels(frozenset({"Pneumothorax"}), label_noise=noise, rng=rng)[column] for _ in range(num)
-    ]
-    absent = [
-        reported_labels(frozenset({"No Finding"}), label_noise=noise, rng=rng)[column] for _ in range(num)
-    ]
+    present = [reported_labels(frozenset({"Pneumothorax"}), label_noise=noise, rng=rng)[column] for _ in range(num)]
+    absent = [reported_labels(frozenset({"No Finding"}), label_noise=noise, rng=rng)[column] for _ in range(num)]
 
     def four_deviations(p: float) -> float:
         return 4 * float(np.sqrt(p * (1 - p) / num))
@@ -314,9 +310,7 @@ def test_vindr_holds_both_photometric_kinds_and_no_square(tmp_path: Path) -> Non
 
 
 def replace_counts(**counts: int) -> PhantomSettings:
-    zeros = dict.fromkeys(
-        ["num_patients_train", "num_patients_valid", "num_vindr_train", "num_vindr_test"], 0
-    )
+    zeros = dict.fromkeys(["num_patients_train", "num_patients_valid", "num_vindr_train", "num_vindr_test"], 0)
     return SMALL.model_copy(update=zeros | counts)
 
 

@@ -120,8 +120,7 @@ def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPa
     list(run_jobs([job(script, "inherited")]))
     list(run_jobs([job(script, "given")], num_threads=3))
     threads = {
-        name: (script.parent / "runs" / name / "began.txt").read_text().split()[1]
-        for name in ("inherited", "given")
+        name: (script.parent / "runs" / name / "began.txt").read_text().split()[1] for name in ("inherited", "given")
     }
     assert threads == {"inherited": "7", "given": "3"}
 
@@ -214,23 +213,7 @@ class Anything(Settings):
 
 @pytest.mark.parametrize(
     "value",
-    [
-        "",
-        "no",
-        "1e-3",
-        "a: b",
-        "…",
-        "x...",
-        "[1",
-        None,
-        True,
-        3,
-        1e-05,
-        0.1 + 0.2,
-        [1, "2"],
-        {"a b": {"c": 0.5}},
-        {},
-    ],
+    ["", "no", "1e-3", "a: b", "…", "x...", "[1", None, True, 3, 1e-05, 0.1 + 0.2, [1, "2"], {"a b": {"c": 0.5}}, {}],
 )
 def test_an_override_is_read_back_as_it_was(tmp_path: Path, value: object) -> None:
     path = tmp_path / "settings.yaml"

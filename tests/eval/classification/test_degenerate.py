@@ -49,30 +49,18 @@ SENTENCES = [
         id="share_of_the_larger_class",
     ),
     pytest.param(
-        figures((0.54, 0.52, 0.56)),
-        "AUROC .54 [.52, .56] is hardly more than guessing gives.",
-        id="hardly_more",
+        figures((0.54, 0.52, 0.56)), "AUROC .54 [.52, .56] is hardly more than guessing gives.", id="hardly_more"
     ),
-    pytest.param(
-        figures((0.8, 0.45, 1.0)), "AUROC .80 [.45, 1.00] cannot be told from guessing.", id="too_few_images"
-    ),
+    pytest.param(figures((0.8, 0.45, 1.0)), "AUROC .80 [.45, 1.00] cannot be told from guessing.", id="too_few_images"),
     pytest.param(
         figures((0.3, 0.2, 0.4)),
         "AUROC .30 [.20, .40] is worse than guessing: negatives have the higher probabilities.",
         id="wrong_way_round",
     ),
-    pytest.param(
-        figures((0.53, None, None)), "AUROC .53 is hardly more than guessing gives.", id="no_interval"
-    ),
-    pytest.param(
-        figures((0.3, None, None)), "AUROC .30 is what guessing gives.", id="no_interval_shows_no_reversal"
-    ),
-    pytest.param(
-        figures((0.8, 0.7, 0.9), 0.78, (0, 0, 22, 78)), "calls every image negative.", id="never_called"
-    ),
-    pytest.param(
-        figures((0.8, 0.7, 0.9), 0.22, (22, 78, 0, 0)), "calls every image positive.", id="always_called"
-    ),
+    pytest.param(figures((0.53, None, None)), "AUROC .53 is hardly more than guessing gives.", id="no_interval"),
+    pytest.param(figures((0.3, None, None)), "AUROC .30 is what guessing gives.", id="no_interval_shows_no_reversal"),
+    pytest.param(figures((0.8, 0.7, 0.9), 0.78, (0, 0, 22, 78)), "calls every image negative.", id="never_called"),
+    pytest.param(figures((0.8, 0.7, 0.9), 0.22, (22, 78, 0, 0)), "calls every image positive.", id="always_called"),
     pytest.param(
         figures((0.5, 0.5, 0.5), 0.22, (22, 78, 0, 0)),
         "gives every image the same probability; it calls every image positive.",

@@ -5,11 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.config import UserError
-from eval.classification.operating_points import (
-    choose_thresholds,
-    specificity_at_sensitivity,
-    specificity_interval,
-)
+from eval.classification.operating_points import choose_thresholds, specificity_at_sensitivity, specificity_interval
 from eval.stats.bootstrap import percentile_interval, resample_counts
 
 NAN = float("nan")
@@ -105,8 +101,7 @@ def test_no_threshold_is_better(seed: int) -> None:
     labels, scores = random_case(seed)
     everywhere = [rates(labels, scores, t) for t in np.linspace(0, 1.05, 22)]
     chosen = {
-        kind: choose_thresholds(labels[:, None], scores[:, None], kind=kind, sensitivity=0.8)[0]
-        for kind in KINDS
+        kind: choose_thresholds(labels[:, None], scores[:, None], kind=kind, sensitivity=0.8)[0] for kind in KINDS
     }
     f1, _, _ = rates(labels, scores, chosen["f1"])
     assert f1 == pytest.approx(max(f for f, _, _ in everywhere))
@@ -155,9 +150,7 @@ def best_specificity(labels: np.ndarray, scores: np.ndarray, sensitivity: float)
 def test_specificity_and_its_interval_agree_with_scikit_learn(seed: int) -> None:
     labels, scores = random_case(seed)
     patients = [f"p{i // 3}" for i in range(41)]
-    assert specificity_at_sensitivity(labels, scores, 0.9) == pytest.approx(
-        best_specificity(labels, scores, 0.9)
-    )
+    assert specificity_at_sensitivity(labels, scores, 0.9) == pytest.approx(best_specificity(labels, scores, 0.9))
     counts = resample_counts(patients, num_resamples=40, seed=3)
     copies = [np.repeat(np.arange(41), row) for row in counts]
     expected = percentile_interval(np.array([best_specificity(labels[c], scores[c], 0.9) for c in copies]))

@@ -102,9 +102,7 @@ def test_figures_and_differences_agree_with_scikit_learn(seed: int) -> None:
     women = (attributes["sex"] == "F").to_numpy()
     for k, finding in enumerate(FINDINGS):
         parts = [
-            np.array(
-                [figures_by_scikit_learn(labels[:, k], probabilities[:, k], w[side[w]]) for w in weightings]
-            )
+            np.array([figures_by_scikit_learn(labels[:, k], probabilities[:, k], w[side[w]]) for w in weightings])
             for side in (women, ~women)
         ]
         row = rows["sex", "F", finding]
@@ -122,8 +120,7 @@ def test_mean_is_over_findings() -> None:
     rows = score(*random_case(0))
     mean = rows["sex", "F", "mean"]
     aurocs, gaps = zip(
-        *((rows["sex", "F", f].auroc.value, rows["sex", "F", f].difference.value) for f in FINDINGS),
-        strict=True,
+        *((rows["sex", "F", f].auroc.value, rows["sex", "F", f].difference.value) for f in FINDINGS), strict=True
     )
     assert mean.auroc.value == pytest.approx(np.mean(aurocs))
     assert mean.difference.value == pytest.approx(np.mean(gaps))
@@ -187,6 +184,4 @@ def test_verdict_names_the_subgroups_that_differ() -> None:
     assert words.endswith("by chance.")
     assert subgroup_verdict([]) == ""
     ages = [row for row in rows if (row.attribute, row.value) == ("age", "40-59")]
-    assert (
-        subgroup_verdict(ages) == "None of 1 subgroups clearly differs from the other images in mean AUROC."
-    )
+    assert subgroup_verdict(ages) == "None of 1 subgroups clearly differs from the other images in mean AUROC."

@@ -53,9 +53,7 @@ def duplicated(coco: CocoBoxes, counts: np.ndarray) -> CocoBoxes:
             name = f"{image['image_id']} #{copy}"
             images.append(image.to_frame().T.assign(image_id=name))
             boxes.append(of_image.assign(image_id=name))
-    return CocoBoxes(
-        pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True), coco.findings, {}
-    )
+    return CocoBoxes(pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True), coco.findings, {})
 
 
 def without_ties(coco: CocoBoxes) -> CocoBoxes:

@@ -25,17 +25,13 @@ def run_pycocotools(truth: CocoBoxes, predictions: CocoBoxes, ious: tuple[float,
     return coco_eval
 
 
-def reference_ap(
-    truth: CocoBoxes, predictions: CocoBoxes, ious: tuple[float, ...] = IOUS
-) -> np.ndarray[Any, Any]:
+def reference_ap(truth: CocoBoxes, predictions: CocoBoxes, ious: tuple[float, ...] = IOUS) -> np.ndarray[Any, Any]:
     """(T, K) AP; NaN for a class without a true box."""
     precision = run_pycocotools(truth, predictions, ious).eval["precision"][:, :, :, 0, 0]
     return np.where(precision < 0, np.nan, precision).mean(axis=1)
 
 
-def reference_matches(
-    truth: CocoBoxes, predictions: CocoBoxes, ious: tuple[float, ...] = IOUS
-) -> list[ClassMatches]:
+def reference_matches(truth: CocoBoxes, predictions: CocoBoxes, ious: tuple[float, ...] = IOUS) -> list[ClassMatches]:
     """One entry per class."""
     images, num = run_pycocotools(truth, predictions, ious).evalImgs, len(truth.images)
     return [_of_class(images[k * num : (k + 1) * num], name, ious) for k, name in enumerate(truth.findings)]

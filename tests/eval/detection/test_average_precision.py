@@ -21,14 +21,7 @@ from eval.detection.average_precision import (
 from eval.detection.matching import COCO_IOUS, IOUS, ClassMatches
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, difference
-from tests.eval.detection.box_builders import (
-    NAN,
-    Row,
-    coco_boxes,
-    duplicated,
-    random_case,
-    without_ties,
-)
+from tests.eval.detection.box_builders import NAN, Row, coco_boxes, duplicated, random_case, without_ties
 from tests.eval.detection.coco_reference import reference_ap
 
 TRUE_A = ("a", "Edema", 10, 20, 110, 60, NAN)
@@ -143,8 +136,7 @@ BOX = st.tuples(CORNER, CORNER, st.integers(1, 30), st.integers(1, 20)).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
 )
 ROWS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from(["Edema", "Fracture"]), BOX, st.integers(0, 4)),
-    max_size=12,
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["Edema", "Fracture"]), BOX, st.integers(0, 4)), max_size=12
 )
 
 

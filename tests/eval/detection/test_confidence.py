@@ -159,11 +159,7 @@ def test_what_lies_in_an_ignore_region_of_its_finding_is_not_judged() -> None:
             ("wide", LESION, 37, 0, 41.9, 40, 0.7), ("flat", LESION, 0, 0, 9, 9, 0.6),
             ("flat", EFFUSION, 0, 0, 9, 9, 0.5)]  # fmt: skip
     judged = with_hits(boxes_table(rows), truth, where="all")
-    assert judged["score"].tolist() == [
-        0.9,
-        0.7,
-        0.5,
-    ]  # 2 of 5 pixels inside, then fewer, then another finding
+    assert judged["score"].tolist() == [0.9, 0.7, 0.5]  # 2 of 5 pixels inside, then fewer, then another finding
     assert judged["hit"].tolist() == [True, False, False]
 
 

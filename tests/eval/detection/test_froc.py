@@ -12,11 +12,7 @@ NAN = float("nan")
 
 
 def one_class(
-    hits: list[int],
-    scores: list[float],
-    images: list[int],
-    num_true: list[int],
-    ignored: list[int] | None = None,
+    hits: list[int], scores: list[float], images: list[int], num_true: list[int], ignored: list[int] | None = None
 ) -> ClassMatches:
     """Detections of images, matched at IoU .4."""
     num = len(hits)
@@ -40,9 +36,7 @@ CASES = [
     # a third false alarm has the score of the second hit and is called with it: 3/4 an image
     pytest.param([1, 0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.6], (3 * 0.5 + 4) / 7, id="tie_after_the_hit"),
     pytest.param([1, 0, 0, 0, 1], [0.9, 0.8, 0.7, 0.6, 0.6], (3 * 0.5 + 4) / 7, id="tie_before_the_hit"),
-    pytest.param(
-        [1, 0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.5], (2 * 0.5 + 5) / 7, id="alarms_after_the_last_hit"
-    ),
+    pytest.param([1, 0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.5], (2 * 0.5 + 5) / 7, id="alarms_after_the_last_hit"),
     pytest.param([1] + [0] * 33 + [1], np.linspace(1, 0, 35), 0.5, id="more_than_8_an_image"),
     pytest.param([1] + [0] * 32 + [1], np.linspace(1, 0, 34), (6 * 0.5 + 1) / 7, id="exactly_8_an_image"),
 ]
@@ -120,14 +114,7 @@ def test_boxes_of_the_first_class_do_not_count_for_the_second() -> None:
 
 def test_sensitivity_at_a_rate_is_that_of_the_lowest_threshold_within_it() -> None:
     curve = froc_curve(one_class([1, 0, 0, 1], [0.9, 0.8, 0.7, 0.6], [0, 1, 2, 3], [1, 0, 0, 1]))
-    assert sensitivity_at(curve, np.array([0, 0.2, 0.25, 0.49, 0.5, 8])).tolist() == [
-        0.5,
-        0.5,
-        0.5,
-        0.5,
-        1,
-        1,
-    ]
+    assert sensitivity_at(curve, np.array([0, 0.2, 0.25, 0.49, 0.5, 8])).tolist() == [0.5, 0.5, 0.5, 0.5, 1, 1]
     none = froc_curve(one_class([0], [0.9], [0], [1]))
     assert sensitivity_at(none, np.array([0.5, 1])).tolist() == [0, 0]
 

@@ -9,12 +9,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.indexed import Indexed, TruthIndex
-from eval.detection.localization import (
-    accuracy_measure,
-    corloc_measure,
-    max_box_accuracy_measure,
-    pointing_measure,
-)
+from eval.detection.localization import accuracy_measure, corloc_measure, max_box_accuracy_measure, pointing_measure
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Measure
 from tests.eval.detection.box_builders import Row, coco_boxes, random_case
@@ -65,9 +60,7 @@ ACCURACIES = [
 
 @pytest.mark.parametrize(("overlap", "threshold", "found", "expected"), ACCURACIES)
 def test_accuracy_exact_value(overlap: str, threshold: float, found: Row, expected: float) -> None:
-    measure = accuracy_measure(
-        Indexed(coco_boxes([TRUE_A]), coco_boxes([found])), overlap=overlap, threshold=threshold
-    )
+    measure = accuracy_measure(Indexed(coco_boxes([TRUE_A]), coco_boxes([found])), overlap=overlap, threshold=threshold)
     assert value(measure) == expected
 
 
@@ -96,18 +89,13 @@ POINTING = [
 
 @pytest.mark.parametrize(("true", "rows", "expected"), POINTING)
 def test_pointing_exact_value(true: list[Row], rows: list[tuple[object, ...]], expected: float) -> None:
-    assert value(pointing_measure(TruthIndex(coco_boxes(true)), points(*rows))) == pytest.approx(
-        expected, nan_ok=True
-    )
+    assert value(pointing_measure(TruthIndex(coco_boxes(true)), points(*rows))) == pytest.approx(expected, nan_ok=True)
 
 
 REFUSED_POINTS = [
     (points(("z", "Edema", 1, 1)), "1 images that the truth does not have: z"),
     (points(("a", "Mass", 1, 1)), "1 classes that the truth does not have: Mass"),
-    (
-        points(("a", "Edema", 1, 1), ("a", "Edema", 2, 2)),
-        "have more than one point, first a, Edema",
-    ),
+    (points(("a", "Edema", 1, 1), ("a", "Edema", 2, 2)), "have more than one point, first a, Edema"),
 ]
 
 
@@ -143,9 +131,9 @@ def test_max_box_accuracy_chooses_its_threshold_in_each_resample() -> None:
 
 def test_max_box_accuracy_is_the_mean_over_deltas() -> None:
     """IoU .5 reaches the deltas .3 and .5; a threshold is chosen for each delta on its own."""
-    assert value(
-        max_box_accuracy_measure(TruthIndex(coco_boxes([TRUE_A])), [coco_boxes([HALF_A])])
-    ) == pytest.approx(2 / 3)
+    assert value(max_box_accuracy_measure(TruthIndex(coco_boxes([TRUE_A])), [coco_boxes([HALF_A])])) == pytest.approx(
+        2 / 3
+    )
     truth = coco_boxes([TRUE_A, TRUE_B])
     both_half = coco_boxes([HALF_A, ("b", "Edema", 50, 30, 150, 80, 1.0)])
     measure = max_box_accuracy_measure(TruthIndex(truth), [both_half, coco_boxes([EXACT_A])])

@@ -50,9 +50,7 @@ def test_nothing_at_all() -> None:
 
 
 @pytest.mark.parametrize(("left_over", "expected"), [((0, 100), [True, True]), ((100, 200), [True, False])])
-def test_of_equal_overlaps_the_later_true_box_is_taken(
-    left_over: tuple[float, float], expected: list[bool]
-) -> None:
+def test_of_equal_overlaps_the_later_true_box_is_taken(left_over: tuple[float, float], expected: list[bool]) -> None:
     truth = coco_boxes([("a", "Edema", 0, 0, 100, 50, NAN), ("a", "Edema", 100, 0, 200, 50, NAN)])
     both = ("a", "Edema", 0, 0, 200, 50, 0.9)
     found = coco_boxes([both, ("a", "Edema", left_over[0], 0, left_over[1], 50, 0.8)])
@@ -77,9 +75,7 @@ def test_a_threshold_of_1_forgives_rounding(gap: float, expected: bool) -> None:
 def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:
     truth = with_crowds([("a", "Edema", 0, 0, 200, 90, NAN), ("a", "Edema", 0, 0, 50, 90, NAN)], [1, 0])
     found = coco_boxes(
-        [("a", "Edema", 0, 0, 100, 90, 0.9), ("a", "Edema", 0, 0, 100, 90, 0.8)],
-        images=IMAGES,
-        findings=FINDINGS,
+        [("a", "Edema", 0, 0, 100, 90, 0.9), ("a", "Edema", 0, 0, 100, 90, 0.8)], images=IMAGES, findings=FINDINGS
     )
     matches = Indexed(truth, found).match((0.5, 0.6))[0]
     np.testing.assert_array_equal(matches.hit, [[True, False], [False, False]])
@@ -171,12 +167,8 @@ def test_several_sets_at_once_score_as_each_alone(with_regions: bool) -> None:
 
 def test_the_best_of_an_image_score_as_if_the_others_were_not_there() -> None:
     truth, found = random_case(2)
-    both = pd.concat(
-        [found.boxes, found.boxes.assign(score=found.boxes["score"] / 2, x2=found.boxes["x2"] + 5)]
-    )
-    ranked = both.sort_values("score", ascending=False, kind="stable").groupby(
-        ["image_id", "finding"], sort=False
-    )
+    both = pd.concat([found.boxes, found.boxes.assign(score=found.boxes["score"] / 2, x2=found.boxes["x2"] + 5)])
+    ranked = both.sort_values("score", ascending=False, kind="stable").groupby(["image_id", "finding"], sort=False)
     boxes = Indexed(truth, truth.with_boxes(both))
     for k, of_class in enumerate(boxes.by_class):
         aps = average_precisions(of_class, boxes.true.by_class[k], num_sets=1, ious=(0.3, 0.5), counts=(2, 1))

@@ -41,9 +41,7 @@ def test_each_measure_is_that_of_its_own_file() -> None:
         expected = list(evaluate(truth, found).ap(iou).values())
         np.testing.assert_allclose(values[f"ap{round(100 * iou)}"], expected, atol=1e-12)
     np.testing.assert_allclose(values["ap5095"], list(evaluate(truth, found).ap5095().values()), atol=1e-12)
-    np.testing.assert_array_equal(
-        values["voc40"], voc_measure(Indexed(truth, found)).values(len(truth.images))
-    )
+    np.testing.assert_array_equal(values["voc40"], voc_measure(Indexed(truth, found)).values(len(truth.images)))
     inside = accuracy_measure(Indexed(truth, found), overlap="iobb", threshold=0.3).values(len(truth.images))
     np.testing.assert_array_equal(values["iobb_accuracy30"], inside)
 

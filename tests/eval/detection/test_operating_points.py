@@ -35,13 +35,7 @@ def miss(image: str, finding: str, score: float) -> Row:
     return (image, finding, 100, 50, 140, 70, score)
 
 
-FOUND = [
-    hit("a", EDEMA, 0.8),
-    miss("b", EDEMA, 0.6),
-    miss("a", MASS, 0.7),
-    hit("b", MASS, 0.5),
-    miss("a", MASS, 0.2),
-]
+FOUND = [hit("a", EDEMA, 0.8), miss("b", EDEMA, 0.6), miss("a", MASS, 0.7), hit("b", MASS, 0.5), miss("a", MASS, 0.2)]
 
 
 def matched(found: list[Row], true: list[Row] = TRUE):
@@ -60,14 +54,7 @@ def test_best_f1_is_of_each_finding() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "between"),
-    [
-        (0.0, (0.7, 0.8)),
-        (0.49, (0.7, 0.8)),
-        (0.5, (0.6, 0.7)),
-        (1.0, (0.2, 0.5)),
-        (1.4, (0.2, 0.5)),
-        (1.5, (0, 0)),
-    ],
+    [(0.0, (0.7, 0.8)), (0.49, (0.7, 0.8)), (0.5, (0.6, 0.7)), (1.0, (0.2, 0.5)), (1.4, (0.2, 0.5)), (1.5, (0, 0))],
 )
 def test_a_rate_is_of_all_findings_together(rate: float, between: tuple[float, float]) -> None:
     """Two images: one false box is a rate of a half."""
@@ -129,9 +116,7 @@ def test_figures_at_a_point() -> None:
 
 
 SCORE = st.integers(0, 20).map(lambda number: number / 20)
-BOXES = st.lists(
-    st.tuples(st.sampled_from("ab"), st.sampled_from(FINDINGS), SCORE, st.booleans()), max_size=12
-)
+BOXES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(FINDINGS), SCORE, st.booleans()), max_size=12)
 SLOPE = st.floats(0.2, 3)
 
 
@@ -150,9 +135,7 @@ def test_a_point_keeps_its_rate_on_the_images_it_was_chosen_on(
 
 def test_a_table_is_shown_from_the_score_of_its_finding_on() -> None:
     point = OperatingPoint("x", "", {EDEMA: 0.7})
-    boxes = coco_boxes(
-        [hit("a", EDEMA, 0.7), hit("a", EDEMA, 0.69), hit("a", MASS, 1.0)], findings=FINDINGS
-    ).boxes
+    boxes = coco_boxes([hit("a", EDEMA, 0.7), hit("a", EDEMA, 0.69), hit("a", MASS, 1.0)], findings=FINDINGS).boxes
     assert point.shows(boxes).tolist() == [True, False, False]
     assert point.shows(boxes[:0]).tolist() == []
 

@@ -41,9 +41,7 @@ CASES = [
     # one width to the right: 2 ** -1; one height down would be the same
     pytest.param([TRUE_A], [("a", "Edema", 110, 20, 210, 60, 0.9)], harmonic(0.5, 1, 1), id="a_width_away"),
     pytest.param([TRUE_A], [("a", "Edema", 10, 60, 110, 100, 0.9)], harmonic(0.5, 1, 1), id="a_height_away"),
-    pytest.param(
-        [TRUE_A], [("a", "Edema", 10, 20, 60, 60, 0.9)], harmonic(2 ** -(1 / 16), 0.5, 1), id="half_as_wide"
-    ),
+    pytest.param([TRUE_A], [("a", "Edema", 10, 20, 60, 60, 0.9)], harmonic(2 ** -(1 / 16), 0.5, 1), id="half_as_wide"),
     pytest.param([TRUE_A], [("a", "Fracture", 10, 20, 110, 60, 0.9)], 0.0, id="other_class"),
     pytest.param([TRUE_A], [(*EXACT_A[:6], 0.49)], 0.0, id="score_too_low"),
     pytest.param([TRUE_A], [(*EXACT_A[:6], 0.5)], 1.0, id="score_just_enough"),
@@ -59,9 +57,7 @@ def test_exact_value(true: list[Row], found: list[Row], expected: float) -> None
 def test_classification_is_the_correlation_of_the_pairs() -> None:
     """Of three classes, one pair of two has the right one: (3 x 1/2 - 1) / 2 = 1/4."""
     kinds = {"findings": ("Edema", "Fracture", "Mass")}
-    measure = rodeo_measure(
-        Indexed(coco_boxes([TRUE_A, TRUE_B], **kinds), coco_boxes([EXACT_A, FRACTURE_B], **kinds))
-    )
+    measure = rodeo_measure(Indexed(coco_boxes([TRUE_A, TRUE_B], **kinds), coco_boxes([EXACT_A, FRACTURE_B], **kinds)))
     np.testing.assert_allclose(measure.values(2), [harmonic(1, 1, 1 / 4), np.nan, np.nan])
 
 
@@ -97,16 +93,11 @@ def test_scores_of_each_class() -> None:
     true = coco_boxes([TRUE_A, ("b", "Fracture", 50, 30, 150, 130, NAN)], **KINDS)
     found = coco_boxes([(*EXACT_A[:6], 0.2), (*FRACTURE_B[:6], 0.2)], **KINDS)
     assert rodeo_measure(Indexed(true, found), min_score=0.2).values(2).tolist() == [1.0, 1.0]
-    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1, "Fracture": 0.3}).values(
-        2
-    ).tolist() == [
+    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1, "Fracture": 0.3}).values(2).tolist() == [
         1.0,
         0.0,
     ]
-    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1}).values(2).tolist() == [
-        1.0,
-        0.0,
-    ]  # others .5
+    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1}).values(2).tolist() == [1.0, 0.0]  # others .5
 
 
 def test_crowd_regions_are_left_out() -> None:
@@ -145,9 +136,7 @@ def values(measure: Measure) -> list[float]:
 def test_agrees_with_the_authors_program(seed: int) -> None:
     truth, found = random_case(seed, num_images=30, num_classes=4)
     total, by_class = AUTHORS[seed]
-    assert values(rodeo_measure(Indexed(truth, found))) == pytest.approx(
-        [NAN, *by_class], abs=2e-6, nan_ok=True
-    )
+    assert values(rodeo_measure(Indexed(truth, found))) == pytest.approx([NAN, *by_class], abs=2e-6, nan_ok=True)
     pooled = rodeo_measure(Indexed(truth, found), pooled=True)
     assert (pooled.name, pooled.findings) == ("rodeo_total", ("all classes",))
     assert values(pooled) == pytest.approx([total], abs=2e-6)

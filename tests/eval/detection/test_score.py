@@ -168,13 +168,9 @@ WRONG_PREDICTIONS = [
         id="other_images",
     ),
     pytest.param(
-        full_file(categories=[{"id": 2, "name": "Oedema"}]),
-        "category_id is 2, expected a class",
-        id="other_classes",
+        full_file(categories=[{"id": 2, "name": "Oedema"}]), "category_id is 2, expected a class", id="other_classes"
     ),
-    pytest.param(
-        full_file(images=[{"file_name": "x/a.png"}]), r"images\[0\] has no id", id="image_without_id"
-    ),
+    pytest.param(full_file(images=[{"file_name": "x/a.png"}]), r"images\[0\] has no id", id="image_without_id"),
 ]
 
 
@@ -192,12 +188,8 @@ WRONG_TRUTHS = [
     pytest.param({"images": [], "annotations": []}, "lacks categories", id="no_categories"),
     pytest.param(TRUTH | {"images": {}}, "images is dict, expected a list", id="images_no_list"),
     pytest.param(TRUTH | {"images": TRUTH["images"] * 2}, "ids must be unique", id="image_twice"),
-    pytest.param(
-        TRUTH | {"annotations": [{"image_id": 11, "category_id": 5}]}, "box 1: lacks bbox", id="no_bbox"
-    ),
-    pytest.param(
-        TRUTH | {"annotations": [EXACT | {"iscrowd": "0"}]}, "box 1: iscrowd is '0'", id="crowd_text"
-    ),
+    pytest.param(TRUTH | {"annotations": [{"image_id": 11, "category_id": 5}]}, "box 1: lacks bbox", id="no_bbox"),
+    pytest.param(TRUTH | {"annotations": [EXACT | {"iscrowd": "0"}]}, "box 1: iscrowd is '0'", id="crowd_text"),
 ]
 
 

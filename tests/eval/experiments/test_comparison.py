@@ -106,9 +106,7 @@ def test_intervals_in_words() -> None:
 
 def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Row:
     figure = Difference(0.8, 0.7, 0.9)
-    return Row(
-        "v", (figure, figure), differences=(Difference(*gap), figure), differences_by_seed=by_seed, p=p
-    )
+    return Row("v", (figure, figure), differences=(Difference(*gap), figure), differences_by_seed=by_seed, p=p)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +115,7 @@ def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Ro
         (row((0.021, 0.008, 0.034), 0.03, 0.012), "significant: +.021 [.008, .034]", True),
         (row((-0.3, -0.5, -0.1), -0.3), "significant, one training: −.300 [−.500, −.100]", False),
         (row((0.01, -0.008, 0.034), 0.03, -0.01), "not significant: +.010 [−.008, .034]", False),
-        (
-            row((0.021, 0.008, 0.034), 0.05, -0.01),
-            "not significant: +.021 [.008, .034]; seeds disagree",
-            False,
-        ),
+        (row((0.021, 0.008, 0.034), 0.05, -0.01), "not significant: +.021 [.008, .034]; seeds disagree", False),
         (row((1, 1, 1), 1, 1), "significant: +1.000 [1.000, 1.000]", True),
     ],
 )

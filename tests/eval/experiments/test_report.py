@@ -35,9 +35,7 @@ def group(*rows: Row, **failed: str) -> Group:
 
 
 REFERENCE = Row("ref", (FIGURE, FIGURE), True, {0: 0.5, 1: 0.7})
-ROWS = tuple(
-    correct({"": [REFERENCE, row("a", (0.021, 0.008, 0.034)), row("b", (0.0, -1.0, 1.0), p=0.9)]})[""]
-)
+ROWS = tuple(correct({"": [REFERENCE, row("a", (0.021, 0.008, 0.034)), row("b", (0.0, -1.0, 1.0), p=0.9)]})[""])
 
 
 def test_without_rows() -> None:

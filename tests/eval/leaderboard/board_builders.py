@@ -17,9 +17,7 @@ def ap40(value: float, spread: float = 0.01, *, size: int = 101) -> Bootstrapped
     return Bootstrapped("ap40", FINDINGS, np.array([value, value]), samples)
 
 
-def entry(
-    name: str, value: float, *, kind: Kind = "detector", spread: float = 0.01, size: int = 101
-) -> Entry:
+def entry(name: str, value: float, *, kind: Kind = "detector", spread: float = 0.01, size: int = 101) -> Entry:
     return Entry(name, kind, TRUTH.with_boxes(boxes_table()), {"ap40": ap40(value, spread, size=size)})
 
 

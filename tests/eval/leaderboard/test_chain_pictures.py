@@ -50,9 +50,7 @@ def runs(tmp_path: Path) -> tuple[FinishedRun, FinishedRun]:
     stage3 = finished(tmp_path / "stage3", "stage3", operating_points=points)
     save_jpeg(stage2.dir / EXAMPLE["radiograph"], np.full((300, 400, 3), 90, dtype=np.uint8))
     save_jpeg(stage2.dir / EXAMPLE["heat_map"], np.full((300, 400, 3), 90, dtype=np.uint8))
-    (stage2.dir / "examples.json").write_text(
-        json.dumps({"choice": "The first image.", "examples": [EXAMPLE]})
-    )
+    (stage2.dir / "examples.json").write_text(json.dumps({"choice": "The first image.", "examples": [EXAMPLE]}))
     boxes(stage2.dir, "gt_test", ("a", "Edema", 20, 20, 60, 60, float("nan")))
     boxes(stage2.dir, "detections_pcam", ("a", "Edema", 20, 20, 60, 60, 0.1), ("b", "Edema", 1, 1, 9, 9, 0.9))
     boxes(stage3.dir, "detections_detector", ("a", "Edema", 20, 20, 60, 60, 0.6))
@@ -67,9 +65,7 @@ def test_a_run_without_examples_or_without_boxes_has_no_pictures(
     assert chain_pictures(*runs, tmp_path) is None
 
 
-def test_a_row_shows_each_kind_of_box_in_its_colour(
-    runs: tuple[FinishedRun, FinishedRun], tmp_path: Path
-) -> None:
+def test_a_row_shows_each_kind_of_box_in_its_colour(runs: tuple[FinishedRun, FinishedRun], tmp_path: Path) -> None:
     rows = chain_pictures(*runs, tmp_path)
     assert rows is not None
     assert [len(row) for row in rows.rows] == [len(rows.columns)] == [5]
@@ -89,9 +85,7 @@ def test_boxes_below_the_operating_point_and_of_other_findings_are_not_shown(
     assert seen(tmp_path / rows.rows[0][3]) == set()
 
 
-def test_without_a_detector_there_is_no_such_column(
-    runs: tuple[FinishedRun, FinishedRun], tmp_path: Path
-) -> None:
+def test_without_a_detector_there_is_no_such_column(runs: tuple[FinishedRun, FinishedRun], tmp_path: Path) -> None:
     rows = chain_pictures(runs[0], None, tmp_path)
     assert rows is not None
     assert len(rows.columns) == 4

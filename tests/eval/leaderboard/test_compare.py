@@ -115,16 +115,9 @@ def test_tables_of_the_three_stages(chain: list[Path]) -> None:
 
 
 def test_measures_beside_ap_are_shown_where_a_run_has_them(tmp_path: Path) -> None:
-    metrics = {
-        "ap40/scorecambudget": 0.3,
-        "ap40/per_finding": 0.4,
-        "ap40/human": 0.6,
-        "froc/per_finding": 0.5,
-    }
+    metrics = {"ap40/scorecambudget": 0.3, "ap40/per_finding": 0.4, "ap40/human": 0.6, "froc/per_finding": 0.5}
     metrics |= {"ap40/per_finding/readers/r_1": 0.2, "pointing/scorecambudget": 0.7}
-    page = compare_runs(
-        [finished(tmp_path / "a", "stage2", metrics, best_method="per_finding")], out=tmp_path / "o"
-    )
+    page = compare_runs([finished(tmp_path / "a", "stage2", metrics, best_method="per_finding")], out=tmp_path / "o")
     report = read_report(page.parent)
     assert report is not None
     table = next(b for b in report.blocks if isinstance(b, Table) and b.title.startswith("CAM methods"))
@@ -272,9 +265,7 @@ def test_report_of_a_run_is_never_overwritten(chain: list[Path]) -> None:
         compare_runs([inner])
 
 
-def test_command_line(
-    chain: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line(chain: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(chain[0].parents[2])
     monkeypatch.setenv("COLUMNS", "140")
     assert main(["compare", *(f"runs/demo/stage{n}" for n in (1, 2, 3))]) == 0

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.coco import boxes_table
-from eval.leaderboard.examples import (
-    ImageQuality,
-    false_alarms,
-    ranked_images,
-    rows_without_boxes,
-    spread,
-)
+from eval.leaderboard.examples import ImageQuality, false_alarms, ranked_images, rows_without_boxes, spread
 from tests.eval.detection.box_builders import NAN, coco_boxes
 
 WIDE = (0, 0, 100, 50)
@@ -34,10 +28,7 @@ def test_quality_of_an_image_counts_overlap_wrong_and_missed_boxes() -> None:
     shown = boxes_table(
         [("a", "Edema", 0, 0, 80, 50, 0.9), ("a", "Edema", 200, 0, 220, 9, 0.8), ("c", "Edema", *WIDE, 0.9)]
     )
-    assert ranked_images(truth, shown) == [
-        ImageQuality(2, pytest.approx(0.4), 1, 2, 1),
-        ImageQuality(1, 0.0, 0, 1, 0),
-    ]
+    assert ranked_images(truth, shown) == [ImageQuality(2, pytest.approx(0.4), 1, 2, 1), ImageQuality(1, 0.0, 0, 1, 0)]
 
 
 def test_boxes_in_ignore_regions_do_not_lower_the_quality() -> None:

@@ -1,13 +1,6 @@
 """Tables of a leaderboard from figures by name."""
 
-from eval.leaderboard.tables import (
-    Rows,
-    ap40_bar,
-    difference_table,
-    finding_table,
-    further_tables,
-    main_table,
-)
+from eval.leaderboard.tables import Rows, ap40_bar, difference_table, finding_table, further_tables, main_table
 from eval.stats.bootstrap import Difference
 from eval.stats.paired import Comparison
 
@@ -15,9 +8,7 @@ FIGURES = {
     "ap40/detector": 0.4, "ap40/detector/low": 0.3, "ap40/detector/high": 0.5, "ap40/teacher": 0.25,
     "ap40/detector/edema": 0.4, "ap10/detector": 0.7, "rodeo/teacher": 0.2, "ap40/prior_mean_box": None,
 }  # fmt: skip
-ROWS = Rows(
-    {"detector": "detector", "teacher": "CAM teacher", "prior_mean_box": "prior"}, FIGURES, main="detector"
-)
+ROWS = Rows({"detector": "detector", "teacher": "CAM teacher", "prior_mean_box": "prior"}, FIGURES, main="detector")
 
 
 def test_without_entries_tables_have_no_rows() -> None:

@@ -26,9 +26,7 @@ def test_short_numbers(value: float, text: str) -> None:
 
 
 def test_a_significant_difference_says_which_one_finds_more() -> None:
-    sentence = comparison_sentence(
-        "the detector", "its CAM teacher", (0.44, 0.24), Difference(0.2, 0.15, 0.25)
-    )
+    sentence = comparison_sentence("the detector", "its CAM teacher", (0.44, 0.24), Difference(0.2, 0.15, 0.25))
     assert sentence == (
         "The detector finds more lesions than its CAM teacher: AP40 .44 against .24, difference .20 [.15, .25]."
     )
@@ -36,9 +34,7 @@ def test_a_significant_difference_says_which_one_finds_more() -> None:
 
 
 def test_other_differences_are_not_significant() -> None:
-    sentence = comparison_sentence(
-        "the detector", "its CAM teacher", (0.53, 0.49), Difference(0.04, -0.02, 0.09)
-    )
+    sentence = comparison_sentence("the detector", "its CAM teacher", (0.53, 0.49), Difference(0.04, -0.02, 0.09))
     assert sentence == (
         "The detector and its CAM teacher do not differ significantly: "
         "AP40 .53 against .49, difference .04 [-.02, .09]."
@@ -48,9 +44,7 @@ def test_other_differences_are_not_significant() -> None:
 
 
 def test_the_teacher_is_named_with_its_method_and_the_strongest_prior_is_chosen() -> None:
-    priors = [
-        entry(f"prior_{name}", value, kind="prior") for name, value in (("mean_box", 0.1), ("no_map", 0.2))
-    ]
+    priors = [entry(f"prior_{name}", value, kind="prior") for name, value in (("mean_box", 0.1), ("no_map", 0.2))]
     board = board_of(entry("detector", 0.4, spread=0.02), entry("teacher", 0.3), *priors, teacher="pcam")
     assert "its CAM teacher (PCAM): AP40 .40 against .30" in against(board, "teacher")
     (sentence,) = against_strongest_prior(board)

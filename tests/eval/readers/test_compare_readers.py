@@ -82,10 +82,7 @@ def slow_figures(boxes: pd.DataFrame, readers_of: dict[str, list[str]], finding:
     marks, found, best = [], [], []
     for image_id, readers in readers_of.items():
         here = boxes[(boxes["image_id"] == image_id) & (boxes["finding"] == finding)]
-        by = {
-            name: here.loc[here["reader"] == name, ["x1", "y1", "x2", "y2"]].to_numpy(float)
-            for name in readers
-        }
+        by = {name: here.loc[here["reader"] == name, ["x1", "y1", "x2", "y2"]].to_numpy(float) for name in readers}
         for first, second in permutations(readers, 2):
             marks += [len(by[second]) > 0] if len(by[first]) else []
             for box in by[first]:
@@ -97,18 +94,14 @@ def slow_figures(boxes: pd.DataFrame, readers_of: dict[str, list[str]], finding:
 
 def test_figures_agree_with_the_slow_form_on_random_readers() -> None:
     rng = np.random.default_rng(3)
-    readers_of = {
-        f"i{i}": [f"R{r}" for r in rng.choice(5, size=rng.integers(1, 5), replace=False)] for i in range(30)
-    }
+    readers_of = {f"i{i}": [f"R{r}" for r in rng.choice(5, size=rng.integers(1, 5), replace=False)] for i in range(30)}
     rows = [
         (image_id, finding, x, y, x + w, y + h, reader)
         for image_id, readers in readers_of.items() for reader in readers for finding in ("Edema", "Mass")
         for x, y, w, h in rng.uniform((0, 0, 20, 10), (15, 10, 40, 20), size=(rng.integers(3), 4))
     ]  # fmt: skip
     boxes = pd.DataFrame(rows, columns=COLUMNS)
-    readings = pd.DataFrame(
-        [(i, r) for i, names in readers_of.items() for r in names], columns=["image_id", "reader"]
-    )
+    readings = pd.DataFrame([(i, r) for i, names in readers_of.items() for r in names], columns=["image_id", "reader"])
     measures = agreement_measures(Reads(boxes, readings, list(readers_of), ["Edema", "Mass"]))
     assert [item.name for item in measures] == ["marks", "found40", "mean_best_iou"]
     for k, finding in enumerate(("Edema", "Mass")):
@@ -138,9 +131,7 @@ def test_a_consensus_has_no_readers(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--columns reader=HEADER" in line
 
 
-def test_other_headers_are_named_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_headers_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, *LINES, header="scan,who,Finding,X1,left,x2,y2")
     (line,) = failure(path, capsys)
     assert "known as image, reader, y1; it has scan, who, Finding, X1, left, x2, y2" in line
@@ -194,9 +185,7 @@ def test_a_class_called_mean_has_its_own_row(tmp_path: Path, capsys: pytest.Capt
     assert [row[:3] for row in rows] == [["mean", 3, 2], ["Edema", 1, 1], ["mean", 2, 1]]
 
 
-def test_a_missing_file_a_run_folder_and_a_bad_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_a_run_folder_and_a_bad_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no table" in failure(tmp_path / "absent.csv", capsys)[0]
     assert "min_votes: got 0" in failure(write(tmp_path, *LINES), capsys, "--min-votes", "0")[0]
     (tmp_path / "run").mkdir()
@@ -206,12 +195,7 @@ def test_a_missing_file_a_run_folder_and_a_bad_option(
 
 
 def test_classes_whose_slugs_fall_together_keep_their_own_figures(tmp_path: Path) -> None:
-    lines = [
-        "a,R1,Nodule/Mass,0,0,9,4",
-        "a,R2,Nodule/Mass,0,0,9,4",
-        "a,R1,Nodule Mass,0,0,9,4",
-        "a,R1,low,0,0,9,4",
-    ]
+    lines = ["a,R1,Nodule/Mass,0,0,9,4", "a,R2,Nodule/Mass,0,0,9,4", "a,R1,Nodule Mass,0,0,9,4", "a,R1,low,0,0,9,4"]
     figures = figures_of(write(tmp_path, *lines), tmp_path / "out")
     assert {figures["marks/nodule_mass"], figures["marks/nodule_mass_2"]} == {0, 1}
     assert figures["marks/low_3"] == 0

@@ -22,20 +22,14 @@ COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
 UNION = ReaderSettings(rule="union")
 
 # R1 and R2 agree (IoU 2/3); R3 boxes another place.
-ROWS = [
-    ("a", "Edema", 0, 0, 10, 4, "R1"),
-    ("a", "Edema", 2, 0, 12, 4, "R2"),
-    ("a", "Edema", 50, 0, 60, 4, "R3"),
-]
+ROWS = [("a", "Edema", 0, 0, 10, 4, "R1"), ("a", "Edema", 2, 0, 12, 4, "R2"), ("a", "Edema", 50, 0, 60, 4, "R3")]
 
 
 def table(*rows: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=COLUMNS)
 
 
-def counts(
-    *rows: tuple[object, ...], readings: pd.DataFrame | None = None, **settings: Any
-) -> list[list[float]]:
+def counts(*rows: tuple[object, ...], readings: pd.DataFrame | None = None, **settings: Any) -> list[list[float]]:
     """Hits, drawn and true boxes of Edema, on images a and b."""
     chosen = ReaderSettings(**settings)
     found = human_counts(table(*rows), ["a", "b"], findings=["Edema"], settings=chosen, readings=readings)

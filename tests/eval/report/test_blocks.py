@@ -18,9 +18,7 @@ NAN = float("nan")
 
 
 def page(folder: Path, *blocks: Block, synthetic: bool = False) -> str:
-    return write_report(
-        folder, title="A <b>", lead="Lead & more", blocks=blocks, synthetic=synthetic
-    ).read_text()
+    return write_report(folder, title="A <b>", lead="Lead & more", blocks=blocks, synthetic=synthetic).read_text()
 
 
 def test_no_blocks(tmp_path: Path) -> None:
@@ -86,9 +84,7 @@ def test_report_is_read_back(tmp_path: Path) -> None:
     report = read_report(tmp_path)
     assert report is not None
     assert (report.title, report.lead, report.synthetic) == ("A", "L", True)
-    assert report.blocks[0] == Table(
-        "T", ["a", "b"], [["x", 1], ["y", 0.25], ["z", None]], "note", highlight=1
-    )
+    assert report.blocks[0] == Table("T", ["a", "b"], [["x", 1], ["y", 0.25], ["z", None]], "note", highlight=1)
     assert report.blocks[1:] == blocks[1:]
 
 
@@ -115,9 +111,7 @@ def test_columns_that_do_not_fit_follow_behind_a_disclosure_element(tmp_path: Pa
 
 def test_picture_rows_have_heads_captions_and_a_legend(tmp_path: Path) -> None:
     save_png(tmp_path / "p.png", np.zeros((2, 3, 3), dtype=np.uint8))
-    rows = PictureRows(
-        "Way", ["radiograph", "map"], [["p.png", ""]], ["Image 1"], legend=[["#ff0000", "truth"]]
-    )
+    rows = PictureRows("Way", ["radiograph", "map"], [["p.png", ""]], ["Image 1"], legend=[["#ff0000", "truth"]])
     html = page(tmp_path, rows)
     assert html.count("<img") == 1
     assert '<div class="head">map</div>' in html

@@ -144,9 +144,7 @@ def test_epochs_have_no_ticks_between_them(tmp_path: Path) -> None:
 
 def test_rates_double_from_tick_to_tick(tmp_path: Path) -> None:
     rates = [0.125, 0.25, 0.5, 1.0, 8.0]
-    picture = pixels(
-        plot_curves(tmp_path / "r.png", {"a": (rates, [0.1, 0.2, 0.3, 0.4, 0.5])}, x_ticks=rates)
-    )
+    picture = pixels(plot_curves(tmp_path / "r.png", {"a": (rates, [0.1, 0.2, 0.3, 0.4, 0.5])}, x_ticks=rates))
     faint = (np.abs(picture.astype(int) - EMPTY).max(axis=2) <= 12).mean(axis=0) > 0.5
     starts = np.flatnonzero(np.diff(faint.astype(int), prepend=0) > 0)
     steps = np.diff(starts)
@@ -160,12 +158,8 @@ def test_steps_draw_points_where_there_are_any(tmp_path: Path) -> None:
     assert count(nothing, BLUE) == 0
     places = ["0", "25", "all"]
     point = Bar("a", 0.5, 0.4, 0.6)
-    one = pixels(
-        plot_steps(tmp_path / "one.png", places, {"a": [None, None, None], "b": [None, point, None]})
-    )
-    two = pixels(
-        plot_steps(tmp_path / "two.png", places, {"a": [None, None, None], "b": [None, point, point]})
-    )
+    one = pixels(plot_steps(tmp_path / "one.png", places, {"a": [None, None, None], "b": [None, point, None]}))
+    two = pixels(plot_steps(tmp_path / "two.png", places, {"a": [None, None, None], "b": [None, point, point]}))
     level = pixels(plot_steps(tmp_path / "level.png", places, {"a": [point] * 3}, levels={"b": 0.5}))
     assert count(two, ORANGE) > count(one, ORANGE) + 100
     assert count(level, ORANGE) > 500

@@ -160,13 +160,7 @@ def test_plot_curves_draws(tmp_path: Path, curves: dict[str, tuple[list[float], 
 
 
 @pytest.mark.parametrize(
-    "bars",
-    [
-        [],
-        [Bar("none", None)],
-        [Bar("zero", 0.0, 0.0, 0.0)],
-        [Bar("a", 0.5, 0.4, 0.6, "marked"), Bar("b", 0.1)],
-    ],
+    "bars", [[], [Bar("none", None)], [Bar("zero", 0.0, 0.0, 0.0)], [Bar("a", 0.5, 0.4, 0.6, "marked"), Bar("b", 0.1)]]
 )
 def test_plot_bars_draws(tmp_path: Path, bars: list[Bar]) -> None:
     assert dark_share(plot_bars(tmp_path / "b.png", bars, title="T", label="AP")) > 0

@@ -38,10 +38,7 @@ def test_no_images_and_no_classes() -> None:
     empty = fit_calibration(np.zeros((0, 2)), np.zeros((0, 2)), "platt")
     assert [curve.fitted for curve in empty.curves] == [False, False]
     assert empty.apply(np.zeros((0, 2))).shape == (0, 2)
-    assert fit_calibration(np.zeros((4, 0)), np.zeros((4, 0)), "platt").apply(np.zeros((3, 0))).shape == (
-        3,
-        0,
-    )
+    assert fit_calibration(np.zeros((4, 0)), np.zeros((4, 0)), "platt").apply(np.zeros((3, 0))).shape == (3, 0)
 
 
 def test_none_changes_nothing() -> None:
@@ -128,10 +125,7 @@ def test_auroc_does_not_change(kind: str, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_separated_labels_give_finite_probabilities(kind: str) -> None:
-    labels, probabilities = (
-        column([0] * 6 + [1] * 6),
-        column([*np.linspace(0.1, 0.3, 6), *np.linspace(0.6, 1, 6)]),
-    )
+    labels, probabilities = (column([0] * 6 + [1] * 6), column([*np.linspace(0.1, 0.3, 6), *np.linspace(0.6, 1, 6)]))
     calibration = fit_calibration(labels, probabilities, kind)
     calibrated = calibration.apply(column([0.0, 0.2, 0.7, 1.0]))[:, 0]
     assert np.isfinite(calibrated).all()
@@ -157,9 +151,7 @@ def test_any_probability_stays_in_range_and_in_order(kind: str) -> None:
 FEW = [1.0] * (MIN_OF_EACH - 1) + [0.0] * 8
 UNFIT = [
     pytest.param([], [], "0 positive and 0 negative labels, needs 5 of each", id="no_images"),
-    pytest.param(
-        FEW, np.linspace(0.9, 0.1, 12), "4 positive and 8 negative labels, needs 5 of each", id="few"
-    ),
+    pytest.param(FEW, np.linspace(0.9, 0.1, 12), "4 positive and 8 negative labels, needs 5 of each", id="few"),
     pytest.param(
         [1 - y for y in FEW],
         np.linspace(0.1, 0.9, 12),
@@ -172,9 +164,7 @@ UNFIT = [
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("labels", "scores", "reason"), UNFIT)
-def test_class_stays_as_it_is_and_says_why(
-    kind: str, labels: list[float], scores: list[float], reason: str
-) -> None:
+def test_class_stays_as_it_is_and_says_why(kind: str, labels: list[float], scores: list[float], reason: str) -> None:
     calibration = fit_calibration(column(labels), column(scores), kind)
     given = column([0.0, 0.37, 1.0])
     np.testing.assert_array_equal(calibration.apply(given), given)
@@ -254,9 +244,7 @@ def test_probability_that_is_not_a_number_is_refused() -> None:
 
 
 def test_bins_exact_value() -> None:
-    found = reliability(
-        np.array([0, 1, 0, 1, 1, NAN]), np.array([0.0, 0.25, 0.1, 0.26, 1.0, 0.9]), num_bins=4
-    )
+    found = reliability(np.array([0, 1, 0, 1, 1, NAN]), np.array([0.0, 0.25, 0.1, 0.26, 1.0, 0.9]), num_bins=4)
     np.testing.assert_array_equal(found.count, [3, 1, 0, 1])
     np.testing.assert_allclose(found.mean_predicted, [0.35 / 3, 0.26, NAN, 1.0])
     np.testing.assert_allclose(found.observed_share, [1 / 3, 1.0, NAN, 1.0])
@@ -280,9 +268,7 @@ def test_bins_agree_with_scikit_learn(num_bins: int) -> None:
     np.testing.assert_allclose(found.observed_share[found.count > 0], share)
     np.testing.assert_allclose(found.mean_predicted[found.count > 0], predicted)
     gap = np.abs(share - predicted) @ found.count[found.count > 0] / 200
-    assert expected_calibration_error(
-        labels[:, None], probabilities[:, None], num_bins=num_bins
-    ) == pytest.approx(gap)
+    assert expected_calibration_error(labels[:, None], probabilities[:, None], num_bins=num_bins) == pytest.approx(gap)
 
 
 def test_number_of_bins_is_used() -> None:

@@ -34,9 +34,7 @@ def test_drawn_has_value_mean_and_intervals() -> None:
 
 
 def test_no_resamples_give_no_interval() -> None:
-    drawn = bootstrap(
-        share_measure("share", ["Edema", "Mass"], HITS, CASES), np.zeros((0, 3), dtype=np.int32)
-    )
+    drawn = bootstrap(share_measure("share", ["Edema", "Mass"], HITS, CASES), np.zeros((0, 3), dtype=np.int32))
     assert drawn.mean == 0.5
     assert np.isnan(drawn.mean_interval.high)
 

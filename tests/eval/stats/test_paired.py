@@ -26,9 +26,7 @@ def test_each_difference_is_paired_and_corrected_for_all_of_them() -> None:
     first, second = compare_paired(one, {"below": below, "same": same})
     assert (first.name, first.result, first.survives) == ("below", "better", True)
     assert (first.gap.value, first.gap.low, first.gap.high) == pytest.approx((0.2, 0.2, 0.2))
-    assert first.p_holm == pytest.approx(
-        2 * 2 / 1000
-    )  # the least there is of 999 draws, times two comparisons
+    assert first.p_holm == pytest.approx(2 * 2 / 1000)  # the least there is of 999 draws, times two comparisons
     assert (second.result, second.survives, second.p_holm) == ("not significantly different", False, 1)
 
 

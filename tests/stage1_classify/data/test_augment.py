@@ -113,9 +113,7 @@ def test_floats_are_refused() -> None:
 )
 def test_every_strength_matters(changes: dict[str, float], part: str) -> None:
     picture = blurred_noise()
-    weaker, stronger = (
-        Augmentation(settings(**{f"{part}_probability": 1.0}, **more)) for more in ({}, changes)
-    )
+    weaker, stronger = (Augmentation(settings(**{f"{part}_probability": 1.0}, **more)) for more in ({}, changes))
     assert (weaker(picture, seed=1) != picture).any()
     assert (stronger(picture, seed=1) != weaker(picture, seed=1)).any()
 

@@ -11,13 +11,7 @@ import torch
 from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from stage1_classify.data.augment import Augmentation
-from stage1_classify.data.batches import (
-    Batch,
-    Split,
-    TrainingSet,
-    check_no_empty_finding,
-    training_loader,
-)
+from stage1_classify.data.batches import Batch, Split, TrainingSet, check_no_empty_finding, training_loader
 from stage1_classify.data.studies import Cases, Views
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.input import AugmentSettings
@@ -34,9 +28,7 @@ def split_of(settings: Stage1Settings, views: Views) -> Split:
     return Split(Pictures(data, settings.input), Cases(views, first), targets)
 
 
-def training_set(
-    root: Path, views: Views = STUDIES, *, num_channels: int = 1, **changes: object
-) -> TrainingSet:
+def training_set(root: Path, views: Views = STUDIES, *, num_channels: int = 1, **changes: object) -> TrainingSet:
     settings = stage1_settings(patch_folder(root, num_images=6), **changes)
     split = split_of(settings, views)
     return TrainingSet(split, Augmentation(settings.augment), num_channels=num_channels, seed=7)

@@ -17,9 +17,7 @@ def data_of(*rows: tuple[str, str, str], labels: list[float] | None = None) -> D
     """A data set of rows (patient, study, view), named i0, i1, ... in table order; one finding, 1 throughout."""
     ids = [f"i{number}" for number in range(len(rows))]
     patients, studies, views = zip(*rows, strict=True) if rows else ((), (), ())
-    images = image_table(
-        image_id=ids, path=ids, patient_id=list(patients), study_id=list(studies), view=list(views)
-    )
+    images = image_table(image_id=ids, path=ids, patient_id=list(patients), study_id=list(studies), view=list(views))
     values = [1.0] * len(rows) if labels is None else labels
     return Dataset("tiny", Path(), images, pd.DataFrame({"Edema": values}, index=ids), empty_boxes())
 

@@ -3,11 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr.config import UserError
-from stage1_classify.data.targets import (
-    evaluation_targets,
-    three_class_columns,
-    training_targets,
-)
+from stage1_classify.data.targets import evaluation_targets, three_class_columns, training_targets
 from stage1_classify.settings.classifier import LabelSettings
 
 NAN = float("nan")
@@ -20,9 +16,7 @@ def test_nothing() -> None:
     assert training_targets(LABELS.iloc[:0], LabelSettings(), seed=0).shape == (0, 2)
 
 
-@pytest.mark.parametrize(
-    ("policy", "value"), [("ignore", NAN), ("zeros", 0), ("ones", 1), ("three_class", -1)]
-)
+@pytest.mark.parametrize(("policy", "value"), [("ignore", NAN), ("zeros", 0), ("ones", 1), ("three_class", -1)])
 def test_uncertain_becomes_what_the_policy_says(policy: str, value: float) -> None:
     settings = LabelSettings.model_validate({"uncertain": policy})
     np.testing.assert_array_equal(training_targets(LABELS, settings, seed=0)[:, 0], [1, 0, value, 0])
@@ -79,17 +73,13 @@ def test_self_training_needs_a_teacher_for_each_label() -> None:
 
 
 def test_columns_of_three_classes() -> None:
-    settings = LabelSettings.model_validate(
-        {"uncertain": "three_class", "uncertain_by_finding": {"Edema": "ones"}}
-    )
+    settings = LabelSettings.model_validate({"uncertain": "three_class", "uncertain_by_finding": {"Edema": "ones"}})
     assert three_class_columns(["Edema", "Fracture", "Pneumonia"], settings) == [1, 2]
     assert three_class_columns(["Edema", "Fracture"], LabelSettings()) == []
 
 
 def test_a_finding_may_have_its_own_policy() -> None:
-    settings = LabelSettings.model_validate(
-        {"uncertain": "zeros", "uncertain_by_finding": {"Fracture": "ones"}}
-    )
+    settings = LabelSettings.model_validate({"uncertain": "zeros", "uncertain_by_finding": {"Fracture": "ones"}})
     np.testing.assert_array_equal(training_targets(LABELS, settings, seed=0)[2], [0, 1])
 
 

@@ -81,9 +81,7 @@ def test_picture_of_a_file_keeps_its_aspect_and_way_up(tmp_path: Path) -> None:
 def test_typical_cases_are_the_median_positives_of_the_most_frequent_findings(tmp_path: Path) -> None:
     assert typical_cases(scored(tmp_path / "none", [[0, 0]], [[0.1, 0.1]]), 2) == []
     split = scored(
-        tmp_path / "some",
-        [[1, 0], [1, 0], [1, 1], [0, NAN]],
-        [[0.9, 0.5], [0.1, 0.5], [0.4, 0.5], [0.6, 0.5]],
+        tmp_path / "some", [[1, 0], [1, 0], [1, 1], [0, NAN]], [[0.9, 0.5], [0.1, 0.5], [0.4, 0.5], [0.6, 0.5]]
     )
     assert typical_cases(split, 2) == [(0, 2), (1, 2)]
     assert typical_cases(split, 1) == [(0, 2)]

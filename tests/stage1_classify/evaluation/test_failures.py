@@ -60,9 +60,7 @@ def test_unknown_labels_and_findings_without_a_threshold_are_no_failures(tmp_pat
 
 def test_the_table_holds_all_failures_with_their_full_ids(tmp_path: Path) -> None:
     odd = ["<b>x</b>", 'a,"b"', "line\nbreak", "ünï", "=1+1"]
-    part = scored(
-        tmp_path, [[0, 0]] * 5, [[0.9 - 0.01 * row, 0] for row in range(5)], images={"image_id": odd}
-    )
+    part = scored(tmp_path, [[0, 0]] * 5, [[0.9 - 0.01 * row, 0] for row in range(5)], images={"image_id": odd})
     failures = worst_failures(part, HALF, FINDINGS, per_finding=5)
     blocks = failure_blocks(part, failures, tmp_path)
     with (tmp_path / FILE).open(newline="", encoding="utf-8") as file:

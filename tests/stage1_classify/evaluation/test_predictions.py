@@ -11,9 +11,7 @@ from tests.stage1_classify.evaluation.scored_builders import FINDINGS, NAN, scor
 
 
 def test_a_split_without_cases_leaves_the_header(tmp_path: Path) -> None:
-    path = write_predictions(
-        tmp_path / "p.csv", {"test": scored(tmp_path, [], [])}, FINDINGS, np.array([0.5, 0.5])
-    )
+    path = write_predictions(tmp_path / "p.csv", {"test": scored(tmp_path, [], [])}, FINDINGS, np.array([0.5, 0.5]))
     assert path.read_text() == (
         "image_id,split,patient_id,study_id,num_views,"
         "Edema,Edema label,Edema call,Lung Lesion,Lung Lesion label,Lung Lesion call\n"
@@ -21,9 +19,7 @@ def test_a_split_without_cases_leaves_the_header(tmp_path: Path) -> None:
 
 
 def test_rows_of_all_splits_with_blanks_for_what_is_unknown(tmp_path: Path) -> None:
-    val = scored(
-        tmp_path / "val", [[1, NAN]], [[0.25, 1 / 3]], images={"image_id": ["x"], "patient_id": ["7"]}
-    )
+    val = scored(tmp_path / "val", [[1, NAN]], [[0.25, 1 / 3]], images={"image_id": ["x"], "patient_id": ["7"]})
     test = scored(tmp_path / "test", [[0, 1], [1, 0]], [[0.5, 0], [0.499999999, 1]])
     path = write_predictions(tmp_path / "p.csv", {"val": val, "test": test}, FINDINGS, np.array([0.5, NAN]))
     assert path.read_text().splitlines()[1:] == [

@@ -75,14 +75,7 @@ def test_score_table_marks_findings_with_too_few_positives() -> None:
 def test_confusion_counts_are_those_of_the_metrics(tmp_path: Path) -> None:
     part = scored(tmp_path, [[1, 0], [1, NAN], [0, 0], [0, 0]], [[0.9, 0], [0.1, 0], [0.8, 0.7], [0.2, 0]])
     facts = facts_of(part)
-    assert confusion_table(FINDINGS, facts.metrics, np.array([0.5, NAN])).rows[0] == [
-        "Edema",
-        0.5,
-        1,
-        1,
-        1,
-        1,
-    ]
+    assert confusion_table(FINDINGS, facts.metrics, np.array([0.5, NAN])).rows[0] == ["Edema", 0.5, 1, 1, 1, 1]
     none = confusion_table(FINDINGS, {}, np.array([NAN, NAN])).rows[1]
     assert none[0] == "Lung Lesion"
     assert none[2:] == [None] * 4
@@ -120,9 +113,7 @@ def test_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
 
 
 def test_findings_without_calibration_are_named(tmp_path: Path) -> None:
-    part = scored(
-        tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3 + 0.01 * row, 0.3] for row in range(20)]
-    )
+    part = scored(tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3 + 0.01 * row, 0.3] for row in range(20)])
     fitted = fit_calibration(part.split.targets, part.raw, "platt")
     figure, text = calibration_blocks(part, FINDINGS, fitted, tmp_path)
     assert isinstance(figure, Figure)

@@ -45,8 +45,7 @@ def ablation_settings(base: Path, variants_of: Mapping[str, Any], **changes: Any
         "base": str(base),
         "num_resamples": 300,
         "groups": {
-            name: {"reference": next(iter(variants)), "variants": variants}
-            for name, variants in variants_of.items()
+            name: {"reference": next(iter(variants)), "variants": variants} for name, variants in variants_of.items()
         },
     }
     return parse_settings(AblationSettings, values | changes, source="ablation.yaml")
@@ -197,9 +196,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     expected = []
     for metric in (roc_auc_score, average_precision_score):
         known = ~np.isnan(cases.labels)
-        expected.append(
-            np.mean([metric(cases.labels[known[:, k], k], scores[known[:, k], k]) for k in range(2)])
-        )
+        expected.append(np.mean([metric(cases.labels[known[:, k], k], scores[known[:, k], k]) for k in range(2)]))
     assert scored(cases, scores).values == pytest.approx(expected)
 
 
@@ -219,8 +216,7 @@ def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Difference
     counts = resample_counts(cases.patients, num_resamples=200, seed=5)
     rows = [np.ones(len(cases.ids), dtype=int), *counts]
     first, second = (
-        np.array([np.mean([copied_auroc(cases, scores, row) for scores in side]) for row in rows])
-        for side in sides
+        np.array([np.mean([copied_auroc(cases, scores, row) for scores in side]) for row in rows]) for side in sides
     )
     interval = percentile_interval((first - second)[1:])
     return Difference(float((first - second)[0]), interval.low, interval.high)
@@ -228,19 +224,14 @@ def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Difference
 
 def test_differences_are_those_of_the_paired_bootstrap() -> None:
     cases = scored_cases()
-    sides = [
-        [guess(cases, skill=skill, seed=seed) for seed in seeds]
-        for skill, seeds in ((0.6, (1,)), (0.0, (3,)))
-    ]
+    sides = [[guess(cases, skill=skill, seed=seed) for seed in seeds] for skill, seeds in ((0.6, (1,)), (0.0, (3,)))]
     expected = copied_difference(cases, sides)
     by_seed = [{seed: scored(cases, scores) for seed, scores in enumerate(side)} for side in sides]
     reference, row = compare({"b": by_seed[1], "a": by_seed[0]}, by_seed[1])
     assert reference.verdict == "reference"
     assert row.difference is not None
     found = row.difference
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (expected.value, expected.low, expected.high)
-    )
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert row.is_significant
     assert row.differences_by_seed == pytest.approx(
         [by_seed[0][seed].values[0] - by_seed[1][seed].values[0] for seed in (0,)]
@@ -442,18 +433,14 @@ def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, p
     assert table["both"][2] == "failed: needs heads/max seed 0, which failed"
     assert len(table["lse"]) == 6  # no column of seeds: there is one
     script = tmp_path / "script.py"
-    script.write_text(
-        PRETENDED.replace('== "max"', '== "none"').replace('"lse": 0.2', '"lse": 0.2, "max": 0.5')
-    )
+    script.write_text(PRETENDED.replace('== "max"', '== "none"').replace('"lse": 0.2', '"lse": 0.2, "max": 0.5'))
     ablate(settings, tmp_path / "out")
     assert trainings(tmp_path / "out") == {
         "ensemble/both/seed0": 1, "heads/lse/seed0": 1, "heads/max/seed0": 2, "heads/pcam/seed0": 1,
     }  # fmt: skip
 
 
-def test_a_failed_reference_leaves_figures_without_differences(
-    base: Path, tmp_path: Path, pretended: None
-) -> None:
+def test_a_failed_reference_leaves_figures_without_differences(base: Path, tmp_path: Path, pretended: None) -> None:
     groups = {"heads": {"max": {"head.kind": "max"}, "lse": {"head.kind": "lse"}}}
     with pytest.raises(UserError, match="1 of 2 runs failed"):
         ablate(ablation_settings(base, groups), tmp_path / "out")
@@ -471,9 +458,7 @@ def test_a_real_ablation_that_was_killed_trains_nothing_twice(tmp_path: Path) ->
     settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})
     base.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     groups = {"heads": {"pcam": {}, "average": {"head.kind": "average"}}}
-    config.write_text(
-        yaml.safe_dump(ablation_settings(base, groups).model_dump(mode="json"), sort_keys=False)
-    )
+    config.write_text(yaml.safe_dump(ablation_settings(base, groups).model_dump(mode="json"), sort_keys=False))
     command = [sys.executable, str(ROOT / "stage1_classify" / "ablate.py"), str(config), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     begin = time.monotonic()
@@ -490,9 +475,7 @@ def test_a_real_ablation_that_was_killed_trains_nothing_twice(tmp_path: Path) ->
     run = open_run(out, stage="ablation")
     for head in ("pcam", "average"):
         trained = open_run(out / "runs/heads" / head / "seed0", stage="stage1")
-        assert (
-            len((trained.dir / "metrics.jsonl").read_text().splitlines()) == len(read_log(trained.dir)) == 2
-        )
+        assert len((trained.dir / "metrics.jsonl").read_text().splitlines()) == len(read_log(trained.dir)) == 2
         assert run.metrics[f"heads/{head}/auroc"] == pytest.approx(trained.metrics["auroc/mean"], abs=1e-6)
         assert trained.settings["head"]["kind"] == head
     assert json.loads((out / "metrics.json").read_text())["comparisons"] == 1

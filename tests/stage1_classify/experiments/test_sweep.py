@@ -23,13 +23,7 @@ from cxr.runs.run_folder import open_run, start_run
 from cxr.tracking import Tracker, read_log
 from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
-from stage1_classify.experiments.sweep_space import (
-    Trial,
-    check_space,
-    importance,
-    suggest,
-    wandb_sweep_config,
-)
+from stage1_classify.experiments.sweep_space import Trial, check_space, importance, suggest, wandb_sweep_config
 from stage1_classify.experiments.sweep_trials import Sweep, kept_figure
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import SweepSettings
@@ -151,12 +145,7 @@ def test_settings_that_need_each_other_may_be_searched_together(base: Path) -> N
 
 
 def test_sections_in_overrides_change_the_keys_they_name() -> None:
-    given = {
-        "train.num_epochs": 8,
-        "head": {"kind": "lse"},
-        "train": {"num_epochs": 1},
-        "loss.class_weights": {},
-    }
+    given = {"train.num_epochs": 8, "head": {"kind": "lse"}, "train": {"num_epochs": 1}, "loss.class_weights": {}}
     assert flatten(given) == {"head.kind": "lse", "train.num_epochs": 1, "loss.class_weights": {}}
 
 
@@ -183,9 +172,7 @@ def test_suggestions_depend_on_seed_and_earlier_trials_alone(base: Path) -> None
     assert suggest(other, []) != suggest(settings, [])
 
 
-@pytest.mark.parametrize(
-    ("direction", "metric", "sign"), [("maximize", "val/auroc", 1), ("minimize", "val/loss", -1)]
-)
+@pytest.mark.parametrize(("direction", "metric", "sign"), [("maximize", "val/auroc", 1), ("minimize", "val/loss", -1)])
 def test_the_search_goes_where_trials_were_good(base: Path, direction: str, metric: str, sign: int) -> None:
     space = {"loss.label_smoothing": {"low": 0.0, "high": 0.4}}
     settings = sweep_settings(base, space=space, direction=direction, metric=metric)
@@ -202,10 +189,7 @@ def test_importance_names_the_setting_that_mattered(base: Path) -> None:
     settings = sweep_settings(base, space=space)
     trials = [
         Trial(
-            number,
-            {"loss.label_smoothing": number * 7 % 20 / 50, "head.dropout": number / 25},
-            "finished",
-            number / 25,
+            number, {"loss.label_smoothing": number * 7 % 20 / 50, "head.dropout": number / 25}, "finished", number / 25
         )
         for number in range(20)
     ]
@@ -242,9 +226,7 @@ def test_wandb_is_given_the_same_space(base: Path) -> None:
 # The whole
 
 
-def test_the_best_trial_by_validation_is_chosen_and_reported(
-    base: Path, tmp_path: Path, pretended: None
-) -> None:
+def test_the_best_trial_by_validation_is_chosen_and_reported(base: Path, tmp_path: Path, pretended: None) -> None:
     run = open_run(sweep(sweep_settings(base), tmp_path / "sweep"), stage="sweep")
     table = pd.read_csv(run.output("trials"))
     assert table["trial"].tolist() == [0, 1, 2]
@@ -263,9 +245,7 @@ def test_the_best_trial_by_validation_is_chosen_and_reported(
     assert report is not None
     assert report.synthetic
     (ranking,) = [block for block in report.blocks if isinstance(block, Table)]
-    assert [row[0] for row in ranking.rows] == table.sort_values("val/auroc", ascending=False)[
-        "trial"
-    ].tolist()
+    assert [row[0] for row in ranking.rows] == table.sort_values("val/auroc", ascending=False)["trial"].tolist()
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
     before = (run.dir / "manifest.json").stat().st_mtime_ns
     sweep(sweep_settings(base), run.dir)
@@ -277,9 +257,7 @@ def test_common_overrides_reach_every_trial(base: Path, tmp_path: Path, pretende
     assert open_run(out / "trials" / "0000").settings["train"]["batch_size"] == 7
 
 
-def test_a_failing_trial_is_reported_and_the_others_go_on(
-    base: Path, tmp_path: Path, pretended: None
-) -> None:
+def test_a_failing_trial_is_reported_and_the_others_go_on(base: Path, tmp_path: Path, pretended: None) -> None:
     space = {"optimizer.learning_rate": {"choices": [0.01, 0.1]}}  # the second diverges
     out = sweep(sweep_settings(base, space=space, num_trials=4), tmp_path / "sweep")
     table = pd.read_csv(out / "trials.csv")
@@ -407,13 +385,7 @@ def test_a_real_sweep_ends_with_a_classifier_to_use(tmp_path: Path) -> None:
         "num_trials": 1,
     }
     config.write_text(yaml.safe_dump(values))
-    command = [
-        sys.executable,
-        str(ROOT / "stage1_classify" / "sweep.py"),
-        str(config),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    command = [sys.executable, str(ROOT / "stage1_classify" / "sweep.py"), str(config), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     run = open_run(tmp_path / "out", stage="sweep")

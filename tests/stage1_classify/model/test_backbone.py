@@ -158,8 +158,7 @@ def save_source(path: Path, name: str, **options: Any) -> dict[str, torch.Tensor
     """A network as timm saves it, with its classifier; all values differ from any initialisation."""
     network = timm.create_model(name, **options)
     state = {
-        n: t + 0.01 * torch.randn(t.shape) if t.is_floating_point() else t
-        for n, t in network.state_dict().items()
+        n: t + 0.01 * torch.randn(t.shape) if t.is_floating_point() else t for n, t in network.state_dict().items()
     }
     if path.suffix == ".safetensors":
         save_file({n: t.contiguous() for n, t in state.items()}, path)
@@ -171,8 +170,7 @@ def save_source(path: Path, name: str, **options: Any) -> dict[str, torch.Tensor
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 @pytest.mark.parametrize("num_classes", [1000, 5])
 @pytest.mark.parametrize(
-    ("name", "classifier"),
-    [("test_convnext", "head.fc"), ("test_resnet", "fc"), ("test_efficientnet", "classifier")],
+    ("name", "classifier"), [("test_convnext", "head.fc"), ("test_resnet", "fc"), ("test_efficientnet", "classifier")]
 )
 def test_weights_come_from_a_local_file(
     tmp_path: Path, name: str, classifier: str, num_classes: int, ending: str
@@ -196,9 +194,7 @@ def test_three_channel_weights_fit_one_channel_networks(tmp_path: Path) -> None:
     torch.testing.assert_close(one(images), three(images.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", ["densenet121", "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"]
-)
+@pytest.mark.parametrize("name", ["densenet121", "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("stage", [None, 1])
 def test_files_of_the_other_families_are_read_too(tmp_path: Path, name: str, stage: int | None) -> None:
     """Whole networks and pyramids; position tables of square pictures are resampled to the size at hand."""
@@ -242,9 +238,7 @@ def test_weights_of_a_pyramid_are_those_of_the_file(tmp_path: Path) -> None:
         ("seresnet18", r"none missing, \d+ \(layer1\.0\.se\."),
     ],
 )
-def test_a_file_of_another_network_is_refused(
-    tmp_path: Path, other: str, message: str, stage: int | None
-) -> None:
+def test_a_file_of_another_network_is_refused(tmp_path: Path, other: str, message: str, stage: int | None) -> None:
     save_source(tmp_path / "w.pth", other)
     with pytest.raises(UserError, match=message):
         build("resnet18", weights=tmp_path / "w.pth", feature_stage=stage)

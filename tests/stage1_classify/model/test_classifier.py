@@ -38,9 +38,7 @@ def test_forward_is_head_of_backbone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_reach_every_parameter_through_every_head(tmp_path: Path, kind: str) -> None:
-    model = build(
-        tmp_path, head={"kind": kind, "attention_features": 8}, labels=three_class(FINDINGS[1])
-    ).train()
+    model = build(tmp_path, head={"kind": kind, "attention_features": 8}, labels=three_class(FINDINGS[1])).train()
     CaseForward(model)(torch.randn(3, 1, *SIZE_HW), torch.tensor([0, 0, 1]), 2).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
@@ -56,9 +54,7 @@ def test_settings_of_the_head_arrive(tmp_path: Path) -> None:
     assert model.head.attention.gates.out_channels == 10
     assert model.head.dropout.p == 0.25
     images = torch.randn(2, 1, *SIZE_HW)
-    low, high = (
-        build(tmp_path, head={"kind": "lse", "lse_gamma": gamma})(images).detach() for gamma in (0.1, 10.0)
-    )
+    low, high = (build(tmp_path, head={"kind": "lse", "lse_gamma": gamma})(images).detach() for gamma in (0.1, 10.0))
     assert (low < high).all()
 
 
@@ -73,10 +69,7 @@ def test_uncertain_columns_follow_the_policies(tmp_path: Path) -> None:
     for labels, columns in settings:
         model = build(tmp_path, labels=labels)
         assert model.uncertain_columns == columns
-        assert model.head.uncertain_logits(torch.randn(1, model.backbone.num_features, 2, 3)).shape == (
-            1,
-            len(columns),
-        )
+        assert model.head.uncertain_logits(torch.randn(1, model.backbone.num_features, 2, 3)).shape == (1, len(columns))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +125,4 @@ def test_views_are_added_in_float32_under_autocast(tmp_path: Path) -> None:
 def test_case_forward_adds_no_state(tmp_path: Path) -> None:
     settings: Stage1Settings = stage1_settings(tmp_path)
     model = Classifier(settings)
-    assert {name.removeprefix("model.") for name in CaseForward(model).state_dict()} == set(
-        model.state_dict()
-    )
+    assert {name.removeprefix("model.") for name in CaseForward(model).state_dict()} == set(model.state_dict())

@@ -209,9 +209,7 @@ def test_maps_far_from_zero_are_finite_with_gradients(kind: str, dtype: torch.dt
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("value", [-60000.0, 60000.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_float16_features_at_their_limit_are_finite_with_gradients(
-    kind: str, value: float, autocast: bool
-) -> None:
+def test_float16_features_at_their_limit_are_finite_with_gradients(kind: str, value: float, autocast: bool) -> None:
     head = Head(6, 3, settings=HeadSettings(kind=kind), num_uncertain=1)
     features = torch.full((2, 6, 3, 5), value, dtype=torch.float16)
     features[:, :, 1, 2] = 1.0

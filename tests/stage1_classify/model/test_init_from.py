@@ -63,10 +63,7 @@ def test_a_run_reads_no_weights_file_again(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = Classifier(settings)
     run = start_run(
-        tmp_path / "run",
-        stage="stage1",
-        settings=settings.model_copy(update={"backbone": backbone}),
-        inputs={},
+        tmp_path / "run", stage="stage1", settings=settings.model_copy(update={"backbone": backbone}), inputs={}
     )
     save_file(model.state_dict(), run.dir / "best.safetensors")
     run.finish({}, {"weights": run.dir / "best.safetensors"})
@@ -92,9 +89,7 @@ def test_a_run_without_that_fact_keeps_its_settings(tmp_path: Path) -> None:
     assert settings_of_run(open_run(tmp_path / "run")) == settings
 
 
-@pytest.mark.parametrize(
-    ("old_kind", "new_kind"), [("pcam", "pcam"), ("lse", "attention"), ("attention", "max")]
-)
+@pytest.mark.parametrize(("old_kind", "new_kind"), [("pcam", "pcam"), ("lse", "attention"), ("attention", "max")])
 def test_backbone_and_shared_rows_are_taken_over_by_name(
     tmp_path: Path, old_kind: str, new_kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,8 +42,7 @@ def logits_of(*odds: list[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("combine", "expected"),
-    [("mean", [[0.65, 0.5]]), ("minimum", [[0.5, 0.25]]), ("maximum", [[0.8, 0.75]])],
+    ("combine", "expected"), [("mean", [[0.65, 0.5]]), ("minimum", [[0.5, 0.25]]), ("maximum", [[0.8, 0.75]])]
 )
 def test_combining_two_members_exact_value(
     tmp_path: Path, models: list[Classifier], combine: str, expected: list[list[float]]

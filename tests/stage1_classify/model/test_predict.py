@@ -31,9 +31,7 @@ def test_no_pictures_give_no_rows(tmp_path: Path, classifier: tuple[Classifier, 
     assert logits.dtype == np.float32
 
 
-def test_batches_do_not_matter(
-    classifier: tuple[Classifier, Pictures], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_do_not_matter(classifier: tuple[Classifier, Pictures], monkeypatch: pytest.MonkeyPatch) -> None:
     model, pictures = classifier
     whole = predict_logits(model.train(), pictures, num_channels=1)
     assert not model.training
@@ -43,9 +41,7 @@ def test_batches_do_not_matter(
     assert len(np.unique(whole[:, 0])) > 1
 
 
-def test_flips_average_the_logits_of_the_picture_and_its_mirror_image(
-    classifier: tuple[Classifier, Pictures],
-) -> None:
+def test_flips_average_the_logits_of_the_picture_and_its_mirror_image(classifier: tuple[Classifier, Pictures]) -> None:
     model, pictures = classifier
     images = pictures.batch(range(7), 1)
     with torch.inference_mode():

@@ -12,13 +12,7 @@ from cxr.runs.run_folder import FinishedRun
 from eval.classification.calibration import Calibration
 from eval.stats.calibration import Curve
 from stage1_classify.data.hierarchy import Hierarchy
-from stage1_classify.model.probabilities import (
-    Probabilities,
-    calibration_of,
-    save_calibration,
-    sigmoid,
-    uncalibrated,
-)
+from stage1_classify.model.probabilities import Probabilities, calibration_of, save_calibration, sigmoid, uncalibrated
 
 FLAT = Hierarchy((-1, -1))
 CHILD_AND_PARENT = Hierarchy((1, -1))
@@ -30,10 +24,7 @@ def run_with(folder: Path, content: str | None) -> FinishedRun:
     outputs = {}
     if content is not None:
         (folder / "calibration.json").write_text(content)
-        outputs["calibration"] = {
-            "path": "calibration.json",
-            "sha256": sha256_of(folder / "calibration.json"),
-        }
+        outputs["calibration"] = {"path": "calibration.json", "sha256": sha256_of(folder / "calibration.json")}
     return FinishedRun(folder, "stage1", {"outputs": outputs}, {}, {})
 
 
@@ -68,9 +59,7 @@ def test_calibration_comes_after_the_hierarchy() -> None:
     [
         uncalibrated(2),
         Calibration("platt", (Curve(0.1 + 0.2, -1 / 3), Curve(reason="2 positives"))),
-        Calibration(
-            "isotonic", (Curve(knot_logits=(-27.6, 1e-300), knot_probabilities=(0.1, 2 / 3)), Curve())
-        ),
+        Calibration("isotonic", (Curve(knot_logits=(-27.6, 1e-300), knot_probabilities=(0.1, 2 / 3)), Curve())),
     ],
     ids=lambda c: c.kind,
 )

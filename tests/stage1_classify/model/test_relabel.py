@@ -76,9 +76,7 @@ def test_what_was_replaced_is_written_down(teacher: Path, tmp_path: Path) -> Non
     assert [float(text) for text in table["probability"]] == got[~np.isnan(got)].tolist()
 
 
-def test_a_run_that_goes_on_reads_what_it_wrote(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_goes_on_reads_what_it_wrote(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = doubtful(teacher)
     first = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     monkeypatch.setattr(module, "load_trained", None)  # a second look would fail

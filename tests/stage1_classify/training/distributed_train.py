@@ -34,11 +34,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "frozen": {"freeze": {"backbone_epochs": 1, "gradual_epochs": 1}, "train": {"num_epochs": 3}},
     "views": {"views": {"max_views": 2}, "data": {"table": "studies.csv"}},
     "dropout": {"head": {"dropout": 0.5}, "backbone": NORMS, "train": {"num_epochs": 3}},
-    "norms": {
-        "backbone": NORMS,
-        "freeze": {"gradual_epochs": 1},
-        "train": {"num_epochs": 3, "ema_decay": 0.5},
-    },
+    "norms": {"backbone": NORMS, "freeze": {"gradual_epochs": 1}, "train": {"num_epochs": 3, "ema_decay": 0.5}},
 }
 
 # A seed that gives the processes pictures of other findings in the first batch: else their gradients would be alike.
@@ -57,13 +53,7 @@ def settings_of(data: Path, name: str) -> Stage1Settings:
         "augment": PLAIN,
         "sampling": {"num_samples": 12},
         **changes,
-        "data": {
-            "dataset": "csv_table",
-            "root": str(data),
-            "columns": columns,
-            "findings": findings,
-            **table,
-        },
+        "data": {"dataset": "csv_table", "root": str(data), "columns": columns, "findings": findings, **table},
         "train": {"precision": "fp32", "num_epochs": 2, **changes.get("train", {})},
     }
     return stage1_settings(data, **given)
@@ -109,9 +99,7 @@ def summed_gradients() -> Iterator[None]:
 def same_cases() -> Iterator[None]:
     """Both processes take the first one's cases."""
 
-    def sampler(
-        targets: Any, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1
-    ) -> EpochSampler:
+    def sampler(targets: Any, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1) -> EpochSampler:
         return make_sampler(targets, settings, rank=0, world_size=world_size)
 
     with mock.patch.object(train, "make_sampler", sampler):

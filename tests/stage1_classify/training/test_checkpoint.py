@@ -61,9 +61,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize(
-    "changes", [{"train": {"precision": "fp32"}}, EVERYTHING], ids=["default", "everything"]
-)
+@pytest.mark.parametrize("changes", [{"train": {"precision": "fp32"}}, EVERYTHING], ids=["default", "everything"])
 @pytest.mark.parametrize("killed_in", [1, 2])
 def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], killed_in: int
@@ -132,9 +130,7 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path: Path) -> None:
     out = fitted(settings, tmp_path / "run")
     state = torch.load(out / "last.ckpt", weights_only=True)
     torch.save({key: state[key] for key in state if key != "finite_check"}, out / "last.ckpt")
-    with pytest.raises(
-        UserError, match=r"holds model, optimizer, progress, schedule, expected .*finite_check"
-    ):
+    with pytest.raises(UserError, match=r"holds model, optimizer, progress, schedule, expected .*finite_check"):
         fitted(settings, out)
 
 
@@ -210,8 +206,6 @@ def test_nothing_to_select_by_is_refused(tmp_path: Path) -> None:
 
 def test_very_short_trainings_run(tmp_path: Path) -> None:
     settings = stage1_settings(
-        patch_folder(tmp_path / "data"),
-        train={"num_epochs": 1, "batch_size": 16},
-        schedule={"warmup_share": 0.25},
+        patch_folder(tmp_path / "data"), train={"num_epochs": 1, "batch_size": 16}, schedule={"warmup_share": 0.25}
     )
     assert open_run(train(settings, tmp_path / "run")).stage == "stage1"

@@ -40,9 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     while len(rows) < len(table):
         taken = table.iloc[len(rows) : len(rows) + (1, 2, 1, 3)[patient % 4]]
         labels = taken[FINDINGS].max().tolist()
-        rows += [
-            [path, f"q{patient}", "s", ("PA", "LL", "")[i], *labels] for i, path in enumerate(taken["path"])
-        ]
+        rows += [[path, f"q{patient}", "s", ("PA", "LL", "")[i], *labels] for i, path in enumerate(taken["path"])]
         patient += 1
     write_rows(root / "studies.csv", ["path", "patient", "study", "view", *FINDINGS], rows)
     return root
@@ -90,9 +88,7 @@ def test_views_are_uneven_between_the_processes(data: Path) -> None:
 def test_two_processes_go_on_bit_for_bit_where_they_were_killed(two: Path) -> None:
     """With dropout, which differs by process, and batch norm, whose statistics do."""
     assert logged(two / "interrupted") == logged(two / "dropout")
-    one, other = (
-        torch.load(two / name / "last.ckpt", weights_only=True) for name in ("dropout", "interrupted")
-    )
+    one, other = (torch.load(two / name / "last.ckpt", weights_only=True) for name in ("dropout", "interrupted"))
     assert_same(one, other)
 
 
@@ -102,9 +98,7 @@ def test_batch_norms_train_in_two_processes_and_are_kept(two: Path) -> None:
     assert len(lines) == 3
     best = load_file(two / "norms" / "best.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in best.values())
-    assert any(
-        name.endswith("running_var") and not torch.equal(t, torch.ones_like(t)) for name, t in best.items()
-    )
+    assert any(name.endswith("running_var") and not torch.equal(t, torch.ones_like(t)) for name, t in best.items())
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +106,7 @@ def said(data: Path) -> dict[str, tuple[str, str]]:
     """What both processes say of each way to be broken."""
     out = data.parent / "broken"
     out.mkdir()
-    run(
-        [
-            *TORCHRUN,
-            ROOT / "tests" / "stage1_classify" / "training" / "distributed_train.py",
-            data,
-            out,
-            *BROKEN,
-        ]
-    )
+    run([*TORCHRUN, ROOT / "tests" / "stage1_classify" / "training" / "distributed_train.py", data, out, *BROKEN])
     texts = {name: [(out / f"{name}.{rank}.txt").read_text() for rank in range(2)] for name in BROKEN}
     return {name: (first, second) for name, (first, second) in texts.items()}
 
@@ -128,17 +114,11 @@ def said(data: Path) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (
-            "other_weights",
-            "at the start 1 of 37 parameters of process 1 differ from those of process 0, first head",
-        ),
+        ("other_weights", "at the start 1 of 37 parameters of process 1 differ from those of process 0, first head"),
         ("own_gradients", "the gradient of the first batch differs by"),
         ("summed_gradients", "the gradient of the first batch differs by 100.0%"),
         ("same_cases", "their first batches have the cases"),
-        (
-            "drift",
-            "after epoch 2 1 of 37 parameters of process 1 differ from those of process 0, first backbone",
-        ),
+        ("drift", "after epoch 2 1 of 37 parameters of process 1 differ from those of process 0, first backbone"),
         ("poisoned_picture", "the network's input, for images/p"),
     ],
     ids=lambda value: value if value in BROKEN else "",
@@ -151,9 +131,7 @@ def test_processes_that_do_not_train_as_one_are_stopped(
     assert first == second  # no process waits for one that has stopped
 
 
-def test_a_training_that_drifts_apart_keeps_its_last_good_epoch(
-    data: Path, said: dict[str, tuple[str, str]]
-) -> None:
+def test_a_training_that_drifts_apart_keeps_its_last_good_epoch(data: Path, said: dict[str, tuple[str, str]]) -> None:
     out = data.parent / "broken" / "drift"
     assert torch.load(out / "last.ckpt", weights_only=True)["progress"]["epoch"] == 1
     assert len(logged(out)) == 1

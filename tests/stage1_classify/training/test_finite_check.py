@@ -15,14 +15,7 @@ from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.finite_check import FiniteCheck, bad_gradients, find_non_finite, watched_outputs
 from stage1_classify.training.train import Trainer, fit
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
-from tests.stage1_classify.training.train_builders import (
-    PLAIN,
-    fitted,
-    float16_fabric,
-    logged,
-    splits,
-    trainer,
-)
+from tests.stage1_classify.training.train_builders import PLAIN, fitted, float16_fabric, logged, splits, trainer
 
 FINE, NAN, INF = torch.tensor(1.0), torch.tensor(math.nan), torch.tensor(math.inf)
 
@@ -74,9 +67,7 @@ class Cube(nn.Module):
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(3, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 1)
-    )
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 1))
 
 
 def test_nothing_is_found_in_a_finite_step() -> None:
@@ -207,9 +198,7 @@ def test_validation_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch:
     with torch.no_grad():
         trained.model.head.classifier.bias[1] = math.inf
     val = splits(settings)[1]
-    with pytest.raises(
-        UserError, match=rf"logits of {len(val.pictures)} of {len(val.pictures)} images are not"
-    ):
+    with pytest.raises(UserError, match=rf"logits of {len(val.pictures)} of {len(val.pictures)} images are not"):
         trained.validate(val)
 
 

@@ -51,9 +51,7 @@ def backbone_of(name: str, stage: int | None) -> Backbone:
 
 
 @pytest.mark.parametrize(("name", "stage", "expected"), FAMILIES)
-def test_parts_are_timms_stages_and_hold_each_module_once(
-    name: str, stage: int | None, expected: list[str]
-) -> None:
+def test_parts_are_timms_stages_and_hold_each_module_once(name: str, stage: int | None, expected: list[str]) -> None:
     backbone = backbone_of(name, stage)
     parts = parts_of(backbone)
     assert [part.name for part in parts] == expected

@@ -141,9 +141,7 @@ def test_without_focus_every_kind_is_the_bce(settings: dict[str, Any]) -> None:
     )
 
 
-def slow_asymmetric(
-    logit: float, target: float, *, gammas: tuple[float, float], margin: float, weight: float
-) -> float:
+def slow_asymmetric(logit: float, target: float, *, gammas: tuple[float, float], margin: float, weight: float) -> float:
     """Ridnik et al. 2021 as written, for one label."""
     p = 1 / (1 + math.exp(-logit))
     shifted = max(p - margin, 0)
@@ -152,9 +150,7 @@ def slow_asymmetric(
     return -(target * weight * positive + (1 - target) * negative)
 
 
-@pytest.mark.parametrize(
-    ("gammas", "margin"), [((0, 4), 0.05), ((1, 2), 0.3), ((0.5, 0.5), 0.0), ((0, 0), 0.2)]
-)
+@pytest.mark.parametrize(("gammas", "margin"), [((0, 4), 0.05), ((1, 2), 0.3), ((0.5, 0.5), 0.0), ((0, 0), 0.2)])
 def test_asymmetric_equals_the_formula_written_out(gammas: tuple[float, float], margin: float) -> None:
     logits, labels = drawn()
     labels = labels * 0.6 + 0.2
@@ -189,9 +185,7 @@ def test_three_classes_cost_the_cross_entropy() -> None:
     outputs, _ = drawn(columns=3)
     classes = torch.tensor([0, 1, 2, 0, 1, 2])
     labels = torch.stack([torch.zeros(6), torch.tensor([0.0, 1.0, -1.0])[classes]], dim=1)
-    logits = torch.stack(
-        [torch.zeros(6), outputs[:, 1], outputs[:, 2]], dim=1
-    )  # negative, positive, uncertain
+    logits = torch.stack([torch.zeros(6), outputs[:, 1], outputs[:, 2]], dim=1)  # negative, positive, uncertain
     first = functional.softplus(outputs[:, 0]).mean()
     expected = (first + functional.cross_entropy(logits, classes)) / 2
     torch.testing.assert_close(loss_of(outputs, labels, uncertain=[1]), expected)

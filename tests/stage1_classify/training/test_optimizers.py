@@ -34,9 +34,7 @@ class Positions(nn.Module):
         return {"table"}
 
 
-def rates(
-    schedule: ScheduleSettings, scores: list[float | None] | None = None, **changes: object
-) -> list[list[float]]:
+def rates(schedule: ScheduleSettings, scores: list[float | None] | None = None, **changes: object) -> list[list[float]]:
     """The rate of each parameter group before each move, (EPOCHS * MOVES, groups)."""
     given = {"learning_rate": RATE, "backbone_scale": SCALE, **changes}
     optimizer = make_optimizer(Network(), OptimizerSettings.model_validate(given))
@@ -58,9 +56,7 @@ def heads(seen: list[list[float]]) -> list[float]:
 
 def test_weights_decay_and_biases_norms_and_tables_do_not() -> None:
     model = Network()
-    groups = parameter_groups(
-        model, OptimizerSettings(learning_rate=RATE, backbone_scale=SCALE, weight_decay=0.3)
-    )
+    groups = parameter_groups(model, OptimizerSettings(learning_rate=RATE, backbone_scale=SCALE, weight_decay=0.3))
     names = {parameter: name for name, parameter in model.named_parameters()}
     listed = [([names[p] for p in group["params"]], group["lr"], group["weight_decay"]) for group in groups]
     assert listed == [
@@ -122,9 +118,7 @@ def test_one_cycle_rises_and_falls_along_cosines() -> None:
 
 def test_one_cycle_leaves_the_momentum_of_sgd_and_cycles_beta_of_adamw() -> None:
     for kind, key, moves in (("sgd", "momentum", False), ("adamw", "betas", True)):
-        optimizer = make_optimizer(
-            Network(), OptimizerSettings.model_validate({"kind": kind, "momentum": 0.6})
-        )
+        optimizer = make_optimizer(Network(), OptimizerSettings.model_validate({"kind": kind, "momentum": 0.6}))
         schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=2, steps_per_epoch=10)
         before = optimizer.param_groups[0][key]
         optimizer.step()

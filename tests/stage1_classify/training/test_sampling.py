@@ -62,8 +62,7 @@ def test_processes_together_take_the_steps_of_one(world_size: int, sampling: dic
     values = rare(positives=9, negatives=12)
     alone = list(sampler(values, batch_size=8, **sampling))
     shares = [
-        list(sampler(values, batch_size=8, rank=rank, world_size=world_size, **sampling))
-        for rank in range(world_size)
+        list(sampler(values, batch_size=8, rank=rank, world_size=world_size, **sampling)) for rank in range(world_size)
     ]
     together = [sorted(index for share in step for index in share) for step in zip(*shares, strict=True)]
     assert together == [sorted(step) for step in alone]
@@ -102,9 +101,7 @@ def test_a_case_is_normal_without_a_positive_disease() -> None:
     values = targets([1, 0], [0, 1], [0, 0], [NAN, -1], [0.6, 0], [0.3, 0])
     settings = stage1_settings(Path("nowhere"), sampling={"normal_weight": 0.1}).sampling
     np.testing.assert_array_equal(case_weights(values, settings, FINDINGS), [1, 1, 0.1, 0.1, 1, 0.1])
-    np.testing.assert_array_equal(
-        case_weights(values, settings, ["Edema", "No Finding"]), [1, 0.1, 0.1, 0.1, 1, 0.1]
-    )
+    np.testing.assert_array_equal(case_weights(values, settings, ["Edema", "No Finding"]), [1, 0.1, 0.1, 0.1, 1, 0.1])
 
 
 def test_oversampling_repeats_the_fewer_evenly() -> None:
@@ -156,9 +153,7 @@ def test_cases_of_unknown_balance_are_left_out_and_counted(caplog: pytest.LogCap
 
 def test_weights_also_hold_within_a_balanced_side() -> None:
     values = targets([1, 0], *[[0, 1]] * 5, *[[0, 0]] * 5)
-    it = sampler(
-        values, normal_weight=0.1, balance="oversample", balance_finding="Lung Lesion", num_samples=2000
-    )
+    it = sampler(values, normal_weight=0.1, balance="oversample", balance_finding="Lung Lesion", num_samples=2000)
     counts = Counter(epoch_of(it))
     assert counts[0] == 1000
     assert sum(counts[index] for index in range(1, 6)) > 800

@@ -82,10 +82,7 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_two_batches_of_4_move_the_weights_as_one_of_8(tmp_path: Path, kind: str) -> None:
     ends, lines = [], []
-    for name, given in (
-        ("halves", {"batch_size": 4, "accumulate_steps": 2}),
-        ("whole", {"batch_size": 8}),
-    ):
+    for name, given in (("halves", {"batch_size": 4, "accumulate_steps": 2}), ("whole", {"batch_size": 8})):
         settings = tiny(tmp_path / "data", train=given, optimizer={"kind": kind, "learning_rate": 0.01})
         out = fitted(settings, tmp_path / name)
         state = torch.load(out / "last.ckpt", weights_only=True)
@@ -135,9 +132,7 @@ def test_no_average_without_a_decay(tmp_path: Path) -> None:
 
 def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_path: Path) -> None:
     """decay 1 - t^(-2/3) at move t, at most ema_decay; the first move replaces the untrained weights."""
-    settings = tiny(
-        tmp_path / "data", backbone={"name": "resnet10t", "feature_stage": 1}, train={"ema_decay": 0.5}
-    )
+    settings = tiny(tmp_path / "data", backbone={"name": "resnet10t", "feature_stage": 1}, train={"ema_decay": 0.5})
     ours = trainer(settings, tmp_path / "run")
     assert ours._average is not None
     seen: list[dict[str, Tensor]] = []
@@ -212,15 +207,8 @@ def test_a_frozen_backbone_wakes_and_sleeps_again(tmp_path: Path, caplog: pytest
             ours.progress.epoch += 1
             after = weights(ours.model)
             parts = {"stem_": "stem", "stages_0": "stages_0", "stages_1": "stages_1", "head": "head"}
-            changed.append(
-                {p for p in parts if any(p in n and not torch.equal(before[n], after[n]) for n in before)}
-            )
-    assert changed == [
-        {"head"},
-        {"head", "stages_1"},
-        {"head", "stages_1", "stages_0", "stem_"},
-        {"head"},
-    ]
+            changed.append({p for p in parts if any(p in n and not torch.equal(before[n], after[n]) for n in before)})
+    assert changed == [{"head"}, {"head", "stages_1"}, {"head", "stages_1", "stages_0", "stem_"}, {"head"}]
     told = [record.getMessage() for record in caplog.records if "trained:" in record.getMessage()]
     assert told == [
         "from epoch 1 on, trained: head",
@@ -248,9 +236,7 @@ def test_children_are_trained_under_positive_parents_then_the_head_on_everything
         is_conditional = epoch < 2
         assert bool(torch.equal(torch.isnan(child), parent != 1)) is is_conditional
         assert not torch.isnan(parent).any()
-        backbone_moves = any(
-            not torch.equal(before[n], after[n]) for n in before if n.startswith("backbone.")
-        )
+        backbone_moves = any(not torch.equal(before[n], after[n]) for n in before if n.startswith("backbone."))
         assert backbone_moves is is_conditional
         assert not torch.equal(before["head.classifier.weight"], after["head.classifier.weight"])
 
@@ -277,9 +263,7 @@ def test_the_conditional_epochs_choose_no_model_and_stop_nothing(tmp_path: Path)
 
 
 def test_conditional_epochs_must_leave_some_to_choose_from(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"conditional_epochs: got 2, expected fewer than train.num_epochs, 2"
-    ):
+    with pytest.raises(UserError, match=r"conditional_epochs: got 2, expected fewer than train.num_epochs, 2"):
         fitted(conditional(tmp_path / "data"), tmp_path / "run")
 
 
@@ -356,9 +340,7 @@ def test_compiling_keeps_names_and_losses(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(CaseForward, "compile", compile_quickly)
     losses, names = [], []
     for wanted in (False, True):
-        settings = tiny(
-            tmp_path / "data", train={"compile": wanted, "ema_decay": 0.5}, freeze={"backbone_epochs": 1}
-        )
+        settings = tiny(tmp_path / "data", train={"compile": wanted, "ema_decay": 0.5}, freeze={"backbone_epochs": 1})
         ours = trainer(settings, tmp_path / str(wanted))
         for _ in range(2):
             losses.append(ours.train_epoch()["train/loss"])
@@ -418,8 +400,6 @@ def test_an_epoch_is_logged_though_the_process_ends_while_it_is_saved(
 
 def test_a_batch_that_is_too_small_for_the_norms_is_told(tmp_path: Path) -> None:
     backbone = {"name": "test_resnet", "feature_stage": None}  # a map of one cell
-    settings = tiny(
-        tmp_path / "data", backbone=backbone, train={"batch_size": 1}, input={"size_hw": [32, 32]}
-    )
+    settings = tiny(tmp_path / "data", backbone=backbone, train={"batch_size": 1}, input={"size_hw": [32, 32]})
     with pytest.raises(UserError, match=r"train\.batch_size: one image per process"):
         trainer(settings, tmp_path / "run").train_epoch()

@@ -168,9 +168,7 @@ def enlarged_boxes(cam: np.ndarray, level: float, factor: int) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    arrays(
-        np.float32, st.tuples(st.integers(1, 6), st.integers(2, 7)), elements=st.integers(0, 6).map(float)
-    ),
+    arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 7)), elements=st.integers(0, 6).map(float)),
     st.sampled_from([0.31, 1.37, 2.27, 3.61, 5.43]),
 )
 def test_edges_are_those_of_the_map_enlarged_without_end(cam: np.ndarray, level: float) -> None:

@@ -5,11 +5,7 @@ from cxr.boxes import weighted_boxes_fusion
 from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Found, nothing_found
 
-A, NEAR_A, FAR = (
-    [0.0, 0.0, 4.0, 2.0],
-    [1.0, 0.0, 5.0, 2.0],
-    [10.0, 10.0, 12.0, 11.0],
-)  # IoU of the first two: 3/5
+A, NEAR_A, FAR = ([0.0, 0.0, 4.0, 2.0], [1.0, 0.0, 5.0, 2.0], [10.0, 10.0, 12.0, 11.0])  # IoU of the first two: 3/5
 
 
 def test_nothing_fuses_to_nothing() -> None:
@@ -54,9 +50,7 @@ def test_ties_keep_the_given_order() -> None:
 
 
 FOUND = Found(
-    np.array([0, 1, 1, 1, 4, 4]),
-    np.array([A, A, NEAR_A, FAR, A, FAR]),
-    np.array([0.9, 0.9, 0.3, 0.1, 0.8, 0.2]),
+    np.array([0, 1, 1, 1, 4, 4]), np.array([A, A, NEAR_A, FAR, A, FAR]), np.array([0.9, 0.9, 0.3, 0.1, 0.8, 0.2])
 )
 
 

@@ -22,12 +22,7 @@ from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth
 
 FRAME = Frame((32, 48), keep_aspect=False)
 RELATIVE = BoxSettings(
-    rules=["relative"],
-    background=["none"],
-    merge=["none"],
-    relative_thresholds=[0.2, 0.8],
-    max_boxes=[1],
-    min_area=0,
+    rules=["relative"], background=["none"], merge=["none"], relative_thresholds=[0.2, 0.8], max_boxes=[1], min_area=0
 )
 TRUTH = truth_of(("wide", "Lung Lesion", 10, 10, 30, 20), ("flat", "Lung Lesion", 45, 15, 60, 22.5))
 CERTAIN = np.ones((2, 2))
@@ -51,9 +46,7 @@ def images_of(count: int) -> pd.DataFrame:
     """60 x 40 and 90 x 30 by turns; two images a patient."""
     both = truth_of().images
     images = pd.concat([both.iloc[[i % 2]] for i in range(count)], ignore_index=True)
-    return images.assign(
-        image_id=[f"i{i}" for i in range(count)], patient_id=[f"p{i // 2}" for i in range(count)]
-    )
+    return images.assign(image_id=[f"i{i}" for i in range(count)], patient_id=[f"p{i // 2}" for i in range(count)])
 
 
 def random_split(seed: int = 0, num_images: int = 24) -> tuple[Scored, CocoBoxes]:
@@ -161,9 +154,7 @@ def test_every_rule_is_counted(tuned_split: tuple[Scored, CocoBoxes, search.Tune
     assert tuned_split[2].num_tried == 2 * 5 * (components + bayes)
 
 
-def test_no_rule_is_below_the_prior_without_a_map(
-    tuned_split: tuple[Scored, CocoBoxes, search.Tuned],
-) -> None:
+def test_no_rule_is_below_the_prior_without_a_map(tuned_split: tuple[Scored, CocoBoxes, search.Tuned]) -> None:
     scored, truth, tuned = tuned_split
     settings = BoxSettings(rules=["bayes"], bayes_betas=[0.0])
     prior = tune_rules(scored, truth, settings, frame=FRAME)
@@ -196,10 +187,7 @@ def test_a_family_finds_what_each_of_its_rules_finds() -> None:
 
 def test_plain_rules_come_first_and_levels_rise() -> None:
     settings = BoxSettings(
-        rules=["relative", "bayes"],
-        relative_thresholds=[0.5, 0.2],
-        bayes_betas=[2, 0, 2],
-        bayes_similarities=[0],
+        rules=["relative", "bayes"], relative_thresholds=[0.5, 0.2], bayes_betas=[2, 0, 2], bayes_similarities=[0]
     )
     families = rule_families(settings, tune_maps(*random_split(), 1))
     extras = [family.extras for family in families]
@@ -223,9 +211,7 @@ def test_of_rules_that_score_alike_the_plainest_wins() -> None:
 
 
 def test_where_boxes_tell_nothing_their_place_is_taken_and_without_boxes_a_threshold() -> None:
-    truth = truth_of(
-        ("wide", FINDINGS[0], 10, 10, 30, 20)
-    )  # its own image may not use it, so every rule scores 0
+    truth = truth_of(("wide", FINDINGS[0], 10, 10, 30, 20))  # its own image may not use it, so every rule scores 0
     settings = BoxSettings(rules=["relative", "bayes"])
     tuned = tune_rules(Scored(blank_maps(), CERTAIN), truth, settings, frame=FRAME)
     assert tuned.rules[0].as_dict()["beta"] == 0
@@ -246,10 +232,7 @@ def test_what_images_without_the_finding_share_is_taken_away() -> None:
     maps = np.zeros((4, 2, 5, 6), dtype=np.float32)
     maps[:, 0, 4, 5] = 9  # a marker in the corner of every image
     maps[:2, 0, 1:3, 1:3] = 3
-    boxes = [
-        (f"i{i}", FINDINGS[0], w / 6, h / 5, w / 2, 3 * h / 5, math.nan)
-        for i, w, h in ((0, 60, 40), (1, 90, 30))
-    ]
+    boxes = [(f"i{i}", FINDINGS[0], w / 6, h / 5, w / 2, 3 * h / 5, math.nan) for i, w, h in ((0, 60, 40), (1, 90, 30))]
     truth = CocoBoxes(images_of(4), boxes_table(boxes), FINDINGS)
     settings = RELATIVE.model_copy(update={"relative_thresholds": [0.5], "background": ["none", "negatives"]})
     tuned = tune_rules(Scored(maps, np.ones((4, 2))), truth, settings, frame=FRAME)
@@ -282,9 +265,7 @@ def test_a_level_is_judged_with_its_neighbours_of_the_same_form() -> None:
 
 
 def test_merit_chooses_but_never_a_rule_below_the_prior() -> None:
-    lucky, good = (
-        search._Tried(ComponentRule("otsu", f), ap, m) for f, ap, m in ((1, 0.5, 0.3), (2, 0.4, 0.4))
-    )
+    lucky, good = (search._Tried(ComponentRule("otsu", f), ap, m) for f, ap, m in ((1, 0.5, 0.3), (2, 0.4, 0.4)))
     assert search._best([lucky, good]) is good
     candidates = box_candidates(TRUTH, FINDINGS[0], FRAME, max_candidates=9)
     prior = search._Tried(BayesRule(candidates, beta=0), 0.45, 0.1)
@@ -298,9 +279,7 @@ def test_absolute_levels_are_quantiles_of_the_findings_own_maps_without_the_back
 ) -> None:
     shared = np.arange(24, dtype=np.float32).reshape(4, 6)
     maps = np.stack([shared, shared, shared + 3])
-    settings = BoxSettings(
-        rules=["absolute"], absolute_quantiles=[1.0, 0.5], merge=["none"], background=[background]
-    )
+    settings = BoxSettings(rules=["absolute"], absolute_quantiles=[1.0, 0.5], merge=["none"], background=[background])
     none = Candidates(np.zeros((0, 4)), ())
     split = maps[:1] if background == "none" else maps
     has_box = np.array([False, False, True])[: len(split)]

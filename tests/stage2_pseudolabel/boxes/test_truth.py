@@ -84,15 +84,10 @@ def test_findings_to_score_are_those_that_both_know(tmp_path: Path) -> None:
 def test_no_box_is_an_error_that_tells_who_took_them(tmp_path: Path) -> None:
     strict = ReaderSettings(min_votes=9)
     truth = ground_truth(dataset(tmp_path, *ROWS), FINDINGS, strict, split="tune")
-    with pytest.raises(
-        UserError, match="in the tune part; rule majority keeps none of the 4 that readers marked"
-    ):
+    with pytest.raises(UserError, match="in the tune part; rule majority keeps none of the 4 that readers marked"):
         check_boxes(truth, 4, strict, split="tune")
     with pytest.raises(UserError, match="in the test part; give a split that has some"):
         check_boxes(truth, 0, strict, split="test")
     check_boxes(
-        ground_truth(dataset(tmp_path, *ROWS), FINDINGS, ReaderSettings(), split="tune"),
-        4,
-        strict,
-        split="tune",
+        ground_truth(dataset(tmp_path, *ROWS), FINDINGS, ReaderSettings(), split="tune"), 4, strict, split="tune"
     )

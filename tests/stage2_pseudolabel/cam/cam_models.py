@@ -16,10 +16,7 @@ from stage1_classify.settings.classifier import BackboneSettings, HeadSettings
 # and last, tokens. Name -> the timm model and what is other about it.
 _NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "narrow_resnet": ("resnet10t", {"channels": (8, 16, 16, 24)}),
-    "narrow_densenet": (
-        "densenet121",
-        {"growth_rate": 8, "block_config": (2, 2, 2, 2)},
-    ),
+    "narrow_densenet": ("densenet121", {"growth_rate": 8, "block_config": (2, 2, 2, 2)}),
     "narrow_convnext": ("convnext_atto", {"dims": (16, 24, 24, 32), "depths": (1, 1, 2, 1)}),
     "narrow_efficientnet": ("test_efficientnet", {}),
     "narrow_vit": (
@@ -72,17 +69,13 @@ def build_classifier(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         backbone = Backbone(BackboneSettings(name=name, feature_stage=feature_stage), input_hw)
-        head = Head(
-            backbone.num_features, num_classes, settings=HeadSettings(kind=kind, attention_features=16)
-        )
+        head = Head(backbone.num_features, num_classes, settings=HeadSettings(kind=kind, attention_features=16))
         nn.init.normal_(head.classifier.weight, std=0.5)
         nn.init.normal_(head.classifier.bias)
     return TinyClassifier(backbone, head).eval()
 
 
-def build_linear_classifier(
-    features: Tensor, *, kind: str = "average", num_classes: int = 2
-) -> TinyClassifier:
+def build_linear_classifier(features: Tensor, *, kind: str = "average", num_classes: int = 2) -> TinyClassifier:
     """A model whose features are given: it ignores its images but for their number."""
     head = Head(features.shape[1], num_classes, settings=HeadSettings(kind=kind))
     nn.init.constant_(head.classifier.weight, 1.0)

@@ -149,9 +149,7 @@ def test_features_that_are_not_finite_name_their_images():
 
 def test_fullgrad_comes_at_the_size_of_the_image_when_asked():
     model, images = build_classifier(), random_images(size_hw=SIZE_HW)
-    full = compute_maps(model, images, ["fullgrad"], options=CamOptions(fullgrad_size="image")).maps[
-        "fullgrad"
-    ]
+    full = compute_maps(model, images, ["fullgrad"], options=CamOptions(fullgrad_size="image")).maps["fullgrad"]
     small = compute_maps(model, images, ["fullgrad"]).maps["fullgrad"]
     assert full.shape == (2, 3, *SIZE_HW)
     torch.testing.assert_close(nn.functional.adaptive_avg_pool2d(full, (2, 3)), small)

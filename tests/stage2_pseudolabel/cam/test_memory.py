@@ -24,12 +24,8 @@ from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
 )
 
 SIZE_HW = (64, 96)
-LINUX = RuntimeError(
-    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
-)
-WINDOWS = RuntimeError(
-    "alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9"
-)
+LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12")
+WINDOWS = RuntimeError("alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9")
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
 
@@ -60,9 +56,7 @@ def test_errors_that_mean_memory_are_known(error):
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("shape mismatch"), IndexError("not enough memory"), ValueError()]
-)
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), IndexError("not enough memory"), ValueError()])
 def test_other_errors_are_not_taken_for_it(error):
     assert not is_out_of_memory(error)
 
@@ -98,9 +92,7 @@ def test_images_go_in_halves_until_they_fit_and_this_is_said_once(error, caplog)
 def test_masked_images_are_halved_where_one_image_does_not_help():
     model, backbone = with_small_memory(5)
     images = random_images(2, size_hw=SIZE_HW)
-    fitted = compute_maps(
-        model, images, ["scorecam"], options=CamOptions(batch_size=2, scorecam_batch_size=12)
-    )
+    fitted = compute_maps(model, images, ["scorecam"], options=CamOptions(batch_size=2, scorecam_batch_size=12))
     assert fitted.options == CamOptions(batch_size=1, memory_mib=64, scorecam_batch_size=3)
     assert max(backbone.sizes) == 12
     whole = compute_maps(build_classifier(), images, ["scorecam"])

@@ -69,9 +69,7 @@ def test_principal_projection_exact_value_and_sign():
     stack = torch.tensor([[[1.0, 2.0, 3.0]], [[5.0, 6.0, 7.0]]])
     expected = torch.tensor([[-(2**0.5), 0.0, 2**0.5]])
     torch.testing.assert_close(principal_projection(stack), expected)
-    torch.testing.assert_close(
-        principal_projection(-stack), -expected
-    )  # the channel sum points the other way
+    torch.testing.assert_close(principal_projection(-stack), -expected)  # the channel sum points the other way
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 2, 3), (2, 4, 5, 3, 4)])

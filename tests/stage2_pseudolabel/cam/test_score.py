@@ -108,7 +108,5 @@ def test_rank_correlation_exact_value():
 def test_rank_correlation_is_scipy_s_with_ties():
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 5, (2, 3, 2, 4, 5))
-    expected = [
-        spearmanr(first[n, k].ravel(), second[n, k].ravel()).statistic for n in range(3) for k in range(2)
-    ]
+    expected = [spearmanr(first[n, k].ravel(), second[n, k].ravel()).statistic for n in range(3) for k in range(2)]
     assert rank_correlation(torch.from_numpy(first), second) == pytest.approx(np.mean(expected))

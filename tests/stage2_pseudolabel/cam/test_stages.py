@@ -23,9 +23,7 @@ SIZE_HW = (64, 96)
 
 
 def fused_maps(model: nn.Module, images: Tensor, **options: object) -> Tensor:
-    return compute_maps(model, images, ["layercamfusion"], options=CamOptions(**options)).maps[
-        "layercamfusion"
-    ]
+    return compute_maps(model, images, ["layercamfusion"], options=CamOptions(**options)).maps["layercamfusion"]
 
 
 def test_a_backbone_without_stages_has_the_head_s_features_alone():
@@ -105,9 +103,7 @@ def test_the_last_stage_alone_is_layercam(backbone, kind):
     model = build_classifier(backbone, kind=kind)
     images = random_images(3)
     layercam = compute_maps(model, images, ["layercam"]).maps["layercam"]
-    torch.testing.assert_close(
-        fused_maps(model, images, layercam_stages=[-1]), layercam, atol=1e-6, rtol=1e-4
-    )
+    torch.testing.assert_close(fused_maps(model, images, layercam_stages=[-1]), layercam, atol=1e-6, rtol=1e-4)
 
 
 def test_fusion_takes_the_last_two_stages_and_their_order_does_not_matter():
@@ -122,11 +118,7 @@ def test_fusion_takes_the_last_two_stages_and_their_order_does_not_matter():
 
 @pytest.mark.parametrize(
     ("backbone", "stage", "shape"),
-    [
-        ("narrow_resnet", 2, (16, 24, 40)),
-        ("narrow_densenet", 3, (32, 12, 20)),
-        ("narrow_vit", 1, (24, 6, 10)),
-    ],
+    [("narrow_resnet", 2, (16, 24, 40)), ("narrow_densenet", 3, (32, 12, 20)), ("narrow_vit", 1, (24, 6, 10))],
 )
 def test_truncated_backbones_count_from_where_they_end(backbone, stage, shape):
     model, images = build_classifier(backbone, feature_stage=stage), random_images()
@@ -141,9 +133,7 @@ def test_truncated_backbones_count_from_where_they_end(backbone, stage, shape):
 def test_blocks_of_images_change_nothing_and_keep_to_the_budget():
     model, images = build_classifier("narrow_densenet"), random_images(7)
     counts = []
-    handle = model.backbone.register_forward_hook(
-        lambda _module, given, _output: counts.append(len(given[0]))
-    )
+    handle = model.backbone.register_forward_hook(lambda _module, given, _output: counts.append(len(given[0])))
     whole = layercamfusion(images, model)
     assert counts == [1, 6]
     counts.clear()

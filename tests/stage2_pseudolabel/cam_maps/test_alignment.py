@@ -29,9 +29,7 @@ from tests.stage2_pseudolabel.cam_maps.teacher_builders import member, teacher
         ("convnext_atto_ols", {}, 1.5),
     ],
 )
-def test_the_shift_of_a_network_is_that_of_its_layers(
-    name: str, options: dict[str, int], expected: float
-) -> None:
+def test_the_shift_of_a_network_is_that_of_its_layers(name: str, options: dict[str, int], expected: float) -> None:
     assert map_shift(Backbone(BackboneSettings(name=name, **options), (128, 192))) == expected
 
 

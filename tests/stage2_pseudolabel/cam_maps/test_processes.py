@@ -128,9 +128,7 @@ def test_a_repeated_job_takes_up_the_whole_parts_and_makes_the_others(
     assert set(made[1]) <= set(STARTS[1::2])
 
 
-def test_one_process_goes_on_where_two_were_killed(
-    data: Path, killed: Mapping[str, Any], one: SplitMaps
-) -> None:
+def test_one_process_goes_on_where_two_were_killed(data: Path, killed: Mapping[str, Any], one: SplitMaps) -> None:
     folder = data.parent / "copy" / "maps"
     stamps = {part: parts_in(folder)[part] for part in killed["whole"]}
     found = maps_of(data, folder, make_processes())
@@ -140,9 +138,7 @@ def test_one_process_goes_on_where_two_were_killed(
     assert {part: parts_in(folder)[part] for part in killed["whole"]} == stamps
 
 
-def test_a_bad_image_is_named_in_all_processes_and_the_rest_is_there(
-    two: list[dict[str, Any]], one: SplitMaps
-) -> None:
+def test_a_bad_image_is_named_in_all_processes_and_the_rest_is_there(two: list[dict[str, Any]], one: SplitMaps) -> None:
     named = [[f"images/p{BAD:03d}", "image that cannot be decoded"]]
     assert [facts["bad"] for facts in two] == [named, named]
     assert [[item.what, item.reason] for item in one.bad] == named

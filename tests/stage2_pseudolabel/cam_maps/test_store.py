@@ -12,7 +12,7 @@ from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from cxr.tables import Exclusion
 from stage2_pseudolabel.cam_maps import store
-from stage2_pseudolabel.cam_maps.balance import voice_scales
+from stage2_pseudolabel.cam_maps.balance import member_view_scales
 from stage2_pseudolabel.cam_maps.processes import make_processes
 from stage2_pseudolabel.cam_maps.store import SplitMaps, split_maps
 from stage2_pseudolabel.cam_maps.teacher import Teacher
@@ -23,9 +23,7 @@ UNDECODABLE = "image that cannot be decoded"
 NOT_FINITE = "features or maps that are not finite"
 
 
-def made(
-    made_by: Teacher, pictures: Pictures, folder: Path, *, methods: list[str] | None = None
-) -> SplitMaps:
+def made(made_by: Teacher, pictures: Pictures, folder: Path, *, methods: list[str] | None = None) -> SplitMaps:
     return split_maps(
         made_by, pictures, methods or METHODS, folder=folder / "maps", name="t", processes=make_processes()
     )
@@ -111,9 +109,7 @@ def test_images_in_another_order_are_other_parts(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.maps["pcam"], first.maps["pcam"][::-1], rtol=1e-4, atol=1e-6)
 
 
-def test_only_the_methods_that_a_part_lacks_are_computed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_methods_that_a_part_lacks_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, pictures = pictures_of(tmp_path, num_images=6)
     alone = teacher(tmp_path, member(tmp_path, seed=0))
     asked: list[list[str]] = []
@@ -144,7 +140,7 @@ def test_an_unknown_method_is_refused_before_anything_is_made(tmp_path: Path) ->
 def test_stages_that_a_network_lacks_leave_no_folder_that_would_refuse_other_settings(tmp_path: Path) -> None:
     _, pictures = pictures_of(tmp_path, num_images=3)
     broken = teacher(tmp_path, member(tmp_path, seed=0))
-    broken._fitting = {voice: CamOptions(layercam_stages=[-9]) for voice in broken.voices}
+    broken._fitting = {view: CamOptions(layercam_stages=[-9]) for view in broken.member_views}
     with pytest.raises(UserError, match=r"cam.layercam_stages: got \[-9\]"):
         made(broken, pictures, tmp_path, methods=["layercamfusion"])
     assert not (tmp_path / "maps").exists()
@@ -228,7 +224,7 @@ def test_selected_rows_and_columns(tmp_path: Path) -> None:
     assert found.select(columns=[0]).maps["pcam"].shape == (6, 1, 4, 6)
 
 
-def test_scales_are_root_mean_squares_in_terms_of_the_first_voice(tmp_path: Path) -> None:
+def test_scales_are_root_mean_squares_in_terms_of_the_first_member_view(tmp_path: Path) -> None:
     """Over the first 16 of 18 pictures; the second network's gradients are 100 times the first's."""
     _, pictures = pictures_of(tmp_path, num_images=18)
     members = member(tmp_path, seed=0), member(tmp_path, seed=1)
@@ -236,9 +232,9 @@ def test_scales_are_root_mean_squares_in_terms_of_the_first_voice(tmp_path: Path
         members[1].model.head.classifier.weight *= 100
     both = teacher(tmp_path, *members)
     file = tmp_path / "scales.json"
-    given = voice_scales(both, pictures, METHODS, file=file, processes=make_processes())
-    spoken, _ = both.each_voice(both.inputs(pictures, range(16)), METHODS)
-    levels = [float(maps["gradcam"].double().square().mean().sqrt()) for maps in spoken]
+    given = member_view_scales(both, pictures, METHODS, file=file, processes=make_processes())
+    view_maps, _ = both.each_member_view(both.inputs(pictures, range(16)), METHODS)
+    levels = [float(maps["gradcam"].double().square().mean().sqrt()) for maps in view_maps]
     assert json.loads(file.read_text()) == {"gradcam": pytest.approx(levels, rel=1e-6)}
     assert given["gradcam"] == [1.0, pytest.approx(levels[1] / levels[0], rel=1e-6)]
     assert given["gradcam"][1] > 10
@@ -251,14 +247,14 @@ def test_scales_that_were_kept_are_used_and_what_they_lack_is_measured(tmp_path:
     file = tmp_path / "scales.json"
     file.write_text('{"gradcam": [2.0, 8.0], "layercam": [1.0]}')
     methods = ["gradcam", "layercam"]
-    given = voice_scales(both, pictures, methods, file=file, processes=make_processes())
+    given = member_view_scales(both, pictures, methods, file=file, processes=make_processes())
     kept = json.loads(file.read_text())
     assert kept["gradcam"] == [2.0, 8.0]
     assert given["gradcam"] == [1.0, 4.0]
     assert len(kept["layercam"]) == 2
-    assert voice_scales(both, pictures, methods, file=file, processes=make_processes()) == given
+    assert member_view_scales(both, pictures, methods, file=file, processes=make_processes()) == given
     file.write_text("{")
-    anew = voice_scales(both, pictures, methods, file=file, processes=make_processes())
+    anew = member_view_scales(both, pictures, methods, file=file, processes=make_processes())
     assert anew["layercam"] == given["layercam"]
     assert anew["gradcam"] != given["gradcam"]
 
@@ -268,10 +264,10 @@ def test_a_bad_picture_counts_nothing_in_the_scales(tmp_path: Path) -> None:
     both = teacher(tmp_path, member(tmp_path, seed=0), member(tmp_path, seed=1))
     spoil(data.root / data.images["path"][0])
     processes = make_processes()
-    with_it = voice_scales(both, pictures, METHODS, file=tmp_path / "a.json", processes=processes)
+    with_it = member_view_scales(both, pictures, METHODS, file=tmp_path / "a.json", processes=processes)
     ids = data.images["image_id"].tolist()[1:]
     rest = Pictures(data.select(ids), both.trained.members[0].input)
-    without = voice_scales(both, rest, METHODS, file=tmp_path / "b.json", processes=processes)
+    without = member_view_scales(both, rest, METHODS, file=tmp_path / "b.json", processes=processes)
     assert with_it == without
 
 
@@ -279,7 +275,7 @@ def test_a_single_network_is_never_scaled(tmp_path: Path) -> None:
     _, pictures = pictures_of(tmp_path, num_images=2)
     alone = teacher(tmp_path, member(tmp_path, seed=0))
     file = tmp_path / "scales.json"
-    given = voice_scales(alone, pictures, METHODS, file=file, processes=make_processes())
+    given = member_view_scales(alone, pictures, METHODS, file=file, processes=make_processes())
     assert given == {"gradcam": [1.0], "pcam": [1.0]}
     assert not file.exists()
 
@@ -289,7 +285,7 @@ def test_maps_of_an_ensemble_use_the_scales(tmp_path: Path) -> None:
     both = teacher(tmp_path, member(tmp_path, seed=0), member(tmp_path, seed=1))
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "scales.json").write_text('{"gradcam": [1.0, 4.0]}')
-    (first, second), _ = both.each_voice(both.inputs(pictures, range(3)), METHODS)
+    (first, second), _ = both.each_member_view(both.inputs(pictures, range(3)), METHODS)
     found = made(both, pictures, tmp_path)
     expected = (first["gradcam"] + second["gradcam"] / 4) / 2
     np.testing.assert_array_equal(found.maps["gradcam"], expected.numpy())

@@ -46,8 +46,7 @@ def test_maps_of_an_ensemble_are_the_mean_of_its_members(tmp_path: Path, picture
     inputs = both.inputs(pictures, range(6))
     assert [batch.shape[1] for batch in inputs] == [1, 3]
     own = [
-        compute_maps(m.model, batch, METHODS, options=both.options)
-        for m, batch in zip(members, inputs, strict=True)
+        compute_maps(m.model, batch, METHODS, options=both.options) for m, batch in zip(members, inputs, strict=True)
     ]
     found = both.maps(inputs, METHODS)
     for method in METHODS:
@@ -60,10 +59,10 @@ def test_maps_of_an_ensemble_are_the_mean_of_its_members(tmp_path: Path, picture
     np.testing.assert_allclose(kept.probabilities, expected, rtol=1e-5)
 
 
-def test_each_voice_is_divided_by_its_scale(tmp_path: Path, pictures: Pictures) -> None:
+def test_each_member_view_is_divided_by_its_scale(tmp_path: Path, pictures: Pictures) -> None:
     both = teacher(tmp_path, member(tmp_path, seed=0), member(tmp_path, seed=1))
     inputs = both.inputs(pictures, range(2))
-    (first, second), _ = both.each_voice(inputs, METHODS)
+    (first, second), _ = both.each_member_view(inputs, METHODS)
     found = both.maps(inputs, METHODS, scales={"gradcam": [1.0, 4.0], "pcam": [1.0, 1.0]}).maps
     expected = (first["gradcam"] + second["gradcam"] / 4) / 2
     torch.testing.assert_close(found["gradcam"], expected, rtol=0, atol=0)
@@ -124,7 +123,7 @@ def test_sizes_are_averaged_and_logits_are_of_the_trained_one(
 def test_sides_are_rounded_to_whole_strides_but_the_own_size_is_kept(tmp_path: Path) -> None:
     """1.6 x (32, 48) = (51.2, 76.8); 48 itself is no multiple of 32."""
     patient = member(tmp_path, seed=0)
-    sizes = [voice.size_hw for voice in teacher(tmp_path, patient, scales=[1.0, 1.6, 0.2]).voices]
+    sizes = [view.size_hw for view in teacher(tmp_path, patient, scales=[1.0, 1.6, 0.2]).member_views]
     assert sizes == [(32, 48), (64, 64), (32, 32)]
 
 
@@ -144,8 +143,7 @@ def test_scales_that_give_one_size_are_refused(tmp_path: Path) -> None:
 def test_a_network_of_one_size_says_so(tmp_path: Path) -> None:
     token = member(tmp_path, seed=0, name="vit_tiny_patch16_224", feature_stage=None)
     with pytest.raises(
-        UserError,
-        match=r"teacher\.scales: 'vit_tiny_patch16_224' takes pictures of \(32, 48\), not of \(64, 96\)",
+        UserError, match=r"teacher\.scales: 'vit_tiny_patch16_224' takes pictures of \(32, 48\), not of \(64, 96\)"
     ):
         teacher(tmp_path, token, scales=[1.0, 2.0])
 
@@ -160,7 +158,7 @@ def test_output_stride_makes_finer_maps_with_the_same_weights(tmp_path: Path, pi
     found = finer.maps([images], METHODS)
     assert [result.maps["pcam"].shape for result in (own, found)] == [(3, 2, 1, 2), (3, 2, 4, 6)]
     torch.testing.assert_close(found.logits, own.logits, rtol=1e-4, atol=1e-6)
-    theirs = finer.voices[0].network.state_dict()
+    theirs = finer.member_views[0].network.state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in trained.model.state_dict().items())
     again = teacher(tmp_path, trained).maps([images], METHODS)
     assert again.maps["pcam"].shape == (3, 2, 1, 2), "the trained network was changed"

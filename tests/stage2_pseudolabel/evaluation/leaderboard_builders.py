@@ -76,18 +76,12 @@ def tuned(*aps: float, rules: Sequence[ComponentRule] = (HALF, HALF)) -> Tuned:
     return Tuned(tuple(rules), by_name, {"relative": (tuple(rules), by_name)}, 2)
 
 
-def sampled(
-    values: Sequence[float], samples: Sequence[Sequence[float]], *, name: str = "ap40"
-) -> Bootstrapped:
+def sampled(values: Sequence[float], samples: Sequence[Sequence[float]], *, name: str = "ap40") -> Bootstrapped:
     """A measure of the two findings."""
-    return Bootstrapped(
-        name, FINDINGS, np.array(values, dtype=float), np.array(samples, dtype=float).reshape(-1, 2)
-    )
+    return Bootstrapped(name, FINDINGS, np.array(values, dtype=float), np.array(samples, dtype=float).reshape(-1, 2))
 
 
-def plain_entry(
-    name: str, ap: float, *, spread: float = 0.01, tune: float = 0.0, prior: bool = False
-) -> CamEntry:
+def plain_entry(name: str, ap: float, *, spread: float = 0.01, tune: float = 0.0, prior: bool = False) -> CamEntry:
     """An entry that has only its AP40, the same for both findings, with 101 resamples within `spread`."""
     samples = np.repeat(np.linspace(ap - spread, ap + spread, 101)[:, None], 2, axis=1)
     methods = () if prior else (name, name)

@@ -18,12 +18,7 @@ from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
-from stage2_pseudolabel.evaluation.map_measures import (
-    BOX_THRESHOLDS,
-    all_measures,
-    boxes_at_thresholds,
-    map_points,
-)
+from stage2_pseudolabel.evaluation.map_measures import BOX_THRESHOLDS, all_measures, boxes_at_thresholds, map_points
 from stage2_pseudolabel.evaluation.rule_comparison import compare_rules, rule_figures
 from stage2_pseudolabel.evaluation.verdict import verdict
 from tests.stage2_pseudolabel.evaluation.leaderboard_builders import (
@@ -122,15 +117,11 @@ def test_boxes_at_thresholds_shrink_with_the_threshold_and_ignore_the_maps_offse
         np.testing.assert_allclose(corners, expected, atol=1e-4)
     moved = boxes_at_thresholds(7 + 3 * lit_maps(), truth, SQUASHED)
     for one, other in zip(sets, moved, strict=True):
-        np.testing.assert_allclose(
-            one.boxes[["x1", "y1"]].to_numpy(), other.boxes[["x1", "y1"]].to_numpy(), atol=1e-4
-        )
+        np.testing.assert_allclose(one.boxes[["x1", "y1"]].to_numpy(), other.boxes[["x1", "y1"]].to_numpy(), atol=1e-4)
 
 
 def test_constant_maps_have_no_boxes_at_any_threshold() -> None:
-    assert all(
-        one.boxes.empty for one in boxes_at_thresholds(blank_maps() + 0.5, truth_of(ON_WIDE), SQUASHED)
-    )
+    assert all(one.boxes.empty for one in boxes_at_thresholds(blank_maps() + 0.5, truth_of(ON_WIDE), SQUASHED))
 
 
 def test_best_f1_scores_are_those_of_the_best_f1() -> None:
@@ -147,9 +138,7 @@ def test_entry_of_a_method(tmp_path: Path) -> None:
     found = test.detect((HALF, HALF), ("pcam", "pcam"))
     entry = score_entry("pcam", test, found, tuned=tuned(0.6, NAN), methods=("pcam", "pcam"))
     lesions = found.boxes[found.boxes["finding"] == LESION]
-    np.testing.assert_allclose(
-        lesions[["x1", "y1", "x2", "y2"]].to_numpy(), [ON_WIDE[2:], ON_FLAT[2:]], atol=1e-4
-    )
+    np.testing.assert_allclose(lesions[["x1", "y1", "x2", "y2"]].to_numpy(), [ON_WIDE[2:], ON_FLAT[2:]], atol=1e-4)
     assert lesions["score"].tolist() == pytest.approx([0.9, 0.5])
     assert not entry.is_prior
     assert entry.tune_ap == 0.6
@@ -180,9 +169,7 @@ def test_findings_of_two_methods_are_found_in_the_maps_of_each(tmp_path: Path) -
     found = test.detect((HALF, HALF), ("pcam", "layercam"))
     assert found.findings == FINDINGS
     assert found.boxes["finding"].tolist() == [LESION, LESION, EFFUSION]
-    np.testing.assert_allclose(
-        found.boxes.iloc[2][["x1", "y1", "x2", "y2"]].to_numpy(float), ON_FLAT[2:], atol=1e-4
-    )
+    np.testing.assert_allclose(found.boxes.iloc[2][["x1", "y1", "x2", "y2"]].to_numpy(float), ON_FLAT[2:], atol=1e-4)
 
 
 # --- the choice ---
@@ -250,9 +237,7 @@ def test_measures_of_combined_findings_are_those_of_their_combined_boxes(tmp_pat
     maps = {name: rng.random((2, 2, 4, 6)).astype(np.float32) for name in ("gradcam", "pcam")}
     test = split_data(tmp_path, maps, truth=truth)
     entries = [
-        score_entry(
-            name, test, test.detect((HALF, HALF), (name, name)), tuned=tuned(*aps), methods=(name, name)
-        )
+        score_entry(name, test, test.detect((HALF, HALF), (name, name)), tuned=tuned(*aps), methods=(name, name))
         for name, aps in {"gradcam": (0.9, 0.1), "pcam": (0.1, 0.9)}.items()
     ]
     best = make_leaderboard(entries, test, how="per_finding").main
@@ -404,12 +389,7 @@ def test_leaderboard_files_have_a_row_for_each_entry_and_finding(tmp_path: Path)
         (name, finding) for name in ("pcam", "prior_mean_box", "human") for finding in ("mean", *FINDINGS)
     ]
     mean, lesion, effusion = rows[:3]
-    assert (mean["method"], mean["chosen"], mean["ms_per_image"], mean["peak_mib"]) == (
-        "pcam",
-        True,
-        2.5,
-        31.0,
-    )
+    assert (mean["method"], mean["chosen"], mean["ms_per_image"], mean["peak_mib"]) == ("pcam", True, 2.5, 31.0)
     assert (mean["ap40"], mean["ap40_low"], mean["froc_high"], mean["tune_ap40"]) == (1, 1, 1, 0.5)
     assert (lesion["rule"], lesion["tune_ap40"], lesion["ms_per_image"]) == (str(HALF), 0.5, None)
     assert (effusion["ap40"], effusion["tune_ap40"]) == (None, None)

@@ -64,9 +64,7 @@ def small_board(root: Path, *, readers: dict[str, list[str]] | None = None) -> M
     maps = {"pcam": lit_maps(), "gradcam": np.roll(lit_maps(), 2, axis=2)}
     test = split_data(root, maps, readers=readers)
     entries = [
-        score_entry(
-            name, test, test.detect((HALF, HALF), (name,) * 2), tuned=tuned(tune, NAN), methods=(name,) * 2
-        )
+        score_entry(name, test, test.detect((HALF, HALF), (name,) * 2), tuned=tuned(tune, NAN), methods=(name,) * 2)
         for name, tune in {"gradcam": 0.2, "pcam": 0.6}.items()
     ]
     entries.append(score_entry("prior_mean_box", test, test.truth.with_boxes(WRONG)))
@@ -123,10 +121,7 @@ def test_rules_table_compares_with_the_chosen_rules(made: Made) -> None:
 
 
 def test_tune_boxes_table(made: Made) -> None:
-    points = [
-        SizePoint(10, 11.4, 7.0, 0.2, 0.1, 0.3, (0.1, 0.3)),
-        SizePoint(None, 210.0, 120.0, 0.4, 0.3, 0.5, (0.4,)),
-    ]
+    points = [SizePoint(10, 11.4, 7.0, 0.2, 0.1, 0.3, (0.1, 0.3)), SizePoint(None, 210.0, 120.0, 0.4, 0.3, 0.5, (0.4,))]
     assert tune_boxes_table(made[0].main, points).rows == [
         ["10", "11", "7", "0.200 [0.100, 0.300]", "2"],
         ["all", "210", "120", "0.400 [0.300, 0.500]", "1"],
@@ -182,10 +177,7 @@ def test_picture_gets_its_own_shape_back() -> None:
     shown = in_own_shape(picture, Resize((30, 90), NET_HW, True), (60, 180))
     assert shown.shape == (60, 180)
     assert (shown == 1).all()
-    assert in_own_shape(np.stack([picture] * 3, axis=-1), Resize((40, 60), NET_HW), (10, 15)).shape == (
-        10,
-        15,
-    )
+    assert in_own_shape(np.stack([picture] * 3, axis=-1), Resize((40, 60), NET_HW), (10, 15)).shape == (10, 15)
 
 
 # --- which images are shown ---
@@ -210,9 +202,7 @@ def test_image_without_a_box_is_ranked_by_zero_and_a_confident_miss_is_the_worst
     assert (miss.row, miss.iou, miss.score) == (0, 0, 0.9)
 
 
-def test_method_pictures_show_findings_with_most_images_and_the_image_with_fewest_boxes(
-    tmp_path: Path,
-) -> None:
+def test_method_pictures_show_findings_with_most_images_and_the_image_with_fewest_boxes(tmp_path: Path) -> None:
     truth = truth_of(ON_WIDE, ("wide", EFFUSION, 0, 0, 9, 9), ON_FLAT)
     test = split_data(tmp_path, {}, truth=truth)
     assert shown_findings(test, 6) == [0, 1]
@@ -229,9 +219,7 @@ def colours_of(rgb: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int,
 
 def test_tile_has_the_images_shape_and_boxes_where_they_belong(made: Made) -> None:
     board, test = made
-    readers, blank, prior = render_tiles(
-        test, [Tile(None, 0, 0), None, Tile(board.entries[2], 0, 0)], tile_px=240
-    )
+    readers, blank, prior = render_tiles(test, [Tile(None, 0, 0), None, Tile(board.entries[2], 0, 0)], tile_px=240)
     assert readers.shape == (160, 240, 3)
     assert (blank == 255).all()
     # 4 pixels of the tile are one of the image; lines are a pixel or two wide.

@@ -12,9 +12,7 @@ from tests.stage2_pseudolabel.cam_maps.teacher_builders import member, pictures_
 def test_no_images_have_no_figures(tmp_path: Path) -> None:
     data, pictures = pictures_of(tmp_path, num_images=4)
     assert len(data.images) == 4
-    assert (
-        measure_methods(teacher(tmp_path, member(tmp_path, seed=0)), pictures, ["pcam"], num_images=0) == {}
-    )
+    assert measure_methods(teacher(tmp_path, member(tmp_path, seed=0)), pictures, ["pcam"], num_images=0) == {}
 
 
 def test_each_method_has_its_time_and_memory(tmp_path: Path) -> None:

@@ -110,9 +110,7 @@ def test_each_finding_has_its_own_method(tmp_path: Path) -> None:
     other[:, :, 3, 5] = 1
     maps = {"pcam": lit_maps(1), "gradcam": other}
     pseudo = exported(training_set(tmp_path, [[1, 1]]), maps, recipe={"makers": makers("gradcam", "pcam")})
-    np.testing.assert_allclose(
-        pseudo.coco.boxes[CORNERS].to_numpy(float), [[50.0, 30.0, 60.0, 40.0], LIT_BOX]
-    )
+    np.testing.assert_allclose(pseudo.coco.boxes[CORNERS].to_numpy(float), [[50.0, 30.0, 60.0, 40.0], LIT_BOX])
     assert pseudo.coco.boxes["method"].tolist() == ["gradcam", "pcam"]
 
 

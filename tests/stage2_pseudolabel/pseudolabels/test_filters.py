@@ -5,18 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from cxr.coco import boxes_table
-from stage2_pseudolabel.pseudolabels.filters import (
-    LOW_CONFIDENCE,
-    below_confidence,
-    further_below_confidence,
-)
+from stage2_pseudolabel.pseudolabels.filters import LOW_CONFIDENCE, below_confidence, further_below_confidence
 from stage2_pseudolabel.pseudolabels.gallery import pseudo_table
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
-from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
-    exported,
-    lit_maps,
-    training_set,
-)
+from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import exported, lit_maps, training_set
 
 
 def test_confidence_at_the_minimum_passes() -> None:
@@ -39,8 +31,7 @@ def test_export_keeps_further_boxes_of_high_confidence_alone(tmp_path: Path) -> 
     maps[0, 0, 3, 5] = 0.6  # a second component, its evidence .6
     data = training_set(tmp_path, [[1, 0]])
     both, one = (
-        exported(data, maps, settings=PseudoLabelSettings(min_confidence_further=value))
-        for value in (0.3, 0.4)
+        exported(data, maps, settings=PseudoLabelSettings(min_confidence_further=value)) for value in (0.3, 0.4)
     )  # confidence of the second: half the odds of .9 * .6, .37
     assert (len(both.coco.boxes), len(both.dropped)) == (2, 0)
     assert (len(one.coco.boxes), len(one.dropped), one.ignored) == (1, 1, {})

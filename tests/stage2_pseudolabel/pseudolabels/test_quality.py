@@ -91,9 +91,7 @@ def test_dropped_boxes_count_as_unfiltered() -> None:
 
 
 def test_boxes_in_images_where_nobody_drew_the_finding_are_not_judged() -> None:
-    quality = pseudo_quality(
-        pseudo_of(SET[0], ("wide", EFFUSION, 0, 0, 9, 9)), truth_of(*SET), num_resamples=20
-    )
+    quality = pseudo_quality(pseudo_of(SET[0], ("wide", EFFUSION, 0, 0, 9, 9)), truth_of(*SET), num_resamples=20)
     assert quality is not None
     assert np.isnan(quality.exported.precision.values[1])
 

@@ -23,9 +23,7 @@ from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import DetectSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
-SETTINGS = DetectSettings.model_validate(
-    {"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 50}
-)
+SETTINGS = DetectSettings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 50})
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +50,7 @@ def evaluated(
     tune: CocoBoxes | None,
     others: dict[str, CocoBoxes] | None = None,
 ) -> Evaluation:
-    return evaluate_detector(
-        detections, tune, stage2=stage2, sources=sources, settings=SETTINGS, others=others or {}
-    )
+    return evaluate_detector(detections, tune, stage2=stage2, sources=sources, settings=SETTINGS, others=others or {})
 
 
 def result_of(
@@ -89,10 +85,7 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
     counts = resample_counts(truth.groups, num_resamples=50, seed=0)
     drawn = {
         name: bootstrap(ap_measure(Indexed(truth, boxes).matches, 0.4), counts)
-        for name, boxes in {
-            "detector": detections,
-            "teacher": read_coco(stage2.output("detections_pcam")),
-        }.items()
+        for name, boxes in {"detector": detections, "teacher": read_coco(stage2.output("detections_pcam"))}.items()
     }
     for name, own in drawn.items():
         assert metrics[f"ap40/{name}"] == pytest.approx(own.mean)
@@ -129,9 +122,7 @@ def test_another_detector_and_the_share_of_it(stage2: FinishedRun) -> None:
 
 
 def test_share_of_nothing_is_unknown() -> None:
-    drawn = [
-        Bootstrapped("ap40", ("Edema",), np.array([v]), np.array([[v], [2 * v]])) for v in (0.3, 0.0, 0.6)
-    ]
+    drawn = [Bootstrapped("ap40", ("Edema",), np.array([v]), np.array([[v], [2 * v]])) for v in (0.3, 0.0, 0.6)]
     assert np.isnan(share_of(drawn[0], drawn[1]).value) and np.isnan(share_of(drawn[0], drawn[1]).low)
     share = share_of(drawn[0], drawn[2])
     assert (share.value, share.low, share.high) == pytest.approx((0.5, 0.5, 0.5))
@@ -152,9 +143,7 @@ def test_points_and_curves_are_chosen_on_tune_and_come_back_from_json(stage2: Fi
     points = read_points(json.loads(json.dumps(result.operating_points, allow_nan=False)))
     assert list(points) == ["f1", "half_fp", "one_fp"]
     assert points["f1"].scores == dict.fromkeys(FINDINGS, 0.8)
-    assert (
-        0.05 < points["half_fp"].scores[FINDINGS[0]] < 0.8
-    )  # a false box in every image would be one too many
+    assert 0.05 < points["half_fp"].scores[FINDINGS[0]] < 0.8  # a false box in every image would be one too many
     assert points["one_fp"].scores == dict.fromkeys(FINDINGS, 0)
     assert Confidence.from_dict(json.loads(json.dumps(result.score_curves))) == result.scores.confidence
     metrics = result.metrics

@@ -12,10 +12,7 @@ from cxr.coco import boxes_table, read_coco
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.report.blocks import Figure, Table, Text, Verdict, read_report
 from stage3_detect.evaluation.evaluate import evaluate
-from stage3_detect.evaluation.gallery import (
-    TILE_PX,
-    render_tile,
-)
+from stage3_detect.evaluation.gallery import TILE_PX, render_tile
 from stage3_detect.evaluation.report import ReportParts, folder_words, write_detector_report
 from stage3_detect.evaluation.report_tables import format_tables
 from stage3_detect.evaluation.results import Evaluation
@@ -25,9 +22,7 @@ from stage3_detect.settings.detector import DetectSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
 NAN = float("nan")
-SETTINGS = DetectSettings.model_validate(
-    {"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 20}
-)
+SETTINGS = DetectSettings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 20})
 WIDE = (0, 0, 100, 50)
 EDGES = {"green": (0, 190, 140), "blue": (86, 180, 233), "orange": (230, 159, 0)}
 
@@ -60,9 +55,7 @@ def test_right_boxes_are_blue_and_wrong_ones_orange(stage2: FinishedRun) -> None
 # --- the page ---
 
 
-def evaluated(
-    stage2: FinishedRun, *, with_tune: bool = True, shift: float = 0.0, faint: bool = False
-) -> Evaluation:
+def evaluated(stage2: FinishedRun, *, with_tune: bool = True, shift: float = 0.0, faint: bool = False) -> Evaluation:
     """faint: with a box below the operating point on each normal."""
     labels, tune, test = (read_coco(stage2.output(name)) for name in ("pseudo_labels", "gt_tune", "gt_test"))
     boxes = test.boxes.assign(score=0.7, x1=test.boxes["x1"] + shift, x2=test.boxes["x2"] + shift)
@@ -94,13 +87,7 @@ def test_page_has_every_part_and_no_path_of_the_machine(page: Path, stage2: Fini
     kinds = [type(block) for block in report.blocks[:4]]
     assert kinds == [Figure, Figure, Verdict, Table]
     headings = [block.title for block in report.blocks if isinstance(block, Text) and not block.body]
-    assert headings == [
-        "Findings",
-        "False positives",
-        "Operating points and calibration",
-        "Pictures",
-        "Training",
-    ]
+    assert headings == ["Findings", "False positives", "Operating points and calibration", "Pictures", "Training"]
     assert len([block for block in report.blocks if isinstance(block, Table)]) == 13
     paths = [block.path for block in report.blocks if isinstance(block, Figure)]
     assert paths == [
@@ -137,9 +124,7 @@ def test_true_boxes_are_counted_without_ignore_regions(stage2: FinishedRun, tmp_
     made = evaluated(stage2)
     crowd = made.truth.with_boxes(made.truth.boxes.assign(iscrowd=1, finding=FINDINGS[0]))
     page = write_detector_report(
-        tmp_path,
-        replace(made, board=replace(made.board, truth=crowd)),
-        ReportParts(folder_of(tmp_path), {}, 1),
+        tmp_path, replace(made, board=replace(made.board, truth=crowd)), ReportParts(folder_of(tmp_path), {}, 1)
     )
     assert [row[1] for row in table(page, "AP40 per finding [95 %], test split").rows] == [0, 0]
 
@@ -158,12 +143,8 @@ def test_no_picture_of_a_normal_whose_boxes_stay_below_the_point(stage2: Finishe
         assert TILE_PX <= picture.width < 2 * TILE_PX
 
 
-def test_without_a_tune_split_the_page_says_why_and_still_shows_pictures(
-    stage2: FinishedRun, tmp_path: Path
-) -> None:
-    page = write_detector_report(
-        tmp_path, evaluated(stage2, with_tune=False), ReportParts(folder_of(tmp_path), {}, 4)
-    )
+def test_without_a_tune_split_the_page_says_why_and_still_shows_pictures(stage2: FinishedRun, tmp_path: Path) -> None:
+    page = write_detector_report(tmp_path, evaluated(stage2, with_tune=False), ReportParts(folder_of(tmp_path), {}, 4))
     report = read_report(page.parent)
     assert report is not None
     why = next(block for block in report.blocks if block.title == "Nothing was chosen")

@@ -75,12 +75,7 @@ def test_every_variant_is_trained_once_with_each_seed(base: Path, tmp_path: Path
     given = ["train.num_epochs=2", "noise.box_weights=false", "seed=7"]
     assert rest == [str(base), "--from", "stage2", "--set", *given]
     read = load_config(DetectSettings, base, given)
-    assert (read.train.num_epochs, read.train.batch_size, read.noise.box_weights, read.seed) == (
-        2,
-        8,
-        False,
-        7,
-    )
+    assert (read.train.num_epochs, read.train.batch_size, read.noise.box_weights, read.seed) == (2, 8, False, 7)
 
 
 def test_equal_settings_are_trained_once_however_they_are_written(base: Path, tmp_path: Path) -> None:
@@ -132,9 +127,7 @@ def finish(settings: DetectorExperimentSettings, stage2: Path, out: Path, *chang
 
 def trainings(out: Path) -> dict[str, int]:
     """How often each run was begun."""
-    return {
-        path.parent.name: len(path.read_text().splitlines()) for path in sorted(out.glob("runs/*/began.txt"))
-    }
+    return {path.parent.name: len(path.read_text().splitlines()) for path in sorted(out.glob("runs/*/began.txt"))}
 
 
 def main_rows(out: Path) -> dict[str, Any]:
@@ -150,11 +143,7 @@ def test_an_experiment_from_settings_to_verdicts(
     write_run(tmp_path / "supervised", open_run(stage2), skill=1.0, seed=5)
     variants = VARIANTS | {"same": {"noise.box_weights": True}}
     settings = experiment_settings(
-        base,
-        variants=variants,
-        seeds=[0, 1],
-        num_parallel=2,
-        compare_with={"supervised": tmp_path / "supervised"},
+        base, variants=variants, seeds=[0, 1], num_parallel=2, compare_with={"supervised": tmp_path / "supervised"}
     )
     run = open_run(finish(settings, stage2, tmp_path / "out"), stage="study")
     assert trainings(run.dir) == {"good_s0": 1, "good_s1": 1, "bad_s0": 1, "bad_s1": 1}
@@ -180,9 +169,7 @@ def test_an_experiment_from_settings_to_verdicts(
         finish(settings, stage2, run.dir, "seeds=[0,2]")
 
 
-def test_a_failed_variant_is_named_and_tried_again(
-    base: Path, stage2: Path, tmp_path: Path, pretended: Path
-) -> None:
+def test_a_failed_variant_is_named_and_tried_again(base: Path, stage2: Path, tmp_path: Path, pretended: Path) -> None:
     settings = experiment_settings(base, variants=VARIANTS | {"lost": {"train.learning_rate": 9}})
     out = tmp_path / "out"
     with pytest.raises(UserError) as error:

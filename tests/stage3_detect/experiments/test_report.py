@@ -38,9 +38,7 @@ def scorer(stage2: FinishedRun) -> DetectionScorer:
     return DetectionScorer(stage2, read_coco(stage2.output("gt_test")), 200)
 
 
-def compared(
-    scorer: DetectionScorer, skills: dict[str, float], *, reference: str, seeds: Sequence[int]
-) -> Result:
+def compared(scorer: DetectionScorer, skills: dict[str, float], *, reference: str, seeds: Sequence[int]) -> Result:
     """A result of detectors with these skills. "lost" is a variant whose training failed."""
     own = {
         name: {seed: scorer.score(detections(scorer.truth, skill=skill, seed=seed)) for seed in seeds}
@@ -72,14 +70,7 @@ def test_the_reference_comes_first_and_the_others_are_compared_with_it(result: R
     assert means["bad"] == pytest.approx(np.mean(list(result.group.rows[1].by_seed.values())))
     assert means["supervised"] == pytest.approx(1.0)
     assert result.shares["bad"].value == pytest.approx(means["bad"])
-    assert set(result.shares) == {
-        "pseudo",
-        "bad",
-        "same",
-        "teacher",
-        "prior_mean_box",
-        "prior_center_box",
-    }
+    assert set(result.shares) == {"pseudo", "bad", "same", "teacher", "prior_mean_box", "prior_center_box"}
     teacher = result.group.others["teacher"][0].value
     assert result.minus_teacher["bad"].value == pytest.approx(means["bad"] - teacher)
 
@@ -110,9 +101,7 @@ def test_without_its_reference_nothing_is_compared(scorer: DetectionScorer, tmp_
 
 def trainings(result: Result) -> dict[tuple[str, int | None], tuple[str, float]]:
     return {
-        (row.variant, seed): (f"runs/{row.variant}_s{seed}", 1.5)
-        for row in result.group.rows
-        for seed in row.by_seed
+        (row.variant, seed): (f"runs/{row.variant}_s{seed}", 1.5) for row in result.group.rows for seed in row.by_seed
     }
 
 
@@ -148,16 +137,11 @@ def test_columns_that_would_repeat_or_be_empty_are_omitted(scorer: DetectionScor
     assert table.rows[1][2].startswith("significant, one training: −.")
 
 
-CURVE = {
-    "label": "true boxes",
-    "lines": {"mixed": {"bad": 0, "pseudo": "all"}, "alone": {"same": 25, "lost": 7}},
-}
+CURVE = {"label": "true boxes", "lines": {"mixed": {"bad": 0, "pseudo": "all"}, "alone": {"same": 25, "lost": 7}}}
 
 
 def test_the_report_has_the_table_a_chart_and_the_curve(result: Result, tmp_path: Path) -> None:
-    settings = experiment_settings(
-        write_base(tmp_path), variants=SKILLS, reference="pseudo", seeds=[0, 1], curve=CURVE
-    )
+    settings = experiment_settings(write_base(tmp_path), variants=SKILLS, reference="pseudo", seeds=[0, 1], curve=CURVE)
     outputs = write_experiment_report(tmp_path, settings, result, trainings=trainings(result))
     report = read_report(tmp_path)
     assert report is not None and report.synthetic

@@ -61,16 +61,12 @@ def test_teacher_and_priors_are_those_of_stage_2(stage2: FinishedRun, scorer: De
     )
 
 
-def test_a_run_on_other_images_is_refused(
-    stage2: FinishedRun, scorer: DetectionScorer, tmp_path: Path
-) -> None:
+def test_a_run_on_other_images_is_refused(stage2: FinishedRun, scorer: DetectionScorer, tmp_path: Path) -> None:
     written = write_run(tmp_path / "run", stage2, skill=0.8, seed=1)
     np.testing.assert_allclose(scorer.score_run(tmp_path / "run").values, scorer.score(written).values)
     other = open_run(make_stage2_run(tmp_path / "other", num_train=3, num_test=9))
     write_run(tmp_path / "foreign", other, skill=0.8, seed=1)
-    with pytest.raises(
-        UserError, match=r"detections are of 9 images, of which 9 are among the 40 test images"
-    ):
+    with pytest.raises(UserError, match=r"detections are of 9 images, of which 9 are among the 40 test images"):
         scorer.score_run(tmp_path / "foreign")
     with pytest.raises(UserError, match="is a run of stage2, expected stage3"):
         scorer.score_run(stage2.dir)

@@ -14,13 +14,7 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_image
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from stage3_detect.export.formats import (
-    Exports,
-    calibration_inputs,
-    export_formats,
-    open_exported,
-    open_network,
-)
+from stage3_detect.export.formats import Exports, calibration_inputs, export_formats, open_exported, open_network
 from stage3_detect.export.onnx_file import export_onnx
 from stage3_detect.export.openvino_file import convert_openvino, decoding_nodes
 from stage3_detect.export.quality import ExportReference, compare_networks, measure_format, warning_of
@@ -77,11 +71,7 @@ def reference_of(case: Case, settings: DetectSettings | None = None) -> ExportRe
 def test_no_format_makes_no_file(tmp_path: Path, case: Case):
     settings = settings_of(formats=())
     exports = export_formats(
-        tmp_path / "out",
-        case.weights,
-        settings,
-        reference=reference_of(case, settings),
-        calibration=case.train,
+        tmp_path / "out", case.weights, settings, reference=reference_of(case, settings), calibration=case.train
     )
     assert exports == Exports()
     assert not list((tmp_path / "out").iterdir())
@@ -136,10 +126,7 @@ def test_reduced_formats_state_their_loss(case: Case, fmt: str):
 
 def test_eight_bits_are_near_the_trained_network_and_not_the_same(case: Case):
     """Wrong ranges, or boxes decoded in eight bits, would be far off: scores here span 0.17."""
-    reference, picture = (
-        TorchNetwork(case.weights),
-        [read_image(case.folder.parents[1] / "data/test/test_000.png")],
-    )
+    reference, picture = (TorchNetwork(case.weights), [read_image(case.folder.parents[1] / "data/test/test_000.png")])
     network = open_exported("openvino_int8", case.exports.files["openvino_int8"], num_threads=1)
     agreement = compare_networks(picture, reference, network, min_score=0.001)
     assert 1e-3 < agreement.score < 0.1
@@ -220,17 +207,13 @@ def test_a_format_that_differs_from_the_trained_network_stops_the_run(tmp_path: 
         measure_format("onnx", network, TorchNetwork(other), reference_of(case))
 
 
-@pytest.mark.parametrize(
-    ("model", "nms_free", "channels"), [("yolo26n.yaml", True, 1), ("yolo11n.yaml", False, 3)]
-)
+@pytest.mark.parametrize(("model", "nms_free", "channels"), [("yolo26n.yaml", True, 1), ("yolo11n.yaml", False, 3)])
 def test_other_heads_and_colours_agree(tmp_path: Path, model: str, nms_free: bool, channels: int):
     weights = untrained_weights(tmp_path / "best.pt", model=model, channels=channels)
     export_onnx(weights, tmp_path / "d.onnx", nms_free=nms_free)
     convert_openvino(tmp_path / "d.onnx", tmp_path / "d.xml", half=False)
     reference = TorchNetwork(weights, nms_free=nms_free)
-    pictures = [
-        read_image(tmp_path / path) for path in make_coco(tmp_path, "t", num_images=2, seed=0).images["path"]
-    ]
+    pictures = [read_image(tmp_path / path) for path in make_coco(tmp_path, "t", num_images=2, seed=0).images["path"]]
     for fmt, name in (("onnx", "d.onnx"), ("openvino_fp32", "d.xml")):
         network = open_exported(fmt, tmp_path / name, num_threads=1)
         assert network.channels == channels
@@ -242,11 +225,7 @@ def test_openvino_alone_leaves_no_onnx_behind(tmp_path: Path, case: Case):
     empty = replace(case.test, images=case.test.images.head(0), boxes=case.test.boxes.head(0))
     none = replace(case.detections, images=empty.images, boxes=case.detections.boxes.head(0))
     exports = export_formats(
-        tmp_path,
-        case.weights,
-        settings,
-        reference=ExportReference(empty, none, settings),
-        calibration=case.train,
+        tmp_path, case.weights, settings, reference=ExportReference(empty, none, settings), calibration=case.train
     )
     assert {path.name for path in tmp_path.iterdir()} == {
         "detector_fp32.xml",
@@ -257,9 +236,7 @@ def test_openvino_alone_leaves_no_onnx_behind(tmp_path: Path, case: Case):
 
 
 @no_tensorrt
-def test_tensorrt_is_noted_where_it_cannot_be_made(
-    tmp_path: Path, case: Case, caplog: pytest.LogCaptureFixture
-):
+def test_tensorrt_is_noted_where_it_cannot_be_made(tmp_path: Path, case: Case, caplog: pytest.LogCaptureFixture):
     settings = settings_of(formats=("tensorrt_fp16",))
     given = {"reference": reference_of(case, settings), "calibration": case.train}
     with caplog.at_level("WARNING", "raybox"):
@@ -304,8 +281,7 @@ def test_unreadable_calibration_pictures(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize(
-    ("loss", "low", "warns"),
-    [(0.05, 0.01, True), (0.05, -0.01, False), (0.015, 0.01, False), (None, None, False)],
+    ("loss", "low", "warns"), [(0.05, 0.01, True), (0.05, -0.01, False), (0.015, 0.01, False), (None, None, False)]
 )
 def test_a_clear_and_large_loss_is_a_warning(loss: float | None, low: float | None, warns: bool):
     name = "export/openvino_int8/ap40_loss"
@@ -333,9 +309,7 @@ def test_every_format_is_opened_from_its_run(run: FinishedRun, case: Case, fmt: 
     found, _ = predict_images(case.test, network, case.settings.predict)
     best = found.boxes.groupby("image_id")["score"].max()
     wanted = case.detections.boxes.groupby("image_id")["score"].max()
-    np.testing.assert_allclose(
-        best, wanted, atol=1e-3 if fmt in ("pytorch", "onnx", "openvino_fp32") else 0.1
-    )
+    np.testing.assert_allclose(best, wanted, atol=1e-3 if fmt in ("pytorch", "onnx", "openvino_fp32") else 0.1)
 
 
 def test_a_format_that_the_run_lacks_is_the_users_mistake(run: FinishedRun):

@@ -13,13 +13,7 @@ from cxr.imaging.files import write_png8
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
 from stage3_detect.export.card_facts import CardFacts, box_counts, counted, named
-from stage3_detect.export.card_tables import (
-    comparison_table,
-    file_table,
-    finding_table,
-    point_table,
-    scored_entries,
-)
+from stage3_detect.export.card_tables import comparison_table, file_table, finding_table, point_table, scored_entries
 from stage3_detect.export.model_card import card_text, write_model_card
 from stage3_detect.labels.sources import Sources, open_sources
 from stage3_detect.labels.yolo_folder import YoloFolder
@@ -134,10 +128,7 @@ def test_points_and_files_are_omitted_or_stated(facts: CardFacts, tmp_path: Path
         files[name].write_bytes(b"0" * size)
     figures = {"export/openvino_int8/box_difference_px": 1.234, "ms_per_image/detector_openvino_int8": 12.34}
     exported = replace(
-        facts,
-        files=files,
-        notes={"tensorrt_fp16": "no GPU"},
-        metrics=METRICS | figures | {"ms_per_image/detector": 30},
+        facts, files=files, notes={"tensorrt_fp16": "no GPU"}, metrics=METRICS | figures | {"ms_per_image/detector": 30}
     )
     assert [list(row) for row in file_table(exported).rows] == [
         ["pytorch", "`best.pt`", "0.0", "", "", "", "30.0", None],
@@ -154,9 +145,7 @@ def test_limits_follow_from_the_facts(facts: CardFacts):
     lines = limits(facts)
     assert len(lines) == 8
     assert "discs (test)" in lines[1]
-    assert (
-        lines[4] == f"Fewer than 20 test boxes: {NODULE} ({tested[NODULE]}), {EFFUSION} ({tested[EFFUSION]})."
-    )
+    assert lines[4] == f"Fewer than 20 test boxes: {NODULE} ({tested[NODULE]}), {EFFUSION} ({tested[EFFUSION]})."
     assert "prior that uses no map" in lines[5] and lines[5].endswith(f": {NODULE}.")
 
 
@@ -167,9 +156,7 @@ def test_limits_of_missing_boxes_and_other_sources(facts: CardFacts):
     lines = limits(changed)
     assert f"No test boxes and therefore no score: {EFFUSION}." in lines
     assert f"No training boxes: {NODULE}." in lines
-    assert not any(
-        "same source" in line or "computer-generated" in line or "no map" in line for line in lines
-    )
+    assert not any("same source" in line or "computer-generated" in line or "no map" in line for line in lines)
     assert "synthetic" not in card_text(changed)
     halves = replace(test, images=test.images.assign(region="left"))
     assert any("each half of the chest" in line for line in limits(of(facts, test=halves)))
@@ -196,17 +183,12 @@ def test_rounds_and_true_boxes_are_stated(facts: CardFacts):
     assert "trained again. The weights are from training 2 of 3, the best on the tune split." in rounds
     first = sentences(replace(facts, metrics=METRICS | {"rounds/num": 3.0, "rounds/best": 0.0}))
     assert "did not improve it. The weights are from training 1 of 3" in first
-    assert "relabel" not in card_text(
-        replace(facts, metrics=METRICS | {"rounds/num": 1.0, "rounds/best": 0.0})
-    )
+    assert "relabel" not in card_text(replace(facts, metrics=METRICS | {"rounds/num": 1.0, "rounds/best": 0.0}))
     few = {"true_boxes": {"num_boxes": "all"}}
     mixed = of(with_settings(facts, labels=few), true=facts.sources.tune)
     count = len(facts.sources.tune.boxes)
     assert f"6 images of the tune split with {count} true boxes are training images, too." in sentences(mixed)
-    alone = of(
-        with_settings(facts, labels={"true_boxes": {"num_boxes": "all", "only": True}}),
-        true=facts.sources.tune,
-    )
+    alone = of(with_settings(facts, labels={"true_boxes": {"num_boxes": "all", "only": True}}), true=facts.sources.tune)
     text = sentences(alone)
     assert f"with {count} true boxes are the only training images." in text and "No person drew" not in text
 
@@ -216,18 +198,13 @@ def test_intervals_name_the_resampled_unit(facts: CardFacts):
     test = facts.test
     patients = test.images.assign(patient_id=[f"p{index // 3}" for index in range(len(test.images))])
     known = sentences(of(facts, test=replace(test, images=patients)))
-    assert (
-        "resamples of patients." in known and f"9 images of 3 patients, {len(test.boxes)} true boxes" in known
-    )
+    assert "resamples of patients." in known and f"9 images of 3 patients, {len(test.boxes)} true boxes" in known
 
 
 def test_pipe_in_a_name_breaks_no_table(facts: CardFacts):
     sources = facts.sources
     renamed = Sources(
-        *(
-            replace(part, findings=("a|b", "c"), boxes=part.boxes.iloc[:0])
-            for part in (sources.labels, sources.tune)
-        ),
+        *(replace(part, findings=("a|b", "c"), boxes=part.boxes.iloc[:0]) for part in (sources.labels, sources.tune)),
         None,
         replace(sources.test, findings=("a|b", "c"), boxes=boxes_table()),
     )
@@ -252,9 +229,7 @@ def test_figures_are_the_metrics_and_nothing_else(facts: CardFacts):
 def test_file_is_written_whole_and_without_paths(facts: CardFacts, tmp_path: Path):
     path = write_model_card(tmp_path, facts)
     text = path.read_text(encoding="utf-8")
-    assert (
-        path == tmp_path / "MODEL_CARD.md" and text == card_text(facts) and list(tmp_path.iterdir()) == [path]
-    )
+    assert path == tmp_path / "MODEL_CARD.md" and text == card_text(facts) and list(tmp_path.iterdir()) == [path]
     assert text.startswith("# Model card: yolo26n, 2 findings on chest radiographs\n\n> For research only.")
     assert "**The test images are synthetic**" in text and "It is good." in text
     assert str(facts.weights.parent) not in text and f"`best.pt`: sha256 {sha256_of(facts.weights)}" in text
@@ -273,10 +248,7 @@ def test_file_is_written_whole_and_without_paths(facts: CardFacts, tmp_path: Pat
 
 def test_weights_file_is_named_without_its_folder(facts: CardFacts):
     text = card_text(with_settings(facts, model="/home/somebody/weights/mine.pt"))
-    assert (
-        "| network | mine (Ultralytics YOLO), trained further from mine.pt |" in text
-        and "somebody" not in text
-    )
+    assert "| network | mine (Ultralytics YOLO), trained further from mine.pt |" in text and "somebody" not in text
 
 
 def test_the_call_in_the_card_works(facts: CardFacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -66,9 +66,7 @@ def test_a_row_that_is_gone_is_no_agreement():
     assert difference(first, second).box_px == float("inf")
 
 
-@pytest.mark.parametrize(
-    ("box_px", "score", "holds"), [(1.0, 1e-3, True), (1.1, 0, False), (0, 1.1e-3, False)]
-)
+@pytest.mark.parametrize(("box_px", "score", "holds"), [(1.0, 1e-3, True), (1.1, 0, False), (0, 1.1e-3, False)])
 def test_what_is_allowed(box_px: float, score: float, holds: bool):
     agreement = Agreement(box_px, score)
     assert agreement.holds is holds

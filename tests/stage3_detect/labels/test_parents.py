@@ -27,9 +27,7 @@ def coco(
     images = pd.DataFrame([(name, f"{name}.png", "full", 130, 90) for name in boxes], columns=IMAGE_FIELDS)
     if labels is not None:
         images["labels"] = pd.Series([labels.get(name) for name in boxes], dtype=object)
-    rows = [
-        (name, row[0], *row[1], row[2] if len(row) > 2 else 0.5) for name, own in boxes.items() for row in own
-    ]
+    rows = [(name, row[0], *row[1], row[2] if len(row) > 2 else 0.5) for name, own in boxes.items() for row in own]
     return CocoBoxes(images, boxes_table(rows).assign(**columns), findings, {"data_root": "somewhere"})
 
 

@@ -14,13 +14,7 @@ from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, write_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run, start_run
 from stage3_detect.labels.rows import cut_to_images
-from stage3_detect.labels.sources import (
-    Sources,
-    first_boxes,
-    in_fixed_order,
-    open_sources,
-    require_pictures,
-)
+from stage3_detect.labels.sources import Sources, first_boxes, in_fixed_order, open_sources, require_pictures
 from stage3_detect.labels.training_set import TrainingSet, choose_images, held_out, make_training_set
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings, TrueBoxSettings
@@ -41,9 +35,7 @@ def coco_of(
     findings: tuple[str, ...] = FINDINGS,
 ) -> CocoBoxes:
     """boxes: image id -> (finding, box, score, ignored, confidence), the last three at will."""
-    images = pd.DataFrame(
-        [(name, f"{name}.png", "full", WIDTH, HEIGHT) for name in boxes], columns=IMAGE_FIELDS
-    )
+    images = pd.DataFrame([(name, f"{name}.png", "full", WIDTH, HEIGHT) for name in boxes], columns=IMAGE_FIELDS)
     if labels is not None:
         images["labels"] = pd.Series([labels.get(name) for name in boxes], dtype=object)
     if patients is not None:
@@ -143,12 +135,7 @@ def test_an_image_of_which_nothing_counts_is_no_normal() -> None:
 
 
 def test_an_image_without_boxes_is_not_normal_if_its_label_is_positive_or_uncertain() -> None:
-    labels = {
-        "affirmed": {A: 1, B: 0},
-        "unsure": {A: -1, B: 0},
-        "other": {"Fracture": 1, A: 0},
-        "box": {A: 1},
-    }
+    labels = {"affirmed": {A: 1, B: 0}, "unsure": {A: -1, B: 0}, "other": {"Fracture": 1, A: 0}, "box": {A: 1}}
     coco = coco_of({name: [(A, BOX)] if name == "box" else [] for name in labels}, labels=labels)
     for noise in ({}, OFF):
         chosen = choose_images(coco, settings(noise, {"normals_per_positive": 9}), seed=0)
@@ -260,10 +247,7 @@ def test_boxes_are_cut_to_their_image_and_those_outside_left_out(caplog: pytest.
     found = cut_to_images(coco)
     assert found.boxes[["image_id", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [["cut", 0, 80, 20, 90]]
     assert found.images["image_id"].tolist() == ["cut", "empty"]  # something was marked: no normals
-    assert (
-        "3 boxes have no area inside their image" in caplog.text
-        and "2 images that have no other" in caplog.text
-    )
+    assert "3 boxes have no area inside their image" in caplog.text and "2 images that have no other" in caplog.text
     assert len(cut_to_images(coco_of({"i": []})).images) == 1
 
 
@@ -292,9 +276,7 @@ def test_what_is_held_out_is_not_learned_and_validates_without_regions() -> None
 
 
 def test_tune_boxes_validate_and_nothing_is_held_out() -> None:
-    tune = coco_of(
-        {"t1": [(A, BOX)], "t2": [(A, BOX, math.nan, 1)], "t3": [], "t4": [(A, (200.0, 0, 210.0, 9))]}
-    )
+    tune = coco_of({"t1": [(A, BOX)], "t2": [(A, BOX, math.nan, 1)], "t3": [], "t4": [(A, (200.0, 0, 210.0, 9))]})
     training = make_training_set(coco_of(many(6)), None, tune, settings(validate_on="tune_boxes"))
     assert len(training.images) == 6
     assert training.validation.images["image_id"].tolist() == ["t1", "t3"]
@@ -348,9 +330,7 @@ def test_few_boxes_are_nested_and_images_without_boxes_come_along() -> None:
 
 
 def test_more_boxes_than_there_are_is_the_users_mistake() -> None:
-    with pytest.raises(
-        UserError, match=r"9 boxes asked for, the tune split has 8; give a smaller number, or all"
-    ):
+    with pytest.raises(UserError, match=r"9 boxes asked for, the tune split has 8; give a smaller number, or all"):
         first_boxes(tune_of(12), 9, seed=0)
     with pytest.raises(UserError, match="the tune split has 0"):
         first_boxes(coco_of({}), 1, seed=0)
@@ -377,11 +357,7 @@ def stage2_of(folder: Path, tables: Mapping[str, CocoBoxes]) -> Any:
 
 
 def test_images_whose_boxes_are_learned_are_not_chosen_on(tmp_path: Path) -> None:
-    tables = {
-        "pseudo_labels": coco_of(many(3)),
-        "gt_tune": tune_of(12),
-        "gt_test": coco_of(many(2, prefix="x")),
-    }
+    tables = {"pseudo_labels": coco_of(many(3)), "gt_tune": tune_of(12), "gt_test": coco_of(many(2, prefix="x"))}
     stage2 = stage2_of(tmp_path, tables)
     none = open_sources(stage2, LabelSettings(), seed=0)
     assert none.true is None and len(none.tune.images) == 12 and len(none.labels.images) == 3

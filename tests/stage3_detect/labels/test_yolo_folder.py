@@ -95,9 +95,7 @@ def test_boxes_land_on_what_they_mark(tmp_path: Path, pseudo: CocoBoxes) -> None
     assert checked == folder.num_boxes > 5
 
 
-def test_a_region_as_large_as_the_image_covers_the_picture_without_its_bars(
-    tmp_path: Path, pseudo: CocoBoxes
-) -> None:
+def test_a_region_as_large_as_the_image_covers_the_picture_without_its_bars(tmp_path: Path, pseudo: CocoBoxes) -> None:
     told = pseudo.images.assign(labels=[{FINDINGS[0]: 0}] * 12)
     labelled = CocoBoxes(told, pseudo.boxes, FINDINGS, pseudo.info)
     folder = write(tmp_path / "yolo", training_of(labelled))
@@ -218,9 +216,7 @@ def test_bad_images_are_named_at_once_or_counted(tmp_path: Path, pseudo: CocoBox
     assert write(tmp_path / "yolo", training).excluded == ()
 
 
-@pytest.mark.parametrize(
-    ("part", "message"), [("train", "with boxes to train on"), ("tune", "for validation")]
-)
+@pytest.mark.parametrize(("part", "message"), [("train", "with boxes to train on"), ("tune", "for validation")])
 def test_nothing_left_without_bad_images_is_an_error(
     tmp_path: Path, pseudo: CocoBoxes, part: str, message: str
 ) -> None:

@@ -53,10 +53,5 @@ def _normalise(network: torch.nn.Module, channels: int) -> None:
 def settings_of(**export: object) -> DetectSettings:
     """Settings for 96 px with few resamples; `export` as of ExportSettings."""
     return DetectSettings.model_validate(
-        {
-            "data": {"image_px": IMAGE_PX},
-            "train": {"num_epochs": 1},
-            "num_resamples": 20,
-            "export": export,
-        }
+        {"data": {"image_px": IMAGE_PX}, "train": {"num_epochs": 1}, "num_resamples": 20, "export": export}
     )

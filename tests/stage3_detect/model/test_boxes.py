@@ -97,9 +97,7 @@ def test_boxes_come_back_in_original_pixels(image_hw: tuple[int, int]):
     wanted = np.array([[0.1 * width, 0.2 * height, 0.6 * width, 0.9 * height]])
     x1, y1, x2, y2 = Resize(image_hw, (64, 64), keep_aspect=True).boxes_to_net(wanted)[0]
     output = raw_output([((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.9, 0.0)])
-    found = detect(
-        np.random.default_rng(0).random(image_hw, dtype=np.float32), FixedNetwork(output), SETTINGS
-    )
+    found = detect(np.random.default_rng(0).random(image_hw, dtype=np.float32), FixedNetwork(output), SETTINGS)
     np.testing.assert_allclose(found.xyxy, wanted, atol=1e-3, rtol=1e-6)
 
 

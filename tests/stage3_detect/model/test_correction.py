@@ -43,10 +43,7 @@ def test_median_is_drawn_towards_no_shift_by_five_boxes() -> None:
 
 
 def test_best_detection_of_a_box_counts_and_far_ones_do_not() -> None:
-    true = [
-        ("i0", "Lung Lesion", 40, 30, 60, 40, float("nan")),
-        ("i1", "Lung Lesion", 0, 0, 10, 10, float("nan")),
-    ]
+    true = [("i0", "Lung Lesion", 40, 30, 60, 40, float("nan")), ("i1", "Lung Lesion", 0, 0, 10, 10, float("nan"))]
     found = [
         ("i0", "Lung Lesion", 40, 30, 60, 44, 0.1),
         ("i0", "Lung Lesion", 40, 30, 60, 70, 0.9),
@@ -65,9 +62,7 @@ def test_ignore_regions_teach_nothing() -> None:
 
 
 def test_table_is_cut_to_the_pictures_and_loses_what_lies_outside() -> None:
-    correction = BoxCorrection(
-        {"Lung Lesion": (0.0, 0.0, -math.log(2), 0.0), "Pneumothorax": (2.0, 0.0, 0.0, 0.0)}
-    )
+    correction = BoxCorrection({"Lung Lesion": (0.0, 0.0, -math.log(2), 0.0), "Pneumothorax": (2.0, 0.0, 0.0, 0.0)})
     detections = coco(("i0", "Lung Lesion", 100, 10, 120, 20, 0.5), ("i0", "Pneumothorax", 5, 5, 15, 15, 0.4))
     put_right = correction.of_table(detections).boxes
     assert put_right[["finding", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [

@@ -66,9 +66,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Rounds
 def test_killed_rounds_end_and_have_their_figures(result: RoundsResult):
     assert len(result.history) == 2 and result.best_round in (0, 1)
     for number in (0, 1):
-        low, value, high = (
-            result.metrics[f"rounds/{number}/tune_ap40{end}"] for end in ("/low", "", "/high")
-        )
+        low, value, high = (result.metrics[f"rounds/{number}/tune_ap40{end}"] for end in ("/low", "", "/high"))
         assert low is not None and value is not None and high is not None and 0 <= low <= value <= high <= 1
     assert result.metrics["rounds/1/num_boxes"] and result.metrics["rounds/1/mean_iou"] is not None
     assert result.folder.num_positives and result.folder.data_yaml.is_file()
@@ -82,10 +80,7 @@ def test_rounds_are_not_trained_twice(result: RoundsResult):
 
 def test_best_weights_are_the_best_rounds(result: RoundsResult):
     best = result.weights.parents[1] / "rounds" / str(result.best_round) / "weights" / "best.pt"
-    assert (
-        result.weights.read_bytes() == best.read_bytes()
-        and result.weights.stat().st_ino != best.stat().st_ino
-    )
+    assert result.weights.read_bytes() == best.read_bytes() and result.weights.stat().st_ino != best.stat().st_ino
 
 
 def test_second_round_began_where_the_first_ended(result: RoundsResult):

@@ -27,9 +27,7 @@ CORNERS = BOX_FIELDS[2:6]
 
 
 def images(labels: dict[str, dict[str, int | None]] | list[str]) -> pd.DataFrame:
-    table = pd.DataFrame(
-        [(image_id, f"{image_id}.png", "full", 130, 90) for image_id in labels], columns=IMAGE_FIELDS
-    )
+    table = pd.DataFrame([(image_id, f"{image_id}.png", "full", 130, 90) for image_id in labels], columns=IMAGE_FIELDS)
     if isinstance(labels, dict):
         table["labels"] = pd.Series(list(labels.values()), dtype=object)
     return table
@@ -88,9 +86,7 @@ def test_box_that_the_other_source_puts_elsewhere_counts_half():
 
 
 def test_source_without_any_box_of_the_finding_in_the_image_says_nothing():
-    teacher = labels(
-        {"a": {N: 1, E: 1}, "b": {N: 1}}, ("a", N, 0, 0, 20, 20, 0.6, 0), ("b", N, 0, 0, 9, 9, 0.3, 0)
-    )
+    teacher = labels({"a": {N: 1, E: 1}, "b": {N: 1}}, ("a", N, 0, 0, 20, 20, 0.6, 0), ("b", N, 0, 0, 9, 9, 0.3, 0))
     now = relabel(teacher, student(("a", E, 60, 60, 80, 80, 0.9)), PLAIN)
     found = {(row.image_id, row.finding): row.confidence for row in now.boxes.itertuples()}
     assert found == pytest.approx({("a", N): 0.6, ("a", E): 0.9, ("b", N): 0.3})
@@ -122,11 +118,7 @@ def test_unsure_box_becomes_a_region_but_the_best_of_a_finding_stays():
 
 def test_ignore_regions_stay_unless_an_affirmed_finding_has_a_box_now():
     told: dict[str, dict[str, int | None]] = {"a": {N: -1, E: 1}, "b": {N: 1, E: None}}
-    regions = (
-        ("a", N, 0, 0, 130, 90, math.nan, 1),
-        ("a", E, 0, 0, 9, 9, 0.1, 1),
-        ("b", N, 0, 0, 9, 9, 0.1, 1),
-    )
+    regions = (("a", N, 0, 0, 130, 90, math.nan, 1), ("a", E, 0, 0, 9, 9, 0.1, 1), ("b", N, 0, 0, 9, 9, 0.1, 1))
     now = relabel(labels(told, *regions), student(("a", E, 50, 50, 90, 80, 0.7)), PLAIN)
     kept = [(r.image_id, r.finding, r.iscrowd, r.ignored_by) for r in now.boxes.itertuples()]
     assert kept == [("a", N, 1, "uncertain label"), ("a", E, 0, ""), ("b", N, 1, "uncertain label")]
@@ -208,9 +200,7 @@ def test_scale_is_learnt_only_where_the_finding_is():
 def test_finding_without_tune_box_takes_the_pooled_curve_and_the_default():
     names = [f"i{number}" for number in range(20)]
     true = boxes_table([(name, N, 0, 0, 20, 20, math.nan) for name in names])
-    found = [(name, N, 0, 0, 20, 20, 0.9) for name in names] + [
-        (name, N, 60, 60, 80, 80, 0.1) for name in names
-    ]
+    found = [(name, N, 0, 0, 20, 20, 0.9) for name in names] + [(name, N, 60, 60, 80, 80, 0.1) for name in names]
     tune = CocoBoxes(images(names), true, (N, E))
     scale = student_scale(tune.with_boxes(boxes_table(found)), tune, default_confidence=0.3)
     assert scale.min_scores[N] == 0.9 and E not in scale.confidence.by_finding

@@ -23,10 +23,7 @@ from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainS
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 
 BASE = DetectSettings(
-    data=DataSettings(image_px=96),
-    train=TrainSettings(num_epochs=7, precision="fp32"),
-    device="cpu",
-    num_resamples=10,
+    data=DataSettings(image_px=96), train=TrainSettings(num_epochs=7, precision="fp32"), device="cpu", num_resamples=10
 )
 
 
@@ -52,13 +49,7 @@ class StandIn:
     trained: list[tuple[str, str, int]] = field(default_factory=list)
 
     def fit(
-        self,
-        run_dir: Path,
-        sources: Sources,
-        labels: CocoBoxes,
-        settings: DetectSettings,
-        *,
-        start: Path | None = None,
+        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
     ) -> tuple[Path, YoloFolder]:
         number = run_dir.name
         self._maybe_die(f"fit {number}")
@@ -68,13 +59,9 @@ class StandIn:
         weights.parent.mkdir(exist_ok=True)
         weights.write_text(number)
         self._maybe_die(f"learned {number}")
-        counts = dict.fromkeys(
-            ("num_positives", "num_normals", "num_uncertain", "num_left_out", "num_true"), 3
-        )
+        counts = dict.fromkeys(("num_positives", "num_normals", "num_uncertain", "num_left_out", "num_true"), 3)
         counts |= {"num_boxes": len(labels.boxes), "num_regions": 0, "num_held_out": 1}
-        return weights, YoloFolder(
-            run_dir / "yolo" / "data.yaml", **counts, excluded=((self.unreadable, "torn"),)
-        )
+        return weights, YoloFolder(run_dir / "yolo" / "data.yaml", **counts, excluded=((self.unreadable, "torn"),))
 
     def predict(self, weights: Path, images: CocoBoxes, _: DetectSettings) -> CocoBoxes:
         number = weights.read_text()
@@ -106,10 +93,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     train = make_coco(data, "train", num_images=6, seed=1, score=0.8)
     train = train.with_boxes(train.boxes.assign(confidence=0.5, method="pcam"))
     return Sources(
-        train,
-        make_coco(data, "tune", num_images=8, seed=3),
-        None,
-        make_coco(data, "test", num_images=2, seed=2),
+        train, make_coco(data, "tune", num_images=8, seed=3), None, make_coco(data, "test", num_images=2, seed=2)
     )
 
 
@@ -142,9 +126,7 @@ def test_no_rounds_is_one_training_on_the_labels_as_they_are(tmp_path: Path, sou
     assert result.metrics["rounds/num"] == 1 and result.metrics["rounds/best"] == 0
     assert 0 < (result.metrics["rounds/0/tune_ap40"] or 0) < 1
     assert "rounds/0/round" not in result.metrics and result.metrics["rounds/0/num_kept"] is None
-    assert (
-        result.detections_tune is not None and read_coco(result.detections_tune).images["image_id"].size == 8
-    )
+    assert result.detections_tune is not None and read_coco(result.detections_tune).images["image_id"].size == 8
 
 
 def test_rounds_go_on_while_they_gain_and_start_from_the_student(tmp_path: Path, sources: Sources):
@@ -182,16 +164,9 @@ def test_small_gain_ends_them_and_wins_all_the_same(tmp_path: Path, sources: Sou
 
 def test_each_round_is_a_finished_run_folder(tmp_path: Path, sources: Sources):
     StandIn([2, 4]).call(tmp_path / "run", sources, with_rounds(max_rounds=1))
-    first, second = (
-        open_run(tmp_path / "run" / "rounds" / str(number), stage="stage3_round") for number in (0, 1)
-    )
+    first, second = (open_run(tmp_path / "run" / "rounds" / str(number), stage="stage3_round") for number in (0, 1))
     assert set(first.manifest["outputs"]) == {"weights", "detections_tune"}
-    assert set(second.manifest["outputs"]) == {
-        *first.manifest["outputs"],
-        "labels",
-        "student_boxes",
-        "relabelled",
-    }
+    assert set(second.manifest["outputs"]) == {*first.manifest["outputs"], "labels", "student_boxes", "relabelled"}
     assert second.manifest["inputs"]["student"]["path"] == "../0/weights/best.pt"
     assert second.manifest["student_scale"]["confidence"]["by_finding"].keys() == set(FINDINGS)
     labels = read_coco(second.output("labels"))
@@ -203,9 +178,7 @@ def test_each_round_is_a_finished_run_folder(tmp_path: Path, sources: Sources):
     assert {"relabelling", "training", "tune split"} <= second.manifest["phases"].keys()
 
 
-def test_weak_boxes_of_the_teacher_take_no_part_and_what_is_fused_is_not_weak_again(
-    tmp_path: Path, sources: Sources
-):
+def test_weak_boxes_of_the_teacher_take_no_part_and_what_is_fused_is_not_weak_again(tmp_path: Path, sources: Sources):
     boxes = sources.labels.boxes.copy()
     boxes.loc[0, "score"] = 0.1
     weak = replace(sources, labels=sources.labels.with_boxes(boxes))
@@ -223,14 +196,7 @@ def test_weak_boxes_of_the_teacher_take_no_part_and_what_is_fused_is_not_weak_ag
 
 def test_findings_that_are_affirmed_without_any_box_and_images_with_nothing(tmp_path: Path, sources: Sources):
     first, second = FINDINGS
-    told = [
-        {first: 1, second: 0},
-        {first: 1, second: 1},
-        {first: 0, second: 0},
-        {},
-        {first: None},
-        {second: -1},
-    ]
+    told = [{first: 1, second: 0}, {first: 1, second: 1}, {first: 0, second: 0}, {}, {first: None}, {second: -1}]
     images = sources.labels.images.assign(labels=pd.Series(told, dtype=object))
     ids = images["image_id"].tolist()
     boxes = sources.labels.boxes.iloc[:1].assign(image_id=ids[0], finding=first)
@@ -271,15 +237,7 @@ def test_image_that_could_not_be_read_keeps_the_teachers_boxes(tmp_path: Path, s
     assert set(now.loc[now["image_id"] != torn, "method"]) == {"pcam+student"}
 
 
-PLACES = [
-    "fit 0",
-    "learned 0",
-    "predict tune 0",
-    "predict train 0",
-    "fit 1",
-    "learned 1",
-    "predict tune 1",
-]
+PLACES = ["fit 0", "learned 0", "predict tune 0", "predict train 0", "fit 1", "learned 1", "predict tune 1"]
 PLACES += ["predict train 1", "fit 2", "predict tune 2"]
 
 
@@ -342,9 +300,7 @@ class DiesAfter:
         return self.real(*arguments, **options)
 
 
-def test_killed_while_the_best_weights_are_copied(
-    tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
-):
+def test_killed_while_the_best_weights_are_copied(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch):
     stand_in = StandIn([2, 4])
 
     def torn(source: Path, target: Path) -> None:

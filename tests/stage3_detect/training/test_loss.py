@@ -102,9 +102,7 @@ def test_validation_batches_know_no_noise(model: DetectionModel) -> None:
     assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
 
 
-def test_an_ignore_region_takes_the_penalty_of_its_class_away_inside_and_nowhere_else(
-    model: DetectionModel,
-) -> None:
+def test_an_ignore_region_takes_the_penalty_of_its_class_away_inside_and_nowhere_else(model: DetectionModel) -> None:
     plain = gradients(v8DetectionLoss(model), batch_of((0, 1, LEFT)))
     noisy = batch_of((0, 1, LEFT), (0, 0, RIGHT), noise=[(1, 0), (0, 1)])
     loss, scores, boxes = gradients(make_loss(model, shared_iou=None), noisy)

@@ -32,8 +32,7 @@ def sources_of(root: Path) -> Sources:
     boxes = pseudo.boxes.assign(confidence=np.linspace(0.2, 0.9, len(pseudo.boxes)))
     boxed = set(zip(boxes["image_id"], boxes["finding"], strict=True))
     told = [
-        {name: 1 if (image_id, name) in boxed else 0 for name in FINDINGS}
-        for image_id in pseudo.images["image_id"]
+        {name: 1 if (image_id, name) in boxed else 0 for name in FINDINGS} for image_id in pseudo.images["image_id"]
     ]
     labels = CocoBoxes(pseudo.images.assign(labels=told), boxes, FINDINGS, pseudo.info)
     tune = make_coco(root, "tune", num_images=3, seed=3)
@@ -85,9 +84,7 @@ found = YOLO(path).predict(torch.zeros(1, 1, 96, 96), imgsz=96, verbose=False)
 print(type(loaded["model"]).__module__, type(loaded["model"]).__name__, found[0].names)
 assert not any(name.startswith(("stage3", "cxr")) for name in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = f"ultralytics.nn.tasks DetectionModel {dict(enumerate(FINDINGS))}"
     assert done.stdout.strip().splitlines()[-1] == expected
@@ -110,9 +107,7 @@ def test_a_second_training_starts_from_given_weights(run_dir: Path, tmp_path: Pa
     sources = sources_of(tmp_path)
     first = run_dir / "weights" / "best.pt"
     weights, _ = fit(tmp_path / "run", sources, sources.labels, settings, start=first)
-    before, after = (
-        torch.load(path, map_location="cpu", weights_only=False)["model"] for path in (first, weights)
-    )
+    before, after = (torch.load(path, map_location="cpu", weights_only=False)["model"] for path in (first, weights))
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(old, new, rtol=1e-2, atol=1e-3, msg=name)
 
@@ -175,9 +170,7 @@ def test_damaged_weights_of_a_done_training_are_written_anew(run_dir: Path, tmp_
     (copy / "weights").mkdir()
     (copy / "weights" / "best.pt").write_bytes((run_dir / "weights" / "best.pt").read_bytes()[:5000])
     best = train_detector(copy, run_dir / "yolo" / "data.yaml", tiny_settings())
-    models = [
-        torch.load(path, weights_only=False)["model"] for path in (best, run_dir / "weights" / "best.pt")
-    ]
+    models = [torch.load(path, weights_only=False)["model"] for path in (best, run_dir / "weights" / "best.pt")]
     assert all(map(torch.equal, *(model.state_dict().values() for model in models)))
 
 
@@ -212,9 +205,7 @@ def test_line_of_an_epoch() -> None:
     assert epoch_line(3, 10, validated) == "epoch 3 of 10  box_loss 1.235  cls_loss 0.5  AP50 0.312  41 s"
 
 
-def test_lines_that_other_processes_add_are_logged_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lines_that_other_processes_add_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1, "seconds": 1}) + "\n")
     with caplog.at_level(logging.INFO, "raybox"), log_worker_epochs(tmp_path, 4):

@@ -29,13 +29,7 @@ from stage3_detect.training.train import trainer_extras, ultralytics_arguments
 from stage3_detect.training.trainer import PseudoBoxTrainer, averaging_factor, kept_threads
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings, trainer_of
 
-STILL = {
-    "flip_probability": 0,
-    "rotate_deg": 0,
-    "translate_share": 0,
-    "scale_share": 0,
-    "contrast_probability": 0,
-}
+STILL = {"flip_probability": 0, "rotate_deg": 0, "translate_share": 0, "scale_share": 0, "contrast_probability": 0}
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +74,7 @@ def test_services_are_off(trainer: PseudoBoxTrainer) -> None:
     assert not ONLINE and not AUTOINSTALL and not events.enabled
     services = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync")
     assert not any(YOLO_SETTINGS[name] for name in services)
-    used = {
-        callback.__module__.rpartition(".")[2] for group in trainer.callbacks.values() for callback in group
-    }
+    used = {callback.__module__.rpartition(".")[2] for group in trainer.callbacks.values() for callback in group}
     assert used <= {"base", "events", "platform"}  # the last two do nothing offline and without a key
     assert "ULTRALYTICS_API_KEY" not in os.environ
 
@@ -114,17 +106,13 @@ def test_ultralytics_takes_no_threads_away() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     plain = "import torch; print(torch.get_num_threads())"
     counts = [
-        subprocess.run(
-            [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True
-        )
+        subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
         for text in (code, plain)
     ]
     assert counts[0].stdout == counts[1].stdout
 
 
-def test_what_goes_to_other_processes_can_be_pickled_and_finds_its_settings_there(
-    trainer: PseudoBoxTrainer,
-) -> None:
+def test_what_goes_to_other_processes_can_be_pickled_and_finds_its_settings_there(trainer: PseudoBoxTrainer) -> None:
     sent = {
         "trainer": type(trainer),
         "args": vars(trainer.args),
@@ -194,17 +182,13 @@ def check_item(item: dict[str, Any], *, tolerance_px: float) -> int:
     for (number,), (weight, is_region), box in zip(
         item["cls"].int().tolist(), item["label_noise"].tolist(), item["bboxes"] * 96, strict=True
     ):
-        assert weight == pytest.approx(
-            0.5 * (number + 1) if number < 3 else 0, abs=1e-5
-        )  # over their mean, 0.2
+        assert weight == pytest.approx(0.5 * (number + 1) if number < 3 else 0, abs=1e-5)  # over their mean, 0.2
         assert is_region == (number >= 3)
         x, y, width, height = box.tolist()
         value = round((number + 3) / 8 * 255)
         assert abs(int(picture[int(y), int(x)]) - value) <= 1
         inside = np.argwhere(abs(picture.astype(int) - value) <= 1)
-        near = inside[
-            (abs(inside[:, 1] + 0.5 - x) <= width / 2 + 2) & (abs(inside[:, 0] + 0.5 - y) <= height / 2 + 2)
-        ]
+        near = inside[(abs(inside[:, 1] + 0.5 - x) <= width / 2 + 2) & (abs(inside[:, 0] + 0.5 - y) <= height / 2 + 2)]
         low, high = near.min(0), near.max(0) + 1
         corners = np.array([y - height / 2, x - width / 2, y + height / 2, x + width / 2])
         assert abs(corners - np.array([*low, *high])).max() <= tolerance_px
@@ -262,9 +246,7 @@ def test_a_turned_box_is_the_box_around_it(tmp_path: Path) -> None:
 
 def test_an_image_without_a_box_and_a_batch_of_such(tmp_path: Path) -> None:
     pseudo = make_coco(tmp_path, "train", num_images=9, seed=0, score=0.8)
-    trainer = trainer_of(
-        tmp_path, pseudo, labels={"normals_per_positive": 1}, noise={"ignore_regions": False}
-    )
+    trainer = trainer_of(tmp_path, pseudo, labels={"normals_per_positive": 1}, noise={"ignore_regions": False})
     dataset = trainer.build_dataset(trainer.data["train"], batch=4)
     items = [dataset[index] for index in range(len(dataset))]
     empty = [item for item in items if len(item["cls"]) == 0]
@@ -275,9 +257,7 @@ def test_an_image_without_a_box_and_a_batch_of_such(tmp_path: Path) -> None:
     nothing = NoisyLabelDataset.collate_fn([dict(item) for item in empty])
     assert nothing["label_noise"].shape == (0, 2) and nothing["img"].shape == (3, 1, 96, 96)
     mixed = NoisyLabelDataset.collate_fn([dict(item) for item in items])
-    assert (
-        len(mixed["label_noise"]) == len(mixed["cls"]) == len(mixed["bboxes"]) == len(mixed["batch_idx"]) > 0
-    )
+    assert len(mixed["label_noise"]) == len(mixed["cls"]) == len(mixed["bboxes"]) == len(mixed["batch_idx"]) > 0
     assert mixed["batch_idx"].unique().numel() == 6
 
 
@@ -329,16 +309,12 @@ def test_classes_weigh_the_same_without_balance(tmp_path: Path) -> None:
     assert trainer.model.shared_iou == 0.8
 
 
-def test_pictures_of_batches_show_boxes_and_no_regions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_of_batches_show_boxes_and_no_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(tmp_path, with_regions(tmp_path), augment=STILL)
     trainer._setup_train()
     batch = trainer.preprocess_batch(next(iter(trainer.train_loader)))
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        DetectionTrainer, "plot_training_samples", lambda self, batch, ni: shown.append(batch)
-    )
+    monkeypatch.setattr(DetectionTrainer, "plot_training_samples", lambda self, batch, ni: shown.append(batch))
     trainer.plot_training_samples(batch, 0)
     real = batch["label_noise"][:, 1] == 0
     assert (~real).sum() in (3, 4) and real.sum() in (4, 5)
