@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo lint test lock
+.PHONY: setup demo picture lint test lock
 
 setup: .venv/.done
 
@@ -20,6 +20,10 @@ demo: setup
 	$(BIN)/python stage2_pseudolabel/run.py
 	$(BIN)/python stage3_detect/run.py
 	$(BIN)/python eval/run.py compare runs/demo/stage1 runs/demo/stage2 runs/demo/stage3
+
+# The picture of the README, from the demo's report.
+picture: demo
+	$(BIN)/python docs/overview.py
 
 lint: setup
 	$(BIN)/ruff check .
