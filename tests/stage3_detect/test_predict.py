@@ -352,5 +352,5 @@ def test_ctrl_c_leaves_no_file_that_looks_whole(run: Path, tmp_path: Path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and b"interrupted: give the same command again" in errors
+    assert process.returncode == 130 and b"interrupted: " in errors
     assert not (out / "predictions.json").exists() and not (out / "manifest.json").exists()

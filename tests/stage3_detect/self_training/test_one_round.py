@@ -40,11 +40,11 @@ def result(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Rounds
     out, calls = tmp_path_factory.mktemp("rounds") / "run", []
     real = rounds_module.predict_images
 
-    def dies_at_the_third(*arguments: object) -> object:
+    def dies_at_the_third(*arguments: object, **options: object) -> object:
         calls.append(arguments)
         if len(calls) == 3:
             raise KilledError
-        return real(*arguments)
+        return real(*arguments, **options)
 
     rounds_module.predict_images = dies_at_the_third
     try:
