@@ -47,7 +47,7 @@ class Pictures:
     """
 
     def __init__(self, dataset: Dataset, settings: InputSettings, *, progress: bool = False) -> None:
-        self._settings = settings
+        self.settings = settings
         self._decode = ImageDecoder(dataset, settings)
         self._cache = None
         if settings.cache_dir is not None:
@@ -69,14 +69,14 @@ class Pictures:
 
     def normalised_by(self, settings: InputSettings) -> "Pictures":
         """The same pictures with another mean and std (see `resolved_input`), without decoding them again."""
-        assert _pixel_settings(settings) == _pixel_settings(self._settings), "other settings make other pictures"
+        assert _pixel_settings(settings) == _pixel_settings(self.settings), "other settings make other pictures"
         other = copy.copy(self)
-        other._settings = settings
+        other.settings = settings
         return other
 
     def transform(self, image_hw: tuple[int, int]) -> Resize:
         """The geometry between an image's pixels and the network's."""
-        return resize_of(self._settings, image_hw)
+        return resize_of(self.settings, image_hw)
 
     def to_input(self, picture: NetImage, num_channels: int) -> Tensor:
         """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; a grey channel is repeated.
@@ -85,7 +85,7 @@ class Pictures:
             UserError: `input.mean` or `input.std` has neither one value nor one per channel.
         """
         check_layout(picture)
-        settings = self._settings
+        settings = self.settings
         assert settings.normalise == "fixed", f"normalise={settings.normalise}: see resolved_input"
         tables = _input_tables(tuple(settings.mean), tuple(settings.std), num_channels)
         if picture.ndim == 2:

@@ -1,7 +1,7 @@
 """The way of a few test images through all stages: radiograph, heat map, CAM boxes, detector's boxes, ground truth."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,30 @@ from PIL import Image
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes, read_coco
 from cxr.runs.run_folder import FinishedRun
+from eval.leaderboard.examples import MAX_BOXES_SHOWN, MIN_SCORE_SHOWN, boxes_of, strongest_boxes
 from eval.leaderboard.names import display_name
 from eval.report.blocks import PictureRows
-from eval.report.pictures import BLUE, GREEN, ORANGE, Colour, Rgb, captions_apart, draw_boxes, save_jpeg
+from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Colour, Rgb, draw_layers, save_jpeg
 
 EXAMPLES_FILE = "examples.json"
 POINT = "f1"
 """The operating point whose threshold decides which of the detector's boxes are shown."""
-MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2
-"""CAM boxes have no operating point: at most so many, with at least this share of the highest score of the image."""
-_TEXT_WH = (44, 20)
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """Boxes to paint over a radiograph. limits: finding -> lowest score that is shown; None: the strongest boxes."""
+class Column:
+    """Boxes to draw on radiographs. limits: finding -> lowest score that is shown; None: the strongest boxes."""
 
     boxes: CocoBoxes
     colour: Colour
     limits: dict[str, float | None] | None = None
 
     def of(self, image_id: str, finding: str) -> pd.DataFrame:
-        table = self.boxes.without_ignored().boxes
-        own: pd.DataFrame = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
-        own = own.sort_values("score", kind="stable", na_position="first")
+        own = boxes_of(self.boxes.without_ignored().boxes, image_id, finding).sort_values("score", kind="stable")
         if own.empty or own["score"].isna().any():
             return own
         if self.limits is None:
-            strong: pd.DataFrame = own[own["score"] >= MIN_SCORE_SHOWN * own["score"].max()]
-            return strong.tail(MAX_BOXES_SHOWN)
+            return strongest_boxes(own)
         limit = self.limits.get(finding)
         return own.iloc[:0] if limit is None else own[own["score"] >= limit]
 
@@ -51,18 +46,24 @@ def chain_pictures(stage2: FinishedRun, stage3: FinishedRun | None, out: Path) -
 
     stage3: the detector that was trained on that run's pseudo-labels; without it there is no such column.
     """
-    path = stage2.dir / EXAMPLES_FILE
-    if not path.is_file():
+    columns = _columns(stage2, stage3)
+    return None if columns is None else example_rows(stage2.dir, columns, out=out)
+
+
+def example_rows(source: Path, columns: Mapping[str, Column], *, out: Path) -> PictureRows | None:
+    """Radiograph and heat map of each example in the folder `source`, then one column per kind of box.
+
+    columns: by name, such as "cam", "detector" and "truth". None where there are no examples.
+    """
+    path = source / EXAMPLES_FILE
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not content.get("examples"):
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    layers = _layers(stage2, stage3)
-    if not content["examples"] or layers is None:
-        return None
-    rows = [_row(stage2.dir, example, layers, out=out) for example in content["examples"]]
+    rows = [_row(source, example, columns, out=out) for example in content["examples"]]
     captions = [_caption(example) for example in content["examples"]]
-    heads = ["1 Radiograph", "2 Heat map of the classifier", *(_HEADS[name] for name in layers)]
-    note = f"{content['choice']} {_which(stage3 is not None)}"
-    legend = [[f"rgb{layer.colour}", _MEANING[name]] for name, layer in layers.items()]
+    heads = ["1 Radiograph", "2 Heat map of the classifier", *(_HEADS[name] for name in columns)]
+    note = f"{content['choice']} {_which('detector' in columns)}"
+    legend = [[f"rgb{column.colour}", _MEANING[name]] for name, column in columns.items()]
     return PictureRows("From an image label to boxes", heads, rows, captions, note, [*_HEAT_LEGEND, *legend])
 
 
@@ -84,7 +85,7 @@ def _which(has_detector: bool) -> str:
     return words + detector * has_detector
 
 
-def _layers(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, _Layer] | None:
+def _columns(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, Column] | None:
     best = stage2.manifest.get("best_method")
     files = {"cam": (stage2, f"detections_{best}", ORANGE)}
     if stage3 is not None:
@@ -94,7 +95,7 @@ def _layers(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, _Layer
     if not all(path.is_file() for path in paths.values()):
         return None
     return {
-        name: _Layer(read_coco(paths[name]), colour, _limits(run) if name == "detector" else None)
+        name: Column(read_coco(paths[name]), colour, _limits(run) if name == "detector" else None)
         for name, (run, _, colour) in files.items()
     }
 
@@ -106,11 +107,11 @@ def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
     return scores
 
 
-def _row(source: Path, example: dict[str, str], layers: dict[str, _Layer], *, out: Path) -> Sequence[str]:
+def _row(source: Path, example: dict[str, str], columns: Mapping[str, Column], *, out: Path) -> Sequence[str]:
     """Write the pictures of one example; returns their paths relative to `out`."""
     gray, heat = (_opened(source / example[name]) for name in ("radiograph", "heat_map"))
     pictures = {"radiograph": gray, "map": heat}
-    pictures |= {name: _with_boxes(gray, layer, example) for name, layer in layers.items()}
+    pictures |= {name: _with_boxes(gray, column, example) for name, column in columns.items()}
     stem = Path(example["radiograph"]).stem.removesuffix("_radiograph")
     paths = {name: f"pictures/chain/{stem}_{name}.jpg" for name in pictures}
     for name, picture in pictures.items():
@@ -122,14 +123,13 @@ def _opened(path: Path) -> Rgb:
     return np.asarray(Image.open(path).convert("RGB"), dtype=np.uint8)
 
 
-def _with_boxes(gray: Rgb, layer: _Layer, example: dict[str, str]) -> Rgb:
-    images = layer.boxes.images
+def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
+    images = column.boxes.images
     image = images[images["image_id"] == example["image_id"]].iloc[0]
-    own = layer.of(example["image_id"], example["finding"])
-    factors = np.tile(np.divide(gray.shape[1::-1], (image["width"], image["height"])), 2)
-    corners = own[CORNERS].to_numpy(dtype=np.float64) * factors
+    own = column.of(example["image_id"], example["finding"])
     texts = ["" if np.isnan(score) else f"{score:.2f}" for score in own["score"]]
-    return draw_boxes(gray, corners, colour=layer.colour, captions=captions_apart(corners, texts, size_wh=_TEXT_WH))
+    layer = BoxLayer(own[CORNERS].to_numpy(), column.colour, texts)
+    return draw_layers(gray, [layer], image_wh=(image["width"], image["height"]))
 
 
 def _caption(example: dict[str, str]) -> str:

@@ -1,7 +1,8 @@
-"""Which test images a report shows: the best, median and worst, and false alarms on images without true boxes."""
+"""Which images a report shows, such as the best, median and worst ones, and how it shows an image with its boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -9,11 +10,15 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
+from cxr.imaging.files import read_image
 from eval.detection.confidence import with_hits
 from eval.detection.pairing import box_pairs
+from eval.report.pictures import BoxLayer, Rgb, as_rgb, draw_layers, fitted
 
 RANKS = ("best", "median", "worst")
 KEY = ("image_id", "finding")
+MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2
+"""CAM boxes have no operating point: at most so many are shown, with at least this share of the highest score."""
 
 Item = TypeVar("Item")
 
@@ -90,3 +95,35 @@ def false_alarms(truth: CocoBoxes, boxes: pd.DataFrame, confidence: Floats) -> p
     ids = truth.images["image_id"].iloc[rows_without_boxes(truth)]
     own = boxes.assign(confidence=confidence)[boxes["image_id"].isin(ids).to_numpy()]
     return own.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("image_id")
+
+
+def at_places(ordered: Sequence[str], places: Mapping[str, float]) -> dict[str, str]:
+    """Item -> name of its place among `ordered` (0 first, .5 median, 1 last); no item twice."""
+    chosen: dict[str, str] = {}
+    for name, place in places.items():
+        if ordered:
+            chosen.setdefault(str(ordered[round(place * (len(ordered) - 1))]), name)
+    return chosen
+
+
+def boxes_of(table: pd.DataFrame, image_id: str, finding: str | None = None) -> pd.DataFrame:
+    """The boxes of an image, of one finding or of all (None)."""
+    own = table["image_id"] == image_id
+    chosen: pd.DataFrame = table[(own if finding is None else own & (table["finding"] == finding)).to_numpy()]
+    return chosen
+
+
+def strongest_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
+    """At most `MAX_BOXES_SHOWN` boxes by rising score, so that the strongest one is drawn on top."""
+    strong: pd.DataFrame = boxes[boxes["score"] >= MIN_SCORE_SHOWN * boxes["score"].max()]
+    return strong.sort_values("score", kind="stable").tail(MAX_BOXES_SHOWN)
+
+
+def render_image(
+    coco: CocoBoxes, image_id: str, layers: Sequence[BoxLayer], *, tile_px: int, text_wh: tuple[float, float] = (44, 20)
+) -> Rgb:
+    """The image from its file, with boxes in its pixels; the longer side of the picture is `tile_px`."""
+    image = coco.images[coco.images["image_id"] == image_id].iloc[0]
+    gray = read_image(Path(coco.info["data_root"]) / str(image["path"]), region=image["region"])
+    picture = as_rgb(fitted(gray, tile_px))
+    return draw_layers(picture, layers, image_wh=(image["width"], image["height"]), text_wh=text_wh)

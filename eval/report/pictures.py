@@ -1,9 +1,11 @@
 """Pictures for reports: boxes and maps over radiographs, grids of tiles. RGB uint8 throughout."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ Colour = tuple[int, int, int]
 # Colours that people with colour-blindness can tell apart, light enough for dark radiographs (Okabe & Ito, Color
 # Universal Design, 2008; green lightened).
 BLUE, ORANGE, GREEN = (86, 180, 233), (230, 159, 0), (0, 190, 140)
-WHITE, INK, BLACK = (255, 255, 255), (31, 41, 51), (0, 0, 0)
+WHITE, GREY, INK, BLACK = (255, 255, 255), (225, 225, 225), (31, 41, 51), (0, 0, 0)
 
 MAP_COLOURS = "inferno"
 _JPEG_QUALITY = 88
@@ -56,13 +58,43 @@ def overlay_map(
     return mixed
 
 
-def draw_boxes(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions: Sequence[str] = ()) -> Rgb:
+@dataclass(frozen=True)
+class BoxLayer:
+    """Boxes of one colour: xyxy (N, 4) in pixels of the image; captions: none, or N texts ("" for none)."""
+
+    xyxy: npt.ArrayLike
+    colour: Colour
+    captions: Sequence[str] = ()
+    dashed: bool = False
+
+
+def draw_layers(
+    rgb: Rgb, layers: Sequence[BoxLayer], *, image_wh: tuple[float, float], text_wh: tuple[float, float] = (44, 20)
+) -> Rgb:
+    """A copy of (H, W, 3), a picture of the image in any size, with the boxes of all layers, later ones on top.
+
+    image_wh: size of the image whose pixels the boxes count. text_wh: pixels that a caption takes in the picture;
+    captions that would cover those of later boxes are omitted.
+    """
+    factors = np.tile(np.divide(rgb.shape[1::-1], image_wh), 2)
+    corners = [np.asarray(layer.xyxy, dtype=np.float64).reshape(-1, 4) * factors for layer in layers]
+    texts = [text for layer, own in zip(layers, corners, strict=True) for text in layer.captions or [""] * len(own)]
+    shown = captions_apart(np.concatenate(corners), texts, size_wh=text_wh) if layers else []
+    for layer, own in zip(layers, corners, strict=True):
+        rgb = draw_boxes(rgb, own, colour=layer.colour, captions=shown[: len(own)], dashed=layer.dashed)
+        shown = shown[len(own) :]
+    return rgb
+
+
+def draw_boxes(
+    rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions: Sequence[str] = (), dashed: bool = False
+) -> Rgb:
     """A copy of (H, W, 3) with boxes (N, 4) in its pixels; captions: none, or N texts ("" for none).
 
     A thin dark edge around the lines keeps them visible on bright lungs and bright maps.
     """
     boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
-    assert len(captions) in (0, len(boxes)), "one caption a box"
+    assert len(captions) in (0, len(boxes)), "one caption per box"
     drawn = rgb.copy()
     height, width = drawn.shape[:2]
     thickness = max(1, round(min(height, width) / 120))
@@ -70,18 +102,27 @@ def draw_boxes(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions
     # OpenCV draws a thickness of 1, 2, 3 as 1, 3, 5 pixels.
     edge = thickness + (1 if thickness == 1 else 2)
     for line, size in ((BLACK, edge), (colour, thickness)):
-        for x1, y1, x2, y2 in corners:
-            cv2.rectangle(drawn, (x1, y1), (x2, y2), line, size)
+        for box in corners:
+            for start, end in _lines(box, dash=6 * thickness if dashed else 0):
+                cv2.line(drawn, start, end, line, size)
     for (x1, y1, *_), text in zip(corners, captions, strict=False):
         if text:
             drawn = _tag(drawn, text, at=(x1, y1), colour=colour)
     return drawn
 
 
+def _lines(box: Sequence[int], *, dash: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Ends of the four sides of a box, or of dashes of this length along them, with gaps of the same length."""
+    x1, y1, x2, y2 = box
+    across, down = dash or max(x2 - x1, 1), dash or max(y2 - y1, 1)
+    rows = [((x, y), (min(x + across, x2), y)) for y in (y1, y2) for x in range(x1, max(x2, x1 + 1), 2 * across)]
+    return rows + [((x, y), (x, min(y + down, y2))) for x in (x1, x2) for y in range(y1, max(y2, y1 + 1), 2 * down)]
+
+
 def captions_apart(xyxy: npt.ArrayLike, texts: Sequence[str], *, size_wh: tuple[float, float]) -> list[str]:
     """The texts of boxes (N, 4), "" for those that would lie over the text of a later (stronger) box.
 
-    size_wh: pixels that a text takes beside and below its box's top left corner.
+    size_wh: pixels that a text takes to the right of and below the top left corner of its box.
     """
     boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
     shown = list(texts)
@@ -130,7 +171,7 @@ def _cell(tile: Rgb, text: Sequence[str], *, lines: int, tile_px: int) -> Rgb:
     margin, line_px = max(4, tile_px // 40), max(14, tile_px // 16)
     height = tile_px + lines * line_px + (margin if lines else 0)
     cell: Rgb = np.full((height + 2 * margin, tile_px + 2 * margin, 3), 255, dtype=np.uint8)
-    scaled = _fit(tile, tile_px)
+    scaled = fitted(tile, tile_px)
     top = margin + (tile_px - scaled.shape[0]) // 2
     left = margin + (tile_px - scaled.shape[1]) // 2
     cell[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
@@ -144,12 +185,13 @@ def _cell(tile: Rgb, text: Sequence[str], *, lines: int, tile_px: int) -> Rgb:
     return np.asarray(picture).copy()
 
 
-def _fit(tile: Rgb, tile_px: int) -> Rgb:
-    height, width = tile.shape[:2]
-    scale = tile_px / max(height, width)
+def fitted(picture: npt.NDArray[Any], longer_side_px: int) -> npt.NDArray[Any]:
+    """(H, W) or (H, W, 3), resized so that its longer side is `longer_side_px`."""
+    height, width = picture.shape[:2]
+    scale = longer_side_px / max(height, width)
     size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(tile, size_wh, interpolation=method), dtype=np.uint8)
+    return np.asarray(cv2.resize(picture, size_wh, interpolation=method), dtype=picture.dtype)
 
 
 @cache

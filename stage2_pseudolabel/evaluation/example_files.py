@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.runs.run_folder import atomic_write_text
+from eval.leaderboard.chain_pictures import EXAMPLES_FILE
 from eval.report.pictures import as_rgb, overlay_map, save_jpeg
-from stage2_pseudolabel.evaluation.gallery import Example, in_own_shape, map_over, ranked_examples, shown_findings
+from stage2_pseudolabel.evaluation.gallery import Example, radiograph_and_map, ranked_examples, shown_findings
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 
-FILE_NAME = "examples.json"
 NUM_EXAMPLES, LONGER_SIDE_PX = 5, 420
 CHOICE = (
     "One test image for each of the {number} most frequent findings: the one on which the CAM box with the highest "
@@ -37,7 +37,7 @@ def write_examples(run_dir: Path, test: SplitData, entry: CamEntry) -> Path:
     chosen = median_examples(test, entry, NUM_EXAMPLES)
     files = [_write_pictures(run_dir, test, entry, one) for one in chosen]
     content = {"choice": CHOICE.format(number=len(files)), "examples": [vars(file) for file in files]}
-    path = run_dir / FILE_NAME
+    path = run_dir / EXAMPLES_FILE
     atomic_write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
@@ -54,15 +54,12 @@ def median_examples(test: SplitData, entry: CamEntry, number: int) -> list[Examp
 
 
 def _write_pictures(run_dir: Path, test: SplitData, entry: CamEntry, one: Example) -> ExampleFile:
-    image = test.truth.images.iloc[one.row]
-    image_hw = (int(image["height"]), int(image["width"]))
-    scale = LONGER_SIDE_PX / max(image_hw)
-    size_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
-    gray = in_own_shape(test.pictures[one.row], test.pictures.transform(image_hw), size_hw)
     method = entry.methods[one.column]
     cam = test.maps.maps[method][one.row, one.column]
-    heat = map_over(cam, test.frame, image_hw, size_hw)
+    gray, heat = radiograph_and_map(test, one.row, cam, longer_side_px=LONGER_SIDE_PX)
+    assert heat is not None
     names = [f"pictures/examples/{one.column}_{kind}.jpg" for kind in ("radiograph", "map")]
     save_jpeg(run_dir / names[0], as_rgb(gray))
     save_jpeg(run_dir / names[1], overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0)))
-    return ExampleFile(str(image["image_id"]), test.truth.findings[one.column], method, *names)
+    image_id = str(test.truth.images["image_id"].iloc[one.row])
+    return ExampleFile(image_id, test.truth.findings[one.column], method, *names)

@@ -6,23 +6,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from cxr.boxes import CORNERS, Boxes, iou_matrix
+from cxr.boxes import CORNERS, iou_matrix
 from cxr.imaging.geometry import Resize
 from eval.detection.measures import positive_pairs
-from eval.leaderboard.examples import spread
+from eval.leaderboard.examples import boxes_of, spread, strongest_boxes
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name
-from eval.report.pictures import BLUE, GREEN, Rgb, as_rgb, captions_apart, draw_boxes, grid, overlay_map
+from eval.report.pictures import BLUE, GREEN, BoxLayer, Rgb, as_rgb, draw_layers, grid, overlay_map
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 
 EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
-EXAMPLE_COLUMNS, METHOD_COLUMNS, OVERVIEW_COLUMNS = 3, 5, 4
-MAX_BOXES_SHOWN, MIN_SCORE_SHOWN = 3, 0.2
-"""A tile shows at most so many boxes of an entry, with at least this share of the highest score."""
+EXAMPLE_COLUMNS, METHOD_COLUMNS = 3, 5
 _OPACITY = 0.5
 _TEXT_WH = (36, 18)
 """Width and height in pixels of the text of a score in a tile."""
@@ -82,36 +79,17 @@ def example_gallery(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
     captions: list[str] = []
     for column, finding in enumerate(test.truth.findings):
         examples = spread(ranked_examples(test, board.main, column), 1)
-        for rank, (one,) in examples.items():
-            shown.append(Tile(board.main, one.row, column))
-            captions.append(_caption(finding, one, rank))
         missing = -len(examples) % EXAMPLE_COLUMNS
-        shown += [None] * missing
-        captions += [""] * missing
-    return _grid(test, shown, captions, columns=EXAMPLE_COLUMNS, tile_px=EXAMPLE_TILE_PX)
+        shown += [*(Tile(board.main, one.row, column) for (one,) in examples.values()), *[None] * missing]
+        captions += [*(_caption(finding, one, rank) for rank, (one,) in examples.items()), *[""] * missing]
+    tiles = render_tiles(test, shown, tile_px=EXAMPLE_TILE_PX)
+    return grid(tiles, captions, columns=EXAMPLE_COLUMNS, tile_px=EXAMPLE_TILE_PX)
 
 
-def overview(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
-    """One row: the median image of each of the findings with most images, by the main entry, with map and boxes."""
-    shown: list[Tile | None] = []
-    captions: list[str] = []
-    for column in shown_findings(test, OVERVIEW_COLUMNS):
-        ranked = ranked_examples(test, board.main, column)
-        one = ranked[(len(ranked) - 1) // 2]
-        shown.append(Tile(board.main, one.row, column))
-        captions.append(_caption(test.truth.findings[column], one))
-    return _grid(test, shown, captions, columns=OVERVIEW_COLUMNS, tile_px=EXAMPLE_TILE_PX)
-
-
-def _grid(test: SplitData, shown: Sequence[Tile | None], captions: Sequence[str], *, columns: int, tile_px: int) -> Rgb:
-    return grid(render_tiles(test, shown, tile_px=tile_px), captions, columns=columns, tile_px=tile_px)
-
-
-def _caption(finding: str, example: Example, rank: str = "") -> str:
+def _caption(finding: str, example: Example, rank: str) -> str:
     """No-break spaces keep each number in one line with its name."""
-    iou = f"{rank}: IoU {example.iou:.2f}".removeprefix(": ")
     score = "no box" if np.isnan(example.score) else f"score {example.score:.2f}"
-    return ", ".join([finding, iou.replace(" ", NBSP), score.replace(" ", NBSP)])
+    return ", ".join([finding, *(text.replace(" ", NBSP) for text in (f"{rank}: IoU {example.iou:.2f}", score))])
 
 
 def shown_findings(test: SplitData, number: int) -> list[int]:
@@ -171,33 +149,28 @@ def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int)
 def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: int) -> Rgb:
     """One image in its own shape: true boxes green, the map `cam` (h, w), the entry's boxes blue with their scores."""
     image = test.truth.images.iloc[shown.row]
-    image_hw = (int(image["height"]), int(image["width"]))
-    scale = tile_px / max(image_hw)
-    tile_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
-    gray = in_own_shape(test.pictures[shown.row], test.pictures.transform(image_hw), tile_hw)
+    gray, heat = radiograph_and_map(test, shown.row, cam, longer_side_px=tile_px)
     rgb = as_rgb(gray)
-    if cam is not None:
-        laid = map_over(cam, test.frame, image_hw, tile_hw)
-        rgb = overlay_map(gray, laid, vmax=float(max(cam.max(), 0.0)), opacity=_OPACITY)
-    factors = np.tile([tile_hw[1] / image_hw[1], tile_hw[0] / image_hw[0]], 2)
-    finding = test.truth.findings[shown.column]
-    true_boxes, _ = _own(test.truth.boxes, image["image_id"], finding)
-    rgb = draw_boxes(rgb, true_boxes * factors, colour=GREEN)
-    if shown.entry is None:
-        return rgb
-    boxes, scores = _own(shown.entry.detections.boxes, image["image_id"], finding)
-    # The strongest box comes last, so that it is painted over the others.
-    order = np.argsort(scores, kind="stable")[-MAX_BOXES_SHOWN:]
-    order = order[scores[order] >= MIN_SCORE_SHOWN * scores.max(initial=0)]
-    boxes, scores = boxes[order] * factors, scores[order]
-    return draw_boxes(
-        rgb, boxes, colour=BLUE, captions=captions_apart(boxes, [f"{score:.2f}" for score in scores], size_wh=_TEXT_WH)
-    )
+    if cam is not None and heat is not None:
+        rgb = overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0), opacity=_OPACITY)
+    pair = (str(image["image_id"]), test.truth.findings[shown.column])
+    layers = [BoxLayer(boxes_of(test.truth.boxes, *pair)[CORNERS].to_numpy(), GREEN)]
+    if shown.entry is not None:
+        boxes = strongest_boxes(boxes_of(shown.entry.detections.boxes, *pair))
+        layers.append(BoxLayer(boxes[CORNERS].to_numpy(), BLUE, [f"{score:.2f}" for score in boxes["score"]]))
+    return draw_layers(rgb, layers, image_wh=(image["width"], image["height"]), text_wh=_TEXT_WH)
 
 
-def _own(table: pd.DataFrame, image_id: str, finding: str) -> tuple[Boxes, npt.NDArray[np.float64]]:
-    own = table[(table["image_id"] == image_id) & (table["finding"] == finding)]
-    return own[CORNERS].to_numpy(dtype=np.float64), own["score"].to_numpy(dtype=np.float64)
+def radiograph_and_map(
+    test: SplitData, row: int, cam: Floats | None, *, longer_side_px: int
+) -> tuple[Floats, Floats | None]:
+    """An image in its own shape, (H, W) in [0, 1], and the map `cam` (h, w) over it, (H, W)."""
+    image = test.truth.images.iloc[row]
+    image_hw = (int(image["height"]), int(image["width"]))
+    scale = longer_side_px / max(image_hw)
+    size_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
+    gray = in_own_shape(test.pictures[row], test.pictures.transform(image_hw), size_hw)
+    return gray, None if cam is None else map_over(cam, test.frame, image_hw, size_hw)
 
 
 def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[int, int]) -> Floats:

@@ -177,3 +177,14 @@ def make_leaderboard(
         best = replace(best, measures={**best.measures, RODEO: bootstrap(measure, test.counts)})
         everyone = (*everyone, best)
     return Leaderboard(test.truth, everyone, best, human, more or {})
+
+
+def rules_of(board: Leaderboard[CamEntry]) -> dict[str, dict[str, dict[str, str | float]]]:
+    """Method -> finding -> box rule in plain values, for the manifest."""
+    return {
+        entry.name: {
+            finding: rule.as_dict() for finding, rule in zip(entry.ap40.findings, entry.tuned.rules, strict=True)
+        }
+        for entry in board.entries
+        if entry.tuned is not None
+    }

@@ -4,21 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.labels import slug
+from eval.leaderboard.chain_pictures import Column, example_rows
+from eval.leaderboard.examples import MAX_BOXES_SHOWN, MIN_SCORE_SHOWN
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import display_name
 from eval.leaderboard.tables import ap40_chart, difference_table, further_tables, main_table
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Figure, Text, write_report
-from eval.report.pictures import save_jpeg
+from eval.report.pictures import GREEN, ORANGE, save_jpeg
 from stage2_pseudolabel.evaluation.evaluate import Evaluation
-from stage2_pseudolabel.evaluation.gallery import (
-    MAX_BOXES_SHOWN,
-    MIN_SCORE_SHOWN,
-    example_gallery,
-    method_galleries,
-    overview,
-    shown_findings,
-)
+from stage2_pseudolabel.evaluation.gallery import example_gallery, method_galleries, shown_findings
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.report_tables import (
     chosen_table,
@@ -41,11 +36,12 @@ _BOXES = (
 def write_cam_report(run_dir: Path, found: Evaluation, pseudo_labels: Sequence[Block] = ()) -> Path:
     """Write the report with its pictures; returns the path of the page.
 
-    pseudo_labels: blocks about the pseudo-labels, whose pictures are already in the run folder.
+    The first row shows the examples that `write_examples` has written. pseudo_labels: blocks about the pseudo-labels,
+    whose pictures are already in the run folder.
     """
     board, rows = found.board, found.board.rows(found.timing)
     blocks: list[Block] = [
-        _overview(run_dir, board, found.test),
+        *_first_row(run_dir, board, found.test),
         ap40_chart(run_dir, rows, "pictures/leaderboard.png"),
         verdict_block(verdict(board)),
         main_table(rows, title="Leaderboard, test split", note=_NOTE),
@@ -81,11 +77,11 @@ def _rule_blocks(found: Evaluation) -> list[Block]:
     return [Text("Box rules"), *tables] if tables else []
 
 
-def _overview(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> Figure:
-    path = "pictures/overview.jpg"
-    save_jpeg(run_dir / path, overview(board, test))
-    title = f"Maps and boxes of {display_name(board.main.name)} on typical test images"
-    return Figure(title, path, f"The image with the median IoU of each finding. {_BOXES}")
+def _first_row(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> list[Block]:
+    """The examples of `write_examples` with the boxes from the maps and the true boxes; nothing without examples."""
+    columns = {"cam": Column(board.main.detections, ORANGE), "truth": Column(test.truth, GREEN)}
+    rows = example_rows(run_dir, columns, out=run_dir)
+    return [] if rows is None else [rows]
 
 
 def _galleries(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> list[Figure]:

@@ -1,29 +1,42 @@
-"""The test split: images, true boxes, maps and resamples. Nothing is chosen on it."""
+"""The tune and the test split of the data with readers' boxes. Nothing is chosen on the test split."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from cxr.coco import CocoBoxes
-from cxr.imaging.pictures import Pictures
-from eval.stats.bootstrap import Counts
+from cxr.config import UserError
+from cxr.imaging.pictures import Pictures, decodable_splits
+from cxr.readers import read_groups, readings_of
+from cxr.splits import check_no_leak
+from cxr.tables import Dataset, empty_boxes
+from eval.stats.bootstrap import Counts, resample_counts
+from stage1_classify.model.seen_patients import check_unseen, read_seen
+from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Rule
 from stage2_pseudolabel.boxes.search import Scored, detect
+from stage2_pseudolabel.boxes.truth import check_boxes, ground_truth
 from stage2_pseudolabel.cam_maps.store import SplitMaps
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
+
+log = logging.getLogger("raybox")
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """Images, true boxes and maps of the test split, and the bootstrap resamples that all entries share.
+    """Images, true boxes and maps of a split, and the bootstrap resamples that all entries share.
 
     truth: N images, K findings. maps: (N, K, h, w) per method and probabilities (N, K), in the order of `truth`.
     pictures: the N images. frame: how maps lie over them.
     counts: (R, N) of `resample_counts` over `truth.groups`, shared by all entries so that differences are paired.
     readers: group of readers -> ids of the images that the group read; empty without groups.
+    marked: the boxes as single readers marked them, a table of `cxr.tables.BOX_COLUMNS`.
     """
 
     truth: CocoBoxes
@@ -32,6 +45,11 @@ class SplitData:
     frame: Frame
     counts: Counts
     readers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    marked: pd.DataFrame = field(default_factory=empty_boxes)
+
+    def scored(self, method: str) -> Scored:
+        """Maps of a method with the probabilities."""
+        return Scored(self.maps.maps[method], self.maps.probabilities)
 
     def detect(self, rules: Sequence[Rule], methods: Sequence[str]) -> CocoBoxes:
         """Scored boxes of all findings in all images. rules, methods: (K,) box rule and CAM method of each finding.
@@ -47,10 +65,61 @@ class SplitData:
         boxes = self.truth.boxes
         truth = CocoBoxes(self.truth.images, boxes[boxes["finding"].isin(findings)], findings, self.truth.info)
         scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
-        own_rules = [rules[column] for column in columns]
-        return detect(scored, truth, own_rules, frame=self.frame)
+        return detect(scored, truth, [rules[column] for column in columns], frame=self.frame)
 
     def read_by(self, group: str) -> npt.NDArray[np.int32]:
         """(N,) 1 for the images that this group of readers read, else 0."""
         own = self.truth.images["image_id"].isin(list(self.readers[group]))
         return np.asarray(own, dtype=np.int32)
+
+
+def read_box_data(
+    settings: Stage2Settings, stage1: Stage1Settings, source: Path, *, progress: bool
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """The images that can be decoded, and a tune and a test split that the classifier has not seen.
+
+    Raises:
+        UserError: a split is empty or shares patients with another, or the classifier was trained or chosen on it.
+    """
+    data = settings.data.read()
+    splits = settings.split.make(data)
+    data, splits = decodable_splits(data, splits, stage1.input, on_problem=settings.data.on_problem, progress=progress)
+    missing = [name for name in ("tune", "test") if not splits.get(name)]
+    if missing:
+        raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
+    check_no_leak(data, splits)
+    seen = read_seen(source)
+    check_unseen(seen, data, splits["tune"], split="tune", by=["train"])
+    check_unseen(seen, data, splits["test"], split="test", by=["train", "val"])
+    return data, splits
+
+
+def true_boxes(data: Dataset, findings: Sequence[str], settings: Stage2Settings, *, split: str) -> CocoBoxes:
+    """The fused boxes of a split. UserError where there are none."""
+    truth = ground_truth(data, findings, settings.readers, split=split)
+    marked = int(data.boxes["finding"].isin(findings).sum())
+    check_boxes(truth, marked, settings.readers, split=split)
+    log.info(
+        "%s: %d images, %d true boxes, fused from %d boxes of readers",
+        split, len(data.images), len(truth.boxes), marked,
+    )  # fmt: skip
+    return truth
+
+
+def make_split(
+    data: Dataset, truth: CocoBoxes, pictures: Pictures, maps: SplitMaps, *, frame: Frame, settings: Stage2Settings
+) -> SplitData:
+    """The split without the images that have no maps."""
+    bad = {item.what for item in maps.bad}
+    if bad:
+        rows = [row for row, image_id in enumerate(pictures.image_ids) if image_id not in bad]
+        data = data.select(pictures.image_ids[row] for row in rows)
+        pictures, maps = Pictures(data, pictures.settings), maps.select(rows=rows)
+        images, boxes = (
+            table[~table["image_id"].isin(bad)].reset_index(drop=True) for table in (truth.images, truth.boxes)
+        )
+        truth = CocoBoxes(images, boxes, truth.findings, truth.info)
+    counts = resample_counts(truth.groups, num_resamples=settings.num_resamples, seed=settings.seed)
+    readings = readings_of(data.boxes, num_readers=settings.readers.num_readers)
+    groups = read_groups(readings, settings.readers.groups)
+    return SplitData(truth, maps, pictures, frame, counts, groups, data.boxes)

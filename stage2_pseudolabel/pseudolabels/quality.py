@@ -1,9 +1,8 @@
-"""What pseudo-boxes are worth where the training images have true boxes: precision and recall at IoU .4.
+"""Precision and recall of pseudo-boxes at IoU .4, where the training images have true boxes.
 
-A true box and a pseudo-box pair off as in AP, the best score first. Only images with a true box of the finding are
-looked at: an affirmed finding that nobody drew says nothing about a box. All of them are, also those that the export
-leaves out, so a true box without a pseudo-box is missed whatever the reason. An ignore region is no box: neither a hit
-nor a false alarm.
+Boxes are matched as for AP, in the order of their scores. Only images with a true box of the finding count, because a
+label without a box says nothing about where the finding is. Images that the export excludes count too, so their true
+boxes are missed. Ignore regions are neither hits nor false alarms.
 """
 
 from collections.abc import Sequence
@@ -18,13 +17,13 @@ from cxr.labels import slug
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts, resample_counts
-from eval.stats.measures import Bootstrapped, bootstrap, share_measure
-from stage2_pseudolabel.pseudolabels.filters import LOW_CONFIDENCE
+from eval.stats.measures import Bootstrapped, bootstrap, interval_figures, share_measure
+from stage2_pseudolabel.pseudolabels.export import LOW_CONFIDENCE, PseudoLabels
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision and recall of one set of boxes, a finding each, with resamples by patient."""
+    """Precision and recall of a set of boxes per finding, with bootstrap resamples over patients."""
 
     precision: Bootstrapped
     recall: Bootstrapped
@@ -33,56 +32,53 @@ class Rates:
 
 @dataclass(frozen=True)
 class Quality:
-    """exported: what the file has. unfiltered: all boxes by the rules. num_true: true boxes, in num_images."""
+    """exported: boxes in the file. unfiltered: all boxes by the rules. num_true: true boxes, in num_images images.
+
+    truth: the true boxes of the training images.
+    """
 
     exported: Rates
     unfiltered: Rates
     num_true: int
     num_images: int
+    truth: CocoBoxes
 
     def metrics(self) -> dict[str, float]:
         """Figures as metrics.json names them."""
         figures: dict[str, float] = {}
         for ending, rates in (("", self.exported), ("_unfiltered", self.unfiltered)):
-            figures |= _figures(f"pseudo_precision40{ending}", rates.precision)
-            figures |= _figures(f"pseudo_recall40{ending}", rates.recall)
+            for name, scored in (("precision", rates.precision), ("recall", rates.recall)):
+                key = f"pseudo_{name}40{ending}"
+                figures |= interval_figures(key, scored.mean, scored.mean_interval)
+                for finding, value in zip(scored.findings, scored.values.tolist(), strict=True):
+                    figures |= interval_figures(f"{key}/{slug(finding)}", value, scored.interval(finding))
         return figures
 
 
-def pseudo_quality(
-    pseudo: CocoBoxes,
-    truth: CocoBoxes | None,
-    *,
-    dropped: pd.DataFrame | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
+def pseudo_label_quality(
+    labels: PseudoLabels, truth: CocoBoxes | None, *, num_resamples: int = 1000, seed: int = 0
 ) -> Quality | None:
-    """Compare pseudo-labels with true boxes; None where no training image has a true box of their findings.
+    """Compare pseudo-labels with true boxes; None if no training image has a true box of their findings.
 
     Args:
-        truth: boxes of the images that pseudo-labels were asked for, also of those that the export left out.
-        dropped: boxes that the export did not write; they count as unfiltered ones.
+        truth: boxes of all training images, also of those that the export excluded.
     """
     if truth is None or truth.without_ignored().boxes.empty:
         return None
-    assert truth.findings == pseudo.findings, "findings in one order"
-    known = _boxed_images(truth)
+    assert truth.findings == labels.coco.findings, "findings in the same order"
+    known = _images_with_boxes(truth)
     counts = resample_counts(known.groups, num_resamples=num_resamples, seed=seed)
-    exported, all_boxes = pseudo.without_ignored().boxes, pseudo.boxes
-    if "ignored_by" in all_boxes:
-        all_boxes = all_boxes[~pseudo.is_ignored | (all_boxes["ignored_by"] == LOW_CONFIDENCE).to_numpy()]
-    if dropped is not None and len(dropped):
-        all_boxes = pd.concat([all_boxes[BOX_FIELDS], dropped[BOX_FIELDS]], ignore_index=True)
-    return Quality(
-        _rates(known, exported, counts),
-        _rates(known, all_boxes, counts),
-        num_true=len(known.boxes),
-        num_images=len(known.images),
-    )
+    every = labels.coco.boxes
+    if "ignored_by" in every:
+        every = every[~labels.coco.is_ignored | (every["ignored_by"] == LOW_CONFIDENCE).to_numpy()]
+    if len(labels.dropped):
+        every = pd.concat([every[BOX_FIELDS], labels.dropped[BOX_FIELDS]], ignore_index=True)
+    exported, unfiltered = (_rates(known, boxes, counts) for boxes in (labels.coco.without_ignored().boxes, every))
+    return Quality(exported, unfiltered, len(known.boxes), len(known.images), truth)
 
 
-def _boxed_images(truth: CocoBoxes) -> CocoBoxes:
-    """The images with a true box; no other one counts, and a resample of all images would be large."""
+def _images_with_boxes(truth: CocoBoxes) -> CocoBoxes:
+    """The images with a true box: only these count, and resamples of all images would be large."""
     real = truth.without_ignored()
     there = real.images["image_id"].isin(set(real.boxes["image_id"]))
     return CocoBoxes(real.images[there].reset_index(drop=True), real.boxes, real.findings, real.info)
@@ -92,25 +88,15 @@ def _rates(truth: CocoBoxes, boxes: pd.DataFrame, counts: Counts) -> Rates:
     boxes = boxes[boxes["image_id"].isin(set(truth.images["image_id"]))]
     matches = Indexed(truth, truth.with_boxes(boxes)).match((MAIN_IOU,))
     num_true = np.stack([m.num_true for m in matches], axis=1).astype(np.float64)
-    judged = num_true > 0
-    hits = _sums(matches, [m.hit[0] for m in matches]) * judged
-    found = _sums(matches, [np.ones(len(m.image), dtype=bool) for m in matches]) * judged
+    counted = num_true > 0
+    hits = _sums(matches, [m.hit[0] for m in matches]) * counted
+    found = _sums(matches, [np.ones(len(m.image), dtype=bool) for m in matches]) * counted
     precision = share_measure("pseudo_precision40", truth.findings, hits, found)
     recall = share_measure("pseudo_recall40", truth.findings, hits, num_true)
     return Rates(bootstrap(precision, counts), bootstrap(recall, counts), int(found.sum()))
 
 
 def _sums(matches: Sequence[ClassMatches], counted: Sequence[Bools]) -> Floats:
-    """(I, K) detections that count, of each image and class."""
+    """(I, K): number of detections that count per image and class."""
     sums = [np.bincount(m.image[own], minlength=len(m.num_true)) for m, own in zip(matches, counted, strict=True)]
     return np.stack(sums, axis=1).astype(np.float64)
-
-
-def _figures(name: str, drawn: Bootstrapped) -> dict[str, float]:
-    interval = drawn.mean_interval
-    figures = {name: drawn.mean, f"{name}/low": interval.low, f"{name}/high": interval.high}
-    for finding, value in zip(drawn.findings, drawn.values.tolist(), strict=True):
-        own = drawn.interval(finding)
-        key = f"{name}/{slug(finding)}"
-        figures |= {key: value, f"{key}/low": own.low, f"{key}/high": own.high}
-    return figures

@@ -1,44 +1,37 @@
-"""What the tune split says about boxes that the training split has no truth for."""
+"""What boxes of the tune split say about pseudo-boxes: how likely a box with a given score is correct."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from cxr.arrays import Bools
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import Confidence, ConfidenceFigures, confidence_figures, fit_confidence
+from eval.detection.measures import positive_pairs
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.pseudolabels.makers import BoxMakers
+from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 
 
 @dataclass(frozen=True)
-class TuneFacts:
-    """confidence: score to chance of a hit. calibration: how good that is."""
+class TuneStatistics:
+    """confidence: turns a score into the probability of a hit. calibration: how well that works."""
 
     confidence: Confidence
     calibration: ConfidenceFigures
 
 
-def learn_from_tune(makers: BoxMakers, scored: SplitMaps, truth: CocoBoxes) -> TuneFacts:
-    """Make boxes in the tune split as in the training images, without the patient's own true boxes, and judge them.
+def tune_statistics(predictors: BoxPredictors, scored: SplitMaps, truth: CocoBoxes) -> TuneStatistics:
+    """Predict boxes on the tune split as on the training images, and compare them with the true boxes.
+
+    The rules do not use the true boxes of the same patient.
 
     Args:
-        makers: what makes the pseudo-boxes.
         scored: maps and probabilities of the tune split; images and findings in the order of `truth`.
     """
-    assert makers.findings == truth.findings, "findings in the order of the truth"
-    real = truth.without_ignored()
+    assert predictors.findings == truth.findings, "findings in the order of the truth"
     bad = {item.what for item in scored.bad}
-    wanted = has_box(real) & ~truth.images["image_id"].isin(bad).to_numpy()[:, None]
-    found = makers.boxes(scored, truth.images, wanted=wanted, owners=truth.groups)
-    return TuneFacts(fit_confidence(found, real), confidence_figures(found, real))
-
-
-def has_box(truth: CocoBoxes) -> Bools:
-    """(N, K): the image has a box of the finding."""
-    row_of = {image_id: row for row, image_id in enumerate(truth.images["image_id"])}
-    column_of = {name: column for column, name in enumerate(truth.findings)}
-    there = np.zeros((len(row_of), len(column_of)), dtype=bool)
-    rows = truth.boxes["image_id"].map(row_of).to_numpy(dtype=np.int64)
-    there[rows, truth.boxes["finding"].map(column_of).to_numpy(dtype=np.int64)] = True
-    return there
+    wanted = np.zeros((len(truth.images), len(truth.findings)), dtype=bool)
+    for row, column in positive_pairs(truth):
+        wanted[row, column] = truth.images["image_id"].iloc[row] not in bad
+    found = predictors.boxes(scored, truth.images, wanted=wanted, owners=truth.groups)
+    real = truth.without_ignored()
+    return TuneStatistics(fit_confidence(found, real), confidence_figures(found, real))

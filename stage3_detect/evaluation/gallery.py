@@ -1,23 +1,29 @@
 """Test images in the report: the detector's best, median and worst, and false alarms on images without true boxes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
-from cxr.imaging.files import read_image
 from eval.detection.confidence import with_hits
 from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import BEST_F1
-from eval.leaderboard.examples import ImageQuality, best_iou, false_alarms, ranked_images, rows_without_boxes, spread
+from eval.leaderboard.examples import (
+    ImageQuality,
+    best_iou,
+    boxes_of,
+    false_alarms,
+    ranked_images,
+    render_image,
+    rows_without_boxes,
+    spread,
+)
 from eval.report.blocks import Block, Figure, Text
-from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, captions_apart, draw_boxes, grid, save_jpeg
+from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Rgb, grid, save_jpeg
 from stage3_detect.evaluation.results import Evaluation
 
 TILE_PX, OVERVIEW_COLUMNS = 420, 4
@@ -120,30 +126,19 @@ def _alarms(run_dir: Path, evaluation: Evaluation, shown: ShownBoxes, number: in
 
 
 def render_tile(truth: CocoBoxes, row: int, shown: pd.DataFrame) -> Rgb:
-    """An image in its own shape, longer side `TILE_PX`: true boxes green, detections blue (right) or orange (wrong)."""
-    image: Mapping[Any, Any] = truth.images.iloc[row].to_dict()
-    gray = read_image(Path(truth.info["data_root"]) / str(image["path"]), region=image["region"])
-    scale = TILE_PX / max(gray.shape)
-    size_wh = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
-    smaller = cv2.resize(gray, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    factors = np.tile(np.divide(size_wh, (image["width"], image["height"])), 2)
-    one = CocoBoxes(truth.images.iloc[[row]], _of(truth.boxes, image["image_id"]), truth.findings)
-    scored = with_hits(_of(shown, image["image_id"]), one, where="all").sort_values("score", kind="stable")
-    right, wrong = scored[scored["hit"]], scored[~scored["hit"]]
-    real = one.without_ignored().boxes
-    groups = [
-        (GREEN, real, _names_of_missed(real, right)),
-        (ORANGE, wrong, _names_and_scores(wrong)),
-        (BLUE, right, _names_and_scores(right)),
+    """An image, longer side `TILE_PX`: true boxes green, detections blue (correct) or orange (wrong)."""
+    image_id = str(truth.images["image_id"].iloc[row])
+    true = boxes_of(truth.boxes, image_id).reset_index(drop=True)
+    one = CocoBoxes(truth.images.iloc[[row]], true, truth.findings)
+    own = boxes_of(shown, image_id).reset_index(drop=True)
+    scored = with_hits(own, one, where="all").sort_values("score", kind="stable")
+    right, wrong, real = scored[scored["hit"]], scored[~scored["hit"]], one.without_ignored().boxes
+    layers = [
+        BoxLayer(real[CORNERS].to_numpy(), GREEN, _names_of_missed(real, right)),
+        BoxLayer(wrong[CORNERS].to_numpy(), ORANGE, _names_and_scores(wrong)),
+        BoxLayer(right[CORNERS].to_numpy(), BLUE, _names_and_scores(right)),
     ]
-    corners = np.concatenate([boxes[CORNERS].to_numpy(dtype=np.float64) * factors for _, boxes, _ in groups])
-    texts = captions_apart(corners, [text for *_, own in groups for text in own], size_wh=_TEXT_WH)
-    picture, start = as_rgb(smaller), 0
-    for colour, boxes, _ in groups:
-        part = slice(start, start + len(boxes))
-        picture = draw_boxes(picture, corners[part], colour=colour, captions=texts[part])
-        start = part.stop
-    return picture
+    return render_image(truth, image_id, layers, tile_px=TILE_PX, text_wh=_TEXT_WH)
 
 
 def _names_and_scores(boxes: pd.DataFrame) -> list[str]:
@@ -154,7 +149,3 @@ def _names_of_missed(real: pd.DataFrame, right: pd.DataFrame) -> list[str]:
     """The finding of each true box without a correct detection, "" for the others."""
     found = best_iou(real, right) >= MAIN_IOU
     return ["" if hit else str(name) for name, hit in zip(real["finding"], found, strict=True)]
-
-
-def _of(table: pd.DataFrame, image_id: str) -> pd.DataFrame:
-    return table[table["image_id"] == image_id].reset_index(drop=True)

@@ -7,15 +7,13 @@ import pandas as pd
 
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
-from cxr.imaging.files import read_image
-from eval.detection.pairing import box_pairs
-from eval.report.pictures import BLUE, GREEN, ORANGE, Rgb, as_rgb, draw_boxes, grid, save_jpeg
+from eval.leaderboard.examples import at_places, best_iou, boxes_of, render_image
+from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Rgb, grid, save_jpeg
 
 NAME = "pictures/relabelled.jpg"
 PLACES = {"changed most": 0.0, "much": 0.25, "median": 0.5}
 """Name of an example -> its place among the images of a finding, largest change of the most confident box first."""
 
-_KEY = ["image_id", "finding"]
 _TILE_PX = 320
 
 
@@ -40,14 +38,8 @@ def _examples(teacher: CocoBoxes, fused: CocoBoxes, finding: str) -> dict[str, s
     now = _most_confident(fused, finding)
     if now.empty:
         return {}
-    pairs = box_pairs(now, _most_confident(teacher, finding), by=_KEY)
-    overlap = np.zeros(len(now))
-    overlap[pairs.first] = pairs.iou
-    order = now["image_id"].to_numpy()[np.argsort(overlap, kind="stable")]
-    chosen: dict[str, str] = {}
-    for words, place in PLACES.items():
-        chosen.setdefault(str(order[round(place * (len(order) - 1))]), words)
-    return chosen
+    overlap = best_iou(now, _most_confident(teacher, finding))
+    return at_places(now["image_id"].to_numpy()[np.argsort(overlap, kind="stable")].tolist(), PLACES)
 
 
 def _most_confident(labels: CocoBoxes, finding: str) -> pd.DataFrame:
@@ -59,15 +51,10 @@ def _most_confident(labels: CocoBoxes, finding: str) -> pd.DataFrame:
 
 
 def _tile(teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes, pair: tuple[str, str]) -> Rgb:
-    image = fused.images[fused.images["image_id"] == pair[0]].iloc[0]
-    path = Path(str(fused.info["data_root"])) / image["path"]
-    picture = as_rgb(read_image(path, region=image["region"]))
-    for boxes, colour in ((teacher.without_ignored().boxes, ORANGE), (student, BLUE)):
-        picture = draw_boxes(picture, _of(boxes, pair)[CORNERS].to_numpy(), colour=colour)
-    own = _of(fused.without_ignored().boxes, pair)
-    captions = [f"{value:.2f}" for value in own["confidence"]]
-    return draw_boxes(picture, own[CORNERS].to_numpy(), colour=GREEN, captions=captions)
-
-
-def _of(boxes: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
-    return boxes[((boxes["image_id"] == pair[0]) & (boxes["finding"] == pair[1])).to_numpy()]
+    own = boxes_of(fused.without_ignored().boxes, *pair)
+    layers = [
+        BoxLayer(boxes_of(teacher.without_ignored().boxes, *pair)[CORNERS].to_numpy(), ORANGE),
+        BoxLayer(boxes_of(student, *pair)[CORNERS].to_numpy(), BLUE),
+        BoxLayer(own[CORNERS].to_numpy(), GREEN, [f"{value:.2f}" for value in own["confidence"]]),
+    ]
+    return render_image(fused, pair[0], layers, tile_px=_TILE_PX)

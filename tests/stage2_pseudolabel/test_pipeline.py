@@ -1,11 +1,12 @@
-"""Mistakes in stage 2's settings that are told before a picture is read."""
+"""Mistakes in stage 2's settings that are reported before any image is read."""
 
 from pathlib import Path
 
 import pytest
 
 from cxr.config import UserError, parse_settings
-from stage2_pseudolabel.pipeline import check_methods, check_stages
+from stage2_pseudolabel.cam.methods import choose_methods
+from stage2_pseudolabel.pipeline import check_stages
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 from tests.stage2_pseudolabel.cam_maps.teacher_builders import member, teacher
 
@@ -22,9 +23,9 @@ def test_a_method_twice_is_refused() -> None:
 
 
 def test_unknown_methods_are_refused() -> None:
-    check_methods(settings(["gradcam", "pcam"]))
+    choose_methods(settings(["gradcam", "pcam"]).methods)
     with pytest.raises(UserError, match="no method 'gradkam'"):
-        check_methods(settings(["gradkam"]))
+        choose_methods(settings(["gradkam"]).methods)
 
 
 def test_stages_that_the_network_lacks_are_refused_where_they_are_fused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from eval.report.charts import Bar, plot_bars, plot_curves
 from eval.report.pictures import (
     BLUE,
+    GREY,
     ORANGE,
     as_rgb,
     captions_apart,
@@ -170,3 +171,14 @@ def test_more_bars_make_a_taller_picture(tmp_path: Path) -> None:
     few = plot_bars(tmp_path / "few.png", [Bar("a", 0.1)])
     many = plot_bars(tmp_path / "many.png", [Bar(f"m{i}", 0.1) for i in range(12)])
     assert Image.open(many).height > 2 * Image.open(few).height
+
+
+def test_dashes_leave_gaps_and_stay_inside() -> None:
+    blank = np.zeros((40, 60, 3), dtype=np.uint8)
+    assert (draw_boxes(blank, np.zeros((0, 4)), dashed=True) == blank).all()
+    drawn = draw_boxes(blank, [[5, 5, 200, 30]], colour=GREY, dashed=True)
+    top = (drawn[5, 5:60] == GREY).all(axis=1)
+    assert 0 < top.sum() < 55
+    assert top[0]
+    assert not (drawn[:4] == GREY).any() and not (drawn[32:] == GREY).any()
+    assert not blank.any()

@@ -11,11 +11,12 @@ from cxr.coco import boxes_table
 from cxr.imaging.geometry import Resize
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.tables import further_tables, main_table
-from eval.report.blocks import Figure, Table, Text, Verdict, read_report
+from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
 from eval.report.pictures import BLUE, GREEN
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.evaluate import Evaluation
+from stage2_pseudolabel.evaluation.example_files import write_examples
 from stage2_pseudolabel.evaluation.gallery import (
     Example,
     Tile,
@@ -259,26 +260,22 @@ def test_report_holds_every_table_and_picture(made: Made, tmp_path: Path) -> Non
         tune_boxes=[SizePoint(None, 2.0, 2.0, 0.4, 0.3, 0.5, (0.4,))],
         timing={"ms_per_image/pcam": 1.0, "rank_correlation/scorecambudget": 0.9},
     )
+    write_examples(tmp_path, test, board.main)
     page = write_cam_report(tmp_path, found, [Table("Pseudo-labels", ["finding"], [[LESION]])])
     report = read_report(tmp_path)
     assert report is not None
     kinds = [type(block) for block in report.blocks[:4]]
-    assert kinds == [Figure, Figure, Verdict, Table]
+    assert kinds == [PictureRows, Figure, Verdict, Table]
     tables = [block for block in report.blocks if isinstance(block, Table)]
     assert len(tables) == 10
     assert tables[0].rows[-1][:2] == ["human ceiling (tune split)", "0.500 [0.400, 0.600]"]
     assert [table.collapsed for table in tables[:5]] == [False, False, True, True, True]
     figures = [block.path for block in report.blocks if isinstance(block, Figure)]
-    assert figures == [
-        "pictures/overview.jpg",
-        "pictures/leaderboard.png",
-        "pictures/examples.jpg",
-        "pictures/methods_lung_lesion.jpg",
-    ]
+    assert figures == ["pictures/leaderboard.png", "pictures/examples.jpg", "pictures/methods_lung_lesion.jpg"]
     assert all((tmp_path / path).is_file() for path in figures)
     # A row of three tiles: best, worst and a blank one; readers and two methods.
-    assert Image.open(tmp_path / figures[2]).width == 3 * 356
-    assert Image.open(tmp_path / figures[3]).width == 3 * 262
+    assert Image.open(tmp_path / figures[1]).width == 3 * 356
+    assert Image.open(tmp_path / figures[2]).width == 3 * 262
     assert "Synthetic phantom data" not in page.read_text()
 
 

@@ -1,4 +1,4 @@
-"""Tiny training sets, maps and recipes for the tests of pseudo-labels. Pictures are 60 x 40, maps 6 x 4 cells."""
+"""Tiny training sets, maps and predictors for the tests of pseudo-labels. Pictures are 60 x 40, maps 6 x 4 cells."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from eval.stats.calibration import Curve
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.pseudolabels.export import PseudoLabels, Recipe, pseudo_labels
-from stage2_pseudolabel.pseudolabels.makers import BoxMakers
-from stage2_pseudolabel.pseudolabels.tune_statistics import TuneFacts
+from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
+from stage2_pseudolabel.pseudolabels.export import PseudoLabels, make_pseudo_labels
+from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
 from tests.builders import write_picture
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
@@ -27,7 +27,7 @@ LIT_BOX = [10.0, 10.0, 30.0, 20.0]
 
 
 def training_set(root: Path, labels: Sequence[Sequence[float]], *boxes: tuple[object, ...]) -> Dataset:
-    """An image a row of labels (of FINDINGS), i0, i1, ...; boxes are rows of BOX_COLUMNS."""
+    """One image per row of labels (of FINDINGS), i0, i1, ...; boxes are rows of BOX_COLUMNS."""
     names = [f"i{index}" for index in range(len(labels))]
     for name in names:
         write_picture(root / f"{name}.png", (40, 60))
@@ -45,10 +45,10 @@ def lit_maps(num_images: int, *, dark: Sequence[tuple[int, int]] = ()) -> np.nda
     return maps
 
 
-def facts() -> TuneFacts:
+def statistics() -> TuneStatistics:
     """The confidence is half the odds of the score."""
     curve = Curve(scale=1.0, offset=float(np.log(0.5)))
-    return TuneFacts(Confidence(curve, {}), ConfidenceFigures(4, 2, 0.2, 0.25, 0.1))
+    return TuneStatistics(Confidence(curve, {}), ConfidenceFigures(4, 2, 0.2, 0.25, 0.1))
 
 
 def exported(
@@ -57,7 +57,7 @@ def exported(
     *,
     probability: float = 0.9,
     settings: PseudoLabelSettings | None = None,
-    recipe: Mapping[str, object] | None = None,
+    using: BoxPredictors | None = None,
     bad: Sequence[str] = (),
 ) -> PseudoLabels:
     """Pseudo-labels by RULE from the maps of "pcam"."""
@@ -65,10 +65,10 @@ def exported(
     shape = (len(data.images), len(FINDINGS))
     lost = tuple(Exclusion(name, "no picture") for name in bad)
     scored = SplitMaps(dict(all_maps), np.full(shape, probability), lost)
-    options = {"makers": makers(), "facts": facts(), "settings": settings or PseudoLabelSettings()}
-    return pseudo_labels(data, scored, Recipe(**(options | dict(recipe or {}))))
+    settings = settings or PseudoLabelSettings()
+    return make_pseudo_labels(data, scored, using or predictors(), statistics=statistics(), settings=settings)
 
 
-def makers(*methods: str) -> BoxMakers:
-    """RULE on the maps of "pcam", or of a method a finding."""
-    return BoxMakers(FINDINGS, methods or ("pcam", "pcam"), (RULE, RULE), FRAME)
+def predictors(*methods: str) -> BoxPredictors:
+    """RULE on the maps of "pcam", or of one method per finding."""
+    return BoxPredictors(FINDINGS, methods or ("pcam", "pcam"), (RULE, RULE), FRAME)

@@ -1,4 +1,4 @@
-"""What makes pseudo-boxes: a CAM method and a box rule for each finding, and how their maps lie over the images."""
+"""The predictors of pseudo-boxes: a CAM method and a box rule for each finding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxr.arrays import Bools, Ints
+from cxr.arrays import Bools
 from cxr.boxes import area
 from cxr.coco import boxes_table
 from stage2_pseudolabel.boxes.detect import image_boxes
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, nothing_found
+from stage2_pseudolabel.boxes.rule import Found, Rule, nothing_found
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 
 
 @dataclass(frozen=True)
-class BoxMakers:
-    """findings, methods, rules: (K,) each. frame: how maps lie over images."""
+class BoxPredictors:
+    """findings, methods, rules: (K,) each. frame: how the maps lie over the images."""
 
     findings: tuple[str, ...]
     methods: tuple[str, ...]
@@ -25,37 +25,33 @@ class BoxMakers:
     frame: Frame
 
     def __post_init__(self) -> None:
-        assert len(self.findings) == len(self.methods) == len(self.rules), "a method and a rule a finding"
+        assert len(self.findings) == len(self.methods) == len(self.rules), "one method and one rule per finding"
 
     def boxes(
         self, scored: SplitMaps, images: pd.DataFrame, *, wanted: Bools, owners: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Boxes of the wanted findings, score = probability x evidence; a box without area in the image is none.
+        """Predict boxes with score = probability x evidence; boxes without area inside the image are dropped.
 
         Args:
-            scored: maps and probabilities of N images; columns are the findings.
+            scored: maps and probabilities of N images; the columns are the findings.
             images: (N) rows with image_id, width, height.
-            wanted: (N, K).
-            owners: (N,) patients, where the rules know the true boxes of these images (the tune split).
+            wanted: (N, K), true where boxes of the finding are wanted.
+            owners: (N,) patients of the images whose true boxes the rules know (the tune split).
 
         Returns:
-            table of cxr.coco.BOX_FIELDS and method: by image, then finding, the strongest first.
+            table of cxr.coco.BOX_FIELDS and method, sorted by image, then finding, then falling score.
         """
         assert wanted.shape == (len(images), len(self.findings)), wanted.shape
         found = [nothing_found() for _ in self.findings]
         for method in dict.fromkeys(self.methods):
-            maps = scored.maps[method]  # once a method: they come from disk
+            maps = scored.maps[method]  # once per method, because maps are read from disk
             for column in range(len(self.findings)):
                 if self.methods[column] == method:
                     rows = np.flatnonzero(wanted[:, column])
                     own = None if owners is None else [owners[row] for row in rows.tolist()]
-                    found[column] = self._find(column, maps, rows, owners=own)
+                    one = self.rules[column].find(maps[rows, column], owners=own)
+                    found[column] = Found(rows[one.image], one.boxes, one.evidence)
         return self._table(found, scored, images)
-
-    def _find(self, column: int, maps: Maps, rows: Ints, *, owners: Sequence[str] | None) -> Found:
-        """Boxes of one finding in the rows asked for; `image` counts all images."""
-        found = self.rules[column].find(maps[rows, column], owners=owners)
-        return Found(rows[found.image], found.boxes, found.evidence)
 
     def _table(self, found: Sequence[Found], scored: SplitMaps, images: pd.DataFrame) -> pd.DataFrame:
         column = np.repeat(np.arange(len(found)), [len(one) for one in found])
