@@ -71,7 +71,7 @@ class Candidates:
         inner = _inside(self.boxes, map_hw)
         total = inner.sum(axis=1, keepdims=True)
         if contrast == "mean":
-            return inner / np.maximum(total, 1e-12)
+            return np.asarray(inner / np.maximum(total, 1e-12))
         margin = np.tile((self.boxes[:, 2:] - self.boxes[:, :2]) * RING_WIDTH, 2) * [-1, -1, 1, 1]
         ring = _inside(self.boxes + margin, map_hw) - inner
         around = ring.sum(axis=1, keepdims=True)
@@ -90,7 +90,7 @@ def _inside(boxes: Boxes, map_hw: tuple[int, int]) -> Floats:
 def _overlap(low: Floats, high: Floats, count: int) -> Floats:
     """(M, count) length of [low, high] inside each cell [i, i + 1]."""
     cells = np.arange(count)
-    return np.clip(np.minimum(high[:, None], cells + 1) - np.maximum(low[:, None], cells), 0, None)
+    return np.asarray(np.clip(np.minimum(high[:, None], cells + 1) - np.maximum(low[:, None], cells), 0, None))
 
 
 def evidence_matrix(
@@ -178,7 +178,7 @@ def _posterior(evidence: Floats, beta: float, allowed: npt.NDArray[np.bool_]) ->
     score = np.where(allowed, beta * evidence, -np.inf)
     top = score.max(axis=1, keepdims=True)
     mass: Floats = np.exp(score - np.where(np.isfinite(top), top, 0.0))
-    return mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-300)
+    return np.asarray(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-300))
 
 
 class BayesRule:

@@ -13,8 +13,6 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cxr.arrays import Bools, Floats
 from stage2_pseudolabel.boxes.merge import merge_boxes
@@ -70,7 +68,7 @@ class ComponentRule:
         """(N,) the level of each map (N, h, w)."""
         flat = values.reshape(len(values), -1)
         if self.kind == "relative":
-            return self.threshold * flat.max(axis=1)
+            return np.asarray(self.threshold * flat.max(axis=1))
         if self.kind == "percentile":
             return np.asarray(np.quantile(flat, self.threshold, axis=1), dtype=np.float64)
         if self.kind == "otsu":
@@ -123,15 +121,16 @@ def _with_evidence(maps: Maps, background: npt.NDArray[np.float32] | None) -> tu
 
 def _components(values: Floats, levels: Floats, *, absolute: bool, min_area: float) -> Found:
     """Components of maps (N, h, w) >= 0 above their levels (N,); grouped by map, strongest first."""
+    above = values - levels[:, None, None]
     inside = values >= levels[:, None, None]
-    labels, count = _labels(values - levels[:, None, None], inside)
+    labels, count = _labels(above, inside)
     own, at = labels[inside], np.nonzero(inside)
     image = np.zeros(count, dtype=np.int64)
     image[own] = at[0]
     means = np.bincount(own, weights=values[inside], minlength=count) / np.bincount(own, minlength=count)
     peaks = values.max(axis=(1, 2))
     evidence = means / (means + levels[image]) if absolute else np.minimum(means / peaks[image], 1.0)
-    boxes = _edges(values - levels[:, None, None], at, own, count)
+    boxes = _edges(above, at, own, count)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept = np.flatnonzero((areas >= min_area) & (areas > 0))
     kept = kept[np.lexsort((-evidence[kept], image[kept]))]
@@ -141,27 +140,37 @@ def _components(values: Floats, levels: Floats, *, absolute: bool, min_area: flo
 def _labels(above: Floats, inside: Bools) -> tuple[Labels, int]:
     """(N, h, w) numbers from 0 of the components (anything outside them), and their count.
 
-    Cells that touch by a corner alone are together if the bilinear surface's saddle between them is above the level.
+    Cells that touch only at a corner belong together if the saddle of the bilinear surface between them is above the
+    level.
     """
     num, height, width = inside.shape
-    # All maps one above the other with an empty row between: one call for all of them.
+    # All maps are stacked with an empty row between them, so that one call labels them all.
     stacked = np.zeros((num, height + 1, width), dtype=np.uint8)
     stacked[:, :height] = inside
     count, found = cv2.connectedComponents(stacked.reshape(-1, width), connectivity=4)
     labels: Labels = found.reshape(stacked.shape)[:, :height]
     left, right = slice(None, -1), slice(1, None)
     a, b, c, d = [(slice(None), y, x) for y in (left, right) for x in (left, right)]
-    saddle = above[a] * above[d] - above[b] * above[c]
-    falling = inside[a] & inside[d] & ~inside[b] & ~inside[c] & (saddle >= 0)
-    rising = inside[b] & inside[c] & ~inside[a] & ~inside[d] & (saddle <= 0)
-    first = np.concatenate([labels[a][falling], labels[b][rising]])
-    second = np.concatenate([labels[d][falling], labels[c][rising]])
-    if len(first):
-        links = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
-        count, joined = connected_components(links, directed=False)
-        labels = joined[labels].astype(np.int32)
+    first, second = [labels[:0].ravel()], [labels[:0].ravel()]
+    for one, other, off, off_too in ((a, d, b, c), (b, c, a, d)):
+        at = np.nonzero(inside[one] & inside[other] & ~inside[off] & ~inside[off_too])
+        saddle = above[one][at] * above[other][at] - above[off][at] * above[off_too][at]
+        first.append(labels[one][at][saddle >= 0])
+        second.append(labels[other][at][saddle >= 0])
+    joined = _joined_labels(np.concatenate(first), np.concatenate(second), count)
     # Label 0 is what lies outside; nothing links to it, so it stays 0.
-    return labels - 1, count - 1
+    return joined[labels] - 1, int(joined.max())
+
+
+def _joined_labels(first: Labels, second: Labels, count: int) -> Labels:
+    """(count,) new numbers of labels of which the pairs `first`, `second` belong together, in the same order."""
+    lowest: Labels = np.arange(count, dtype=np.int32)
+    while (lowest[first] != lowest[second]).any():
+        shared = np.minimum(lowest[first], lowest[second])
+        np.minimum.at(lowest, first, shared)
+        np.minimum.at(lowest, second, shared)
+        lowest = lowest[lowest]
+    return np.unique(lowest, return_inverse=True)[1].astype(np.int32)
 
 
 def _edges(above: Floats, at: tuple[npt.NDArray[np.intp], ...], own: Labels, count: int) -> Boxes:

@@ -1,17 +1,19 @@
-"""Box rules tuned a finding at a time on the tune split, by the metric that is reported.
+"""Tune the box rule of each finding on the tune split, by the metric that is reported.
 
-Thousands of rules are tried in seconds: rules that differ in how many boxes they keep look at the maps once, Bayes
-rules share their evidence, and all rules of a finding are matched to the true boxes together.
+Thousands of rules are tried in seconds: rules that differ only in how many boxes they keep share their boxes, Bayes
+rules share their evidence, and the boxes of all rules of a finding are matched to the true boxes together.
 
-The AP of the rule that won, on the images that it won on, is the best of many and so too high; only the test split
-says what the rule is worth.
+The AP of the chosen rule on the tune split is the best of many and therefore too high; the test split gives its real
+AP.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import CocoBoxes
@@ -28,22 +30,24 @@ from stage2_pseudolabel.settings.boxes import BoxSettings
 __all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "mean_of", "tune_rules"]
 
 CHOICE_IOUS = (0.3, 0.4, 0.5)
-"""Rules are chosen by the mean of their AP at these: the reported .4, with its neighbours against chance."""
+"""Rules are chosen by the mean of their AP at these IoUs: the reported .4 and its neighbours, against chance."""
 
 NEIGHBOURS = (0.25, 0.5, 0.25)
-"""Weights of the next lower level (threshold or beta), a rule's own, and the next higher in what it is chosen by."""
+"""Weights of the next lower level (threshold or beta), a rule's own level, and the next higher one in its score."""
 
 MAX_BOXES_AT_ONCE = 500_000
 """Boxes of all rules that are matched together; bounds the memory to some 100 MB."""
 
+MIN_CELLS_FOR_PROCESSES = 200_000
+"""Cells of all maps from which on the findings are shared among processes; below, starting them takes longer."""
+
 
 @dataclass(frozen=True)
 class Tuned:
-    """The rules that were best on the tune split.
+    """The rules that are best on the tune split.
 
-    rules: (K,), one a finding. aps: finding -> its AP at IoU .4 there (optimistic: of the best of many); NaN without a
-    true box. by_kind: the same two if only rules of that kind had been tried. num_tried: rules tried, all findings
-    together.
+    rules: (K,), one per finding. aps: finding -> its AP at IoU .4 there (optimistic, the best of many); NaN without a
+    true box. by_kind: the same two if only rules of that kind are tried. num_tried: rules tried, over all findings.
     """
 
     rules: tuple[Rule, ...]
@@ -58,19 +62,30 @@ class Tuned:
 
 
 def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame: Frame) -> Tuned:
-    """The best rule of each finding on the tune split.
+    """Find the best rule of each finding on the tune split.
 
-    Best by AP at IoU .4, averaged with what is near: IoU .3 and .5, and the same rule's next levels. A few dozen boxes
-    favour some of hundreds of rules by luck, and luck is narrower than merit. But no rule is taken whose AP at .4 is
-    below what Bayes' prior reaches without a map, where that is tried (beta 0). A patient's own boxes never help it:
-    they are no candidates there. Of rules that score alike the plainest wins, of those Bayes' (see `rule_families`),
-    with few boxes. A finding without a true box in the tune split takes the plainest of the others.
+    The score of a rule is its mean AP at IoU .3, .4 and .5, averaged with that of the same rule at the next levels. A
+    few dozen boxes favour some of hundreds of rules by luck; luck rarely extends to the neighbours. Where the prior
+    without a map is tried (Bayes, beta 0), no rule is chosen whose AP at .4 is below the prior's. The boxes of an
+    image's own patient are no candidates there. On ties the first rule wins: the plainest, of those Bayes' (see
+    `rule_families`), with the fewest boxes. A finding without a true box in the tune split takes the plainest rule.
 
     Args:
         scored: images and findings in the order of `truth`.
     """
-    judge = _Judge(scored, truth, frame)
-    tried = [_tried(judge, column, settings) for column in range(len(truth.findings))]
+    sizes_hw, patients = sizes_hw_of(truth), truth.groups
+    searches = []
+    for column, (finding, true) in enumerate(zip(truth.findings, TruthIndex(truth).by_class, strict=True)):
+        maps = np.ascontiguousarray(scored.maps[:, column])
+        candidates = box_candidates(truth, finding, frame, max_candidates=settings.max_candidates)
+        if any(settings.bayes_similarities):
+            candidates = candidates.with_maps(maps)
+        has_box = np.isin(np.arange(len(maps)), true.image)
+        tune = TuneMaps(maps, has_box, candidates, patients)
+        searches.append(_Search(tune, scored.probabilities[:, column], true, sizes_hw, frame))
+    num_processes = min(len(searches), os.cpu_count() or 1) if scored.maps.size >= MIN_CELLS_FOR_PROCESSES else 1
+    # max_nbytes=None: results must not refer to joblib's temporary files
+    tried = Parallel(n_jobs=num_processes, max_nbytes=None)(delayed(_try_all)(one, settings) for one in searches)
     best = [_best(candidates) for candidates in tried]
     kinds = {
         kind: [_best([one for one in candidates if one.rule.kind == kind]) for candidates in tried]
@@ -83,11 +98,11 @@ def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame
 
 @dataclass(frozen=True)
 class _Tried:
-    """A rule, its AP at IoU .4, and what it is chosen by; NaN without a true box."""
+    """A rule with its AP at IoU .4 and the score by which it is chosen; NaN without a true box."""
 
     rule: Rule
     ap: float
-    merit: float
+    score: float
 
 
 def _named(truth: CocoBoxes, ones: Sequence[_Tried]) -> tuple[tuple[Rule, ...], dict[str, float]]:
@@ -96,90 +111,64 @@ def _named(truth: CocoBoxes, ones: Sequence[_Tried]) -> tuple[tuple[Rule, ...], 
 
 
 def _best(candidates: Sequence[_Tried]) -> _Tried:
-    """The first of those with the most merit, of the rules whose AP is not below that of Bayes' prior without a map."""
+    """The first rule with the highest score, of those whose AP is not below that of Bayes' prior without a map."""
     priors = [one.ap for one in candidates if isinstance(one.rule, BayesRule) and one.rule.beta == 0]
     floor = max(priors, default=0.0)
     able = [one for one in candidates if one.ap >= floor]
-    return max(able or candidates, key=lambda one: -1.0 if np.isnan(one.merit) else one.merit)
+    return max(able or candidates, key=lambda one: -1.0 if np.isnan(one.score) else one.score)
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """AP of found boxes on the tune split."""
+class _Search:
+    """The tune split for one finding: N maps, probabilities (N,), true boxes, and image sizes (N, 2)."""
 
-    scored: Scored
-    truth: CocoBoxes
+    tune: TuneMaps
+    probabilities: Floats
+    true: TrueBoxes
+    sizes_hw: Ints
     frame: Frame
 
-    @cached_property
-    def owners(self) -> list[str]:
-        return self.truth.groups
-
-    @cached_property
-    def true(self) -> tuple[TrueBoxes, ...]:
-        return TruthIndex(self.truth).by_class
-
-    @cached_property
-    def sizes_hw(self) -> Ints:
-        return sizes_hw_of(self.truth)
-
-    def aps(self, column: int, found: Sequence[Found], counts: Sequence[int]) -> Floats:
-        """(T, R, C) AP at CHOICE_IOUS of R rules' boxes for the finding `column`, with C numbers of boxes an image."""
+    def aps(self, found: Sequence[Found], counts: Sequence[int]) -> Floats:
+        """(T, R, C) AP at CHOICE_IOUS of R rules' boxes, with C numbers of boxes per image."""
+        block = np.cumsum([len(one) for one in found]) // MAX_BOXES_AT_ONCE
+        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(found)]
         parts = []
-        for some in _blocks(found):
+        for some in (found[start:end] for start, end in pairwise(cuts)):
             image = np.concatenate([one.image for one in some])
             shift = np.repeat(np.arange(len(some)) * len(self.sizes_hw), [len(one) for one in some])
             boxes = np.concatenate([one.boxes for one in some])
-            evidence = np.concatenate([one.evidence for one in some])
-            detections = Detections(
-                image + shift,
-                image_boxes(boxes, self.sizes_hw[image], frame=self.frame),
-                self.scored.probabilities[image, column] * evidence,
-            )
-            true = self.true[column]
-            parts.append(average_precisions(detections, true, num_sets=len(some), ious=CHOICE_IOUS, counts=counts))
+            scores = self.probabilities[image] * np.concatenate([one.evidence for one in some])
+            pixels = image_boxes(boxes, self.sizes_hw[image], frame=self.frame)
+            detections = Detections(image + shift, pixels, scores)
+            parts.append(average_precisions(detections, self.true, num_sets=len(some), ious=CHOICE_IOUS, counts=counts))
         return np.concatenate(parts, axis=1)
 
 
-def _blocks(found: Sequence[Found]) -> list[Sequence[Found]]:
-    """Parts of the list with a bounded number of boxes each."""
-    block = np.cumsum([len(one) for one in found]) // MAX_BOXES_AT_ONCE
-    cuts = np.flatnonzero(np.diff(block)) + 1
-    return [found[start:end] for start, end in zip([0, *cuts], [*cuts, len(found)], strict=True)]
-
-
-def _tried(judge: _Judge, column: int, settings: BoxSettings) -> list[_Tried]:
-    """Every rule for one finding with its AP, in the order in which they win when equal."""
-    finding = judge.truth.findings[column]
-    candidates = box_candidates(judge.truth, finding, judge.frame, max_candidates=settings.max_candidates)
-    maps = judge.scored.maps[:, column]
-    if any(settings.bayes_similarities):
-        candidates = candidates.with_maps(maps)
-    has_box = np.zeros(len(judge.owners), dtype=np.bool_)
-    has_box[judge.true[column].image] = True
-    families = rule_families(settings, TuneMaps(maps, has_box, candidates, judge.owners))
+def _try_all(search: _Search, settings: BoxSettings) -> list[_Tried]:
+    """Every rule for one finding with its AP, in the order in which they win on ties."""
+    families = rule_families(settings, search.tune)
     counts = sorted(set(settings.max_boxes))
-    if judge.true[column].num_true.any():
-        aps = judge.aps(column, [family.find(counts[-1]) for family in families], counts)
+    if search.true.num_true.any():
+        aps = search.aps([family.find(counts[-1]) for family in families], counts)
     else:
         aps = np.full((len(CHOICE_IOUS), len(families), len(counts)), np.nan)
-    merits = _with_neighbours(aps.mean(axis=0), [family.form for family in families])
+    scores = _with_neighbours(aps.mean(axis=0), [family.form for family in families])
     return [
-        _Tried(family.rule(count), float(ap), float(merit))
-        for family, own_aps, own in zip(families, aps[CHOICE_IOUS.index(MAIN_IOU)], merits, strict=True)
-        for count, ap, merit in zip(counts, own_aps, own, strict=True)
+        _Tried(family.rule(count), float(ap), float(score))
+        for family, own_aps, own in zip(families, aps[CHOICE_IOUS.index(MAIN_IOU)], scores, strict=True)
+        for count, ap, score in zip(counts, own_aps, own, strict=True)
     ]
 
 
-def _with_neighbours(merits: Floats, forms: Sequence[object]) -> Floats:
-    """(F, C) of F families: each with its form's next levels; at either end a level is its own neighbour."""
-    smooth = np.empty_like(merits)
+def _with_neighbours(scores: Floats, forms: Sequence[object]) -> Floats:
+    """Scores (F, C) of F families, each averaged with its form's next levels; the end levels are repeated."""
+    smooth = np.empty_like(scores)
     for form in dict.fromkeys(forms):
         own = [row for row, other in enumerate(forms) if other == form]
-        padded = np.pad(merits[own], ((1, 1), (0, 0)), mode="edge")
+        padded = np.pad(scores[own], ((1, 1), (0, 0)), mode="edge")
         below, at, above = NEIGHBOURS
         smooth[own] = below * padded[:-2] + at * padded[1:-1] + above * padded[2:]
-    return np.round(smooth, 12)  # rules that score alike still do
+    return np.round(smooth, 12)  # so that equal scores stay equal
 
 
 def mean_of(aps: Mapping[str, float]) -> float:

@@ -48,14 +48,15 @@ def ablationcam(
             removed = image - _replacements(image, ablation_value)
             ablated = _ablated_logits(projection[index], removed, head=head, memory_mib=memory_mib)
             weights[index] = (logits[index] - ablated).T / scale[index, :, None]
-        return (weights @ features.flatten(2)).unflatten(-1, features.shape[-2:]).relu_()
+        maps = weights @ features.flatten(2)
+        return maps.reshape(*logits.shape, *features.shape[-2:]).relu_()
 
 
 def _ablated_logits(projection: Tensor, removed: Tensor, *, head: Head, memory_mib: int) -> Tensor:
     """Logits (C, K) of one image, projection (P, h, w), after taking away `removed` (C, h, w) channel by channel."""
     weight = head.projection_weight.T[:, :, None, None]
     rows = max(1, memory_mib * 2**20 // (projection.numel() * projection.element_size() * _LIVE_COPIES))
-    blocks = zip(weight.split(rows), removed.unsqueeze(1).split(rows), strict=True)
+    blocks = zip(torch.split(weight, rows), torch.split(removed.unsqueeze(1), rows), strict=True)
     return torch.cat([head.pool(projection - block * channels) for block, channels in blocks])
 
 

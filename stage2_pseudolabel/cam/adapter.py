@@ -50,7 +50,8 @@ class PooledHead(nn.Module):
 
     def pool(self, projection: Tensor) -> Tensor:
         """(B, C, h, w) -> logits (B, K)."""
-        return self(projection).logits
+        logits: Tensor = self(projection).logits
+        return logits
 
 
 class _CellClassifier(nn.Module):
@@ -75,7 +76,8 @@ class SplitClassifier(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images)).logits
+        logits: Tensor = self.head(self.backbone(images)).logits
+        return logits
 
 
 def as_classifier(model: nn.Module) -> Any:

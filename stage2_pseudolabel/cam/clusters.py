@@ -33,5 +33,5 @@ def interpolate(points: Tensor, centres: Tensor, values: Tensor) -> Tensor:
     between = torch.cdist(centres, centres).square()
     system = torch.exp(-between / (2 * width)) + _RIDGE * torch.eye(len(centres)).to(between)
     mean = known.mean(0)
-    weights = torch.linalg.solve(system, known - mean)
+    weights: Tensor = torch.linalg.solve(system, known - mean)
     return (torch.exp(-squares / (2 * width)) @ weights + mean).to(values.dtype)

@@ -36,9 +36,9 @@ def dff(features: Tensor, head: Head, *, dff_components: int = 5) -> Tensor:
     with torch.no_grad():
         embeddings = (concepts * peaks[:, None] + offset).mT  # (B, n, C)
         logits = head(embeddings.flatten(0, 1)[:, :, None, None]).logits
-    scores = torch.sigmoid(logits).unflatten(0, embeddings.shape[:2])
+    scores = torch.sigmoid(logits).reshape(*embeddings.shape[:2], -1)
     scaled = heat / torch.where(peaks == 0, 1.0, peaks)[..., None]
-    return (scores.mT @ scaled).unflatten(-1, features.shape[-2:])
+    return (scores.mT @ scaled).reshape(len(features), -1, *features.shape[-2:])
 
 
 def factorise(matrices: Tensor, num_components: int) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,7 @@ def principal_projection(stack: Tensor) -> Tensor:
     columns = centred.div_(torch.where(scale == 0, 1.0, scale)).double()
     projection = _first_scores(columns) * scale.squeeze(-1)
     oriented = projection * _sign(projection, columns.sum(-2))
-    return oriented.unflatten(-1, stack.shape[-2:]).to(stack.dtype)
+    return oriented.reshape(stack.shape[:-3] + stack.shape[-2:]).to(stack.dtype)
 
 
 def _first_scores(columns: Tensor) -> Tensor:
@@ -52,13 +52,14 @@ def _first_scores(columns: Tensor) -> Tensor:
     channels, positions = columns.shape[-2:]
     if positions > channels:
         columns = columns - columns.mean(-1, keepdim=True)
-        direction = torch.linalg.eigh(columns @ columns.mT).eigenvectors[..., -1:]
+        direction: Tensor = torch.linalg.eigh(columns @ columns.mT).eigenvectors[..., -1:]
         return (columns.mT @ direction).squeeze(-1)
     gram = columns.mT @ columns
     # What rounding left of the mean goes here, where it costs little.
     gram = gram - gram.mean(-1, keepdim=True)
     values, vectors = torch.linalg.eigh(gram - gram.mean(-2, keepdim=True))
-    return vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
+    scores: Tensor = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
+    return scores
 
 
 def _sign(projection: Tensor, channel_sum: Tensor) -> Tensor:

@@ -148,7 +148,8 @@ class _Run:
     def features(self, images: Tensor) -> Tensor:
         """Backbone features in float32; only the backbone follows the caller's autocast."""
         with self.autocast:
-            return self.model.backbone(images.to(self.device, self.dtype)).float()
+            features: Tensor = self.model.backbone(images.to(self.device, self.dtype))
+        return features.float()
 
     def sweep_forward(self) -> Callable[[Tensor], Tensor]:
         """Images -> logits for many forwards in a row.
@@ -165,7 +166,8 @@ class _Run:
             with self.autocast:
                 images = images.to(self.device, self.dtype)
                 features = functional_call(self.model.backbone, lent, (images,))
-            return self.head(features.float()).logits
+            logits: Tensor = self.head(features.float()).logits
+            return logits
 
         return forward
 

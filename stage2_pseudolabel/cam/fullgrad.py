@@ -97,7 +97,8 @@ def _sum_of_stretched(gradient: Tensor, scale: Tensor) -> Tensor:
     low, high = strength.amin(-1, keepdim=True), strength.amax(-1, keepdim=True)
     weights = scale[:, None] / (scale[:, None] * (high - low) + _EPS)
     # The lowest value is taken away first: a constant channel must leave exact zeros.
-    return (weights.mT @ strength.sub_(low)).squeeze(1).unflatten(-1, gradient.shape[-2:])
+    summed: Tensor = weights.mT @ strength.sub_(low)
+    return summed.reshape(len(gradient), *gradient.shape[-2:])
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def _recording(model: nn.Module) -> Iterator[_Layers]:
 def _record(bias: Tensor, layers: _Layers) -> Callable[[nn.Module, Any, Tensor], None]:
     def hook(_module: nn.Module, _given: Any, output: Tensor) -> None:
         if output.requires_grad:
-            output.register_hook(lambda gradient: layers.add(gradient, bias))
+            output.register_hook(lambda gradient: layers.add(gradient, bias))  # type: ignore[no-untyped-call] # torch's
 
     return hook
 
@@ -163,7 +164,7 @@ class _Folded(torch.autograd.Function):
         return output.clone()  # layers after it may work in place
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         module = ctx.module
         columns = module.weight.flatten(1).T @ gradient.flatten(2)
         options = {"dilation": module.dilation, "padding": module.padding, "stride": module.stride}

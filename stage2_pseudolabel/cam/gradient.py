@@ -6,6 +6,7 @@ Maps keep their absolute size (no min-max) and end in a ReLU, as in pytorch-grad
 agree before its scaling. x_c is channel c of the features and g_c its gradient for the class.
 """
 
+import torch
 from torch import Tensor
 
 # The library's constants; they decide the map where gradients or sums are tiny, so they are kept.
@@ -79,4 +80,5 @@ def layercam(features: Tensor, gradients: Tensor) -> Tensor:
 
 def _weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
     """relu(sum_c w_c x_c) for features (B, C, h, w) and weights (B, K, C) -> (B, K, h, w)."""
-    return (weights @ features.flatten(2)).unflatten(-1, features.shape[-2:]).relu_()
+    maps: Tensor = torch.unflatten(weights @ features.flatten(2), -1, features.shape[-2:])
+    return maps.relu_()

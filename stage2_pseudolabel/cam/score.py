@@ -54,10 +54,10 @@ def scorecambudget(
     """
 
     def logits_of(stack: Tensor, image: Tensor) -> Tensor:
-        masks, channels = _stretched(stack).flatten(1).unique(dim=0, return_inverse=True)
+        masks, channels = torch.unique(_stretched(stack).flatten(1), dim=0, return_inverse=True)
         is_exact = len(masks) <= scorecam_budget
         centres = masks if is_exact else _stretched(cluster_centres(masks, scorecam_budget))
-        shaped = centres.unflatten(1, stack.shape[1:])
+        shaped = centres.reshape(-1, *stack.shape[1:])
         logits = _masked_logits(shaped, image, forward=forward, batch=scorecam_batch_size)
         return (logits if is_exact else interpolate(masks, centres, logits))[channels]
 
@@ -81,7 +81,7 @@ def _masked_logits(stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], 
     num_black = 0 if bool(varies.all()) else 1
     swept = torch.cat([stack[varies], stack.new_zeros(num_black, *stack.shape[1:])])
     with torch.inference_mode():
-        logits = torch.cat([forward(_masked(image, part)) for part in swept.split(batch)])
+        logits = torch.cat([forward(_masked(image, part)) for part in torch.split(swept, batch)])
     place = varies.cumsum(0) - 1
     return logits.clone()[torch.where(varies, place, len(swept) - 1)]
 

@@ -1,7 +1,7 @@
 """Sizes at which a network sees a picture."""
 
 import torch
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 
 from cxr.config import UserError
 from stage1_classify.model.classifier import Classifier

@@ -190,7 +190,7 @@ def _shift_of(view: MemberView, member: Member) -> tuple[float, float]:
 
 @torch.no_grad()
 def _finite_features(network: Classifier, images: Tensor) -> Tensor:
-    features = network.backbone(_like_weights(images, network))
+    features: Tensor = network.backbone(_like_weights(images, network))
     return features.isfinite().flatten(1).all(1).cpu()
 
 

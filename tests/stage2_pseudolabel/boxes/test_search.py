@@ -161,11 +161,12 @@ def test_no_rule_is_below_the_prior_without_a_map(tuned_split: tuple[Scored, Coc
     assert all(tuned.aps[finding] >= prior.aps[finding] for finding in FINDINGS)
 
 
-def test_parts_do_not_change_the_result(
+def test_parts_and_processes_do_not_change_the_result(
     tuned_split: tuple[Scored, CocoBoxes, search.Tuned], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored, truth, tuned = tuned_split
     monkeypatch.setattr(search, "MAX_BOXES_AT_ONCE", 100)
+    monkeypatch.setattr(search, "MIN_CELLS_FOR_PROCESSES", 0)
     again = tune_rules(scored, truth, BoxSettings(), frame=FRAME)
     assert list(map(str, again.rules)) == list(map(str, tuned.rules))
     assert again.aps == tuned.aps
@@ -259,12 +260,12 @@ def test_a_finding_without_true_boxes_is_no_zero_and_takes_the_first_rule() -> N
 
 
 def test_a_level_is_judged_with_its_neighbours_of_the_same_form() -> None:
-    merits = np.array([[1, 0.2], [0, 0.2], [0, 0.2], [0, 1]])
-    smooth = search._with_neighbours(merits, ["a", "a", "a", "b"])
+    scores = np.array([[1, 0.2], [0, 0.2], [0, 0.2], [0, 1]])
+    smooth = search._with_neighbours(scores, ["a", "a", "a", "b"])
     np.testing.assert_allclose(smooth, [[0.75, 0.2], [0.25, 0.2], [0, 0.2], [0, 1]])
 
 
-def test_merit_chooses_but_never_a_rule_below_the_prior() -> None:
+def test_the_score_chooses_but_never_a_rule_below_the_prior() -> None:
     lucky, good = (search._Tried(ComponentRule("otsu", f), ap, m) for f, ap, m in ((1, 0.5, 0.3), (2, 0.4, 0.4)))
     assert search._best([lucky, good]) is good
     candidates = box_candidates(TRUTH, FINDINGS[0], FRAME, max_candidates=9)
