@@ -99,7 +99,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_stage_goes_on(chain: Path) -> None:
-    assert "going on after epoch" in (chain / "stage1" / "log.txt").read_text()
+    assert "resuming after epoch" in (chain / "stage1" / "log.txt").read_text()
     steps = [json.loads(line)["step"] for line in (chain / "stage1" / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3]
 
