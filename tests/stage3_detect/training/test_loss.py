@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-
-import stage3_detect  # isort: skip  # noqa: F401 - before ultralytics
 import torch
 from torch import Tensor
 from ultralytics.cfg import get_cfg
