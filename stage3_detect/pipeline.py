@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
-from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
-from stage3_detect.evaluation.evaluate import evaluate
+from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
 from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.export.card_facts import CardFacts
@@ -61,20 +60,11 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
 
 
 def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
-    """Detections of other finished stage 3 runs, by name, on the test split.
-
-    Raises:
-        UserError: a run was scored on other images or findings.
-    """
-    found = {}
-    for name, path in runs.items():
-        other = read_coco(open_run(path, stage="stage3").output("detections_detector"))
-        if list(other.images["image_id"]) != list(test.images["image_id"]) or other.findings != test.findings:
-            raise UserError(
-                f"compare_with.{name}: {path} was scored on other images or findings ({len(other.images)} images, here "
-                f"{len(test.images)}); give a run that used the same stage 2 run"
-            )
-        found[name] = other
+    """Detections of other finished stage 3 runs by name. UserError as `check_others`."""
+    found = {
+        name: read_coco(open_run(path, stage="stage3").output("detections_detector")) for name, path in runs.items()
+    }
+    check_others(test, found)
     return found
 
 

@@ -24,7 +24,7 @@ FROM_STAGE1 = ("stage1_classify.model", "stage1_classify.settings")
 
 FOLDERS = {
     "stage1_classify": ["settings", "data", "model", "training", "evaluation"],
-    "stage2_pseudolabel": ["settings", "cam", "cam_maps", "boxes", "evaluation"],
+    "stage2_pseudolabel": ["settings", "cam", "cam_maps", "boxes", "evaluation", "pseudolabels"],
     "stage3_detect": ["settings", "model", "labels", "training", "self_training"],
 }
 """Folders of a stage in the order of its work: each may import those before it."""

@@ -6,21 +6,35 @@ from dataclasses import dataclass, field
 
 from cxr.progress import track
 from cxr.readers import ReaderSettings
+from eval.detection.average_precision import main_ap_measure
 from eval.detection.measures import best_f1_scores
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import AP40, HUMAN
 from eval.readers.human import human_measure
-from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures
+from eval.stats.bootstrap import Difference
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
-from stage2_pseudolabel.boxes.search import detect, tune_rules
+from stage2_pseudolabel.boxes.search import detect, mean_of, tune_rules
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
-from stage2_pseudolabel.evaluation.rule_comparison import RuleComparison, compare_rules, rule_figures
 from stage2_pseudolabel.evaluation.split_data import SplitData
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 
 log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True, eq=False)
+class RuleComparison:
+    """One kind of rule, e.g. "bayes", with the maps of the chosen method.
+
+    tune_ap: mean AP40 on the tune split. test: AP40 on the test split. gap: minus the AP40 of the chosen rules, paired.
+    """
+
+    kind: str
+    tune_ap: float
+    test: Bootstrapped
+    gap: Difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +55,9 @@ class Evaluation:
     @property
     def metrics(self) -> dict[str, float | None]:
         """Flat figures for metrics.json."""
-        figures: dict[str, float | None] = {**self.board.metrics, **rule_figures(self.rules)}
+        figures: dict[str, float | None] = dict(self.board.metrics)
+        for one in self.rules:
+            figures |= interval_figures(f"rule_ap40/{one.kind}", one.test.mean, one.test.mean_interval)
         for point in self.tune_boxes:
             name = f"tune_boxes_ap40/{'all' if point.size is None else point.size}"
             figures |= {name: point.ap40, f"{name}/low": point.low, f"{name}/high": point.high}
@@ -102,6 +118,17 @@ def _priors(tune: SplitData, test: SplitData, settings: Stage2Settings) -> list[
         without_map = settings.boxes.model_copy(update=update)
         priors.append(_entry("prior_no_map", first, tune, test, without_map, is_prior=True))
     return priors
+
+
+def compare_rules(best: CamEntry, test: SplitData) -> list[RuleComparison]:
+    """Each kind of rule that was tried for the chosen entry, by falling AP40 on the tune split."""
+    assert best.tuned is not None, "a prior has no rules to compare"
+    compared = []
+    for kind, (rules, aps) in best.tuned.by_kind.items():
+        detections = test.detect(rules, best.methods)
+        ap40 = bootstrap(main_ap_measure(test.truth, detections), test.counts)
+        compared.append(RuleComparison(kind, mean_of(aps), ap40, difference(ap40, best.ap40)))
+    return sorted(compared, key=lambda one: -one.tune_ap)
 
 
 def _curve(board: Leaderboard[CamEntry], tune: SplitData, test: SplitData, settings: Stage2Settings) -> list[SizePoint]:

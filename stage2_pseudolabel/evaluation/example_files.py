@@ -1,13 +1,12 @@
 """A few test images as files: radiograph and heat map, for pages that show an image's way through all stages."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.runs.run_folder import atomic_write_text
 from eval.leaderboard.chain_pictures import EXAMPLES_FILE
-from eval.report.pictures import as_rgb, overlay_map, save_jpeg
-from stage2_pseudolabel.evaluation.gallery import Example, radiograph_and_map, ranked_examples, shown_findings
+from eval.report.pictures import save_jpeg
+from stage2_pseudolabel.evaluation.gallery import Example, radiograph, ranked_examples, shown_findings
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 
@@ -18,25 +17,15 @@ CHOICE = (
 )
 
 
-@dataclass(frozen=True)
-class ExampleFile:
-    """One image and one finding. radiograph, heat_map: pictures of the same size, paths relative to the run folder."""
-
-    image_id: str
-    finding: str
-    method: str
-    radiograph: str
-    heat_map: str
-
-
 def write_examples(run_dir: Path, test: SplitData, entry: CamEntry) -> Path:
     """Write `examples.json` and its pictures; returns the path of the JSON file.
 
-    entry: whose maps and boxes are shown. Each map is scaled to its own maximum.
+    The file names image, finding and method, and the paths of radiograph and heat map, relative to `run_dir`. Each map
+    is scaled to its own maximum. entry: whose maps and boxes are shown.
     """
     chosen = median_examples(test, entry, NUM_EXAMPLES)
     files = [_write_pictures(run_dir, test, entry, one) for one in chosen]
-    content = {"choice": CHOICE.format(number=len(files)), "examples": [vars(file) for file in files]}
+    content = {"choice": CHOICE.format(number=len(files)), "examples": files}
     path = run_dir / EXAMPLES_FILE
     atomic_write_text(path, json.dumps(content, indent=1) + "\n")
     return path
@@ -53,13 +42,16 @@ def median_examples(test: SplitData, entry: CamEntry, number: int) -> list[Examp
     return chosen
 
 
-def _write_pictures(run_dir: Path, test: SplitData, entry: CamEntry, one: Example) -> ExampleFile:
+def _write_pictures(run_dir: Path, test: SplitData, entry: CamEntry, one: Example) -> dict[str, str]:
     method = entry.methods[one.column]
     cam = test.maps.maps[method][one.row, one.column]
-    gray, heat = radiograph_and_map(test, one.row, cam, longer_side_px=LONGER_SIDE_PX)
-    assert heat is not None
     names = [f"pictures/examples/{one.column}_{kind}.jpg" for kind in ("radiograph", "map")]
-    save_jpeg(run_dir / names[0], as_rgb(gray))
-    save_jpeg(run_dir / names[1], overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0)))
-    image_id = str(test.truth.images["image_id"].iloc[one.row])
-    return ExampleFile(image_id, test.truth.findings[one.column], method, *names)
+    for name, own in zip(names, (None, cam), strict=True):
+        save_jpeg(run_dir / name, radiograph(test, one.row, own, longer_side_px=LONGER_SIDE_PX))
+    return {
+        "image_id": str(test.truth.images["image_id"].iloc[one.row]),
+        "finding": test.truth.findings[one.column],
+        "method": method,
+        "radiograph": names[0],
+        "heat_map": names[1],
+    }

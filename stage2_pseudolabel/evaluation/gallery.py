@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxr.boxes import CORNERS, iou_matrix
+from cxr.boxes import CORNERS
 from cxr.imaging.geometry import Resize
 from eval.detection.measures import positive_pairs
-from eval.leaderboard.examples import boxes_of, spread, strongest_boxes
+from eval.leaderboard.examples import best_iou, boxes_of, spread, strongest_boxes
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name
 from eval.report.pictures import BLUE, GREEN, BoxLayer, Rgb, as_rgb, draw_layers, grid, overlay_map
@@ -20,7 +20,6 @@ from stage2_pseudolabel.evaluation.split_data import SplitData
 
 EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
 EXAMPLE_COLUMNS, METHOD_COLUMNS = 3, 5
-_OPACITY = 0.5
 _TEXT_WH = (36, 18)
 """Width and height in pixels of the text of a score in a tile."""
 NBSP = "\u00a0"
@@ -60,16 +59,14 @@ def ranked_examples(test: SplitData, entry: CamEntry, column: int) -> list[Examp
     finding = test.truth.findings[column]
     true = test.truth.boxes[test.truth.boxes["finding"] == finding]
     found = entry.detections.boxes[entry.detections.boxes["finding"] == finding]
-    true_of, found_of = dict(list(true.groupby("image_id"))), dict(list(found.groupby("image_id")))
-    examples = []
-    for row in (row for row, own in positive_pairs(test.truth) if own == column):
-        image_id = test.truth.images["image_id"].iloc[row]
-        iou, score = 0.0, float("nan")
-        if image_id in found_of:
-            top = found_of[image_id].sort_values("score", ascending=False, kind="stable").iloc[:1]
-            iou = float(iou_matrix(top[CORNERS], true_of[image_id][CORNERS]).max())
-            score = float(top["score"].iloc[0])
-        examples.append(Example(row, column, iou, score))
+    top = found.sort_values("score", ascending=False, kind="stable").drop_duplicates("image_id").set_index("image_id")
+    iou = dict(zip(top.index, best_iou(top.reset_index(), true).tolist(), strict=True))
+    ids, score = test.truth.images["image_id"].tolist(), top["score"].to_dict()
+    examples = [
+        Example(row, column, iou.get(ids[row], 0.0), score.get(ids[row], float("nan")))
+        for row, own in positive_pairs(test.truth)
+        if own == column
+    ]
     return sorted(examples, key=lambda one: (-one.iou, np.nan_to_num(one.score, nan=-1.0)))
 
 
@@ -130,29 +127,18 @@ def clearest_row(test: SplitData, column: int) -> int:
 
 def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int) -> list[Rgb]:
     """Pictures with maps and boxes, longer side `tile_px`; white for None. The maps of each method are read once."""
-    methods = [None if one is None else one.method for one in shown]
-    cams: dict[int, Floats] = {}
-    for method in dict.fromkeys(name for name in methods if name is not None):
+    cams: dict[Tile, Floats] = {}
+    for method in dict.fromkeys(one.method for one in shown if one is not None and one.method is not None):
         maps = test.maps.maps[method]
-        cams |= {
-            place: maps[one.row, one.column]
-            for place, one in enumerate(shown)
-            if one is not None and methods[place] == method
-        }
+        cams |= {one: maps[one.row, one.column] for one in shown if one is not None and one.method == method}
     blank: Rgb = np.full((1, 1, 3), 255, dtype=np.uint8)
-    return [
-        blank if one is None else render_tile(test, one, cams.get(place), tile_px=tile_px)
-        for place, one in enumerate(shown)
-    ]
+    return [blank if one is None else render_tile(test, one, cams.get(one), tile_px=tile_px) for one in shown]
 
 
 def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: int) -> Rgb:
     """One image in its own shape: true boxes green, the map `cam` (h, w), the entry's boxes blue with their scores."""
     image = test.truth.images.iloc[shown.row]
-    gray, heat = radiograph_and_map(test, shown.row, cam, longer_side_px=tile_px)
-    rgb = as_rgb(gray)
-    if cam is not None and heat is not None:
-        rgb = overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0), opacity=_OPACITY)
+    rgb = radiograph(test, shown.row, cam, longer_side_px=tile_px, opacity=0.5)
     pair = (str(image["image_id"]), test.truth.findings[shown.column])
     layers = [BoxLayer(boxes_of(test.truth.boxes, *pair)[CORNERS].to_numpy(), GREEN)]
     if shown.entry is not None:
@@ -161,16 +147,19 @@ def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: in
     return draw_layers(rgb, layers, image_wh=(image["width"], image["height"]), text_wh=_TEXT_WH)
 
 
-def radiograph_and_map(
-    test: SplitData, row: int, cam: Floats | None, *, longer_side_px: int
-) -> tuple[Floats, Floats | None]:
-    """An image in its own shape, (H, W) in [0, 1], and the map `cam` (h, w) over it, (H, W)."""
+def radiograph(
+    test: SplitData, row: int, cam: Floats | None = None, *, longer_side_px: int, opacity: float = 0.65
+) -> Rgb:
+    """An image in its own shape, under the map `cam` (h, w) if it is given; the map is scaled to its own maximum."""
     image = test.truth.images.iloc[row]
     image_hw = (int(image["height"]), int(image["width"]))
     scale = longer_side_px / max(image_hw)
     size_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
     gray = in_own_shape(test.pictures[row], test.pictures.transform(image_hw), size_hw)
-    return gray, None if cam is None else map_over(cam, test.frame, image_hw, size_hw)
+    if cam is None:
+        return as_rgb(gray)
+    heat = map_over(cam, test.frame, image_hw, size_hw)
+    return overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0), opacity=opacity)
 
 
 def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[int, int]) -> Floats:

@@ -50,7 +50,6 @@ class CamEntry(Entry):
         return figures | {f"tune_{AP40}/{self.name}": self.tune_ap}
 
     def method_of(self, finding: str | None) -> str:
-        """The CAM method of a finding, or of all findings (None); "" where there is none or where they differ."""
         if finding is not None and self.methods:
             return self.methods[self.ap40.findings.index(finding)]
         return self.methods[0] if len(set(self.methods)) == 1 else ""
@@ -82,8 +81,8 @@ def score_entry(
     measures = bootstrapped(found, test.counts)
     ap40 = next(measure for measure in found if measure.name == AP40)
     readers = {}
-    for group in test.readers:
-        own = test.read_by(group)
+    for group, image_ids in test.readers.items():
+        own = test.truth.images["image_id"].isin(list(image_ids)).to_numpy(dtype=np.int32)
         readers[group] = Bootstrapped(
             AP40, ap40.findings, ap40.resampled(own[None])[0], ap40.resampled(test.counts * own)
         )
@@ -103,12 +102,12 @@ def choose_best(entries: Sequence[CamEntry], *, how: Choice) -> CamEntry:
     best = max(methods, key=lambda entry: or_lowest(entry.tune_ap))
     if how == "one":
         return best
-    return _combined([_best_of(methods, finding, best) for finding in best.ap40.findings])
-
-
-def _best_of(methods: Sequence[CamEntry], finding: str, otherwise: CamEntry) -> CamEntry:
-    aps = [-1.0 if entry.tuned is None else or_lowest(entry.tuned.aps[finding]) for entry in methods]
-    return methods[int(np.argmax(aps))] if max(aps) >= 0 else otherwise
+    aps = [entry.tuned.aps if entry.tuned is not None else {} for entry in methods]
+    parts = []
+    for finding in best.ap40.findings:
+        own = [or_lowest(one.get(finding)) for one in aps]
+        parts.append(methods[int(np.argmax(own))] if max(own) >= 0 else best)
+    return _combined(parts)
 
 
 def _combined(parts: Sequence[CamEntry]) -> CamEntry:

@@ -1,6 +1,7 @@
 """All measures of one entry of the leaderboard: those of its boxes, and those of its maps if it has any."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from eval.detection.localization import max_box_accuracy_measure
 from eval.detection.measures import box_measures, points_table, positive_pairs
 from eval.stats.measures import Measure
 from stage2_pseudolabel.boxes.components import ComponentRule
+from stage2_pseudolabel.boxes.detect import image_boxes, sizes_hw_of
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Boxes, Maps
+from stage2_pseudolabel.boxes.rule import Found, Maps
 
 BOX_THRESHOLDS = tuple((np.arange(20) + 0.5) / 20)
 """Thresholds of MaxBoxAccV2, as shares of the range of a map."""
@@ -69,16 +71,20 @@ def boxes_at_thresholds(maps: Maps, truth: CocoBoxes, frame: Frame) -> list[Coco
     Each map is first scaled to [0, 1], as in Choe et al. (Evaluating Weakly Supervised Object Localization Methods
     Right, CVPR 2020, section 4.1). A constant map has no boxes.
     """
-    pairs = positive_pairs(truth)
-    parts: list[tuple[int, int, int, Boxes]] = []
-    for column in range(len(truth.findings)):
-        rows = [row for row, own in pairs if own == column]
+    pairs, ids = positive_pairs(truth), truth.images["image_id"].to_numpy()
+    found: list[tuple[int, str, Found]] = []
+    for column, finding in enumerate(truth.findings):
+        rows = np.array([row for row, own in pairs if own == column], dtype=np.int64)
         stretched = _stretched(maps[rows, column])
         for step, threshold in enumerate(BOX_THRESHOLDS):
-            found = ComponentRule("relative", float(threshold), MAX_COMPONENTS, 0.0).find(stretched)
-            parts += [(step, row, column, found.of(place)[0]) for place, row in enumerate(rows)]
-    tables = _tables_by_step(parts, truth, frame)
-    return [truth.with_boxes(table) for table in tables]
+            one = ComponentRule("relative", float(threshold), MAX_COMPONENTS, 0.0).find(stretched)
+            found.append((step, finding, replace(one, image=rows[one.image])))
+    sizes_hw = sizes_hw_of(truth)[np.concatenate([one.image for *_, one in found])]
+    corners = iter(image_boxes(np.concatenate([one.boxes for *_, one in found]), sizes_hw, frame=frame).tolist())
+    tables: list[list[tuple[object, ...]]] = [[] for _ in BOX_THRESHOLDS]
+    for step, finding, one in found:
+        tables[step] += [(image_id, finding, *next(corners), 1.0) for image_id in ids[one.image]]
+    return [truth.with_boxes(boxes_table(rows)) for rows in tables]
 
 
 def _stretched(maps: Maps) -> Maps:
@@ -88,20 +94,3 @@ def _stretched(maps: Maps) -> Maps:
     low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
     span = high - low
     return np.asarray(np.divide(maps - low, span, out=np.zeros_like(maps), where=span > 0), dtype=np.float32)
-
-
-def _tables_by_step(parts: Sequence[tuple[int, int, int, Boxes]], truth: CocoBoxes, frame: Frame) -> list[pd.DataFrame]:
-    """Boxes (step, image row, finding column, (n, 4) shares of the map) as one table per step, in pixels."""
-    of_image: dict[int, list[tuple[int, int, Boxes]]] = {}
-    for step, row, column, boxes in parts:
-        if len(boxes):
-            of_image.setdefault(row, []).append((step, column, boxes))
-    rows: list[list[tuple[object, ...]]] = [[] for _ in BOX_THRESHOLDS]
-    images = truth.images[["image_id", "height", "width"]].to_numpy().tolist()
-    for row, own in of_image.items():
-        image_id, height, width = images[row]
-        pixels = frame.to_image(np.concatenate([boxes for *_, boxes in own]), (int(height), int(width)))
-        labels = [(step, column) for step, column, boxes in own for _ in boxes]
-        for (step, column), box in zip(labels, pixels.tolist(), strict=True):
-            rows[step].append((image_id, truth.findings[column], *box, 1.0))
-    return [boxes_table(own) for own in rows]

@@ -12,8 +12,8 @@ from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, figure_text, finding_
 from eval.report.blocks import Table
 from eval.report.format import Cell, gap_text, with_interval
 from stage2_pseudolabel.boxes.sample_size import SizePoint
+from stage2_pseudolabel.evaluation.evaluate import RuleComparison
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
-from stage2_pseudolabel.evaluation.rule_comparison import RuleComparison
 
 
 def chosen_table(board: Leaderboard[CamEntry]) -> Table:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr.coco import CocoBoxes
@@ -56,21 +54,15 @@ class SplitData:
 
         Findings of one method are detected together, because the maps of two methods may differ in size.
         """
-        tables = [self._found(rules, methods, method) for method in dict.fromkeys(methods)]
+        tables = []
+        for method in dict.fromkeys(methods):
+            columns = [column for column, own in enumerate(methods) if own == method]
+            findings, boxes = tuple(self.truth.findings[column] for column in columns), self.truth.boxes
+            own_boxes = boxes[boxes["finding"].isin(findings)]
+            truth = CocoBoxes(self.truth.images, own_boxes, findings, self.truth.info)
+            scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
+            tables.append(detect(scored, truth, [rules[column] for column in columns], frame=self.frame))
         return self.truth.with_boxes(pd.concat(tables, ignore_index=True))
-
-    def _found(self, rules: Sequence[Rule], methods: Sequence[str], method: str) -> pd.DataFrame:
-        columns = [column for column, own in enumerate(methods) if own == method]
-        findings = tuple(self.truth.findings[column] for column in columns)
-        boxes = self.truth.boxes
-        truth = CocoBoxes(self.truth.images, boxes[boxes["finding"].isin(findings)], findings, self.truth.info)
-        scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
-        return detect(scored, truth, [rules[column] for column in columns], frame=self.frame)
-
-    def read_by(self, group: str) -> npt.NDArray[np.int32]:
-        """(N,) 1 for the images that this group of readers read, else 0."""
-        own = self.truth.images["image_id"].isin(list(self.readers[group]))
-        return np.asarray(own, dtype=np.int32)
 
 
 def read_box_data(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr.boxes import CORNERS, area
@@ -42,18 +41,13 @@ def box_statistics(coco: CocoBoxes) -> pd.DataFrame:
     sizes = coco.images.set_index("image_id")[["width", "height"]].prod(axis=1)
     boxes, regions = coco.boxes[~coco.is_ignored], coco.boxes[coco.is_ignored]
     share = area(boxes[CORNERS]) / boxes["image_id"].map(sizes).to_numpy(dtype=np.float64)
-    confidence = boxes[_confidence_column(boxes)].to_numpy(dtype=np.float64)
-    rows = []
-    for finding in coco.findings:
-        own = (boxes["finding"] == finding).to_numpy()
-        images, ignored = boxes.loc[own, "image_id"].nunique(), int((regions["finding"] == finding).sum())
-        rows.append((finding, int(own.sum()), images, ignored, _median(share[own]), _median(confidence[own])))
-    names = ["finding", "boxes", "images", "regions", "median_area", "median_confidence"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _median(values: npt.NDArray[np.float64]) -> float:
-    return float(np.median(values)) if len(values) else float("nan")
+    by_finding = boxes.assign(share=share, confidence=boxes[_confidence_column(boxes)]).groupby("finding")
+    table = pd.DataFrame({"boxes": by_finding.size(), "images": by_finding["image_id"].nunique()})
+    table = table.reindex(list(coco.findings))
+    table["regions"] = regions["finding"].value_counts()
+    table = table.fillna(0).astype(int)
+    table["median_area"], table["median_confidence"] = by_finding["share"].median(), by_finding["confidence"].median()
+    return table.rename_axis("finding").reset_index()
 
 
 def count_table(labels: PseudoLabels) -> Table:

@@ -39,13 +39,10 @@ def evaluate(
     Args:
         detections: on `sources.test`. tune: on `sources.tune`; None if no tune image is left to choose on.
         stage2: the run whose best method is the CAM teacher and which has the boxes of the priors.
-        others: detections of other detectors on the same test images by name, such as "supervised".
-
-    Raises:
-        UserError: detections of others are on other images or findings, or their name is taken.
+        others: detections of other detectors by name, such as "supervised". UserError as `check_others`.
     """
     truth = sources.test
-    _check_others(truth, others)
+    check_others(truth, others)
     counts = resample_counts(truth.groups, num_resamples=settings.num_resamples, seed=settings.seed)
     on_tune = None if tune is None else (tune, sources.tune)
     scores = evaluate_scores(detections, truth, counts, tune=on_tune)
@@ -85,36 +82,30 @@ def _priors(stage2: FinishedRun) -> dict[str, CocoBoxes]:
 
 def _figures_of_stage2(metrics: Metrics, teacher: str) -> dict[str, float | None]:
     """The human ceiling, and RoDeO of teacher and priors, whose scores are chosen on stage 2's tune split."""
-    new_names = {
-        f"{RODEO}/{teacher}": f"{RODEO}/{TEACHER}",
-        **{f"{RODEO}/{name}": f"{RODEO}/{name}" for name in PRIORS},
-    }
     keys = (f"{AP40}/{HUMAN}", f"tune_{AP40}/{HUMAN}")
-    human = [key for key in keys if metrics.get(key) is not None][:1]
+    new_names = {key: key for key in [key for key in keys if metrics.get(key) is not None][:1]}
+    new_names |= {f"{RODEO}/{name}": f"{RODEO}/{name}" for name in PRIORS}
+    new_names[f"{RODEO}/{teacher}"] = f"{RODEO}/{TEACHER}"
     return {
         new + key.removeprefix(old): value
-        for old, new in (new_names | dict(zip(human, human, strict=True))).items()
+        for old, new in new_names.items()
         for key, value in metrics.items()
         if key == old or key.startswith(f"{old}/")
     }
 
 
-def _check_others(truth: CocoBoxes, others: Mapping[str, CocoBoxes]) -> None:
-    advice = "give a run that used the same stage 2 run"
+def check_others(truth: CocoBoxes, others: Mapping[str, CocoBoxes]) -> None:
+    """UserError where detections are on other images or findings than `truth`, or where their name is taken."""
     problems = []
     for name, boxes in others.items():
         if name in (DETECTOR, TEACHER, HUMAN, *PRIORS):
             problems.append(f"compare_with.{name}: the name is taken; use another, for example supervised")
-        if boxes.findings != truth.findings:
-            problems.append(
-                f"compare_with.{name}: findings {', '.join(boxes.findings)}, expected {', '.join(truth.findings)}; "
-                + advice
-            )
         missing = set(truth.images["image_id"]) ^ set(boxes.images["image_id"])
+        differences = []
+        if boxes.findings != truth.findings:
+            differences.append(f"findings {', '.join(boxes.findings)}, expected {', '.join(truth.findings)}")
         if missing:
-            problems.append(
-                f"compare_with.{name}: {len(missing)} images are not in both test splits, first {min(missing)}; "
-                + advice
-            )
+            differences.append(f"{len(missing)} images are not in both test splits, first {min(missing)}")
+        problems += [f"compare_with.{name}: {one}; give a run that used the same stage 2 run" for one in differences]
     if problems:
         raise UserError(problems)

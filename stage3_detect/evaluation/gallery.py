@@ -1,8 +1,8 @@
 """Test images in the report: the detector's best, median and worst, and false alarms on images without true boxes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,8 +36,7 @@ _COLOURS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class ShownBoxes:
+class ShownBoxes(NamedTuple):
     """The detections that pictures show. words: which ones these are."""
 
     boxes: pd.DataFrame
@@ -88,7 +87,8 @@ def gallery(run_dir: Path, evaluation: Evaluation, *, num_images: int) -> list[B
 
 def _tiles(truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, ImageQuality]], *, columns: int) -> Rgb:
     """The images in a grid; each caption names the rank, the quality and the numbers of boxes."""
-    tiles = [render_tile(truth, one.row, shown.boxes) for _, one in chosen]
+    ids = truth.images["image_id"].tolist()
+    tiles = [render_tile(truth, ids[one.row], shown.boxes) for _, one in chosen]
     captions = [_caption(rank, one) for rank, one in chosen]
     return grid(tiles, captions, columns=columns, tile_px=TILE_PX)
 
@@ -112,8 +112,7 @@ def _alarms(run_dir: Path, evaluation: Evaluation, shown: ShownBoxes, number: in
     first = alarms.head(number)
     if first.empty:
         return [Text(title, body)]
-    row_of = {image_id: row for row, image_id in enumerate(truth.images["image_id"])}
-    tiles = [render_tile(truth, row_of[image_id], shown.boxes) for image_id in first["image_id"]]
+    tiles = [render_tile(truth, image_id, shown.boxes) for image_id in first["image_id"]]
     kind = "score" if curves is None else "confidence"
     captions = [
         f"{finding}, {kind}{NBSP}{value:.2f}"
@@ -125,11 +124,10 @@ def _alarms(run_dir: Path, evaluation: Evaluation, shown: ShownBoxes, number: in
     return [Figure(title, path, note)]
 
 
-def render_tile(truth: CocoBoxes, row: int, shown: pd.DataFrame) -> Rgb:
+def render_tile(truth: CocoBoxes, image_id: str, shown: pd.DataFrame) -> Rgb:
     """An image, longer side `TILE_PX`: true boxes green, detections blue (correct) or orange (wrong)."""
-    image_id = str(truth.images["image_id"].iloc[row])
     true = boxes_of(truth.boxes, image_id).reset_index(drop=True)
-    one = CocoBoxes(truth.images.iloc[[row]], true, truth.findings)
+    one = CocoBoxes(truth.images[truth.images["image_id"] == image_id], true, truth.findings)
     own = boxes_of(shown, image_id).reset_index(drop=True)
     scored = with_hits(own, one, where="all").sort_values("score", kind="stable")
     right, wrong, real = scored[scored["hit"]], scored[~scored["hit"]], one.without_ignored().boxes

@@ -54,7 +54,10 @@ def write_detector_report(run_dir: Path, evaluation: Evaluation, parts: ReportPa
         *_score_blocks(run_dir, evaluation),
         Text("Pictures"),
         *gallery(run_dir, evaluation, num_images=parts.num_gallery_images),
-        *_training_blocks(run_dir, parts),
+        Text("Training"),
+        Text("Training data", folder_words(parts.folder)),
+        *training_figures(run_dir, parts.folder.data_yaml.parent.parent),
+        *parts.blocks,
         *format_tables(parts.metrics, teacher=rows.shown[TEACHER]),
     ]
     synthetic = bool(evaluation.truth.info.get("synthetic"))
@@ -84,16 +87,6 @@ def _score_blocks(run_dir: Path, evaluation: Evaluation) -> list[Block]:
         body = f"There are no operating points and no calibration: {scores.why_none}."
         blocks.append(Text("Nothing was chosen", body))
     return [*blocks, calibration_table(evaluation), *reliability_chart(run_dir, scores)]
-
-
-def _training_blocks(run_dir: Path, parts: ReportParts) -> list[Block]:
-    training_dir = parts.folder.data_yaml.parent.parent
-    return [
-        Text("Training"),
-        Text("Training data", folder_words(parts.folder)),
-        *training_figures(run_dir, training_dir),
-        *parts.blocks,
-    ]
 
 
 def folder_words(folder: YoloFolder) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from cxr.coco import CocoBoxes
 from eval.leaderboard.leaderboard import Entry, Leaderboard
-from eval.leaderboard.names import AP40, DETECTOR
+from eval.leaderboard.names import AP40, DETECTOR, TEACHER
+from eval.leaderboard.verdict import about_intervals, against, against_human, against_strongest_prior, short_interval
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import interval_figures
 from stage3_detect.evaluation.scores import ScoreResults
-from stage3_detect.evaluation.verdict import verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,14 @@ class Evaluation:
 
     @property
     def sentences(self) -> list[str]:
-        """The verdict, the main result first."""
-        return verdict(self.board, self.shares)
+        """The verdict: the detector against its teacher, other detectors, the best prior and the human ceiling."""
+        sentences = [against(self.board, TEACHER)]
+        for name, share in self.shares.items():
+            reached = short_interval(share.value, share.low, share.high)
+            sentences += [against(self.board, name), f"It reaches {reached} of that detector's AP40."]
+        return [
+            *sentences, *against_strongest_prior(self.board), *against_human(self.board), about_intervals(self.board)
+        ]  # fmt: skip
 
     @property
     def verdict(self) -> str:

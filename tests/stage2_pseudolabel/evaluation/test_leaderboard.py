@@ -17,9 +17,9 @@ from eval.stats.measures import Bootstrapped, Measure
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
+from stage2_pseudolabel.evaluation.evaluate import Evaluation, compare_rules
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.map_measures import BOX_THRESHOLDS, all_measures, boxes_at_thresholds, map_points
-from stage2_pseudolabel.evaluation.rule_comparison import compare_rules, rule_figures
 from stage2_pseudolabel.evaluation.verdict import verdict
 from tests.stage2_pseudolabel.evaluation.leaderboard_builders import (
     COUNTS,
@@ -294,10 +294,10 @@ def test_test_ap_is_that_of_pycocotools(tmp_path: Path) -> None:
     assert entry.measures["ap5095"].mean == pytest.approx(result.mean_ap5095(), abs=1e-9)
 
 
-# --- what rules are worth ---
+# --- comparison of the kinds of rules ---
 
 
-def test_worth_of_each_kind_of_rule(tmp_path: Path) -> None:
+def test_each_kind_of_rule_is_compared_with_the_chosen_rules(tmp_path: Path) -> None:
     test = split_data(tmp_path, {"pcam": lit_maps()})
     blind = ComponentRule("absolute", 5.0)
     both = tuned(0.6, NAN)
@@ -309,11 +309,9 @@ def test_worth_of_each_kind_of_rule(tmp_path: Path) -> None:
     assert (absolute.kind, absolute.tune_ap, absolute.test.mean) == ("absolute", 0.7, 0)
     assert (absolute.gap.value, absolute.gap.low, absolute.gap.high) == (-1, -1, -1)
     assert (relative.test.mean, relative.gap.value, relative.gap.high) == (1, 0, 0)
-    assert rule_figures([relative]) == {
-        "rule_ap40/relative": 1,
-        "rule_ap40/relative/low": 1,
-        "rule_ap40/relative/high": 1,
-    }
+    board = make_leaderboard([best], test)
+    metrics = Evaluation(board, test, [relative], []).metrics
+    assert [metrics[f"rule_ap40/relative{end}"] for end in ("", "/low", "/high")] == [1, 1, 1]
 
 
 # --- the verdict ---

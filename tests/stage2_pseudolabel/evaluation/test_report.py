@@ -15,7 +15,7 @@ from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_r
 from eval.report.pictures import BLUE, GREEN
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import SizePoint
-from stage2_pseudolabel.evaluation.evaluate import Evaluation
+from stage2_pseudolabel.evaluation.evaluate import Evaluation, compare_rules
 from stage2_pseudolabel.evaluation.example_files import write_examples
 from stage2_pseudolabel.evaluation.gallery import (
     Example,
@@ -36,7 +36,6 @@ from stage2_pseudolabel.evaluation.report_tables import (
     rules_table,
     tune_boxes_table,
 )
-from stage2_pseudolabel.evaluation.rule_comparison import compare_rules
 from stage2_pseudolabel.evaluation.split_data import SplitData
 from tests.stage2_pseudolabel.evaluation.leaderboard_builders import (
     EFFUSION,

@@ -44,10 +44,10 @@ def test_right_boxes_are_blue_and_wrong_ones_orange(stage2: FinishedRun) -> None
     truth = read_coco(stage2.output("gt_test"))
     real = truth.boxes[truth.boxes["image_id"] == "test_000"].assign(score=0.8)
     wrong = real.assign(x1=0, y1=0, x2=9, y2=9)
-    assert colours_of(render_tile(truth, 0, real[:0])) == {"green"}
-    assert colours_of(render_tile(truth, 0, real)) >= {"blue"}
-    assert colours_of(render_tile(truth, 0, wrong)) == {"green", "orange"}
-    tile = render_tile(truth, 2, pd.concat([real, wrong]))  # an image without boxes, and none of it
+    assert colours_of(render_tile(truth, "test_000", real[:0])) == {"green"}
+    assert colours_of(render_tile(truth, "test_000", real)) >= {"blue"}
+    assert colours_of(render_tile(truth, "test_000", wrong)) == {"green", "orange"}
+    tile = render_tile(truth, "test_002", pd.concat([real, wrong]))  # an image without boxes, and none of it
     assert colours_of(tile) == set()
     assert tile.shape == (291, 420, 3)  # of 90 x 130
 
