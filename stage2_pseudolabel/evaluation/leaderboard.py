@@ -82,7 +82,7 @@ def score_entry(
     ap40 = next(measure for measure in found if measure.name == AP40)
     readers = {}
     for group, image_ids in test.readers.items():
-        own = test.truth.images["image_id"].isin(list(image_ids)).to_numpy(dtype=np.int32)
+        own = np.asarray(test.truth.images["image_id"].isin(list(image_ids)), dtype=np.int32)
         readers[group] = Bootstrapped(
             AP40, ap40.findings, ap40.resampled(own[None])[0], ap40.resampled(test.counts * own)
         )

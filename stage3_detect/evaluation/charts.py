@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from cxr.tracking import read_log
-from eval.detection.average_precision import ClassMatches
 from eval.detection.froc import RATES, mean_sensitivity
+from eval.detection.matching import ClassMatches
 from eval.leaderboard.tables import Rows
 from eval.report.blocks import Figure
 from eval.report.charts import plot_curves, plot_reliability
