@@ -6,6 +6,8 @@ The source's pneumothorax classifier had an accuracy of .78 and an AUROC of .50 
 from collections.abc import Mapping, Sequence
 
 from cxr.labels import slug
+from eval.report.format import short, short_interval
+from eval.stats.measures import with_ends
 
 Metrics = Mapping[str, float | None]
 
@@ -36,21 +38,21 @@ def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -
 
     min_positives: as given to `classification_metrics`.
     """
-    mean, low, high = (metrics.get(f"auroc/mean{end}") for end in ("", "/low", "/high"))
+    mean, low, high = with_ends(metrics, "auroc/mean")
     left_out = _left_out(metrics, findings, min_positives)
     if mean is None:
         parts = ["No finding has an AUROC to take the mean of."]
     else:
         num = len(findings) - len(left_out)
         over = f"{num} of {len(findings)} findings" if left_out else f"{num} finding{'s' if num > 1 else ''}"
-        parts = [f"Mean AUROC {_with_interval(mean, low, high)} over {over}."]
+        parts = [f"Mean AUROC {short_interval(mean, low, high)} over {over}."]
     if left_out:
         parts.append(f"Left out of the mean: {', '.join(left_out)}.")
     return " ".join([*parts, *degenerate_findings(metrics, findings)])
 
 
 def _problems(name: str, metrics: Metrics) -> list[str]:
-    auroc, low, high = (metrics.get(f"auroc/{name}{end}") for end in ("", "/low", "/high"))
+    auroc, low, high = with_ends(metrics, f"auroc/{name}")
     if auroc is None:
         return []
     tp, fp, fn, tn = (metrics.get(f"{cell}/{name}") or 0.0 for cell in ("tp", "fp", "fn", "tn"))
@@ -59,7 +61,7 @@ def _problems(name: str, metrics: Metrics) -> list[str]:
         problems.append("gives every image the same probability")
     elif word := _guessing(auroc, low, high):
         remark = _accuracy_remark(metrics.get(f"accuracy/{name}"), num_positive=tp + fn, num_negative=fp + tn)
-        problems.append(f"AUROC {_with_interval(auroc, low, high)} {word}{remark}")
+        problems.append(f"AUROC {short_interval(auroc, low, high)} {word}{remark}")
     if tp + fp + fn + tn > 0 and 0 in (tp + fp, fn + tn):
         problems.append(f"calls every image {'negative' if tp + fp == 0 else 'positive'}")
     return problems
@@ -83,7 +85,7 @@ def _accuracy_remark(accuracy: float | None, *, num_positive: float, num_negativ
     share = f"{larger / total:.0%}".replace("%", " %")
     sort = "negative" if num_negative == larger else "positive"
     says = "only says that" if abs(accuracy - larger / total) < 0.01 else "says little, as"
-    return f"; the accuracy of {_short(accuracy)} {says} {share} of the images are {sort}"
+    return f"; the accuracy of {short(accuracy)} {says} {share} of the images are {sort}"
 
 
 def _left_out(metrics: Metrics, findings: Sequence[str], min_positives: int) -> list[str]:
@@ -95,15 +97,3 @@ def _left_out(metrics: Metrics, findings: Sequence[str], min_positives: int) -> 
         elif num < min_positives:
             reasons.append(f"{finding} ({num:.0f} positive, needs {min_positives})")
     return reasons
-
-
-def _with_interval(value: float, low: float | None, high: float | None) -> str:
-    """ ".52 [.46, .58]", without the interval where there is none."""
-    if low is None or high is None:
-        return _short(value)
-    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
-
-
-def _short(value: float) -> str:
-    """Two decimals, without the zero before the point."""
-    return f"{value:.2f}".replace("0.", ".", 1) if value < 0.995 else f"{value:.2f}"

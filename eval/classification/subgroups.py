@@ -11,6 +11,7 @@ import pandas as pd
 from cxr.arrays import Bools, Floats, mean_over_classes
 from eval.classification.metrics import MetricOptions
 from eval.classification.weighted import weighted_auroc, weighted_sums
+from eval.report.format import gap_text
 from eval.stats.bootstrap import Counts, Difference, percentile_interval, resample_images
 from eval.stats.calibration import check_scores
 
@@ -23,15 +24,6 @@ MEAN = "mean"
 
 MIN_POSITIVES = 5
 """Below so many positives, or negatives, a finding has no score in a subgroup."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -49,9 +41,9 @@ class SubgroupRow:
     finding: str
     num_cases: int
     num_positives: int
-    auroc: Estimate | None
-    sensitivity: Estimate | None
-    specificity: Estimate | None
+    auroc: Difference | None
+    sensitivity: Difference | None
+    specificity: Difference | None
     difference: Difference | None
     remark: str
 
@@ -97,7 +89,7 @@ def subgroup_verdict(rows: Sequence[SubgroupRow]) -> str:
         return ""
     if not clear:
         return f"None of {len(compared)} subgroups clearly differs from the other images in mean AUROC."
-    parts = [f"{r.attribute} {r.value} by {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for r, d in clear]
+    parts = [f"{r.attribute} {r.value} by {gap_text(d)}" for r, d in clear]
     return (
         f"Of {len(compared)} subgroups {len(clear)} clearly differ from the other images in mean AUROC: "
         f"{'; '.join(parts)}. About one in twenty looks so by chance."
@@ -126,7 +118,7 @@ class _Scorer:
         rows = []
         for k, name in enumerate(names):
             auroc_here, sensitivity, specificity = (_estimate(figure) for figure in figures[:, :, k])
-            difference = _difference(gap[:, k])
+            difference = _estimate(gap[:, k])
             rows.append(
                 SubgroupRow(
                     *where,
@@ -174,15 +166,10 @@ def _with_mean(figures: Floats) -> Floats:
     return np.concatenate([mean_over_classes(figures)[..., None], figures], axis=-1)
 
 
-def _estimate(draws: Floats) -> Estimate | None:
+def _estimate(samples: Floats) -> Difference | None:
     """(1 + R,) the figure itself, then resamples."""
-    interval = percentile_interval(draws[1:])
-    return None if np.isnan(draws[0]) else Estimate(float(draws[0]), interval.low, interval.high)
-
-
-def _difference(draws: Floats) -> Difference | None:
-    shown = _estimate(draws)
-    return None if shown is None else Difference(shown.value, shown.low, shown.high)
+    interval = percentile_interval(samples[1:])
+    return None if np.isnan(samples[0]) else Difference(float(samples[0]), interval.low, interval.high)
 
 
 def _values(column: "pd.Series[Any]") -> npt.NDArray[np.str_]:

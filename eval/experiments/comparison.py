@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cxr.arrays import Floats
+from eval.report.format import gap_text
 from eval.stats.bootstrap import Difference, percentile_interval
 from eval.stats.significance import ALPHA, holm, p_value
 
@@ -78,32 +79,18 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """In words, for instance "significant: +.021 [.008, .034]"."""
+        """In words, for instance "significant: +0.021 [0.008, 0.034]"."""
         if self.difference is None:
             return "reference" if self.is_reference else "no reference"
         word = "significant" if self.is_significant else "not significant"
         one = ", one training" if self.is_significant and not self.is_replicated else ""
         disagree = "; seeds disagree" if self.difference.is_clear and not self._seeds_agree else ""
-        return f"{word}{one}: {signed_interval(self.difference)}{disagree}"
+        return f"{word}{one}: {gap_text(self.difference)}{disagree}"
 
     @property
     def _seeds_agree(self) -> bool:
         gaps = self.differences_by_seed
         return all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
-
-
-def signed(value: float) -> str:
-    """ "+.021", "−.300", "+1.000"."""
-    return f"{value:+.3f}".replace("+0.", "+.").replace("-0.", "-.").replace("-", "−")
-
-
-def signed_interval(difference: Difference) -> str:
-    """ "+.021 [.008, .034]"; the value alone where there is no interval, as with a single patient."""
-    if np.isnan(difference.low) or np.isnan(difference.high):
-        return signed(difference.value)
-    ends = (difference.low, difference.high)
-    low, high = (f"{end:.3f}".replace("0.", ".", 1).replace("-", "−") for end in ends)
-    return f"{signed(difference.value)} [{low}, {high}]"
 
 
 def mean_of(trainings: Sequence[Figures]) -> Figures:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.runs.run_folder import atomic_write_text
-from eval.experiments.comparison import Row, signed_interval, spread
+from eval.experiments.comparison import Row, spread
 from eval.experiments.runner import Group
 from eval.experiments.settings import ExperimentSettings
 from eval.report.blocks import Block, Figure, Table, Text, Verdict, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import Cell, format_cell, listed, with_interval
+from eval.report.format import Cell, estimate_text, format_cell, gap_text, listed
 from eval.report.text_tables import markdown
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import interval_figures
@@ -19,11 +19,6 @@ from eval.stats.measures import interval_figures
 Groups = Mapping[str, Group]
 
 NO_DIFFERENCE = Difference(float("nan"), float("nan"), float("nan"))
-
-
-def value_cell(value: Difference | None) -> str | None:
-    """ "0.412 [0.350, 0.470]"."""
-    return with_interval(value.value, value.low, value.high) if value is not None else None
 
 
 def group_table(
@@ -42,11 +37,11 @@ def group_table(
     columns = ["variant", f"{metric} [95 %]", "each seed", "difference from the reference", "p (Holm)"]
     cells: dict[str, list[Cell]] = {}
     for row in group.rows:
-        cells[row.variant] = [value_cell(row.values[0]), _seeds_cell(row), row.verdict, _holm_cell(row)]
+        cells[row.variant] = [estimate_text(row.values[0]), _seeds_cell(row), row.verdict, _holm_cell(row)]
     for variant, problem in group.failed.items():
         cells[variant] = [None, None, f"failed: {problem}", None]
     for name, values in group.others.items():
-        cells[name] = [value_cell(values[0]), None, "not compared", None]
+        cells[name] = [estimate_text(values[0]), None, "not compared", None]
     rows = [
         [(shown or {}).get(name, name), *own, *(column.get(name) for column in further.values())]
         for name, own in cells.items()
@@ -83,7 +78,7 @@ def verdict_sentences(groups: Groups, settings: ExperimentSettings) -> str:
     surviving = [name for name in found if rows[name].survives_holm]
     text = f"No variant differs significantly from the reference (comparisons: {len(compared)})."
     if found:
-        named = listed([f"{name} {signed_interval(rows[name].differences[0])}" for name in found])
+        named = listed([f"{name} {gap_text(rows[name].differences[0])}" for name in found])
         text = f"Significantly different from the reference: {named} ({len(found)} of {len(compared)} comparisons). "
         text += f"Still significant after Holm's correction: {listed(surviving) or 'none'}."
     if found and len(settings.seeds) == 1:

@@ -16,9 +16,9 @@ from eval.leaderboard.names import (
     is_reference,
     shown_name,
 )
-from eval.leaderboard.tables import Rows, figure_text, main_table
+from eval.leaderboard.tables import Rows, main_table
 from eval.report.blocks import Table
-from eval.report.format import Cell
+from eval.report.format import Cell, figure_text
 
 CLASSIFIER_COLUMNS = {
     "AUPRC": "auprc",

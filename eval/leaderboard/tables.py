@@ -1,16 +1,16 @@
 """Tables and the bar chart of a leaderboard, made from figures by name: one row per entry, one column per measure."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.labels import slug
-from eval.leaderboard.names import AP40, HUMAN, PRIORS, Metrics, ap40_key
+from eval.leaderboard.names import AP40, Metrics, ap40_key, is_reference
 from eval.report.blocks import Figure, Table
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import Cell, gap_text, with_interval
+from eval.report.format import Cell, estimate_text, figure_text, gap_text, in_format
 from eval.stats.bootstrap import Difference
+from eval.stats.measures import with_ends
 from eval.stats.paired import Comparison
 
 INTERVAL = "[95 %]"
@@ -68,7 +68,7 @@ class Rows:
     def cell(self, measure: str, name: str) -> Cell:
         """The mean without its interval."""
         value = self.figures.get(self.key(measure, name))
-        return one_decimal(value) if measure in _ONE_DECIMAL else value
+        return in_format(value, ".1f") if measure in _ONE_DECIMAL else value
 
     def known(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Those of the columns for which any row has a figure."""
@@ -148,8 +148,7 @@ def difference_table(rows: Rows, compared: Sequence[Comparison], shares: Mapping
     for one in compared:
         cells.append([rows.shown[one.name], gap_text(one.gap), one.p_holm, one.result])
         if shares:
-            share = shares.get(one.name)
-            cells[-1].append(None if share is None else with_interval(share.value, share.low, share.high))
+            cells[-1].append(estimate_text(shares.get(one.name)))
     columns = ["compared with", f"AP40 difference {INTERVAL}", "p (Holm)", f"{main} is"]
     note = (
         "Differences are paired: all entries are scored on the same bootstrap resamples of the test patients. "
@@ -168,17 +167,5 @@ def ap40_chart(folder: Path, rows: Rows, path: str) -> Figure:
 
 def ap40_bar(rows: Rows, name: str) -> Bar:
     """AP40 of one entry."""
-    key = ap40_key(rows.figures, name)
-    value, low, high = (rows.figures.get(f"{key}{end}") for end in ("", "/low", "/high"))
-    kind = "marked" if name == rows.main else "muted" if name in (*PRIORS, HUMAN) else ""
-    return Bar(rows.shown[name], value, low, high, kind)
-
-
-def figure_text(figures: Metrics, key: str) -> str:
-    """ "0.412 [0.350, 0.470]", "0.412" without an interval, a dash where there is no figure of this name."""
-    return with_interval(*(figures.get(f"{key}{end}") for end in ("", "/low", "/high")))
-
-
-def one_decimal(value: float | None) -> Cell:
-    """ "12.3"; None for not-a-number."""
-    return None if value is None or math.isnan(value) else f"{value:.1f}"
+    kind = "marked" if name == rows.main else "muted" if is_reference(name) else ""
+    return Bar(rows.shown[name], *with_ends(rows.figures, ap40_key(rows.figures, name)), kind)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from eval.leaderboard.leaderboard import AnyEntry, Leaderboard
 from eval.leaderboard.names import HUMAN, PRIORS, TEACHER, ap40_key, display_name, sentence_name
 from eval.report.blocks import Verdict
-from eval.report.format import listed
+from eval.report.format import capital, listed, short, short_interval
 from eval.stats.bootstrap import CONFIDENCE, Difference
+from eval.stats.measures import with_ends
 
 
 def verdict_block(sentences: Sequence[str]) -> Verdict:
@@ -48,7 +49,7 @@ def against_strongest_prior(board: Leaderboard[AnyEntry]) -> list[str]:
 def against_human(board: Leaderboard[AnyEntry]) -> list[str]:
     """The main entry against the human ceiling: paired on the same images, otherwise by comparing the two intervals."""
     key, main = ap40_key(board.metrics, HUMAN), sentence_name(board.main.name)
-    value, low, high = (board.metrics.get(f"{key}{end}") for end in ("", "/low", "/high"))
+    value, low, high = with_ends(board.metrics, key)
     if value is None:
         return []
     gap, human = board.against_human, sentence_name(HUMAN)
@@ -85,23 +86,3 @@ def about_intervals(board: Leaderboard[AnyEntry]) -> str:
 def named(names: Iterable[str]) -> str:
     """ "GradCAM, PCAM and the mean-box prior"."""
     return listed([sentence_name(name) for name in names])
-
-
-def short(value: float) -> str:
-    """Two decimals without a leading zero: ".44", "-.02", "1.00"; "unknown" for not-a-number."""
-    if math.isnan(value):
-        return "unknown"
-    text = f"{value:.2f}"
-    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
-
-
-def short_interval(value: float, low: float | None, high: float | None) -> str:
-    """ ".20 [.15, .25]"; the value alone where the interval is not known."""
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return short(value)
-    return f"{short(value)} [{short(low)}, {short(high)}]"
-
-
-def capital(text: str) -> str:
-    """The same text with a capital first letter."""
-    return text[:1].upper() + text[1:]

@@ -1,10 +1,12 @@
 """Numbers and lists as text and as JSON: the one place that decides how a figure looks."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.stats.bootstrap import Difference
+from eval.stats.measures import with_ends
 
 MISSING = "–"
 
@@ -20,6 +22,11 @@ def format_cell(cell: Cell) -> str:
     return str(cell)
 
 
+def in_format(value: float | None, spec: str) -> str | None:
+    """The number in Python's format `spec`, such as ".1f"; None for an unknown one."""
+    return None if value is None or not math.isfinite(value) else format(value, spec)
+
+
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """ "0.412 [0.350, 0.470]", the interval alone when no value is given, a dash when it is unknown."""
     ends = (format_cell(low), format_cell(high))
@@ -28,9 +35,37 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return " ".join(part for part in (number, interval) if part) or MISSING
 
 
+def figure_text(figures: Mapping[str, float | None], key: str) -> str:
+    """ "0.412 [0.350, 0.470]" from ``key``, ``key/low`` and ``key/high``; a dash where there is no such figure."""
+    return with_interval(*with_ends(figures, key))
+
+
+def estimate_text(estimate: Difference | None) -> str | None:
+    """ "0.412 [0.350, 0.470]"."""
+    return None if estimate is None else with_interval(estimate.value, estimate.low, estimate.high)
+
+
 def gap_text(gap: Difference) -> str:
-    """ "+0.042 [0.010, 0.080]"."""
-    return f"{gap.value:+.3f} {with_interval(None, gap.low, gap.high)}"
+    """ "+0.042 [0.010, 0.080]"; the value alone where the interval is not known."""
+    interval = with_interval(None, gap.low, gap.high)
+    return f"{gap.value:+.3f}" + (f" {interval}" if interval != MISSING else "")
+
+
+def short(value: float) -> str:
+    """For sentences: two decimals without a leading zero, ".44", "-.02", "1.00"; "unknown" for not-a-number."""
+    return "unknown" if math.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}")
+
+
+def short_interval(value: float, low: float | None, high: float | None) -> str:
+    """For sentences: ".20 [.15, .25]"; the value alone where the interval is not known."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return short(value)
+    return f"{short(value)} [{short(low)}, {short(high)}]"
+
+
+def capital(text: str) -> str:
+    """The same text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def listed(words: Sequence[str]) -> str:

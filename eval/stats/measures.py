@@ -6,7 +6,7 @@ Whatever needs the boxes, such as matching, is computed once per set of predicti
     result.mean, result.mean_interval, result.interval("Edema")
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,12 @@ class Bootstrapped:
     def interval(self, finding: str) -> Interval:
         return percentile_interval(self.samples[:, self.findings.index(finding)])
 
+    def estimate(self, finding: str | None = None) -> Difference:
+        """Value and interval of a class, or of the mean (None)."""
+        value = self.mean if finding is None else float(self.values[self.findings.index(finding)])
+        interval = self.mean_interval if finding is None else self.interval(finding)
+        return Difference(value, interval.low, interval.high)
+
 
 def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
     """Compute a measure on the original sample and on each resample in `counts` (R, I)."""
@@ -91,6 +97,11 @@ def bootstrap_figures(measure: str, name: str, result: Bootstrapped) -> dict[str
     for finding, value in zip(result.findings, result.values, strict=True):
         figures |= interval_figures(f"{key}/{slug(finding)}", float(value), result.interval(finding))
     return figures
+
+
+def with_ends(figures: Mapping[str, float | None], key: str) -> tuple[float | None, float | None, float | None]:
+    """A figure and the ends of its interval; None for each that is missing."""
+    return figures.get(key), figures.get(f"{key}/low"), figures.get(f"{key}/high")
 
 
 def interval_figures(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:

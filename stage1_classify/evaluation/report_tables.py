@@ -12,11 +12,10 @@ from cxr.runs.run_folder import atomic_write_text
 from cxr.splits import patients_of
 from eval.classification.calibration import Calibration
 from eval.classification.operating_points import ThresholdKind, choose_thresholds
-from eval.classification.subgroups import MEAN, Estimate, SubgroupRow, subgroup_metrics, subgroup_verdict
+from eval.classification.subgroups import MEAN, SubgroupRow, subgroup_metrics, subgroup_verdict
 from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.charts import ReliabilityPanel, plot_reliability
-from eval.report.format import Cell, with_interval
-from eval.stats.bootstrap import Difference
+from eval.report.format import Cell, estimate_text, figure_text
 from eval.stats.calibration import reliability
 from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
@@ -78,7 +77,7 @@ def operating_table(
             rows[k] += [float(threshold), *reached]
     columns.append(f"best spec. at {names['sensitivity']}")
     for row, finding in zip(rows, findings, strict=True):
-        row.append(_with_ends(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
+        row.append(figure_text(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
     note = (
         "Thresholds are chosen on validation; sensitivity and specificity are from the test split. The last column is "
         "a point of the ROC of the test split, for comparison with publications. This run uses "
@@ -144,8 +143,8 @@ def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
             f"{row.attribute}: {row.value}" + ("" if row.finding == MEAN else f", {row.finding}"),
             row.num_cases,
             row.num_positives,
-            _text_of(row.auroc),
-            _text_of(row.difference),
+            estimate_text(row.auroc),
+            estimate_text(row.difference),
             row.sensitivity.value if row.sensitivity else None,
             row.specificity.value if row.specificity else None,
             row.remark,
@@ -177,14 +176,10 @@ def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
 
 
 def _figures(metrics: Figures, name: str) -> list[Cell]:
-    auroc = _with_ends(metrics, f"auroc/{name}")
+    auroc = figure_text(metrics, f"auroc/{name}")
     positives = metrics.get(f"positives/{name}")
     count = None if positives is None or name == "mean" else int(positives)
     return [count, auroc, *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
-
-
-def _with_ends(metrics: Figures, name: str) -> str:
-    return with_interval(*(metrics.get(name + end) for end in ("", "/low", "/high")))
 
 
 def _count(value: float | None) -> int | None:
@@ -195,9 +190,3 @@ def _sensitivity_and_specificity(test: Scored, column: int, threshold: float) ->
     targets, called = test.targets[:, column], test.probabilities[:, column] >= threshold
     shares = (called[targets == 1], ~called[targets == 0])
     return [None if np.isnan(threshold) or not len(share) else float(share.mean()) for share in shares]
-
-
-def _text_of(figure: Estimate | Difference | None) -> str | None:
-    if figure is None:
-        return None
-    return with_interval(figure.value, figure.low, figure.high)

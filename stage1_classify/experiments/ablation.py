@@ -8,7 +8,7 @@ import yaml
 from cxr.config import load_config
 from cxr.runs.jobs import override
 from cxr.runs.run_folder import Run, atomic_write_text
-from eval.experiments.comparison import counts, signed_interval
+from eval.experiments.comparison import counts
 from eval.experiments.plan import Plan
 from eval.experiments.report import (
     Groups,
@@ -16,13 +16,12 @@ from eval.experiments.report import (
     csv_table,
     group_table,
     how_to_read,
-    value_cell,
     verdict_sentences,
     write_pages,
 )
 from eval.experiments.runner import compare_groups, relative_runs, train
 from eval.report.blocks import Block, Table, read_report
-from eval.report.format import Cell
+from eval.report.format import Cell, estimate_text, gap_text
 from eval.report.text_tables import print_tables
 from eval.stats.measures import interval_figures
 from stage1_classify.experiments.ablation_plan import ENSEMBLE_CONFIG
@@ -85,8 +84,8 @@ def write_ablation_report(
     for name, group in groups.items():
         gaps = {row.variant: row.differences[1] for row in group.rows if row.differences}
         further: dict[str, dict[str, Cell]] = {
-            "AUPRC [95 %]": {row.variant: value_cell(row.values[1]) for row in group.rows},
-            "AUPRC difference": {name: signed_interval(gap) for name, gap in gaps.items()},
+            "AUPRC [95 %]": {row.variant: estimate_text(row.values[1]) for row in group.rows},
+            "AUPRC difference": {name: gap_text(gap) for name, gap in gaps.items()},
         }
         blocks.append(group_table(group, name, metric="AUROC", further=further))
         if group.rows:

@@ -8,9 +8,9 @@ import numpy as np
 from cxr.labels import slug
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import AP40, display_name
-from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, figure_text, finding_table
+from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, finding_table
 from eval.report.blocks import Table
-from eval.report.format import Cell, gap_text, with_interval
+from eval.report.format import Cell, figure_text, gap_text, with_interval
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.evaluate import RuleComparison
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry

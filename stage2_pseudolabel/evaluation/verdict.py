@@ -4,15 +4,8 @@ import math
 
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name
-from eval.leaderboard.verdict import (
-    about_intervals,
-    against_human,
-    against_strongest_prior,
-    named,
-    short,
-    short_interval,
-)
-from eval.report.format import listed
+from eval.leaderboard.verdict import about_intervals, against_human, against_strongest_prior, named
+from eval.report.format import listed, short, short_interval
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 
 

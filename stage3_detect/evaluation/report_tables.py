@@ -7,9 +7,9 @@ from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.operating_points import OperatingPoint
 from eval.detection.reliability import MIN_JUDGED_SCORE
 from eval.leaderboard.names import DETECTOR, TEACHER, Metrics
-from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, figure_text, one_decimal
+from eval.leaderboard.tables import ENTRY, INTERVAL, Rows
 from eval.report.blocks import Table
-from eval.report.format import Cell
+from eval.report.format import Cell, figure_text, in_format
 from stage3_detect.evaluation.charts import Matches
 from stage3_detect.evaluation.results import Evaluation
 
@@ -82,12 +82,12 @@ def format_tables(metrics: Metrics, *, teacher: str) -> list[Table]:
     for name in _timed_names(metrics):
         own = name.removeprefix(f"{DETECTOR}_")
         shown = {TEACHER: teacher, DETECTOR: "detector, PyTorch"}.get(name, f"detector, {FORMATS.get(own, own)}")
-        times = [one_decimal(metrics.get(f"ms_per_image/{name}{end}")) for end in ("", "/p99")]
+        times = [in_format(metrics.get(f"ms_per_image/{name}{end}"), ".1f") for end in ("", "/p99")]
         differences = [
             metrics.get(f"export/{own}/{what}_difference{end}") for what, end in (("box", "_px"), ("score", ""))
         ]
         loss = figure_text(metrics, f"export/{own}/ap40_loss")
-        rows.append([shown, *times, *(_two_digits(value) for value in differences), loss])
+        rows.append([shown, *times, *(in_format(value, ".2g") for value in differences), loss])
     columns = ["", "ms/image, median", "p99", "box difference, px", "score difference", f"AP40 lost {INTERVAL}"]
     note = (
         "Detector: one image at a time, from decoding to boxes. CAM teacher: mean time of its maps in batches, without "
@@ -103,7 +103,3 @@ def _timed_names(metrics: Metrics) -> list[str]:
     timed = [key.split("/")[1] for key in metrics if key.startswith("ms_per_image/")]
     formats = [name for name in dict.fromkeys(exported + timed) if name.startswith(f"{DETECTOR}_")]
     return [name for name in (DETECTOR, *formats, TEACHER) if name in timed or name in formats]
-
-
-def _two_digits(value: float | None) -> Cell:
-    return None if value is None or math.isnan(value) else f"{value:.2g}"

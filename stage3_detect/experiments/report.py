@@ -5,22 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.labels import slug
-from eval.experiments.comparison import signed_interval
-from eval.experiments.report import (
-    bar,
-    bar_chart,
-    csv_table,
-    group_table,
-    how_to_read,
-    value_cell,
-    verdict_sentences,
-    write_pages,
-)
+from eval.experiments.report import bar, bar_chart, csv_table, group_table, how_to_read, verdict_sentences, write_pages
 from eval.experiments.runner import Group
 from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
-from eval.report.format import Cell
+from eval.report.format import Cell, estimate_text, gap_text
 from eval.stats.bootstrap import Difference
 from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER, CurveSettings, DetectorExperimentSettings
 
@@ -82,9 +72,9 @@ def summary(settings: DetectorExperimentSettings, result: Result) -> str:
         if gap.is_clear:
             more = "more" if gap.low > 0 else "fewer"
             text = f"The detector {own.variant} finds {more} lesions than its CAM teacher"
-        text += f": AP40 {own.values[0].value:.3f} against {teacher.value:.3f}, difference {signed_interval(gap)}."
+        text += f": AP40 {own.values[0].value:.3f} against {teacher.value:.3f}, difference {gap_text(gap)}."
         share = result.shares.get(own.variant)
-        reached = f" It reaches {value_cell(share)} of the supervised detector's AP40." if share else ""
+        reached = f" It reaches {estimate_text(share)} of the supervised detector's AP40." if share else ""
         paragraphs.insert(0, text + reached)
     return "\n\n".join(paragraphs)
 
@@ -92,8 +82,8 @@ def summary(settings: DetectorExperimentSettings, result: Result) -> str:
 def main_table(result: Result) -> Table:
     """The variants, those that failed, the CAM teacher, the priors, and the runs to compare with."""
     further: dict[str, dict[str, Cell]] = {
-        "minus CAM teacher": {name: signed_interval(gap) for name, gap in result.minus_teacher.items()},
-        "share of supervised": {name: value_cell(share) for name, share in result.shares.items()},
+        "minus CAM teacher": {name: gap_text(gap) for name, gap in result.minus_teacher.items()},
+        "share of supervised": {name: estimate_text(share) for name, share in result.shares.items()},
     }
     return group_table(result.group, "Variants", metric="AP40", further=further, shown=_shown(result))
 

@@ -8,7 +8,7 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
-from eval.report.format import MISSING, with_interval
+from eval.report.format import figure_text
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
@@ -170,8 +170,7 @@ class CardFacts:
 
     def figure(self, name: str) -> str:
         """ "0.412 [0.350, 0.470]" of a figure, a dash for none."""
-        value, low, high = (self.metrics.get(f"{name}{end}") for end in ("", "/low", "/high"))
-        return with_interval(value, low, high) if value is not None else MISSING
+        return figure_text(self.metrics, name)
 
     def test_boxes(self) -> Mapping[str, int]:
         """Finding -> true boxes of the test split."""

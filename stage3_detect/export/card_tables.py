@@ -1,17 +1,15 @@
 """Tables of a model card, made from the metrics by their names."""
 
 from cxr.labels import slug
-from eval.leaderboard.names import display_name
+from eval.leaderboard.names import DETECTOR, PRIORS, TEACHER, display_name
 from eval.report.blocks import Table
-from eval.report.format import Cell
+from eval.report.format import Cell, figure_text, in_format
 from stage3_detect.export.card_facts import SECOND_FILE, CardFacts, box_counts
 
-DETECTOR, TEACHER, NO_MAP = "detector", "teacher", "prior_no_map"
 _MEASURES = (
     "Means over the findings with test boxes. AP40: average precision where a box is correct if its IoU with a true "
     "box is at least 0.4; 1 is perfect. FROC: mean sensitivity at a few false positives per image."
 )
-PRIORS = ("prior_mean_box", "prior_center_box", NO_MAP)
 
 
 def comparison_table(facts: CardFacts) -> Table:
@@ -19,11 +17,11 @@ def comparison_table(facts: CardFacts) -> Table:
     rows: list[list[Cell]] = []
     for name in scored_entries(facts):
         others = [facts.metrics.get(f"{measure}/{name}") for measure in ("ap10", "ap50", "froc")]
-        gap = facts.figure(f"ap40/{DETECTOR}_minus_{name}") if name != DETECTOR else ""
-        rows.append([_shown(name, facts), facts.figure(f"ap40/{name}"), gap, *others])
+        gap = figure_text(facts.metrics, f"ap40/{DETECTOR}_minus_{name}") if name != DETECTOR else ""
+        rows.append([_shown(name, facts), figure_text(facts.metrics, f"ap40/{name}"), gap, *others])
     for key, where in (("ap40/human", ""), ("tune_ap40/human", " (tune split)")):
         if facts.metrics.get(key) is not None:
-            rows.append([display_name("human") + where, facts.figure(key), "", None, None, None])
+            rows.append([display_name("human") + where, figure_text(facts.metrics, key), "", None, None, None])
     columns = ["", "AP40", "detector minus this", "AP10", "AP50", "FROC"]
     return Table("Detector and references", columns, rows, _MEASURES)
 
@@ -45,7 +43,7 @@ def finding_table(facts: CardFacts) -> Table:
             finding,
             trained[finding],
             tested.get(finding, 0),
-            facts.figure(f"ap40/{DETECTOR}/{slug(finding)}"),
+            figure_text(facts.metrics, f"ap40/{DETECTOR}/{slug(finding)}"),
             *(facts.metrics.get(f"ap40/{name}/{slug(finding)}") for name in compared),
         ]
         for finding in facts.findings
@@ -62,7 +60,7 @@ def point_table(facts: CardFacts) -> Table:
             name,
             str(entry["about"]),
             *(
-                facts.figure(f"{measure}/{name}")
+                figure_text(facts.metrics, f"{measure}/{name}")
                 for measure in ("sensitivity", "precision", "false_positives_per_image")
             ),
         ]
@@ -92,18 +90,10 @@ def _file_row(format: str, facts: CardFacts) -> list[Cell]:
     timed = "ms_per_image/detector" if format == "pytorch" else f"ms_per_image/detector_{format}"
     parts = ("box_difference_px", "score_difference")
     differences = [facts.metrics.get(f"export/{format}/{part}") for part in parts]
-    lost = facts.figure(f"export/{format}/ap40_loss") if format != "pytorch" else ""
+    lost = figure_text(facts.metrics, f"export/{format}/ap40_loss") if format != "pytorch" else ""
     speeds = [facts.metrics.get(f"{timed}{end}") for end in ("", "/p99")]
-    figures = [_short(value) for value in differences] if format != "pytorch" else ["", ""]
-    return [format, f"`{path.name}`", f"{size_mb:.1f}", *figures, lost, *map(_tenths, speeds)]
-
-
-def _short(value: float | None) -> Cell:
-    return None if value is None else f"{value:.2g}"
-
-
-def _tenths(value: float | None) -> Cell:
-    return None if value is None else f"{value:.1f}"
+    figures = [in_format(value, ".2g") for value in differences] if format != "pytorch" else ["", ""]
+    return [format, f"`{path.name}`", f"{size_mb:.1f}", *figures, lost, *(in_format(value, ".1f") for value in speeds)]
 
 
 def _shown(name: str, facts: CardFacts) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from cxr.coco import CocoBoxes
 from eval.detection.average_precision import main_ap_measure
 from eval.detection.pairing import BoxPairs, box_pairs, match_greedily
+from eval.report.format import figure_text
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Measure, bootstrap, difference
 from stage3_detect.self_training.relabel import STUDENT
@@ -96,9 +97,9 @@ def describe(figures: Figures) -> str:
     """One line for the log."""
     words = []
     if figures["tune_ap40"] is not None:
-        words.append(f"AP40 on tune {_interval(figures, 'tune_ap40', '.3f')}")
+        words.append(f"AP40 on tune {figure_text(figures, 'tune_ap40')}")
     if figures["tune_gain"] is not None:
-        words.append(f"{_interval(figures, 'tune_gain', '+.3f')} over the best earlier round")
+        words.append(f"gain {figure_text(figures, 'tune_gain')} over the best earlier round")
     words.append(f"{figures['num_boxes']:.0f} boxes")
     if figures["num_kept"] is not None:
         counts = (figures["num_kept"], figures["num_dropped"], figures["num_added"])
@@ -106,13 +107,6 @@ def describe(figures: Figures) -> str:
     if figures["mean_confidence"] is not None:
         words.append(f"mean confidence {figures['mean_confidence']:.2f}")
     return ", ".join(words)
-
-
-def _interval(figures: Figures, name: str, form: str) -> str:
-    low, high = figures[f"{name}/low"], figures[f"{name}/high"]
-    if low is None or high is None:
-        return format(figures[name], form)
-    return f"{figures[name]:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def _known(value: float) -> float | None:

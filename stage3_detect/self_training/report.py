@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cxr.coco import CocoBoxes
 from eval.report.blocks import Block, Figure, Table
-from eval.report.format import Cell, with_interval
+from eval.report.format import Cell, figure_text
 from stage3_detect.self_training.figures import Figures
 from stage3_detect.self_training.pictures import NAME
 from stage3_detect.self_training.rounds import RoundsResult
@@ -39,16 +39,11 @@ def _row(number: int, figures: Figures) -> list[Cell]:
     counts = [_count(figures[name]) for name in ("num_boxes", "num_kept", "num_dropped", "num_added")]
     return [
         number,
-        _interval(figures, "tune_ap40"),
-        _interval(figures, "tune_gain"),
+        figure_text(figures, "tune_ap40"),
+        figure_text(figures, "tune_gain"),
         *counts,
         figures["mean_confidence"],
     ]
-
-
-def _interval(figures: Figures, name: str) -> str:
-    values = (figures[name], figures[f"{name}/low"], figures[f"{name}/high"])
-    return "–" if values[0] is None else with_interval(*values)
 
 
 def _count(value: float | None) -> Cell:

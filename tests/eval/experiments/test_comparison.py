@@ -5,17 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.experiments.comparison import (
-    Figures,
-    Row,
-    compare,
-    correct,
-    counts,
-    mean_of,
-    share_of,
-    signed_interval,
-    spread,
-)
+from eval.experiments.comparison import Figures, Row, compare, correct, counts, mean_of, share_of, spread
 from eval.stats.bootstrap import Difference, percentile_interval
 
 NAN = float("nan")
@@ -97,11 +87,6 @@ def test_every_figure_has_its_gap() -> None:
     (row,) = compare({"b": {0: other}}, {0: one})
     interval = percentile_interval((other.samples - one.samples)[:, 1])
     assert row.differences[1] == Difference(pytest.approx(0.2), interval.low, interval.high)
-
-
-def test_intervals_in_words() -> None:
-    assert signed_interval(Difference(-0.02, -0.04, 0.0)) == "−.020 [−.040, .000]"
-    assert signed_interval(Difference(0.5, NAN, NAN)) == "+.500"
 
 
 def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Row:

@@ -1,28 +1,17 @@
 """Sentences about a leaderboard: names, figures and which way a difference goes; not their wording."""
 
-import pytest
-
 from eval.leaderboard.verdict import (
     about_intervals,
     against,
     against_human,
     against_strongest_prior,
     comparison_sentence,
-    short,
     verdict_block,
 )
 from eval.stats.bootstrap import Difference
 from tests.eval.leaderboard.board_builders import ap40, board_of, entry
 
 NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.44, ".44"), (-0.021, "-.02"), (1.0, "1.00"), (0.0, ".00"), (10.04, "10.04"), (NAN, "unknown")],
-)
-def test_short_numbers(value: float, text: str) -> None:
-    assert short(value) == text
 
 
 def test_a_significant_difference_says_which_one_finds_more() -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from eval.report.format import gap_text, listed
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped
 from eval.stats.paired import Comparison, compare_paired
@@ -39,11 +38,3 @@ def test_worse_and_unknown() -> None:
 
 def test_a_clear_interval_need_not_survive_the_correction() -> None:
     assert not Comparison("x", Difference(0.2, 0.01, 0.3), 0.06).survives
-
-
-def test_words() -> None:
-    assert gap_text(Difference(0.0421, 0.01, 0.08)) == "+0.042 [0.010, 0.080]"
-    assert gap_text(Difference(-0.2, NAN, NAN)) == "-0.200 –"
-    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
-        "", "a", "a and b", "a, b and c"
-    ]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from cxr.splits import patients_of
 from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
-from eval.classification.subgroups import Estimate, SubgroupRow
+from eval.classification.subgroups import SubgroupRow
 from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
 from eval.stats.bootstrap import Difference
 from stage1_classify.data.batches import Split
@@ -127,7 +127,7 @@ def test_findings_without_calibration_are_named(tmp_path: Path) -> None:
 
 
 def subgroup(finding: str, *, low: float, value: str = "F") -> SubgroupRow:
-    estimate = Estimate(0.75, 0.5, 1.0)
+    estimate = Difference(0.75, 0.5, 1.0)
     difference = Difference(low + 0.2, low, low + 0.4)
     counts = {"num_cases": 9, "num_positives": 4}
     return SubgroupRow("sex", value, finding, **counts, auroc=estimate, sensitivity=estimate,

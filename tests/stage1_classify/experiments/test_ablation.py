@@ -18,10 +18,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.run_folder import open_run, start_run
 from cxr.tracking import read_log
-from eval.experiments.comparison import Figures, compare, signed_interval
+from eval.experiments.comparison import Figures, compare
 from eval.experiments.plan import Plan
 from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
+from eval.report.format import gap_text
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
 from stage1_classify.experiments.ablation import run_ablation
 from stage1_classify.experiments.ablation_plan import make_plan
@@ -236,7 +237,7 @@ def test_differences_are_those_of_the_paired_bootstrap() -> None:
     assert row.differences_by_seed == pytest.approx(
         [by_seed[0][seed].values[0] - by_seed[1][seed].values[0] for seed in (0,)]
     )
-    assert row.verdict == f"significant, one training: {signed_interval(expected)}"
+    assert row.verdict == f"significant, one training: {gap_text(expected)}"
 
 
 def test_a_run_for_all_seeds_is_compared_with_each() -> None:
