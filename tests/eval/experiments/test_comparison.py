@@ -28,7 +28,7 @@ def test_a_single_patient_gives_values_without_intervals() -> None:
     reference = {0: Figures(np.array([0.25]), np.zeros((0, 1)))}
     (row,) = compare({"a": {0: alone}}, reference)
     assert (row.values[0].value, math.isnan(row.values[0].low)) == (0.5, True)
-    assert row.verdict == "not significant: +.250"
+    assert row.verdict == "not significant: +0.250"
     assert math.isnan(row.p)
 
 
