@@ -12,20 +12,16 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.labels import class_slugs
 from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
-from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.coco_files import read_predictions, read_truth
-from eval.detection.froc import froc_measure
 from eval.detection.indexed import Indexed
-from eval.detection.localization import accuracy_measure, corloc_measure
-from eval.detection.measures import AP_IOUS
-from eval.detection.rodeo import MIN_SCORE, rodeo_measure
-from eval.detection.voc import voc_measure
+from eval.detection.measures import box_measures
+from eval.detection.rodeo import MIN_SCORE
 from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import Cell, with_interval
+from eval.report.format import Cell, estimate_text, gap_text
 from eval.report.text_tables import print_tables
 from eval.stats.bootstrap import Counts, resample_counts
-from eval.stats.measures import Bootstrapped, bootstrap, difference, interval_figures
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, finite_or_none, interval_figures
 
 NUM_RESAMPLES = 1000
 MAIN = "ap40"
@@ -37,7 +33,7 @@ OTHER_MEASURES = {
     "rodeo": "RoDeO",
 }
 """Measures other than AP, with their headings in the table."""
-
+MEANS = {"ap10": "AP10", "ap30": "AP30", "ap50": "AP50", "ap70": "AP70", "ap5095": "AP50:95", "voc40": "VOC40"}
 WITH_INTERVAL = (MAIN, *OTHER_MEASURES)
 
 Figures = dict[str, float | None]
@@ -53,7 +49,6 @@ class Scored:
 
     @property
     def main(self) -> Bootstrapped:
-        """AP at the main IoU."""
         return self.results[MAIN]
 
 
@@ -86,19 +81,9 @@ def score(name: str, truth: CocoBoxes, found: CocoBoxes, *, counts: Counts) -> S
         UserError: predictions of unknown images or classes, or without a finite score.
     """
     boxes = Indexed(truth, found)
-    measures = [
-        *(ap_measure(boxes.matches, iou) for iou in AP_IOUS),
-        ap5095_measure(boxes.matches),
-        voc_measure(boxes),
-        froc_measure(boxes.matches),
-        corloc_measure(boxes),
-        accuracy_measure(boxes, overlap="iou", threshold=0.3),
-        accuracy_measure(boxes, overlap="iou", threshold=0.5),
-        rodeo_measure(boxes),
-    ]
-    return Scored(
-        name, boxes, {m.name: bootstrap(m, counts if m.name in WITH_INTERVAL else counts[:0]) for m in measures}
-    )
+    measures = [m for m in box_measures(boxes, min_scores={}) if m.name in (*WITH_INTERVAL, *MEANS)]
+    results = {m.name: bootstrap(m, counts if m.name in WITH_INTERVAL else counts[:0]) for m in measures}
+    return Scored(name, boxes, results)
 
 
 def parse_names(predictions: Sequence[str]) -> dict[str, Path]:
@@ -124,15 +109,12 @@ def score_figures(scored: Sequence[Scored]) -> Figures:
     for item in scored:
         slugs = class_slugs(item.boxes.true.findings)
         for metric, result in item.results.items():
-            values = {f"{item.name}/{metric}": (result.mean, result.mean_interval)}
-            for finding, value in zip(result.findings, result.values.tolist(), strict=True):
-                values[f"{item.name}/{metric}/{slugs[finding]}"] = (value, result.interval(finding))
-            for key, (value, interval) in values.items():
-                figures |= interval_figures(key, value, interval) if metric in WITH_INTERVAL else {key: value}
+            key = f"{item.name}/{metric}"
+            figures |= bootstrap_figures(key, result, slugs=slugs, with_ends=metric in WITH_INTERVAL)
     for first, second in combinations(scored, 2):
         gap = difference(first.main, second.main)
         figures |= interval_figures(f"difference40/{first.name}/{second.name}", gap.value, gap)
-    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
+    return finite_or_none(figures)
 
 
 def score_tables(scored: Sequence[Scored]) -> list[Table]:
@@ -144,26 +126,19 @@ def score_tables(scored: Sequence[Scored]) -> list[Table]:
 def _means_table(scored: Sequence[Scored]) -> Table:
     rows: list[list[Cell]] = []
     for item in scored:
-        mean = {metric: result.mean for metric, result in item.results.items()}
-        interval = item.main.mean_interval
-        others = (mean[metric] for metric in ("ap10", "ap30", "ap50", "ap70", "ap5095", "voc40"))
-        rows.append([item.name, mean[MAIN], with_interval(None, interval.low, interval.high), *others])
+        rows.append([item.name, estimate_text(item.main.estimate()), *(item.results[name].mean for name in MEANS)])
     without = [m.finding for m in scored[0].boxes.matches if not m.num_true.any()]
     note = (
         f"Mean over classes with true boxes, {_num_images(scored)} images; excluded: {', '.join(without) or 'none'}. "
         "The bootstrap interval resamples images."
     )
-    names = ["AP40", "95 % interval", "AP10", "AP30", "AP50", "AP70", "AP50:95", "VOC40"]
-    return Table("Average precision", ["predictions", *names], rows, note)
+    return Table("Average precision", ["predictions", "AP40 [95 %]", *MEANS.values()], rows, note)
 
 
 def _others_table(scored: Sequence[Scored]) -> Table:
-    rows: list[list[Cell]] = []
-    for item in scored:
-        shown = [item.results[name] for name in OTHER_MEASURES]
-        intervals = [one.mean_interval for one in shown]
-        cells = zip(shown, intervals, strict=True)
-        rows.append([item.name, *(with_interval(one.mean, i.low, i.high) for one, i in cells)])
+    rows: list[list[Cell]] = [
+        [item.name, *(estimate_text(item.results[name].estimate()) for name in OTHER_MEASURES)] for item in scored
+    ]
     note = (
         "FROC: mean share of true boxes found at 1/8 to 8 false positives per image (IoU .4). CorLoc and IoU > T: "
         "share of the images with a class whose best-scored box overlaps enough. "
@@ -187,18 +162,13 @@ def _differences_table(scored: Sequence[Scored]) -> Table:
     for other in order[1:]:
         gap = difference(order[0].main, other.main)
         verdict = "significant" if gap.is_clear else "not significant"
-        rows.append([other.name, gap.value, with_interval(None, gap.low, gap.high), verdict])
-    columns = [f"{order[0].name} above", "AP40 difference", "95 % interval", "verdict"]
-    return Table("Is the best one better?", columns, rows, "Paired: the same resamples for both.")
+        rows.append([other.name, gap_text(gap), verdict])
+    columns = [f"{order[0].name} minus", "AP40 difference [95 %]", "result"]
+    return Table("Is the best one better?", columns, rows, "Differences are paired: the same resamples for both.")
 
 
 def _write_page(out: Path, scored: Sequence[Scored], *, tables: Sequence[Table], synthetic: bool) -> Path:
-    bars = []
-    for item in scored:
-        interval = item.main.mean_interval
-        values = (item.main.mean, interval.low, interval.high)
-        mean, low, high = (value if np.isfinite(value) else None for value in values)
-        bars.append(Bar(item.name, mean, low, high))
+    bars = [Bar.of(item.name, item.main.estimate()) for item in scored]
     plot_bars(out / "pictures" / "ap40.png", bars, label="AP at IoU 0.4, mean over classes")
     chart = Figure("Mean AP40 with 95 % intervals", "pictures/ap40.png")
     blocks: list[Block] = [tables[0], chart, *tables[1:]]

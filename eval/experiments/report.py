@@ -104,15 +104,10 @@ def csv_table(groups: Groups, metrics: Sequence[str]) -> pd.DataFrame:
     return table if any(groups) else table.drop(columns="group")
 
 
-def bar(name: str, value: Difference, kind: str = "") -> Bar:
-    """A bar with its 95 % interval."""
-    return Bar(name, value.value, value.low, value.high, kind)
-
-
 def bar_chart(group: Group, path: Path, title: str, *, label: str, shown: Mapping[str, str] | None = None) -> Figure:
     """Plot the first figure of a group's variants into ``pictures/`` of a run folder."""
-    bars = [bar(row.variant, row.values[0], "marked" if row.is_reference else "") for row in group.rows]
-    bars += [bar((shown or {}).get(name, name), own[0], "muted") for name, own in group.others.items()]
+    bars = [Bar.of(row.variant, row.values[0], "marked" if row.is_reference else "") for row in group.rows]
+    bars += [Bar.of((shown or {}).get(name, name), own[0], "muted") for name, own in group.others.items()]
     plot_bars(path, bars, label=label)
     grey = " Grey: not compared with it." if group.others else ""
     return Figure(title, f"pictures/{path.name}", f"Lines are 95 % intervals. Dark: the reference.{grey}")

@@ -13,8 +13,9 @@ from pathlib import Path
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
 from eval.leaderboard.chain_pictures import chain_pictures
-from eval.leaderboard.names import ap40_key, box_names, display_name, is_reference
-from eval.leaderboard.run_tables import by_finding, chosen_method, entry_name, side_by_side, stage_table
+from eval.leaderboard.names import display_name
+from eval.leaderboard.run_tables import by_finding, chosen_method, entry_name, rows_of, side_by_side, stage_table
+from eval.leaderboard.tables import ap40_bar
 from eval.report.blocks import Block, Figure, PictureRows, Report, Table, Text, Verdict, read_report, write_report
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import format_cell
@@ -173,13 +174,12 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
     """Every AP40 of every run as a bar; one bar for a figure that two runs share."""
     bars: dict[tuple[str, float | None], Bar] = {}
     for named in runs:
-        several = sum(r.run.stage == named.run.stage for r in runs) > 1
-        for method in box_names(named.run.metrics):
+        several, rows = sum(r.run.stage == named.run.stage for r in runs) > 1, rows_of(named.run)
+        for method in rows.shown:
             # The detector's run repeats its teacher's figure under the name "teacher".
             teacher = named.run.manifest.get("teacher_method", method)
             shown = display_name(teacher) if method == "teacher" else entry_name(named.run, method)
-            bar = _bar(named, method, label=shown)
-            bar = replace(bar, name=f"{bar.name} · {named.name}") if several else bar
+            bar = replace(ap40_bar(rows, method), name=shown + f" · {named.name}" * several)
             bars.setdefault((bar.name, bar.value), bar)
     if not bars:
         return []
@@ -191,14 +191,6 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
         "ceilings."
     )
     return [Figure("How well the boxes match: mean AP40", "pictures/ap40.png", note)]
-
-
-def _bar(named: NamedRun, method: str, *, label: str) -> Bar:
-    metrics, key = named.run.metrics, ap40_key(named.run.metrics, method)
-    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "/low", "/high"))
-    marked = method in ("detector", chosen_method(named.run))
-    kind = "marked" if marked else "muted" if is_reference(method) else ""
-    return Bar(label, value, low, high, kind)
 
 
 def _details(runs: Sequence[NamedRun]) -> list[Table]:

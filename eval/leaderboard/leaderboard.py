@@ -46,7 +46,7 @@ class Entry:
         """``<measure>/<name>`` and ``<measure>/<name>/<finding>`` with the ends of their intervals."""
         figures: dict[str, float] = {}
         for measure, scored in self.measures.items():
-            figures |= bootstrap_figures(measure, self.name, scored)
+            figures |= bootstrap_figures(f"{measure}/{self.name}", scored)
         return figures
 
     def method_of(self, finding: str | None) -> str:  # noqa: ARG002 - subclasses use it
@@ -104,7 +104,7 @@ class Leaderboard(Generic[AnyEntry]):
         for entry in self.entries:
             figures |= entry.figures
         if self.human is not None:
-            figures |= bootstrap_figures(AP40, HUMAN, self.human)
+            figures |= bootstrap_figures(f"{AP40}/{HUMAN}", self.human)
         return figures | dict(self.more)
 
     @property

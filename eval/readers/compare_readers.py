@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cxr.config import UserError, parse_settings
@@ -14,14 +13,14 @@ from cxr.labels import class_slugs
 from cxr.readers import ReaderSettings
 from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
 from eval.readers.agreement import Reads, agreement_measures
-from eval.readers.human import ap_of_counts, human_counts, precision_of_counts, recall_of_counts
+from eval.readers.human import human_counts
 from eval.readers.table import ReaderTable, read_reader_table
 from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import Cell, with_interval
+from eval.report.format import Cell, estimate_text
 from eval.report.text_tables import print_tables
-from eval.stats.bootstrap import Interval, resample_counts
-from eval.stats.measures import Bootstrapped, bootstrap
+from eval.stats.bootstrap import resample_counts
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, finite_or_none
 
 NUM_RESAMPLES = 1000
 HUMAN = "/human"
@@ -31,16 +30,16 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True)
 class Agreement:
-    """All figures of a table. drawn: name as in metrics.json -> values and resamples of its classes."""
+    """All figures of a table. results: name as in metrics.json -> values and resamples of its classes."""
 
     table: ReaderTable
-    drawn: Mapping[str, Bootstrapped]
+    results: Mapping[str, Bootstrapped]
     settings: ReaderSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `readers`."""
-    parser.add_argument("table", type=Path, metavar="TABLE.csv", help="one row a box and reader")
+    parser.add_argument("table", type=Path, metavar="TABLE.csv", help="one row per box and reader")
     parser.add_argument(
         "--columns",
         action="extend",
@@ -53,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule",
         choices=("majority", "union", "wbf"),
         default="majority",
-        help="how the other readers' boxes become the truth of the human AP (majority)",
+        help="how the other readers' boxes are fused into the ground truth of the human AP (majority)",
     )
-    parser.add_argument("--min-votes", type=int, help="boxes that fewer of the others marked drop")
+    parser.add_argument("--min-votes", type=int, help="readers who must have marked a box of that ground truth")
     parser.add_argument("--out", type=Path, default=Path("runs/readers"), help="folder (runs/readers)")
 
 
@@ -71,7 +70,7 @@ def compare_table(
 ) -> Path:
     """Measure the agreement in a table, print tables, write `metrics.json` and `report.html`; returns the page.
 
-    Intervals draw images with replacement. Raises UserError for whatever is wrong with the table.
+    Intervals are a bootstrap over images. Raises UserError for a table that `read_reader_table` or `measure` refuses.
     """
     refuse_run_folder(out)
     agreement = measure(read_reader_table(path, columns), settings, source=path, seed=seed)
@@ -87,11 +86,10 @@ def measure(table: ReaderTable, settings: ReaderSettings, *, source: Path, seed:
     image_ids, findings = table.image_ids, table.findings
     reads = Reads(table.boxes, table.readings, image_ids, findings)
     if not (reads.num_readers() > 1).any():
-        raise UserError(f"readers: {source} has no image that two readers read, so there is no agreement")
+        raise UserError(f"readers: {source} has no image that two readers read; agreement needs two")
     human = human_counts(table.boxes, image_ids, findings=findings, settings=settings, readings=table.readings)
     measures = {item.name: item for item in agreement_measures(reads)}
-    of_human = (ap_of_counts(human), precision_of_counts(human), recall_of_counts(human))
-    measures |= {item.name + HUMAN: item for item in of_human}
+    measures |= {item.name + HUMAN: item for item in (human.ap(), human.precision(), human.recall())}
     counts = resample_counts(image_ids, num_resamples=NUM_RESAMPLES, seed=seed)
     return Agreement(table, {name: bootstrap(item, counts) for name, item in measures.items()}, settings)
 
@@ -106,17 +104,9 @@ def agreement_figures(agreement: Agreement) -> Figures:
         "readings": len(table.readings),
     }
     slugs = class_slugs(table.findings)
-    for name, drawn in agreement.drawn.items():
-        figures[name] = drawn.mean
-        figures |= _interval(name, drawn.mean_interval)
-        for finding, value in zip(drawn.findings, drawn.values.tolist(), strict=True):
-            figures[f"{name}/{slugs[finding]}"] = value
-            figures |= _interval(f"{name}/{slugs[finding]}", drawn.interval(finding))
-    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
-
-
-def _interval(name: str, interval: Interval) -> dict[str, float]:
-    return {f"{name}/low": interval.low, f"{name}/high": interval.high}
+    for name, result in agreement.results.items():
+        figures |= bootstrap_figures(name, result, slugs=slugs, with_ends=True)
+    return finite_or_none(figures)
 
 
 MEANINGS = {
@@ -137,29 +127,15 @@ def _class_tables(agreement: Agreement) -> list[Table]:
     numbers += of_class.loc[agreement.table.findings].to_numpy(dtype=int).tolist()
     rows: list[list[Cell]] = []
     human: list[list[Cell]] = []
-    for k, finding in enumerate(["mean", *agreement.table.findings]):
-        values = {name: _value(drawn, k - 1) for name, drawn in agreement.drawn.items()}
-        rows.append([finding, *numbers[k], *(values[name] for name in AGREEMENT_NAMES)])
-        human.append([finding, *(values[name + HUMAN] for name in HUMAN_NAMES)])
+    for finding, own in zip([None, *agreement.table.findings], numbers, strict=True):
+        values = {name: estimate_text(result.estimate(finding)) for name, result in agreement.results.items()}
+        rows.append([finding or "mean", *own, *(values[name] for name in AGREEMENT_NAMES)])
+        human.append([finding or "mean", *(values[name + HUMAN] for name in HUMAN_NAMES)])
     header = ["class", "boxes", "images", *AGREEMENT_NAMES]
     return [
         Table("Agreement of readers", header, rows, " ".join(MEANINGS.values()), highlight=0),
         Table("One reader against the others", ["class", *HUMAN_NAMES], human, _human_note(agreement), highlight=0),
     ]
-
-
-def _value(drawn: Bootstrapped, k: int) -> str:
-    """Of class k with its interval; of the mean for k = -1."""
-    return _mean_with_interval(drawn) if k < 0 else _with_interval(drawn, k)
-
-
-def _mean_with_interval(drawn: Bootstrapped) -> str:
-    return with_interval(drawn.mean, drawn.mean_interval.low, drawn.mean_interval.high)
-
-
-def _with_interval(drawn: Bootstrapped, k: int) -> str:
-    interval = drawn.interval(drawn.findings[k])
-    return with_interval(float(drawn.values[k]), interval.low, interval.high)
 
 
 def _human_note(agreement: Agreement) -> str:
@@ -168,13 +144,12 @@ def _human_note(agreement: Agreement) -> str:
     return (
         f"Each reader against the other readers' boxes of the image (rule {settings.rule}{votes}, clusters from IoU "
         f"{settings.iou:g}), matched at IoU 0.4, counts summed over readers. AP40 of this one operating point is "
-        "precision times the share of COCO's recall levels reached; no ranking of the same boxes gets less. "
-        "Intervals: 95 %, images drawn with replacement."
+        "precision times the share of COCO's recall levels reached; no ranking of the same boxes has a lower AP. "
+        "95 % intervals, bootstrap over images."
     )
 
 
 def _readers_table(table: ReaderTable) -> Table:
-    """Who drew how much, most boxes first."""
     read = table.readings["reader"].value_counts()
     drew = table.boxes["reader"].value_counts().reindex(read.index, fill_value=0)
     images = table.boxes.drop_duplicates(["image_id", "reader"])["reader"].value_counts()
@@ -185,36 +160,30 @@ def _readers_table(table: ReaderTable) -> Table:
         [str(name), int(drew[name]), f"{100 * drew[name] / total:.1f} %", int(read[name]), int(images[name])]
         for name in order
     ]
-    columns = ["reader", "boxes drawn", "share of all boxes", "images read", "images with a box"]
-    return Table("Readers", columns, rows, _told_rows(table))
+    columns = ["reader", "boxes", "share of all boxes", "images read", "images with a box"]
+    return Table("Readers", columns, rows, _rows_note(table))
 
 
-def _told_rows(table: ReaderTable) -> str:
-    note = f"{table.num_rows} rows: {len(table.boxes)} boxes, {table.num_no_finding} that say no finding"
-    whole = f", {table.num_whole_image} of findings of the whole image, which nobody boxed"
+def _rows_note(table: ReaderTable) -> str:
+    note = f"{table.num_rows} rows: {len(table.boxes)} boxes, {table.num_no_finding} without a finding"
+    whole = f", {table.num_whole_image} with a finding that has no boxes in this table"
     return f"{note}{whole if table.num_whole_image else ''}."
 
 
 def _write_page(out: Path, agreement: Agreement, tables: Sequence[Table], *, synthetic: bool) -> Path:
-    found = agreement.drawn["found40"]
-    bars = [_bar("mean", found.mean, found.mean_interval)]
-    for finding, value in zip(found.findings, found.values.tolist(), strict=True):
-        bars.append(_bar(finding, value, found.interval(finding)))
+    found = agreement.results["found40"]
+    bars = [Bar.of("mean", found.estimate(), "marked")]
+    bars += [Bar.of(finding, found.estimate(finding)) for finding in found.findings]
     plot_bars(out / "pictures" / "found40.png", bars, label="share of boxes that another reader found (IoU 0.4)")
     chart = Figure("Boxes found by other readers", "pictures/found40.png", "95 % intervals.")
-    table, human = agreement.table, agreement.drawn[f"ap40{HUMAN}"]
+    table, human = agreement.table, agreement.results[f"ap40{HUMAN}"]
     lead = (
         f"{table.readings['reader'].nunique()} readers drew {len(table.boxes)} boxes on {len(table.image_ids)} images. "
-        f"Another reader found {_mean_with_interval(found)} of the boxes (mean over classes); "
-        f"one reader against the others gets AP40 {_mean_with_interval(human)}."
+        f"Another reader found {estimate_text(found.estimate())} of the boxes (mean over classes); "
+        f"one reader against the others gets AP40 {estimate_text(human.estimate())}."
     )
     blocks: list[Block] = [tables[0], chart, *tables[1:]]
     return write_report(out, title="Readers compared", lead=lead, blocks=blocks, synthetic=synthetic)
-
-
-def _bar(name: str, value: float, interval: Interval) -> Bar:
-    known, low, high = (x if np.isfinite(x) else None for x in (value, interval.low, interval.high))
-    return Bar(name, known, low, high, kind="marked" if name == "mean" else "")
 
 
 def _is_phantom(path: Path) -> bool:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eval.stats.bootstrap import Difference
 from eval.stats.calibration import Reliability
 
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a6d3b")
@@ -26,7 +27,7 @@ FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; None stands for no value. kind: "marked" (the chosen one) and "muted" (a prior) look different."""
+    """One bar; None and not-a-number mean unknown. kind: "marked" (the chosen one) or "muted" (a prior)."""
 
     name: str
     value: float | None
@@ -34,30 +35,31 @@ class Bar:
     high: float | None = None
     kind: str = ""
 
+    @classmethod
+    def of(cls, name: str, estimate: Difference, kind: str = "") -> "Bar":
+        """A bar with its 95 % interval."""
+        return cls(name, estimate.value, estimate.low, estimate.high, kind)
+
 
 def plot_curves(
     path: Path,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
-    title: str = "",
     labels: tuple[str, str] = ("", ""),
     y_range: tuple[float, float] | None = None,
     x_ticks: Literal["any", "whole"] | Sequence[float] = "any",
 ) -> Path:
-    """Lines by name, each (x values, y values) of equal length; gaps where y is not a number.
+    """Plot lines by name, each (x values, y values), with gaps where y is not a number; returns the path of the PNG.
 
-    labels: of the x and the y axis. x_ticks: whole: at whole numbers only, for epochs and rounds; numbers: at these, on
-    an axis on which equal steps double, for rates. Returns the path of the PNG.
+    labels: of the x and the y axis. x_ticks: "whole" for ticks at whole numbers only, or the ticks of a logarithmic
+    axis.
     """
-    figure, axes = _axes((8.4, 4.2), title)
+    figure, axes = _axes((8.4, 4.2), labels)
     for index, (name, (x, y)) in enumerate(curves.items()):
         marker = "o" if len(x) < 30 and isinstance(x_ticks, str) else ""
         style = ("-", "--", ":")[index // len(LINES) % 3]
         colour = LINES[index % len(LINES)]
         axes.plot(x, y, style, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.8)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(color=FAINT, linewidth=0.8)
     if y_range is not None:
         axes.set_ylim(*y_range)
     if x_ticks == "whole":
@@ -67,18 +69,13 @@ def plot_curves(
         axes.set_xlim(min(x_ticks) / 1.1, max(x_ticks) * 1.1)  # also where no curve has a value
         axes.minorticks_off()
         axes.set_xticks(x_ticks, [str(Fraction(rate).limit_denominator(64)) for rate in x_ticks])
-    if curves:
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return _save(figure, path)
+    return _save(figure, path, legend=axes if curves else None)
 
 
-def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = "") -> Path:
-    """Horizontal bars, first one on top, with their intervals and values; returns the path of the PNG.
-
-    What is not a number counts as not known, such as the interval of a single image.
-    """
+def plot_bars(path: Path, bars: Sequence[Bar], *, label: str = "") -> Path:
+    """Plot horizontal bars, the first one on top, with intervals and values; returns the path of the PNG."""
     bars = [_known(bar) for bar in bars]
-    figure, axes = _axes((8.4, 0.9 + 0.3 * max(1, len(bars))), title)
+    figure, axes = _axes((8.4, 0.9 + 0.3 * max(1, len(bars))), (label, ""), grid="x")
     places = np.arange(len(bars))
     values = [0.0 if bar.value is None else bar.value for bar in bars]
     colours = [{"marked": MARKED, "muted": MUTED}.get(bar.kind, BAR) for bar in bars]
@@ -94,9 +91,7 @@ def plot_bars(path: Path, bars: Sequence[Bar], *, title: str = "", label: str = 
         axes.text(end + 0.015 * reach, place, text, va="center", fontsize=9, color=INK)
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.set_xlim(0, reach * 1.12)
-    axes.set_xlabel(label)
     axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
-    axes.grid(axis="x", color=FAINT, linewidth=0.8)
     return _save(figure, path)
 
 
@@ -108,12 +103,11 @@ def plot_steps(
     levels: Mapping[str, float] | None = None,
     labels: tuple[str, str] = ("", ""),
 ) -> Path:
-    """Lines by name over places that stand side by side, evenly; a point each with its interval, None for no point.
+    """Plot lines by name over evenly spaced places, with an interval at each point; returns the path of the PNG.
 
-    lines: one entry a place. levels: dashed horizontal lines by name. labels: of the x and the y axis. Returns the path
-    of the PNG.
+    lines: one point per place, None for no point. levels: dashed horizontal lines by name. labels: of the x and y axis.
     """
-    figure, axes = _axes((8.4, 4.2), "")
+    figure, axes = _axes((8.4, 4.2), labels)
     for index, (name, points) in enumerate(lines.items()):
         colour, aside = LINES[index % len(LINES)], 0.06 * (index - (len(lines) - 1) / 2)
         known = [(place, _known(bar)) for place, bar in enumerate(points) if bar is not None]
@@ -127,32 +121,27 @@ def plot_steps(
         axes.axhline(level, linestyle="--", linewidth=1.2, color=LINES[index % len(LINES)], label=name)
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.5, max(1, len(places)) - 0.5)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(color=FAINT, linewidth=0.8)
-    if lines or levels:
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return _save(figure, path)
+    return _save(figure, path, legend=axes if lines or levels else None)
 
 
 def _known(bar: Bar) -> Bar:
-    """The bar with None for what is not a number."""
     value, low, high = (x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high))
     return replace(bar, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True)
 class ReliabilityPanel:
-    """The diagram of one class: how often the class was there (curves by name) at each predicted probability."""
+    """The diagram of one class: the observed share of positives at each predicted probability, curves by name."""
 
     title: str
     curves: Mapping[str, Reliability]
 
 
 def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns: int = 4) -> Path:
-    """Reliability diagrams side by side; a point's area grows with the share of the images that its bin holds.
+    """Plot reliability diagrams side by side; returns the path of the PNG, which is blank without panels.
 
-    The dashed line is perfect calibration. Without panels the picture is empty. Returns the path of the PNG.
+    A point's area grows with the share of the cases in its bin. The dashed line is perfect calibration.
+
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, figure 1.
     """
     columns = max(1, min(columns, len(panels)))
@@ -162,13 +151,13 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns:
     lines: dict[str, Any] = {}
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(num_rows, columns, index + 1)
-        lines |= _draw_reliability(axes, panel)
+        lines |= _plot_panel(axes, panel)
     if lines:
         figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=3, frameon=False)
     return _save(figure, path)
 
 
-def _draw_reliability(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
+def _plot_panel(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
     lines = {"perfect": axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2)[0]}
     for index, (name, curve) in enumerate(panel.curves.items()):
         known = curve.count > 0
@@ -177,29 +166,24 @@ def _draw_reliability(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
         lines[name] = axes.plot(x, y, "-", color=colour, linewidth=1.2)[0]
         share = curve.count[known] / max(1.0, float(curve.count.sum()))
         axes.scatter(x, y, s=10 + 90 * share, color=colour, alpha=0.85, linewidth=0, zorder=3)
-    _dress(axes, panel.title, size=9)
+    axes.set_title(panel.title, loc="left", fontsize=9, color=INK, fontweight="bold")
+    _style(axes, grid="both")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=FIFTHS, yticks=FIFTHS)
     axes.set_xlabel("predicted", fontsize=8.5)
     axes.set_ylabel("observed", fontsize=8.5)
     axes.tick_params(labelsize=8)
-    axes.grid(color=FAINT, linewidth=0.8)
     return lines
 
 
 def plot_heat_map(
-    path: Path,
-    values: npt.NDArray[np.float64],
-    names: tuple[Sequence[str], Sequence[str]],
-    *,
-    title: str = "",
-    limit: float = 1.0,
+    path: Path, values: npt.NDArray[np.float64], names: tuple[Sequence[str], Sequence[str]], *, limit: float = 1.0
 ) -> Path:
-    """A matrix (R, C) with its numbers, coloured from -limit to limit; not-a-number is grey and has no number.
+    """Plot a matrix (R, C) with its numbers, coloured from -limit to limit; returns the path of the PNG.
 
-    names: of the rows and of the columns. Returns the path of the PNG.
+    names: of the rows and of the columns. Cells that are not a number are grey and have no text.
     """
     num_rows, num_columns = values.shape
-    figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), title)
+    figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), grid=None)
     axes.set_facecolor(FAINT)
     if values.size:
         axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
@@ -215,54 +199,52 @@ def plot_heat_map(
 
 
 def plot_histogram(
-    path: Path,
-    edges: Sequence[float],
-    counts: Mapping[str, Sequence[int]],
-    *,
-    title: str = "",
-    labels: tuple[str, str] = ("", ""),
+    path: Path, edges: Sequence[float], counts: Mapping[str, Sequence[int]], *, labels: tuple[str, str] = ("", "")
 ) -> Path:
-    """Bars between `edges` (B + 1, rising), those of several groups (B counts each, by name) upon each other.
+    """Plot bars between `edges` (B + 1, rising), stacked for several groups; returns the path of the PNG.
 
-    labels: of the x and the y axis. A single group needs no legend. Returns the path of the PNG.
+    counts: B numbers per group. labels: of the x and the y axis. A single group has no legend.
     """
-    figure, axes = _axes((6.4, 3.2), title)
+    figure, axes = _axes((6.4, 3.2), labels, grid="y")
     left, widths = np.asarray(edges[:-1], dtype=np.float64), np.diff(np.asarray(edges, dtype=np.float64))
     base = np.zeros(len(left))
     for index, (name, heights) in enumerate(counts.items()):
         colour = BAR if len(counts) == 1 else LINES[index % len(LINES)]
         axes.bar(left, heights, widths * 0.94, bottom=base, align="edge", color=colour, label=name)
         base = base + np.asarray(heights, dtype=np.float64)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
     # A bar or two do not fill the whole width.
     axes.set_xlim(edges[0], max(edges[-1], edges[0] + _MIN_BARS * (edges[1] - edges[0])))
     axes.set_ylim(0, 1.05 * max(1.0, float(base.max(initial=0))))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    if len(counts) > 1:
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return _save(figure, path)
+    return _save(figure, path, legend=axes if len(counts) > 1 else None)
 
 
-def _axes(size_inch: tuple[float, float], title: str) -> tuple[Figure, Any]:
+def _axes(
+    size_inch: tuple[float, float], labels: tuple[str, str] = ("", ""), *, grid: str | None = "both"
+) -> tuple[Figure, Any]:
+    """A figure with one set of axes. grid: lines along "both" axes, "x", "y" or none."""
     figure = Figure(figsize=size_inch, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _dress(axes, title, size=11)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    _style(axes, grid=grid)
     return figure, axes
 
 
-def _dress(axes: Any, title: str, *, size: float) -> None:
-    axes.set_title(title, loc="left", fontsize=size, color=INK, fontweight="bold")
+def _style(axes: Any, *, grid: str | None) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=INK, labelsize=9.5, length=0)
+    if grid:
+        axes.grid(axis=grid, color=FAINT, linewidth=0.8)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path, *, legend: Any = None) -> Path:
+    """Write the PNG. legend: axes that get one, on their right side."""
+    if legend is not None:
+        legend.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")
     return path

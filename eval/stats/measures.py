@@ -87,16 +87,27 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
     return Measure(name, tuple(findings), resampled)
 
 
-def bootstrap_figures(measure: str, name: str, result: Bootstrapped) -> dict[str, float]:
-    """``<measure>/<name>`` and ``<measure>/<name>/<finding>``, each with ``/low`` and ``/high`` if it has resamples."""
-    key = f"{measure}/{name}"
-    if not len(result.samples):
-        slugs = [slug(finding) for finding in result.findings]
-        return {key: result.mean} | {f"{key}/{own}": float(v) for own, v in zip(slugs, result.values, strict=True)}
-    figures = interval_figures(key, result.mean, result.mean_interval)
-    for finding, value in zip(result.findings, result.values, strict=True):
-        figures |= interval_figures(f"{key}/{slug(finding)}", float(value), result.interval(finding))
-    return figures
+def bootstrap_figures(
+    key: str, result: Bootstrapped, *, slugs: Mapping[str, str] | None = None, with_ends: bool | None = None
+) -> dict[str, float]:
+    """``<key>`` and ``<key>/<finding>``, each with ``/low`` and ``/high``.
+
+    slugs: finding -> its name in a key; default: `cxr.labels.slug`. with_ends: default: only if there are resamples.
+    """
+    slugs = {finding: slug(finding) for finding in result.findings} if slugs is None else slugs
+    estimates = {key: result.estimate()} | {f"{key}/{slugs[name]}": result.estimate(name) for name in result.findings}
+    if with_ends or (with_ends is None and len(result.samples)):
+        return {
+            name: value
+            for own, one in estimates.items()
+            for name, value in interval_figures(own, one.value, one).items()
+        }
+    return {own: one.value for own, one in estimates.items()}
+
+
+def finite_or_none(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """For `metrics.json`: None for each value that is not finite."""
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def with_ends(figures: Mapping[str, float | None], key: str) -> tuple[float | None, float | None, float | None]:

@@ -10,7 +10,7 @@ from eval.detection.average_precision import main_ap_measure
 from eval.detection.measures import best_f1_scores
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import AP40, HUMAN
-from eval.readers.human import human_measure
+from eval.readers.human import human_counts
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
@@ -75,7 +75,7 @@ def evaluate(tune: SplitData, test: SplitData, settings: Stage2Settings) -> Eval
     entries += _priors(tune, test, settings)
     human = _human(test, settings.readers)
     on_tune = _human(tune, settings.readers) if human is None else None
-    more = {} if on_tune is None else bootstrap_figures(f"tune_{AP40}", HUMAN, on_tune)
+    more = {} if on_tune is None else bootstrap_figures(f"tune_{AP40}/{HUMAN}", on_tune)
     board = make_leaderboard(entries, test, how=settings.choose, human=human, more=more)
     log.info("comparing the kinds of box rules and the number of tune boxes")
     return Evaluation(board, test, compare_rules(board.main, test), _curve(board, tune, test, settings))
@@ -144,4 +144,4 @@ def _human(split: SplitData, readers: ReaderSettings) -> Bootstrapped | None:
     if not boxes.loc[boxes["reader"] != ""].groupby("image_id")["reader"].nunique().max() >= 2:
         return None  # the maximum is NaN without any reader
     ids = split.truth.images["image_id"].tolist()
-    return bootstrap(human_measure(boxes, ids, findings=split.truth.findings, settings=readers), split.counts)
+    return bootstrap(human_counts(boxes, ids, findings=split.truth.findings, settings=readers).ap(), split.counts)

@@ -166,7 +166,7 @@ def make_leaderboard(
 ) -> Leaderboard[CamEntry]:
     """Choose the best entry on the tune split; it becomes the main one, compared with all others on the test split.
 
-    human: `eval.readers.human.human_measure` of the same images and resamples. more: further figures by name.
+    human: `eval.readers.human.HumanCounts.ap` of the same images and resamples. more: further figures by name.
     """
     best = choose_best(entries, how=how)
     everyone = tuple(entries)

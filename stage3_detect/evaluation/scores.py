@@ -56,12 +56,12 @@ class ScoreResults:
         figures: dict[str, float] = {}
         for found in self.points:
             for name, scored in found.by_finding.items():
-                figures |= bootstrap_figures(name, found.point.name, scored)
+                figures |= bootstrap_figures(f"{name}/{found.point.name}", scored)
             for name, scored in found.pooled.items():  # instead of the mean over findings
                 figures |= interval_figures(f"{name}/{found.point.name}", scored.mean, scored.mean_interval)
         for kind, (pooled, by_finding) in self.ece.items():
             name = "detector" if kind == RAW else "detector_calibrated"
-            figures |= bootstrap_figures("ece", name, by_finding)
+            figures |= bootstrap_figures(f"ece/{name}", by_finding)
             figures |= interval_figures(f"ece/{name}", pooled.mean, pooled.mean_interval)
         return figures
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.labels import slug
-from eval.experiments.report import bar, bar_chart, csv_table, group_table, how_to_read, verdict_sentences, write_pages
+from eval.experiments.report import bar_chart, csv_table, group_table, how_to_read, verdict_sentences, write_pages
 from eval.experiments.runner import Group
 from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
@@ -125,7 +125,7 @@ def _curve(run_dir: Path, settings: DetectorExperimentSettings, result: Result) 
     places = places_of(settings.curve)
     lines: dict[str, list[Bar | None]] = {
         line: [
-            next((bar(v, values[v]) for v, at in points.items() if at == place and v in values), None)
+            next((Bar.of(v, values[v]) for v, at in points.items() if at == place and v in values), None)
             for place in places
         ]
         for line, points in settings.curve.lines.items()

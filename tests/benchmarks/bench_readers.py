@@ -23,7 +23,7 @@ from rich.table import Table
 from cxr.readers import ReaderSettings, fuse_readers
 from eval.readers.agreement import Reads, agreement_measures
 from eval.readers.compare_readers import compare_table
-from eval.readers.human import human_measure
+from eval.readers.human import human_counts
 from eval.readers.table import read_reader_table
 
 CLASSES = (
@@ -90,7 +90,7 @@ def main() -> None:
         with timed(seconds, "agreement"):
             agreement_measures(Reads(table.boxes, table.readings, table.image_ids, table.findings))
         with timed(seconds, "human"):
-            human_measure(
+            human_counts(
                 table.boxes, table.image_ids, findings=table.findings, settings=ReaderSettings(),
                 readings=table.readings,
             )  # fmt: skip

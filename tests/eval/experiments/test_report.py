@@ -52,9 +52,9 @@ def test_columns_without_cells_are_omitted() -> None:
     ]  # fmt: skip
     assert [list(cells) for cells in table.rows] == [
         ["ref", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "reference", None, None],
-        ["a", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "significant: +.021 [.008, .034]",
+        ["a", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "significant: +0.021 [0.008, 0.034]",
          "0.060, not significant", 0.5],
-        ["b", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "not significant: +.000 [−1.000, 1.000]",
+        ["b", "0.800 [0.700, 0.900]", "0.500, 0.700 (sd 0.141)", "not significant: +0.000 [-1.000, 1.000]",
          "0.900", None],
         ["c", None, None, "failed: no such layer", None, None],
         ["prior", "0.800 [0.700, 0.900]", None, "not compared", None, None],
@@ -64,7 +64,7 @@ def test_columns_without_cells_are_omitted() -> None:
 
 def test_sentences_name_what_differs_and_what_failed() -> None:
     text = verdict_sentences({"g": group(*ROWS, c="x"), "h": group()}, settings(0, 1))
-    assert "g/a +.021 [.008, .034]" in text
+    assert "g/a +0.021 [0.008, 0.034]" in text
     assert "1 of 2 comparisons" in text
     assert "Holm's correction: none." in text
     assert text.endswith("g/c.")

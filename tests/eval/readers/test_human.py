@@ -9,14 +9,7 @@ import pytest
 from cxr.readers import ReaderSettings
 from eval.detection.average_precision import RECALLS
 from eval.detection.pairing import box_pairs, match_greedily
-from eval.readers.human import (
-    HumanCounts,
-    ap_of_counts,
-    human_counts,
-    human_measure,
-    precision_of_counts,
-    recall_of_counts,
-)
+from eval.readers.human import HumanCounts, human_counts
 
 COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
 UNION = ReaderSettings(rule="union")
@@ -30,21 +23,21 @@ def table(*rows: tuple[object, ...]) -> pd.DataFrame:
 
 
 def counts(*rows: tuple[object, ...], readings: pd.DataFrame | None = None, **settings: Any) -> list[list[float]]:
-    """Hits, drawn and true boxes of Edema, on images a and b."""
+    """Hits, marked and true boxes of Edema, on images a and b."""
     chosen = ReaderSettings(**settings)
     found = human_counts(table(*rows), ["a", "b"], findings=["Edema"], settings=chosen, readings=readings)
-    return [values[:, 0].tolist() for values in (found.hits, found.drawn, found.true)]
+    return [values[:, 0].tolist() for values in (found.hits, found.marked, found.true)]
 
 
 @pytest.mark.parametrize("rule", ["majority", "union", "wbf"])
 def test_without_readers_there_is_no_figure(rule: Any) -> None:
     settings = ReaderSettings(rule=rule)
     for boxes in (table(), table(("a", "Edema", 0, 0, 10, 4, ""))):
-        measure = human_measure(boxes, ["a", "b"], findings=["Edema", "Mass"], settings=settings)
+        measure = human_counts(boxes, ["a", "b"], findings=["Edema", "Mass"], settings=settings).ap()
         assert measure.name == "ap40"
         assert measure.findings == ("Edema", "Mass")
         assert np.isnan(measure.values(2)).all()
-    assert human_measure(table(), [], findings=[], settings=settings).values(0).shape == (0,)
+    assert human_counts(table(), [], findings=[], settings=settings).ap().values(0).shape == (0,)
 
 
 def test_a_lone_reader_has_no_others() -> None:
@@ -91,22 +84,22 @@ def test_only_asked_images_and_findings_count_but_all_readers_do() -> None:
 
 def test_ap_of_one_point_is_precision_times_the_levels_that_are_reached() -> None:
     found = HumanCounts(
-        ("reached", "missed", "none drawn", "no truth"),
+        ("reached", "missed", "none marked", "no truth"),
         np.array([[2.0, 0, 0, 0], [0, 0, 0, 0]]),
         np.array([[3.0, 1, 0, 2], [1, 0, 0, 0]]),
         np.array([[5.0, 2, 1, 0], [0, 0, 0, 0]]),
     )
-    once = ap_of_counts(found).values(2)
+    once = found.ap().values(2)
     np.testing.assert_allclose(once, [2 / 4 * 41 / 101, 0, 0, np.nan])
-    without_second = ap_of_counts(found).resampled(np.array([[1, 0]]))[0]
+    without_second = found.ap().resampled(np.array([[1, 0]]))[0]
     assert without_second[0] == pytest.approx(2 / 3 * (RECALLS <= 2 / 5).sum() / 101)
-    np.testing.assert_allclose(precision_of_counts(found).values(2), [0.5, 0, np.nan, 0])
-    np.testing.assert_allclose(recall_of_counts(found).values(2), [0.4, 0, 0, np.nan])
+    np.testing.assert_allclose(found.precision().values(2), [0.5, 0, np.nan, 0])
+    np.testing.assert_allclose(found.recall().values(2), [0.4, 0, 0, np.nan])
 
 
 def test_readers_who_agree_exactly_reach_one() -> None:
     rows = [("b", "Edema", 5, 5, 30, 20, f"R{k}") for k in range(3)]
-    measure = human_measure(table(*rows), ["a", "b"], findings=["Edema"], settings=ReaderSettings())
+    measure = human_counts(table(*rows), ["a", "b"], findings=["Edema"], settings=ReaderSettings()).ap()
     assert measure.values(2).tolist() == [1]
 
 

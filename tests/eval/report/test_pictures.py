@@ -156,7 +156,7 @@ def dark_share(path: Path) -> float:
 
 @pytest.mark.parametrize("curves", [{}, {"loss": ([], [])}, {"loss": ([1, 2, 3], [0.5, NAN, 0.2])}])
 def test_plot_curves_draws(tmp_path: Path, curves: dict[str, tuple[list[float], list[float]]]) -> None:
-    path = plot_curves(tmp_path / "p" / "c.png", curves, title="T", labels=("x", "y"), y_range=(0, 1))
+    path = plot_curves(tmp_path / "p" / "c.png", curves, labels=("x", "y"), y_range=(0, 1))
     assert dark_share(path) > 0
 
 
@@ -164,7 +164,7 @@ def test_plot_curves_draws(tmp_path: Path, curves: dict[str, tuple[list[float], 
     "bars", [[], [Bar("none", None)], [Bar("zero", 0.0, 0.0, 0.0)], [Bar("a", 0.5, 0.4, 0.6, "marked"), Bar("b", 0.1)]]
 )
 def test_plot_bars_draws(tmp_path: Path, bars: list[Bar]) -> None:
-    assert dark_share(plot_bars(tmp_path / "b.png", bars, title="T", label="AP")) > 0
+    assert dark_share(plot_bars(tmp_path / "b.png", bars, label="AP")) > 0
 
 
 def test_more_bars_make_a_taller_picture(tmp_path: Path) -> None:

@@ -392,7 +392,7 @@ def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, prete
     assert table["lse"][3].startswith("significant: −.")
     assert float(table["lse"][4].split(",")[0]) == pytest.approx(run.metrics["heads/lse/p_holm"], abs=5e-4)
     assert table["average"][3].startswith("not significant: ")
-    assert table["tta"][3] == "not significant: +.000 [.000, .000]"
+    assert table["tta"][3] == "not significant: +0.000 [0.000, 0.000]"
     assert table["pcam"][3] == table["single"][3] == "reference"
     assert table["seeds"][2] is None  # one ensemble stands for all seeds
     first, second, _ = table["single"][2].replace(" (", ", ").split(", ")
