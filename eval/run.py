@@ -1,8 +1,8 @@
-"""`compare` finished runs, `score` anybody's COCO files, or compare `readers`: a table, metrics.json, report.html."""
+"""`compare` finished runs, `score` COCO files, or measure the agreement of `readers`."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
@@ -18,7 +18,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     compare = commands.add_parser("compare", help="one table and report over finished runs")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     compare.add_argument("--out", type=Path, help="where the report goes (the runs' common folder)")
-    score = commands.add_parser("score", help="AP of anybody's COCO files")
+    score = commands.add_parser("score", help="AP of any COCO files")
     score.add_argument("--gt", required=True, type=Path, help="ground truth, a full COCO file")
     score.add_argument(
         "--pred",
@@ -34,17 +34,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 2 the user's mistake."""
+    """Run one command; returns 0, or 2 for a mistake of the user."""
     given = parse_arguments(argv)
-    if given.command == "compare":
-        return exit_code(lambda: _told(compare_runs(given.runs, out=given.out)))
-    if given.command == "readers":
-        return exit_code(lambda: _told(compare_readers(given)))
-    return exit_code(lambda: _told(score_files(given.gt, given.pred, out=given.out)))
-
-
-def _told(page: Path) -> None:
-    sys.stdout.write(f"report: {page}\n")
+    commands: dict[str, Callable[[], Path]] = {
+        "compare": lambda: compare_runs(given.runs, out=given.out),
+        "score": lambda: score_files(given.gt, given.pred, out=given.out),
+        "readers": lambda: compare_readers(given),
+    }
+    return exit_code(lambda: sys.stdout.write(f"report: {commands[given.command]()}\n"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Audit of a data set: what its labels, patients and pictures are, before anything is learnt from them.
+"""Audit of a data set before training: its labels, patients and images.
 
 Labels are as the source has them: 1 positive, 0 negative, -1 uncertain, NaN not mentioned.
 """
@@ -24,10 +24,9 @@ COUNT_COLUMNS = ("positive", "negative", "uncertain", "not mentioned")
 
 
 def finding_counts(labels: pd.DataFrame) -> pd.DataFrame:
-    """Images by label, one row a finding: positive, negative, uncertain, not mentioned, and the uncertainty ratio.
+    """Number of images per finding (rows) and label (columns), and the uncertainty ratio.
 
-    labels: (N, K). The ratio is uncertain over positive, NaN without positives; above 1 there are more uncertain
-    than positive images (on CheXpert 3.11 for Pneumonia, .25 for Edema).
+    labels: (N, K). The ratio is uncertain / positive, NaN without positives (on CheXpert 3.11 for Pneumonia).
     """
     values = labels.to_numpy(dtype=np.float64)
     kinds = [values == 1, values == 0, values == -1, np.isnan(values)]
@@ -38,9 +37,9 @@ def finding_counts(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def co_occurrence(labels: pd.DataFrame) -> pd.DataFrame:
-    """(K, K) phi coefficients: Pearson's correlation, over images, of "positive" against everything else.
+    """(K, K) phi coefficients: correlation over images of being positive; NaN for a finding of no image or all images.
 
-    labels: (N, K). 1 on the diagonal. NaN in the rows and columns of a finding that no image or every image has.
+    labels: (N, K).
     """
     positive = (labels == 1).to_numpy(dtype=np.float64)
     centred = positive - positive.mean(axis=0) if len(positive) else positive
@@ -51,7 +50,7 @@ def co_occurrence(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def labels_per_image(labels: pd.DataFrame) -> "pd.Series[int]":
-    """Number of images by their number of positive findings, from 0 up; "No Finding" is none."""
+    """Number of images by their number of positive findings, from 0 up; "No Finding" does not count."""
     numbers = (labels.drop(columns=NO_FINDING, errors="ignore") == 1).sum(axis=1).to_numpy(dtype=np.int64)
     return pd.Series(np.bincount(numbers, minlength=1))
 
@@ -63,8 +62,7 @@ def images_per_patient(images: pd.DataFrame) -> "pd.Series[int]":
 
 
 def age_bands(images: pd.DataFrame) -> pd.DataFrame:
-    """Images by age (rows: first year of each band of ten, from 0) and sex (columns); images of unknown age do not
-    count. Empty where no age is known."""
+    """Images of known age by band of ten years (rows: its first year) and sex (columns); empty without known ages."""
     known = images[images["age"].notna()]
     band = (known["age"] // AGE_BAND).astype(int) * AGE_BAND
     rows = range(0, int(band.max()) + AGE_BAND, AGE_BAND) if len(band) else range(0)
@@ -75,7 +73,7 @@ def age_bands(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def data_facts(data: Dataset) -> Table:
-    """Images, patients, studies, views, sexes, ages, and what the reader changed or left out."""
+    """Images, patients, studies, views, sexes, ages, and what the data set's loader changed or excluded."""
     images = data.images
     rows: list[list[Cell]] = [["images", len(images), None]]
     for name in ("patient", "study"):
@@ -90,27 +88,25 @@ def data_facts(data: Dataset) -> Table:
     rows.append(["median age in years", None if np.isnan(age) else f"{age:g}", None])
     rows.append(_share("age unknown", int(images["age"].isna().sum()), len(images)))
     rows += [[what, count, None] for what, count in data.counts.items()]
-    rows += [[f"left out: {reason}", count, None] for reason, count in count_reasons(data.excluded).items()]
+    rows += [[f"excluded: {reason}", count, None] for reason, count in count_reasons(data.excluded).items()]
     return Table(f"The data set {data.name}", ["", "number", "share of images"], rows)
 
 
 def finding_table(labels: pd.DataFrame) -> Table:
-    """`finding_counts` for the report."""
     rows: list[list[Cell]] = []
     for finding, row in finding_counts(labels).iterrows():
         ratio = row["uncertainty ratio"]
         shown = None if np.isnan(ratio) else f"{100 * ratio:.0f} %"
         rows.append([str(finding), *(int(row[name]) for name in COUNT_COLUMNS), shown])
-    note = "As the source labels them, before any policy. Uncertain / positive above 100 %: more doubt than findings."
+    note = "As the source labels them, before any policy. Above 100 %, more images are uncertain than positive."
     columns = ["finding", *COUNT_COLUMNS, "uncertain / positive"]
     return Table("Labels of the whole data set", columns, rows, note)
 
 
 def audit_blocks(data: Dataset, findings: Sequence[str], run_dir: Path) -> list[Block]:
-    """Tables and charts of the data set for a report in `run_dir`; the charts go to ``run_dir/pictures``.
+    """Tables and charts of the data set for a report; charts go to ``run_dir/pictures``, empty ones are omitted.
 
-    findings: columns of ``data.labels`` that matter here. A chart that would be empty is left out: the tables name
-    what is unknown.
+    findings: columns of ``data.labels`` to show.
     """
     labels, folder = data.labels[list(findings)], run_dir / "pictures"
     blocks: list[Block] = [data_facts(data), finding_table(labels)]
@@ -140,7 +136,7 @@ def _co_occurrence_figure(labels: pd.DataFrame, folder: Path) -> Figure:
     plot_heat_map(folder / "co_occurrence.png", phi, (names, names), limit=limit)
     note = (
         "Phi coefficient of being positive: above 0 two findings occur together more often than by chance, below 0 "
-        "less often. Grey: no figure, since no image or every image has the finding."
+        "less often. Grey: no image or every image has the finding."
     )
     return Figure("Findings that occur together", "pictures/co_occurrence.png", note)
 

@@ -1,7 +1,4 @@
-"""Classifiers that guess, said in words: a high accuracy hides it where most images are negative.
-
-The source's pneumothorax classifier had an accuracy of .78 and an AUROC of .50 to .54.
-"""
+"""Warnings about classifiers that guess, which a high accuracy hides where most images are negative."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,34 +17,34 @@ HIGH_ACCURACY = 0.7
 def degenerate_findings(metrics: Metrics, findings: Sequence[str]) -> list[str]:
     """A sentence for each finding whose classifier is degenerate, in the order of `findings`; [] without any.
 
-    metrics: as of `eval.classification.metrics.classification_metrics`. Degenerate is
+    metrics: from `classification_metrics`. A classifier is degenerate if
 
-    - an AUROC below `NEAR_CHANCE`, or whose interval holds .5 or lies below it; the sentence says what the accuracy
-      is worth when that is at least `HIGH_ACCURACY` or the share of the larger class;
-    - a classifier that calls every image positive, or every one negative, at its threshold;
-    - one that gives every image the same probability.
+    - its AUROC is below `NEAR_CHANCE`, or the interval contains .5 or lies below it (the sentence also explains an
+      accuracy of at least `HIGH_ACCURACY` or the share of the larger class);
+    - it calls all images positive, or all negative, at its threshold;
+    - it gives all images the same probability.
 
-    A finding without an AUROC (labels all alike) is not judged.
+    A finding without an AUROC (all labels equal) is not checked.
     """
     found = {name: _problems(slug(name), metrics) for name in findings}
     return [f"{name}: {'; it '.join(problems)}." for name, problems in found.items() if problems]
 
 
 def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -> str:
-    """The report's lead: mean AUROC, which findings are not in it and why, and which classifiers are degenerate.
+    """Mean AUROC, which findings it excludes and why, and which classifiers are degenerate.
 
     min_positives: as given to `classification_metrics`.
     """
     mean, low, high = with_ends(metrics, "auroc/mean")
-    left_out = _left_out(metrics, findings, min_positives)
+    excluded = _excluded(metrics, findings, min_positives)
     if mean is None:
         parts = ["No finding has an AUROC to take the mean of."]
     else:
-        num = len(findings) - len(left_out)
-        over = f"{num} of {len(findings)} findings" if left_out else f"{num} finding{'s' if num > 1 else ''}"
+        num = len(findings) - len(excluded)
+        over = f"{num} of {len(findings)} findings" if excluded else f"{num} finding{'s' if num > 1 else ''}"
         parts = [f"Mean AUROC {short_interval(mean, low, high)} over {over}."]
-    if left_out:
-        parts.append(f"Left out of the mean: {', '.join(left_out)}.")
+    if excluded:
+        parts.append(f"Excluded from the mean: {', '.join(excluded)}.")
     return " ".join([*parts, *degenerate_findings(metrics, findings)])
 
 
@@ -68,14 +65,14 @@ def _problems(name: str, metrics: Metrics) -> list[str]:
 
 
 def _guessing(auroc: float, low: float | None, high: float | None) -> str:
-    """What to say of an AUROC near .5; "" for any other."""
+    """In words what an AUROC near .5 means; "" for any other."""
     is_known = low is not None and high is not None
     low, high = (auroc if low is None else low), (auroc if high is None else high)
     if high < 0.5 and is_known:
         return "is worse than guessing: negatives have the higher probabilities"
     if auroc < NEAR_CHANCE:
         return "is what guessing gives" if low <= 0.5 else "is hardly more than guessing gives"
-    return "cannot be told from guessing" if low <= 0.5 else ""
+    return "cannot be distinguished from guessing" if low <= 0.5 else ""
 
 
 def _accuracy_remark(accuracy: float | None, *, num_positive: float, num_negative: float) -> str:
@@ -88,7 +85,7 @@ def _accuracy_remark(accuracy: float | None, *, num_positive: float, num_negativ
     return f"; the accuracy of {short(accuracy)} {says} {share} of the images are {sort}"
 
 
-def _left_out(metrics: Metrics, findings: Sequence[str], min_positives: int) -> list[str]:
+def _excluded(metrics: Metrics, findings: Sequence[str], min_positives: int) -> list[str]:
     reasons = []
     for finding in findings:
         num = metrics.get(f"positives/{slug(finding)}") or 0.0

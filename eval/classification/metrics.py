@@ -1,7 +1,7 @@
 """Metrics of a multilabel classifier, each with a 95 % interval by bootstrap over patients.
 
-Point estimates come from scikit-learn. Resamples come from `eval.classification.weighted`, which re-weights the images
-instead of scoring a thousand copies of them; tests hold the two together.
+Point estimates come from scikit-learn. Resamples come from `eval.classification.weighted`, which re-weights the images;
+tests check that both agree.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from cxr.labels import slug
 from eval.classification.weighted import DECISION_METRICS, Ranking, decision_metrics, in_parts, weighted_sums
 from eval.stats.bootstrap import BootstrapOptions, Counts, percentile_interval, resample_images
 from eval.stats.calibration import check_scores, expected_calibration_error, known_rows
+from eval.stats.measures import finite_or_none, interval_figures
 
 METRICS = ("auroc", "auprc", "brier", *DECISION_METRICS)
-"""Those with an interval. Higher is better, but for brier."""
+"""Metrics with an interval. Higher is better, except for brier."""
 
 CELLS = ("tp", "fp", "fn", "tn")
 """The confusion matrix, in the order that `decision_metrics` takes."""
@@ -26,7 +27,7 @@ Figures = dict[str, float | None]
 
 
 class MetricOptions(BootstrapOptions, total=False):
-    """min_positives: a class with fewer is reported but left out of the means, default 1."""
+    """min_positives: a class with fewer is reported but excluded from the means, default 1."""
 
     min_positives: int
 
@@ -46,28 +47,26 @@ def classification_metrics(
 
     - For each of `METRICS` (auroc, auprc, brier, f1, precision, sensitivity, specificity, accuracy):
       `<metric>/<slug>` and `<metric>/mean`, each with `/low` and `/high`.
-    - `ece/<slug>` and `ece/mean`: expected calibration error in 15 bins, without an interval: it is biased
-      upwards, and more so in a resample.
+    - `ece/<slug>` and `ece/mean`: expected calibration error in 15 bins, without an interval because resampling biases
+      it upwards.
     - `positives/<slug>` and `positives/mean`.
     - `tp/<slug>`, `fp/`, `fn/`, `tn/`: the confusion matrix at the threshold, in images.
 
-    None stands for "no such figure": everything of a class whose labels are all alike, and what needs a
-    threshold where that is NaN. Such a class is left out of the mean, as is one with fewer than
-    `min_positives`. Precision of a class that is never called is 0, as in scikit-learn.
-
-    Raises UserError when a probability is not finite.
+    A figure is None for a class whose labels are all equal, and where it needs a threshold that is NaN. The means
+    exclude such classes and those with fewer than `min_positives`. Precision is 0 for a class that is never called, as
+    in scikit-learn. Raises UserError when a probability is not finite.
     """
     check_scores(labels, probabilities)
-    assert labels.shape[1] == len(findings) == len(thresholds), "one column a finding"
+    assert labels.shape[1] == len(findings) == len(thresholds), "one column per finding"
     counts = resample_images(len(labels), options)
     cells = _cells(labels, probabilities, thresholds)
     points = _point_estimates(labels, probabilities, thresholds)
-    draws = _draws(labels, probabilities, cells=cells, counts=counts)
+    samples = _samples(labels, probabilities, cells=cells, counts=counts)
     positives = (labels == 1).sum(axis=0)
     in_mean = positives >= max(1, options.get("min_positives", 1))
     slugs = [slug(finding) for finding in findings]
     ece = np.where(np.isnan(points[0]), np.nan, expected_calibration_error(labels, probabilities))
-    figures = _by_name(points, draws, slugs=slugs, in_mean=in_mean)
+    figures = _by_name(points, samples, slugs=slugs, in_mean=in_mean)
     figures |= _named("ece", ece, slugs) | {"ece/mean": _number(mean_over_classes(ece[in_mean]))}
     figures |= _named("positives", positives, slugs)
     figures["positives/mean"] = float(positives.mean()) if slugs else None
@@ -99,8 +98,8 @@ def _point_estimates(labels: Floats, probabilities: Floats, thresholds: Floats) 
     return table
 
 
-def _draws(labels: Floats, probabilities: Floats, *, cells: Floats, counts: Counts) -> Floats:
-    """(M, R, K) the same figures in each resample; NaN where it has no such figure."""
+def _samples(labels: Floats, probabilities: Floats, *, cells: Floats, counts: Counts) -> Floats:
+    """(M, R, K) the same figures in each resample."""
     rankings = [Ranking(labels[:, k], probabilities[:, k]) for k in range(labels.shape[1])]
     known = ~np.isnan(labels)
     errors = np.where(known, (probabilities - labels) ** 2, 0.0)
@@ -118,20 +117,18 @@ def _draws(labels: Floats, probabilities: Floats, *, cells: Floats, counts: Coun
     return np.where(np.isnan(ranks[0]), np.nan, table)
 
 
-def _by_name(points: Floats, draws: Floats, *, slugs: Sequence[str], in_mean: Bools) -> Figures:
+def _by_name(points: Floats, samples: Floats, *, slugs: Sequence[str], in_mean: Bools) -> Figures:
     figures: Figures = {}
     for m, metric in enumerate(METRICS):
-        mean = mean_over_classes(points[m][in_mean])
-        figures |= _with_interval(f"{metric}/mean", mean, mean_over_classes(draws[m][:, in_mean]))
+        mean = float(mean_over_classes(points[m][in_mean]))
+        figures |= _with_interval(f"{metric}/mean", mean, mean_over_classes(samples[m][:, in_mean]))
         for k, name in enumerate(slugs):
-            figures |= _with_interval(f"{metric}/{name}", points[m, k], draws[m, :, k])
+            figures |= _with_interval(f"{metric}/{name}", float(points[m, k]), samples[m, :, k])
     return figures
 
 
-def _with_interval(name: str, point: np.floating | Floats, draws: Floats) -> Figures:
-    interval = percentile_interval(draws)
-    values = {name: point, f"{name}/low": interval.low, f"{name}/high": interval.high}
-    return {key: _number(value) for key, value in values.items()}
+def _with_interval(name: str, point: float, samples: Floats) -> Figures:
+    return finite_or_none(interval_figures(name, point, percentile_interval(samples)))
 
 
 def _named(metric: str, values: np.ndarray, slugs: Sequence[str]) -> Figures:

@@ -1,7 +1,7 @@
-"""Operating points: the threshold from which on an image is called positive, and the ROC curve at a sensitivity.
+"""Operating points of a classifier: thresholds, and the specificity at a given sensitivity.
 
-Thresholds are chosen on validation and used on the test split. Candidates are the midpoints between
-neighbouring distinct probabilities, and the lowest probability itself (everything positive).
+Thresholds are chosen on the validation split. Candidates are the midpoints between neighbouring distinct probabilities,
+and the lowest probability (all images positive).
 """
 
 from collections.abc import Callable
@@ -20,14 +20,13 @@ ThresholdKind = Literal["f1", "youden", "sensitivity"]
 def choose_thresholds(
     labels: Floats, probabilities: Floats, *, kind: ThresholdKind = "f1", sensitivity: float = 0.95
 ) -> Floats:
-    """The threshold of each class; an image is positive from it upwards (>=).
+    """The threshold of each class; images with at least this probability are positive.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) finite.
-    kind: f1: the highest F1. youden: the highest sensitivity + specificity - 1 (Youden 1950). sensitivity:
-    the highest candidate that still has at least `sensitivity`, in (0, 1]; the others ignore that number.
+    kind: "f1": the highest F1. "youden": the highest sensitivity + specificity - 1 (Youden 1950). On ties both take the
+    lowest threshold. "sensitivity": the highest threshold with at least `sensitivity`, in (0, 1].
 
-    Of equally good ones f1 and youden take the lowest: rather one image too many than one too few.
-    Returns (K,), NaN for a class without positives, for youden also without negatives.
+    Returns (K,); NaN for a class without positives, for youden also without negatives.
     """
     check_scores(labels, probabilities)
     assert 0 < sensitivity <= 1, f"sensitivity {sensitivity} is not in (0, 1]"
@@ -42,8 +41,8 @@ def choose_thresholds(
 def specificity_at_sensitivity(labels: Floats, scores: Floats, sensitivity: float) -> float:
     """The best specificity that the ROC curve reaches with at least this sensitivity, in [0, 1].
 
-    labels: (N,) 1, 0 or NaN (ignored). scores: (N,) finite. sensitivity: in (0, 1]. Only points of the curve
-    count that a threshold reaches, nothing between them. NaN without positives or negatives.
+    labels: (N,) 1, 0 or NaN (ignored). scores: (N,) finite. sensitivity: in (0, 1]. The curve is not interpolated
+    between thresholds. NaN without positives or negatives.
     """
     once = np.ones((1, len(labels)), dtype=np.int32)
     return float(_specificity(labels, scores, sensitivity, once)[0])
@@ -52,10 +51,7 @@ def specificity_at_sensitivity(labels: Floats, scores: Floats, sensitivity: floa
 def specificity_interval(
     labels: Floats, scores: Floats, sensitivity: float, **options: Unpack[BootstrapOptions]
 ) -> Interval:
-    """95 % interval of `specificity_at_sensitivity`, whose threshold is chosen anew in each resample.
-
-    options: see `BootstrapOptions`.
-    """
+    """95 % interval of `specificity_at_sensitivity`, whose threshold is chosen anew in each resample."""
     return percentile_interval(_specificity(labels, scores, sensitivity, resample_images(len(labels), options)))
 
 
@@ -79,11 +75,11 @@ def _threshold(positive: Bools, scores: Floats, best_of: Callable[[Ints, Ints], 
     if best == 0:
         return float(values[0])
     middle = (values[best - 1] + values[best]) / 2
-    # Between neighbouring floats there is no middle; the upper one separates them as well.
+    # Neighbouring floats have no midpoint; the upper one separates them as well.
     return float(middle if middle > values[best - 1] else values[best])
 
 
-# Each takes, for every candidate from the lowest on, the positives called and the images called.
+# Each takes the positives called and the images called at every candidate, lowest first, and returns its index.
 def _best_f1(hits: Ints, called: Ints, _: float) -> int:
     return int(np.argmax(2 * hits / (called + hits[0])))
 
@@ -92,7 +88,7 @@ def _best_youden(hits: Ints, called: Ints, _: float) -> int | None:
     num_positive, num_negative = int(hits[0]), int(called[0] - hits[0])
     if num_negative == 0:
         return None
-    # Whole numbers, so that equally good candidates compare equal.
+    # Integers, so that ties compare equal.
     return int(np.argmax(hits * num_negative - (called - hits) * num_positive))
 
 

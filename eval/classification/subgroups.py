@@ -1,4 +1,4 @@
-"""Does the classifier serve everybody alike? Its figures by sex, age band and view, and what differs clearly."""
+"""Figures of a classifier by sex, age band and view, and which subgroups differ significantly from the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,22 @@ from eval.stats.calibration import check_scores
 
 AGE_LIMITS = (18, 40, 60, 80)
 AGE_BANDS = ("<18", "18-39", "40-59", "60-79", "80+")
-"""Years; a band holds its lower limit."""
+"""Years; a band includes its lower limit."""
 
 UNKNOWN = "unknown"
 MEAN = "mean"
 
 MIN_POSITIVES = 5
-"""Below so many positives, or negatives, a finding has no score in a subgroup."""
+"""A finding with fewer positives or negatives has no score in a subgroup."""
 
 
 @dataclass(frozen=True)
 class SubgroupRow:
     """One finding, or "mean", in one subgroup.
 
-    num_cases: images of the subgroup with a known label (mean: all its images). num_positives: of those (mean:
-    images with any positive). auroc, sensitivity, specificity: None where there is no score. difference: AUROC
-    here minus AUROC in all other images, of the findings that have a score in both. remark: whether that is
-    clear, or why there is no score.
+    num_cases: images with a known label (mean: all images). num_positives: positive images (mean: with any positive
+    label). auroc, sensitivity, specificity: None where there is no score. difference: AUROC here minus AUROC in all
+    other images, over the findings with a score in both. remark: whether it is significant, or why there is no score.
     """
 
     attribute: str
@@ -60,17 +59,16 @@ def subgroup_metrics(
     """Figures of every subgroup: the mean over findings first, then each finding.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K). findings: (K,). thresholds: (K,) or NaN.
-    attributes: N rows; `age` in years is cut into `AGE_BANDS`, the values of every other column (sex, view) are taken
-    as they are. Blank or NaN is "unknown", a subgroup of its own. options: as of `classification_metrics`;
-    min_positives is here `MIN_POSITIVES` by default and asks for as many negatives too.
+    attributes: N rows; `age` in years is cut into `AGE_BANDS`, other columns (sex, view) give one subgroup per value.
+    Blank or NaN is the subgroup "unknown". options: as for `classification_metrics`; min_positives (default
+    `MIN_POSITIVES`) also requires as many negatives. Subgroups that are too small have rows without scores.
 
-    The difference comes from resamples of patients of the whole set, so that a patient may be in several subgroups.
-    No subgroup is dropped: one that is too small has a row without scores.
+    Differences come from resamples of all patients, because a patient can be in several subgroups.
     """
     check_scores(labels, probabilities)
     assert len(attributes) == len(labels), f"{len(attributes)} rows of attributes, {len(labels)} of labels"
     counts = resample_images(len(labels), options)
-    # The first weighting is the set itself, so that the estimate comes with its resamples.
+    # The first weighting is the original sample.
     weights = np.concatenate([np.ones((1, len(labels)), dtype=np.int32), counts])
     scorer = _Scorer(labels, probabilities, thresholds, weights, options.get("min_positives", MIN_POSITIVES))
     rows: list[SubgroupRow] = []
@@ -82,23 +80,23 @@ def subgroup_metrics(
 
 
 def subgroup_verdict(rows: Sequence[SubgroupRow]) -> str:
-    """Which subgroups' mean AUROC clearly differs from that of all other images; "" with none to compare."""
+    """Which subgroups' mean AUROC differs significantly from that of all other images; "" with none to compare."""
     compared = [row for row in rows if row.finding == MEAN and row.difference is not None]
     clear = [(row, row.difference) for row in compared if row.difference is not None and row.difference.is_clear]
     if not compared:
         return ""
     if not clear:
-        return f"None of {len(compared)} subgroups clearly differs from the other images in mean AUROC."
+        return f"None of {len(compared)} subgroups differs significantly from the other images in mean AUROC."
     parts = [f"{r.attribute} {r.value} by {gap_text(d)}" for r, d in clear]
     return (
-        f"Of {len(compared)} subgroups {len(clear)} clearly differ from the other images in mean AUROC: "
-        f"{'; '.join(parts)}. About one in twenty looks so by chance."
+        f"Of {len(compared)} subgroups {len(clear)} differ significantly from the other images in mean AUROC: "
+        f"{'; '.join(parts)}. About one in twenty does so by chance."
     )
 
 
 @dataclass(frozen=True)
 class _Scorer:
-    """What all subgroups share. weights: (1 + R, N), the set itself first, then its resamples."""
+    """What all subgroups share. weights: (1 + R, N), the original sample first, then its resamples."""
 
     labels: Floats
     probabilities: Floats
@@ -119,19 +117,9 @@ class _Scorer:
         for k, name in enumerate(names):
             auroc_here, sensitivity, specificity = (_estimate(figure) for figure in figures[:, :, k])
             difference = _estimate(gap[:, k])
-            rows.append(
-                SubgroupRow(
-                    *where,
-                    finding=name,
-                    num_cases=cases[k],
-                    num_positives=positives[k],
-                    auroc=auroc_here,
-                    sensitivity=sensitivity,
-                    specificity=specificity,
-                    difference=difference,
-                    remark=self._remark(name, (cases[k], positives[k]), auroc_here is not None, difference),
-                )
-            )
+            remark = self._remark(name, (cases[k], positives[k]), auroc_here is not None, difference)
+            figures_here = (auroc_here, sensitivity, specificity, difference)
+            rows.append(SubgroupRow(*where, name, cases[k], positives[k], *figures_here, remark))
         return rows
 
     def _auroc(self, labels: Floats) -> Floats:
@@ -151,13 +139,12 @@ class _Scorer:
 
     def _remark(self, name: str, counts: tuple[int, int], has_score: bool, difference: Difference | None) -> str:
         if difference is not None:
-            return "differs from the rest" if difference.is_clear else "no clear difference"
+            return "differs from the rest" if difference.is_clear else "no significant difference"
         if has_score:
             return "nothing to compare with"
         if name == MEAN:
             return "no score: no finding has one"
-        num_cases, num_positives = counts
-        found = f"{num_positives} positive, {num_cases - num_positives} negative"
+        found = f"{counts[1]} positive, {counts[0] - counts[1]} negative"
         return f"no score: {found}, needs {self.min_positives} of each"
 
 
@@ -167,7 +154,7 @@ def _with_mean(figures: Floats) -> Floats:
 
 
 def _estimate(samples: Floats) -> Difference | None:
-    """(1 + R,) the figure itself, then resamples."""
+    """samples: (1 + R,), the figure itself first."""
     interval = percentile_interval(samples[1:])
     return None if np.isnan(samples[0]) else Difference(float(samples[0]), interval.low, interval.high)
 
@@ -182,6 +169,6 @@ def _values(column: "pd.Series[Any]") -> npt.NDArray[np.str_]:
 
 
 def _in_order(values: npt.NDArray[np.str_]) -> list[str]:
-    """Distinct values: age bands as they rise, others by the alphabet, unknown last."""
+    """Distinct values: age bands from low to high, others by the alphabet, unknown last."""
     rank = {band: i for i, band in enumerate(AGE_BANDS)} | {UNKNOWN: len(AGE_BANDS) + 1}
     return sorted(set(values.tolist()), key=lambda value: (rank.get(value, len(AGE_BANDS)), value))

@@ -1,7 +1,7 @@
 """Classification metrics under integer weights of the images, for all resamples at once.
 
-A resample of a bootstrap is a weighting (how often each image was drawn); ranks do not change with it,
-so one sort serves every resample. Each figure equals scikit-learn's with `sample_weight`.
+A bootstrap resample is a weighting of the images that leaves their order unchanged, so one sort serves all resamples.
+Each figure equals scikit-learn's with `sample_weight`. AUROC and average precision are NaN without both classes.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ DECISION_METRICS = ("f1", "precision", "sensitivity", "specificity", "accuracy")
 
 @dataclass(frozen=True)
 class RankedTotals:
-    """Weights summed down a ranking, at each of the G distinct scores that a positive has, highest first.
+    """Cumulative weights of a ranking at each of the G distinct scores of positives, highest first.
 
-    true, called: (G, R) weight of the positives, and of all images, with this score or a higher one.
-    above: (G, R) weight of all images with a higher score. num_true, num: (R,) weight of all positives, of all
-    images. Figures are (R,) in [0, 1], NaN where a resample has not both sorts.
+    true, called: (G, R) weight of the positives, and of all images, with this score or a higher one. above: (G, R)
+    weight of all images with a higher score. num_true, num: (R,) weight of all positives, of all images. Figures are
+    (R,) in [0, 1]; NaN where a resample lacks positives or negatives.
     """
 
     true: Floats
@@ -33,9 +33,9 @@ class RankedTotals:
     num: Floats
 
     def auroc(self) -> Floats:
-        """Area under the ROC curve: share of (positive, negative) pairs in right order, ties half."""
+        """Area under the ROC curve: share of (positive, negative) pairs in the right order; ties count half."""
         newly = np.diff(self.true, axis=0, prepend=0)
-        # Negatives above a positive cost the whole pair, those with its score half.
+        # Negatives above a positive lose the whole pair, those with an equal score half of it.
         wrong = (newly * (self.above + self.called - 2 * self.true + newly)).sum(axis=0) / 2
         num_pairs = self.num_true * (self.num - self.num_true)
         return self._known(1 - wrong / np.maximum(num_pairs, 1))
@@ -91,8 +91,7 @@ def _adder(part: Ints, image: Ints, *, shape: tuple[int, int]) -> Any:
 def weighted_auroc(labels: Floats, probabilities: Floats, counts: Counts) -> Floats:
     """AUROC of each class under each weighting of the images.
 
-    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K). counts: (R, N). Returns (R, K), NaN without
-    both sorts.
+    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K). counts: (R, N). Returns (R, K).
     """
     rankings = [Ranking(labels[:, k], probabilities[:, k]) for k in range(labels.shape[1])]
 
@@ -110,7 +109,7 @@ def weighted_sums(addends: Floats, counts: Counts) -> Floats:
 
 
 def in_parts(score: Callable[[Counts], Floats], counts: Counts) -> Floats:
-    """(r, N) weights -> (r, ...) figures, asked for as many resamples at a time as fit into memory: (R, ...)."""
+    """Compute `score`, (r, N) weights -> (r, ...) figures, in blocks that fit into memory; returns (R, ...)."""
     rows = max(1, MAX_CELLS // max(1, counts.shape[1]))
     starts = range(0, max(1, len(counts)), rows)
     return np.concatenate([score(np.asfortranarray(counts[start : start + rows])) for start in starts])

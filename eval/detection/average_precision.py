@@ -27,8 +27,8 @@ from eval.detection.matching import (
     greedy_hits,
     place_in_group,
 )
-from eval.stats.bootstrap import Block, Counts, over_blocks
-from eval.stats.measures import Measure
+from eval.stats.bootstrap import Block, Counts
+from eval.stats.measures import Measure, blocks_measure
 
 RECALLS: Floats = np.linspace(0.0, 1.0, 101)
 """COCO's recall levels, computed as COCO computes them, so that ties round alike."""
@@ -40,11 +40,7 @@ _LATE: Bools = np.arange(101) / 100 < RECALLS
 def ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:
     """AP of each class at one of the matched IoU thresholds; the measure's name is "ap40" at .4."""
     figures = [ap_figure(m, iou) for m in matches]
-
-    def resampled(counts: Counts) -> Floats:
-        return over_blocks(counts, figures)
-
-    return Measure(f"ap{round(100 * iou)}", tuple(m.finding for m in matches), resampled)
+    return blocks_measure(f"ap{round(100 * iou)}", [m.finding for m in matches], figures)
 
 
 def ap5095_measure(matches: Sequence[ClassMatches]) -> Measure:
@@ -52,8 +48,7 @@ def ap5095_measure(matches: Sequence[ClassMatches]) -> Measure:
     parts = [ap_measure(matches, iou) for iou in COCO_IOUS]
 
     def resampled(counts: Counts) -> Floats:
-        mean: Floats = np.mean([part.resampled(counts) for part in parts], axis=0)
-        return mean
+        return np.asarray(np.mean([part.resampled(counts) for part in parts], axis=0), dtype=np.float64)
 
     return Measure("ap5095", tuple(m.finding for m in matches), resampled)
 
@@ -129,8 +124,7 @@ class HitRanking:
 
     def num_true(self, block: Block) -> Block:
         """(I, B) -> (B,) true boxes of each resample."""
-        num_true: Block = (self._true @ block)[0]
-        return num_true
+        return np.asarray((self._true @ block)[0], dtype=np.int32)
 
     def hits(self, block: Block) -> Block:
         """(I, B) -> (H, B) number of hits up to and including each hit."""

@@ -1,7 +1,7 @@
-"""Reads anybody's COCO files: ground truth of any tool, predictions as a full file or a results list.
+"""Read COCO files of any tool: ground truth, and predictions as a full file or a list of results.
 
-`cxr.coco.read_coco` reads our own form; here nothing but the standard's fields is expected, and whatever
-is wrong is told at once, by file and position.
+`cxr.coco.read_coco` reads the files of this project. Here only the fields of the COCO standard are required, and all
+problems of a file are reported at once.
 """
 
 import json
@@ -17,34 +17,37 @@ import pandas as pd
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.config import UserError
 
-MAX_TOLD = 10
-"""Problems told one by one; the rest is counted."""
+MAX_SHOWN = 10
+"""Problems that an error lists; the others are counted."""
 
 MAX_PIXELS = 1e7
-"""No picture is larger; areas of much larger boxes would overflow."""
+"""Largest coordinate of a box; the areas of much larger boxes would overflow."""
+
+Ids = Mapping[Hashable, str]
+"""Id in a file -> name."""
 
 
 @dataclass(frozen=True)
 class TruthFile:
-    """Ground truth and how predictions may refer to it.
+    """Ground truth and the ids by which predictions refer to it.
 
-    coco: the boxes. entries: the file's list of images. images: id in the file -> image_id of `coco`.
-    classes: id in the file -> class name.
+    coco: the boxes. entries: the file's list of images. images: id -> image_id of `coco`. classes: id -> class name.
     """
 
     coco: CocoBoxes
     entries: list[dict[str, Any]]
-    images: Mapping[Hashable, str]
-    classes: Mapping[Hashable, str]
+    images: Ids
+    classes: Ids
 
 
 def read_truth(path: Path) -> TruthFile:
     """Read ground truth with images, categories and annotations.
 
-    An image is called by its "image_id" where the file has that addition, else by its file name, else by
-    its id; by its id also when the other names are not unique. Boxes with "iscrowd" keep it as a column.
+    Images are named by "image_id" (a field of this project), else by their file name, else by their id: the first that
+    all images have and that is unique. The column "iscrowd" marks ignore regions.
 
-    Raises UserError: no such file, not JSON, missing fields, boxes that are no boxes, ids that point nowhere.
+    Raises:
+        UserError: no such file, not JSON, missing fields, invalid boxes, or boxes of unknown images or classes.
     """
     document = _load(path)
     missing = {"images", "categories", "annotations"} - set(document if isinstance(document, dict) else ())
@@ -54,7 +57,7 @@ def read_truth(path: Path) -> TruthFile:
     classes = _class_names(document, path=path)
     images = {entry["id"]: str(name) for entry, name in zip(entries, _image_names(entries), strict=True)}
     if len(set(classes.values())) < len(classes):
-        raise UserError(f"{path}: a class name stands there twice; each needs its own")
+        raise UserError(f"{path}: two classes have the same name; class names must be unique")
     annotations = document["annotations"]
     rows = _rows(annotations, (images, classes), path=path, scored=False)
     boxes = boxes_table(rows)
@@ -75,10 +78,10 @@ def read_truth(path: Path) -> TruthFile:
 def read_predictions(path: Path, truth: TruthFile) -> CocoBoxes:
     """Read scored boxes: a list of {image_id, category_id, bbox, score}, or a full COCO file.
 
-    A bare list uses the ids of the truth. In a full file classes go by name, and images by "image_id", else
-    by file name, else by id: the first that both files have. Ids of the boxes themselves do not matter.
+    A bare list uses the ids of the ground truth. A full file is joined by the names of its classes, and by "image_id",
+    file name or id of its images: the first that both files have.
 
-    Raises UserError as `read_truth` does, and for a missing or not finite score.
+    Raises UserError as `read_truth` does, and for a missing or infinite score.
     """
     document = _load(path)
     if isinstance(document, dict) and "annotations" not in document:
@@ -105,7 +108,6 @@ def _load(path: Path) -> Any:
 
 
 def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[str, Any]]:
-    """A list of entries that have an id each."""
     entries = document[name]
     if not isinstance(entries, list):
         raise UserError(f"{path}: {name} is {type(entries).__name__}, expected a list")
@@ -115,14 +117,8 @@ def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, float, str))
     ]
     _refuse(problems)
-    times = Counter(entry["id"] for entry in entries)
-    _refuse(
-        [
-            f"{path}: {name} lists the id {id_!r} {count} times; ids must be unique"
-            for id_, count in times.items()
-            if count > 1
-        ]
-    )
+    times = Counter(entry["id"] for entry in entries).items()
+    _refuse([f"{path}: {name} lists the id {id_!r} {n} times; ids must be unique" for id_, n in times if n > 1])
     return entries
 
 
@@ -132,7 +128,6 @@ def _class_names(document: Mapping[str, Any], *, path: Path) -> dict[Hashable, s
 
 
 def _image_names(entries: list[dict[str, Any]]) -> list[Hashable]:
-    """One unique name an image: our image_id, else the file name, else the id."""
     for field in ("image_id", "file_name"):
         names = [entry.get(field) for entry in entries]
         if None not in names and len(set(names)) == len(names):
@@ -140,27 +135,25 @@ def _image_names(entries: list[dict[str, Any]]) -> list[Hashable]:
     return [entry["id"] for entry in entries]
 
 
-def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Path) -> dict[Hashable, str]:
-    """Image id in a full prediction file -> image_id of the truth, by the first name both files have."""
+def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Path) -> Ids:
+    """Image id in a full prediction file -> image_id of the ground truth."""
     for field in ("image_id", "file_name"):
         names = [entry.get(field) for entry in entries]
         theirs = {entry.get(field): truth.images[entry["id"]] for entry in truth.entries}
         if None in names or None in theirs or len(theirs) < len(truth.entries):
             continue
-        # Numbers are no way out when the names disagree: they would pair unlike images in silence.
+        # No fallback to the ids when all names differ: equal numbers could silently pair different images.
         if names and not any(name in theirs for name in names):
             raise UserError(
-                f"{path}: none of its images is in the ground truth, by {field} (for instance {names[0]!r}); "
+                f"{path}: no {field} of its images is in the ground truth (for instance {names[0]!r}); "
                 "give predictions for the same images"
             )
         return {e["id"]: theirs[n] for e, n in zip(entries, names, strict=True) if n in theirs}
     return dict(truth.images)
 
 
-def _rows(
-    annotations: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]], *, path: Path, scored: bool
-) -> list[tuple[object, ...]]:
-    """Rows for `boxes_table`; every entry is checked before any is refused."""
+def _rows(annotations: Any, known: tuple[Ids, Ids], *, path: Path, scored: bool) -> list[tuple[object, ...]]:
+    """Rows for `boxes_table`; one UserError for all invalid entries."""
     if not isinstance(annotations, list):
         raise UserError(f"{path}: annotations are {type(annotations).__name__}, expected a list")
     problems: list[str] = []
@@ -178,8 +171,8 @@ def _rows(
     return rows
 
 
-def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, str]], *, scored: bool) -> str:
-    """Why an entry is no box that can be scored, or nothing."""
+def _wrong(entry: Any, known: tuple[Ids, Ids], *, scored: bool) -> str:
+    """Why an entry is not a valid box; "" for a valid one."""
     if not isinstance(entry, dict):
         return f"is {type(entry).__name__}, expected {{image_id, category_id, bbox}}"
     needed = ["image_id", "category_id", "bbox", *(["score"] if scored else [])]
@@ -189,11 +182,7 @@ def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, st
     checks: list[tuple[str, Callable[[], bool], str]] = [
         ("image_id", lambda: _is_known(entry["image_id"], known[0]), "an image that the ground truth has"),
         ("category_id", lambda: _is_known(entry["category_id"], known[1]), "a class that the ground truth has"),
-        (
-            "bbox",
-            lambda: _is_box(entry["bbox"]),
-            f"x, y, width, height within {MAX_PIXELS:g} pixels, and of no negative size",
-        ),
+        ("bbox", lambda: _is_box(entry["bbox"]), f"x, y, width, height up to {MAX_PIXELS:g}, no negative size"),
         ("iscrowd", lambda: scored or entry.get("iscrowd") in (None, 0, 1), "0 or 1"),
         ("score", lambda: not scored or _is_number(entry["score"]), "a finite number"),
     ]
@@ -201,7 +190,7 @@ def _wrong(entry: Any, known: tuple[Mapping[Hashable, str], Mapping[Hashable, st
     return "; ".join(wrong)
 
 
-def _is_known(id_: Any, known: Mapping[Hashable, str]) -> bool:
+def _is_known(id_: Any, known: Ids) -> bool:
     return isinstance(id_, (int, float, str)) and id_ in known
 
 
@@ -215,11 +204,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _refuse(problems: list[str]) -> None:
-    """One UserError with the first problems and the number of the others, by file."""
-    if not problems:
-        return
-    more = len(problems) - MAX_TOLD
-    told = problems[:MAX_TOLD]
-    if more > 0:
-        told.append(f"{Counter(p.split(': ')[0] for p in problems).most_common(1)[0][0]}: {more} more of the kind")
-    raise UserError(told)
+    """Raise one UserError with the first problems and the number of the others."""
+    if len(problems) > MAX_SHOWN:
+        source, more = problems[0].split(": ")[0], len(problems) - MAX_SHOWN
+        problems = [*problems[:MAX_SHOWN], f"{source}: {more} more problems of this kind"]
+    if problems:
+        raise UserError(problems)

@@ -1,9 +1,8 @@
 """Calibrated confidence of a scored box: the probability that it matches a true box, fitted on the tune split.
 
-A pseudo-box is only made where the label affirms its finding, so its curve is fitted on images with a true box of the
-finding ("affirmed"). A detector's curve is fitted on all images ("all"). The curve of a finding is Platt's,
-sigmoid(scale * logit(score) + offset). A Gaussian prior pulls it towards the curve of all findings together, so a
-finding with few boxes borrows from the others.
+The curve of a finding is Platt's, sigmoid(scale * logit(score) + offset), with a Gaussian prior around the curve of all
+findings together, which steadies findings with few boxes. Curves of pseudo-boxes are fitted on images with a true box
+of the finding ("affirmed"), because only those get pseudo-boxes; a detector's on all images ("all").
 
 Source: Platt, Probabilistic outputs for support vector machines, 1999.
 """
@@ -31,7 +30,7 @@ START = Prior(Curve(scale=1.0, offset=0.0), scale_sd=10.0, offset_sd=10.0)
 """Prior of the pooled curve: the score is the confidence."""
 
 CLIP = 1e-6
-"""Scores are kept this far from 0 and 1, so that no single box outweighs all others."""
+"""Scores are clipped this far from 0 and 1, so that no single box outweighs all others."""
 
 NUM_BINS = 10
 
@@ -68,8 +67,11 @@ class Confidence:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` is the inverse."""
-        by_finding = {name: _plain(curve) for name, curve in self.by_finding.items()}
-        return {"pooled": _plain(self.pooled), "by_finding": by_finding}
+
+        def plain(curve: Curve) -> dict[str, float]:
+            return {"scale": curve.scale, "offset": curve.offset}
+
+        return {"pooled": plain(self.pooled), "by_finding": {name: plain(c) for name, c in self.by_finding.items()}}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> "Confidence":
@@ -81,21 +83,16 @@ class Confidence:
             raise UserError(f"score curves: damaged ({error!r}); give the command of the run again") from None
 
 
-def _plain(curve: Curve) -> dict[str, float]:
-    return {"scale": curve.scale, "offset": curve.offset}
-
-
 def _curve(fields: Mapping[str, Any]) -> Curve:
     return Curve(scale=float(fields["scale"]), offset=float(fields["offset"]))
 
 
 @dataclass(frozen=True)
 class ConfidenceFigures:
-    """Calibration of the confidence by cross-validation; the curves of a box are fitted without its patient's fold.
+    """Cross-validated calibration of the confidence, in [0, 1]; NaN with fewer than two patients.
 
-    num_boxes, num_hits: boxes that count, and those that match a true box. brier: mean squared error in [0, 1].
-    brier_constant: the same if every box had the share of hits as its confidence. ece: expected calibration error in
-    [0, 1]. NaN without boxes or with fewer than two patients.
+    num_boxes, num_hits: boxes that count, and those that match a true box. brier: mean squared error. brier_constant:
+    the same if every box had the share of hits as its confidence. ece: expected calibration error.
     """
 
     num_boxes: int
@@ -114,11 +111,8 @@ def with_hits(
 ) -> pd.DataFrame:
     """The detections that count, with a column `hit`: true where one is matched to a true box.
 
-    Detections match as for AP, the best score first, so a second box on the same true box is no hit. A detection that
-    hits nothing and has at least `iou` of its area inside an ignore region of its finding does not count.
-
-    Args:
-        where: "affirmed" for detections in images that have a true box of their finding, "all" for all images.
+    Detections match as for AP, so a second box on the same true box is no hit, and a detection that hits nothing and
+    has at least `iou` of its area inside an ignore region does not count.
     """
     found = detections.reset_index(drop=True)
     boxes = Indexed(truth, truth.with_boxes(found))
@@ -135,12 +129,7 @@ def with_hits(
 def fit_confidence(
     detections: pd.DataFrame, truth: CocoBoxes, *, iou: float = MAIN_IOU, where: Where = "affirmed"
 ) -> Confidence:
-    """Fit the curves on the tune split.
-
-    Args:
-        detections: scored boxes of the tune split, made without using the image's own true boxes.
-        truth: its true boxes. where: which boxes count, see `with_hits`.
-    """
+    """Fit the curves on boxes of the tune split that were made without using the true boxes of their image."""
     return _fit(with_hits(detections, truth, iou=iou, where=where))
 
 
@@ -168,14 +157,12 @@ def confidence_figures(
 
 
 def _fit(scored: pd.DataFrame) -> Confidence:
-    scores = scored["score"].to_numpy(dtype=np.float64)
-    hits = scored["hit"].to_numpy(dtype=bool)
+    scores, hits = scored["score"].to_numpy(dtype=np.float64), scored["hit"].to_numpy(dtype=bool)
     findings = scored["finding"].to_numpy(dtype=object)
     pooled = fit_curve(scores, hits, START)
     own = {str(name): findings == name for name in dict.fromkeys(findings.tolist())}
-    return Confidence(
-        pooled, {name: fit_curve(scores[rows], hits[rows], finding_prior(pooled)) for name, rows in own.items()}
-    )
+    prior = finding_prior(pooled)
+    return Confidence(pooled, {name: fit_curve(scores[rows], hits[rows], prior) for name, rows in own.items()})
 
 
 def finding_prior(pooled: Curve) -> Prior:

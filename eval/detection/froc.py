@@ -1,9 +1,9 @@
-"""FROC: how many true boxes are found at a price of so many false alarms an image.
+"""FROC: sensitivity by the number of false positives per image. A class without true boxes is NaN.
 
 Source: the seven rates and their mean are those of LUNA16 (Setio et al., Validation, comparison, and combination of
 algorithms for automatic detection of pulmonary nodules in computed tomography images, Medical Image Analysis 2017).
-Its script reads the curve between two thresholds off a straight line; here a rate is met by the lowest
-threshold there is that does not exceed it, which can be used in practice and never gives more.
+Its script interpolates between thresholds. Here the sensitivity at a rate is that of the lowest threshold that does
+not exceed the rate, which is never higher.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ import numpy as np
 from cxr.arrays import Floats, mean_over_classes
 from eval.detection.average_precision import num_true_row, sum_rows
 from eval.detection.matching import MAIN_IOU, ClassMatches
-from eval.stats.bootstrap import Block, Counts, over_blocks
-from eval.stats.measures import Measure
+from eval.stats.bootstrap import Block
+from eval.stats.measures import Measure, blocks_measure
 
 RATES: Floats = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
-"""False positives an image."""
+"""False positives per image."""
 
 
 @dataclass(frozen=True)
 class FrocCurve:
-    """Operating points of one class, one a distinct score, the highest threshold first; the first finds nothing.
+    """The curve of one class: one point per distinct score, by falling threshold; the first threshold is infinite.
 
-    threshold: (P,) score from which on a detection counts, first infinite. false_positives: (P,) an image, over all
-    images. sensitivity: (P,) share of the true boxes found, in [0, 1]; NaN without a true box.
+    threshold: (P,) a detection counts from this score on. false_positives: (P,) per image, over all images.
+    sensitivity: (P,) share of the true boxes found, in [0, 1]; NaN without a true box.
     """
 
     finding: str
@@ -36,21 +36,16 @@ class FrocCurve:
 
 
 def froc_measure(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> Measure:
-    """Mean over RATES of the sensitivity, for each class: detections that found a true box over true boxes.
+    """Mean sensitivity over RATES of each class, in [0, 1]; NaN without a true box.
 
-    Detections match as for AP at `iou` (a second one on the same true box is a false positive). All detections of
-    one score are called together. False positives are counted over all images, also those without the class.
+    Detections match as for AP at `iou`; a second one on the same true box is a false positive. Detections with equal
+    scores count together. False positives are counted over all images, also those without the class.
     """
-    figures = [_figure(m, iou) for m in matches]
-
-    def resampled(counts: Counts) -> Floats:
-        return over_blocks(counts, figures)
-
-    return Measure("froc", tuple(m.finding for m in matches), resampled)
+    return blocks_measure("froc", [m.finding for m in matches], [_figure(m, iou) for m in matches])
 
 
 def froc_curve(matches: ClassMatches, *, iou: float = MAIN_IOU) -> FrocCurve:
-    """The whole curve of one class, every image once."""
+    """The curve of one class on the original sample."""
     scores, _, is_hit = matches.ranked(iou)
     last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each distinct score
     num_hits, num_called = np.cumsum(is_hit)[last], last + 1
@@ -65,7 +60,7 @@ def froc_curve(matches: ClassMatches, *, iou: float = MAIN_IOU) -> FrocCurve:
 
 
 def sensitivity_at(curve: FrocCurve, rates: Floats) -> Floats:
-    """(R,) sensitivity at the lowest threshold that has no more false positives an image than each rate."""
+    """(R,) sensitivity at the lowest threshold with at most each rate of false positives per image."""
     place = np.searchsorted(curve.false_positives, rates, side="right") - 1
     return np.asarray(curve.sensitivity[place], dtype=np.float64)
 
@@ -80,7 +75,7 @@ def _figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
     """Mean sensitivity of one class as a figure for `over_blocks`."""
     scores, image, is_hit = matches.ranked(iou)
     hit_image, hit_score = image[is_hit], scores[is_hit]
-    # A false positive counts from the first hit on that is called with it: one of its score, or of a lower one.
+    # A false positive counts from the first hit on that has the same score or a lower one.
     first = np.searchsorted(-hit_score, -scores[~is_hit], side="left")
     shape = (len(hit_image), len(matches.num_true))
     false, true = sum_rows(first, image[~is_hit], shape=shape), num_true_row(matches.num_true)

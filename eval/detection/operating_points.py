@@ -1,8 +1,7 @@
 """Operating points of a detector: the score of each finding from which on its boxes are shown.
 
-They are chosen on the tune split and reported on the test split. Where boxes of several findings are weighed against
-each other, their calibrated confidences are compared, for a score of .3 may mean much in one finding and little in
-another.
+They are chosen on the tune split and reported on the test split. Boxes of different findings are compared by their
+calibrated confidence, because equal scores of two findings can mean different probabilities.
 """
 
 import math
@@ -24,7 +23,7 @@ from eval.stats.measures import Measure, share_measure
 
 BEST_F1 = "f1"
 RATES = {"half_fp": 0.5, "one_fp": 1.0}
-"""False positives an image, of all findings together, that a point allows on the tune split."""
+"""Name of a point -> false positives per image that it allows on the tune split, all findings together."""
 
 ALL_FINDINGS = "all findings"
 _TINY = 1e-15
@@ -32,10 +31,10 @@ _TINY = 1e-15
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Boxes of a finding are shown from its score upwards (>=).
+    """Boxes of a finding are shown if their score is at least its threshold.
 
-    name: "f1", "half_fp", "one_fp". about: how it was chosen, a sentence. scores: finding -> score; infinite where
-    nothing of the finding is shown.
+    name: "f1", "half_fp" or "one_fp". about: how it was chosen, in words. scores: finding -> threshold; infinite where
+    no box of the finding is shown.
     """
 
     name: str
@@ -43,22 +42,18 @@ class OperatingPoint:
     scores: Mapping[str, float]
 
     def shows(self, boxes: pd.DataFrame) -> Bools:
-        """(N,) which rows of a table with finding and score are shown; of a finding without a score none."""
+        """(N,) which rows of a table with finding and score are shown; none of a finding without a threshold."""
         least = boxes["finding"].map(lambda name: self.scores.get(name, math.inf)).to_numpy(dtype=np.float64)
         return np.asarray(boxes["score"].to_numpy(dtype=np.float64) >= least, dtype=np.bool_)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with null for an infinite score; `read_points` gives it back."""
+        """For JSON, with null for an infinite score; `read_points` is the inverse."""
         scores = {name: score if math.isfinite(score) else None for name, score in self.scores.items()}
         return {"about": self.about, "scores": scores}
 
 
 def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
-    """Points by name from a manifest's `operating_points`, which is {name: `OperatingPoint.as_dict()`}.
-
-    Raises:
-        UserError: anything else.
-    """
+    """Points by name from a manifest's `operating_points`; UserError for damaged entries."""
     try:
         return {
             str(name): OperatingPoint(
@@ -76,13 +71,12 @@ def choose_points(
     matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = MAIN_IOU
 ) -> list[OperatingPoint]:
     """The points of best F1 and of each of `RATES`, from matches on the tune split."""
-    points = [best_f1_point(matches, iou=iou)]
-    points += [limited_point(name, rate, matches, confidence, iou=iou) for name, rate in RATES.items()]
-    return points
+    limited = [limited_point(name, rate, matches, confidence, iou=iou) for name, rate in RATES.items()]
+    return [best_f1_point(matches, iou=iou), *limited]
 
 
 def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> OperatingPoint:
-    """Each finding for itself: where its F1 is best, the highest of equals. Nothing where none is right."""
+    """The threshold with the best F1 of each finding, see `f1_thresholds`."""
     about = f"highest F1 of each finding at IoU {iou:g} on tune"
     return OperatingPoint(BEST_F1, about, f1_thresholds(matches, iou=iou))
 
@@ -90,10 +84,10 @@ def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> 
 def limited_point(
     name: str, rate: float, matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = MAIN_IOU
 ) -> OperatingPoint:
-    """One confidence for all findings: the lowest with at most `rate` false positives an image, of all together.
+    """One confidence for all findings: the lowest with at most `rate` false positives per image, all findings together.
 
-    It lies halfway (in logits) between the last box that is shown and the first that is not; where even all boxes
-    together stay within the rate, all are shown.
+    It lies halfway (in logits) between the last box that is shown and the first that is not. All boxes are shown where
+    that keeps the rate.
     """
     found = [(m.finding, *m.ranked(iou)) for m in matches]
     parts = [pd.DataFrame({"finding": f, "score": s, "hit": hit}) for f, s, _, hit in found if len(s)]
@@ -101,12 +95,12 @@ def limited_point(
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
     num_images = max((len(m.num_true) for m in matches), default=0)
     least = _lowest_within(confidence.of(boxes), is_false, rate * num_images)
-    about = f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives an image on tune"
+    about = f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives per image on tune"
     return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
 
 
 def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float:
-    """The confidence from which on at most so many of the (N,) boxes are false; above 1 where none may be shown."""
+    """The lowest confidence from which on at most `allowed` of the (N,) boxes are false; infinite if none may."""
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
     last = np.flatnonzero(np.diff(ranked, append=-np.inf))  # of each distinct confidence
@@ -124,7 +118,7 @@ def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float
 
 @dataclass(frozen=True)
 class PointCounts:
-    """Sums of each image and finding, (I, K): boxes shown, those that found a true box, and true boxes."""
+    """Counts per image and finding, (I, K): boxes shown, those that found a true box, and true boxes."""
 
     findings: tuple[str, ...]
     shown: Floats
@@ -157,8 +151,10 @@ class PointCounts:
 def count_at(
     point: OperatingPoint, matches: Sequence[ClassMatches], num_images: int, *, iou: float = MAIN_IOU
 ) -> PointCounts:
-    """What the point shows on I images. Matches made of all boxes hold at any point, since COCO's matching lets the
-    better score go first; what lies in an ignore region counts as nothing."""
+    """Count what the point shows on I images; boxes in ignore regions do not count.
+
+    Matches of all boxes hold at any threshold, because COCO's matching takes boxes by falling score.
+    """
     shape = (num_images, len(matches))
     shown, hits, true = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for column, m in enumerate(matches):

@@ -1,10 +1,9 @@
 """Average precision as PASCAL VOC 2010 and Kaggle's VinBigData competition compute it.
 
-It differs from COCO's AP in three ways. A detection is compared only with the true box that it overlaps most; a second
-detection of the same true box is wrong. The number of detections is not limited. The area under the precision envelope
-is exact instead of sampled at 101 recall levels. Coordinates are continuous here, without the development kit's extra
-pixel. Ignore regions work as in COCO: a detection that hits no true box and has at least the threshold's share of its
-area inside a region counts neither as right nor as wrong.
+It differs from COCO's AP in three ways. A detection is compared only with the true box that it overlaps most, and a
+second detection of that box is wrong. The number of detections is not limited. The area under the precision envelope is
+exact, not sampled at 101 recall levels. Coordinates are continuous, without the development kit's extra pixel. A
+detection that hits no true box and has at least the threshold's share of its area in an ignore region does not count.
 
 Source: Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, section 4.2, and the development
 kit of 2010 (area under the whole curve instead of 11 points).
@@ -18,8 +17,8 @@ from cxr.arrays import Floats
 from eval.detection.average_precision import HitRanking
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU
-from eval.stats.bootstrap import Block, Counts, over_blocks
-from eval.stats.measures import Measure
+from eval.stats.bootstrap import Block
+from eval.stats.measures import Measure, blocks_measure
 
 
 def voc_measure(boxes: Indexed, *, iou: float = MAIN_IOU) -> Measure:
@@ -39,11 +38,7 @@ def voc_measure(boxes: Indexed, *, iou: float = MAIN_IOU) -> Measure:
         _area_figure(HitRanking(image[finding == k], is_hit[finding == k], num_true))
         for k, num_true in enumerate(true.num_true.T)
     ]
-
-    def resampled(counts: Counts) -> Floats:
-        return over_blocks(counts, figures)
-
-    return Measure(f"voc{round(100 * iou)}", true.findings, resampled)
+    return blocks_measure(f"voc{round(100 * iou)}", true.findings, figures)
 
 
 def _area_figure(ranking: HitRanking) -> Callable[[Block], Floats]:

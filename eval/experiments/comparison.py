@@ -12,7 +12,7 @@ import numpy as np
 from cxr.arrays import Floats
 from eval.report.format import gap_text
 from eval.stats.bootstrap import Difference, percentile_interval
-from eval.stats.significance import ALPHA, holm, p_value
+from eval.stats.paired import ALPHA, holm, p_value
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from cxr.config import Settings
 from cxr.runs.jobs import Overrides
-from eval.stats.significance import needed_resamples
+from eval.stats.paired import needed_resamples
 
 
 class ExperimentSettings(Settings):

@@ -1,7 +1,4 @@
-"""One table and one report over finished runs of any stage: `eval/run.py compare`.
-
-It reads the figures by their names (docs/run_folder.md); a dash stands for what a run lacks.
-"""
+"""One table and one report over finished runs of any stage: `eval/run.py compare`."""
 
 import json
 import os
@@ -18,11 +15,11 @@ from eval.leaderboard.run_tables import by_finding, chosen_method, entry_name, r
 from eval.leaderboard.tables import ap40_bar
 from eval.report.blocks import Block, Figure, PictureRows, Report, Table, Text, Verdict, read_report, write_report
 from eval.report.charts import Bar, plot_bars
-from eval.report.format import format_cell
+from eval.report.format import capital, format_cell
 from eval.report.text_tables import print_tables
 
 SEARCHES = ("ablation", "sweep", "study")
-"""Stages of many trainings, whose tables are those of their own report."""
+"""Stages of many trainings; their tables come from their own report."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,10 @@ class NamedRun:
 
 
 def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
-    """Print one table and write `metrics.json` and `report.html` with the runs' pictures; returns the page.
+    """Print one table, write `metrics.json` and `report.html` with the runs' pictures; returns the report's path.
 
-    out: default is the runs' common parent folder. Raises UserError for a folder that holds no finished run,
-    the same run twice, or an `out` that is a run itself.
+    out: by default the runs' common parent folder. Raises UserError for a folder without a finished run, for the same
+    run given twice, and for an `out` that is a run folder itself.
     """
     parent = common_parent(paths)
     out = parent if out is None else out
@@ -51,7 +48,7 @@ def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
     atomic_write_text(out / "metrics.json", json.dumps(figures, indent=1) + "\n")
     synthetic = any(r.run.manifest.get("synthetic") or (r.report is not None and r.report.synthetic) for r in runs)
     blocks: list[Block] = [
-        *_way(runs, out),
+        *_chain(runs, out),
         *_chart(runs, out),
         _verdict(runs),
         *(replace(table, note="") if table.note in _verdicts(runs) else table for table in tables),
@@ -71,8 +68,8 @@ def _lead(runs: Sequence[NamedRun]) -> str:
     return f"Finished runs compared: {names}."
 
 
-def _way(runs: Sequence[NamedRun], out: Path) -> list[PictureRows]:
-    """A few images on their way through the stages, where it is clear which runs belong together."""
+def _chain(runs: Sequence[NamedRun], out: Path) -> list[PictureRows]:
+    """A few images through all stages, where it is clear which runs belong together."""
     of_stage = {stage: [r.run for r in runs if r.run.stage == stage] for stage in ("stage2", "stage3")}
     if len(of_stage["stage2"]) != 1 or len(of_stage["stage3"]) > 1:
         return []
@@ -81,7 +78,7 @@ def _way(runs: Sequence[NamedRun], out: Path) -> list[PictureRows]:
 
 
 def _verdict(runs: Sequence[NamedRun]) -> Verdict:
-    """The first sentence of the last stage's verdict; below it the main figures and what else the runs conclude."""
+    """The first sentence of the last stage's verdict, then the main figures and the other verdicts."""
     if not (texts := _verdicts(runs)[::-1]):
         return Verdict("Result", summary(runs))
     first, *others = re.split(r"(?<=\.)\s+(?=[A-Z])", texts[0], maxsplit=1)
@@ -94,14 +91,13 @@ def _verdicts(runs: Sequence[NamedRun]) -> list[str]:
 
 
 def common_parent(paths: Sequence[Path]) -> Path:
-    """The folder that holds all runs, relative to here where it is below."""
+    """The folder that holds all runs, relative to the current folder where it lies below."""
     common = Path(os.path.commonpath([path.resolve().parent for path in paths]))
-    here = Path.cwd()
-    return common.relative_to(here) if common.is_relative_to(here) else common
+    return common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
 
 
 def open_runs(paths: Sequence[Path], parent: Path) -> list[NamedRun]:
-    """Open every run, by stage and then as given; all problems in one UserError."""
+    """Open all runs and sort them by stage; one UserError for all problems."""
     problems: list[str] = []
     runs: list[NamedRun] = []
     for path in paths:
@@ -119,7 +115,7 @@ def open_runs(paths: Sequence[Path], parent: Path) -> list[NamedRun]:
 
 
 def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
-    """One table per run; before them, for each stage with several runs, one that puts these side by side."""
+    """One table per run, and for each stage with several runs one that shows them side by side."""
     tables: list[Table] = []
     for stage in dict.fromkeys(r.run.stage for r in runs):
         if stage in SEARCHES:
@@ -133,12 +129,12 @@ def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:
 
 
 def own_tables(named: NamedRun) -> list[Table]:
-    """The tables of the run's own report, under the run's name; a table with an advice where the report is missing."""
+    """The tables of the run's own report, under the run's name; a hint where the report is missing."""
     blocks = named.report.blocks if named.report is not None else ()
     found = [block for block in blocks if isinstance(block, Table)]
     if not found:
-        advice = f"no report in {named.run.dir}; give the command of the run again"
-        return [Table(f"{named.run.stage} · {named.name}", ["", ""], [[advice, ""]])]
+        hint = f"no report in {named.run.dir}; give the command of the run again"
+        return [Table(f"{named.run.stage} · {named.name}", ["", ""], [[hint, ""]])]
     return [replace(table, title=f"{table.title} · {named.name}") for table in found]
 
 
@@ -149,8 +145,7 @@ def summary(runs: Sequence[NamedRun]) -> str:
     for named in runs:
         where = f" ({named.name})" if stages.count(named.run.stage) > 1 else ""
         parts += [f"{part}{where}" for part in _main_figures(named.run)]
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else f"Finished runs: {len(runs)}."
+    return f"{capital('; '.join(parts))}." if parts else f"Finished runs: {len(runs)}."
 
 
 def _main_figures(run: FinishedRun) -> list[str]:
@@ -195,20 +190,16 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
 
 def _details(runs: Sequence[NamedRun]) -> list[Table]:
     """AP40 per finding of each run with boxes."""
-    tables = [by_finding(named.run, name=named.name) for named in runs]
-    return [table for table in tables if table is not None]
+    return [table for named in runs if (table := by_finding(named.run, name=named.name))]
 
 
 def _pictures(runs: Sequence[NamedRun], out: Path) -> list[Block]:
-    """The pictures of each run's own report, collapsed, under the run's name; those whose file is gone are omitted."""
+    """The pictures of each run's own report, collapsed; missing files are omitted."""
     blocks: list[Block] = []
     for named in runs:
         own = named.report.blocks if named.report is not None else ()
         there = [b for b in own if isinstance(b, Figure) and (named.run.dir / b.path).is_file()]
-        moved = [replace(b, path=_from(out, named.run.dir / b.path), collapsed=True) for b in there]
+        paths = [os.path.relpath((named.run.dir / b.path).resolve(), out.resolve()) for b in there]
+        moved = [replace(b, path=Path(p).as_posix(), collapsed=True) for b, p in zip(there, paths, strict=True)]
         blocks += [Text(f"Pictures of {named.name}"), *moved] if moved else []
     return blocks
-
-
-def _from(out: Path, picture: Path) -> str:
-    return Path(os.path.relpath(picture.resolve(), out.resolve())).as_posix()

@@ -1,7 +1,6 @@
 """A leaderboard as files: `leaderboard.csv` and `leaderboard.json`, one row per entry and finding."""
 
 import json
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +8,7 @@ import pandas as pd
 from cxr.runs.run_folder import atomic_write_text
 from eval.leaderboard.leaderboard import AnyEntry, FileCell, Leaderboard
 from eval.leaderboard.names import AP40, HUMAN, Metrics
+from eval.report.format import json_value
 from eval.stats.measures import Bootstrapped
 
 MEAN = "mean"
@@ -36,7 +36,7 @@ def leaderboard_rows(board: Leaderboard[AnyEntry], timing: Metrics) -> list[dict
         for finding in (None, *board.truth.findings):
             rows.append(_start(HUMAN, finding, "", False) | _cells(AP40, board.human, finding))
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return [{name: _finite(row.get(name)) for name in columns} for row in rows]
+    return [{name: json_value(row.get(name)) for name in columns} for row in rows]
 
 
 def _start(name: str, finding: str | None, method: str, chosen: bool) -> dict[str, FileCell]:
@@ -44,16 +44,9 @@ def _start(name: str, finding: str | None, method: str, chosen: bool) -> dict[st
 
 
 def _cells(measure: str, scored: Bootstrapped, finding: str | None) -> dict[str, FileCell]:
-    value = scored.mean if finding is None else float(scored.values[scored.findings.index(finding)])
-    cells: dict[str, FileCell] = {measure: value}
-    if len(scored.samples):
-        interval = scored.mean_interval if finding is None else scored.interval(finding)
-        cells |= {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
-    return cells
-
-
-def _finite(cell: FileCell) -> FileCell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+    one = scored.estimate(finding)
+    ends = {f"{measure}_low": one.low, f"{measure}_high": one.high} if len(scored.samples) else {}
+    return {measure: one.value, **ends}
 
 
 def write_leaderboard(run_dir: Path, board: Leaderboard[AnyEntry], timing: Metrics) -> dict[str, Path]:

@@ -1,7 +1,7 @@
-"""How far readers of the same images agree: who marks a class, whose box is found, how well boxes overlap.
+"""Agreement of readers of the same images: who marks a class, whose box is found, how well boxes overlap.
 
-Every figure is hits over cases with both counted an image, so that a bootstrap only re-weights images. An image that
-one reader alone read has no cases.
+Each figure is hits over cases, both counted per image, so that a bootstrap only re-weights images. An image with a
+single reader has no cases; a class without cases is NaN.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from eval.stats.measures import Measure, share_measure
 
 @dataclass(frozen=True)
 class Reads:
-    """What was read and marked.
+    """Boxes and readings of I images.
 
-    boxes: columns image_id, finding, x1, y1, x2, y2, reader. readings: columns image_id, reader, one row each, also of
-    readers who marked nothing. image_ids: I images. findings: K classes with boxes.
+    boxes: columns image_id, finding, x1, y1, x2, y2, reader. readings: columns image_id, reader, also for readers who
+    marked nothing. findings: K classes with boxes.
     """
 
     boxes: pd.DataFrame
@@ -35,17 +35,17 @@ class Reads:
         return np.bincount(image, minlength=len(self.image_ids)).astype(np.float64)
 
     def sums(self, boxes: pd.DataFrame, values: Floats | None = None) -> Floats:
-        """(I, K) sums of `values` (one a row of `boxes`; each 1 when None) by the rows' image and finding."""
+        """(I, K) sums of `values` (one per row of `boxes`; None counts rows) by the rows' image and finding."""
         return sums_by_cell(boxes, self.image_ids, self.findings, values=values)
 
 
 def agreement_measures(reads: Reads, *, iou: float = MAIN_IOU) -> tuple[Measure, Measure, Measure]:
-    """`marks`, `found40` and `mean_best_iou`; 40 is `iou` in hundredths. Columns are the findings of `reads`."""
+    """`marks`, `found40` (40 is `iou` in hundredths) and `mean_best_iou`."""
     return _marks(reads), *_overlaps(reads, iou)
 
 
 def _marks(reads: Reads) -> Measure:
-    """Over ordered pairs of readers of an image where the first marks the class: share where the second does."""
+    """Over ordered pairs of readers where the first marks the class: share where the second does, too."""
     others = reads.num_readers()[:, None] - 1
     marking = reads.sums(reads.boxes.drop_duplicates(["image_id", "reader", "finding"]))
     return share_measure("marks", reads.findings, marking * np.maximum(marking - 1, 0), marking * others)

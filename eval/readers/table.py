@@ -1,8 +1,8 @@
-"""CSV tables of readers' boxes, whatever their column names: who read what, and which boxes each reader drew.
+"""CSV tables of readers' boxes: who read which image, and which boxes each reader marked.
 
-Known by their headers are VinBigData's train.csv (Kaggle), VinDr-CXR's annotations_train.csv (PhysioNet) and tables
-with columns image, reader, finding, x1, y1, x2, y2. A row whose four coordinates are blank says that the reader saw
-the image: "No finding", or a class that nobody in the table draws a box of (a finding of the whole image).
+The headers of VinBigData's train.csv (Kaggle), of VinDr-CXR's annotations_train.csv (PhysioNet), and image, reader,
+finding, x1, y1, x2, y2 are recognised. In a row without coordinates the reader read the image and marked no box: "No
+finding", or a finding of the whole image, which has no boxes in the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ KNOWN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "x2": ("x_max", "x2", "xmax"),
     "y2": ("y_max", "y2", "ymax"),
 }
-"""What a table must tell -> headers that are recognised, the first that is there; capitals do not matter."""
+"""Field -> recognised headers in order of preference; case does not matter."""
 
 NO_FINDING_NAMES = frozenset({"", "no finding", "no_finding", "nofinding", "normal"})
 SHOWN_ROWS = 10
@@ -36,12 +36,11 @@ SHOWN_ROWS = 10
 
 @dataclass(frozen=True)
 class ReaderTable:
-    """What a table tells.
+    """The content of a table.
 
-    boxes: columns image_id, finding (the table's own name), x1, y1, x2, y2 (pixels), reader.
-    readings: columns image_id, reader, one row for each image that a reader read, also without a box.
-    num_rows, num_no_finding, num_whole_image: rows in all, those that say "no finding", and those that name a class
-    which nobody draws a box of; the last two have no box.
+    boxes: columns image_id, finding (the table's own name), x1, y1, x2, y2 (pixels), reader. readings: columns
+    image_id, reader, one row per image and reader, also without a box. num_rows: all rows. num_no_finding,
+    num_whole_image: rows without a box that say "no finding", or name a finding of the whole image.
     """
 
     boxes: pd.DataFrame
@@ -62,24 +61,23 @@ class ReaderTable:
 
 
 def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
-    """Read a table; 67,914 rows take a fraction of a second.
+    """Read a table.
 
     columns: "FIELD=HEADER" each, for headers that are not recognised; fields are those of `KNOWN_HEADERS`.
 
     Raises:
-        UserError: no such file or not a CSV; a column that is missing or named wrongly; rows without image or reader,
-            with some coordinates but not four numbers, with x2 <= x1 or y2 <= y1, or without a box although their
-            class has boxes; one name in two spellings. One line a kind, with the rows' numbers as a spreadsheet shows.
+        UserError: no such file or not a CSV; a missing or unknown column; rows without image or reader, with an invalid
+            box, or without a box although their class has boxes; one name in two spellings.
     """
     if not path.is_file():
-        raise UserError(f"readers: no table {path}; give a CSV file with one row a box and reader")
+        raise UserError(f"readers: no table {path}; give a CSV file with one row per box and reader")
     cells = read_text_table(path)
-    if not isinstance(cells.index, pd.RangeIndex):  # what pandas makes of cells that no header stands above
-        raise UserError(f"readers: {path} has more cells in its rows than in its header; mend the header")
+    if not isinstance(cells.index, pd.RangeIndex):  # pandas uses cells without a header as the index
+        raise UserError(f"readers: {path} has more cells in its rows than in its header; correct the header")
     headers = _headers(cells, columns, source=path)
     cells = pd.DataFrame({field: cells[header].str.strip() for field, header in headers.items()})
     if cells.empty:
-        raise UserError(f"readers: {path} has no rows below its header; give a table with one row a box")
+        raise UserError(f"readers: {path} has no rows below its header; give a table with one row per box")
     corners = np.stack([numbers(cells[name]) for name in CORNERS], axis=1)
     is_blank = (cells[CORNERS] == "").all(axis=1).to_numpy()
     says_none = is_blank & cells["finding"].str.lower().isin(NO_FINDING_NAMES).to_numpy()
@@ -108,10 +106,10 @@ def _headers(table: pd.DataFrame, columns: Sequence[str], *, source: Path) -> di
             found[field] = known[0]
     missing = [field for field in KNOWN_HEADERS if field not in found]
     if missing:
-        consensus = " (a consensus has none, and no agreement)" if missing == ["reader"] else ""
+        consensus = " (a consensus has no readers, so no agreement)" if missing == ["reader"] else ""
         raise UserError(
-            f"readers: {source} has no column that is known as {', '.join(missing)}{consensus}; it has "
-            f"{', '.join(there)}; say which they are: --columns {' '.join(f'{name}=HEADER' for name in missing)}"
+            f"readers: {source} has no recognised column for {', '.join(missing)}{consensus}; it has "
+            f"{', '.join(there)}; name them: --columns {' '.join(f'{name}=HEADER' for name in missing)}"
         )
     return {field: found[field] for field in KNOWN_HEADERS}
 
@@ -125,10 +123,8 @@ def _given_headers(columns: Sequence[str], there: Sequence[str], *, source: Path
             expected = ", ".join(KNOWN_HEADERS)
             problems.append(f"--columns {text}: expected FIELD=HEADER with a field of {expected}")
         elif header not in there:
-            problems.append(
-                f"--columns {text}: {source} has no column {header!r}{nearest(header, there)}; "
-                f"it has {', '.join(there)}"
-            )
+            hint = f"{nearest(header, there)}; it has {', '.join(there)}"
+            problems.append(f"--columns {text}: {source} has no column {header!r}{hint}")
         elif field in given:
             problems.append(f"--columns {text}: {field} is given twice; name one column")
         given[field] = header
@@ -156,7 +152,7 @@ def _refuse_bad_rows(cells: pd.DataFrame, corners: npt.NDArray[np.float64], *, i
 
 
 def _refuse_names_alike(cells: pd.DataFrame, *, source: Path) -> None:
-    """UserError for a reader or a class in two spellings: as two readers one would agree with oneself."""
+    """UserError for a reader or a class in two spellings, which would count as two."""
     problems = []
     for field in ("reader", "finding"):
         names = pd.Series(sorted(set(cells[field])), dtype=object)
@@ -164,7 +160,7 @@ def _refuse_names_alike(cells: pd.DataFrame, *, source: Path) -> None:
         for alike in names.groupby(names.str.casefold()).agg(list):
             if len(alike) > 1:
                 named = " and ".join(map(repr, alike))
-                problems.append(f"readers: {source}: {field} {named} differ in capitals only; write them alike")
+                problems.append(f"readers: {source}: {field} {named} differ only in case; use one spelling")
     if problems:
         raise UserError(problems)
 
@@ -173,4 +169,4 @@ def _problem(what: str, rows: npt.NDArray[np.intp], source: Path) -> str:
     shown = ", ".join(str(row + 2) for row in rows[:SHOWN_ROWS].tolist())
     more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     num = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-    return f"readers: {source}: {num} {what}: row {shown}{more} (the header is row 1); mend or remove them"
+    return f"readers: {source}: {num} {what}: row {shown}{more} (the header is row 1); correct or remove them"

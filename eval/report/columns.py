@@ -1,13 +1,13 @@
-"""Columns of a report's table: which hold numbers, and how many fit side by side on a page of 1,300 pixels."""
+"""Columns of a report's table: which hold numbers, and how many fit side by side on the narrowest page, 800 pixels."""
 
 import re
 from collections.abc import Sequence
 
 from eval.report.format import MISSING, Cell, format_cell
 
-PAGE_PX = 1140
-"""Room for a table on a page that is 1,300 pixels wide."""
-_CHARACTER_PX, _PADDING_PX = 7.8, 26
+PAGE_PX = 740
+"""Room for a table on a page that is 800 pixels wide, where the style sheet uses small type."""
+_CHARACTER_PX, _PADDING_PX = 6.9, 12.5
 _WRAP = 34
 """Texts with more characters than this are broken into lines."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxr.arrays import Floats, mean_over_classes
 from cxr.labels import slug
-from eval.stats.bootstrap import Counts, Difference, Interval, percentile_interval
+from eval.stats.bootstrap import Block, Counts, Difference, Interval, over_blocks, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
         return np.where(total > 0, (counts @ hits) / np.maximum(total, 1e-12), np.nan)
 
     return Measure(name, tuple(findings), resampled)
+
+
+def blocks_measure(name: str, findings: Sequence[str], figures: Sequence[Callable[[Block], Floats]]) -> Measure:
+    """A measure whose values are computed by one function per class, as `over_blocks` takes them."""
+    return Measure(name, tuple(findings), lambda counts: over_blocks(counts, figures))
 
 
 def bootstrap_figures(

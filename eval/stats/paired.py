@@ -1,20 +1,52 @@
-"""One entry against others on the same bootstrap resamples: which differences are significant."""
+"""Paired comparisons on the same bootstrap resamples: p-values and Holm's correction for several comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cxr.arrays import mean_over_classes
+import numpy as np
+
+from cxr.arrays import Floats, mean_over_classes
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, difference
-from eval.stats.significance import ALPHA, holm, p_value
+
+ALPHA = 0.05
+"""Accepted chance of a single false difference among all comparisons."""
+
+
+def needed_resamples(num_comparisons: int) -> int:
+    """Resamples that are needed so that the smallest p-value, corrected for all comparisons, can fall below `ALPHA`."""
+    return round(2 * num_comparisons / ALPHA)
+
+
+def p_value(gaps: Floats) -> float:
+    """Two-sided p-value of a difference from its R bootstrap samples; NaN without samples.
+
+    Twice the smaller share on one side of zero, at least 2 / (R + 1) (Davison and Hinkley 1997, section 4.2).
+    """
+    known = gaps[~np.isnan(gaps)]
+    if not len(known):
+        return float("nan")
+    smaller = min((known <= 0).sum(), (known >= 0).sum())
+    return float(min(1.0, 2 * (smaller + 1) / (len(known) + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Scand. J. Statist. 6, 1979) in the given order; NaN stays and does not count."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = [int(index) for index in np.argsort(p) if not np.isnan(p[index])]
+    adjusted, least = np.full(len(p), np.nan), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p[index]))
+        adjusted[index] = least
+    return [float(value) for value in adjusted]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference between one entry and another, from the same resamples of the test split.
+    """One entry minus another, on the same resamples of the test split.
 
-    name: of the other entry. gap: mean over the classes of the one minus that of the other. p_holm: two-sided p-value,
-    corrected (Holm) for all comparisons made together; NaN without resamples.
+    name: of the other entry. gap: difference of the means over classes. p_holm: two-sided p-value, corrected (Holm) for
+    all comparisons made together; NaN without resamples.
     """
 
     name: str

@@ -13,11 +13,10 @@ import pandas as pd
 
 from cxr.arrays import Bools, Floats
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from cxr.labels import slug
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts, resample_counts
-from eval.stats.measures import Bootstrapped, bootstrap, interval_figures, share_measure
+from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, share_measure
 from stage2_pseudolabel.pseudolabels.export import LOW_CONFIDENCE, PseudoLabels
 
 
@@ -48,10 +47,7 @@ class Quality:
         figures: dict[str, float] = {}
         for ending, rates in (("", self.exported), ("_unfiltered", self.unfiltered)):
             for name, scored in (("precision", rates.precision), ("recall", rates.recall)):
-                key = f"pseudo_{name}40{ending}"
-                figures |= interval_figures(key, scored.mean, scored.mean_interval)
-                for finding, value in zip(scored.findings, scored.values.tolist(), strict=True):
-                    figures |= interval_figures(f"{key}/{slug(finding)}", value, scored.interval(finding))
+                figures |= bootstrap_figures(f"pseudo_{name}40{ending}", scored, with_ends=True)
         return figures
 
 

@@ -10,9 +10,8 @@ from cxr.coco import CocoBoxes
 from cxr.tables import count_reasons
 from eval.leaderboard.examples import at_places, boxes_of, render_image
 from eval.report.blocks import Block, Figure, Table
-from eval.report.format import Cell, with_interval
+from eval.report.format import Cell, estimate_text
 from eval.report.pictures import GREEN, GREY, ORANGE, BoxLayer, Rgb, grid, save_jpeg
-from eval.stats.bootstrap import Interval
 from stage2_pseudolabel.pseudolabels.export import PseudoLabels
 from stage2_pseudolabel.pseudolabels.quality import Quality
 
@@ -104,20 +103,16 @@ def quality_table(quality: Quality) -> Table:
         for word, scored in (("precision", rates.precision), ("recall", rates.recall))
     }
     rows: list[list[Cell]] = [
-        [finding, *(with_interval(float(m.values[k]), *_ends(m.interval(finding))) for m in measures.values())]
-        for k, finding in enumerate(quality.truth.findings)
+        [finding, *(estimate_text(m.estimate(finding)) for m in measures.values())]
+        for finding in quality.truth.findings
     ]
-    rows.append(["mean", *(with_interval(m.mean, *_ends(m.mean_interval)) for m in measures.values())])
+    rows.append(["mean", *(estimate_text(m.estimate()) for m in measures.values())])
     note = (
         f"Compared with {quality.num_true} true boxes of {quality.num_images} training images at IoU .4, with 95 % "
         f"bootstrap intervals over patients; these images have {quality.exported.num_boxes} pseudo-boxes. True boxes "
         "in excluded images and those covered by ignore regions only are not found."
     )
     return Table("Pseudo-boxes against true boxes", ["finding", *measures], rows, note, highlight=len(rows) - 1)
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high
 
 
 def example_pictures(coco: CocoBoxes, truth: CocoBoxes | None) -> Rgb:

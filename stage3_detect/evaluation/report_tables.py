@@ -5,7 +5,7 @@ import math
 from cxr.labels import slug
 from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.operating_points import OperatingPoint
-from eval.detection.reliability import MIN_JUDGED_SCORE
+from eval.detection.reliability import MIN_SCORE
 from eval.leaderboard.names import DETECTOR, TEACHER, Metrics
 from eval.leaderboard.tables import ENTRY, INTERVAL, Rows
 from eval.report.blocks import Table
@@ -66,7 +66,7 @@ def calibration_table(evaluation: Evaluation) -> Table:
         rows.append([finding, *(figure_text(metrics, f"{key}/{slug(finding)}") for key in keys)])
     note = (
         "Mean difference between confidence and share of correct boxes, over "
-        f"{scores.num_scored} boxes of the test split with a score of at least {MIN_JUDGED_SCORE}. "
+        f"{scores.num_scored} boxes of the test split with a score of at least {MIN_SCORE}. "
     )
     note += f"No curves: {scores.why_none}." if scores.why_none else "The curves are fitted on the tune split."
     return Table("Calibration error", ["finding", *(heads[key] for key in keys)], rows, note, highlight=0)

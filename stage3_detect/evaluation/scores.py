@@ -12,7 +12,7 @@ from eval.detection.confidence import Confidence, fit_confidence
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import OperatingPoint, choose_points, count_at
-from eval.detection.reliability import MIN_JUDGED_SCORE, box_ece_measure, judged_boxes, reliability_panels
+from eval.detection.reliability import MIN_SCORE, box_ece_measure, reliability_panels, scored_boxes
 from eval.report.charts import ReliabilityPanel
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, interval_figures
@@ -80,11 +80,11 @@ def evaluate_scores(
     points: list[PointResult] = []
     if tune is not None and not why_none:
         found, real = tune
-        strong = found.boxes[found.boxes["score"] >= MIN_JUDGED_SCORE]
+        strong = found.boxes[found.boxes["score"] >= MIN_SCORE]
         confidence = fit_confidence(strong, real, where="all")
         chosen = choose_points(Indexed(real, found).match((MAIN_IOU,)), confidence)
         points = _evaluate_points(chosen, detections, truth, counts)
-    scored = judged_boxes(detections, truth)
+    scored = scored_boxes(detections, truth)
     values: dict[str, Floats] = {RAW: scored["score"].to_numpy(dtype=np.float64)}
     if confidence is not None:
         values[CALIBRATED] = confidence.of(scored)

@@ -113,7 +113,7 @@ def test_facts_name_what_is_unknown_changed_and_left_out() -> None:
         ["median age in years", "50", None],
         ["age unknown", 2, "50.0 %"],
         ["ages unknown", 2, None],
-        ["left out: no file", 2, None],
+        ["excluded: no file", 2, None],
     ]
 
 

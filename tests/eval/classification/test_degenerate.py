@@ -51,7 +51,9 @@ SENTENCES = [
     pytest.param(
         figures((0.54, 0.52, 0.56)), "AUROC .54 [.52, .56] is hardly more than guessing gives.", id="hardly_more"
     ),
-    pytest.param(figures((0.8, 0.45, 1.0)), "AUROC .80 [.45, 1.00] cannot be told from guessing.", id="too_few_images"),
+    pytest.param(
+        figures((0.8, 0.45, 1.0)), "AUROC .80 [.45, 1.00] cannot be distinguished from guessing.", id="too_few_images"
+    ),
     pytest.param(
         figures((0.3, 0.2, 0.4)),
         "AUROC .30 [.20, .40] is worse than guessing: negatives have the higher probabilities.",
@@ -115,7 +117,7 @@ def test_constant_classifier_is_named() -> None:
 
 def test_verdict_without_any_figure() -> None:
     assert verdict(scored(np.zeros((0, 1)), np.zeros((0, 1))), ["Edema"]) == (
-        "No finding has an AUROC to take the mean of. Left out of the mean: Edema (no positive label)."
+        "No finding has an AUROC to take the mean of. Excluded from the mean: Edema (no positive label)."
     )
 
 
@@ -131,7 +133,7 @@ def test_verdict_says_what_is_left_out_of_the_mean_and_why() -> None:
     labels[:3, 1] = 1
     metrics = scored(labels, probabilities, min_positives=5)
     words = verdict(metrics, ["Edema", "Nodule/Mass"], min_positives=5)
-    assert "over 1 of 2 findings. Left out of the mean: Nodule/Mass (3 positive, needs 5)." in words
+    assert "over 1 of 2 findings. Excluded from the mean: Nodule/Mass (3 positive, needs 5)." in words
     assert metrics["auroc/mean"] == metrics["auroc/edema"]
     assert metrics["auroc/nodule_mass"] is not None
     everything = verdict(scored(labels, probabilities), ["Edema", "Nodule/Mass"])
@@ -143,4 +145,4 @@ def test_verdict_tells_labels_that_are_all_alike() -> None:
     labels, probabilities = guessing_case()
     labels[:, 1] = 1
     words = verdict(scored(labels, probabilities), ["Edema", "Nodule/Mass"])
-    assert "Left out of the mean: Nodule/Mass (no negative label)." in words
+    assert "Excluded from the mean: Nodule/Mass (no negative label)." in words

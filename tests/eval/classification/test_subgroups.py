@@ -133,7 +133,7 @@ def test_difference_is_told_in_words() -> None:
     assert women.difference.high < 0
     assert women.remark == men.remark == "differs from the rest"
     assert men.difference.value == pytest.approx(-women.difference.value)
-    assert rows["age", "40-59", "mean"].remark == "no clear difference"
+    assert rows["age", "40-59", "mean"].remark == "no significant difference"
     everybody = rows["view", "frontal", "mean"]
     assert (everybody.difference, everybody.remark) == (None, "nothing to compare with")
     assert everybody.auroc is not None
@@ -180,8 +180,8 @@ def test_threshold_nan_leaves_auroc_alone() -> None:
 def test_verdict_names_the_subgroups_that_differ() -> None:
     rows = list(score(*random_case(0, num=400), num_resamples=200).values())
     words = subgroup_verdict(rows)
-    assert "clearly differ from the other images in mean AUROC: sex F by -0." in words
+    assert "differ significantly from the other images in mean AUROC: sex F by -0." in words
     assert words.endswith("by chance.")
     assert subgroup_verdict([]) == ""
     ages = [row for row in rows if (row.attribute, row.value) == ("age", "40-59")]
-    assert subgroup_verdict(ages) == "None of 1 subgroups clearly differs from the other images in mean AUROC."
+    assert subgroup_verdict(ages) == "None of 1 subgroups differs significantly from the other images in mean AUROC."

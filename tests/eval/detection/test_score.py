@@ -161,7 +161,7 @@ WRONG_PREDICTIONS = [
     pytest.param([EXACT | {"score": None}], "score is None, expected a finite number", id="no_score"),
     pytest.param([EXACT | {"score": True}], "score is True", id="score_true"),
     pytest.param([EXACT, EXACT | {"image_id": 99}], "box 2:", id="position_is_told"),
-    pytest.param([EXACT | {"image_id": 99}] * 14, "4 more of the kind", id="many_are_counted"),
+    pytest.param([EXACT | {"image_id": 99}] * 14, "4 more problems", id="many_are_counted"),
     pytest.param(
         full_file(images=[{"id": 2, "file_name": "other.png"}]),
         r"none of its images is in the ground truth, by file_name \(for instance 'other.png'\)",

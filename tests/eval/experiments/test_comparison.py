@@ -101,7 +101,7 @@ def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Ro
         (row((-0.3, -0.5, -0.1), -0.3), "significant, one training: -0.300 [-0.500, -0.100]", False),
         (row((0.01, -0.008, 0.034), 0.03, -0.01), "not significant: +0.010 [-0.008, 0.034]", False),
         (row((0.021, 0.008, 0.034), 0.05, -0.01), "not significant: +0.021 [0.008, 0.034]; seeds disagree", False),
-        (row((1, 1, 1), 1, 1), "significant: +1.000 [1.000, 1.000]", True),
+        (row((1.0, 1.0, 1.0), 1, 1), "significant: +1.000 [1.000, 1.000]", True),
     ],
 )
 def test_verdicts_in_words(given: Row, verdict: str, real: bool) -> None:

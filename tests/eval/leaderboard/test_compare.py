@@ -172,14 +172,14 @@ def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
 
 def test_classifier_without_a_verdict_says_what_its_mean_leaves_out(chain: list[Path]) -> None:
     html = compare_runs(chain).read_text()
-    assert "over 1 of 2 findings. Left out of the mean: Nodule/Mass (no positive label)." in html
+    assert "over 1 of 2 findings. Excluded from the mean: Nodule/Mass (no positive label)." in html
 
 
 def test_verdict_of_a_classifier_is_its_own(tmp_path: Path) -> None:
     run = finished(tmp_path / "a", "stage1", CLASSIFIER, verdict="Good for edema alone.")
     html = compare_runs([run], out=tmp_path / "out").read_text()
     assert "Good for edema alone." in html
-    assert "Left out of the mean" not in html
+    assert "Excluded from the mean" not in html
 
 
 def test_chosen_method_and_detector_stand_out(chain: list[Path]) -> None:

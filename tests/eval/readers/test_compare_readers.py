@@ -74,7 +74,7 @@ def test_exact_figures_by_name(tmp_path: Path) -> None:
     assert report["synthetic"] is False
     readers = report["blocks"][-1]
     assert readers["rows"] == [["R1", 3, "75.0 %", 3, 2], ["R2", 1, "25.0 %", 2, 1], ["R3", 0, "0.0 %", 1, 0]]
-    assert readers["note"] == "7 rows: 4 boxes, 3 that say no finding."
+    assert readers["note"] == "7 rows: 4 boxes, 3 without a finding."
 
 
 def slow_figures(boxes: pd.DataFrame, readers_of: dict[str, list[str]], finding: str) -> list[float]:
@@ -127,14 +127,14 @@ def test_kaggles_and_physionets_layouts_are_recognised(tmp_path: Path) -> None:
 def test_a_consensus_has_no_readers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = physionet_folder(tmp_path) / "annotations" / "annotations_test.csv"
     (line,) = failure(path, capsys)
-    assert "no column that is known as reader (a consensus has none, and no agreement)" in line
+    assert "no recognised column for reader (a consensus has no readers, so no agreement)" in line
     assert "--columns reader=HEADER" in line
 
 
 def test_other_headers_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, *LINES, header="scan,who,Finding,X1,left,x2,y2")
     (line,) = failure(path, capsys)
-    assert "known as image, reader, y1; it has scan, who, Finding, X1, left, x2, y2" in line
+    assert "column for image, reader, y1; it has scan, who, Finding, X1, left, x2, y2" in line
     columns = ["--columns", "image=scan", "reader=who", "y1=left"]
     assert figures_of(path, tmp_path / "named", *columns)["found40/edema"] == 0.5
     lines = failure(path, capsys, "--columns", "image=scam", "eye=who", "x2=x2", "x2=y2")
@@ -158,8 +158,8 @@ def test_other_headers_are_named_on_the_command_line(tmp_path: Path, capsys: pyt
         (["a,R1,Edema,5,0,5,4"] * 12, "row 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"),
         (["a,R1,Edema,0,0,5,4,7"], "more cells in its rows than in its header"),
         ([*LINES, "a,R1,Edema,0,0,5,4,7"], "is not a CSV table"),
-        ([*LINES, "b,r2,Edema,0,0,5,4"], "reader 'R2' and 'r2' differ in capitals only"),
-        ([*LINES, "b,R2,edema,0,0,5,4"], "finding 'Edema' and 'edema' differ in capitals only"),
+        ([*LINES, "b,r2,Edema,0,0,5,4"], "reader 'R2' and 'r2' differ only in case"),
+        ([*LINES, "b,R2,edema,0,0,5,4"], "finding 'Edema' and 'edema' differ only in case"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_one_clear_line(

@@ -31,7 +31,7 @@ def test_no_columns_and_no_rows() -> None:
 def test_groups_repeat_the_first_column() -> None:
     names = ["name", "x", "y", "z"]
     assert column_groups(names, [["row", "0.1", "0.2", "0.3"]]) == [[0, 1, 2, 3]]
-    assert column_groups(names, [["row", "0.1", "0.2", "0.3"]], page_px=180) == [[0, 1, 2], [0, 3]]
+    assert column_groups(names, [["row", "0.1", "0.2", "0.3"]], page_px=110) == [[0, 1, 2], [0, 3]]
     assert column_groups(names, [["row", "0.1", "0.2", "0.3"]], page_px=1) == [[0, 1], [0, 2], [0, 3]]
 
 

@@ -148,7 +148,7 @@ def test_an_experiment_from_settings_to_verdicts(
     run = open_run(finish(settings, stage2, tmp_path / "out"), stage="study")
     assert trainings(run.dir) == {"good_s0": 1, "good_s1": 1, "bad_s0": 1, "bad_s1": 1}
     rows = main_rows(run.dir)
-    assert rows["bad"][3].startswith("significant: −.")
+    assert rows["bad"][3].startswith("significant: -0.")
     assert rows["same"][3].startswith("not significant: +0.000")
     assert rows["supervised (finished run)"][1].startswith("1.000")
     assert run.metrics["ap40/bad_minus_reference/high"] < 0

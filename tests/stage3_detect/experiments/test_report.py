@@ -116,7 +116,7 @@ def test_tables_hold_variants_failures_and_what_is_not_compared(result: Result, 
         "pseudo", "bad", "same", "supervised", "lost", "CAM teacher: PCAM", "prior: mean box", "prior: centre box",
     ]  # fmt: skip
     assert rows["lost"][3] == "failed: the loss is nan"
-    assert rows["bad"][3].startswith("significant: −.")
+    assert rows["bad"][3].startswith("significant: -0.")
     assert rows["bad"][4].endswith(", significant")
     first, second = result.group.rows[1].by_seed.values()
     assert rows["bad"][2] == f"{first:.3f}, {second:.3f} (sd {spread([first, second]):.3f})"
@@ -125,7 +125,7 @@ def test_tables_hold_variants_failures_and_what_is_not_compared(result: Result, 
     told = summary(settings, result)
     assert f"AP40 {result.group.rows[0].values[0].value:.3f} against " in told
     assert "2 of 3 comparisons" in told
-    assert "bad −." in told
+    assert "bad -0." in told
     assert told.endswith("not compared: lost.")
 
 
@@ -134,7 +134,7 @@ def test_columns_that_would_repeat_or_be_empty_are_omitted(scorer: DetectionScor
     assert list(table.columns) == [
         "variant", "AP40 [95 %]", "difference from the reference", "p (Holm)", "minus CAM teacher",
     ]  # fmt: skip
-    assert table.rows[1][2].startswith("significant, one training: −.")
+    assert table.rows[1][2].startswith("significant, one training: -0.")
 
 
 CURVE = {"label": "true boxes", "lines": {"mixed": {"bad": 0, "pseudo": "all"}, "alone": {"same": 25, "lost": 7}}}
