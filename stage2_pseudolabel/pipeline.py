@@ -11,7 +11,7 @@ from cxr.imaging.pictures import Pictures
 from cxr.runs.run_folder import Run
 from cxr.splits import fingerprint
 from cxr.tables import Dataset, Exclusion, count_reasons
-from eval.leaderboard.files import write_leaderboard
+from eval.leaderboard.leaderboard import write_leaderboard
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.truth import findings_to_score

@@ -60,10 +60,7 @@ def main_ap_measure(truth: CocoBoxes, detections: CocoBoxes) -> Measure:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """AP of one set of detections without intervals.
-
-    image_ids: the truth's images. matches: one entry per class, in the truth's order.
-    """
+    """AP of one set of detections without intervals. matches: one per class, in the truth's order."""
 
     image_ids: tuple[str, ...]
     matches: tuple[ClassMatches, ...]
@@ -96,12 +93,11 @@ class DetectionResult:
 def evaluate(truth: CocoBoxes, detections: CocoBoxes, *, ious: tuple[float, ...] = IOUS) -> DetectionResult:
     """Score detections as COCO does: all box sizes, at most 100 detections per image and class.
 
-    Images and classes are those of the truth. Its column "iscrowd", where there is one, marks ignore regions.
+    Images and classes are those of the truth; its optional column "iscrowd" marks ignore regions.
 
         evaluate(read_coco(truth_path), read_coco(detections_path)).mean_ap(0.4)
 
-    Raises:
-        UserError: detections of unknown images or classes, or without a finite score.
+    Raises UserError for detections of unknown images or classes, or without a finite score.
     """
     boxes = Indexed(truth, detections)
     return DetectionResult(tuple(boxes.true.image_ids), boxes.match(ious))
@@ -110,8 +106,7 @@ def evaluate(truth: CocoBoxes, detections: CocoBoxes, *, ious: tuple[float, ...]
 class HitRanking:
     """Ranked detections of one class, summed up to each of its H hits.
 
-    Precision only falls between hits, so a curve needs its values at the hits alone. All detections between two hits
-    form one sparse row; those after the last hit are dropped.
+    Precision only falls between hits, so a curve needs only its values at the hits.
     """
 
     def __init__(self, image: Ints, is_hit: Bools, num_true: Ints) -> None:
@@ -150,10 +145,7 @@ def sum_rows(rows: Ints, images: Ints, *, shape: tuple[int, int]) -> csr_array:
 
 
 def ap_figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
-    """AP of one class as a function for `over_blocks`; what does not depend on the resample is computed here, once.
-
-    Equal scores keep the order of the images; copies of an image in a resample are adjacent.
-    """
+    """AP of one class as a function for `over_blocks`; equal scores keep the order of the images."""
     _, image, is_hit = matches.ranked(iou)
     ranking = HitRanking(image, is_hit, matches.num_true)
 
@@ -168,10 +160,7 @@ def ap_figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
 
 
 def levels_reached(hits: Block, num_true: Block) -> Floats:
-    """(H, B) how many of RECALLS are at most hits / num_true: np.searchsorted in closed form, which is faster.
-
-    Quotients that are not a whole number of hundredths are too far from one for rounding to matter.
-    """
+    """(H, B) how many of RECALLS are at most hits / num_true: a faster np.searchsorted, exact for whole numbers."""
     hundredths = hits * 100.0 / np.maximum(num_true, 1)
     level = hundredths.astype(np.intp)
     reached: Floats = level + 1.0 - (_LATE.take(level) & (level == hundredths))
@@ -186,13 +175,12 @@ def average_precisions(
     ious: tuple[float, ...],
     counts: Sequence[int] = (MAX_DETECTIONS,),
 ) -> Floats:
-    """AP of many sets of detections on the same images, matched together: what a search over box rules needs.
+    """AP of many sets of detections on the same images, matched together, for a search over box rules.
 
     Args:
         found: detections of all S sets; image i of set s is s * truth.num_images + i.
         ious: T thresholds.
-        counts: C numbers; each gives an AP that uses only so many best detections per image. A match does not depend
-            on later detections, so all share one matching.
+        counts: C numbers; each gives an AP of only that many best detections per image.
 
     Returns:
         (T, S, C) in [0, 1]; NaN where the truth has no box to be found.
@@ -218,14 +206,10 @@ def average_precisions(
 
 
 def _areas(number: Ints, hits: Ints, precision: Floats, *, shape: tuple[int, int]) -> Floats:
-    """(S,) COCO's area under each of S curves.
+    """(S,) COCO's area under each of S curves; the n-th hit reaches the recall levels up to n / number of true boxes.
 
-    The precisions at the hits determine the envelope. The n-th hit of every set reaches the same recall levels, those
-    up to n / number of true boxes.
-
-    Args:
-        number, hits, precision: (H,) set of each hit, its rank among the set's hits from 1, and the precision there.
-        shape: S and the number of true boxes.
+    number, hits, precision: (H,) set of each hit, its rank in the set from 1, and the precision there. shape: S and the
+    number of true boxes.
     """
     curves = np.zeros(shape)
     curves[number, hits - 1] = precision

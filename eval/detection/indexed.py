@@ -43,13 +43,9 @@ class CellBoxes:
     boxes: Boxes
 
     def best(self, cells: Ints, boxes: Boxes, *, overlap: Overlap = "iou") -> tuple[Floats, npt.NDArray[np.intp]]:
-        """The true box of its cell that each given box overlaps most; the first one on ties.
+        """The true box that each given box, with its cell (N,) and corners (N, 4), overlaps most; the first on ties.
 
-        Args:
-            cells: (N,) cell of each given box. boxes: (N, 4).
-
-        Returns:
-            (N,) overlap in [0, 1], 0 where the cell has no true box; (N,) index of that true box, there -1.
+        Returns (N,) overlap in [0, 1] and (N,) index of the true box; 0 and -1 where the cell has no true box.
         """
         owner, true = self._pairs(cells)
         value = _OVERLAPS[overlap](boxes[owner], self.boxes[true])
@@ -78,11 +74,7 @@ class CellBoxes:
 
 
 class TruthIndex:
-    """The true boxes and the ignore regions (column "iscrowd") of a set of images.
-
-    truth: the boxes as given. image_ids: I images. findings: K classes. real: the true boxes. regions: the ignore
-    regions.
-    """
+    """The true boxes (`real`) and the ignore regions (`regions`, column "iscrowd") of I images and K classes."""
 
     def __init__(self, truth: CocoBoxes) -> None:
         self.truth = truth
@@ -106,7 +98,7 @@ class TruthIndex:
 
     @property
     def by_class(self) -> tuple[TrueBoxes, ...]:
-        """The true boxes and regions of each class, as the matching takes them."""
+        """The true boxes and regions of each class, for the matching."""
         num_images, num_classes = self.shape
         parts = []
         for k in range(num_classes):
@@ -127,12 +119,11 @@ class TruthIndex:
 
 
 class Indexed:
-    """One set of detections with its ground truth.
+    """One set of N detections with its ground truth.
 
-    true: the ground truth's index. detections: as given. cell: (N,) the cell of each. boxes: (N, 4). scores: (N,).
+    true: index of the ground truth. cell: (N,) cell of each detection. boxes: (N, 4). scores: (N,).
 
-    Raises:
-        UserError: detections of unknown images or classes, or without a finite score.
+    Raises UserError for detections of unknown images or classes, or without a finite score.
     """
 
     def __init__(self, truth: CocoBoxes, detections: CocoBoxes) -> None:
@@ -145,7 +136,7 @@ class Indexed:
 
     @property
     def by_class(self) -> tuple[Detections, ...]:
-        """The detections of each class, as the matching takes them."""
+        """The detections of each class, for the matching."""
         num_classes = len(self.true.findings)
         chosen = [np.flatnonzero(self.cell % num_classes == k) for k in range(num_classes)]
         return tuple(Detections(self.cell[own] // num_classes, self.boxes[own], self.scores[own]) for own in chosen)

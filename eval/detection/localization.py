@@ -1,7 +1,6 @@
-"""Measures that ask for one place in an image: CorLoc, T(IoU), T(IoBB), the pointing game and MaxBoxAccV2.
+"""Localisation in images that have the class: CorLoc, T(IoU), T(IoBB), the pointing game and MaxBoxAccV2.
 
-All of them look only at images that have the class, so they do not count false alarms in other images. A class that no
-image has is NaN.
+False alarms in other images do not count. All are NaN for a class that no image has.
 """
 
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from eval.stats.measures import Measure, share_measure
 def corloc_measure(boxes: Indexed, *, iou: float = 0.5) -> Measure:
     """CorLoc, correct localisation: share of the images with a class whose best-scored box of it is right.
 
-    A box is right when its IoU with any true box of the class in the image is at least `iou`. An image with the class
-    but without a box of it counts as wrong. NaN where no image has the class.
+    A box is right if its IoU with any true box of the class in the image is at least `iou`. An image without a box
+    counts as wrong.
 
     Source: Deselaers, Alexe and Ferrari, Weakly supervised localization and learning with generic knowledge, IJCV 2012.
     """
@@ -33,8 +32,7 @@ def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> M
     """T(IoU) or T(IoBB): share of the images with a class whose best-scored box overlaps a true box by *more than* T.
 
     IoBB divides the intersection by the predicted box's area, so a small box inside a true one is right at any T. An
-    image with the class but without a box of it counts as wrong. NaN where no image has the class. The measure's name
-    is, for example, "iou_accuracy30" or "iobb_accuracy10".
+    image without a box counts as wrong. The measure's name is, for example, "iou_accuracy30" or "iobb_accuracy10".
 
     Source: Wang et al., ChestX-ray8, CVPR 2017. The paper allows several boxes per image; here the best-scored one
     stands for the image.
@@ -46,17 +44,11 @@ def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> M
 def pointing_measure(true: TruthIndex, points: pd.DataFrame) -> Measure:
     """Pointing game: share of the images with a class whose point lies in or on a true box of it, without a tolerance.
 
-    NaN where no image has the class.
-
     Source: Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018. The paper grants a tolerance of
     15 pixels; medical images differ in scale.
 
-    Args:
-        points: columns image_id, finding, x, y (pixels of the truth's boxes), at most one row per image and class. A
-            missing or NaN point counts as missed.
-
-    Raises:
-        UserError: points of unknown images or classes, or several for one image and class.
+    points: columns image_id, finding, x, y (pixels of the truth's boxes). A missing or NaN point counts as missed.
+    Raises UserError for points of unknown images or classes, or several for one image and class.
     """
     check_detections(true.truth, true.truth.with_boxes(points.assign(score=0.0)))
     _refuse_repeated(points)
@@ -69,18 +61,16 @@ def pointing_measure(true: TruthIndex, points: pd.DataFrame) -> Measure:
 def max_box_accuracy_measure(
     true: TruthIndex, boxes_at: Sequence[CocoBoxes], *, ious: Sequence[float] = (0.3, 0.5, 0.7)
 ) -> Measure:
-    """MaxBoxAccV2: how good boxes would be at the best threshold of the map, one threshold for all images of a class.
+    """MaxBoxAccV2: accuracy of boxes at the best threshold of the map, one threshold for all images of a class.
 
-    At a threshold, an image with the class is right when *any* box of the class has an IoU of at least delta with any
-    true box of it. The best threshold is taken for each delta, and the result is the mean over the deltas `ious`.
-    **This is an upper bound**: the threshold is chosen on the scored images (in each resample anew), which a method
-    that must choose beforehand cannot do. NaN where no image has the class.
+    An image with the class is right if *any* box has an IoU of at least delta with any true box. The best threshold is
+    taken for each delta; the result is the mean over the deltas `ious`. **This is an upper bound**, because the
+    threshold is chosen on the scored images (in each resample anew).
 
     Source: Choe et al., Evaluating weakly supervised object localization methods right, CVPR 2020, and its journal
     extension (V2: any box instead of the largest one, mean over three deltas).
 
-    Args:
-        boxes_at: the boxes at each threshold, for every image and class; their scores are not used.
+    boxes_at: the boxes of all images and classes at each threshold; scores are not used.
     """
     right = np.stack([_any_right(true, found, ious) for found in boxes_at])
     cases = true.num_true > 0

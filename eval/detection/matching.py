@@ -33,13 +33,10 @@ MAX_PAIRS = 2_000_000
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """The detections of one class with their matches at T IoU thresholds.
+    """The detections of one class with their matches at T IoU thresholds, sorted by image and falling score.
 
-    Detections are sorted as COCO sorts them: by image, within an image by falling score, at most 100 per image.
-
-    finding: the class. ious: the T thresholds. scores: (D,). image: (D,) index of the image. hit: (T, D) whether the
-    detection found a true box. ignored: (T, D) whether it counts neither as right nor as wrong. num_true: (I,) true
-    boxes of the class in each image.
+    scores: (D,). image: (D,) index of the image. hit: (T, D) whether the detection found a true box. ignored: (T, D)
+    whether it counts neither as right nor as wrong. num_true: (I,) true boxes of the class in each image.
     """
 
     finding: str
@@ -50,16 +47,14 @@ class ClassMatches:
     ignored: Bools
     num_true: Ints
 
-    def iou_index(self, iou: float) -> int:
-        """Index of a threshold in `ious`; ValueError for a threshold that was not matched."""
-        for index, known in enumerate(self.ious):
-            if abs(known - iou) < 1e-9:
-                return index
-        raise ValueError(f"no matches at IoU {iou}; matched at {list(self.ious)}")
-
     def ranked(self, iou: float) -> tuple[Floats, Ints, Bools]:
-        """Score, image and hit flag of the detections that are not ignored, best score first; ties keep their order."""
-        t = self.iou_index(iou)
+        """Score, image and hit flag of the detections that are not ignored, best score first; ties keep their order.
+
+        ValueError for a threshold that was not matched.
+        """
+        t = next((index for index, known in enumerate(self.ious) if abs(known - iou) < 1e-9), None)
+        if t is None:
+            raise ValueError(f"no matches at IoU {iou}; matched at {list(self.ious)}")
         kept = np.flatnonzero(~self.ignored[t])
         order = kept[np.argsort(-self.scores[kept], kind="stable")]
         return self.scores[order], self.image[order], self.hit[t][order]
@@ -127,15 +122,9 @@ def match_class(
 
 
 def greedy_hits(ranked: Detections, truth: TrueBoxes, *, ious: tuple[float, ...]) -> tuple[Bools, Bools]:
-    """Match the detections of one class.
+    """Match ranked detections of one class: (T, D) whether each found a true box, (T, D) whether it is ignored.
 
     Images are independent, so the n-th best detections of all images are matched in one step.
-
-    Args:
-        ranked: detections as `Detections.ranked` returns them. ious: T thresholds.
-
-    Returns:
-        (T, D) whether each detection found a true box; (T, D) whether it is ignored.
     """
     levels = np.minimum(np.asarray(ious, dtype=np.float64), HIGHEST_IOU)
     detection, true, iou = _pairs(ranked, truth, float(levels.min(initial=np.inf)))
@@ -162,7 +151,7 @@ def greedy_hits(ranked: Detections, truth: TrueBoxes, *, ious: tuple[float, ...]
 
 
 def _pairs(ranked: Detections, truth: TrueBoxes, least_iou: float) -> tuple[Ints, Ints, Floats]:
-    """All pairs in the same image with at least this IoU: (P,) index of the detection, of the true box, and the IoU."""
+    """All pairs in one image with at least this IoU: (P,) indices of detections and true boxes, and their IoU."""
     start = np.searchsorted(truth.image, ranked.image)
     count = np.searchsorted(truth.image, ranked.image, side="right") - start
     block = np.cumsum(count) // MAX_PAIRS
@@ -171,16 +160,12 @@ def _pairs(ranked: Detections, truth: TrueBoxes, least_iou: float) -> tuple[Ints
         own = np.flatnonzero((block == number) & (count > 0))
         detection = np.repeat(own, count[own])
         true = np.repeat(start[own], count[own]) + place_in_group(detection)
-        iou = _overlap(ranked.boxes[detection], truth.boxes[true], truth.crowd[true])
+        boxes = (ranked.boxes[detection], truth.boxes[true])
+        iou = np.where(truth.crowd[true], iobb_pairs(*boxes), iou_pairs(*boxes))
         kept = iou >= least_iou
         parts.append((detection[kept], true[kept], iou[kept]))
     detections, trues, overlaps = (np.concatenate(column) for column in zip(*parts, strict=True))
     return detections, trues, overlaps
-
-
-def _overlap(found: Floats, true: Floats, crowd: Bools) -> Floats:
-    """(P,) IoU of each pair; with a crowd region the share of the detection inside it."""
-    return np.where(crowd, iobb_pairs(found, true), iou_pairs(found, true))
 
 
 def place_in_group(groups: Ints) -> Ints:

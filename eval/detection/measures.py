@@ -8,7 +8,7 @@ import pandas as pd
 from cxr.coco import CocoBoxes
 from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.froc import froc_measure
-from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.indexed import Indexed, Overlap, TruthIndex
 from eval.detection.localization import accuracy_measure, corloc_measure, pointing_measure
 from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import f1_thresholds, rodeo_measure
@@ -17,6 +17,7 @@ from eval.stats.measures import Measure
 
 AP_IOUS = (0.1, 0.3, MAIN_IOU, 0.5, 0.7)
 ACCURACY_THRESHOLDS = (0.1, 0.3, 0.5, 0.7)
+OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb")
 
 _POINT_FIELDS = ["image_id", "finding", "x", "y"]
 
@@ -26,10 +27,8 @@ def box_measures(
 ) -> list[Measure]:
     """All box measures of one set of detections, ready for any resampling.
 
-    Args:
-        min_scores: finding -> minimum score of the boxes that RoDeO counts, chosen on the tune split (see
-            `best_f1_scores`). Without it RoDeO is not computed, because it needs thresholded boxes.
-        points: points of the pointing game, see `pointing_measure`; None for the centre of each image's best box.
+    min_scores: finding -> minimum score of the boxes that RoDeO counts, see `best_f1_scores`; None for no RoDeO.
+    points: points of the pointing game, see `pointing_measure`; None for the centre of each image's best box.
     """
     points = top_box_points(boxes.detections) if points is None else points
     measures = [
@@ -38,8 +37,7 @@ def box_measures(
         voc_measure(boxes),
         froc_measure(boxes.matches),
         corloc_measure(boxes),
-        *(accuracy_measure(boxes, overlap="iou", threshold=t) for t in ACCURACY_THRESHOLDS),
-        *(accuracy_measure(boxes, overlap="iobb", threshold=t) for t in ACCURACY_THRESHOLDS),
+        *(accuracy_measure(boxes, overlap=kind, threshold=t) for kind in OVERLAPS for t in ACCURACY_THRESHOLDS),
         pointing_measure(boxes.true, points),
     ]
     if min_scores is not None:
@@ -48,10 +46,7 @@ def box_measures(
 
 
 def best_f1_scores(tune: CocoBoxes, detections: pd.DataFrame) -> dict[str, float]:
-    """Finding -> minimum score with the best F1 on the tune split; see `f1_thresholds`.
-
-    detections: of the tune split, made without using the image's own true boxes.
-    """
+    """Finding -> minimum score with the best F1 on detections of the tune split; see `f1_thresholds`."""
     return f1_thresholds(Indexed(tune, tune.with_boxes(detections)).match((MAIN_IOU,)))
 
 

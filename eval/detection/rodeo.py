@@ -1,7 +1,7 @@
-"""RoDeO: do the boxes have the right class, place and shape? It has no IoU threshold and does not rank boxes.
+"""RoDeO: class, place and shape of boxes, without an IoU threshold and without a ranking.
 
 In each image the boxes of all classes are paired with the true boxes (Hungarian matching). Three scores of the pairs
-count 0 for every unpaired box on either side (equation 5); the result is their harmonic mean (equation 6).
+count 0 for each unpaired box on either side (equation 5); the result is their harmonic mean (equation 6).
 
 Source: Meissen, Müller, Kaissis and Rueckert, Robust Detection Outcome: A Metric for Pathology Detection in Medical
 Images, MIDL 2023, whose equation numbers are used here.
@@ -48,25 +48,21 @@ def rodeo_measure(
 ) -> Measure:
     """RoDeO in [0, 1] of each class. A pair belongs to the class of its true box, an unpaired box to its own class.
 
-    The pairing maximises the sum of generalised IoU + c x [same class]. Here c is the Matthews correlation, at least 0,
-    of "image has the class", predicted against true, over all images and classes. It is computed once on all images, so
-    that a resample keeps its pairs. Three scores count over pairs and unpaired boxes together:
+    The pairing maximises the sum of generalised IoU + c x [same class], where c is the Matthews correlation, at least
+    0, of predicted and true "image has the class" (computed once, so that resamples keep the pairs). Three scores:
 
     - localisation (equation 2): mean of exp(-ln 2 x d2), with d2 the squared distance of the centres in widths and
       heights of the true box;
     - shape (equation 3): mean IoU of the two boxes moved to one corner;
-    - classification (equation 4): Matthews correlation of the pairs' one-hot classes, at least 0, times the share of
-      boxes that are paired. It is (K a - 1) / (K - 1) for K classes and a share a of pairs with equal classes; with one
-      class, which the paper does not cover, it is a = 1.
+    - classification (equation 4): Matthews correlation of the pairs' classes, at least 0, times the share of paired
+      boxes: (K a - 1) / (K - 1) for K classes and a share a of pairs with equal classes; 1 for a single class.
 
     The harmonic mean is exactly 0 where one of the three is (the authors' program adds 1e-6 to each). NaN where a class
     has no true box. Ignore regions are not used.
 
-    Args:
-        min_score: boxes with a lower score do not count, for all classes or by class (a class not named: `MIN_SCORE`).
-            The paper takes thresholded boxes. Choose the scores on other images, for example by `f1_thresholds` on the
-            tune split.
-        pooled: one column "all classes", the paper's total, named "rodeo_total".
+    min_score: boxes with a lower score do not count; one for all classes or by class (default `MIN_SCORE`). Choose it
+    on other images, for example by `f1_thresholds` on the tune split. pooled: one column "all classes", the paper's
+    total, named "rodeo_total".
     """
     true, kept = boxes.true, _reaches(boxes, min_score)
     sums = _sums(true, boxes.cell[kept], boxes.boxes[kept])
@@ -82,10 +78,7 @@ def rodeo_measure(
 
 
 def f1_thresholds(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> dict[str, float]:
-    """The minimum score of each class with which its detections have the best F1 at this IoU; the highest one on ties.
-
-    Infinite for a class without a correct detection: none of its boxes should be shown.
-    """
+    """The minimum score of each class with the best F1 at this IoU, the highest on ties; infinite without a hit."""
     return {m.finding: _f1_threshold(m, iou) for m in matches}
 
 

@@ -44,9 +44,8 @@ Trainings = Mapping[int | None, Figures]
 class Row:
     """One variant and how it differs from the reference.
 
-    values, differences: in the order of `Figures`; a reference has no differences, nor has any variant where the
-    reference failed. by_seed: first figure of each training. differences_by_seed: of each pair of trainings, first
-    figure. p_holm: `p` corrected for all comparisons.
+    values, differences: in the order of `Figures`; no differences for the reference, or where it failed. by_seed,
+    differences_by_seed: first figure of each training and pair of trainings. p_holm: `p` corrected for all comparisons.
     """
 
     variant: str
@@ -96,9 +95,8 @@ class Row:
 def mean_of(trainings: Sequence[Figures]) -> Figures:
     """The mean of S trainings. With two or more, its samples vary with the trainings as well as with the patients.
 
-    Each sample averages S trainings chosen with replacement. Such a mean has (S - 1) / S of the variance that it should
-    have (Efron and Tibshirani 1993, section 5.3), so its distance from the mean of all is stretched by
-    sqrt(S / (S - 1)). The same trainings are chosen for every variant, so trainings with the same seed stay pairs.
+    Each sample averages S trainings chosen with replacement, the same ones for every variant. The variance of such a
+    mean is too small by (S - 1) / S (Efron and Tibshirani 1993, section 5.3); a factor sqrt(S / (S - 1)) corrects it.
     """
     num = len(trainings)
     stacked = np.stack([one.samples for one in trainings])

@@ -67,11 +67,7 @@ class Planner:
         self._folder_of: dict[str, Path] = {}
 
     def plan(self) -> Plan:
-        """Plan all runs.
-
-        Raises:
-            UserError: invalid settings, unknown variants, or variants that need each other; all problems at once.
-        """
+        """Plan all runs; one UserError for invalid settings, unknown variants and variants that need each other."""
         runs = {place: {seed: self.run(place, seed) for seed in self.seeds_of(place)} for place in self.variants}
         self.check()
         if self.problems:
@@ -106,7 +102,7 @@ class Planner:
         return job, json.dumps(loaded.model_dump(mode="json"), sort_keys=True)
 
     def run(self, place: Place, seed: int | None) -> Path:
-        """Run folder of a variant. Its jobs are added where they are not planned yet."""
+        """Run folder of a variant; its job is added if it is not planned yet."""
         seeds = self.seeds_of(place)
         seed = seed if seed in seeds else seeds[0]
         if (place, seed) in self._planned:

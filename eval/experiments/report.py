@@ -115,24 +115,20 @@ def bar_chart(group: Group, path: Path, title: str, *, label: str, shown: Mappin
 
 def how_to_read(settings: ExperimentSettings, figures: str) -> Text:
     """What intervals, verdicts and the correction mean. figures: what the figures are."""
-    resampled = f"Intervals contain 95 % of {settings.num_resamples} bootstrap resamples of the test patients"
+    luck = f"Intervals contain 95 % of {settings.num_resamples} bootstrap resamples of the test patients"
     if len(settings.seeds) > 1:
-        luck = (
-            f"{resampled} and of the {len(settings.seeds)} trainings of a variant, so they cover the choice of "
-            "patients and the luck of training; with so few trainings the second part is a rough estimate. A "
+        luck += (
+            f" and of the {len(settings.seeds)} trainings of a variant, a rough estimate of how much trainings vary. A "
             "difference is significant if its interval excludes zero and all seeds differ in the same direction."
         )
     else:
-        luck = (
-            f"{resampled}. They cover the choice of patients, not the luck of training: with one training per variant "
-            "a significant difference can also come from the seed. Several seeds answer that."
-        )
+        luck += "; each variant was trained once, so a significant difference can also come from the seed."
     return Text(
         "How to read this",
         f"{figures} {luck} Differences are paired: all variants are evaluated on the same cases and the same "
         "resamples.\n\n"
-        "Among many comparisons some intervals exclude zero by chance. Holm's correction adjusts the p-values of all "
-        "comparisons with a reference together, so that the chance of a single false one stays below 5 %.",
+        "Among many comparisons some intervals exclude zero by chance. Holm's correction adjusts all p-values so that "
+        "the chance of a single false difference stays below 5 %.",
     )
 
 

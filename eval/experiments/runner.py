@@ -62,11 +62,7 @@ Score = Callable[[Mapping[str, Runs]], tuple[Mapping[str, Trainings], str]]
 
 
 def train(run: Run, settings: ExperimentSettings, plan: Plan) -> Trained:
-    """Make the runs of `plan` that are missing.
-
-    Raises:
-        UserError: every run failed, or a process was killed.
-    """
+    """Make the missing runs of `plan`; UserError if every run failed or a process was killed."""
     log.info("%d runs for %d variants", len(plan.jobs), len(plan.runs))
     num = settings.num_parallel
     with run.phase("runs"):

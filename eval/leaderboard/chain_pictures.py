@@ -1,4 +1,4 @@
-"""The way of a few test images through all stages: radiograph, heat map, CAM boxes, detector's boxes, ground truth."""
+"""A few test images through all stages: radiograph, heat map, CAM boxes, boxes of the detector, ground truth."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ POINT = "f1"
 
 @dataclass(frozen=True)
 class Column:
-    """Boxes to draw on radiographs. limits: finding -> lowest score that is shown; None: the strongest boxes."""
+    """Boxes to render on radiographs. limits: finding -> lowest score to show; None: the strongest boxes."""
 
     boxes: CocoBoxes
     colour: Colour
@@ -60,7 +60,10 @@ def example_rows(source: Path, columns: Mapping[str, Column], *, out: Path) -> P
     if not content.get("examples"):
         return None
     rows = [_row(source, example, columns, out=out) for example in content["examples"]]
-    captions = [_caption(example) for example in content["examples"]]
+    captions = [
+        f"{one['finding']}: heat map by {display_name(one['method'])}, test image {one['image_id']}"
+        for one in content["examples"]
+    ]
     heads = ["1 Radiograph", "2 Heat map of the classifier", *(_HEADS[name] for name in columns)]
     note = f"{content['choice']} {_which('detector' in columns)}"
     legend = [[f"rgb{column.colour}", _MEANING[name]] for name, column in columns.items()]
@@ -71,7 +74,7 @@ _HEADS = {"cam": "3 Boxes from the heat map", "detector": "4 Boxes of the detect
 _MEANING = {
     "cam": "boxes from the heat map (CAM teacher), with score",
     "detector": "boxes of the detector, with score",
-    "truth": "true boxes, drawn by radiologists or known from the phantom",
+    "truth": "true boxes, marked by radiologists or known from the phantom",
 }
 _HEAT_LEGEND = [["linear-gradient(90deg, #56106e, #bb3754, #f98e09, #fcffa4)", "heat map: low to high evidence"]]
 
@@ -109,7 +112,8 @@ def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
 
 def _row(source: Path, example: dict[str, str], columns: Mapping[str, Column], *, out: Path) -> Sequence[str]:
     """Write the pictures of one example; returns their paths relative to `out`."""
-    gray, heat = (_opened(source / example[name]) for name in ("radiograph", "heat_map"))
+    files = [Image.open(source / example[name]).convert("RGB") for name in ("radiograph", "heat_map")]
+    gray, heat = (np.asarray(picture, dtype=np.uint8) for picture in files)
     pictures = {"radiograph": gray, "map": heat}
     pictures |= {name: _with_boxes(gray, column, example) for name, column in columns.items()}
     stem = Path(example["radiograph"]).stem.removesuffix("_radiograph")
@@ -119,10 +123,6 @@ def _row(source: Path, example: dict[str, str], columns: Mapping[str, Column], *
     return list(paths.values())
 
 
-def _opened(path: Path) -> Rgb:
-    return np.asarray(Image.open(path).convert("RGB"), dtype=np.uint8)
-
-
 def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
     images = column.boxes.images
     image = images[images["image_id"] == example["image_id"]].iloc[0]
@@ -130,7 +130,3 @@ def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
     texts = ["" if np.isnan(score) else f"{score:.2f}" for score in own["score"]]
     layer = BoxLayer(own[CORNERS].to_numpy(), column.colour, texts)
     return draw_layers(gray, [layer], image_wh=(image["width"], image["height"]))
-
-
-def _caption(example: dict[str, str]) -> str:
-    return f"{example['finding']}: heat map by {display_name(example['method'])}, test image {example['image_id']}"

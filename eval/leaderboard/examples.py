@@ -40,11 +40,8 @@ class ImageQuality:
 def ranked_images(truth: CocoBoxes, boxes: pd.DataFrame) -> list[ImageQuality]:
     """The images with true boxes by falling quality; on ties, images with more true boxes first.
 
-    Quality is the panoptic quality (Kirillov et al., CVPR 2019) over all findings of the image: the sum of the IoU of
-    the correct boxes, divided by correct + half the wrong + half the missed boxes. Boxes in ignore regions do not
-    count.
-
-    boxes: the scored boxes to show, columns as in `CocoBoxes.boxes`.
+    Quality is the panoptic quality (Kirillov et al., CVPR 2019) over all findings: the sum of the IoU of the correct
+    boxes, divided by correct + half the wrong + half the missed boxes. Boxes in ignore regions do not count.
     """
     scored, real = with_hits(boxes, truth, where="all"), truth.without_ignored().boxes
     scored = scored.assign(iou=best_iou(scored, real))
@@ -88,10 +85,7 @@ def rows_without_boxes(truth: CocoBoxes) -> list[int]:
 
 
 def false_alarms(truth: CocoBoxes, boxes: pd.DataFrame, confidence: Floats) -> pd.DataFrame:
-    """The most confident box of each image without true boxes, by falling confidence, in a column `confidence`.
-
-    boxes: (N,) rows, columns as in `CocoBoxes.boxes`. confidence: (N,).
-    """
+    """The most confident box of each image without true boxes, by falling confidence, in a column `confidence`."""
     ids = truth.images["image_id"].iloc[rows_without_boxes(truth)]
     own = boxes.assign(confidence=confidence)[boxes["image_id"].isin(ids).to_numpy()]
     return own.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("image_id")

@@ -110,13 +110,10 @@ def agreement_figures(agreement: Agreement) -> Figures:
 
 
 MEANINGS = {
-    "marks": "marks: over ordered pairs of readers of an image where the first marks the class, the share where the "
-    "second does.",
-    "found40": "found40: over boxes and other readers of the image, the share with IoU at least 0.4 to one of that "
-    "reader's boxes of the class; a reader without one did not find it.",
-    "mean_best_iou": "mean_best_iou: the best IoU, over those other readers who mark the class.",
+    "marks": "marks: how often a second reader of the image marks the class that a first one marks.",
+    "found40": "found40: how often another reader of the image has a box of the class with an IoU of at least 0.4.",
+    "mean_best_iou": "mean_best_iou: mean best IoU with the boxes of another reader who marks the class.",
 }
-AGREEMENT_NAMES = ("marks", "found40", "mean_best_iou")
 HUMAN_NAMES = ("ap40", "precision40", "recall40")
 
 
@@ -129,9 +126,9 @@ def _class_tables(agreement: Agreement) -> list[Table]:
     human: list[list[Cell]] = []
     for finding, own in zip([None, *agreement.table.findings], numbers, strict=True):
         values = {name: estimate_text(result.estimate(finding)) for name, result in agreement.results.items()}
-        rows.append([finding or "mean", *own, *(values[name] for name in AGREEMENT_NAMES)])
+        rows.append([finding or "mean", *own, *(values[name] for name in MEANINGS)])
         human.append([finding or "mean", *(values[name + HUMAN] for name in HUMAN_NAMES)])
-    header = ["class", "boxes", "images", *AGREEMENT_NAMES]
+    header = ["class", "boxes", "images", *MEANINGS]
     return [
         Table("Agreement of readers", header, rows, " ".join(MEANINGS.values()), highlight=0),
         Table("One reader against the others", ["class", *HUMAN_NAMES], human, _human_note(agreement), highlight=0),

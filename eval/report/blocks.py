@@ -8,7 +8,7 @@ The order of a report: a row of pictures and one chart, then the verdict, then t
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,8 @@ Legend = Sequence[Sequence[str]]
 class Table:
     """Rows of cells under column names; None and not-a-number show as a dash.
 
-    Columns of numbers, also in texts such as "0.41 [0.35, 0.47]", are right-aligned. highlight: index of
-    the row that stands out, e.g. the chosen method. collapsed: the page shows the title only and opens the table
-    on a click. Columns that do not fit on the page follow in a second table, which opens on a click, too.
+    highlight: index of the row that stands out. collapsed: the page shows the title only and opens the table on a
+    click. Columns that do not fit on the page follow in a second table, which opens on a click, too.
     """
 
     title: str
@@ -118,8 +117,8 @@ class Report:
 def write_report(folder: Path, *, title: str, lead: str, blocks: Sequence[Block], synthetic: bool) -> Path:
     """Write `report.json` and `report.html` into `folder` (made if missing); returns the page's path.
 
-    lead: one or two sentences that say what the report is about. synthetic: the page shows a banner which says
-    that the figures come from phantom data. Raises UserError when a figure's file is missing.
+    lead: what the report is about. synthetic: show a banner which says that the figures come from phantom data. Raises
+    UserError when a figure's file is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     views = [{"id": f"part{i}", **_view(block, folder)} for i, block in enumerate(blocks, start=1)]
@@ -140,7 +139,7 @@ def read_report(folder: Path) -> Report | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        blocks = tuple(_block(entry) for entry in content["blocks"])
+        blocks = tuple(_KINDS[entry.pop("kind")](**entry) for entry in content["blocks"])
         return Report(content["title"], content["lead"], blocks, bool(content["synthetic"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"report {path}: damaged ({error!r}); run the stage again") from None
@@ -148,11 +147,6 @@ def read_report(folder: Path) -> Report | None:
 
 def _kind(block: Block) -> str:
     return next(name for name, kind in _KINDS.items() if isinstance(block, kind))
-
-
-def _block(entry: Mapping[str, Any]) -> Block:
-    fields = {name: value for name, value in entry.items() if name != "kind"}
-    return _KINDS[entry["kind"]](**fields)
 
 
 def _view(block: Block, folder: Path) -> dict[str, Any]:

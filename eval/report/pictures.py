@@ -36,12 +36,10 @@ def as_rgb(gray: npt.ArrayLike) -> Rgb:
 def overlay_map(
     gray: npt.ArrayLike, heat: npt.ArrayLike, *, vmin: float = 0.0, vmax: float = 1.0, opacity: float = 0.65
 ) -> Rgb:
-    """Lay a map over a radiograph, on an absolute scale.
+    """Blend a map over a radiograph, on an absolute scale; returns (H, W, 3).
 
-    gray: (H, W) in [0, 1]. heat: (h, w) of any size, stretched to (H, W). A value of vmin or less leaves the
-    picture as it is, vmax or more shows the strongest colour, so equal colours mean equal values across
-    pictures that share vmin and vmax. With vmin >= vmax (a constant map's own range), and where the map
-    is not a number, nothing is laid over. Returns (H, W, 3).
+    gray: (H, W) in [0, 1]. heat: (h, w), resized to (H, W); NaN shows as vmin. From vmin, which is transparent, to
+    vmax, the strongest colour, equal colours mean equal values. With vmin >= vmax the picture stays as it is.
     """
     base = as_rgb(gray)
     size_wh = (base.shape[1], base.shape[0])
@@ -152,9 +150,9 @@ def _tag(rgb: Rgb, text: str, *, at: tuple[int, int], colour: Colour) -> Rgb:
 def grid(tiles: Sequence[Rgb], captions: Sequence[str] = (), *, columns: int = 4, tile_px: int = 320) -> Rgb:
     """Tiles of differing sizes in rows, each scaled into a tile_px square and captioned below.
 
-    captions: none, or one text a tile; long ones are wrapped. No tiles give an empty white strip.
+    captions: none, or one text per tile; long ones are wrapped. Without tiles the picture is white.
     """
-    assert len(captions) in (0, len(tiles)), "one caption a tile"
+    assert len(captions) in (0, len(tiles)), "one caption per tile"
     assert columns > 0, "at least one column"
     texts = [wrap(text, width=max(8, tile_px // 9)) for text in captions] or [[] for _ in tiles]
     lines = max((len(text) for text in texts), default=0)

@@ -1,8 +1,7 @@
 """Bootstrap resamples of patients or images, percentile intervals and paired differences.
 
-The bootstrap resamples groups: patients, or single images where the patient is not known. Boxes of one image and
-images of one patient are not independent, so resampling boxes would make the intervals too narrow. All predictions that
-are compared share the same resamples (same groups, same seed).
+Whole patients are resampled, or single images where the patient is not known, because boxes of one image and images of
+one patient are not independent. Predictions that are compared share their resamples (same groups, same seed).
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
 """
@@ -27,7 +26,7 @@ MAX_CELLS = 2_000_000
 """Upper bound of images x resamples held in memory at once; a bootstrap needs about 50 MB."""
 
 BLOCK = 64
-"""Resamples computed at once. Larger blocks fall out of the processor's cache and are slower."""
+"""Resamples computed at once. Larger blocks exceed the processor's cache and are slower."""
 
 CONFIDENCE = 0.95
 
@@ -57,8 +56,8 @@ class Difference:
 class BootstrapOptions(TypedDict, total=False):
     """How images are resampled for intervals.
 
-    groups: (N,) patient of each image; None (the default) resamples single images.
-    num_resamples: default 1000. seed: of the resamples, default 0.
+    groups: (N,) patient of each image; default: None, which resamples single images. num_resamples: default 1000.
+    seed: default 0.
     """
 
     groups: Sequence[str] | None
@@ -77,16 +76,10 @@ def resample_images(num_images: int, options: Mapping[str, Any]) -> Counts:
 
 
 def resample_counts(groups: Sequence[str], *, num_resamples: int = 1000, seed: int = 0) -> Counts:
-    """How often each item occurs when whole groups are sampled with replacement.
+    """(R, N) how often each item occurs when whole groups are sampled with replacement.
 
-    The result depends only on the seed and on the order in which groups first appear.
-
-    Args:
-        groups: (N,) the group of each item.
-
-    Returns:
-        (R, N) counts. (0, N) for a single group: all its resamples would be equal, and an interval of zero width would
-        claim a certainty that one patient cannot give.
+    groups: (N,) the group of each item; its order of first appearance and the seed determine the result. A single group
+    gives (0, N), because an interval of zero width would claim a certainty that one patient cannot give.
     """
     return _resample_counts(tuple(groups), num_resamples, seed)
 
@@ -120,14 +113,7 @@ def percentile_interval(values: Floats) -> Interval:
 
 
 def over_blocks(counts: Counts, figures: Sequence[Callable[[Block], Floats]]) -> Floats:
-    """Compute K figures for all resamples, one block of resamples at a time.
-
-    Args:
-        counts: (R, I). figures: K functions from a block (I, B) to values (B,).
-
-    Returns:
-        (R, K).
-    """
+    """(R, K) figures of all resamples (R, I), computed in blocks. figures: K functions from a block (I, B) to (B,)."""
     values = np.empty((len(counts), len(figures)))
     rows = min(BLOCK, max(1, MAX_CELLS // max(1, counts.shape[1])))
     for start in range(0, len(counts), rows):

@@ -62,15 +62,12 @@ class Prior:
 def fit_platt(
     logits: Floats, targets: Floats, *, prior: Prior | None = None, fit_offset: bool = True
 ) -> tuple[float, float]:
-    """Scale and offset of the sigmoid with the least log loss, which is convex; with a prior the posterior mode.
+    """Scale and offset of the sigmoid with the least log loss, or the posterior mode if there is a prior.
+
+    logits: (N,). targets: (N,) probabilities in [0, 1]. fit_offset: False keeps the offset at 0. A negative scale would
+    reverse the order of the scores; it becomes 0, with the best offset.
 
     Source: Platt, Probabilistic outputs for support vector machines, 1999.
-
-    Args:
-        logits: (N,). targets: (N,) probabilities in [0, 1]. fit_offset: False keeps the offset of the start (0).
-
-    Returns:
-        scale and offset. A scale below 0 would reverse the order of the scores; it becomes 0, with the best offset.
     """
     start = prior.mean if prior else Curve()
     mean = np.array([start.scale, start.offset])
@@ -129,10 +126,9 @@ class Reliability:
 def reliability(labels: Floats, probabilities: Floats, num_bins: int = 15) -> Reliability:
     """The bins of one class. A bin includes its upper edge but not its lower one; the first bin includes 0.
 
-    Source: Guo et al., On calibration of modern neural networks, ICML 2017.
+    labels: (N,) 1, 0 or NaN (ignored). probabilities: (N,) in [0, 1].
 
-    Args:
-        labels: (N,) 1, 0 or NaN (ignored). probabilities: (N,) in [0, 1].
+    Source: Guo et al., On calibration of modern neural networks, ICML 2017.
     """
     check_scores(labels, probabilities)
     positive, scores = known_rows(labels, probabilities)
@@ -147,15 +143,11 @@ def reliability(labels: Floats, probabilities: Floats, num_bins: int = 15) -> Re
 
 
 def expected_calibration_error(labels: Floats, probabilities: Floats, *, num_bins: int = 15) -> Floats:
-    """Class-wise expected calibration error: mean difference of probability and observed share of positives.
+    """(K,) class-wise expected calibration error in [0, 1]; NaN for a class without a known label.
+
+    labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) in [0, 1].
 
     Source: Kull et al., Beyond temperature scaling, NeurIPS 2019 (arXiv:1910.12656).
-
-    Args:
-        labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) of the positive label, in [0, 1].
-
-    Returns:
-        (K,) in [0, 1]; NaN for a class without a known label.
     """
     columns = range(labels.shape[1])
     errors = [reliability(labels[:, k], probabilities[:, k], num_bins).expected_error for k in columns]

@@ -12,7 +12,7 @@ import pytest
 from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
 from eval.detection.measures import best_f1_scores, top_box_points
-from eval.leaderboard.files import leaderboard_rows, write_leaderboard
+from eval.leaderboard.leaderboard import leaderboard_rows, write_leaderboard
 from eval.stats.measures import Bootstrapped, Measure
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
