@@ -1,7 +1,10 @@
 """Tables of a model card, made from the metrics by their names."""
 
-from cxr.labels import slug
-from eval.leaderboard.names import DETECTOR, PRIORS, TEACHER, display_name
+from dataclasses import replace
+
+from eval.leaderboard import tables as leaderboard
+from eval.leaderboard.names import AP40, DETECTOR, PRIORS, box_names, shown_name
+from eval.leaderboard.tables import Rows
 from eval.report.blocks import Table
 from eval.report.format import Cell, figure_text, in_format
 from stage3_detect.export.card_facts import SECOND_FILE, CardFacts, box_counts
@@ -12,45 +15,36 @@ _MEASURES = (
 )
 
 
+def card_rows(facts: CardFacts) -> Rows:
+    """The entries with an AP40 as rows of a leaderboard: detectors and the teacher by falling AP40, then references."""
+    teacher = str(facts.stage2.manifest["best_method"])
+    shown = {name: shown_name(name, facts.metrics, teacher=teacher) for name in box_names(facts.metrics)}
+    return Rows(shown, facts.metrics, DETECTOR)
+
+
 def comparison_table(facts: CardFacts) -> Table:
     """The detector, what it is compared with, and the paired differences."""
-    rows: list[list[Cell]] = []
-    for name in scored_entries(facts):
-        others = [facts.metrics.get(f"{measure}/{name}") for measure in ("ap10", "ap50", "froc")]
-        gap = figure_text(facts.metrics, f"ap40/{DETECTOR}_minus_{name}") if name != DETECTOR else ""
-        rows.append([_shown(name, facts), figure_text(facts.metrics, f"ap40/{name}"), gap, *others])
-    for key, where in (("ap40/human", ""), ("tune_ap40/human", " (tune split)")):
-        if facts.metrics.get(key) is not None:
-            rows.append([display_name("human") + where, figure_text(facts.metrics, key), "", None, None, None])
+    rows = card_rows(facts)
+    cells: list[list[Cell]] = [
+        [
+            shown,
+            rows.text(AP40, name),
+            "" if name == DETECTOR else figure_text(facts.metrics, f"ap40/{DETECTOR}_minus_{name}"),
+            *(rows.cell(measure, name) for measure in ("ap10", "ap50", "froc")),
+        ]
+        for name, shown in rows.shown.items()
+    ]
     columns = ["", "AP40", "detector minus this", "AP10", "AP50", "FROC"]
-    return Table("Detector and references", columns, rows, _MEASURES)
-
-
-def scored_entries(facts: CardFacts) -> list[str]:
-    """Names with an AP40: the detector, its teacher, other detectors, priors."""
-    keys = [key for key in facts.metrics if key.startswith("ap40/") and key.count("/") == 1]
-    known = [key.removeprefix("ap40/") for key in keys if "_minus_" not in key and key != "ap40/human"]
-    others = [name for name in known if name not in (DETECTOR, TEACHER, *PRIORS)]
-    return [name for name in (DETECTOR, TEACHER, *others, *PRIORS) if name in known]
+    return Table("Detector and references", columns, cells, _MEASURES)
 
 
 def finding_table(facts: CardFacts) -> Table:
-    """AP40 per finding, with the numbers of training and test boxes."""
-    trained, tested = box_counts(facts.sources.labels), facts.test_boxes()
-    compared = [name for name in scored_entries(facts) if name not in (DETECTOR, *PRIORS[:2])]
-    rows: list[list[Cell]] = [
-        [
-            finding,
-            trained[finding],
-            tested.get(finding, 0),
-            figure_text(facts.metrics, f"ap40/{DETECTOR}/{slug(finding)}"),
-            *(facts.metrics.get(f"ap40/{name}/{slug(finding)}") for name in compared),
-        ]
-        for finding in facts.findings
-    ]
+    """AP40 per finding, with the numbers of test and training boxes; without the priors that are a single box."""
+    rows, trained = card_rows(facts), box_counts(facts.sources.labels)
+    rows = replace(rows, shown={name: shown for name, shown in rows.shown.items() if name not in PRIORS[:2]})
     made = "true training boxes" if facts.settings.labels.source == "true_boxes" else "pseudo-boxes"
-    columns = ["finding", made, "test boxes", "detector", *(_shown(name, facts) for name in compared)]
-    return Table("AP40 per finding", columns, rows, "A finding without test boxes has no score.")
+    num_true = {finding: facts.test_boxes().get(finding, 0) for finding in facts.findings}
+    return leaderboard.finding_table(rows, num_true, more={made: [trained[finding] for finding in facts.findings]})
 
 
 def point_table(facts: CardFacts) -> Table:
@@ -94,9 +88,3 @@ def _file_row(format: str, facts: CardFacts) -> list[Cell]:
     speeds = [facts.metrics.get(f"{timed}{end}") for end in ("", "/p99")]
     figures = [in_format(value, ".2g") for value in differences] if format != "pytorch" else ["", ""]
     return [format, f"`{path.name}`", f"{size_mb:.1f}", *figures, lost, *(in_format(value, ".1f") for value in speeds)]
-
-
-def _shown(name: str, facts: CardFacts) -> str:
-    if name == TEACHER:
-        return f"CAM teacher: {display_name(str(facts.stage2.manifest['best_method']))}"
-    return display_name(name)

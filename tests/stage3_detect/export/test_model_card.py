@@ -13,7 +13,7 @@ from cxr.imaging.files import write_png8
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
 from stage3_detect.export.card_facts import CardFacts, box_counts, counted, named
-from stage3_detect.export.card_tables import comparison_table, file_table, finding_table, point_table, scored_entries
+from stage3_detect.export.card_tables import card_rows, comparison_table, file_table, finding_table, point_table
 from stage3_detect.export.model_card import card_text, write_model_card
 from stage3_detect.labels.sources import Sources, open_sources
 from stage3_detect.labels.yolo_folder import YoloFolder
@@ -90,21 +90,22 @@ def test_words():
 
 def test_comparison_has_what_was_measured_in_order(facts: CardFacts):
     more = replace(facts, metrics=METRICS | {"ap40/prior_mean_box": 0.1, "ap40/supervised": 0.9})
-    assert scored_entries(more) == ["detector", "teacher", "supervised", "prior_mean_box", "prior_no_map"]
+    references = ["supervised", "human", "prior_no_map", "prior_mean_box"]
+    assert list(card_rows(more).shown) == ["detector", "teacher", *references]
     table = comparison_table(facts)
     assert [list(row) for row in table.rows] == [
         ["detector", "0.500 [0.400, 0.600]", "", 0.7, None, None],
         ["CAM teacher: PCAM", "0.400", "0.100 [-0.050, 0.250]", None, None, None],
+        ["human ceiling", "0.800", "–", None, None, None],
         ["prior: Bayes rule, no map", "0.200", "–", None, None, None],
-        ["human ceiling", "0.800", "", None, None, None],
     ]
 
 
 def test_finding_without_score_is_a_dash(facts: CardFacts):
     learned, tested = box_counts(facts.sources.labels), box_counts(facts.test)
     assert [list(row) for row in finding_table(facts).rows] == [
-        [NODULE, learned[NODULE], tested[NODULE], "0.250 [0.200, 0.300]", 0.1, 0.3],
-        [EFFUSION, learned[EFFUSION], tested[EFFUSION], "–", None, None],
+        [NODULE, tested[NODULE], "0.250 [0.200, 0.300]", "0.100", "–", "0.300", learned[NODULE]],
+        [EFFUSION, tested[EFFUSION], "–", "–", "–", "–", learned[EFFUSION]],
     ]
     assert "| Pleural Effusion | " in card_text(facts) and " | – | – | – |" in card_text(facts)
 
