@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "score": lambda: score_files(given.gt, given.pred, out=given.out),
         "readers": lambda: compare_readers(given),
     }
-    return exit_code(lambda: sys.stdout.write(f"report: {commands[given.command]()}\n"))
+
+    def work() -> None:
+        sys.stdout.write(f"report: {commands[given.command]()}\n")
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Calibration of a multilabel classifier, fitted on the validation split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -110,11 +110,7 @@ def _fit_isotonic(positive: Bools, logits: Floats) -> Curve:
     return Curve(knot_logits=tuple(x), knot_probabilities=tuple(y)) if y[0] < y[-1] else Curve(reason=FALLING)
 
 
-_FITS: dict[str, Callable[[Bools, Floats], Curve]] = {
-    "temperature": _fit_temperature,
-    "platt": _fit_platt,
-    "isotonic": _fit_isotonic,
-}
+_FITS = {"temperature": _fit_temperature, "platt": _fit_platt, "isotonic": _fit_isotonic}
 
 
 def _curve(fields: Mapping[str, Any]) -> Curve:

@@ -79,11 +79,6 @@ def _threshold(positive: Bools, scores: Floats, best_of: Callable[[Ints, Ints], 
     return float(middle if middle > values[best - 1] else values[best])
 
 
-# Each takes the positives called and the images called at every candidate, lowest first, and returns its index.
-def _best_f1(hits: Ints, called: Ints, _: float) -> int:
-    return int(np.argmax(2 * hits / (called + hits[0])))
-
-
 def _best_youden(hits: Ints, called: Ints, _: float) -> int | None:
     num_positive, num_negative = int(hits[0]), int(called[0] - hits[0])
     if num_negative == 0:
@@ -92,12 +87,9 @@ def _best_youden(hits: Ints, called: Ints, _: float) -> int | None:
     return int(np.argmax(hits * num_negative - (called - hits) * num_positive))
 
 
-def _highest_sensitive(hits: Ints, _: Ints, sensitivity: float) -> int:
-    return int(np.flatnonzero(hits / hits[0] >= sensitivity)[-1])
-
-
 _CHOICES: dict[str, Callable[[Ints, Ints, float], int | None]] = {
-    "f1": _best_f1,
+    "f1": lambda hits, called, _: int(np.argmax(2 * hits / (called + hits[0]))),
     "youden": _best_youden,
-    "sensitivity": _highest_sensitive,
+    "sensitivity": lambda hits, _, sensitivity: int(np.flatnonzero(hits / hits[0] >= sensitivity)[-1]),
 }
+"""Positives called and images called at every candidate, lowest first, and the sensitivity -> index of the best one."""

@@ -129,8 +129,8 @@ def _means_table(scored: Sequence[Scored]) -> Table:
         rows.append([item.name, estimate_text(item.main.estimate()), *(item.results[name].mean for name in MEANS)])
     without = [m.finding for m in scored[0].boxes.matches if not m.num_true.any()]
     note = (
-        f"Mean over classes with true boxes, {_num_images(scored)} images; excluded: {', '.join(without) or 'none'}. "
-        "The bootstrap interval resamples images."
+        f"Mean over classes with true boxes, {scored[0].boxes.true.shape[0]} images; "
+        f"excluded: {', '.join(without) or 'none'}. The bootstrap interval resamples images."
     )
     return Table("Average precision", ["predictions", "AP40 [95 %]", *MEANS.values()], rows, note)
 
@@ -172,9 +172,5 @@ def _write_page(out: Path, scored: Sequence[Scored], *, tables: Sequence[Table],
     plot_bars(out / "pictures" / "ap40.png", bars, label="AP at IoU 0.4, mean over classes")
     chart = Figure("Mean AP40 with 95 % intervals", "pictures/ap40.png")
     blocks: list[Block] = [tables[0], chart, *tables[1:]]
-    lead = f"{len(scored)} sets of predictions on {_num_images(scored)} images."
+    lead = f"{len(scored)} sets of predictions on {scored[0].boxes.true.shape[0]} images."
     return write_report(out, title="Boxes scored", lead=lead, blocks=blocks, synthetic=synthetic)
-
-
-def _num_images(scored: Sequence[Scored]) -> int:
-    return scored[0].boxes.true.shape[0]

@@ -52,7 +52,7 @@ def compare_runs(paths: Sequence[Path], *, out: Path | None = None) -> Path:
         *_chart(runs, out),
         _verdict(runs),
         *(replace(table, note="") if table.note in _verdicts(runs) else table for table in tables),
-        *_details(runs),
+        *(table for named in runs if (table := by_finding(named.run, name=named.name))),
         *_pictures(runs, out),
     ]
     return write_report(out, title="From image labels to boxes", lead=_lead(runs), blocks=blocks, synthetic=synthetic)
@@ -186,11 +186,6 @@ def _chart(runs: Sequence[NamedRun], out: Path) -> list[Figure]:
         "ceilings."
     )
     return [Figure("How well the boxes match: mean AP40", "pictures/ap40.png", note)]
-
-
-def _details(runs: Sequence[NamedRun]) -> list[Table]:
-    """AP40 per finding of each run with boxes."""
-    return [table for named in runs if (table := by_finding(named.run, name=named.name))]
 
 
 def _pictures(runs: Sequence[NamedRun], out: Path) -> list[Block]:

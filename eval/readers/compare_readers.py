@@ -60,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare_readers(given: argparse.Namespace) -> Path:
     """`compare_table` with the arguments of the command line."""
-    values = {"rule": given.rule, "min_votes": given.min_votes}
-    settings = parse_settings(ReaderSettings, values, source="readers")
+    settings = parse_settings(ReaderSettings, {"rule": given.rule, "min_votes": given.min_votes}, source="readers")
     return compare_table(given.table, columns=given.columns, settings=settings, out=given.out)
 
 
@@ -78,7 +77,8 @@ def compare_table(
     print_tables(tables)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out / "metrics.json", json.dumps(agreement_figures(agreement), indent=1) + "\n")
-    return _write_page(out, agreement, tables, synthetic=_is_phantom(path))
+    is_phantom = any((folder / "phantom.json").is_file() for folder in path.resolve().parents[:2])
+    return _write_page(out, agreement, tables, synthetic=is_phantom)
 
 
 def measure(table: ReaderTable, settings: ReaderSettings, *, source: Path, seed: int = 0) -> Agreement:
@@ -158,13 +158,9 @@ def _readers_table(table: ReaderTable) -> Table:
         for name in order
     ]
     columns = ["reader", "boxes", "share of all boxes", "images read", "images with a box"]
-    return Table("Readers", columns, rows, _rows_note(table))
-
-
-def _rows_note(table: ReaderTable) -> str:
     note = f"{table.num_rows} rows: {len(table.boxes)} boxes, {table.num_no_finding} without a finding"
     whole = f", {table.num_whole_image} with a finding that has no boxes in this table"
-    return f"{note}{whole if table.num_whole_image else ''}."
+    return Table("Readers", columns, rows, f"{note}{whole if table.num_whole_image else ''}.")
 
 
 def _write_page(out: Path, agreement: Agreement, tables: Sequence[Table], *, synthetic: bool) -> Path:
@@ -181,8 +177,3 @@ def _write_page(out: Path, agreement: Agreement, tables: Sequence[Table], *, syn
     )
     blocks: list[Block] = [tables[0], chart, *tables[1:]]
     return write_report(out, title="Readers compared", lead=lead, blocks=blocks, synthetic=synthetic)
-
-
-def _is_phantom(path: Path) -> bool:
-    """True for tables inside a folder that the phantom wrote."""
-    return any((folder / "phantom.json").is_file() for folder in path.resolve().parents[:2])
