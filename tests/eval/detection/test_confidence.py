@@ -47,7 +47,7 @@ def test_without_tune_boxes_the_confidence_is_the_score() -> None:
     assert confidence.of(boxes_table()).tolist() == []
 
 
-def test_boxes_are_judged_where_the_finding_is_and_regions_count_as_nothing() -> None:
+def test_boxes_are_scored_where_the_finding_is_and_regions_count_as_nothing() -> None:
     truth = truth_of(TRUE, ("wide", EFFUSION, 0, 0, 60, 40))
     truth = truth.with_boxes(truth.boxes.assign(iscrowd=[0, 1]))
     detections = boxes_table(
@@ -55,17 +55,17 @@ def test_boxes_are_judged_where_the_finding_is_and_regions_count_as_nothing() ->
          ("wide", LESION, 10, 10, 17.9, 20, 0.7), ("wide", EFFUSION, 0, 0, 60, 40, 0.6),
          ("flat", LESION, 10, 10, 30, 20, 0.5)]
     )  # fmt: skip
-    judged = with_hits(detections, truth)
-    assert judged["score"].tolist() == [0.9, 0.8, 0.7]
-    assert judged["hit"].tolist() == [True, False, False]  # the second lies on a true box that is taken
+    scored = with_hits(detections, truth)
+    assert scored["score"].tolist() == [0.9, 0.8, 0.7]
+    assert scored["hit"].tolist() == [True, False, False]  # the second lies on a true box that is taken
 
 
 def test_a_hit_is_what_pairs_off_with_a_free_true_box_best_score_first() -> None:
     truth = truth_of(TRUE, ("wide", LESION, 30, 10, 50, 20))
     rows = [("wide", LESION, 10, 10, 17.9, 20, 0.9), ("wide", LESION, 10, 10, 18, 20, 0.7),
             ("wide", LESION, 10, 10, 30, 20, 0.2), ("wide", LESION, 29, 10, 49, 20, 0.1)]  # fmt: skip
-    judged = with_hits(boxes_table(rows), truth)
-    assert judged["hit"].tolist() == [False, True, False, True]  # IoU .395, .4, 1 but taken, .9
+    scored = with_hits(boxes_table(rows), truth)
+    assert scored["hit"].tolist() == [False, True, False, True]  # IoU .395, .4, 1 but taken, .9
     backwards = with_hits(boxes_table(rows[::-1]), truth)
     assert backwards["hit"].tolist() == [True, False, True, False]
 
@@ -143,24 +143,24 @@ def test_two_looks_at_one_patient_are_held_out_together() -> None:
     assert confidence_figures(detections, paired).brier != confidence_figures(detections, truth).brier
 
 
-def test_where_all_images_are_judged_a_box_without_the_finding_is_no_hit() -> None:
+def test_where_all_images_are_scored_a_box_without_the_finding_is_no_hit() -> None:
     truth = truth_of(TRUE)
     rows = [("wide", LESION, 10, 10, 30, 20, 0.9), ("flat", LESION, 10, 10, 30, 20, 0.8)]
-    judged = with_hits(boxes_table(rows), truth, where="all")
-    assert judged[["score", "hit"]].to_numpy().tolist() == [[0.9, True], [0.8, False]]
+    scored = with_hits(boxes_table(rows), truth, where="all")
+    assert scored[["score", "hit"]].to_numpy().tolist() == [[0.9, True], [0.8, False]]
     affirmed = fit_confidence(boxes_table(rows), truth).pooled
     assert fit_confidence(boxes_table(rows), truth, where="all").pooled.offset < affirmed.offset
 
 
-def test_what_lies_in_an_ignore_region_of_its_finding_is_not_judged() -> None:
+def test_what_lies_in_an_ignore_region_of_its_finding_is_not_scored() -> None:
     truth = truth_of(TRUE, ("wide", LESION, 40, 0, 60, 40), ("flat", LESION, 0, 0, 90, 30))
     truth = truth.with_boxes(truth.boxes.assign(iscrowd=[0, 1, 1]))
     rows = [("wide", LESION, 10, 10, 30, 20, 0.9), ("wide", LESION, 37, 0, 42, 40, 0.8),
             ("wide", LESION, 37, 0, 41.9, 40, 0.7), ("flat", LESION, 0, 0, 9, 9, 0.6),
             ("flat", EFFUSION, 0, 0, 9, 9, 0.5)]  # fmt: skip
-    judged = with_hits(boxes_table(rows), truth, where="all")
-    assert judged["score"].tolist() == [0.9, 0.7, 0.5]  # 2 of 5 pixels inside, then fewer, then another finding
-    assert judged["hit"].tolist() == [True, False, False]
+    scored = with_hits(boxes_table(rows), truth, where="all")
+    assert scored["score"].tolist() == [0.9, 0.7, 0.5]  # 2 of 5 pixels inside, then fewer, then another finding
+    assert scored["hit"].tolist() == [True, False, False]
 
 
 def test_score_of_a_confidence_is_the_lowest_that_reaches_it() -> None:

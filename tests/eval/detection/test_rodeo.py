@@ -73,10 +73,10 @@ def test_the_nearest_box_is_paired_and_the_far_one_left_over() -> None:
 
 
 def test_class_decides_between_boxes_of_much_the_same_place() -> None:
-    """Fracture lies exactly on the true Edema, Edema a little beside it; the classes of the images are mostly right."""
-    beside = ("a", "Edema", 11, 20, 111, 60, 0.9)
+    """Fracture lies exactly on the true Edema, Edema next to it; the classes of the images are mostly right."""
+    shifted = ("a", "Edema", 11, 20, 111, 60, 0.9)
     true = coco_boxes([TRUE_A, ("b", "Fracture", 50, 30, 150, 130, NAN)], **KINDS)
-    found = coco_boxes([("a", "Fracture", *TRUE_A[2:6], 0.9), beside, FRACTURE_B], **KINDS)
+    found = coco_boxes([("a", "Fracture", *TRUE_A[2:6], 0.9), shifted, FRACTURE_B], **KINDS)
     # the Fracture in image a is left over, and the one in b is right
     expected = [harmonic(2 ** -(0.01**2), 1, 1), 0.5]
     np.testing.assert_allclose(rodeo_measure(Indexed(true, found)).values(2), expected)

@@ -67,7 +67,7 @@ def test_figures_by_name(tmp_path: Path) -> None:
     assert figures["half/ap40/edema/high"] == pytest.approx(1.0)
 
 
-def test_measures_beside_ap(tmp_path: Path) -> None:
+def test_other_measures_than_ap(tmp_path: Path) -> None:
     """One of two images found; nothing false. RoDeO sees boxes from score .5 on."""
     figures = score(tmp_path, TRUTH, half=[EXACT], late=[EXACT | {"score": 0.4}], none=[])
     for name in ("froc", "corloc", "iou_accuracy30", "iou_accuracy50", "rodeo"):
@@ -160,7 +160,7 @@ WRONG_PREDICTIONS = [
     pytest.param([EXACT | {"bbox": [0, 0, 5]}], "expected x, y, width, height", id="three_numbers"),
     pytest.param([EXACT | {"score": None}], "score is None, expected a finite number", id="no_score"),
     pytest.param([EXACT | {"score": True}], "score is True", id="score_true"),
-    pytest.param([EXACT, EXACT | {"image_id": 99}], "box 2:", id="position_is_told"),
+    pytest.param([EXACT, EXACT | {"image_id": 99}], "box 2:", id="position_is_named"),
     pytest.param([EXACT | {"image_id": 99}] * 14, "4 more problems", id="many_are_counted"),
     pytest.param(
         full_file(images=[{"id": 2, "file_name": "other.png"}]),

@@ -114,7 +114,7 @@ def test_tables_of_the_three_stages(chain: list[Path]) -> None:
     ]
 
 
-def test_measures_beside_ap_are_shown_where_a_run_has_them(tmp_path: Path) -> None:
+def test_further_measures_are_shown_where_a_run_has_them(tmp_path: Path) -> None:
     metrics = {"ap40/scorecambudget": 0.3, "ap40/per_finding": 0.4, "ap40/human": 0.6, "froc/per_finding": 0.5}
     metrics |= {"ap40/per_finding/readers/r_1": 0.2, "pointing/scorecambudget": 0.7}
     page = compare_runs([finished(tmp_path / "a", "stage2", metrics, best_method="per_finding")], out=tmp_path / "o")
@@ -129,7 +129,7 @@ def test_measures_beside_ap_are_shown_where_a_run_has_them(tmp_path: Path) -> No
     ]
 
 
-def test_readers_of_the_tune_split_stand_beside_as_what_they_are(tmp_path: Path) -> None:
+def test_readers_of_the_tune_split_are_shown_as_such(tmp_path: Path) -> None:
     stage2 = CAMS | {"tune_ap40/human": 0.6, "tune_ap40/human/low": 0.5, "tune_ap40/human/high": 0.7}
     stage2 |= {"tune_ap40/human/edema": 0.6, "tune_ap40/pcam": 0.9}
     stage3 = DETECTOR | {name: value for name, value in stage2.items() if "human" in name}
@@ -170,7 +170,7 @@ def test_guessing_classifier_is_called_that(tmp_path: Path) -> None:
     assert "Edema: AUROC .52 [.46, .58] is what guessing gives; the accuracy of .78" in page.read_text()
 
 
-def test_classifier_without_a_verdict_says_what_its_mean_leaves_out(chain: list[Path]) -> None:
+def test_classifier_without_a_verdict_says_what_its_mean_excludes(chain: list[Path]) -> None:
     html = compare_runs(chain).read_text()
     assert "over 1 of 2 findings. Excluded from the mean: Nodule/Mass (no positive label)." in html
 

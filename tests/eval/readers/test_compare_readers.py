@@ -170,7 +170,7 @@ def test_a_bad_table_is_one_clear_line(
 
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
-def test_other_separators_are_told(
+def test_other_separators_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str, name: str
 ) -> None:
     lines = [line.replace(",", separator).replace("10", "10,5") for line in (HEADER, *LINES)]

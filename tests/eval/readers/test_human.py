@@ -66,7 +66,7 @@ def test_a_reader_who_drew_nothing_misses_what_the_others_drew() -> None:
     assert counts(*ROWS[:2], rule="majority", readings=readings) == [[0, 0], [2, 0], [1, 0]]
 
 
-def test_by_rule_single_the_chosen_reader_is_the_truth_and_not_judged() -> None:
+def test_by_rule_single_the_chosen_reader_is_the_truth_and_not_scored() -> None:
     other = ("b", "Edema", 0, 0, 10, 4, "R2")  # an image that R1 did not read
     assert counts(*ROWS, other, rule="single", reader="R1") == [[1, 0], [2, 0], [2, 0]]
 

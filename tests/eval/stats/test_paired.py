@@ -52,7 +52,7 @@ def test_p_value_is_twice_the_smaller_tail_and_never_zero() -> None:
     assert p_value(np.zeros(9)) == 1
 
 
-def test_holm_corrects_step_by_step_and_leaves_out_what_is_unknown() -> None:
+def test_holm_corrects_step_by_step_and_ignores_unknown_values() -> None:
     assert holm([]) == []
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, NAN, 0.02]) == pytest.approx([0.5, NAN, 0.04], nan_ok=True)
