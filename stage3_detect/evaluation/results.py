@@ -8,7 +8,8 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from eval.leaderboard.leaderboard import Entry, Leaderboard
 from eval.leaderboard.names import AP40, DETECTOR, TEACHER
-from eval.leaderboard.verdict import about_intervals, against, against_human, against_strongest_prior, short_interval
+from eval.leaderboard.verdict import about_intervals, against, against_human, against_strongest_prior
+from eval.report.format import short_interval
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import interval_figures
 from stage3_detect.evaluation.scores import ScoreResults
