@@ -154,8 +154,8 @@ WRONG_PREDICTIONS = [
     pytest.param([EXACT | {"image_id": [1]}], r"image_id is \[1\]", id="image_id_a_list"),
     pytest.param([EXACT | {"category_id": 1}], "category_id is 1, expected a class", id="unknown_class"),
     pytest.param([EXACT | {"bbox": [0, 0, NAN, 1]}], "bbox is .*nan", id="nan_box"),
-    pytest.param([EXACT | {"bbox": [0, 0, -5, 1]}], "of no negative size", id="negative_box"),
-    pytest.param([EXACT | {"bbox": [0, 0, 1e300, 1e300]}], "within 1e\\+07 pixels", id="area_overflows"),
+    pytest.param([EXACT | {"bbox": [0, 0, -5, 1]}], "no negative size", id="negative_box"),
+    pytest.param([EXACT | {"bbox": [0, 0, 1e300, 1e300]}], "up to 1e\\+07", id="area_overflows"),
     pytest.param("[" * 100_000, "is not JSON", id="too_deep"),
     pytest.param([EXACT | {"bbox": [0, 0, 5]}], "expected x, y, width, height", id="three_numbers"),
     pytest.param([EXACT | {"score": None}], "score is None, expected a finite number", id="no_score"),
@@ -164,7 +164,7 @@ WRONG_PREDICTIONS = [
     pytest.param([EXACT | {"image_id": 99}] * 14, "4 more problems", id="many_are_counted"),
     pytest.param(
         full_file(images=[{"id": 2, "file_name": "other.png"}]),
-        r"none of its images is in the ground truth, by file_name \(for instance 'other.png'\)",
+        r"no file_name of its images is in the ground truth \(for instance 'other.png'\)",
         id="other_images",
     ),
     pytest.param(
