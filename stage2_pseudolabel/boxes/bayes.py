@@ -1,31 +1,32 @@
-"""Boxes by Bayes' rule: where readers' boxes of the finding lie is the prior, the map inside them the evidence.
+"""Boxes by Bayes' rule: the readers' boxes of the finding are the prior, the map inside them is the evidence.
 
-Thresholds and components take the map's blob for the lesion's outline, which a coarse map cannot give. Here the tune
-split's boxes of a finding are the candidates (place, size and shape at once). A candidate's evidence is the mean of the
-standardised map inside it (or what stands out from its surroundings), and, where asked for, how like the map is to that
-of the image that the candidate comes from (as in kernel regression, Nadaraya 1964). Its posterior is
-prior x exp(beta x evidence). The box put out is the candidate of greatest expected utility under the posterior,
-averaged with those that agree with it. With beta 0 that is the best box without looking, so a tuned rule holds the
+Thresholds and components take the blob of the map for the outline of the lesion, which a coarse map cannot give. Here
+the boxes of the finding on the tune split are the candidates: place, size and shape at once. The evidence of a
+candidate is the mean of the standardised map inside it, or its contrast to the surroundings. Where asked for, the
+similarity between the map and that of the candidate's image is added (as in kernel regression, Nadaraya 1964). The
+posterior is prior x exp(beta x evidence). The output is the candidate of greatest expected utility under the posterior,
+averaged with those that agree with it. With beta 0 this is the best box without a map, so a tuned rule includes the
 prior as a special case.
 
-The evidence of all maps and candidates is one matrix product, made once; each beta costs a product of its own size.
+The evidence of all maps and candidates is one matrix product; each beta costs one more of its size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.arrays import Floats
 from cxr.boxes import iou_matrix
-from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps
+from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, nothing_found
 from stage2_pseudolabel.settings.boxes import Contrast
 
 UTILITY_RAMP = (0.3, 0.6)
-"""A box is worth nothing below the first IoU with the truth, everything from the second, linear between: the
-reported .4 lies inside, and better fits are still preferred."""
+"""The utility of a box is 0 up to the first IoU with the truth, 1 from the second, and linear between. The reported .4
+lies inside, and better fits are still preferred."""
 
 RING_WIDTH = 0.5
 """Width of the ring around a candidate, as a share of its own width (left and right) and height (above and below)."""
@@ -35,48 +36,45 @@ RING_WIDTH = 0.5
 class Candidates:
     """The boxes that the rule chooses among.
 
-    boxes: (M, 4) in shares of the map's width and height.
-    owners: (M,) patients (images where unknown) that the boxes come from.
-    rows: (M,) of the images that the boxes come from, on the tune split.
-    maps: (M, h, w) of those images, by the method that the rule is for; `with_maps` fills them in.
-        Both are needed for likeness alone.
+    boxes: (M, 4) in shares of the map's width and height. patients: (M,) of the boxes (images where unknown).
+    rows: (M,) of their images in the tune split. maps: (M, h, w) of these images, by the method that the rule is for;
+    see `with_maps`. Only the similarity needs rows and maps.
     """
 
     boxes: Boxes
-    owners: tuple[str, ...]
+    patients: tuple[str, ...]
     rows: tuple[int, ...] = ()
     maps: Maps | None = None
 
     def __len__(self) -> int:
-        return len(self.owners)
+        return len(self.patients)
 
     def with_maps(self, maps: Maps) -> "Candidates":
-        """The same with the maps of their images, out of all of the tune split's (N, h, w)."""
+        """The same candidates with the maps of their images, from those of the tune split (N, h, w)."""
         assert len(self.rows) == len(self), "the candidates' rows are not known"
         return replace(self, maps=maps[list(self.rows)])
 
     @cached_property
     def utility(self) -> Floats:
-        """(M, M) worth of putting out the row's box where the column's is true."""
+        """(M, M) utility of the row's box where the column's is true, in [0, 1]."""
         low, high = UTILITY_RAMP
-        worth: Floats = np.clip((iou_matrix(self.boxes, self.boxes) - low) / (high - low), 0, 1)
-        return worth
+        utility: Floats = np.clip((iou_matrix(self.boxes, self.boxes) - low) / (high - low), 0, 1)
+        return utility
 
     def coverage(self, map_hw: tuple[int, int], contrast: Contrast = "mean") -> Floats:
-        """(M, h * w) weights of a map's cells in each box's evidence, exact for parts of cells.
+        """(M, h * w) weights of a map's cells in each box's evidence; cells that are partly inside count in part.
 
         mean: averages the map inside the box; a row sums to 1. ring: that minus the average in the ring around the box
-        (RING_WIDTH, cut to the map); a row sums to 0. A box that fills the map has no ring, and its row is of zeros.
+        (RING_WIDTH, clipped to the map); a row sums to 0. The row of a box that fills the map is 0.
         """
         inner = _inside(self.boxes, map_hw)
-        total = inner.sum(axis=1, keepdims=True)
+        mean: Floats = inner / np.maximum(inner.sum(axis=1, keepdims=True), 1e-12)
         if contrast == "mean":
-            return np.asarray(inner / np.maximum(total, 1e-12))
+            return mean
         margin = np.tile((self.boxes[:, 2:] - self.boxes[:, :2]) * RING_WIDTH, 2) * [-1, -1, 1, 1]
         ring = _inside(self.boxes + margin, map_hw) - inner
         around = ring.sum(axis=1, keepdims=True)
-        weights = inner / np.maximum(total, 1e-12) - ring / np.maximum(around, 1e-12)
-        return np.where(around > 1e-9, weights, 0.0)
+        return np.where(around > 1e-9, mean - ring / np.maximum(around, 1e-12), 0.0)
 
 
 def _inside(boxes: Boxes, map_hw: tuple[int, int]) -> Floats:
@@ -93,63 +91,39 @@ def _overlap(low: Floats, high: Floats, count: int) -> Floats:
     return np.asarray(np.clip(np.minimum(high[:, None], cells + 1) - np.maximum(low[:, None], cells), 0, None))
 
 
-def evidence_matrix(
-    maps: Maps,
-    candidates: Candidates,
-    *,
-    contrast: Contrast = "mean",
-    background: npt.NDArray[np.float32] | None = None,
-    likeness: float = 0.0,
-) -> Floats:
-    """(N, M) evidence of each candidate in each map (N, h, w); rows of zeros where a map says nothing (constant, or
-    not finite).
-
-    Args:
-        background: (h, w), taken away before each map is brought to mean 0 and deviation 1.
-        likeness: weight, beside the contrast's 1, of the correlation between the map and the candidate's own.
-    """
-    standard = _standardised(maps, background)
-    evidence: Floats = standard @ candidates.coverage((maps.shape[1], maps.shape[2]), contrast).T
-    if likeness:
-        assert candidates.maps is not None, "likeness needs the maps of the candidates' images"
-        own = _standardised(candidates.maps, background)
-        evidence = evidence + likeness / standard.shape[1] * (standard @ own.T)
-    return evidence
-
-
 def _standardised(maps: Maps, background: npt.NDArray[np.float32] | None) -> Floats:
-    """(N, h * w) of mean 0 and deviation 1 each; zeros where a map is constant or not finite."""
+    """(N, h * w) maps with mean 0 and standard deviation 1; zeros where a map is constant or not finite."""
     values = maps.astype(np.float64) if background is None else maps.astype(np.float64) - background
     flat = values.reshape(len(maps), maps.shape[1] * maps.shape[2])
     spread, reach = flat.std(axis=1), np.abs(flat).max(axis=1, initial=0.0)
-    says = np.isfinite(spread) & (spread > 1e-12 * np.maximum(1.0, reach))
+    varies = np.isfinite(spread) & (spread > 1e-12 * np.maximum(1.0, reach))
     standard = np.zeros_like(flat)
-    standard[says] = (flat[says] - flat[says].mean(axis=1, keepdims=True)) / spread[says, None]
+    standard[varies] = (flat[varies] - flat[varies].mean(axis=1, keepdims=True)) / spread[varies, None]
     return standard
 
 
 def posterior_boxes(
-    evidence: Floats, candidates: Candidates, *, beta: float, max_boxes: int = 1, owners: Sequence[str] | None = None
+    evidence: Floats, candidates: Candidates, *, beta: float, max_boxes: int = 1, patients: Sequence[str] | None = None
 ) -> Found:
     """The boxes of greatest expected utility under the posterior, and that utility in [0, 1] as their evidence.
 
-    What is put out is not the best candidate itself but the mean of the candidates, weighted by their posterior and by
-    the best one's worth where they are true: few candidates then make more than few places.
+    The output is not the best candidate itself but the mean of all candidates, weighted by their posterior and by the
+    utility of the best one where they are true. So a few candidates give more than a few places.
 
-    Further boxes come from the posterior that the boxes before do not explain: each takes a candidate's mass away in
-    proportion to its worth there. So the first boxes do not depend on how many are asked for.
+    Each further box comes from the part of the posterior that the boxes before do not explain: a box takes from a
+    candidate's mass in proportion to its utility there. So the first boxes do not depend on `max_boxes`.
 
     Args:
-        evidence: (N, M), from `evidence_matrix`.
-        owners: (N,) of the maps; candidates of the same owner count for nothing there. A map whose owner has all of
-            the candidates gets no box.
+        evidence: (N, M), from `BayesRule.evidence`.
+        patients: (N,) of the maps; candidates of the same patient are not used. A map gets no box if all candidates
+            come from its patient.
     """
     num, count = evidence.shape
     if not evidence.size:
-        return Found(np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
+        return nothing_found()
     allowed = np.ones((num, count), dtype=bool)
-    if owners is not None:
-        allowed = np.asarray(owners)[:, None] != np.asarray(candidates.owners)[None, :]
+    if patients is not None:
+        allowed = np.asarray(patients)[:, None] != np.asarray(candidates.patients)[None, :]
     mass = _posterior(evidence, beta, allowed)
     parts = []
     rows = np.arange(num)
@@ -159,18 +133,15 @@ def posterior_boxes(
         value = expected[np.arange(len(rows)), best]
         going = value > 0
         rows, best, mass = rows[going], best[going], mass[going]
-        worth = candidates.utility[best]
-        parts.append(Found(rows, _average(candidates.boxes, mass * worth), value[going]))
-        mass = mass * (1 - worth)
+        utility = candidates.utility[best]
+        weights = mass * utility
+        means = weights @ candidates.boxes / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+        parts.append(Found(rows, means, value[going]))
+        mass = mass * (1 - utility)
     image = np.concatenate([part.image for part in parts])
     order = np.argsort(image, kind="stable")
     boxes = np.concatenate([part.boxes for part in parts])
     return Found(image[order], boxes[order], np.concatenate([part.evidence for part in parts])[order])
-
-
-def _average(boxes: Boxes, weights: Floats) -> Boxes:
-    """(N, 4) means of the candidates (M, 4) by weights (N, M)."""
-    return np.asarray(weights @ boxes / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300))
 
 
 def _posterior(evidence: Floats, beta: float, allowed: npt.NDArray[np.bool_]) -> Floats:
@@ -181,37 +152,42 @@ def _posterior(evidence: Floats, beta: float, allowed: npt.NDArray[np.bool_]) ->
     return np.asarray(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-300))
 
 
+@dataclass(frozen=True, eq=False)
 class BayesRule:
-    """The rule for one finding: its candidates, how much the map counts, and how many boxes an image.
+    """The rule for one finding.
 
-    Args:
-        beta: weight of the evidence; 0 looks at no map.
-        contrast: what a candidate's evidence is, see `Candidates.coverage`.
-        background: (h, w) mean map of images without the finding, taken away first; None: nothing.
-        likeness: weight of the likeness to the candidate's own map, see `evidence_matrix`.
+    beta: weight of the evidence; 0 looks at no map. max_boxes: most boxes per image.
+    contrast: see `Candidates.coverage`. similarity: weight of the similarity term.
+    background: (h, w) mean map of images without the finding, which is subtracted first; None: nothing.
     """
 
-    kind = "bayes"
+    candidates: Candidates
+    _: KW_ONLY
+    beta: float
+    max_boxes: int = 1
+    contrast: Contrast = "mean"
+    background: npt.NDArray[np.float32] | None = None
+    similarity: float = 0.0
+    kind: ClassVar[str] = "bayes"
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        *,
-        beta: float,
-        max_boxes: int = 1,
-        contrast: Contrast = "mean",
-        background: npt.NDArray[np.float32] | None = None,
-        likeness: float = 0.0,
-    ) -> None:
-        self.candidates, self.beta, self.max_boxes = candidates, beta, max_boxes
-        self.contrast, self.background, self.likeness = contrast, background, likeness
+    def evidence(self, maps: Maps) -> Floats:
+        """(N, M) evidence of each candidate in maps (N, h, w); zeros for maps that are constant or not finite.
 
-    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
-        """Boxes of maps (N, h, w) and their expected utility. A map that says nothing leaves the prior alone."""
-        evidence = evidence_matrix(
-            maps, self.candidates, contrast=self.contrast, background=self.background, likeness=self.likeness
-        )
-        return posterior_boxes(evidence, self.candidates, beta=self.beta, max_boxes=self.max_boxes, owners=owners)
+        Maps are standardised after the background is subtracted. The similarity term is the correlation between the map
+        and the candidate's own.
+        """
+        standard = _standardised(maps, self.background)
+        evidence: Floats = standard @ self.candidates.coverage((maps.shape[1], maps.shape[2]), self.contrast).T
+        if self.similarity:
+            assert self.candidates.maps is not None, "similarity needs the maps of the candidates' images"
+            own = _standardised(self.candidates.maps, self.background)
+            evidence = evidence + self.similarity / standard.shape[1] * (standard @ own.T)
+        return evidence
+
+    def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:
+        """Boxes of maps (N, h, w) and their expected utility; for a map without evidence those of the prior."""
+        evidence = self.evidence(maps)
+        return posterior_boxes(evidence, self.candidates, beta=self.beta, max_boxes=self.max_boxes, patients=patients)
 
     def as_dict(self) -> dict[str, str | float]:
         """For the manifest."""
@@ -221,13 +197,13 @@ class BayesRule:
             "beta": self.beta,
             "max_boxes": self.max_boxes,
             "contrast": self.contrast,
-            "likeness": self.likeness,
+            "similarity": self.similarity,
             "background": "none" if self.background is None else "negatives",
             "candidates": len(self.candidates),
         }
 
     def __str__(self) -> str:
-        extra = f" + {self.likeness:g} likeness" if self.likeness else ""
+        extra = f" + {self.similarity:g} similarity" if self.similarity else ""
         behind = "" if self.background is None else ", minus the negatives' mean"
         return (
             f"Bayes, beta {self.beta:g} on {self.contrast}{extra}, {len(self.candidates)} candidates,"

@@ -1,9 +1,8 @@
 """Boxes from class activation maps: threshold, connected components, one box each.
 
-All maps go through together, and at their own resolution. Edges are found between the cells: a map is read as the
-bilinear surface through its cells' centres (constant beyond the outermost), and where that surface is above the level
-it is widest on a row of centres and tallest on a column, so linear interpolation along rows and columns gives the very
-box that enlarging the map without end would give.
+All maps are handled together, at their own resolution. A map is taken as the bilinear surface through the centres of
+its cells, constant beyond the outermost ones. The part of the surface above the level is widest on a row of centres and
+tallest on a column, so linear interpolation along rows and columns gives the box of the map enlarged without limit.
 """
 
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, first_boxes, nothing_found
 from stage2_pseudolabel.settings.boxes import Merge
 
+ComponentKind = Literal["relative", "absolute", "percentile", "otsu"]
 Labels = npt.NDArray[np.int32]
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -28,15 +28,19 @@ TINY = float(np.finfo(np.float32).tiny)
 class ComponentRule:
     """Threshold and connected components.
 
-    kind, threshold: "relative": a share of the map's own maximum; "absolute": a value of the map; "percentile": the
-        map's own quantile, in [0, 1]; "otsu": a multiple of the map's own Otsu threshold.
-    max_boxes: the strongest components that are kept, after merging.
+    kind, threshold: "relative": a share of the map's maximum; "absolute": a value of the map; "percentile": a quantile
+        of the map, in [0, 1]; "otsu": a multiple of the map's Otsu threshold.
+    max_boxes: number of strongest components that are kept, after merging.
     min_area: smallest box, as a share of the whole map.
-    background: (h, w) mean map of images without the finding, taken away first; None: nothing.
-    merge: what becomes of boxes of one map that overlap by more than `merge_iou`.
+    background: (h, w) mean map of images without the finding, which is subtracted first; None: nothing.
+    merge: "wbf" fuses boxes of one map that overlap by more than `merge_iou`.
+
+    Example:
+        >>> ComponentRule("relative", 0.5).find(np.eye(2, 3, dtype=np.float32)[None]).image
+        array([0])
     """
 
-    kind: Literal["relative", "absolute", "percentile", "otsu"]
+    kind: ComponentKind
     threshold: float
     max_boxes: int = 1
     min_area: float = 0.002
@@ -44,17 +48,12 @@ class ComponentRule:
     merge: Merge = "none"
     merge_iou: float = 0.1
 
-    def find(
-        self,
-        maps: Maps,
-        *,
-        owners: Sequence[str] | None = None,  # noqa: ARG002
-    ) -> Found:
+    def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:  # noqa: ARG002
         """Boxes around the components of maps (N, h, w), strongest first, and their evidence in (0, 1].
 
-        What is not above zero is no evidence: no boxes of a map that is constant, has a value that is not finite, or
-        is nowhere above zero. Evidence is the mean of a component's cells over the map's maximum, except under an
-        absolute level t, which compares images: there it is mean / (mean + t), 1/2 at the level and towards 1 above it.
+        A map that is constant, has a value that is not finite, or is nowhere above zero has no boxes. Evidence is the
+        mean of a component's cells divided by the map's maximum. For an absolute level t, which compares images, it is
+        mean / (mean + t): 1/2 at the level and towards 1 above it.
         """
         rows, values = _with_evidence(maps, self.background)
         if not len(rows):
@@ -93,9 +92,11 @@ class ComponentRule:
 
 
 def otsu_levels(values: Floats) -> Floats:
-    """Otsu's threshold of each row of (N, n), exact: of all cuts between two different values the one with the
-    greatest variance between the two sides, in the middle of the two values (Otsu 1979, eq. 18). A constant row gives
-    its value."""
+    """Otsu's exact threshold of each row of (N, n); a constant row gives its value.
+
+    Of all cuts between two different values it is the one with the greatest variance between the two sides, in the
+    middle of the two values (Otsu 1979, eq. 18).
+    """
     ordered = np.sort(values, axis=1)
     count = ordered.shape[1]
     below = np.arange(1, count)
@@ -110,7 +111,7 @@ def otsu_levels(values: Floats) -> Floats:
 
 
 def _with_evidence(maps: Maps, background: npt.NDArray[np.float32] | None) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Rows of the maps that can have boxes, and those maps without the background, nothing below 0."""
+    """Rows of the maps that can have boxes, and these maps minus the background, clipped at 0."""
     if not maps.size:
         return np.zeros(0, dtype=np.int64), np.zeros((0, *maps.shape[1:]))
     values = maps.astype(np.float64) if background is None else maps.astype(np.float64) - background
@@ -176,8 +177,8 @@ def _joined_labels(first: Labels, second: Labels, count: int) -> Labels:
 def _edges(above: Floats, at: tuple[npt.NDArray[np.intp], ...], own: Labels, count: int) -> Boxes:
     """(count, 4) boxes in shares of the map around the components that the cells `at` belong to (`own`).
 
-    From a cell inside (value v above the level) towards a neighbour outside (n below it) the surface meets the level
-    at v / (v - n) of the way; at the map's border it goes on to the border, half a cell.
+    From a cell inside (v above the level) to a neighbour outside (n below it) the surface meets the level at
+    v / (v - n) of the way. A component at the border of the map reaches the border, half a cell further.
     """
     _, height, width = above.shape
     order = np.argsort(own, kind="stable")

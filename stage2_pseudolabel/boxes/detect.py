@@ -33,8 +33,8 @@ def detect(
     Returns:
         table of cxr.coco.BOX_FIELDS, by image, then finding, the strongest first.
     """
-    owners = truth.groups if leave_own_out else None
-    found = [rule.find(scored.maps[:, column], owners=owners) for column, rule in enumerate(rules)]
+    patients = truth.groups if leave_own_out else None
+    found = [rule.find(scored.maps[:, column], patients=patients) for column, rule in enumerate(rules)]
     column = np.repeat(np.arange(len(found)), [len(one) for one in found])
     image = np.concatenate([np.zeros(0, dtype=np.int64), *(one.image for one in found)])
     order = np.argsort(image, kind="stable")

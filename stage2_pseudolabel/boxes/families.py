@@ -3,48 +3,45 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
-from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, evidence_matrix, posterior_boxes
-from stage2_pseudolabel.boxes.components import ComponentRule
+from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, posterior_boxes
+from stage2_pseudolabel.boxes.components import ComponentKind, ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, first_boxes
-from stage2_pseudolabel.settings.boxes import BoxSettings, Contrast, Kind, Merge
+from stage2_pseudolabel.settings.boxes import BoxSettings, Kind
 
 Background = npt.NDArray[np.float32] | None
-ComponentKind = Literal["relative", "absolute", "percentile", "otsu"]
 
 
 @dataclass(frozen=True)
 class TuneMaps:
-    """What the rules of one finding are made from, of the tune split.
+    """The tune split of one finding.
 
-    maps: (N, h, w). has_box: (N,) whether the image has a true box of the finding. candidates: its true boxes, with
-        their maps where likeness to them is tried.
-    owners: (N,) patients, or images where unknown.
+    maps: (N, h, w). has_box: (N,) whether the image has a true box of the finding. candidates: these boxes, with their
+    maps where similarity is tried. patients: (N,), or the images where unknown.
     """
 
     maps: Maps
     has_box: npt.NDArray[np.bool_]
     candidates: Candidates
-    owners: Sequence[str]
+    patients: Sequence[str]
 
     @cached_property
     def negatives(self) -> Background:
-        """(h, w) mean map of the images without the finding; None of fewer than two."""
+        """(h, w) mean map of the images without the finding; None if there are fewer than two."""
         without = self.maps[~self.has_box]
         return without.mean(axis=0, dtype=np.float64).astype(np.float32) if len(without) > 1 else None
 
     def backgrounds(self, settings: BoxSettings) -> list[Background]:
-        """What is taken away from the maps, each to be tried; nothing where the negatives are too few."""
+        """What is subtracted from the maps, each to be tried; nothing where there are too few negatives."""
         found: list[Background] = [None] if "none" in settings.background else []
         if "negatives" in settings.background and self.negatives is not None:
             found.append(self.negatives)
@@ -53,11 +50,12 @@ class TuneMaps:
 
 @dataclass(frozen=True)
 class Family:
-    """Rules that differ only in how many boxes an image they keep (`rule.first_boxes` makes few out of many).
+    """Rules that differ only in how many boxes per image they keep (see `rule.first_boxes`).
 
-    form: kind, background, and merging, or contrast and likeness: families of one form differ in their level (threshold
-        or beta), and come with it rising. extras: how much of that is beyond the kind's plain form.
-    rule: max_boxes -> the rule. find: max_boxes -> what it finds on the tune split, own boxes left out.
+    form: kind, background, and merging, or contrast and similarity. Families of one form differ in their level
+        (threshold or beta) and are listed with rising levels.
+    extras: number of options beyond the kind's plain form.
+    rule: max_boxes -> the rule. find: max_boxes -> its boxes on the tune split, without those of the own patient.
     """
 
     kind: Kind
@@ -68,10 +66,11 @@ class Family:
 
 
 def rule_families(settings: BoxSettings, tune: TuneMaps) -> list[Family]:
-    """Every family of rules to be tried: plain ones first, of those Bayes', otherwise in the order of the settings.
+    """Every family of rules to be tried, in the order in which they win on ties.
 
-    Bayes' first, since where a handful of boxes cannot tell the rules apart, their place and size say more than a
-    threshold that nothing supports; last without candidates, when its rules find nothing.
+    Plain families come first, otherwise the order is that of the settings. Of the plain ones Bayes' is first: where a
+    few boxes cannot separate the rules, the usual place and size are better supported than a threshold. Without
+    candidates Bayes' rules find nothing and are last.
     """
     families: list[Family] = []
     for kind in dict.fromkeys(settings.rules):
@@ -84,43 +83,28 @@ def _components(kind: ComponentKind, settings: BoxSettings, tune: TuneMaps) -> l
     families = []
     for background in tune.backgrounds(settings):
         for level in _levels(kind, settings, tune.maps, background):
-            form = _ComponentForm(
-                tune.maps, ComponentRule(kind, level, min_area=settings.min_area, background=background)
-            )
+            plain = ComponentRule(kind, level, sys.maxsize, settings.min_area, background)
+            shared = cache(partial(plain.find, tune.maps))
             for merge in dict.fromkeys(settings.merge):
-                chosen = (merge, settings.merge_iou)
-                families.append(
-                    Family(
-                        kind,
-                        (kind, background is not None, merge),
-                        (background is not None) + (merge != "none"),
-                        partial(form.rule, *chosen),
-                        partial(form.find, *chosen),
-                    )
-                )
+                rule = replace(plain, merge=merge, merge_iou=settings.merge_iou)
+                families.append(_component_family(rule, shared))
     return families
 
 
-@dataclass(frozen=True)
-class _ComponentForm:
-    """Component rules that share their components: they differ in what is merged, and how many are kept."""
+def _component_family(rule: ComponentRule, shared: Callable[[], Found]) -> Family:
+    """The family of `rule`; `shared` gives all its components before merging."""
 
-    maps: Maps
-    plain: ComponentRule
+    def find(max_boxes: int) -> Found:
+        return first_boxes(merge_boxes(shared(), rule.merge, iou=rule.merge_iou), max_boxes)
 
-    @cached_property
-    def components(self) -> Found:
-        return replace(self.plain, max_boxes=sys.maxsize).find(self.maps)
-
-    def rule(self, merge: Merge, merge_iou: float, max_boxes: int) -> ComponentRule:
-        return replace(self.plain, merge=merge, merge_iou=merge_iou, max_boxes=max_boxes)
-
-    def find(self, merge: Merge, merge_iou: float, max_boxes: int) -> Found:
-        return first_boxes(merge_boxes(self.components, merge, iou=merge_iou), max_boxes)
+    has_background = rule.background is not None
+    form = (rule.kind, has_background, rule.merge)
+    extras = has_background + (rule.merge != "none")
+    return Family(rule.kind, form, extras, lambda count: replace(rule, max_boxes=count), find)
 
 
 def _levels(kind: ComponentKind, settings: BoxSettings, maps: Maps, background: Background) -> list[float]:
-    """Thresholds of one kind, rising; absolute ones are quantiles of the finding's own maps over the tune split."""
+    """Thresholds of one kind, rising; absolute ones are quantiles of the finding's maps over the tune split."""
     if kind == "absolute":
         values = maps if background is None else maps - background
         shares = sorted(set(settings.absolute_quantiles))
@@ -135,57 +119,31 @@ def _levels(kind: ComponentKind, settings: BoxSettings, maps: Maps, background: 
 
 def _bayes(settings: BoxSettings, tune: TuneMaps) -> list[Family]:
     families = []
-    contrasts, likenesses = dict.fromkeys(settings.bayes_contrasts), sorted(set(settings.bayes_similarities))
-    forms = product(tune.backgrounds(settings), contrasts, likenesses)
-    for number, (background, contrast, likeness) in enumerate(forms):
-        form = _BayesForm(tune, contrast, background, likeness)
-        key = ("bayes", background is not None, contrast, likeness)
-        extras = (background is not None) + (contrast != "mean") + (likeness > 0)
+    contrasts, similarities = dict.fromkeys(settings.bayes_contrasts), sorted(set(settings.bayes_similarities))
+    forms = product(tune.backgrounds(settings), contrasts, similarities)
+    for number, (background, contrast, similarity) in enumerate(forms):
+        rule = BayesRule(tune.candidates, beta=0, contrast=contrast, background=background, similarity=similarity)
+        evidence = cache(partial(rule.evidence, tune.maps))
         for beta in sorted(set(settings.bayes_betas)):
-            if beta > 0 or number == 0:  # beta 0 looks at no map: the first form stands for all
-                families.append(Family("bayes", key, extras, partial(form.rule, beta), partial(form.find, beta)))
+            if beta > 0 or number == 0:  # beta 0 looks at no map, so one form is enough
+                families.append(_bayes_family(replace(rule, beta=beta), evidence, tune.patients))
     return families
 
 
-@dataclass(frozen=True)
-class _BayesForm:
-    """Bayes rules that share their evidence."""
+def _bayes_family(rule: BayesRule, evidence: Callable[[], Floats], patients: Sequence[str]) -> Family:
+    """The family of `rule`; `evidence` gives what all betas share."""
 
-    tune: TuneMaps
-    contrast: Contrast
-    background: Background
-    likeness: float
+    def find(max_boxes: int) -> Found:
+        return posterior_boxes(evidence(), rule.candidates, beta=rule.beta, max_boxes=max_boxes, patients=patients)
 
-    @cached_property
-    def evidence(self) -> Floats:
-        return evidence_matrix(
-            self.tune.maps,
-            self.tune.candidates,
-            contrast=self.contrast,
-            background=self.background,
-            likeness=self.likeness,
-        )
-
-    def rule(self, beta: float, max_boxes: int) -> BayesRule:
-        return BayesRule(
-            self.tune.candidates,
-            beta=beta,
-            max_boxes=max_boxes,
-            contrast=self.contrast,
-            background=self.background,
-            likeness=self.likeness,
-        )
-
-    def find(self, beta: float, max_boxes: int) -> Found:
-        tune = self.tune
-        return posterior_boxes(self.evidence, tune.candidates, beta=beta, max_boxes=max_boxes, owners=tune.owners)
+    has_background = rule.background is not None
+    form = ("bayes", has_background, rule.contrast, rule.similarity)
+    extras = has_background + (rule.contrast != "mean") + (rule.similarity > 0)
+    return Family("bayes", form, extras, lambda count: replace(rule, max_boxes=count), find)
 
 
 def box_candidates(truth: CocoBoxes, finding: str, frame: Frame, *, max_candidates: int) -> Candidates:
-    """The finding's true boxes as candidates; an even sample of them where there are more than `max_candidates`.
-
-    Regions (iscrowd) are none.
-    """
+    """The finding's true boxes, without regions (iscrowd), as candidates; at most an even sample of `max_candidates`."""
     own = truth.boxes[(truth.boxes["finding"] == finding).to_numpy()]
     if "iscrowd" in own:
         own = own[(own["iscrowd"] == 0).to_numpy()]

@@ -65,11 +65,11 @@ class Rule(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
+    def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:
         """Boxes of maps (N, h, w), absolute values.
 
         Args:
-            owners: (N,) patients (images where unknown), given where the maps are of images whose own true boxes the
+            patients: (N,) patients (images where unknown), given where the maps are of images whose own true boxes the
                 rule knows, so that it does not use them; None elsewhere.
         """
         ...

@@ -5,8 +5,8 @@ K backwards through the head alone. Nothing here hooks into the model.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,8 +19,7 @@ from stage1_classify.model.heads import Head
 from stage2_pseudolabel.cam.adapter import as_classifier
 from stage2_pseudolabel.cam.graph import evaluation_mode, in_float32
 from stage2_pseudolabel.cam.memory import SIZES, free_cached, is_out_of_memory, smaller
-from stage2_pseudolabel.cam.methods import CamMethod, choose_methods
-from stage2_pseudolabel.cam.stopwatch import Stopwatch
+from stage2_pseudolabel.cam.methods import CamInputs, CamMethod, choose_methods
 from stage2_pseudolabel.settings.cam import CamOptions
 
 if TYPE_CHECKING:
@@ -78,6 +77,22 @@ def compute_maps(
         return run(images, rows)
 
 
+class _Stopwatch:
+    """Seconds by name, of the work since the last lap; waits for the device where it works ahead."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.start
+        self.start = now
+
+
 class _Run:
     """One call of `compute_maps`: the model with its float32 head, the options and the stopwatch."""
 
@@ -126,23 +141,35 @@ class _Run:
 
     def chunk(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult:
         """All maps of the images from `start` on that fit into one forward."""
-        watch = Stopwatch(self.device)
+        watch = _Stopwatch(self.device)
         images = images[start : start + self.options.batch_size]
         features = self.features(images)
         _check_finite(features, start=start)
         logits = self.head(features).logits
         watch.lap("forward")
         maps = self.gradient_maps(features, [row for row in rows if row.uses_gradients], watch)
-        inputs = _Inputs(self, features, images)
+        inputs = self.inputs(features, images=images) if not all(row.uses_gradients for row in rows) else None
         for row in rows:
-            if not row.uses_gradients:
+            if inputs is not None and not row.uses_gradients:
                 maps[row.name] = row.compute(inputs).float().cpu()
                 watch.lap(row.name)
         seconds = {row.name: _seconds_alone(row, watch.seconds) for row in rows}
         return CamResult({row.name: maps[row.name] for row in rows}, logits.cpu(), seconds, self.options)
 
+    def inputs(self, features: Tensor, *, images: Tensor | None = None, gradients: Tensor | None = None) -> CamInputs:
+        nothing = features.new_empty(0)
+        return CamInputs(
+            features,
+            nothing if gradients is None else gradients,
+            nothing if images is None else images.to(self.device, torch.float32),
+            self.head,
+            self.model if gradients is not None else self.model_in_float32,
+            self.sweep_forward,
+            self.options,
+        )
+
     @cached_property
-    def modelin_float32(self) -> "Classifier":
+    def model_in_float32(self) -> "Classifier":
         return in_float32(self.model)
 
     def features(self, images: Tensor) -> Tensor:
@@ -151,27 +178,23 @@ class _Run:
             features: Tensor = self.model.backbone(images.to(self.device, self.dtype))
         return features.float()
 
-    def sweep_forward(self) -> Callable[[Tensor], Tensor]:
-        """Images -> logits for many forwards in a row.
+    @cached_property
+    def fast_weights(self) -> dict[str, Tensor]:
+        """Backbone weights with channels last, with which convolutions on a CPU take a third less time."""
+        if self.device.type != "cpu":
+            return {}
+        kernels = [item for item in self.model.backbone.named_parameters() if item[1].ndim == 4]
+        return {name: kernel.to(memory_format=torch.channels_last) for name, kernel in kernels}
 
-        On a CPU convolutions take a third less time with channels-last weights; they are lent to the
-        backbone for each forward, so that the model itself is not touched.
-        """
-        lent = {}
-        if self.device.type == "cpu":
-            kernels = [item for item in self.model.backbone.named_parameters() if item[1].ndim == 4]
-            lent = {name: kernel.to(memory_format=torch.channels_last) for name, kernel in kernels}
+    def sweep_forward(self, images: Tensor) -> Tensor:
+        """Images -> logits for many forwards in a row; `fast_weights` are used without touching the model."""
+        with self.autocast:
+            images = images.to(self.device, self.dtype)
+            features = functional_call(self.model.backbone, self.fast_weights, (images,))
+        logits: Tensor = self.head(features.float()).logits
+        return logits
 
-        def forward(images: Tensor) -> Tensor:
-            with self.autocast:
-                images = images.to(self.device, self.dtype)
-                features = functional_call(self.model.backbone, lent, (images,))
-            logits: Tensor = self.head(features.float()).logits
-            return logits
-
-        return forward
-
-    def gradient_maps(self, features: Tensor, rows: Sequence[CamMethod], watch: Stopwatch) -> dict[str, Tensor]:
+    def gradient_maps(self, features: Tensor, rows: Sequence[CamMethod], watch: _Stopwatch) -> dict[str, Tensor]:
         """Maps of the methods that take gradients, block after block of images and classes."""
         num_classes = self.head.classifier.out_channels
         shape = (len(features), num_classes, *features.shape[-2:])
@@ -179,7 +202,7 @@ class _Run:
         for block in _blocks(features, num_classes, self.options.memory_mib) if rows else ():
             gradients = logit_gradients(self.head, features[block[0]], classes=block[1])
             watch.lap("gradients")
-            inputs = _Inputs(self, features[block[0]], features.new_empty(0), gradients)
+            inputs = self.inputs(features[block[0]], gradients=gradients)
             for row in rows:
                 maps[row.name][block] = row.compute(inputs).cpu()
                 watch.lap(row.name)
@@ -190,41 +213,6 @@ class _Run:
         num_classes = self.head.classifier.out_channels
         maps = {row.name: torch.empty(0, num_classes, 0, 0) for row in rows}
         return CamResult(maps, torch.empty(0, num_classes), {row.name: 0.0 for row in rows}, self.options)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The `CamInputs` of a batch; what costs something is made when it is asked for."""
-
-    run: _Run
-    features: Tensor
-    given_images: Tensor
-    all_gradients: Tensor | None = None
-
-    @property
-    def gradients(self) -> Tensor:
-        assert self.all_gradients is not None, "only methods that say so get gradients"
-        return self.all_gradients
-
-    @property
-    def images(self) -> Tensor:
-        return self.given_images.to(self.run.device, torch.float32)
-
-    @property
-    def head(self) -> Head:
-        return self.run.head
-
-    @property
-    def model(self) -> "Classifier":
-        return self.run.modelin_float32
-
-    @property
-    def forward(self) -> Callable[[Tensor], Tensor]:
-        return self.run.sweep_forward()
-
-    @property
-    def options(self) -> CamOptions:
-        return self.run.options
 
 
 def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None)) -> Tensor:

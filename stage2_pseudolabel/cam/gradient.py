@@ -9,6 +9,8 @@ agree before its scaling. x_c is channel c of the features and g_c its gradient 
 import torch
 from torch import Tensor
 
+from stage1_classify.model.heads import Head
+
 # The library's constants; they decide the map where gradients or sums are tiny, so they are kept.
 _PLUSPLUS_EPS = 1e-6
 _XGRAD_EPS = 1e-7
@@ -76,6 +78,16 @@ def layercam(features: Tensor, gradients: Tensor) -> Tensor:
     Shapes: see the module.
     """
     return gradients.relu().mul_(features.unsqueeze(1)).sum(2).relu_()
+
+
+def pcam(features: Tensor, head: Head) -> Tensor:
+    """PCAM probability map: sigmoid(s), s = the head's 1x1 convolution of the features.
+
+    Ye et al., "Weakly supervised lesion localization with probabilistic-CAM pooling", 2020,
+    https://arxiv.org/abs/2005.14480. features (B, C, h, w) -> maps (B, K, h, w) in [0, 1], comparable
+    between images. With a head other than PCAM it is the probability that the classifier gives a cell alone.
+    """
+    return torch.sigmoid(head.classifier(features))
 
 
 def _weighted_sum(features: Tensor, weights: Tensor) -> Tensor:

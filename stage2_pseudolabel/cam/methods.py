@@ -1,12 +1,13 @@
 """The CAM methods, one row each.
 
-A method is a pure function that returns maps (B, K, h, w). Its row says what it takes from `CamInputs`, so a new method
-is one function and one row here.
+A method is a function that returns maps (B, K, h, w). Its parameters are named after the fields of `CamInputs` and
+`CamOptions`, from which it gets its values. So a new method is one function and one row here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from inspect import signature
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -17,8 +18,15 @@ from stage2_pseudolabel.cam.dff import dff
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam
 from stage2_pseudolabel.cam.fullgrad import fullgrad
 from stage2_pseudolabel.cam.fusion import layercamfusion
-from stage2_pseudolabel.cam.gradient import gradcam, gradcamelementwise, gradcamplusplus, hirescam, layercam, xgradcam
-from stage2_pseudolabel.cam.pcam import pcam
+from stage2_pseudolabel.cam.gradient import (
+    gradcam,
+    gradcamelementwise,
+    gradcamplusplus,
+    hirescam,
+    layercam,
+    pcam,
+    xgradcam,
+)
 from stage2_pseudolabel.cam.score import scorecam, scorecambudget
 
 if TYPE_CHECKING:
@@ -32,117 +40,71 @@ of the head, none of the backbone. own_pass: a forward of its own, and backwards
 of it. forward: many forwards of the whole model."""
 
 
-class CamInputs(Protocol):
-    """What the engine offers a method for a batch of B images, all float32 and on the device of the model."""
+@dataclass(frozen=True)
+class CamInputs:
+    """What the engine offers a method for a batch of B images, all float32 and on the device of the model.
+
+    features: (B, C, h, w), the input of the head. gradients: (B, K, C, h, w), of each logit with respect to the
+    features; only for methods with `uses_gradients`. images: (B, c, H, W), normalised; not for these methods.
+    forward: images -> logits, for many forwards in a row.
+    """
+
+    features: Tensor
+    gradients: Tensor
+    images: Tensor
+    head: "Head"
+    model: "Classifier"
+    forward: Callable[[Tensor], Tensor]
+    options: "CamOptions"
 
     @property
-    def features(self) -> Tensor:
-        """(B, C, h, w), what the head takes."""
+    def num_classes(self) -> int:
+        return self.head.classifier.out_channels
 
     @property
-    def gradients(self) -> Tensor:
-        """(B, K, C, h, w), of each logit with respect to the features; for rows with `uses_gradients` alone."""
-
-    @property
-    def images(self) -> Tensor:
-        """(B, c, H, W), normalised."""
-
-    @property
-    def head(self) -> "Head": ...
-
-    @property
-    def model(self) -> "Classifier": ...
-
-    @property
-    def forward(self) -> Callable[[Tensor], Tensor]:
-        """Images -> logits, for many forwards in a row."""
-
-    @property
-    def options(self) -> "CamOptions": ...
+    def map_hw(self) -> tuple[int, int] | None:
+        """Size that FullGrad's maps are averaged down to."""
+        return None if self.options.fullgrad_size == "image" else (self.features.shape[-2], self.features.shape[-1])
 
 
 @dataclass(frozen=True)
 class CamMethod:
-    """One method: `compute` calls the documented `function` with what it takes of the inputs."""
+    """One method: its name, cost, function and paper."""
 
     name: str
     group: Group
     function: Callable[..., Tensor]
     paper: str
-    compute: Callable[[CamInputs], Tensor]
-    uses_gradients: bool = False
 
+    @property
+    def uses_gradients(self) -> bool:
+        return "gradients" in signature(self.function).parameters
 
-def _of_gradients(name: str, function: Callable[[Tensor, Tensor], Tensor], paper: str) -> CamMethod:
-    return CamMethod(
-        name, "one_pass", function, paper, lambda x: function(x.features, x.gradients), uses_gradients=True
-    )
-
-
-def _eigencam(x: CamInputs) -> Tensor:
-    return eigencam(x.features, x.head.classifier.out_channels)
-
-
-def _ablationcam(x: CamInputs) -> Tensor:
-    return ablationcam(
-        x.features,
-        x.head,
-        ablation_value=x.options.ablation_value,
-        ablation_denominator=x.options.ablation_denominator,
-        memory_mib=x.options.memory_mib,
-    )
-
-
-def _layercamfusion(x: CamInputs) -> Tensor:
-    return layercamfusion(
-        x.images,
-        x.model,
-        layercam_stages=x.options.layercam_stages,
-        layercam_gamma=x.options.layercam_gamma,
-        memory_mib=x.options.memory_mib,
-    )
-
-
-def _fullgrad(x: CamInputs) -> Tensor:
-    map_hw = None if x.options.fullgrad_size == "image" else (x.features.shape[-2], x.features.shape[-1])
-    return fullgrad(x.images, x.model, map_hw=map_hw, memory_mib=x.options.memory_mib)
-
-
-def _scorecam(x: CamInputs) -> Tensor:
-    return scorecam(x.features, x.images, forward=x.forward, scorecam_batch_size=x.options.scorecam_batch_size)
-
-
-def _scorecambudget(x: CamInputs) -> Tensor:
-    return scorecambudget(
-        x.features,
-        x.images,
-        forward=x.forward,
-        scorecam_budget=x.options.scorecam_budget,
-        scorecam_batch_size=x.options.scorecam_batch_size,
-    )
-
-
-def _dff(x: CamInputs) -> Tensor:
-    return dff(x.features, x.head, dff_components=x.options.dff_components)
+    def compute(self, inputs: CamInputs) -> Tensor:
+        """Maps (B, K, h, w)."""
+        names = signature(self.function).parameters
+        return self.function(
+            **{name: getattr(inputs if hasattr(inputs, name) else inputs.options, name) for name in names}
+        )
 
 
 _LAYERCAM = "https://ieeexplore.ieee.org/document/9462463"
 _ROWS = (
-    _of_gradients("gradcam", gradcam, "https://arxiv.org/abs/1610.02391"),
-    _of_gradients("hirescam", hirescam, "https://arxiv.org/abs/2011.08891"),
-    _of_gradients("gradcamelementwise", gradcamelementwise, "https://github.com/jacobgil/pytorch-grad-cam"),
-    _of_gradients("gradcamplusplus", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
-    _of_gradients("xgradcam", xgradcam, "https://arxiv.org/abs/2008.02312"),
-    _of_gradients("layercam", layercam, _LAYERCAM),
-    CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299", _eigencam),
-    _of_gradients("eigengradcam", eigengradcam, "https://arxiv.org/abs/2008.00299"),
-    CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480", lambda x: pcam(x.features, x.head)),
-    CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360", _ablationcam),
-    CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206", _dff),
-    CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM, _layercamfusion),
-    CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780", _fullgrad),
-    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279", _scorecambudget),
-    CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279", _scorecam),
+    CamMethod("gradcam", "one_pass", gradcam, "https://arxiv.org/abs/1610.02391"),
+    CamMethod("hirescam", "one_pass", hirescam, "https://arxiv.org/abs/2011.08891"),
+    CamMethod("gradcamelementwise", "one_pass", gradcamelementwise, "https://github.com/jacobgil/pytorch-grad-cam"),
+    CamMethod("gradcamplusplus", "one_pass", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
+    CamMethod("xgradcam", "one_pass", xgradcam, "https://arxiv.org/abs/2008.02312"),
+    CamMethod("layercam", "one_pass", layercam, _LAYERCAM),
+    CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299"),
+    CamMethod("eigengradcam", "one_pass", eigengradcam, "https://arxiv.org/abs/2008.00299"),
+    CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480"),
+    CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360"),
+    CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206"),
+    CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM),
+    CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780"),
+    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279"),
+    CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279"),
 )
 CAM_METHODS: Mapping[str, CamMethod] = {row.name: row for row in _ROWS}
 """Name -> method."""

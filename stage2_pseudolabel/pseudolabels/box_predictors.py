@@ -28,7 +28,7 @@ class BoxPredictors:
         assert len(self.findings) == len(self.methods) == len(self.rules), "one method and one rule per finding"
 
     def boxes(
-        self, scored: SplitMaps, images: pd.DataFrame, *, wanted: Bools, owners: Sequence[str] | None = None
+        self, scored: SplitMaps, images: pd.DataFrame, *, wanted: Bools, patients: Sequence[str] | None = None
     ) -> pd.DataFrame:
         """Predict boxes with score = probability x evidence; boxes without area inside the image are dropped.
 
@@ -36,7 +36,7 @@ class BoxPredictors:
             scored: maps and probabilities of N images; the columns are the findings.
             images: (N) rows with image_id, width, height.
             wanted: (N, K), true where boxes of the finding are wanted.
-            owners: (N,) patients of the images whose true boxes the rules know (the tune split).
+            patients: (N,) patients of the images whose true boxes the rules know (the tune split).
 
         Returns:
             table of cxr.coco.BOX_FIELDS and method, sorted by image, then finding, then falling score.
@@ -48,8 +48,8 @@ class BoxPredictors:
             for column in range(len(self.findings)):
                 if self.methods[column] == method:
                     rows = np.flatnonzero(wanted[:, column])
-                    own = None if owners is None else [owners[row] for row in rows.tolist()]
-                    one = self.rules[column].find(maps[rows, column], owners=own)
+                    own = None if patients is None else [patients[row] for row in rows.tolist()]
+                    one = self.rules[column].find(maps[rows, column], patients=own)
                     found[column] = Found(rows[one.image], one.boxes, one.evidence)
         return self._table(found, scored, images)
 

@@ -32,6 +32,6 @@ def tune_statistics(predictors: BoxPredictors, scored: SplitMaps, truth: CocoBox
     wanted = np.zeros((len(truth.images), len(truth.findings)), dtype=bool)
     for row, column in positive_pairs(truth):
         wanted[row, column] = truth.images["image_id"].iloc[row] not in bad
-    found = predictors.boxes(scored, truth.images, wanted=wanted, owners=truth.groups)
+    found = predictors.boxes(scored, truth.images, wanted=wanted, patients=truth.groups)
     real = truth.without_ignored()
     return TuneStatistics(fit_confidence(found, real), confidence_figures(found, real))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, evidence_matrix, posterior_boxes
+from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, posterior_boxes
 from stage2_pseudolabel.boxes.rule import first_boxes
 
 # A map of 2 x 4 cells: three candidates, two alike on the left half, one on the right.
@@ -57,10 +57,10 @@ def test_the_second_box_explains_what_the_first_does_not() -> None:
 
 def test_an_image_on_the_tune_split_does_not_vote_for_its_own_box() -> None:
     maps = np.repeat(BRIGHT_RIGHT, 3, axis=0)
-    found = BayesRule(CANDIDATES, beta=0).find(maps, owners=["a", "c", "x"])
+    found = BayesRule(CANDIDATES, beta=0).find(maps, patients=["a", "c", "x"])
     np.testing.assert_allclose(found.evidence, [0.5, 1, 2 / 3])
     alone = BayesRule(Candidates(np.array([LEFT]), ("a",)), beta=3)
-    assert alone.find(maps[:2], owners=["a", "b"]).image.tolist() == [1]
+    assert alone.find(maps[:2], patients=["a", "b"]).image.tolist() == [1]
 
 
 def test_the_box_is_the_mean_of_the_candidates_that_agree_with_the_best() -> None:
@@ -73,7 +73,7 @@ def test_the_box_is_the_mean_of_the_candidates_that_agree_with_the_best() -> Non
 
 
 def test_many_betas_share_one_evidence_matrix() -> None:
-    evidence = evidence_matrix(BRIGHT_RIGHT, CANDIDATES)
+    evidence = BayesRule(CANDIDATES, beta=0).evidence(BRIGHT_RIGHT)
     np.testing.assert_allclose(evidence, [[-1, -1, 1]])
     for beta in (0.0, 1.0, 4.0):
         again = posterior_boxes(evidence, CANDIDATES, beta=beta, max_boxes=2)
@@ -103,24 +103,25 @@ def test_a_box_that_fills_the_map_has_no_ring() -> None:
 
 def test_the_negatives_mean_is_taken_away_first() -> None:
     background = BRIGHT_RIGHT[0] + np.array([[0, 0, 0, 0], [0, 0, 0, -5]], dtype=np.float32)
-    evidence = evidence_matrix(BRIGHT_RIGHT, CANDIDATES, background=background)
+    evidence = BayesRule(CANDIDATES, beta=0, background=background).evidence(BRIGHT_RIGHT)
     # what is left is one cell of eight: mean 1/8, deviation sqrt(7)/8
     np.testing.assert_allclose(evidence, np.array([[-1, -1, 1]]) / np.sqrt(7))
-    np.testing.assert_array_equal(evidence_matrix(BRIGHT_RIGHT, CANDIDATES, background=BRIGHT_RIGHT[0]), 0)
+    rule = BayesRule(CANDIDATES, beta=0, background=BRIGHT_RIGHT[0])
+    np.testing.assert_array_equal(rule.evidence(BRIGHT_RIGHT), 0)
 
 
-def test_likeness_adds_the_correlation_with_the_candidates_own_map() -> None:
+def test_similarity_adds_the_correlation_with_the_candidates_own_map() -> None:
     bright_left = BRIGHT_RIGHT[:, :, ::-1]
     own = np.concatenate([bright_left, BRIGHT_RIGHT, NOTHING_SAID[:1]])
     split = np.concatenate([BRIGHT_RIGHT + 1, own])
-    candidates = Candidates(CANDIDATES.boxes, CANDIDATES.owners, (1, 2, 3)).with_maps(split)
-    evidence = evidence_matrix(BRIGHT_RIGHT, candidates, likeness=0.5)
+    candidates = Candidates(CANDIDATES.boxes, CANDIDATES.patients, (1, 2, 3)).with_maps(split)
+    evidence = BayesRule(candidates, beta=0, similarity=0.5).evidence(BRIGHT_RIGHT)
     np.testing.assert_allclose(evidence, [[-1.5, -0.5, 1]])
-    rule = BayesRule(candidates, beta=2, likeness=0.5)
+    rule = BayesRule(candidates, beta=2, similarity=0.5)
     weights = np.exp([-3, -1, 2])
     np.testing.assert_allclose(rule.find(BRIGHT_RIGHT).evidence, [weights[2] / weights.sum()])
-    assert "mean + 0.5 likeness" in str(rule)
-    assert rule.as_dict()["likeness"] == 0.5
+    assert "mean + 0.5 similarity" in str(rule)
+    assert rule.as_dict()["similarity"] == 0.5
 
 
 def test_utility_needs_more_than_a_touch() -> None:

@@ -10,7 +10,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
 from stage2_pseudolabel.boxes import sample_size
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.sample_size import draw_images, sample_size_curve
+from stage2_pseudolabel.boxes.sample_size import sample_images, sample_size_curve
 from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, truth_of
@@ -79,11 +79,11 @@ def test_images_are_drawn_until_they_hold_the_boxes_and_no_further() -> None:
     truth = split(0, 40)[1]
     boxes_of = truth.boxes["image_id"].value_counts()
     for seed in range(20):
-        rows = draw_images(truth, 7, np.random.default_rng(seed))
+        rows = sample_images(truth, 7, np.random.default_rng(seed))
         assert rows == sorted(set(rows))
         held = boxes_of.reindex(truth.images["image_id"].iloc[rows]).fillna(0)
         assert 7 <= held.sum() <= 8
-    assert draw_images(truth, None, np.random.default_rng(0)) == list(range(40))
+    assert sample_images(truth, None, np.random.default_rng(0)) == list(range(40))
 
 
 def test_a_draw_has_the_maps_and_probabilities_of_its_images() -> None:

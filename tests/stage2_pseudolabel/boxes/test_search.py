@@ -35,7 +35,7 @@ class Given:
     found: Found
     kind: str = "relative"
 
-    def find(self, maps: Maps, *, owners: Sequence[str] | None = None) -> Found:
+    def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:
         return self.found
 
     def as_dict(self) -> dict[str, str | float]:
@@ -150,7 +150,7 @@ def test_aps_are_those_of_pycocotools_for_the_best_rules_of_each_kind(
 
 def test_every_rule_is_counted(tuned_split: tuple[Scored, CocoBoxes, search.Tuned]) -> None:
     components = (7 + 5 + 5 + 3) * 2 * 2  # levels, backgrounds, merges
-    bayes = 9 * 2 * 2 * 2 + 1  # betas, backgrounds, contrasts, likeness; beta 0 looks at no map, so once
+    bayes = 9 * 2 * 2 * 2 + 1  # betas, backgrounds, contrasts, similarity; beta 0 looks at no map, so once
     assert tuned_split[2].num_tried == 2 * 5 * (components + bayes)
 
 
@@ -179,7 +179,7 @@ def test_a_family_finds_what_each_of_its_rules_finds() -> None:
     for family in families:
         most = family.find(5)
         for count in (1, 2, 5):
-            alone = family.rule(count).find(maps.maps, owners=maps.owners)
+            alone = family.rule(count).find(maps.maps, patients=maps.patients)
             ours = first_boxes(most, count)
             np.testing.assert_array_equal(ours.image, alone.image)
             np.testing.assert_array_equal(ours.boxes, alone.boxes)
@@ -294,7 +294,7 @@ def test_absolute_levels_are_quantiles_of_the_findings_own_maps_without_the_back
 def test_candidates_are_true_boxes_in_shares_of_the_map_with_their_patients() -> None:
     candidates = box_candidates(TRUTH, FINDINGS[0], FRAME, max_candidates=9)
     np.testing.assert_allclose(candidates.boxes, [[1 / 6, 0.25, 0.5, 0.5], [0.5, 0.5, 2 / 3, 0.75]])
-    assert (candidates.owners, candidates.rows) == (("wide", "flat"), (0, 1))
+    assert (candidates.patients, candidates.rows) == (("wide", "flat"), (0, 1))
     assert len(box_candidates(TRUTH, "Edema", FRAME, max_candidates=9)) == 0
 
 

@@ -11,8 +11,8 @@ from stage2_pseudolabel.cam.ablation import ablationcam
 from stage2_pseudolabel.cam.dff import dff
 from stage2_pseudolabel.cam.eigen import eigencam, eigengradcam, principal_projection
 from stage2_pseudolabel.cam.engine import compute_maps
+from stage2_pseudolabel.cam.gradient import pcam
 from stage2_pseudolabel.cam.methods import CAM_METHODS, choose_methods
-from stage2_pseudolabel.cam.pcam import pcam
 from stage2_pseudolabel.settings.cam import CamOptions
 from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
     build_classifier,

@@ -7,9 +7,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from stage2_pseudolabel.cam.agreement import rank_correlation
-from stage2_pseudolabel.cam.clusters import cluster_centres, interpolate
 from stage2_pseudolabel.cam.engine import compute_maps
-from stage2_pseudolabel.cam.score import scorecam, scorecambudget
+from stage2_pseudolabel.cam.score import cluster_centres, interpolate, scorecam, scorecambudget
 from stage2_pseudolabel.settings.cam import CamOptions
 from tests.stage2_pseudolabel.cam.cam_models import build_classifier, one_thread, random_images  # noqa: F401
 
