@@ -143,7 +143,7 @@ def _bayes_family(rule: BayesRule, evidence: Callable[[], Floats], patients: Seq
 
 
 def box_candidates(truth: CocoBoxes, finding: str, frame: Frame, *, max_candidates: int) -> Candidates:
-    """The finding's true boxes, without regions (iscrowd), as candidates; at most an even sample of `max_candidates`."""
+    """The true boxes of a finding, without regions (iscrowd), as candidates; evenly sampled above `max_candidates`."""
     own = truth.boxes[(truth.boxes["finding"] == finding).to_numpy()]
     if "iscrowd" in own:
         own = own[(own["iscrowd"] == 0).to_numpy()]
