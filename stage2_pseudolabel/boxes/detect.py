@@ -1,4 +1,4 @@
-"""Boxes of a split: every finding's rule on its maps, in pixels of the images, with scores."""
+"""Boxes of a split by the rule of each finding, in pixels of the images, with scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Scored:
 def detect(
     scored: Scored, truth: CocoBoxes, rules: Sequence[Rule], *, frame: Frame, leave_own_out: bool = False
 ) -> pd.DataFrame:
-    """Boxes of every finding in every image, without a gate: score = probability x evidence.
+    """Boxes of all findings in all images, whatever their probability; score = probability x evidence.
 
     Args:
         scored: images and findings in the order of `truth`.
-        rules: (K,), one a finding.
-        leave_own_out: true boxes of the image's own patient are no candidates; needed where rules come from `truth`.
+        rules: (K,), one per finding.
+        leave_own_out: do not use the true boxes of the image's own patient; needed where rules come from `truth`.
 
     Returns:
         table of cxr.coco.BOX_FIELDS, by image, then finding, the strongest first.
@@ -42,14 +42,13 @@ def detect(
     boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in found)])[order]
     evidence = np.concatenate([np.zeros(0), *(one.evidence for one in found)])[order]
     boxes = image_boxes(boxes, sizes_hw_of(truth)[image], frame=frame)
-    names = {
+    table = {
         "image_id": truth.images["image_id"].to_numpy(dtype=object)[image],
         "finding": np.array(truth.findings, dtype=object)[column],
+        **dict(zip(BOX_FIELDS[2:6], boxes.T, strict=True)),
+        "score": scored.probabilities[image, column] * evidence,
     }
-    corners = dict(zip(BOX_FIELDS[2:6], boxes.T, strict=True))
-    return pd.DataFrame(names | corners | {"score": scored.probabilities[image, column] * evidence}).astype(
-        {"image_id": object, "finding": object}
-    )
+    return pd.DataFrame(table).astype({"image_id": object, "finding": object})
 
 
 def image_boxes(boxes: Boxes, sizes_hw: Ints, *, frame: Frame) -> Boxes:

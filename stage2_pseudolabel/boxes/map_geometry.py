@@ -12,10 +12,10 @@ Boxes = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frame:
-    """The network's input size, and whether pictures were letterboxed into it.
+    """The network's input size, and whether pictures are letterboxed into it.
 
-    shift_hw: pixels of the network's input by which a map's cells lie further down and right than what they look at
-        (see cam_maps/alignment.py); boxes from the map are moved back by it.
+    shift_hw: how many pixels of the network's input the cells of a map lie too far down and right
+        (cam_maps/alignment.py); boxes from the map are shifted back.
     """
 
     net_hw: tuple[int, int]

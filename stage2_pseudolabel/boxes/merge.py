@@ -1,4 +1,4 @@
-"""Overlapping boxes of one map put together."""
+"""Fuse overlapping boxes of one map."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,8 @@ from stage2_pseudolabel.settings.boxes import Merge
 
 
 def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:
-    """Boxes of each map that overlap by more than `iou` become their mean weighted by evidence, whose evidence is
-    the members' mean (merge "wbf"); "none" leaves them.
-
-    Args:
-        found: grouped by image, within an image the strongest first; so is what comes back.
+    """Merge "wbf": boxes of a map that overlap by more than `iou` become their mean weighted by evidence, with the mean
+    evidence. "none" changes nothing. Boxes are grouped by image, the strongest first, before and after.
     """
     touched = _overlapping_images(found, iou) if merge != "none" else np.zeros(0, dtype=np.int64)
     if not len(touched):

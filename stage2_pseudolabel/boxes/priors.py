@@ -1,7 +1,6 @@
-"""What needs no map: the mean box of a finding, and a box in the centre, with the classifier's own scores.
+"""Boxes without a map: the mean box of a finding, and a box in the centre.
 
-They share the classifier's probability as their score with the CAM methods, so a method that beats them does so by
-*where* its boxes are.
+Their score is the classifier's probability, as for the CAM methods, so a method that beats them has better *places*.
 """
 
 from collections.abc import Mapping
@@ -19,10 +18,7 @@ BoxNorm = tuple[float, float, float, float]
 
 
 def mean_boxes(tune: CocoBoxes) -> dict[str, BoxNorm]:
-    """Mean corners of each finding's boxes on the tune split, in shares of the image; the centre where it has none.
-
-    Regions (iscrowd) are no boxes.
-    """
+    """Mean corners of each finding's boxes, without regions (iscrowd), in shares of the image; else the centre box."""
     sizes = tune.images.set_index("image_id")[["width", "height"]].astype(float)
     boxes = tune.boxes
     if "iscrowd" in boxes:
@@ -40,11 +36,10 @@ def mean_boxes(tune: CocoBoxes) -> dict[str, BoxNorm]:
 def prior_detections(
     truth: CocoBoxes, boxes_norm: Mapping[str, BoxNorm], probabilities: npt.NDArray[np.float64]
 ) -> pd.DataFrame:
-    """The same box in every image, scored by the probability (N, K) of the finding there."""
+    """The same box per finding in every image; the score is the probability (N, K) of the finding there."""
     rows: list[tuple[object, ...]] = []
-    for index, (image_id, width, height) in enumerate(
-        truth.images[["image_id", "width", "height"]].to_numpy().tolist()
-    ):
+    images = truth.images[["image_id", "width", "height"]].to_numpy().tolist()
+    for index, (image_id, width, height) in enumerate(images):
         for column, finding in enumerate(truth.findings):
             box = np.array(boxes_norm[finding]) * [width, height, width, height]
             rows.append((image_id, finding, *box, probabilities[index, column]))

@@ -35,8 +35,10 @@ class Found:
 
 
 def first_boxes(found: Found, count: int) -> Found:
-    """At most the first `count` boxes of each image. What a rule finds with `max_boxes` m is what it finds with more,
-    cut to m (every rule keeps to that), so a search asks once for the most."""
+    """At most the first `count` boxes of each image.
+
+    What any rule finds with `max_boxes` m are the first m of what it finds with more, so a search runs it only once.
+    """
     starts = np.flatnonzero(np.r_[True, found.image[1:] != found.image[:-1]]) if len(found) else found.image
     place = np.arange(len(found)) - np.repeat(starts, np.diff(np.r_[starts, len(found)]))
     kept = place < count
@@ -44,7 +46,6 @@ def first_boxes(found: Found, count: int) -> Found:
 
 
 def nothing_found() -> Found:
-    """No boxes at all."""
     return Found(np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
 
 
@@ -57,20 +58,16 @@ def joined(parts: Sequence[tuple[int, Boxes, Floats]]) -> Found:
 
 
 class Rule(Protocol):
-    """How maps of one finding become boxes. str() is for people, as_dict() for the manifest (plain values).
-
-    kind: a name of `config_boxes.Kind`, for the table of what each kind of rule is worth.
-    """
+    """How maps of one finding become boxes. kind: of `settings.boxes.Kind`. as_dict(): values for the manifest."""
 
     @property
     def kind(self) -> str: ...
 
     def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:
-        """Boxes of maps (N, h, w), absolute values.
+        """Boxes of maps (N, h, w), which are not scaled.
 
-        Args:
-            patients: (N,) patients (images where unknown), given where the maps are of images whose own true boxes the
-                rule knows, so that it does not use them; None elsewhere.
+        patients: (N,), or images where unknown, on the tune split, where the rule does not use the true boxes of the
+        map's own patient. None elsewhere.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""How the boxes depend on how many true boxes there are to tune on: what ten of them buy, and what a thousand."""
+"""How AP depends on the number of true boxes to tune on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
 SIZES = (10, 30, 100, None)
-"""Numbers of tune boxes, all findings together; None: all there are."""
+"""Numbers of tune boxes over all findings; None: all."""
 
 NUM_REPEATS = 5
-"""Draws of tune images for each size."""
+"""Samples of tune images for each size."""
 
 NUM_RESAMPLES = 200
-"""Of the test images, for each draw of tune images."""
+"""Bootstrap resamples of the test images for each sample of tune images."""
 
 
 @dataclass(frozen=True)
 class SizePoint:
-    """Test AP40 of rules that were tuned on few boxes.
+    """Test AP40 of rules that are tuned on few boxes.
 
-    size: the boxes that were asked for; None: all. num_boxes: mean number in the draws. num_images: likewise.
-    ap40: mean over the findings and the draws. low, high: 95 % interval over the draws of tune images and, in each, a
-    bootstrap of the test images: how far one such number of boxes may lead astray. draws: mean AP40 of each draw.
+    size: number of boxes asked for; None: all. num_boxes, num_images: their mean numbers in the samples of tune images.
+    ap40: mean over findings and samples. low, high: 95 % interval over the samples and bootstrap resamples of the test
+    images. draws: mean AP40 of each sample.
     """
 
     size: int | None
@@ -51,15 +51,14 @@ def sample_size_curve(
     sizes: Sequence[int | None] = SIZES,
     seed: int,
 ) -> list[SizePoint]:
-    """Rules tuned on random parts of the tune images and scored on the test images.
+    """Tune rules on random parts of the tune images and score them on the test images.
 
-    Images are drawn, with or without boxes, until the draw holds as many boxes as a size asks for, all findings
-    together; so a finding may be left without any, and then takes the first rule (see `tune_rules`). Refinement by the
-    pictures is left out. Sizes of which there are not enough boxes are left out.
+    Images with or without boxes are sampled until they have as many boxes over all findings as a size asks for. A
+    finding without any takes the plainest rule (see `tune_rules`). Sizes larger than the tune split are skipped.
 
     Args:
         tune, test: maps and true boxes of the two splits.
-        sizes: numbers of boxes, each drawn NUM_REPEATS times; None: all there are, once.
+        sizes: numbers of boxes, each sampled NUM_REPEATS times; None: all, once.
     """
     counts = resample_counts(test[1].groups, num_resamples=NUM_RESAMPLES, seed=seed)
     rng = np.random.default_rng(seed)
@@ -67,8 +66,8 @@ def sample_size_curve(
     for size in sizes:
         if size is not None and size > len(tune[1].boxes):
             continue
-        drawn = [draw_images(tune[1], size, rng) for _ in range(1 if size is None else NUM_REPEATS)]
-        parts = [_part(tune, rows) for rows in drawn]
+        samples = [sample_images(tune[1], size, rng) for _ in range(1 if size is None else NUM_REPEATS)]
+        parts = [_part(tune, rows) for rows in samples]
         results = [_test_ap(part, test, settings, frame=frame, counts=counts) for part in parts]
         values = [value for value, _ in results]
         interval = percentile_interval(np.concatenate([resampled for _, resampled in results]))
@@ -76,7 +75,7 @@ def sample_size_curve(
             SizePoint(
                 size,
                 float(np.mean([len(truth.boxes) for _, truth in parts])),
-                float(np.mean([len(rows) for rows in drawn])),
+                float(np.mean([len(rows) for rows in samples])),
                 float(np.mean(values)),
                 interval.low,
                 interval.high,
@@ -86,8 +85,8 @@ def sample_size_curve(
     return points
 
 
-def draw_images(truth: CocoBoxes, size: int | None, rng: np.random.Generator) -> list[int]:
-    """Rows of images drawn without replacement until they hold `size` boxes or more; all rows for None."""
+def sample_images(truth: CocoBoxes, size: int | None, rng: np.random.Generator) -> list[int]:
+    """Rows of images sampled without replacement until they have `size` boxes or more; all rows for None."""
     if size is None:
         return list(range(len(truth.images)))
     boxes_of = truth.boxes["image_id"].value_counts()

@@ -1,4 +1,4 @@
-"""Ground truth of the tune and test split as COCO: readers fused, sizes read, classes in the classifier's order."""
+"""Ground truth of the tune and test split as COCO: fused readers, image sizes, classes in the classifier's order."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +16,10 @@ from cxr.tables import Dataset
 
 
 def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str) -> CocoBoxes:
-    """Boxes of the images of `dataset`, which are all listed, also those without a box; readers fused, votes kept.
+    """All images of `dataset`, also those without a box, and the fused boxes of `findings`.
 
-    The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused, because readers
-    of an image count who marked something else there; those of `findings` are given. UserError as `fuse_readers`.
+    The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused first, because a
+    reader who marked another finding counts as a reader of the image. UserError as `fuse_readers`.
     """
     fused = fuse_readers(dataset.boxes, readers)
     fused = fused[fused["finding"].isin(findings)].assign(score=float("nan"))
@@ -28,7 +28,7 @@ def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSetti
 
 
 def check_boxes(truth: CocoBoxes, marked: int, readers: ReaderSettings, *, split: str) -> None:
-    """UserError where there is nothing to score, with the reason; `marked`: boxes by readers before they were fused."""
+    """UserError with the reason if there is no box to score. marked: number of boxes by readers before the fusion."""
     if not truth.boxes.empty:
         return
     reason = "give a split that has some"

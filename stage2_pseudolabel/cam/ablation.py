@@ -1,4 +1,4 @@
-"""AblationCAM through the head alone: what the logits lose when one channel of the features is taken away."""
+"""AblationCAM through the head alone: how much the logits fall when one channel of the features is removed."""
 
 from typing import Literal
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from stage1_classify.model.heads import Head
 
-# How pytorch-grad-cam ablates features with negative values: the lowest value minus this, channel after
-# channel of a batch of 32, each starting from the value before.
+# pytorch-grad-cam replaces a channel of features with negative values by the lowest value minus this, and the next
+# channels of its batch of 32 by the value before minus this.
 _LIBRARY_STEP = 1e7
 _LIBRARY_BATCH = 32
-# Live copies of a block (c, P, h, w) while a head pools it.
+# copies of a block (c, P, h, w) in memory while a head pools it
 _LIVE_COPIES = 6
 
 
@@ -27,16 +27,22 @@ def ablationcam(
 
     Desai and Ramaswamy, "Ablation-CAM", WACV 2020,
     https://openaccess.thecvf.com/content_WACV_2020/papers/Desai_Ablation-CAM_Visual_Explanations_for_Deep_Convolutional_Network_via_Gradient-free_Localization_WACV_2020_paper.pdf
-    Logits depend on the features only through the head's projection s = v x (its logit maps; for attention
-    the gates too), so without channel c they are pool(s - v_c x_c): C evaluations of the pooling rule, none of
-    the backbone.
-    features (B, C, h, w) -> maps (B, K, h, w). Blocks of channels keep to `memory_mib`.
 
-    `ablation_value`: "zero", the paper's, which pytorch-grad-cam shares where the lowest feature is 0
-    (ReLU). Elsewhere (ConvNeXt) it puts in -1e7, -2e7, ... by the channel's place in its batch of 32, so its
-    weights tell the place rather than the channel; "library" repeats that, for comparison only.
-    `ablation_denominator`: "logit" as in the paper and library (a negative logit turns the map round);
-    "magnitude" divides by |z|. A logit of exactly 0 divides by 1.
+    Logits depend on the features only through the head's projection s = v x (its logit maps; for attention also the
+    gates). Without channel c they are pool(s - v_c x_c): C evaluations of the pooling rule and none of the backbone.
+
+    Args:
+        features: (B, C, h, w).
+        head: gives the projection and the logits (B, K).
+        ablation_value: "zero" as in the paper, and in pytorch-grad-cam where the lowest feature is 0 (ReLU). "library":
+            otherwise (ConvNeXt) -1e7, -2e7, ... by the channel's place in a batch of 32, as pytorch-grad-cam does; the
+            weights then depend on the place. For comparison only.
+        ablation_denominator: "logit" as in the paper (a negative logit inverts the map); "magnitude": |z|. A logit of
+            exactly 0 divides by 1.
+        memory_mib: limit for a block of channels.
+
+    Returns:
+        Maps (B, K, h, w), not negative.
     """
     with torch.no_grad():
         projection = head.project(features)
@@ -53,7 +59,7 @@ def ablationcam(
 
 
 def _ablated_logits(projection: Tensor, removed: Tensor, *, head: Head, memory_mib: int) -> Tensor:
-    """Logits (C, K) of one image, projection (P, h, w), after taking away `removed` (C, h, w) channel by channel."""
+    """Logits (C, K) of one image's projection (P, h, w) after removing `removed` (C, h, w) channel by channel."""
     weight = head.projection_weight.T[:, :, None, None]
     rows = max(1, memory_mib * 2**20 // (projection.numel() * projection.element_size() * _LIVE_COPIES))
     blocks = zip(torch.split(weight, rows), torch.split(removed.unsqueeze(1), rows), strict=True)
@@ -61,7 +67,7 @@ def _ablated_logits(projection: Tensor, removed: Tensor, *, head: Head, memory_m
 
 
 def _replacements(image: Tensor, ablation_value: str) -> Tensor:
-    """What stands in for each channel of one image's features (C, h, w) -> (C, 1, 1)."""
+    """Values (C, 1, 1) that replace the channels of one image's features (C, h, w)."""
     lowest = image.min()
     if ablation_value == "zero" or lowest == 0:
         return torch.zeros(len(image), 1, 1, device=image.device)

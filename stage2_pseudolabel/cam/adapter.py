@@ -1,7 +1,7 @@
-"""Classifiers of timm and torchvision in the form that the CAM engine takes: a backbone and a head.
+"""Split a classifier of timm or torchvision into the backbone and head that the CAM engine needs.
 
-Global average pooling, whatever follows it, and the linear layer are the head; a transformer's pooling or class token
-likewise. Parameters are shared with the model, which is not changed.
+The head begins with the global average pooling, or a transformer's pooling or class token. Parameters are shared with
+the model, which is not changed.
 """
 
 from typing import Any, NamedTuple
@@ -20,8 +20,6 @@ _NEEDS_FREE_CHANNELS = frozenset({"ablationcam", "scorecam", "scorecambudget"})
 
 
 class Logits(NamedTuple):
-    """logits: (B, K)."""
-
     logits: Tensor
 
 
@@ -30,7 +28,7 @@ class PooledHead(nn.Module):
 
     Args:
         tail: features (B, C, h, w) -> logits (B, K), of any h and w.
-        unfit_methods: CAM methods that have no meaning for these features.
+        unfit_methods: CAM methods that do not work with these features.
     """
 
     def __init__(self, tail: nn.Module, num_classes: int, *, unfit_methods: frozenset[str] = frozenset()) -> None:
@@ -44,7 +42,7 @@ class PooledHead(nn.Module):
         return Logits(self.tail(features).float())
 
     def project(self, features: Tensor) -> Tensor:
-        """The features themselves: what `pool` makes logits of."""
+        """The features themselves, the input of `pool`."""
         self.projection_weight = torch.eye(features.shape[1], device=features.device)
         return features
 
@@ -55,7 +53,7 @@ class PooledHead(nn.Module):
 
 
 class _CellClassifier(nn.Module):
-    """Logits (B, K, h, w) of each cell alone, as if the map had no other."""
+    """Logits (B, K, h, w) of each cell alone, as if the map had no other cells."""
 
     def __init__(self, tail: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -81,18 +79,17 @@ class SplitClassifier(nn.Module):
 
 
 def as_classifier(model: nn.Module) -> Any:
-    """A classifier for `compute_maps`; one that is in this form already is given back.
+    """A classifier for `compute_maps`; one with `backbone` and `head` is returned as it is.
 
     Args:
         model: a timm classifier (convolutional, Swin, ViT or DeiT), or any model that torch.fx can trace and that ends
             in global average pooling and linear layers, as torchvision's do.
 
-    Features are the input of the pooling. A ViT that classifies by its class token does not read the patch tokens after
-    the last block, so its features are the patch tokens that enter this block; the methods that change single channels
-    (AblationCAM, ScoreCAM) do not work there.
+    Features are the input of the pooling. A ViT with a class token does not use the patch tokens after the last block,
+    so its features are the patch tokens that enter this block; AblationCAM and ScoreCAM do not work there.
 
     Raises:
-        UserError: the model does not fit.
+        UserError: the model cannot be split.
 
     Example:
         >>> import timm
@@ -118,7 +115,7 @@ def _split_timm(model: Any) -> SplitClassifier:
 
 
 class _TimmFeatures(nn.Module):
-    """images -> (B, C, h, w), also of networks with tokens or with channels last."""
+    """images -> (B, C, h, w), also for networks with tokens or channels last."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -150,7 +147,7 @@ class _TimmTail(nn.Module):
 class _ClassTokenFeatures(nn.Module):
     """images -> (B, C + P C, h, w): the patch tokens that enter the last block, then the P prefix tokens.
 
-    The prefix tokens are the same in all cells and get no gradient, so they add nothing to a map.
+    The prefix tokens are equal in all cells and get no gradient, so they do not change a map.
     """
 
     def __init__(self, network: Any) -> None:

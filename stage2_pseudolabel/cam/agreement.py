@@ -1,4 +1,4 @@
-"""How alike two stacks of maps are."""
+"""How similar two stacks of maps are."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +8,8 @@ from scipy.stats import rankdata
 def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """Spearman's rank correlation over the positions of a map, mean over images and classes, in [-1, 1].
 
-    first, second: (N, K, h, w), arrays or tensors on the CPU. Equal values share the mean of their ranks. A map that is
-    constant in either has no ranks and is left out; NaN where none is left.
+    first, second: (N, K, h, w), arrays or tensors on the CPU. Equal values share their mean rank. Maps constant in
+    either stack are excluded; NaN if none is left.
     """
     stacks = [np.asarray(maps) for maps in (first, second)]
     assert stacks[0].shape == stacks[1].shape, f"maps of {stacks[0].shape} and {stacks[1].shape}"
@@ -23,7 +23,7 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def _centred_ranks(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks within each row of (n, positions), less their mean; a constant row gives zeros."""
+    """Ranks within each row of (n, positions) minus their mean; a constant row gives zeros."""
     if rows.size == 0:
         return np.zeros(rows.shape)
     return np.asarray(rankdata(rows, axis=1) - (rows.shape[1] + 1) / 2)

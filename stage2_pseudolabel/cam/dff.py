@@ -14,7 +14,7 @@ def dff(features: Tensor, head: Head, *, dff_components: int = 5) -> Tensor:
     r"""Deep Feature Factorization: class maps as concept heat maps weighted by the concepts' class probabilities.
 
     Collins, Achanta and Suesstrunk, "Deep Feature Factorization for Concept Discovery", ECCV 2018,
-    https://arxiv.org/abs/1806.10206. Each image's features, less the minimum of each channel, are factorised into
+    https://arxiv.org/abs/1806.10206. Each image's features, minus the minimum of each channel, are factorised into
     concepts W (C, n) and heat maps H (n, h, w), both non-negative, as pytorch-grad-cam does it:
 
     .. math:: M_k = \sum_n P(k | n) \, H_n / \max H_n
@@ -42,7 +42,7 @@ def dff(features: Tensor, head: Head, *, dff_components: int = 5) -> Tensor:
 
 
 def factorise(matrices: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
-    """Non-negative factors W (B, C, n) and H (B, n, m) of matrices (B, C, m) >= 0, each matrix by itself."""
+    """Non-negative factors W (B, C, n) and H (B, n, m) of matrices (B, C, m) >= 0, each factorised alone."""
     factors = []
     for matrix in matrices.cpu().numpy():
         model = NMF(num_components, init="random", random_state=0)

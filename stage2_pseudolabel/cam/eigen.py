@@ -1,10 +1,8 @@
 """CAM methods that take the first principal component of the positions' feature vectors.
 
-Sign: a principal component has none of its own, and pytorch-grad-cam leaves it to the SVD routine, so
-that its map may be the background. Here the direction v in channel space points where the channels sum
-up: sum_c v_c >= 0, which is the same as a non-negative correlation of the map with the channel sum (for
-EigenGradCAM that sum is the HiResCAM map: class evidence counts as positive). A tie (sum 0) is broken
-by letting the entry of greatest magnitude be positive.
+A principal component has no sign. pytorch-grad-cam takes that of the SVD routine, so its map may show the background.
+Here the map's correlation with the sum of the channels is not negative (for EigenGradCAM that sum is the HiResCAM map).
+If it is 0, the entry of greatest magnitude is positive.
 """
 
 import torch
@@ -14,8 +12,12 @@ from torch import Tensor
 def eigencam(features: Tensor, num_classes: int) -> Tensor:
     """EigenCAM: relu of the projection of the centred features on their first principal direction.
 
-    Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, https://arxiv.org/abs/2008.00299. It knows no class:
-    the same map (B, h, w) of features (B, C, h, w) is repeated as (B, K, h, w) for K = `num_classes`.
+    Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, https://arxiv.org/abs/2008.00299. It does not depend on the class:
+    the map (B, h, w) of features (B, C, h, w) is repeated as (B, K, h, w) for K = `num_classes`.
+
+    Example:
+        >>> eigencam(torch.rand(2, 8, 4, 5), num_classes=3).shape
+        torch.Size([2, 3, 4, 5])
     """
     maps = principal_projection(features).relu_()
     return maps.unsqueeze(1).repeat(1, num_classes, 1, 1)
@@ -24,8 +26,8 @@ def eigencam(features: Tensor, num_classes: int) -> Tensor:
 def eigengradcam(features: Tensor, gradients: Tensor) -> Tensor:
     """EigenGradCAM: EigenCAM of g_c x_c instead of x_c.
 
-    pytorch-grad-cam's method, after Muhammad and Yeasin 2020, https://arxiv.org/abs/2008.00299.
-    features (B, C, h, w), gradients (B, K, C, h, w) -> maps (B, K, h, w), all float32.
+    A method of pytorch-grad-cam, after Muhammad and Yeasin 2020, https://arxiv.org/abs/2008.00299.
+    features (B, C, h, w), gradients (B, K, C, h, w) -> maps (B, K, h, w).
     """
     return principal_projection(gradients * features.unsqueeze(1)).relu_()
 
@@ -33,9 +35,8 @@ def eigengradcam(features: Tensor, gradients: Tensor) -> Tensor:
 def principal_projection(stack: Tensor) -> Tensor:
     """Projection of the h * w vectors of (..., C, h, w) on their first principal direction -> (..., h, w).
 
-    Vectors are centred over the positions first, so a constant stack gives zeros. Values are u sigma of
-    the SVD of the (h * w, C) matrix. It comes from the Gram matrix of the smaller side, in float64
-    because squaring costs half the digits. Sign: see the module.
+    Vectors are centred over the positions first, so a constant stack gives zeros. Values are u sigma of the SVD of the
+    (h * w, C) matrix. They come from the Gram matrix of the smaller side, in float64 as squaring halves the digits.
     """
     flat = stack.flatten(-2)
     centred = flat - flat.mean(-1, keepdim=True)
@@ -48,14 +49,14 @@ def principal_projection(stack: Tensor) -> Tensor:
 
 
 def _first_scores(columns: Tensor) -> Tensor:
-    """u sigma of the greatest singular value of the transpose of (..., C, n), centred -> (..., n), of either sign."""
+    """u sigma of the greatest singular value of the transpose of centred (..., C, n) -> (..., n), with either sign."""
     channels, positions = columns.shape[-2:]
     if positions > channels:
         columns = columns - columns.mean(-1, keepdim=True)
         direction: Tensor = torch.linalg.eigh(columns @ columns.mT).eigenvectors[..., -1:]
         return (columns.mT @ direction).squeeze(-1)
     gram = columns.mT @ columns
-    # What rounding left of the mean goes here, where it costs little.
+    # remove the rest of the mean that rounding left, which is cheap here
     gram = gram - gram.mean(-1, keepdim=True)
     values, vectors = torch.linalg.eigh(gram - gram.mean(-2, keepdim=True))
     scores: Tensor = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()

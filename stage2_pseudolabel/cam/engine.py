@@ -1,7 +1,7 @@
-"""One backbone forward, every CAM method, all classes.
+"""All CAM methods and all classes from one backbone forward.
 
-The head is small and sits on the last features, so the gradients of all K logits with respect to them are
-K backwards through the head alone. Nothing here hooks into the model.
+The gradients of all K logits with respect to the last features are K backwards through the small head alone. Nothing
+here hooks into the model.
 """
 
 import logging
@@ -27,18 +27,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("raybox")
 
-# Live float32 copies of a block of gradients: itself and what the greediest method (EigenGradCAM, in
-# float64) makes of it.
+# float32 copies of a block of gradients in memory at once (EigenGradCAM, in float64, needs most)
 _LIVE_COPIES = 9
 
 
 class CamResult(NamedTuple):
-    """What `compute_maps` gives, float32 on the CPU.
+    """The result of `compute_maps`, float32 on the CPU.
 
-    maps: method -> (B, K, h, w), absolute values, not stretched. logits: (B, K). seconds: method ->
-    wall-clock seconds it would have taken alone: the shared forward, the gradients if it uses them,
-    and its own part. options: those that were asked for, or smaller ones that fitted into memory; the next call
-    may begin with them.
+    maps: method -> (B, K, h, w), not stretched to [0, 1]. logits: (B, K). seconds: method -> wall-clock seconds that it
+    would take alone, with the shared forward and the gradients if it uses them. options: those asked for, or smaller
+    ones that fit into memory; use them for the next call.
     """
 
     maps: dict[str, Tensor]
@@ -50,21 +48,26 @@ class CamResult(NamedTuple):
 def compute_maps(
     model: nn.Module, images: Tensor, methods: Sequence[str], *, options: CamOptions | None = None
 ) -> CamResult:
-    """Class activation maps of all classes by all `methods` from one forward an image.
+    """Class activation maps of all classes by all `methods` from one forward per image.
+
+    If memory runs out, the batch size is halved (then blocks and masked images) until it is enough; the maps stay the
+    same, and this is logged once.
 
     Args:
         model: stage 1's Classifier, or a classifier of timm or torchvision (see `as_classifier`). It runs in evaluation
-            mode and is left in the mode it had. On a model in half precision, or under autocast, all but the
-            backbone's forwards is float32.
+            mode and gets its mode back. In half precision or under autocast everything but the backbone's forward is
+            float32.
         images: (B, c, H, W), normalised as in training.
         methods: names of CAM_METHODS.
 
-    Where memory runs out, images go in half as many a forward (then blocks and masked images are halved) until they
-    fit, with the same maps; this is logged once.
-
     Raises:
-        UserError: unknown methods, features that are not finite, or a single image that does not fit into memory.
-            Errors inside the model pass through.
+        UserError: unknown methods, features that are not finite, or not enough memory for a single image.
+
+    Example:
+        >>> import timm
+        >>> result = compute_maps(timm.create_model("resnet18", num_classes=3), torch.rand(1, 3, 64, 96), ["layercam"])
+        >>> result.maps["layercam"].shape
+        torch.Size([1, 3, 2, 3])
     """
     rows = choose_methods(methods)
     classifier = as_classifier(model)
@@ -78,7 +81,7 @@ def compute_maps(
 
 
 class _Stopwatch:
-    """Seconds by name, of the work since the last lap; waits for the device where it works ahead."""
+    """Seconds by name since the last lap; waits for the GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -108,7 +111,7 @@ class _Run:
         )
 
     def __call__(self, images: Tensor, rows: Sequence[CamMethod]) -> CamResult:
-        """All maps of all images, chunk by chunk; a chunk that does not fit is done again in smaller ones."""
+        """All maps of all images, chunk by chunk; a chunk that does not fit into memory is repeated in smaller ones."""
         asked = self.options
         parts: list[CamResult] = []
         start = 0
@@ -118,11 +121,11 @@ class _Run:
                 parts.append(part)
                 start += len(part.logits)
         if self.options != asked:
-            log.warning("cam: memory ran out with %s; went on with %s", _sizes(asked), _sizes(self.options))
+            log.warning("cam: memory ran out with %s; continued with %s", _sizes(asked), _sizes(self.options))
         return _join(parts, self.options)
 
     def attempt(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult | None:
-        """The next chunk, or None if it did not fit; then the options are smaller, and what it held is free again."""
+        """The next chunk, or None if it does not fit; then the options are smaller and its memory is freed."""
         try:
             return self.chunk(images, rows, start=start)
         except (RuntimeError, MemoryError) as error:
@@ -140,7 +143,7 @@ class _Run:
         return None
 
     def chunk(self, images: Tensor, rows: Sequence[CamMethod], *, start: int) -> CamResult:
-        """All maps of the images from `start` on that fit into one forward."""
+        """All maps of the next `batch_size` images from `start` on."""
         watch = _Stopwatch(self.device)
         images = images[start : start + self.options.batch_size]
         features = self.features(images)
@@ -173,7 +176,7 @@ class _Run:
         return in_float32(self.model)
 
     def features(self, images: Tensor) -> Tensor:
-        """Backbone features in float32; only the backbone follows the caller's autocast."""
+        """Backbone features in float32; only the backbone uses the caller's autocast."""
         with self.autocast:
             features: Tensor = self.model.backbone(images.to(self.device, self.dtype))
         return features.float()
@@ -195,7 +198,7 @@ class _Run:
         return logits
 
     def gradient_maps(self, features: Tensor, rows: Sequence[CamMethod], watch: _Stopwatch) -> dict[str, Tensor]:
-        """Maps of the methods that take gradients, block after block of images and classes."""
+        """Maps of the methods that use gradients, in blocks of images and classes."""
         num_classes = self.head.classifier.out_channels
         shape = (len(features), num_classes, *features.shape[-2:])
         maps = {row.name: torch.empty(shape) for row in rows}
@@ -218,8 +221,7 @@ class _Run:
 def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None)) -> Tensor:
     """Gradients of the logits of `classes` with respect to features (B, C, h, w) -> (B, K, C, h, w).
 
-    An image's logits do not depend on the other images, so one backward a class serves the batch. Leaves
-    no .grad anywhere.
+    Images are independent, so one backward per class serves the batch. No .grad is written.
     """
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
@@ -231,7 +233,7 @@ def logit_gradients(head: Head, features: Tensor, *, classes: slice = slice(None
 
 
 def _blocks(features: Tensor, num_classes: int, memory_mib: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and classes whose gradients, and what methods make of them, keep to the bound."""
+    """Slices of images and classes whose gradients and intermediate results fit into `memory_mib`."""
     bytes_each = features[0].numel() * 4 * _LIVE_COPIES
     pairs = max(1, memory_mib * 2**20 // bytes_each)
     num_images, num_logits = max(1, pairs // num_classes), min(num_classes, pairs)
@@ -271,6 +273,5 @@ def _check_finite(features: Tensor, *, start: int) -> None:
 
 
 def _seconds_alone(row: CamMethod, seconds: Mapping[str, float]) -> float:
-    """Seconds that this method alone would have taken."""
     shared = ("forward", "gradients") if row.uses_gradients else ("forward",)
     return sum(seconds[name] for name in (*shared, row.name))

@@ -1,4 +1,4 @@
-"""FullGrad: every layer with a bias contributes to the map, not the last features alone."""
+"""FullGrad: every layer with a bias contributes to the map, not only the last features."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +13,6 @@ from stage2_pseudolabel.cam.graph import frozen, over_blocks
 
 _EPS = 1e-7
 """pytorch-grad-cam's constant in the min-max of a channel."""
-
 
 _FEW_CHANNELS = 4
 
@@ -31,8 +30,8 @@ def fullgrad(
 
     where x is the image and a_l the output of layer l, a Conv2d or BatchNorm2d with the bias b_l. psi stretches each
     channel to [0, 1] and resizes it bilinearly to the image. Layers and psi are those of pytorch-grad-cam, so
-    subclasses such as timm's BatchNormAct2d do not count. Its last min-max is left out, because it would raise the map
-    of an absent finding to 1: a value counts the channels that are strongest there.
+    subclasses such as timm's BatchNormAct2d do not count. Its last min-max is omitted, because it would raise the map
+    of an absent finding to 1.
 
     Args:
         images: (B, c, H, W).
@@ -56,7 +55,7 @@ def fullgrad(
 
 
 class _Layers:
-    """Contributions of the layers to one class, added up by size while the backward passes them."""
+    """Contributions of the layers to one class, summed by size during the backward."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[int, int], Tensor] = {}
@@ -68,10 +67,7 @@ class _Layers:
         self.sums[size_hw] = self.sums[size_hw] + summed if size_hw in self.sums else summed
 
     def take(self, size_hw: tuple[int, int]) -> Tensor:
-        """The sum over all layers (B, H, W), and begin anew.
-
-        Resizing is linear, so the sum of the layers of one size is resized once.
-        """
+        """The sum over all layers (B, H, W), which is reset. Layers of one size are resized together."""
         resize = partial(functional.interpolate, size=size_hw, mode="bilinear", align_corners=False)
         total = torch.stack([resize(summed.unsqueeze(1)).squeeze(1) for summed in self.sums.values()]).sum(0)
         self.sums = {}
@@ -79,7 +75,7 @@ class _Layers:
 
 
 def _class_maps(model: nn.Module, layers: _Layers, images: Tensor) -> Tensor:
-    """Maps (B, K, H, W) of a block of images; an image's logits do not depend on the others, so a sum serves all."""
+    """Maps (B, K, H, W) of a block of images; the logits of all images are summed, since they are independent."""
     leaf = images.clone().requires_grad_()  # a copy, for images made in inference mode
     totals = model(leaf).sum(0)
     maps = []
@@ -96,14 +92,14 @@ def _sum_of_stretched(gradient: Tensor, scale: Tensor) -> Tensor:
     strength = gradient.abs().flatten(2)
     low, high = strength.amin(-1, keepdim=True), strength.amax(-1, keepdim=True)
     weights = scale[:, None] / (scale[:, None] * (high - low) + _EPS)
-    # The lowest value is taken away first: a constant channel must leave exact zeros.
+    # subtract the lowest value first, so that a constant channel gives exact zeros
     summed: Tensor = weights.mT @ strength.sub_(low)
     return summed.reshape(len(gradient), *gradient.shape[-2:])
 
 
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[_Layers]:
-    """Hooks on all layers with a bias, which add what they contribute; gone afterwards."""
+    """Hooks on all layers with a bias that add their contributions; removed afterwards."""
     layers = _Layers()
     with ExitStack() as hooks:
         for module in model.modules():
@@ -124,7 +120,7 @@ def _record(bias: Tensor, layers: _Layers) -> Callable[[nn.Module, Any, Tensor],
 
 
 def _bias_of(module: nn.Module) -> Tensor | None:
-    """The bias (C,) of a Conv2d, or what a BatchNorm2d adds in all in evaluation mode; None of any other layer."""
+    """The bias (C,) of a Conv2d, or the total bias of a BatchNorm2d in evaluation mode; None for other layers."""
     if type(module) is nn.BatchNorm2d and module.bias is not None:
         assert module.running_mean is not None
         assert module.running_var is not None
@@ -134,7 +130,7 @@ def _bias_of(module: nn.Module) -> Tensor | None:
 
 
 def _has_few_channels(module: nn.Module) -> bool:
-    """A convolution of an image, whose gradient with respect to the image is slow in PyTorch."""
+    """Whether it is a convolution of few channels, whose gradient for its input is slow in PyTorch."""
     return (
         type(module) is nn.Conv2d
         and module.in_channels <= _FEW_CHANNELS
@@ -155,7 +151,7 @@ def _with_fast_gradient(module: nn.Conv2d, given: tuple[Tensor], output: Tensor)
 class _Folded(torch.autograd.Function):
     """A convolution's output, whose backward to the images is one matrix product and a fold.
 
-    Of 64 channels to one this takes a sixth of the time of PyTorch's own backward on a CPU.
+    From 64 channels to one it takes a sixth of the time of PyTorch's own backward on a CPU.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""LayerCAM from several stages, fused: the fine maps of early stages where the last stage sees the finding."""
+"""LayerCAM fused over several stages: the fine maps of early stages where the last stage shows the finding."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,22 +24,23 @@ def layercamfusion(
     layercam_gamma: float = 2.0,
     memory_mib: int = 256,
 ) -> Tensor:
-    """LayerCAM of several stages, the earlier ones scaled by tanh, fused by the element-wise maximum.
+    """LayerCAM of several stages, fused by the element-wise maximum: max(D, max D * tanh(gamma M_s / max M_s), ...).
 
-    Jiang et al., "LayerCAM", IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463, section III-C. Of stage s the
-    map is M_s = relu(sum_c relu(g_c) x_c), x its features and g the gradient of the class's logit with respect to them.
-    The paper divides maps by their maximum, scales those of shallow stages to tanh(gamma M_s / max M_s), and takes the
-    maximum. Here the map D of the deepest stage that is asked for is not divided, so that maps of several images stay
-    comparable: fused = max(D, max D * tanh(gamma M_s / max M_s), ...). So the fused map has the scale of D, never
-    exceeds its maximum, and is zero where the class has no evidence in D at all. A map that is all zero stays so. One
-    stage alone is LayerCAM of that stage, unscaled.
+    Jiang et al., "LayerCAM", IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463, section III-C. The map of
+    stage s is M_s = relu(sum_c relu(g_c) x_c) with the stage's features x and their gradient g. D is the map of the
+    deepest stage. The paper also divides D by its maximum; here it keeps its scale, so that images stay comparable.
 
-    images (B, c, H, W) -> maps (B, K, h, w) of the finest grid among the stages; coarser maps are brought to it
-    bilinearly (a cell covers the same share of the image before and after, corners are not aligned).
+    Args:
+        images: (B, c, H, W).
+        model: with `backbone` and `head`.
+        layercam_stages: stages counted back from -1, the head's features (see stages.py); None: the last two.
+        layercam_gamma: gamma.
+        memory_mib: limit for the autograd graph of the images that go through the network together.
 
-    `layercam_stages`: counted back from -1, the head's features (see stages.py); None: the last two. Cost: one forward,
-    and one backward a class from the logits to the earliest stage; images in blocks whose graph keeps to `memory_mib`,
-    as measured on the first image.
+    Returns:
+        Maps (B, K, h, w), not negative, on the finest grid of the stages; coarser maps are resized bilinearly.
+
+    Cost: one forward, and one backward per class from the logits to the earliest stage.
     """
     places = choose_stages(model.backbone, layercam_stages)
     work = partial(_fused_maps, model, places, layercam_gamma)
@@ -55,7 +56,7 @@ def _fused_maps(model: "Classifier", places: Sequence[int], gamma: float, images
 
 
 def fuse(maps: Sequence[Tensor], *, gamma: float) -> Tensor:
-    """Fused map (B, K, h, w) of the stages' maps (B, K, h_s, w_s) >= 0, the deepest last (see layercamfusion)."""
+    """Fused map (B, K, h, w) of the stages' maps (B, K, h_s, w_s) >= 0, the deepest last (see `layercamfusion`)."""
     deepest = maps[-1]
     peaks = deepest.amax((-2, -1), keepdim=True)
     size_hw = [max(stack.shape[axis] for stack in maps) for axis in (-2, -1)]
@@ -68,7 +69,7 @@ def fuse(maps: Sequence[Tensor], *, gamma: float) -> Tensor:
 
 
 def _class_maps(stages: StageFeatures, totals: Sequence[Tensor]) -> list[Tensor]:
-    """LayerCAM (B, K, h_s, w_s) of each stage; an image's logits do not depend on the others, so a sum serves all."""
+    """LayerCAM (B, K, h_s, w_s) of each stage; the logits of all images are summed, since they are independent."""
     features = stages.maps()
     by_class = []
     for total in totals:

@@ -1,9 +1,13 @@
-"""CAM methods that need nothing but the last features and the gradients of the logits.
+"""CAM methods that need only the last features and the gradients of the logits.
 
-Every function is pure: `features` (B, C, h, w) and `gradients` (B, K, C, h, w), the gradient of logit
-k of image b with respect to the features of image b, both float32, give `maps` (B, K, h, w), float32.
-Maps keep their absolute size (no min-max) and end in a ReLU, as in pytorch-grad-cam, with which they
-agree before its scaling. x_c is channel c of the features and g_c its gradient for the class.
+`features` are (B, C, h, w) and `gradients` (B, K, C, h, w), of logit k of image b with respect to the features of image
+b. The result is `maps` (B, K, h, w) with absolute values (no min-max). Everything is float32. Maps agree with those of
+pytorch-grad-cam before its scaling. In the formulas x_c is channel c of the features and g_c its gradient.
+
+Example:
+    >>> features, gradients = torch.rand(2, 8, 4, 5), torch.rand(2, 3, 8, 4, 5)
+    >>> layercam(features, gradients).shape
+    torch.Size([2, 3, 4, 5])
 """
 
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor
 
 from stage1_classify.model.heads import Head
 
-# The library's constants; they decide the map where gradients or sums are tiny, so they are kept.
+# pytorch-grad-cam's constants, which determine the map where gradients or sums are tiny.
 _PLUSPLUS_EPS = 1e-6
 _XGRAD_EPS = 1e-7
 
@@ -19,7 +23,7 @@ _XGRAD_EPS = 1e-7
 def gradcam(features: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM: relu(sum_c mean_ij(g_c) x_c).
 
-    Selvaraju et al., "Grad-CAM", ICCV 2017, https://arxiv.org/abs/1610.02391. Shapes: see the module.
+    Selvaraju et al., "Grad-CAM", ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
     return _weighted_sum(features, gradients.mean((-2, -1)))
 
@@ -28,7 +32,6 @@ def hirescam(features: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM: relu(sum_c g_c x_c), element by element.
 
     Draelos and Carin, "Use HiResCAM instead of Grad-CAM", 2020, https://arxiv.org/abs/2011.08891.
-    Shapes: see the module.
     """
     return (gradients * features.unsqueeze(1)).sum(2).relu_()
 
@@ -36,8 +39,7 @@ def hirescam(features: Tensor, gradients: Tensor) -> Tensor:
 def gradcamelementwise(features: Tensor, gradients: Tensor) -> Tensor:
     """Element-wise Grad-CAM: sum_c relu(g_c x_c).
 
-    pytorch-grad-cam's method (Gildenblat et al., 2021, https://github.com/jacobgil/pytorch-grad-cam).
-    Shapes: see the module.
+    A method of pytorch-grad-cam (Gildenblat et al., 2021, https://github.com/jacobgil/pytorch-grad-cam).
     """
     return (gradients * features.unsqueeze(1)).relu_().sum(2)
 
@@ -46,12 +48,10 @@ def gradcamplusplus(features: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM++: relu(sum_c w_c x_c), w_c = sum_ij relu(g_c) g_c^2 / (2 g_c^2 + g_c^3 sum_ij x_c + 1e-6).
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, https://arxiv.org/abs/1710.11063, equation 19.
-    Shapes: see the module.
     """
     totals = features.sum((-2, -1))[:, None, :, None, None]
     squared = gradients.square()
-    # Where sums of features are negative (ConvNeXt) the denominator can cross zero; exactly there, the
-    # library divides by zero, and we by its eps.
+    # Where sums of features are negative (ConvNeXt) the denominator can be exactly zero: divide by eps instead.
     denominator = (squared * gradients).mul_(totals).add_(squared, alpha=2).add_(_PLUSPLUS_EPS)
     denominator.masked_fill_(denominator == 0, _PLUSPLUS_EPS)
     weights = squared.div_(denominator).mul_(gradients.relu()).sum((-2, -1))
@@ -62,10 +62,8 @@ def xgradcam(features: Tensor, gradients: Tensor) -> Tensor:
     """XGrad-CAM: relu(sum_c w_c x_c), w_c = sum_ij g_c x_c / (sum_ij x_c + 1e-7).
 
     Fu et al., "Axiom-based Grad-CAM", BMVC 2020, https://arxiv.org/abs/2008.02312.
-    Shapes: see the module.
     """
     totals = features.sum((-2, -1)) + _XGRAD_EPS
-    # A sum of exactly -1e-7 is a division by zero in the library.
     totals = totals.masked_fill(totals == 0, _XGRAD_EPS)
     attributions = (gradients * features.unsqueeze(1)).sum((-2, -1))
     return _weighted_sum(features, attributions / totals.unsqueeze(1))
@@ -75,7 +73,6 @@ def layercam(features: Tensor, gradients: Tensor) -> Tensor:
     """LayerCAM: relu(sum_c relu(g_c) x_c).
 
     Jiang et al., "LayerCAM", IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463.
-    Shapes: see the module.
     """
     return gradients.relu().mul_(features.unsqueeze(1)).sum(2).relu_()
 
@@ -84,8 +81,8 @@ def pcam(features: Tensor, head: Head) -> Tensor:
     """PCAM probability map: sigmoid(s), s = the head's 1x1 convolution of the features.
 
     Ye et al., "Weakly supervised lesion localization with probabilistic-CAM pooling", 2020,
-    https://arxiv.org/abs/2005.14480. features (B, C, h, w) -> maps (B, K, h, w) in [0, 1], comparable
-    between images. With a head other than PCAM it is the probability that the classifier gives a cell alone.
+    https://arxiv.org/abs/2005.14480. Maps are in [0, 1] and comparable between images. With a head other than PCAM they
+    are the probabilities of single cells.
     """
     return torch.sigmoid(head.classifier(features))
 

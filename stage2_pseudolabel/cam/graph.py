@@ -11,14 +11,13 @@ from torch import Tensor, nn
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 _LIVE_COPIES = 2
-"""Bytes that backward takes, in terms of those that the graph keeps, the graph itself included."""
+"""Bytes in backward as a multiple of those that the graph keeps, the graph included."""
 
 
 def over_blocks(images: Tensor, model: nn.Module, work: Callable[[Tensor], Tensor], *, memory_mib: int) -> Tensor:
-    """`work` (images -> maps (B, ...)) on block after block of the images, joined; gradients are on inside.
+    """Apply `work` (images -> maps (B, ...)) to blocks of the images and concatenate; gradients are enabled inside.
 
-    The graph of the first image, which is a block of its own, tells how many images fit into `memory_mib`; a block has
-    at least one.
+    The first block is one image; the size of its graph gives the number of images that fit into `memory_mib`.
     """
     parts: list[Tensor] = []
     start, size = 0, 1
@@ -29,13 +28,13 @@ def over_blocks(images: Tensor, model: nn.Module, work: Callable[[Tensor], Tenso
         start += size
         size = max(1, memory_mib * 2**20 * size // (saved.total * _LIVE_COPIES + 1))
         num_blocks = -(-(len(images) - start) // size)
-        size = -(-(len(images) - start) // max(1, num_blocks)) or 1  # blocks alike in size
+        size = -(-(len(images) - start) // max(1, num_blocks)) or 1  # blocks of equal size
     return torch.cat(parts)
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Parameters ask for no gradient inside, so backward writes no .grad and costs less."""
+    """Parameters require no gradient inside, so backward writes no .grad and costs less."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trainable:
@@ -55,7 +54,7 @@ def in_float32(module: AnyModule) -> AnyModule:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off and fixed batch statistics inside; each module's own mode again afterwards."""
+    """All modules are in evaluation mode inside and in their own mode afterwards."""
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
@@ -77,7 +76,7 @@ class _SavedBytes:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._own:
             self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would hold the graph that holds it
+        return tensor.detach()  # not the tensor: a reference cycle with the graph
 
     @property
     def total(self) -> int:

@@ -1,18 +1,18 @@
-"""ScoreCAM: one sweep of masked forwards serves all classes, because the masks do not depend on the class."""
+"""ScoreCAM: the masks do not depend on the class, so the masked forwards serve all classes."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-# The library's constant in the min-max of a mask.
+# pytorch-grad-cam's constant in the min-max of a mask
 _MASK_EPS = 1e-8
-# Share of the kernel's own variance: logits need not pass through the centres' exactly.
+# ridge of the kernel regression: logits need not pass exactly through those of the centres
 _RIDGE = 1e-2
-# The kernel's squared width, in squared distances of a point to its nearest centre (median). On ScoreCAM's masks 4 to
-# 16 did alike, 1 was worse.
+# squared width of the kernel, in median squared distances to the nearest centre; 4 to 16 are equally good, 1 is worse
 _WIDTH = 8.0
 
 
@@ -21,19 +21,20 @@ def scorecam(
 ) -> Tensor:
     """Score-CAM: relu(sum_c w_c x_c), w = softmax over c of the logit of the image masked by channel c.
 
-    Wang et al., "Score-CAM", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279. The mask is x_c
-    upsampled to the image (bilinear, corners aligned) and stretched to [0, 1]; as in pytorch-grad-cam the
-    masked logits themselves go into the softmax, without a baseline. features (B, C, h, w), images
-    (B, c, H, W), forward: images (n, c, H, W) -> logits (n, K); result (B, K, h, w).
+    Wang et al., "Score-CAM", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279. The mask is x_c upsampled to the
+    image (bilinear, corners aligned) and stretched to [0, 1]. As in pytorch-grad-cam the softmax takes the masked
+    logits without a baseline. A constant channel masks the whole image; these logits are computed once.
 
-    `scorecam_batch_size`: masked images a forward (what bounds memory). A constant channel stands for the black
-    image, whose logits are computed once for all of them (the library stretches its rounding noise).
+    Args:
+        features: (B, C, h, w).
+        images: (B, c, H, W).
+        forward: images (n, c, H, W) -> logits (n, K).
+        scorecam_batch_size: masked images per forward, which limits the memory.
+
+    Returns:
+        Maps (B, K, h, w), not negative.
     """
-
-    def logits_of(stack: Tensor, image: Tensor) -> Tensor:
-        return _masked_logits(stack, image, forward=forward, batch=scorecam_batch_size)
-
-    return _score_maps(features, images, logits_of)
+    return _score_maps(features, images, partial(_masked_logits, forward=forward, batch=scorecam_batch_size))
 
 
 def scorecambudget(
@@ -44,17 +45,15 @@ def scorecambudget(
     scorecam_budget: int = 32,
     scorecam_batch_size: int = 32,
 ) -> Tensor:
-    """Score-CAM from `scorecam_budget` masked images instead of one a channel; an approximation.
+    """Approximate Score-CAM with `scorecam_budget` masked images per image instead of one per channel.
 
-    Channels with like masks get like logits. So the channels' masks, x_c stretched to [0, 1], are clustered
-    (k-means), the image is masked by the clusters' centres, and the logits of all C channels are read off
-    between the centres (kernel ridge regression, see clusters.interpolate). The softmax and the sum run over
-    all channels, as in `scorecam`. With a budget of as many masks as differ the map is that of `scorecam`. The
-    rest is as there.
+    Similar masks give similar logits. So the masks of the channels are clustered by k-means, the image is masked with
+    the cluster centres, and the logits of all C channels are interpolated between the centres (see `interpolate`). The
+    rest is as in `scorecam`, with equal maps if the budget reaches the number of different masks.
 
-    Mean rank correlation with the exact maps, trained ResNet-18s, 12 images, 32 masks: .94 (phantom, 128
-    channels, 7 findings) and .99 (Kermany, 256 channels, 1 finding). One logit for all of a cluster gave .93
-    and .98; only the 32 channels of greatest variance over the positions, as Faster Score-CAM does, .83 and .38.
+    Mean rank correlation with the exact maps, trained ResNet-18s, 12 images, 32 masks: .94 (phantom, 128 channels, 7
+    findings) and .99 (Kermany, 256 channels, 1 finding). With one logit per cluster it is .93 and .98; with the 32
+    channels of greatest variance, as in Faster Score-CAM, .83 and .38.
     """
 
     def logits_of(stack: Tensor, image: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ def _score_maps(features: Tensor, images: Tensor, logits_of: Callable[[Tensor, T
 def _masked_logits(stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], Tensor], batch: int) -> Tensor:
     """Logits (C, K) of image (c, H, W) masked by each channel of (C, h, w) in turn."""
     varies = stack.flatten(1).amax(1) > stack.flatten(1).amin(1)
-    # The black image goes along as a constant channel at the end, if there is any constant channel.
+    # one constant channel at the end stands for all constant channels
     num_black = 0 if bool(varies.all()) else 1
     swept = torch.cat([stack[varies], stack.new_zeros(num_black, *stack.shape[1:])])
     with torch.inference_mode():
@@ -93,7 +92,7 @@ def _masked_logits(stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], 
 def _masked(image: Tensor, stack: Tensor) -> Tensor:
     """Image (c, H, W) times each channel of (n, h, w), upsampled and stretched -> (n, c, H, W)."""
     masks = functional.interpolate(stack.unsqueeze(1), size=image.shape[-2:], mode="bilinear", align_corners=True)
-    # Convolutions of many small images run faster with channels last.
+    # convolutions of many small images are faster with channels last
     return (image * _stretched(masks)).contiguous(memory_format=torch.channels_last)
 
 
@@ -105,18 +104,18 @@ def _stretched(masks: Tensor) -> Tensor:
 
 
 def cluster_centres(points: Tensor, count: int) -> Tensor:
-    """Centres (count, d) of points (n, d) by k-means; the same for the same points. At least `count` points differ.
+    """Centres (count, d) of points (n, d), of which at least `count` differ, by k-means with a fixed seed.
 
-    In float64, because float32 takes points that are 1e-4 apart for one.
+    In float64, because float32 does not separate points that are 1e-4 apart.
     """
     found = KMeans(count, n_init=1, random_state=0).fit(points.double().cpu().numpy())
     return torch.from_numpy(found.cluster_centers_).to(points)
 
 
 def interpolate(points: Tensor, centres: Tensor, values: Tensor) -> Tensor:
-    """Values (n, K) at points (n, d), from those (m, K) at the centres (m, d): kernel ridge regression.
+    """Values (n, K) at points (n, d) from the values (m, K) at centres (m, d), by kernel ridge regression.
 
-    Gaussian kernel; far from all centres the mean of their values. In float64, because the system is stiff.
+    The kernel is Gaussian; far from all centres the result is their mean. In float64, because the system is stiff.
     """
     points, centres, known = points.double(), centres.double(), values.double()
     squares = torch.cdist(points, centres).square()

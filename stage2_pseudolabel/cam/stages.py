@@ -1,14 +1,13 @@
 """Features of several stages of a backbone from one forward, and the gradients of logits with respect to them.
 
-Stages are the modules that timm lists in a network's `feature_info`, but for the last of them, whose place the features
-that the head sees take. They are counted back: -1 is the head's features, -2 the stage before them, and so on. A
-backbone without `feature_info` has the head's features alone.
+Stages are the modules in timm's `feature_info`; the features that the head uses replace the last of them. They are
+counted back: -1 is the head's features, -2 the stage before. Without `feature_info` there are only the head's features.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,8 @@ from stage1_classify.model.backbone import map_of_tokens
 class StageFeatures:
     """Features of some stages, earliest first, in the graph of one forward that begins at the earliest of them.
 
-    outputs: as the network makes them (maps with channels first or last, or tokens). to_map: what brings each of them,
-    and its gradient, to (B, C, h, w). features: (B, C, h, w), what the head takes.
+    outputs: of the network (maps with channels first or last, or tokens). to_map: functions that bring each output and
+    its gradient to (B, C, h, w). features: (B, C, h, w), the input of the head.
     """
 
     outputs: list[Tensor]
@@ -30,18 +29,17 @@ class StageFeatures:
     features: Tensor
 
     def maps(self) -> list[Tensor]:
-        """(B, C, h, w) of each stage, without a graph."""
+        """Features (B, C, h, w) of each stage, without a graph."""
         return [to_map(output.detach()) for to_map, output in zip(self.to_map, self.outputs, strict=True)]
 
     def gradients(self, total: Tensor) -> list[Tensor]:
-        """Gradients (B, C, h, w) of a number with respect to each stage; the graph stays. No .grad is written."""
+        """Gradients (B, C, h, w) of a scalar with respect to each stage; the graph is kept, no .grad is written."""
         gradients = torch.autograd.grad(total, self.outputs, retain_graph=True, materialize_grads=True)
         return [to_map(gradient) for to_map, gradient in zip(self.to_map, gradients, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A module of the network whose output is a stage. name: as in timm's `feature_info`."""
+class _Stage(NamedTuple):
+    """A module of the network whose output is a stage, with its name in timm's `feature_info`."""
 
     name: str
     module: nn.Module
@@ -49,10 +47,10 @@ class _Stage:
 
 
 def choose_stages(backbone: nn.Module, places: Sequence[int] | None) -> tuple[int, ...]:
-    """The stages asked for, each counted back from -1 and once, earliest first. None: the last two, or the only one.
+    """The stages `places`, each once, earliest first. None: the last two, or the only one.
 
     Raises:
-        UserError: a stage that the backbone does not have.
+        UserError: the backbone does not have a stage.
     """
     names = [stage.name for stage in _earlier_stages(backbone)]
     if places is None:
@@ -62,16 +60,13 @@ def choose_stages(backbone: nn.Module, places: Sequence[int] | None) -> tuple[in
     if unknown or not places:
         raise UserError(
             f"cam.layercam_stages: got {list(places)}, expected stages from {lowest} ({[*names, 'features'][0]}) to -1 "
-            "(the features that the head sees); leave it out for the last two"
+            "(the features that the head uses); omit it for the last two"
         )
     return tuple(sorted(set(places)))
 
 
 def run_stages(backbone: nn.Module, images: Tensor, places: Sequence[int]) -> StageFeatures:
-    """One forward of images (B, c, H, W); `places` as `choose_stages` gives them. Hooks are gone when it returns.
-
-    Nothing before the earliest stage is kept. Outputs go on as copies, so that what works in place spares them.
-    """
+    """One forward of images (B, c, H, W) with the stages of `choose_stages`. Nothing before the first stage is kept."""
     stages = _earlier_stages(backbone)
     wanted = [stages[len(stages) + 1 + place] for place in places if place < -1]
     outputs: list[Tensor] = []
@@ -92,7 +87,7 @@ def run_stages(backbone: nn.Module, images: Tensor, places: Sequence[int]) -> St
 
 
 def _keep(stage: _Stage, outputs: list[Tensor]) -> Callable[[nn.Module, Any, Any], Tensor]:
-    """A forward hook that keeps the output; the first one begins the graph."""
+    """A forward hook that keeps the output; the first one begins the graph. In-place layers after it get a copy."""
 
     def hook(_module: nn.Module, _given: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor):
@@ -104,27 +99,27 @@ def _keep(stage: _Stage, outputs: list[Tensor]) -> Callable[[nn.Module, Any, Any
 
 
 def _network(backbone: nn.Module) -> nn.Module:
-    """timm's network: inside our Backbone, and inside the wrapper that timm puts round a truncated one."""
+    """timm's network inside our Backbone and inside timm's wrapper of a truncated network."""
     network = getattr(backbone, "network", backbone)
     inner = getattr(network, "model", None)
     return inner if isinstance(inner, nn.Module) and hasattr(network, "feature_info") else network
 
 
 def _earlier_stages(backbone: nn.Module) -> list[_Stage]:
-    """All stages but the head's features, earliest first."""
+    """All stages except the head's features, earliest first."""
     given = getattr(getattr(backbone, "network", backbone), "feature_info", None) or ()
     rows = list(getattr(given, "info", given))
-    # A truncated network's features are those of the stage where it ends, a whole one's the last.
+    # the features of a truncated network are those of the stage where it ends
     end = range(len(rows))[given.out_indices[-1]] if hasattr(given, "out_indices") else len(rows) - 1
     modules = dict(_network(backbone).named_modules())
-    # timm spells the names of truncated networks with underscores.
+    # timm writes the names of truncated networks with underscores
     found = [(row, modules.get(row["module"], modules.get(row["module"].replace(".", "_")))) for row in rows]
     stages = found[: max(end, 0)]
     return [_Stage(row["module"], module, row["num_chs"]) for row, module in stages if module is not None]
 
 
 def _layout(output: Tensor, stage: _Stage, network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
-    """What brings a stage's output to (B, C, h, w)."""
+    """The function that brings a stage's output to (B, C, h, w)."""
     if output.ndim == 3 and hasattr(network, "patch_embed"):
         return lambda tokens: map_of_tokens(network, tokens, images.shape[-2:])
     first = output.ndim == 4 and output.shape[1] == stage.num_channels

@@ -1,7 +1,7 @@
-"""The maps of one batch of pictures, bad ones among them, and the file that keeps them.
+"""The maps of one batch of pictures and their file.
 
-An image is bad when its picture cannot be read, or when the features or maps that the classifier makes of it are not
-finite. Its maps and logits are zeros, the reason is kept, the rest of the batch goes on.
+An image is bad if its picture cannot be read, or if its features or maps are not finite. Its maps and logits are zeros
+and the reason is stored; the rest of the batch is not affected.
 """
 
 import json
@@ -26,7 +26,7 @@ from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher, TeacherMaps
 NOT_FINITE = "features or maps that are not finite"
 
 LOGITS, REASONS = "member_logits", "bad_reasons"
-"""Keys of a part's file beside the methods: (M, B, K) logits, and a JSON list of B reasons, "" for a good image."""
+"""Keys of a part's file next to the methods: (M, B, K) logits, and a JSON list of B reasons, "" for a good image."""
 
 Maps = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class Part:
     reasons: tuple[str, ...]
 
     def joined(self, other: "Part") -> "Part":
-        """Both parts' methods, of the same images; what either calls bad is bad."""
+        """The methods of both parts, which have the same images; an image that is bad in one is bad."""
         pairs = zip(self.reasons, other.reasons, strict=True)
         reasons = tuple(mine or theirs for mine, theirs in pairs)
         is_bad = np.array([bool(reason) for reason in reasons])
@@ -52,8 +52,8 @@ class Part:
         return Part(blank, logits, reasons)
 
     def save(self, file: Path) -> None:
-        """Whole or not at all, also when the process is killed."""
-        file.parent.mkdir(parents=True, exist_ok=True)  # not sooner: an empty folder would keep other settings out
+        """Write the file completely or not at all, also when the process is killed."""
+        file.parent.mkdir(parents=True, exist_ok=True)  # only now: an empty folder would refuse other settings
         partial = file.with_suffix(".partial")
         arrays: dict[str, Any] = {LOGITS: self.logits, REASONS: np.array(json.dumps(self.reasons)), **self.maps}
         with partial.open("wb") as stream:
@@ -64,7 +64,7 @@ class Part:
 
     @classmethod
     def load(cls, file: Path, methods: Sequence[str] | None = None) -> "Part":
-        """What `save` wrote, of these methods (None: all)."""
+        """Read the file, with these methods only (None: all)."""
         with np.load(file, allow_pickle=False) as content:
             names = [name for name in content.files if name not in (LOGITS, REASONS)]
             chosen = names if methods is None else list(methods)
@@ -73,7 +73,7 @@ class Part:
 
 
 def methods_in(file: Path) -> tuple[str, ...] | None:
-    """Methods of a whole file, every byte of which was checked; None where there is none, or a damaged one."""
+    """Methods of a file after checking every byte; None if it is missing or damaged."""
     try:
         with ZipFile(file) as archive:
             damaged = archive.testzip()
@@ -91,11 +91,7 @@ def methods_in(file: Path) -> tuple[str, ...] | None:
 def compute_part(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, rows: Sequence[int], scales: Scales
 ) -> Part:
-    """Maps of the pictures at `rows`.
-
-    Raises:
-        UserError: what has nothing to do with single images, such as a method that the classifier cannot have.
-    """
+    """Maps of the pictures at `rows`. UserError for what is not due to single images, such as an unfit method."""
     good, inputs, reasons = usable(teacher, pictures, rows)
     result = None
     if good:
@@ -115,7 +111,7 @@ def compute_part(
 
 
 def usable(teacher: Teacher, pictures: Pictures, rows: Sequence[int]) -> tuple[list[int], list[Tensor], dict[int, str]]:
-    """Places within `rows` of the pictures that can be read, the networks' inputs of them, and place -> reason."""
+    """Places within `rows` of the readable pictures, their network inputs, and place -> reason for the others."""
     try:
         return list(range(len(rows))), teacher.inputs(pictures, rows), {}
     except UserError as error:
@@ -127,13 +123,13 @@ def usable(teacher: Teacher, pictures: Pictures, rows: Sequence[int]) -> tuple[l
 
 
 def _unreadable(pictures: Pictures, rows: Sequence[int]) -> dict[int, str]:
-    """Place within `rows` -> reason; what is wrong with the file is logged."""
+    """Place within `rows` -> reason; the error is logged."""
     reasons = {}
     for place, row in enumerate(rows):
         try:
             pictures[row]
         except UserError as error:
-            log.warning("left out: %s", error.problems[0])
+            log.warning("excluded: %s", error.problems[0])
             reasons[place] = UNDECODABLE
     return reasons
 
@@ -141,7 +137,7 @@ def _unreadable(pictures: Pictures, rows: Sequence[int]) -> dict[int, str]:
 def _finite_maps(
     teacher: Teacher, inputs: list[Tensor], methods: Sequence[str], scales: Scales
 ) -> tuple[TeacherMaps | None, list[bool]]:
-    """Maps of those pictures that give finite ones (None where none does), and which these are."""
+    """Maps of the pictures whose maps are finite (None if there are none), and which pictures these are."""
     finite = torch.ones(len(inputs[0]), dtype=torch.bool)
     try:
         result = teacher.maps(inputs, methods, scales=scales)

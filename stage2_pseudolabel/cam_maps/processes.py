@@ -1,6 +1,6 @@
-"""The processes that share stage 2's work: one, or as many as `torchrun` started, on one machine or several.
+"""The processes that share the work of stage 2: one, or those that `torchrun` started on one machine or several.
 
-They share a run folder and send each other small values alone, so gloo, which needs no GPU, carries them everywhere.
+They share a run folder and send each other only small values, so gloo is enough, which needs no GPU.
 """
 
 import logging
@@ -13,21 +13,18 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-# It announces ranks and backends.
+# Fabric logs ranks and backends.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 _LONGEST_WAIT = timedelta(days=7)
-"""The first process may tune box rules for an hour while the others wait; one that dies ends the wait at once."""
+"""The others wait while the first process tunes box rules. If a process dies, the wait ends at once."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of the processes this one is, and how they wait for each other.
-
-    fabric: has been launched. device: where this process computes; its own GPU where there are enough.
-    """
+    """This process among the others. fabric: launched. device: its own GPU where there are enough."""
 
     fabric: Fabric
     device: torch.device
@@ -46,11 +43,11 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         self.fabric.barrier()
 
     def from_first(self, value: Value) -> Value:
-        """The first process's value, in all of them; any object that can be pickled."""
+        """The first process's value, in all processes; any object that can be pickled."""
         return self.fabric.broadcast(value)
 
 
@@ -61,14 +58,14 @@ def make_processes() -> Processes:
     strategy: DDPStrategy | str = "auto"
     if local * num_nodes > 1:
         strategy = DDPStrategy(process_group_backend="gloo", timeout=_LONGEST_WAIT)
-    # "cpu" is where the messages are; the maps are made on `device`.
+    # the messages are on the CPU; the maps are computed on `device`
     fabric = Fabric(accelerator="cpu", devices=local, num_nodes=num_nodes, strategy=strategy)
     fabric.launch()
     return Processes(fabric, _device(fabric.local_rank))
 
 
 def _device(local_rank: int) -> torch.device:
-    """GPUs are handed out in turn; Apple's are passed over, which lack the float64 that some methods take."""
+    """GPUs are assigned in turn; not Apple's, which lack the float64 that some methods need."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", local_rank % torch.cuda.device_count())

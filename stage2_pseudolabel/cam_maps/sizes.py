@@ -1,4 +1,4 @@
-"""Sizes at which a network sees a picture."""
+"""Picture sizes of a network's maps."""
 
 import torch
 from timm.layers.patch_embed import PatchEmbed
@@ -8,22 +8,22 @@ from stage1_classify.model.classifier import Classifier
 from stage2_pseudolabel.settings.pseudolabel import TeacherSettings
 
 _STEP = 32
-"""A side is a multiple of it: the stride of most last stages."""
+"""Sides are multiples of it: the stride of most networks."""
 
 _FAILURES = (TypeError, ValueError, RuntimeError, AssertionError, IndexError)
-"""What networks raise for a size that they do not take."""
+"""Errors of networks for a size that they do not take."""
 
 
 def input_sizes(
     network: Classifier, input_shape: tuple[int, int, int], settings: TeacherSettings
 ) -> list[tuple[int, int]]:
-    """(H, W) of each of `settings.scales`: exactly the network's own for 1, else sides rounded to whole strides.
+    """(H, W) for each of `settings.scales`: the network's own size for 1, else sides rounded to whole strides.
 
     Args:
         input_shape: channels, H and W as in training.
 
     Raises:
-        UserError: two scales give the same size, or the network takes no pictures of one.
+        UserError: two scales give the same size, or the network does not take pictures of one.
     """
     channels, *own = input_shape
     own_hw = (own[0], own[1])

@@ -1,8 +1,8 @@
-"""Maps and probabilities of a split, made once, by one process or several, and kept in the run folder.
+"""Maps and probabilities of a split, computed once by one process or several and stored in the run folder.
 
-The split is cut into parts of `batch_size` images, each a file that is named by the images in it. Process r of n makes
-the parts r, r + n, ... Since a part is made in the same way whoever makes it, the number of processes changes nothing,
-and a run that goes on with another number of them finds every whole part again. Several machines share the folder.
+The split is cut into parts of `batch_size` images; each part is a file named by its images. Process r of n computes the
+parts r, r + n, ... The result does not depend on the number of processes, and a run that resumes with another number
+finds every finished part. Several machines share the folder.
 """
 
 import hashlib
@@ -34,11 +34,10 @@ log = logging.getLogger("raybox")
 class SplitMaps:
     """Maps of the images of a split: method -> (N, K, h, w) float32, and probabilities (N, K) in [0, 1].
 
-    maps: of `split_maps` they are read from disk, a method at a time, whenever one is asked for; whoever needs a
-        method's maps twice keeps them. bad: images whose picture or features could not be had, in their order; their
-        maps and probabilities are zeros.
+    maps: `split_maps` reads a method from disk each time it is asked for. bad: images that cannot be read or have
+        features that are not finite, in their order; their maps and probabilities are zeros.
 
-    Each image is judged by itself, also by a classifier that was trained on studies: as a study of one view.
+    Each image is classified alone; a classifier trained on studies takes it as a study of one view.
     """
 
     maps: Mapping[str, Maps]
@@ -46,7 +45,7 @@ class SplitMaps:
     bad: tuple[Exclusion, ...] = ()
 
     def select(self, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> "SplitMaps":
-        """With the images and findings at these places alone, in this order (None: all); `bad` stays."""
+        """Only the images and findings at these places, in this order (None: all); `bad` stays."""
         chosen = _index(rows), _index(columns)
         return replace(self, maps=_Chosen(self.maps, *chosen), probabilities=_choose(self.probabilities, *chosen))
 
@@ -68,9 +67,11 @@ class _Stored(Mapping[str, Maps]):
             raise KeyError(method)
         parts = [_loaded(file, [method]).maps[method] for file in self.files]
         size_hw = max((part.shape[-2:] for part in parts), default=(0, 0))
-        # A part of bad images alone knows no size.
-        whole = [part if part.shape[-2:] == size_hw else _blank(part, size_hw) for part in parts]
-        return np.concatenate([np.zeros((0, self.num_findings, *size_hw), dtype=np.float32), *whole])
+        maps = np.zeros((sum(map(len, parts)), self.num_findings, *size_hw), dtype=np.float32)
+        for part, start in zip(parts, np.cumsum([0, *map(len, parts)]), strict=False):
+            if part.shape[-2:] == size_hw:  # a part with only bad images has no size
+                maps[start : start + len(part)] = part
+        return maps
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.methods)
@@ -100,7 +101,7 @@ class _Chosen(Mapping[str, Maps]):
 def split_maps(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, folder: Path, name: str, processes: Processes
 ) -> SplitMaps:
-    """Maps by every method for every image; all processes call it together, and all may read what it gives.
+    """Maps of every image by every method; all processes call it together, and all get the result.
 
     Raises:
         UserError: an unknown method, no image of the split can be used, or the folder is not shared.
@@ -110,9 +111,9 @@ def split_maps(
     rows, files = _plan(pictures, teacher.options.batch_size, folder=folder, name=name)
     own = list(zip(rows, files, strict=True))[processes.rank :: processes.count]
     done = sum(file.is_file() for file in files)
-    processes.wait()  # else a quick process's new parts would be counted by a slow one
+    processes.wait()  # no process counts the new parts of another
     if done and processes.is_first:
-        log.info("%s: %d of %d parts are there already", name, done, len(files))
+        log.info("%s: %d of %d parts exist already", name, done, len(files))
     for part_rows, file in track(own, f"maps of {name}", show=processes.is_first):
         _make_part(teacher, pictures, methods, rows=part_rows, file=file, scales=scales)
     processes.wait()
@@ -127,20 +128,19 @@ def _plan(pictures: Pictures, size: int, *, folder: Path, name: str) -> tuple[li
 
 
 def _hash(image_ids: Sequence[str]) -> str:
-    """Of images in this order."""
     return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()[:16]
 
 
 def _make_part(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, rows: range, file: Path, scales: Scales
 ) -> None:
-    """Compute what a part's file lacks of the methods."""
-    there = methods_in(file)
-    missing = [method for method in methods if method not in (there or ())]
-    if there is not None and not missing:
+    """Compute the methods that the part's file does not have yet."""
+    stored = methods_in(file)
+    missing = [method for method in methods if method not in (stored or ())]
+    if stored is not None and not missing:
         return
     part = compute_part(teacher, pictures, missing, rows=rows, scales=scales)
-    if there is not None:
+    if stored is not None:
         part = Part.load(file).joined(part)
     part.save(file)
 
@@ -148,7 +148,7 @@ def _make_part(
 def _read(
     teacher: Teacher, pictures: Pictures, methods: Sequence[str], *, files: Sequence[Path], name: str, log_bad: bool
 ) -> SplitMaps:
-    """What lies in the files of all processes."""
+    """The maps in the files of all processes."""
     parts = [_loaded(file, []) for file in files]
     empty = np.zeros((len(teacher.trained.members), 0, len(teacher.findings)), dtype=np.float32)
     logits = np.concatenate([empty, *(part.logits for part in parts)], axis=1)
@@ -174,12 +174,8 @@ def _loaded(file: Path, methods: Sequence[str]) -> Part:
         return Part.load(file, methods)
     except FileNotFoundError:
         raise UserError(
-            f"maps: {file} is not there, which another process made; give an --out that all machines share"
+            f"maps: {file} of another process does not exist here; give an --out that all machines share"
         ) from None
-
-
-def _blank(part: Maps, size_hw: tuple[int, ...]) -> Maps:
-    return np.zeros((*part.shape[:2], *size_hw), dtype=np.float32)
 
 
 def _index(chosen: Sequence[int] | None) -> Index:

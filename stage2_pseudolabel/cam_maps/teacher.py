@@ -1,11 +1,10 @@
-"""The classifier as a maker of maps: all its networks, in all forms in which they see a picture.
+"""The classifier that computes maps: all its networks, at all picture sizes and flips.
 
-An ensemble counts as one classifier: its map is the mean over its networks, over the sizes at which each sees the
-picture, and over the forms (the map of a flipped picture is flipped back), whatever rule combines their probabilities.
+An ensemble counts as one classifier. Its map is the mean over its networks, over the picture sizes of each, and over
+flips (the map of a flipped picture is flipped back), whatever rule combines the probabilities.
 
 A member view is one network at one picture size. With several, the maps of each are first divided by a fixed scale
-(cam_maps/balance.py); otherwise the view with the largest gradients would dominate. The maps of a single member view
-keep their absolute values.
+(cam_maps/balance.py); otherwise the view with the largest gradients would dominate. The maps of a single view are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ Scales = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class TeacherMaps:
-    """Of a batch: method -> (B, K, h, w), and the logits (M, B, K) of each network; float32 on the CPU."""
+    """Maps of a batch, method -> (B, K, h, w), and the logits (M, B, K) of each network; float32 on the CPU."""
 
     maps: dict[str, Tensor]
     logits: Tensor
@@ -49,13 +48,10 @@ class MemberView:
 
 
 class Teacher:
-    """The classifier, of one network or several, with the options of its maps.
-
-    Args:
-        trained: on the device where it is to compute.
+    """The classifier `trained`, of one network or several, with the options of its maps.
 
     Raises:
-        UserError: a network takes no pictures of the sizes of `settings.scales`, or has no `settings.output_stride`.
+        UserError: a network does not take pictures of the sizes of `settings.scales`, or no `settings.output_stride`.
     """
 
     def __init__(self, trained: Trained, options: CamOptions, settings: TeacherSettings | None = None) -> None:
@@ -79,9 +75,9 @@ class Teacher:
         return [member.batch(pictures, indices) for member in self.trained.members]
 
     def maps(self, inputs: Sequence[Tensor], methods: Sequence[str], *, scales: Scales | None = None) -> TeacherMaps:
-        """Maps by every method, of all member views together; `inputs` has a batch for each network.
+        """Maps by every method, averaged over the member views; `inputs` has one batch per network.
 
-        scales: of `balance.member_view_scales`; None: the member views' maps are averaged as they are.
+        scales: see `balance.member_view_scales`; None: maps are not scaled.
         """
         view_maps, logits = self.each_member_view(inputs, methods)
         maps = {}
@@ -94,7 +90,7 @@ class Teacher:
     def each_member_view(
         self, inputs: Sequence[Tensor], methods: Sequence[str]
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """Maps of each member view, its forms' mean, and the logits (M, B, K) of each network at its own size."""
+        """Maps of each member view, averaged over flips, and the logits (M, B, K) of each network at its own size."""
         view_maps, logits = [], [torch.empty(0)] * len(inputs)
         for view in self.member_views:
             images = inputs[view.member]
@@ -108,7 +104,7 @@ class Teacher:
         return view_maps, torch.stack(logits)
 
     def are_finite(self, inputs: Sequence[Tensor]) -> Tensor:
-        """(B,) bool: are the features of these pictures finite, for all member views and forms?"""
+        """(B,) bool: are the features of these pictures finite, for all member views and flips?"""
         finite = torch.ones(len(inputs[0]), dtype=torch.bool)
         networks = [(view.network, inputs[view.member], view.size_hw) for view in self.member_views]
         for member, images in zip(self.trained.members, inputs, strict=True):
@@ -118,9 +114,9 @@ class Teacher:
         return finite
 
     def shift_hw(self) -> tuple[float, float]:
-        """(down, right): by how many pixels of the networks' input the mean map lies beside what it shows.
+        """(down, right): how many pixels of the networks' input the mean map lies too far down and right.
 
-        The mean of `map_shift` over member views; a flipped form's map, flipped back, lies as far to the other side.
+        It is the mean of `map_shift` over member views; a map that is flipped back is shifted to the other side.
         """
         shifts = [_shift_of(view, self.trained.members[view.member]) for view in self.member_views]
         signs = [-1.0 if flip == "horizontal" else 1.0 for flip in self.trained.flips]
@@ -129,42 +125,39 @@ class Teacher:
         return down, right * sum(signs) / len(signs)
 
     def _view_maps(self, view: MemberView, images: Tensor, methods: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
-        """A member view's maps and logits (B, K), its forms' mean."""
+        """A member view's maps and logits (B, K), averaged over flips."""
         flips = self.trained.flips
         sized = resized(images, view.size_hw)
-        forms = []
+        results = []
         for flip in flips:
             options = self._fitting[view]
-            forms.append(compute_maps(view.network, flipped(sized, flip), methods, options=options))
-            self._fitting[view] = forms[-1].options
-        pairs = list(zip(forms, flips, strict=True))
-        maps = {method: mean_maps([flipped(form.maps[method], flip) for form, flip in pairs]) for method in methods}
-        return maps, torch.stack([form.logits for form in forms]).mean(0)
+            results.append(compute_maps(view.network, flipped(sized, flip), methods, options=options))
+            self._fitting[view] = results[-1].options
+        pairs = list(zip(results, flips, strict=True))
+        maps = {method: mean_maps([flipped(result.maps[method], flip) for result, flip in pairs]) for method in methods}
+        return maps, torch.stack([result.logits for result in results]).mean(0)
 
     def _is_plain(self, view: MemberView) -> bool:
-        """True where a member view is the network as it was trained, whose logits count."""
+        """Whether a member view is the network as it was trained, whose logits count."""
         member = self.trained.members[view.member]
         return view.network is member.model and view.size_hw == member.input.size_hw
 
     @torch.no_grad()
     def _plain_logits(self, place: int, images: Tensor) -> Tensor:
-        """(B, K) of a network as it was trained, its forms' mean."""
+        """Logits (B, K) of a network as it was trained, averaged over flips."""
         model = self.trained.members[place].model
-        forms = [model(_like_weights(flipped(images, flip), model)) for flip in self.trained.flips]
-        return torch.stack([form.float() for form in forms]).mean(0).cpu()
+        results = [model(_like_weights(flipped(images, flip), model)) for flip in self.trained.flips]
+        return torch.stack([one.float() for one in results]).mean(0).cpu()
 
 
 def mean_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Mean of stacks of maps (B, K, h, w); coarser ones are brought bilinearly to the largest grid.
-
-    A cell covers the same share of the picture before and after (corners are not aligned).
-    """
+    """Mean of stacks of maps (B, K, h, w); coarser ones are resized bilinearly to the largest grid."""
     height, width = (max(stack.shape[axis] for stack in maps) for axis in (-2, -1))
     return torch.stack([resized(stack, (height, width)) for stack in maps]).mean(0)
 
 
 def resized(stack: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Pictures or maps (B, C, H, W) at this size, bilinearly; averaged over what a pixel covers where they shrink."""
+    """Pictures or maps (B, C, H, W) resized bilinearly, with antialiasing where they shrink."""
     if tuple(stack.shape[-2:]) == size_hw:
         return stack
     shrinks = stack.shape[-2] > size_hw[0] or stack.shape[-1] > size_hw[1]

@@ -80,7 +80,7 @@ def test_images_go_in_halves_until_they_fit_and_this_is_said_once(error, caplog)
     assert backbone.sizes == [7, 3, 3, 1]
     assert [record.getMessage() for record in caplog.records] == [
         "cam: memory ran out with batch_size 7, memory_mib 256, scorecam_batch_size 32; "
-        "went on with batch_size 3, memory_mib 256, scorecam_batch_size 32"
+        "continued with batch_size 3, memory_mib 256, scorecam_batch_size 32"
     ]
     assert fitted.options.batch_size == 3
     chunked = compute_maps(build_classifier(), images, names, options=CamOptions(batch_size=3))

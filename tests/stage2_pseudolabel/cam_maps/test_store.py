@@ -66,7 +66,7 @@ def test_parts_are_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, "raybox"):
         assert_same(made(alone, pictures, tmp_path), first)
     assert stamps(tmp_path) == before
-    assert "t: 2 of 2 parts are there already" in caplog.messages
+    assert "t: 2 of 2 parts exist already" in caplog.messages
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
