@@ -1,4 +1,4 @@
-"""Box arithmetic: conversion, area, overlap, clipping, suppression and fusion. No other module computes overlaps.
+"""Box arithmetic: conversion, area, overlap, clipping and fusion. No other module computes overlaps.
 
 Boxes are float64 arrays of shape (N, 4) with the corners ``x1, y1, x2, y2`` in continuous pixels: the width is
 ``x2 - x1``, without a +1. A box is inverted when ``x2 < x1`` or ``y2 < y1``, and empty when it has no area; both
@@ -18,13 +18,7 @@ CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 def as_boxes(boxes: npt.ArrayLike) -> Boxes:
-    """Boxes as a float64 array.
-
-    Args:
-        boxes: anything of shape (N, 4), one box of shape (4,), or an empty list.
-
-    Returns:
-        (N, 4) float64; no copy where none is needed.
+    """(N, 4) float64 from anything of that shape, one box of shape (4,) or an empty list; copies only if necessary.
 
     >>> as_boxes([]).shape, as_boxes([1, 2, 3, 4]).shape
     ((0, 4), (1, 4))
@@ -33,13 +27,7 @@ def as_boxes(boxes: npt.ArrayLike) -> Boxes:
 
 
 def xyxy_to_xywh(xyxy: npt.ArrayLike) -> Boxes:
-    """Convert corners to ``x, y, width, height``, the layout of COCO files.
-
-    Args:
-        xyxy: (N, 4) corners.
-
-    Returns:
-        (N, 4) upper left corner and size.
+    """(N, 4) corners to (N, 4) ``x, y, width, height``, the layout of COCO files.
 
     >>> xyxy_to_xywh([[10, 20, 40, 60]])
     array([[10., 20., 30., 40.]])
@@ -50,13 +38,7 @@ def xyxy_to_xywh(xyxy: npt.ArrayLike) -> Boxes:
 
 
 def xywh_to_xyxy(xywh: npt.ArrayLike) -> Boxes:
-    """Convert ``x, y, width, height`` to corners; the inverse of `xyxy_to_xywh`.
-
-    Args:
-        xywh: (N, 4) upper left corner and size.
-
-    Returns:
-        (N, 4) corners.
+    """(N, 4) ``x, y, width, height`` to (N, 4) corners; the inverse of `xyxy_to_xywh`.
 
     >>> xywh_to_xyxy([[10, 20, 30, 40]])
     array([[10., 20., 40., 60.]])
@@ -67,13 +49,7 @@ def xywh_to_xyxy(xywh: npt.ArrayLike) -> Boxes:
 
 
 def area(xyxy: npt.ArrayLike) -> Floats:
-    """Area of each box.
-
-    Args:
-        xyxy: (N, 4) corners.
-
-    Returns:
-        (N,) square pixels; 0 for inverted boxes.
+    """(N, 4) corners to (N,) areas in square pixels; 0 for inverted boxes.
 
     >>> area([[0, 0, 10, 5], [10, 0, 0, 5]])
     array([50.,  0.])
@@ -82,13 +58,7 @@ def area(xyxy: npt.ArrayLike) -> Floats:
 
 
 def iou_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """Intersection over union of each box with its partner.
-
-    Args:
-        a, b: (N, 4) corners each.
-
-    Returns:
-        (N,) in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of each box with its partner: two times (N, 4) to (N,) in [0, 1]; 0 if both are empty.
 
     >>> iou_pairs([[0, 0, 10, 10], [0, 0, 10, 10]], [[0, 0, 10, 5], [5, 0, 15, 10]]).round(3)
     array([0.5  , 0.333])
@@ -97,13 +67,7 @@ def iou_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """Intersection over union of all pairs of boxes.
-
-    Args:
-        a: (Na, 4) corners. b: (Nb, 4) corners.
-
-    Returns:
-        (Na, Nb) in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of all pairs: (Na, 4) and (Nb, 4) to (Na, Nb) in [0, 1]; 0 if both boxes are empty.
 
     >>> iou_matrix([[0, 0, 10, 10]], [[0, 0, 10, 5], [20, 0, 30, 10]])
     array([[0.5, 0. ]])
@@ -112,13 +76,7 @@ def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def iou_of_two(a: Corners, b: Corners) -> float:
-    """Intersection over union of two boxes in plain numbers: for loops over few boxes, where arrays are slow.
-
-    Args:
-        a, b: corners of upright boxes.
-
-    Returns:
-        A number in [0, 1]; 0 where the boxes do not overlap.
+    """Intersection over union in [0, 1] of two upright boxes, for loops over few boxes, where arrays are slow.
 
     >>> iou_of_two((0, 0, 10, 10), (0, 0, 10, 5))
     0.5
@@ -133,45 +91,21 @@ def iou_of_two(a: Corners, b: Corners) -> float:
 def iobb_pairs(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Floats:
     """Share of each predicted box that lies inside its partner: intersection over the *predicted* box's area.
 
+    Two times (N, 4) corners to (N,) in [0, 1]; 0 if the predicted box is empty.
     Source: "IoBB" of Wang et al., ChestX-ray8, CVPR 2017. COCO uses it for crowd regions.
-
-    Args:
-        predicted, true: (N, 4) corners each.
-
-    Returns:
-        (N,) in [0, 1]; 0 where the predicted box is empty.
 
     >>> iobb_pairs([[0, 0, 10, 5], [0, 0, 10, 10]], [[0, 0, 10, 10], [0, 0, 10, 5]])
     array([1. , 0.5])
     """
-    return _iobb(as_boxes(predicted), as_boxes(true))
-
-
-def iobb_matrix(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Floats:
-    """`iobb_pairs` of all pairs.
-
-    Args:
-        predicted: (Np, 4) corners. true: (Nt, 4) corners.
-
-    Returns:
-        (Np, Nt) in [0, 1]; 0 where the predicted box is empty.
-
-    >>> iobb_matrix([[0, 0, 10, 5]], [[0, 0, 10, 10], [0, 0, 5, 5]])
-    array([[1. , 0.5]])
-    """
-    return _iobb(as_boxes(predicted)[:, None], as_boxes(true)[None])
+    found = as_boxes(predicted)
+    return _ratio(_intersection(found, as_boxes(true)), _area(found))
 
 
 def giou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """Generalised IoU of all pairs: IoU minus the share of the enclosing box that lies outside the union.
 
+    (Na, 4) and (Nb, 4) corners to (Na, Nb) in [-1, 1]; negative for boxes far apart.
     Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, algorithm 1.
-
-    Args:
-        a: (Na, 4) corners. b: (Nb, 4) corners.
-
-    Returns:
-        (Na, Nb) in [-1, 1]; negative for boxes far apart.
 
     >>> giou_matrix([[0, 0, 10, 10]], [[0, 0, 10, 10], [30, 0, 40, 10]])
     array([[ 1. , -0.5]])
@@ -184,13 +118,7 @@ def giou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def clip_boxes(xyxy: npt.ArrayLike, image_hw: tuple[int, int]) -> Boxes:
-    """Cut boxes to the image.
-
-    Args:
-        xyxy: (N, 4) corners. image_hw: height and width of the image in pixels.
-
-    Returns:
-        (N, 4) corners inside the image; a box outside it becomes empty.
+    """Cut (N, 4) boxes to an image of the given height and width in pixels; a box outside it becomes empty.
 
     >>> clip_boxes([[-5, 10, 20, 90]], (80, 100))
     array([[ 0., 10., 20., 80.]])
@@ -202,27 +130,6 @@ def clip_boxes(xyxy: npt.ArrayLike, image_hw: tuple[int, int]) -> Boxes:
     return boxes
 
 
-def nms(xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression.
-
-    Args:
-        xyxy: (N, 4) corners. scores: (N,). iou: a box is dropped when it overlaps a kept box by more than this.
-
-    Returns:
-        Indices of the kept boxes, best score first; equal scores keep the given order.
-
-    >>> nms([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]], [0.6, 0.9, 0.3], iou=0.5)
-    array([1, 2])
-    """
-    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
-    overlaps = iou_matrix(xyxy, xyxy)
-    kept: list[int] = []
-    for index in order:
-        if all(overlaps[index, other] <= iou for other in kept):
-            kept.append(int(index))
-    return np.asarray(kept, dtype=np.intp)
-
-
 def weighted_boxes_fusion(
     xyxy: npt.ArrayLike, scores: npt.ArrayLike, *, iou: float
 ) -> tuple[Boxes, Floats, list[list[int]]]:
@@ -230,16 +137,14 @@ def weighted_boxes_fusion(
 
     Starting with the best score, each box joins the cluster whose fused box it overlaps most, if by more than `iou`;
     otherwise it starts a new cluster. A fused box is the mean of its members' corners, weighted by their scores
-    (unweighted where all scores are 0). The paper also scales the score by the number of models that voted; that is
-    left to the caller, who knows it.
-
+    (unweighted if all scores are 0). Unlike in the paper, the score does not depend on the number of models.
     Source: Solovyev, Wang and Gabruseva, Weighted boxes fusion, Image and Vision Computing 2021, section 3.
 
     Args:
-        xyxy: (N, 4) corners. scores: (N,), at least 0. iou: see above.
+        xyxy: (N, 4) corners. scores: (N,), at least 0.
 
     Returns:
-        (C, 4) fused boxes, best first; (C,) mean score of their members; the members' indices of each, best first.
+        (C, 4) fused boxes, best first; (C,) mean scores of their members; the indices of their members, best first.
 
     >>> fused, means, members = weighted_boxes_fusion([[0, 0, 10, 10], [0, 0, 10, 8]], [0.6, 0.2], iou=0.5)
     >>> fused, means, members
@@ -264,7 +169,7 @@ def weighted_boxes_fusion(
     return fused[order], means[order], [members[cluster] for cluster in order.tolist()]
 
 
-# Each of these takes arrays of shape (..., 4) that broadcast against each other and returns (...).
+# The functions below take arrays of shape (..., 4) that broadcast against each other and return (...).
 
 
 def _area(boxes: Boxes) -> Floats:
@@ -280,11 +185,6 @@ def _intersection(a: Boxes, b: Boxes) -> Floats:
 def _iou(a: Boxes, b: Boxes) -> Floats:
     shared = _intersection(a, b)
     return _ratio(shared, _area(a) + _area(b) - shared)
-
-
-def _iobb(predicted: Boxes, true: Boxes) -> Floats:
-    shared = _intersection(predicted, true)
-    return _ratio(shared, np.broadcast_to(_area(predicted), shared.shape))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

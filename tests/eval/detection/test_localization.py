@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.boxes import iobb_matrix, iou_matrix
+from cxr.boxes import iobb_pairs, iou_pairs
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection.average_precision import ap5095_measure, ap_measure
@@ -196,14 +196,14 @@ def test_images_without_the_class_change_ap_alone() -> None:
 
 def brute_force(truth: CocoBoxes, found: CocoBoxes, *, overlap: str) -> dict[str, list[float]]:
     """Overlap of the best-scored box of every image with the class, image by image."""
-    matrix = {"iou": iou_matrix, "iobb": iobb_matrix}[overlap]
+    overlap_of = {"iou": iou_pairs, "iobb": iobb_pairs}[overlap]
     corners = ["x1", "y1", "x2", "y2"]
     overlaps: dict[str, list[float]] = {finding: [] for finding in truth.findings}
     for (image, finding), true in truth.boxes.groupby(["image_id", "finding"]):
         own = found.boxes[(found.boxes["image_id"] == image) & (found.boxes["finding"] == finding)]
         best = own.sort_values("score", ascending=False, kind="stable")[:1]
-        pairs = matrix(best[corners].to_numpy(float), true[corners].to_numpy(float))
-        overlaps[finding].append(float(pairs.max()) if len(best) else -1.0)
+        pairs = [overlap_of(best[corners].to_numpy(float), box) for box in true[corners].to_numpy(float)]
+        overlaps[finding].append(float(np.max(pairs)) if len(best) else -1.0)
     return overlaps
 
 
