@@ -1,7 +1,7 @@
-"""Findings: one canonical name each, and every data set's own names mapped onto them.
+"""Canonical names of findings, and the mappings from the names of each data set.
 
-The canonical spelling is CheXpert's where CheXpert has the finding, VinDr-CXR's or NIH's otherwise. A name that no
-mapping knows is an error and never dropped: a class-name mismatch has silently lost thousands of masks elsewhere.
+The canonical name is CheXpert's if CheXpert has the finding, otherwise VinDr-CXR's or NIH's. A name without a mapping
+is an error; it is never dropped silently.
 """
 
 import difflib
@@ -11,54 +11,25 @@ from collections.abc import Iterable, Mapping
 from cxr.config import UserError
 
 NO_FINDING = "No Finding"
-BESIDE_NO_FINDING = ("Support Devices",)
-"""What an image without a finding may still show."""
+COMPATIBLE_WITH_NO_FINDING = ("Support Devices",)
+"""What an image labelled "No Finding" may show."""
 
 CHEXPERT_FINDINGS = (
-    NO_FINDING,
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
+    NO_FINDING, "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
+    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
+)  # fmt: skip
 
 _VINDR_ONLY = (
-    "Aortic Enlargement",
-    "Calcification",
-    "Clavicle Fracture",
-    "Emphysema",
-    "Enlarged PA",
-    "ILD",
-    "Infiltration",
-    "Lung Cavity",
-    "Lung Cyst",
-    "Mediastinal Shift",
-    "Pleural Thickening",
-    "Pulmonary Fibrosis",
-    "Rib Fracture",
-    "Other Lesion",
-    "COPD",
-    "Lung Tumor",
-    "Tuberculosis",
-    "Other Disease",
-)
-
+    "Aortic Enlargement", "Calcification", "Clavicle Fracture", "Emphysema", "Enlarged PA", "ILD", "Infiltration",
+    "Lung Cavity", "Lung Cyst", "Mediastinal Shift", "Pleural Thickening", "Pulmonary Fibrosis", "Rib Fracture",
+    "Other Lesion", "COPD", "Lung Tumor", "Tuberculosis", "Other Disease",
+)  # fmt: skip
 _NIH_ONLY = ("Mass", "Nodule", "Hernia")
-
 _TBX11K_ONLY = ("Active Tuberculosis", "Obsolete Tuberculosis")
 
 FINDINGS: tuple[str, ...] = CHEXPERT_FINDINGS + _VINDR_ONLY + _NIH_ONLY + _TBX11K_ONLY
 
-# Child -> parent, only where whoever has the child has the parent by its meaning.
+# Child -> parent, only if the meaning of the child implies the parent.
 PARENTS: Mapping[str, str] = {
     # CheXpert's own tree: Irvin et al. 2019 (arXiv:1901.07031).
     "Cardiomegaly": "Enlarged Cardiomediastinum",
@@ -67,23 +38,23 @@ PARENTS: Mapping[str, str] = {
     "Pneumonia": "Consolidation",
     "Lung Lesion": "Lung Opacity",
     "Atelectasis": "Lung Opacity",
-    # What CheXpert's labeller counts as the parent (its lists of phrases: nodule, mass, tumour; pleural thickening).
+    # CheXpert's labeller counts these phrases as the parent (nodule, mass, tumour; pleural thickening).
     "Nodule": "Lung Lesion",
     "Mass": "Lung Lesion",
     "Lung Tumor": "Lung Lesion",
     "Pleural Thickening": "Pleural Other",
-    # By the words themselves.
+    # By the words.
     "Infiltration": "Lung Opacity",
     "Clavicle Fracture": "Fracture",
     "Rib Fracture": "Fracture",
 }
-# Not here: ILD, fibrosis, calcification and cavities, which readers often mark without an opacity; COPD > Emphysema
-# (a diagnosis and a sign, neither implies the other); TBX11K's "Tuberculosis", which means "of unspecified activity".
+# Without a parent: ILD, fibrosis, calcification and cavities, which readers often mark without an opacity; emphysema (a
+# sign) and COPD (a diagnosis), of which neither implies the other; TBX11K's "Tuberculosis", of unspecified activity.
 
 CHEXPERT_NAMES: Mapping[str, str] = {name: name for name in CHEXPERT_FINDINGS}
 
-# VinDr-CXR (PhysioNet 1.0.0): 22 local and 6 global labels. Train says "Other diseases", test "Other disease";
-# the Kaggle subset keeps the spelling. "Nodule/Mass" is CheXpert's "Lung Lesion".
+# VinDr-CXR (PhysioNet 1.0.0 and Kaggle): 22 local and 6 global labels. Train says "Other diseases", test
+# "Other disease". "Nodule/Mass" is CheXpert's "Lung Lesion".
 VINDR_NAMES: Mapping[str, str] = {
     "Aortic enlargement": "Aortic Enlargement",
     "Atelectasis": "Atelectasis",
@@ -118,22 +89,12 @@ VINDR_NAMES: Mapping[str, str] = {
 
 # NIH ChestX-ray14. The box table says "Infiltrate" where the label table says "Infiltration".
 NIH_NAMES: Mapping[str, str] = {
-    "Atelectasis": "Atelectasis",
-    "Cardiomegaly": "Cardiomegaly",
-    "Consolidation": "Consolidation",
-    "Edema": "Edema",
+    **{name: name for name in ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Emphysema", "Hernia")},
+    **{name: name for name in ("Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax", NO_FINDING)},
     "Effusion": "Pleural Effusion",
-    "Emphysema": "Emphysema",
     "Fibrosis": "Pulmonary Fibrosis",
-    "Hernia": "Hernia",
     "Infiltrate": "Infiltration",
-    "Infiltration": "Infiltration",
-    "Mass": "Mass",
-    "Nodule": "Nodule",
     "Pleural_Thickening": "Pleural Thickening",
-    "Pneumonia": "Pneumonia",
-    "Pneumothorax": "Pneumothorax",
-    "No Finding": NO_FINDING,
 }
 
 TBX11K_NAMES: Mapping[str, str] = {
@@ -151,7 +112,7 @@ def slug(name: str) -> str:
 
 
 def class_slugs(classes: Iterable[str]) -> dict[str, str]:
-    """Class -> its name in ``metrics.json``, unique even if slugs are empty, equal or the end of an interval.
+    """Class -> its unique name in ``metrics.json``, also if slugs are empty, equal, "low" or "high".
 
     Example:
         >>> class_slugs(["Nodule/Mass", "nodule mass"])
@@ -166,18 +127,14 @@ def class_slugs(classes: Iterable[str]) -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (nearest: 'x')`` for an error message, or nothing when no known name is close."""
+    """`` (nearest: 'x')`` for an error message, or "" if no known name is similar."""
     by_lower = {item.lower(): item for item in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f" (nearest: {by_lower[close[0]]!r})" if close else ""
 
 
 def map_names(names: Iterable[str], mapping: Mapping[str, str], *, source: str) -> dict[str, str]:
-    """Canonical name of each of a data set's own names.
-
-    Raises:
-        UserError: one line for each name that `mapping` lacks, with the nearest known name.
-    """
+    """Canonical name of each name of a data set. UserError with one line per name that `mapping` lacks."""
     unique = list(dict.fromkeys(names))
     problems = [
         f"{source}: unknown finding {name!r}{nearest(name, mapping)}; "
@@ -191,7 +148,7 @@ def map_names(names: Iterable[str], mapping: Mapping[str, str], *, source: str) 
 
 
 def check_findings(names: Iterable[str], known: Iterable[str], *, source: str) -> None:
-    """Raise a UserError that names every finding of `names` that is not in `known`, or is given twice."""
+    """UserError with one line per finding in `names` that is not in `known` or is listed twice."""
     listed, known = list(names), list(known)
     problems = [
         f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known)}"

@@ -4,18 +4,18 @@ A data set module turns a released folder into a `Dataset`. No other code knows 
 
 Rules that hold for every `Dataset`:
 
-- `root` is the folder that the user gave, `path` is relative to it (POSIX), so `root / path` is the file.
-- `image_id` is unique; `labels` has the same rows in the same order as `images`.
-- labels keep what the source says: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. Policies
-  (uncertain as ones, blanks as zeros, ...) are stage 1's business.
-- boxes are xyxy in continuous pixels of the image as decoded, of its `region` when that is a half.
+- `root` is the folder that the user gave, and `root / path` is the file (POSIX).
+- `image_id` is unique. `labels` has the rows of `images` in the same order.
+- Labels are those of the release: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. Stage 1 applies policies
+  such as "uncertain is positive".
+- Boxes are xyxy in continuous pixels of the decoded image, or of its half if `region` is a half.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A loaded data set. The rules are in the module's docstring, the types in the column lists."""
+    """A loaded data set. See the docstring of this module for the rules and the column lists for the types."""
 
     name: str
     root: Path
@@ -82,16 +82,7 @@ class Dataset:
         keep = self.images["image_id"].isin(wanted)
         images = self.images[keep].reset_index(drop=True)
         boxes = self.boxes[self.boxes["image_id"].isin(wanted)].reset_index(drop=True)
-        return Dataset(
-            name=self.name,
-            root=self.root,
-            images=images,
-            labels=self.labels[keep.to_numpy()],
-            boxes=boxes,
-            excluded=self.excluded,
-            synthetic=self.synthetic,
-            counts=self.counts,
-        )
+        return replace(self, images=images, labels=self.labels[keep.to_numpy()], boxes=boxes)
 
 
 class DataSettings(Settings):
@@ -99,14 +90,11 @@ class DataSettings(Settings):
 
     root: Path
     """Folder of the released data set."""
-
     on_problem: OnProblem = "error"
-    """"error": stop and list all problems. "exclude": exclude, name and count them."""
-
+    """error: stop and list all problems. exclude: exclude the images and boxes concerned, name and count them."""
     check_files: Literal["none", "exist", "header"] = "exist"
-    """"none": touch no image unless its size is needed. "exist": each listed image must be there, and
-    boxes must fit into their image. "header": each image's header is opened as well."""
-
+    """none: open no image unless its size is needed. exist: each listed image must exist, and boxes must fit into their
+    image. header: the header of each image must be readable as well."""
     max_images: int | None = Field(default=None, gt=0)
     """Load at most this number of images, evenly spaced over the table, for a quick trial."""
 
@@ -119,7 +107,7 @@ class Problems:
         self.source = source
         self.counts: Counter[str] = Counter()
         self._found: list[Exclusion] = []
-        self._left_out: list[Exclusion] = []
+        self._excluded: list[Exclusion] = []
 
     def add(self, what: str, reason: str) -> None:
         """A defect: an error or an exclusion, as the user chose."""
@@ -129,9 +117,9 @@ class Problems:
         """`add` for many things with one reason."""
         self._found.extend(Exclusion(what, reason) for what in whats)
 
-    def leave_out(self, what: str, reason: str) -> None:
+    def exclude(self, what: str, reason: str) -> None:
         """An exclusion by a rule of the data set or by a setting: never an error, but named and counted."""
-        self._left_out.append(Exclusion(what, reason))
+        self._excluded.append(Exclusion(what, reason))
 
     def count(self, what: str, num: int = 1) -> None:
         """Count changes without exclusion, for instance clipped boxes. Zero is not recorded."""
@@ -139,14 +127,10 @@ class Problems:
             self.counts[what] += int(num)
 
     def finish(self) -> tuple[Exclusion, ...]:
-        """All exclusions.
-
-        Raises:
-            UserError: there are defects and `on_problem` is "error"; all are listed.
-        """
+        """All exclusions. Raises a UserError that lists all defects if there are any and `on_problem` is "error"."""
         if self._found and self.on_problem == "error":
             raise UserError(self._lines())
-        return tuple(self._found + self._left_out)
+        return tuple(self._found + self._excluded)
 
     def _lines(self) -> list[str]:
         shown = self._found[:SHOWN_PROBLEMS]
@@ -156,7 +140,7 @@ class Problems:
         tally = ", ".join(f"{num} x {reason}" for reason, num in count_reasons(self._found).items())
         lines.append(
             f"{self.source}: {len(self._found)} problems ({tally}); repair the data, or set "
-            "`on_problem: exclude` to leave these out, counted"
+            "`on_problem: exclude` to exclude and count them"
         )
         return lines
 
@@ -181,18 +165,10 @@ def box_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def image_table(**columns: pd.Series | list[str] | str | float) -> pd.DataFrame:
     """An image table from the columns that the source has; the others take their "unknown" value."""
-    unknown: dict[str, str | float] = {
-        "region": "full",
-        "patient_id": "",
-        "study_id": "",
-        "view": "",
-        "sex": "",
-        "age": float("nan"),
-        "split": "",
-    }
+    unknown: dict[str, str | float] = {"region": "full", "age": float("nan")}
     table = pd.DataFrame(dict(columns))
-    for name, value in unknown.items():
+    for name in IMAGE_COLUMNS:
         if name not in table:
-            table[name] = value
+            table[name] = unknown.get(name, "")
     types = {name: np.float64 if name == "age" else str for name in IMAGE_COLUMNS}
     return table[IMAGE_COLUMNS].astype(types).reset_index(drop=True)

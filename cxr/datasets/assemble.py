@@ -18,10 +18,10 @@ UNREADABLE = "unreadable image"
 
 @dataclass(frozen=True)
 class RawTables:
-    """The tables as a data set module parsed them, before any check.
+    """Parsed tables before any check. `labels` has the rows of `images`, with any index.
 
-    `labels` has the rows of `images` (any index). In addition to the box columns `boxes` may have `frame_h` and
-    `frame_w`: the image size to which the coordinates refer, if it is not the size of the image file.
+    `boxes` may have the additional columns `frame_h` and `frame_w`: the size of the image to which the coordinates
+    refer, if it differs from the size of the file.
     """
 
     images: pd.DataFrame
@@ -50,7 +50,7 @@ def assemble(raw: RawTables, settings: DataSettings, problems: Problems, *, name
     raw = _measured(raw, settings, problems)
     excluded = problems.finish()
     if raw.images.empty:
-        tally = ", ".join(f"{num} x {why}" for why, num in count_reasons(excluded).items()) or "none left out"
+        tally = ", ".join(f"{num} x {why}" for why, num in count_reasons(excluded).items()) or "none excluded"
         raise UserError(f"{name}: no image is left in {settings.root} ({tally}); check the settings `data`")
     labels = raw.labels.astype(np.float64).set_axis(pd.Index(raw.images["image_id"], name="image_id"))
     labels.columns = pd.Index(map(str, labels.columns))

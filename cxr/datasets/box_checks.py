@@ -17,8 +17,7 @@ UNKNOWN_IMAGE = "box of an image that is not in the image table"
 CLIPPED = "boxes clipped that overhung the image by at most 1 % of its side"
 
 MAX_OVERHANG = 0.01
-"""A box may exceed the image by this share of its side and is clipped; a larger overhang is a problem."""
-
+"""A box may exceed the image by this share of the image's side and is clipped. A larger overhang is a problem."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -58,12 +57,11 @@ def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]]
     """Scale boxes to pixels of the image file and clip them to the image.
 
     Args:
-        boxes: the box columns, and `frame_h`, `frame_w` if the coordinates refer to another size, for instance that of
-            the image before the release shrank it; x and y are then scaled by their own factors.
-        sizes_hw: height and width of each image's file, by image_id.
+        boxes: box columns, and `frame_h`, `frame_w` if the coordinates refer to an image of another size than the file.
+        sizes_hw: image_id -> height and width of the file.
 
     Returns:
-        the boxes. An overhang of at most 1 % is clipped and counted; boxes further outside become problems.
+        The boxes. An overhang of at most 1 % is clipped and counted; boxes further outside become problems.
     """
     file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(-1, 2)
     has_frame = "frame_h" in boxes.columns
@@ -72,7 +70,7 @@ def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]]
     limits = frame_hw[:, [1, 0, 1, 0]]
     inside = np.clip(corners, 0, limits)
     overhang = np.abs(corners - inside)
-    # A thin box at the rim may vanish when clipped; it counts as outside too.
+    # a thin box at the rim may have no area left after clipping
     vanished = (inside[:, 2] <= inside[:, 0]) | (inside[:, 3] <= inside[:, 1])
     outside = (overhang > MAX_OVERHANG * limits).any(axis=1) | vanished
     _report_outside(boxes, outside, frame_hw, problems)

@@ -3,19 +3,18 @@
 Source: Irvin et al. 2019, arXiv:1901.07031; Stanford AIMI. Stanford's research use agreement: non-commercial, not to
 be redistributed.
 
-As released: ``train.csv`` (223,414 rows), ``valid.csv`` (234 rows; three radiologists' majority), and where one has
-it ``test.csv``, next to folders ``train/patient00001/study1/view1_frontal.jpg``. Columns Path, Sex, Age,
-Frontal/Lateral, AP/PA and 14 findings in {1, 0, -1 uncertain, blank not mentioned}.
+As released: ``train.csv`` (223,414 rows), ``valid.csv`` (234 rows, the majority of three radiologists), optionally
+``test.csv``, and images such as ``train/patient00001/study1/view1_frontal.jpg``. Columns: Path, Sex, Age,
+Frontal/Lateral, AP/PA and 14 findings, which are 1, 0, -1 (uncertain) or blank (not mentioned).
 
-Quirks, and how this module handles them:
+Quirks of the release, and what this module does about them:
 
-- Path starts with the release's folder name. `root` may be that folder or its parent; the name is not relied on.
-- Patient, study and view stand only in Path: they are read from there.
-- Blank is not 0: it stays NaN, and -1 stays -1; the uncertainty policy belongs to stage 1.
-- Sex holds one "Unknown" (becomes ""), Age three 0 for unknown (becomes NaN, counted).
-- AP/PA is blank for laterals and ``LL`` or ``RL`` on 17 rows that Path calls frontal: `odd_projections` keeps them
-  as the release has them, or leaves them out.
-- ``valid.csv`` has no blanks and no -1, no Fracture and one Lung Lesion: its figures for these say little.
+- Path starts with the name of the release's folder. `root` may be that folder or its parent.
+- Only Path names the patient, the study and the view, so they are taken from there.
+- A blank label becomes NaN, not 0, and -1 stays -1. Stage 1 applies the uncertainty policy.
+- One Sex is "Unknown" and becomes ""; three ages are 0 and become NaN.
+- AP/PA is blank for laterals, and ``LL`` or ``RL`` on 17 rows whose Path says frontal: see `odd_projections`.
+- ``valid.csv`` has no Fracture and one Lung Lesion, so its figures for them say little.
 """
 
 from pathlib import Path
@@ -27,23 +26,14 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.text_cells import (
-    Mask,
-    ages,
-    known_names,
-    label_values,
-    merge_columns,
-    read_text_table,
-    require_columns,
-    sexes,
-)
-from cxr.labels import CHEXPERT_NAMES, FINDINGS
+from cxr.datasets.text_cells import Mask, ages, finding_labels, read_text_table, require_columns, sexes
+from cxr.labels import CHEXPERT_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 SPLITS = ("train", "valid", "test")
 
 FACTS = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
-"""Columns that are no findings. The test table has only Path."""
+"""The columns that are not findings. The test table has only Path."""
 
 PATH_PATTERN = (
     r"^(?:.*/)?(?P<inner>(?:train|valid|test)/(?P<patient_id>patient\d+)/(?P<study>study\d+)"
@@ -54,35 +44,28 @@ BAD_PATH = "path is not .../patientN/studyN/viewN_frontal or _lateral"
 
 
 class ChexpertData(DataSettings):
-    """Where CheXpert lies and what of it to read."""
+    """The folder of CheXpert, and which images to load."""
 
     dataset: Literal["chexpert"] = "chexpert"
     view: Literal["frontal", "all"] = "frontal"
-    """Laterals have no boxes anywhere, so frontal views are the default."""
-
+    """frontal: no lateral views, which have no boxes in any data set."""
     splits: tuple[Literal["train", "valid", "test"], ...] | None = None
-    """Tables to read; without it, all that are there."""
-
+    """Tables to load. None: all that exist."""
     odd_projections: Literal["keep", "exclude"] = "keep"
-    """Rows whose AP/PA is LL or RL although they are called frontal."""
+    """What to do with frontal images whose AP/PA is LL or RL."""
 
     def read(self) -> Dataset:
-        """The data set's tables. UserError as the module's docstring and `on_problem` say."""
-        return read_chexpert(self)
-
-
-def read_chexpert(settings: ChexpertData) -> Dataset:
-    """Read the tables under `settings.root`. 223,414 rows take a few seconds."""
-    require_folder(settings.root, source="chexpert")
-    folder = _release_folder(settings.root)
-    table = _read_splits(folder, settings)
-    problems = Problems(settings.on_problem, source="chexpert")
-    start = "" if folder == settings.root else f"{folder.name}/"
-    return assemble(_parse(table, settings, start, problems), settings, problems, name="chexpert")
+        """Load the tables under `root`. 223,414 rows take a few seconds."""
+        require_folder(self.root, source="chexpert")
+        folder = _release_folder(self.root)
+        table = _read_splits(folder, self)
+        problems = Problems(self.on_problem, source="chexpert")
+        start = "" if folder == self.root else f"{folder.name}/"
+        return assemble(_parse(table, self, start, problems), self, problems, name="chexpert")
 
 
 def _release_folder(root: Path) -> Path:
-    """`root`, or the one folder in it that holds the tables."""
+    """`root`, or the only folder in it that contains the tables."""
 
     def has_tables(folder: Path) -> bool:
         return any((folder / f"{split}.csv").is_file() for split in SPLITS)
@@ -99,7 +82,7 @@ def _release_folder(root: Path) -> Path:
 
 
 def _read_splits(folder: Path, settings: ChexpertData) -> pd.DataFrame:
-    """The tables one after the other as text, with a column `split`."""
+    """All tables in one, as text, with a column `split`."""
     wanted = settings.splits or [split for split in SPLITS if (folder / f"{split}.csv").is_file()]
     tables = []
     for split in wanted:
@@ -113,7 +96,7 @@ def _read_splits(folder: Path, settings: ChexpertData) -> pd.DataFrame:
 
 
 def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Problems) -> RawTables:
-    """The rows that can be understood and are wanted. `start` is the release's folder within `root`."""
+    """The valid rows that the settings ask for. `start` is the path of the release's folder in `root`."""
     parts = table["Path"].str.extract(PATH_PATTERN)
     bad_path = parts["inner"].isna().to_numpy()
     problems.add_all(table.loc[bad_path, "Path"].tolist(), BAD_PATH)
@@ -134,21 +117,19 @@ def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Pr
 
 
 def _labels(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, Mask]:
-    columns = [name for name in map(str, table.columns) if name not in (*FACTS, "split")]
-    names = known_names(columns, CHEXPERT_NAMES, problems)
-    values, bad_rows = label_values(table[list(names)], table["Path"], problems)
-    return merge_columns(values, names, FINDINGS), bad_rows
+    findings = table.drop(columns=[*FACTS, "split"])
+    return finding_labels(findings, CHEXPERT_NAMES, table["Path"], problems)
 
 
 def _wanted(view: "pd.Series[str]", projection: "pd.Series[str]", settings: ChexpertData, problems: Problems) -> Mask:
-    """Rows that the settings ask for; the others are counted."""
+    """(N,) True for the rows that the settings ask for; the others are counted."""
     wanted = np.ones(len(view), dtype=bool)
     if settings.view == "frontal":
         lateral = (view == "lateral").to_numpy()
-        problems.count("lateral images left out by `view: frontal`", int(lateral.sum()))
+        problems.count("lateral images excluded by `view: frontal`", int(lateral.sum()))
         wanted &= ~lateral
     if settings.odd_projections == "exclude":
         odd = projection.isin(["LL", "RL"]).to_numpy() & wanted
         wanted &= ~odd
-        problems.count("images left out by `odd_projections: exclude`", int(odd.sum()))
+        problems.count("images excluded by `odd_projections: exclude`", int(odd.sum()))
     return wanted

@@ -1,7 +1,7 @@
-"""A hospital's own CSV table: the settings say which column is what.
+"""A hospital's own CSV table: the settings name its columns.
 
-A table with one row per image: its path, one column per finding and, if known, patient, study, view, sex,
-age and split. A second table with one row per box is optional. For example::
+The table has one row per image: its path, one column per finding and, if known, patient, study, view, sex,
+age and split. A second table with one row per box is optional. Example::
 
     dataset: csv_table
     root: /data/our_hospital
@@ -10,15 +10,15 @@ age and split. A second table with one row per box is optional. For example::
     findings: {effusion: Pleural Effusion, big_heart: Cardiomegaly}
     boxes: {table: boxes.csv, image: file, finding: label, x1: left, y1: top, x2: right, y2: bottom}
 
-What the table must fulfil; anything else is reported:
+Requirements; anything else is reported as a problem:
 
-- paths are relative to `root`; the path without its ending is the image's id;
-- a cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned);
-- `findings` maps the table's names to the findings of ``cxr/labels.py``; the box table uses the same names;
-- view is frontal, PA, AP or lateral, LL, RL, LAT (any case), or blank; other words are problems;
-- boxes are in pixels of the file: corners, or with ``box_format: xywh`` corner, width, height.
+- Paths are relative to `root`. The path without its suffix is the image id.
+- The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned).
+- `findings` maps the table's names to the findings of ``cxr/labels.py``. The box table uses the same names.
+- The view is frontal, PA or AP; lateral, LAT, LL or RL; or blank. Upper and lower case are equal.
+- Boxes are in pixels of the file: two corners, or with ``box_format: xywh`` one corner, width and height.
 
-Without `columns.patient` a split can only go by image: two images of one patient may then part.
+Without `columns.patient` images are split one by one, so two images of a patient may land in different splits.
 """
 
 from collections.abc import Mapping
@@ -29,32 +29,17 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from cxr.boxes import xywh_to_xyxy
+from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.text_cells import (
-    ages,
-    known_names,
-    label_values,
-    look_up,
-    merge_columns,
-    numbers,
-    read_text_table,
-    require_columns,
-    sexes,
-)
+from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, read_text_table, sexes
 from cxr.labels import FINDINGS, map_names
 from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 
 VIEWS = {
-    "frontal": "frontal",
-    "pa": "frontal",
-    "ap": "frontal",
-    "lateral": "lateral",
-    "lat": "lateral",
-    "ll": "lateral",
-    "rl": "lateral",
+    **dict.fromkeys(("frontal", "pa", "ap"), "frontal"),
+    **dict.fromkeys(("lateral", "lat", "ll", "rl"), "lateral"),
     "": "",
 }
 
@@ -62,11 +47,10 @@ BAD_VIEW = "unknown view"
 
 
 class ImageColumns(Settings):
-    """The image table's column of each fact; what is not there is not given."""
+    """Names of the image table's columns. None: the table has no such column."""
 
     image: str
     """Path of the image, relative to `root`."""
-
     patient: str | None = None
     study: str | None = None
     view: str | None = None
@@ -76,95 +60,81 @@ class ImageColumns(Settings):
 
 
 class BoxTable(Settings):
-    """A second table with one row per box, and its columns."""
+    """The table of boxes, one row per box, and the names of its columns."""
 
     renamed: ClassVar[Mapping[str, str]] = {"form": "box_format"}
 
     table: Path
     """Relative to `root`."""
-
     image: str
     finding: str
     x1: str
     y1: str
     x2: str
     """Right edge, or the width with ``box_format: xywh``."""
-
     y2: str
     """Lower edge, or the height with ``box_format: xywh``."""
-
     reader: str | None = None
     box_format: Literal["xyxy", "xywh"] = "xyxy"
     """xyxy: two corners. xywh: the upper left corner, width and height."""
 
 
 class CsvTableData(DataSettings):
-    """A table of one's own. See the module's docstring for an example."""
+    """A hospital's own table; for an example see the docstring of this module."""
 
     dataset: Literal["csv_table"] = "csv_table"
     table: Path
     """Relative to `root`."""
-
     columns: ImageColumns
     findings: dict[str, str] = Field(min_length=1)
     """Column of the table -> finding of cxr/labels.py."""
-
     boxes: BoxTable | None = None
 
     def read(self) -> Dataset:
-        """The data set's tables. UserError as the module's docstring and `on_problem` say."""
-        return read_csv_table(self)
-
-
-def read_csv_table(settings: CsvTableData) -> Dataset:
-    """Read the image table and, where given, the box table."""
-    require_folder(settings.root, source="csv_table")
-    canonical = map_names(settings.findings.values(), {name: name for name in FINDINGS}, source="data.findings")
-    names = {column: canonical[finding] for column, finding in settings.findings.items()}
-    named = [column for column in settings.columns.model_dump().values() if column is not None]
-    table = read_text_table(settings.root / settings.table, required=[*named, *names])
-    problems = Problems(settings.on_problem, source=settings.table.name)
-    images, bad_view = _images(table, settings.columns, problems)
-    values, bad_labels = label_values(table[list(names)], images["path"], problems)
-    labels = merge_columns(values, names, FINDINGS)
-    boxes = empty_boxes() if settings.boxes is None else _boxes(settings, settings.boxes, names, problems)
-    raw = RawTables(images, labels, boxes).keep(~(bad_view | bad_labels))
-    return assemble(raw, settings, problems, name="csv_table")
+        """Load the image table and, if given, the box table."""
+        require_folder(self.root, source="csv_table")
+        canonical = map_names(self.findings.values(), {name: name for name in FINDINGS}, source="data.findings")
+        names = {column: canonical[finding] for column, finding in self.findings.items()}
+        named = [column for column in self.columns.model_dump().values() if column is not None]
+        table = read_text_table(self.root / self.table, required=[*named, *names])
+        problems = Problems(self.on_problem, source=self.table.name)
+        images, bad_view = _images(table, self.columns, problems)
+        labels, bad_labels = finding_labels(table[list(names)], names, images["path"], problems)
+        boxes = empty_boxes() if self.boxes is None else _boxes(self.root, self.boxes, names, problems)
+        raw = RawTables(images, labels, boxes).keep(~(bad_view | bad_labels))
+        return assemble(raw, self, problems, name="csv_table")
 
 
 def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """The image table, and the rows whose view is not understood."""
+    """The image table, and a mask of the rows with an unknown view."""
     paths = table[columns.image].str.strip()
     view = table[columns.view].str.strip() if columns.view else pd.Series("", index=table.index, dtype=str)
     bad = ~view.str.lower().isin(list(VIEWS))
     problems.add_all((paths + ", view " + view)[bad], BAD_VIEW)
     given = {"patient_id": columns.patient, "study_id": columns.study, "split": columns.split}
-    facts = {name: table[column].str.strip() for name, column in given.items() if column is not None}
+    known = {name: table[column].str.strip() for name, column in given.items() if column is not None}
     if columns.sex is not None:
-        facts["sex"] = sexes(table[columns.sex], problems)
+        known["sex"] = sexes(table[columns.sex], problems)
     if columns.age is not None:
-        facts["age"] = ages(table[columns.age], problems)
-    return image_table(image_id=image_ids(paths), path=paths, view=look_up(view.str.lower(), VIEWS), **facts), bad
+        known["age"] = ages(table[columns.age], problems)
+    return image_table(image_id=image_ids(paths), path=paths, view=look_up(view.str.lower(), VIEWS), **known), bad
 
 
 def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":
-    """Paths without their endings."""
+    """Paths without their suffixes."""
     return paths.str.replace(r"\.[A-Za-z0-9]+$", "", regex=True)
 
 
-def _boxes(settings: CsvTableData, columns: BoxTable, names: dict[str, str], problems: Problems) -> pd.DataFrame:
-    path = settings.root / columns.table
+def _boxes(root: Path, columns: BoxTable, names: dict[str, str], problems: Problems) -> pd.DataFrame:
     corners = [columns.x1, columns.y1, columns.x2, columns.y2]
-    table = read_text_table(path, required=[columns.image, columns.finding, *corners])
+    readers = [] if columns.reader is None else [columns.reader]
+    table = read_text_table(root / columns.table, required=[columns.image, columns.finding, *corners, *readers])
     known = known_names(table[columns.finding], names, problems)
     table = table[table[columns.finding].isin(list(known))]
     xyxy = np.column_stack([numbers(table[corner]) for corner in corners])
     if columns.box_format == "xywh":
         xyxy = xywh_to_xyxy(xyxy)
-    boxes = pd.DataFrame(xyxy, columns=["x1", "y1", "x2", "y2"], index=table.index).assign(
-        image_id=image_ids(table[columns.image].str.strip()), finding=table[columns.finding].map(known)
-    )
-    if columns.reader is not None:
-        require_columns(table, [columns.reader], source=str(path))
-        boxes = boxes.assign(reader=table[columns.reader])
-    return box_table(boxes)
+    boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index)
+    image_id = image_ids(table[columns.image].str.strip())
+    reader = "" if columns.reader is None else table[columns.reader]
+    return box_table(boxes.assign(image_id=image_id, finding=table[columns.finding].map(known), reader=reader))

@@ -15,11 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
 
 
 def require_folder(root: Path, *, source: str) -> None:
-    """Check that the data set's folder exists.
-
-    Raises:
-        UserError: it does not.
-    """
+    """UserError if the data set's folder does not exist."""
     if not root.is_dir():
         raise UserError(f"{source}: no folder {root}; set `root` to where the release is unpacked")
 
@@ -49,8 +45,7 @@ def read_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, tuple[int, i
 
     measured = in_threads(measure, dict.fromkeys(paths))
     sizes = {path: size for path, size in measured if not isinstance(size, str)}
-    reasons = {path: reason for path, reason in measured if isinstance(reason, str)}
-    return sizes, reasons
+    return sizes, {path: reason for path, reason in measured if isinstance(reason, str)}
 
 
 def _size_or_reason(path: Path) -> tuple[int, int] | str:

@@ -16,17 +16,18 @@ SIDES = {"L": "left", "R": "right_mirrored"}
 def to_hemithoraces(
     dataset: Dataset, *, sideless: npt.NDArray[np.bool_], reason: str, finding: str, min_share: float
 ) -> Dataset:
-    """Each half of each picture as an image with one finding.
+    """Turn each half of each image into an image with one finding.
 
     Args:
-        dataset: whole pictures with boxes in their pixels.
-        sideless: (N,) images without a known side; they are excluded with `reason`.
-        finding: what every box becomes; a half's label is 1 where a box remains in it, else 0.
-        min_share: least share of a box's area in a half for the box to count there.
+        dataset: whole images, with boxes in their pixels.
+        sideless: (N,) True for an image whose boxes are unknown; it is excluded with `reason`.
+        finding: the finding of all boxes. The label of a half is 1 if it contains a box, else 0.
+        min_share: a box belongs to a half if at least this share of its area lies in it.
 
     Returns:
-        2 images per file, ``<image_id>:L`` and ``:R``, with the picture's id as `patient_id` where it had none;
-        boxes in pixels of the half, those of the right half mirrored. Middle columns of an odd width are in no half.
+        Two images per file, ``<image_id>:L`` and ``<image_id>:R``. Their `patient_id` is the image id if the patient
+        is unknown. Boxes are in pixels of the half and mirrored in the right half. If the width is odd, the middle
+        column belongs to neither half.
     """
     excluded = tuple(Exclusion(name, reason) for name in dataset.images.loc[sideless, "image_id"])
     images = dataset.images[~sideless].reset_index(drop=True)
@@ -51,7 +52,7 @@ def to_hemithoraces(
 
 
 def _widths(dataset: Dataset, images: pd.DataFrame, boxes: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """(N,) width of each box's picture. Boxes were fitted into these pictures before, so the sizes can be read."""
+    """(N,) width of the image of each box."""
     path_of = dict(zip(images["image_id"], images["path"], strict=True))
     paths = [path_of[image_id] for image_id in boxes["image_id"]]
     sizes, _ = read_sizes(dataset.root, paths)
@@ -61,7 +62,7 @@ def _widths(dataset: Dataset, images: pd.DataFrame, boxes: pd.DataFrame) -> npt.
 def _half_boxes(
     boxes: pd.DataFrame, widths: npt.NDArray[np.float64], side: str, min_share: float
 ) -> tuple[pd.DataFrame, int]:
-    """Boxes as seen in one half, and how many slivers were dropped."""
+    """The boxes of one half, and the number of boxes with too small a part in it."""
     whole = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
     half = whole.copy()
     if side == "R":
@@ -75,7 +76,6 @@ def _half_boxes(
 
 
 def _half_images(images: pd.DataFrame) -> pd.DataFrame:
-    """Two rows per file, left before right."""
     rows = images.loc[images.index.repeat(len(SIDES))].reset_index(drop=True)
     sides = pd.Series(list(SIDES) * len(images), dtype=str)
     known = rows["patient_id"] != ""

@@ -2,19 +2,19 @@
 
 Source: Kermany et al. 2018, doi:10.17632/rscbjbr9sj (Guangzhou Women and Children's Medical Center). CC BY 4.0.
 
-As released: folders ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg``; 5,216, 16 and 624 images in the release that most
-people use (other partitions exist). PNEUMONIA files are ``person1000_bacteria_2931.jpeg`` or ``..._virus_...``,
-NORMAL files ``IM-0115-0001.jpeg`` or ``NORMAL2-IM-0383-0001.jpeg``.
+As released: folders ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`` with 5,216, 16 and 624 images (other partitions
+exist). PNEUMONIA files are named ``person1000_bacteria_2931.jpeg`` or ``person1000_virus_2931.jpeg``, NORMAL files
+``IM-0115-0001.jpeg`` or ``NORMAL2-IM-0383-0001.jpeg``.
 
-Quirks, and how this module handles them:
+Quirks of the release, and what this module does about them:
 
-- The folders' split leaks: patients stand in two of them (458 of 4,097 groups). `split` holds the folder's name
-  ("val" as "valid"), but split by patient instead.
-- Nobody has a patient table. `patient_id` comes from ``groups.csv`` (columns split, class, file, group_id) where
-  that is there, otherwise from the file name: the person's number, or the series IM-xxxx with its prefix. The
-  numbers of bacterial and viral files count as one person: joining two people costs nothing, parting one leaks.
-- Identical files occur (30 groups, one across two patient groups): `duplicates` leaves out all but the first.
-- No boxes, no view, age or sex; pneumonia or not are the only labels, so "No Finding" means no pneumonia here.
+- 458 of 4,097 patients have images in two of the folders, so split by patient. `split` is the folder's name ("valid"
+  for val).
+- There is no patient table. `patient_id` comes from ``groups.csv`` (columns split, class, file, group_id) if that
+  file exists, otherwise from the file name: the number of the person, or the series IM-xxxx with its prefix. The same
+  number in a bacterial and a viral file counts as one person, since splitting a person would leak.
+- Some files are identical (30 groups): with ``duplicates: exclude`` only the first of each group is loaded.
+- There are no boxes, views, ages or sexes. "No Finding" means only that there is no pneumonia.
 """
 
 import hashlib
@@ -34,53 +34,44 @@ from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 from cxr.threads import in_threads
 
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
-
 GROUPS = "groups.csv"
-
 PATIENT_PATTERN = r"^(person\d+)_|^((?:NORMAL\d*-)?IM-\d+)-"
 
-NO_GROUP = "image whose patient neither groups.csv nor the file name tells"
-
-
+NO_GROUP = "image whose patient is neither in groups.csv nor in the file name"
 IDENTICAL = "identical to an earlier file"
 
 
 class KermanyData(DataSettings):
-    """Where Kermany's folders lie."""
+    """The folder of Kermany's data set, and what to do with identical files."""
 
     dataset: Literal["kermany"] = "kermany"
     duplicates: Literal["keep", "exclude"] = "keep"
-    """"exclude": of identical files (by SHA-256) only the first is read; the others are named."""
+    """exclude: load only the first of several identical files (by SHA-256) and report the others."""
 
     def read(self) -> Dataset:
-        """The data set's tables. UserError as the module's docstring and `on_problem` say."""
-        return read_kermany(self)
-
-
-def read_kermany(settings: KermanyData) -> Dataset:
-    """List the folders; patients from groups.csv or the file names."""
-    require_folder(settings.root, source="kermany")
-    problems = Problems(settings.on_problem, source="kermany")
-    table = _list_files(settings.root)
-    names = known_names(table["class"], KERMANY_NAMES, problems)
-    table = table[table["class"].isin(list(names))].reset_index(drop=True)
-    patient = _patients(settings.root, table)
-    problems.add_all(table.loc[patient == "", "path"], NO_GROUP)
-    images = image_table(
-        image_id=table["path"].str.rsplit(".", n=1).str[0],
-        path=table["path"],
-        patient_id=patient,
-        study_id=table["file"].str.rsplit(".", n=1).str[0],
-        split=table["folder"].map(SPLITS),
-    )
-    raw = RawTables(images, _labels(table["class"].map(names)), empty_boxes()).keep(patient != "")
-    if settings.duplicates == "exclude":
-        raw = raw.keep(~_duplicates(settings.root, raw.images["path"], problems))
-    return assemble(raw, settings, problems, name="kermany")
+        """List the image files; the patients come from groups.csv or the file names."""
+        require_folder(self.root, source="kermany")
+        problems = Problems(self.on_problem, source="kermany")
+        table = _list_files(self.root)
+        names = known_names(table["class"], KERMANY_NAMES, problems)
+        table = table[table["class"].isin(list(names))].reset_index(drop=True)
+        patient = _patients(self.root, table)
+        problems.add_all(table.loc[patient == "", "path"], NO_GROUP)
+        images = image_table(
+            image_id=table["path"].str.rsplit(".", n=1).str[0],
+            path=table["path"],
+            patient_id=patient,
+            study_id=table["file"].str.rsplit(".", n=1).str[0],
+            split=table["folder"].map(SPLITS),
+        )
+        raw = RawTables(images, _labels(table["class"].map(names)), empty_boxes()).keep(patient != "")
+        if self.duplicates == "exclude":
+            raw = raw.keep(~_duplicates(self.root, raw.images["path"], problems))
+        return assemble(raw, self, problems, name="kermany")
 
 
 def _list_files(root: Path) -> pd.DataFrame:
-    """All image files: folder, class, file, path; in the order of the splits, then by name."""
+    """All image files, by split and name: columns folder, class, file, path."""
     rows = [
         (split, folder.name, path.name, path.relative_to(root).as_posix())
         for split in SPLITS
@@ -96,7 +87,7 @@ def _list_files(root: Path) -> pd.DataFrame:
 
 
 def _patients(root: Path, table: pd.DataFrame) -> pd.Series:
-    """Patient group of each file; "" where nothing tells."""
+    """(N,) patient of each file; "" if unknown."""
     named = table["file"].str.extract(PATIENT_PATTERN)
     by_name = named[0].fillna(named[1]).fillna("")
     if not (root / GROUPS).is_file():
@@ -112,7 +103,7 @@ def _labels(finding: pd.Series) -> pd.DataFrame:
 
 
 def _duplicates(root: Path, paths: pd.Series, problems: Problems) -> npt.NDArray[np.bool_]:
-    """(N,) whether an earlier file has the same bytes."""
+    """(N,) True if an earlier file has the same bytes."""
 
     def digests(part: list[str]) -> list[str]:
         return [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in part]
@@ -123,5 +114,5 @@ def _duplicates(root: Path, paths: pd.Series, problems: Problems) -> npt.NDArray
         earlier = first.setdefault(digest, path)
         repeated.append(earlier != path)
         if earlier != path:
-            problems.leave_out(f"{path} (as {earlier})", IDENTICAL)
+            problems.exclude(f"{path} (as {earlier})", IDENTICAL)
     return np.array(repeated, dtype=bool)

@@ -1,8 +1,7 @@
-"""The embedded default data: synthetic chest radiographs in the layouts of CheXpert and VinDr-CXR.
+"""The default data: synthetic chest radiographs in the layouts of CheXpert and VinDr-CXR, generated from a seed.
 
-Generated from a seed, without a download: `generate` writes a part to disk. `PhantomData` generates the part if it does
-not exist and loads it with the data set module of its layout. `Dataset.synthetic` is True, so reports label all figures
-as figures from synthetic images.
+`PhantomData` generates a part if it does not exist and loads it with the data set module of its layout.
+`Dataset.synthetic` is True, so reports label all figures as figures from synthetic images.
 """
 
 import json
@@ -26,7 +25,6 @@ from cxr.tables import Dataset, DataSettings, box_table
 log = logging.getLogger("raybox")
 
 MARKER = "phantom.json"
-
 FORMAT = 1
 """Increases whenever the same settings generate other images."""
 
@@ -50,16 +48,11 @@ class PhantomSettings(Settings):
 
     def of_part(self, part: Part) -> dict[str, int | float | str]:
         """The settings that influence one part, as its marker file records them."""
-        values: dict[str, int | float | str] = {
-            "format": FORMAT,
-            "part": part,
-            "seed": self.seed,
-            "normal_share": self.normal_share,
-        }
         names = ["num_vindr_train", "num_vindr_test"]
         if part == "chexpert":
             names = ["num_patients_train", "num_patients_valid", "label_noise"]
-        return values | {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in ("seed", "normal_share", *names)}
+        return {"format": FORMAT, "part": part} | values
 
 
 class PhantomData(DataSettings):
@@ -79,12 +72,7 @@ class PhantomData(DataSettings):
     def read(self) -> Dataset:
         """Generate the part if it does not exist, then load it as the real release would be loaded."""
         folder = generate(self.root, self.generate, part=self.part)
-        shared = {
-            "root": folder,
-            "on_problem": self.on_problem,
-            "check_files": self.check_files,
-            "max_images": self.max_images,
-        }
+        shared = self.model_dump(include={"on_problem", "check_files", "max_images"}) | {"root": folder}
         release: ChexpertData | VindrData
         if self.part == "chexpert":
             release = ChexpertData.model_validate(shared | {"view": self.view})
@@ -96,8 +84,10 @@ class PhantomData(DataSettings):
 
 
 def _true_boxes(folder: Path, loaded: Dataset) -> pd.DataFrame:
-    """The true boxes of the CheXpert part. The real CheXpert has no boxes. These serve only to train
-    the supervised detector for comparison and to measure the quality of pseudo-labels."""
+    """The true boxes of the CheXpert part, which the real CheXpert does not have.
+
+    They serve only to train the supervised detector for comparison and to measure the quality of pseudo-labels.
+    """
     boxes = pd.read_csv(folder / BOXES).rename(
         columns={"Path": "path", "x_min": "x1", "y_min": "y1", "x_max": "x2", "y_max": "y2"}
     )
@@ -123,21 +113,19 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        _write(draft, settings, part=part, num_workers=num_workers or _num_cpus())
+        num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        _write(draft, settings, part=part, num_workers=num_workers or num_cpus)
         (draft / MARKER).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        _put_in_place(draft, folder, wanted)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not _is_there(folder, wanted):  # else another process was faster
+                raise
     except OSError as error:
         raise UserError(f"phantom: cannot write {folder}: {error}; give another `root`") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def _num_cpus() -> int:
-    """Number of processors that this process may use, or that the system has where this is unknown."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: int) -> None:
@@ -154,17 +142,8 @@ def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     write(jobs, folder=folder, num_workers=num_workers)
 
 
-def _put_in_place(draft: Path, folder: Path, wanted: dict[str, int | float | str]) -> None:
-    try:
-        draft.rename(folder)
-    except OSError:
-        # another process was faster: its data is the same, or an error
-        if not _is_there(folder, wanted):
-            raise
-
-
 def _is_there(folder: Path, wanted: dict[str, int | float | str]) -> bool:
-    """True if the folder holds the wanted data, False if there is nothing; a UserError for anything else."""
+    """True if the folder contains the wanted data, False if it is empty or missing; UserError for anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     marker = folder / MARKER

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.labels import map_names, nearest
+from cxr.labels import FINDINGS, map_names, nearest
 from cxr.tables import Problems
 
 UNKNOWN_NAME = "unknown finding"
@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV file with every cell as text, blank cells as "" (so "N/A" or "nan" stay visible).
+    """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
 
     Raises:
         UserError: no such file, not a CSV, or a required column is missing.
@@ -32,22 +32,13 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"data: {path} is not a CSV table: {reason}; save it with commas between cells, in UTF-8"
-        ) from None
-    _refuse_other_separators(table, path)
+        raise UserError(f"data: {path} is not a CSV table: {reason}; save it in UTF-8, with commas") from None
+    header = ",".join(map(str, table.columns))
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
+        if header.count(separator) > header.count(","):
+            raise UserError(f"data: {path} has {name} between its cells, expected commas; save it with commas")
     require_columns(table, required, source=str(path))
     return table
-
-
-def _refuse_other_separators(table: pd.DataFrame, path: Path) -> None:
-    """Refuse (UserError) a header separated by semicolons or tabs, as some spreadsheets write it."""
-    header = ",".join(map(str, table.columns))
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if header.count(separator) > header.count(","):
-            raise UserError(
-                f"data: {path} has {name} between its cells, expected commas; save it with commas, in UTF-8"
-            )
 
 
 def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:
@@ -66,19 +57,23 @@ def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
-def label_values(table: pd.DataFrame, rows: pd.Series, problems: Problems) -> tuple[pd.DataFrame, Mask]:
-    """Text cells of a label table as float: 1, 0, -1, NaN where blank.
+def finding_labels(
+    table: pd.DataFrame, mapping: Mapping[str, str], rows: pd.Series, problems: Problems
+) -> tuple[pd.DataFrame, Mask]:
+    """Labels from text cells: 1, 0, -1, or NaN for a blank cell. Anything else is a problem.
 
     Args:
-        table: N rows, one column a finding, text cells.
-        rows: the N rows' names, for the messages.
+        table: (N, columns) text cells, one column per finding. A column that `mapping` lacks is a problem.
+        mapping: column -> canonical finding. Columns of the same finding are merged, see `merge_columns`.
+        rows: (N,) names of the rows, for the messages.
 
     Returns:
-        the values, and an (N,) mask of rows with a cell that is none of these (a problem each).
+        the labels in the order of FINDINGS, and an (N,) mask of the rows with an invalid cell.
     """
+    names = known_names(map(str, table.columns), mapping, problems)
     bad_rows = np.zeros(len(table), dtype=bool)
     values: dict[str, npt.NDArray[np.float64]] = {}
-    for name in map(str, table.columns):
+    for name in names:
         text = table[name]
         value = numbers(text)
         bad = ~np.isin(value, (1, 0, -1)) & (text.str.strip() != "").to_numpy()
@@ -86,20 +81,20 @@ def label_values(table: pd.DataFrame, rows: pd.Series, problems: Problems) -> tu
         problems.add_all(whats, BAD_LABEL)
         bad_rows |= bad
         values[name] = value
-    return pd.DataFrame(values, index=table.index), bad_rows
+    return merge_columns(pd.DataFrame(values, index=table.index), names), bad_rows
 
 
-def merge_columns(values: pd.DataFrame, names: dict[str, str], order: Sequence[str]) -> pd.DataFrame:
-    """Rename a source's label columns to findings; columns with one finding merge: 1, else -1, else 0, else NaN.
+def merge_columns(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Rename label columns to findings, in the order of FINDINGS.
 
-    `order` gives the order of the findings (those that are there).
+    Columns of the same finding become one: 1 if any is 1, else -1 if any is -1, else 0 if any is 0, else NaN.
     """
     merged: dict[str, npt.NDArray[np.float64]] = {}
     for source_name in map(str, values.columns):
         column = values[source_name].to_numpy(dtype=np.float64)
         finding = names[source_name]
         merged[finding] = _stronger(merged[finding], column) if finding in merged else column
-    present = [finding for finding in order if finding in merged]
+    present = [finding for finding in FINDINGS if finding in merged]
     return pd.DataFrame({finding: merged[finding] for finding in present}, index=values.index)
 
 
@@ -111,10 +106,7 @@ def _stronger(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDA
 
 
 def known_names(names: Iterable[str], mapping: Mapping[str, str], problems: Problems) -> dict[str, str]:
-    """Canonical finding of each name that `mapping` knows.
-
-    Every other name is a problem, reported with the nearest known name and its count.
-    """
+    """Canonical finding of each name in `mapping`. Other names are problems, with the nearest known name."""
     rows = Counter(names)
     unknown = [name for name in rows if name not in mapping]
     problems.add_all([f"{name!r}{nearest(name, mapping)}, {rows[name]} times" for name in unknown], UNKNOWN_NAME)
@@ -122,19 +114,19 @@ def known_names(names: Iterable[str], mapping: Mapping[str, str], problems: Prob
 
 
 def sexes(column: pd.Series, problems: Problems) -> pd.Series:
-    """ "F", "M" or "" of a text column; what is neither female nor male is unknown, and counted unless blank."""
+    """ "F", "M", or "" for any other cell; cells that are not blank are counted as unknown."""
     short = column.str.strip().str.lower()
     problems.count("values of sex that are neither F nor M, set to unknown", int((~short.isin(list(SEXES))).sum()))
     return look_up(short, SEXES)
 
 
 def look_up(column: "pd.Series[str]", table: Mapping[str, str]) -> "pd.Series[str]":
-    """The value of `table` for each cell, "" for a cell that is not in it."""
+    """The value of each cell in `table`, or "" for a cell that `table` lacks."""
     return pd.Series([table.get(cell, "") for cell in column], index=column.index, dtype=str)
 
 
 def ages(column: pd.Series, problems: Problems, *, low: float = 0, high: float = 120) -> pd.Series:
-    """Years of a text column; outside [low, high] or no number is unknown (NaN), and counted unless blank."""
+    """Years of a text column. Cells that are not a number in [low, high] become NaN; unless blank, they are counted."""
     years = numbers(column.str.strip().str.removesuffix("Y"))
     unknown = ~((years >= low) & (years <= high))
     given = unknown & (column.str.strip() != "").to_numpy()

@@ -3,21 +3,21 @@
 Source: Nguyen et al. 2022, doi:10.1038/s41597-022-01498-w; PhysioNet 1.0.0 (credentialed health data licence) and
 kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection. Not to be redistributed.
 
-PhysioNet: ``train/*.dicom`` (15,000 images, each read by three radiologists), ``test/*.dicom`` (3,000, consensus of
-five), ``annotations/annotations_{train,test}.csv`` (boxes of 22 local findings) and
-``annotations/image_labels_{train,test}.csv`` (28 columns, local and global). Kaggle: ``train.csv`` (67,914 rows,
-14 findings and "No finding") with ``train/*.dicom``, or PNG or JPEG of the original size.
-The layout is recognised by the folder ``annotations``.
+PhysioNet: ``train/*.dicom`` (15,000 images, each read by three radiologists), ``test/*.dicom`` (3,000 images, consensus
+of five), ``annotations/annotations_{train,test}.csv`` (boxes of 22 local findings) and
+``annotations/image_labels_{train,test}.csv`` (28 local and global findings). Kaggle: ``train.csv`` (67,914 rows, 14
+findings and "No finding") with ``train/*.dicom``, or PNG or JPEG files of the original size. The layout is PhysioNet's
+if there is a folder ``annotations``.
 
-Quirks, and how this module handles them:
+Quirks of the release, and what this module does about them:
 
-- "Other diseases" in train, "Other disease" in test: both are "Other Disease".
-- "No finding" rows have empty boxes: they show that a reader saw the image. Global labels have no box either.
-- No image size in the tables, pixels of the original DICOM: sizes come from the headers of images with boxes.
-- No patient in any table: `patient_id` is "", so splits go by image.
-- Readers disagree: boxes keep their reader, and image labels follow `label_rule`. Test has one consensus, reader "".
-- The reader's column is ``rad_id`` or ``rad_ID``.
-- Radiologists R8, R9 and R10 drew 95 % of the boxes of train and never share an image with the others.
+- Train says "Other diseases", test "Other disease": both become "Other Disease".
+- A "No finding" row has no box: it shows that a reader saw the image. Rows of global findings have no box either.
+- The tables have no image sizes: they come from the headers of the images with boxes.
+- Patients are unknown: `patient_id` is "", so images are split one by one.
+- Readers disagree: each box keeps its reader, and image labels follow `label_rule`. Test is a consensus, reader "".
+- The column of the reader is ``rad_id`` or ``rad_ID``.
+- The radiologists R8, R9 and R10 marked 95 % of the boxes of train and never read the same image as the others.
 """
 
 from pathlib import Path
@@ -26,72 +26,52 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from cxr.boxes import CORNERS
 from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
-from cxr.datasets.text_cells import known_names, label_values, merge_columns, numbers, read_text_table
+from cxr.datasets.text_cells import finding_labels, known_names, numbers, read_text_table
 from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
 
-BOX_FACTS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
+BOX_COLUMNS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
 
 KAGGLE_CLASSES = (
-    "Aortic enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Consolidation",
-    "ILD",
-    "Infiltration",
-    "Lung Opacity",
-    "Nodule/Mass",
-    "Other lesion",
-    "Pleural effusion",
-    "Pleural thickening",
-    "Pneumothorax",
-    "Pulmonary fibrosis",
-    "No finding",
-)
-"""Kaggle's class_id 0 to 14; all of them get a label column, also in an excerpt that lacks some."""
+    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",
+    "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax",
+    "Pulmonary fibrosis", "No finding",
+)  # fmt: skip
+"""Kaggle's class_id 0 to 14. All have a label column, even if the table is an excerpt that lacks some."""
 
 GLOBAL_FINDINGS = frozenset({NO_FINDING, "COPD", "Lung Tumor", "Pneumonia", "Tuberculosis", "Other Disease"})
-"""Findings of the whole image: a row without coordinates is no defect."""
+"""Findings of the whole image, whose rows may have no coordinates."""
 
 NO_LABEL_ROW = "image with annotations but without a row of image labels"
-
 MAJORITY = 0.5
 
 
 class VindrData(DataSettings):
-    """Where VinDr-CXR lies and what of it to read."""
+    """The folder of VinDr-CXR, and which part of it to load."""
 
     dataset: Literal["vindr"] = "vindr"
     part: Literal["train", "test", "all"] = "train"
-    """Kaggle's test part has no labels, so there only "train" can be read."""
-
+    """Kaggle's release has only "train", since its test part has no labels."""
     label_rule: Literal["majority", "any"] = "majority"
-    """An image has a finding if at least half of its readers (majority) or any of them marked it."""
+    """majority: an image has a finding if at least half of its readers marked it. any: if one reader did."""
 
     def read(self) -> Dataset:
-        """The data set's tables. UserError as the module's docstring and `on_problem` say."""
-        return read_vindr(self)
-
-
-def read_vindr(settings: VindrData) -> Dataset:
-    """Read either layout. 67,914 rows take about a second, headers of images with boxes a few more."""
-    require_folder(settings.root, source="vindr")
-    problems = Problems(settings.on_problem, source="vindr")
-    if (settings.root / "annotations").is_dir():
-        raw = _read_physionet(settings, problems)
-    else:
-        raw = _read_kaggle(settings, problems)
-    return assemble(raw, settings, problems, name="vindr")
+        """Load either layout. 67,914 rows take about a second, the headers of images with boxes some more."""
+        require_folder(self.root, source="vindr")
+        problems = Problems(self.on_problem, source="vindr")
+        is_physionet = (self.root / "annotations").is_dir()
+        raw = _read_physionet(self, problems) if is_physionet else _read_kaggle(self, problems)
+        return assemble(raw, self, problems, name="vindr")
 
 
 def _read_physionet(settings: VindrData, problems: Problems) -> RawTables:
     parts = ("train", "test") if settings.part == "all" else (settings.part,)
     read = [_read_part(settings, part, problems) for part in parts]
-    # Parts may differ in columns by a label that one of them lacks; absent there means not asked: NaN.
+    # a finding that only one part has is NaN in the other
     labels = pd.concat([raw.labels for raw in read], ignore_index=True)
     return RawTables(
         images=pd.concat([raw.images for raw in read], ignore_index=True),
@@ -112,16 +92,14 @@ def _read_part(settings: VindrData, part: str, problems: Problems) -> RawTables:
 
 
 def _labels_of_votes(table: pd.DataFrame, rule: str, problems: Problems) -> pd.DataFrame:
-    """Labels by image from PhysioNet's image label table; images with a refused row are excluded."""
+    """Labels per image from PhysioNet's table of image labels; images with an invalid row are excluded."""
     twice = table.duplicated(["image_id", "rad_id"])
     rows = table["image_id"] + " by reader " + table["rad_id"]
     problems.add_all(rows[twice], DUPLICATE_ROW)
     table, rows = table[~twice], rows[~twice]
-    columns = [name for name in map(str, table.columns) if name not in ("image_id", "rad_id")]
-    names = known_names(columns, VINDR_NAMES, problems)
-    values, bad = label_values(table[list(names)], rows, problems)
+    labels, bad = finding_labels(table.drop(columns=["image_id", "rad_id"]), VINDR_NAMES, rows, problems)
     sound = ~table["image_id"].isin(table.loc[bad, "image_id"])
-    return _vote(merge_columns(values, names, FINDINGS)[sound], table.loc[sound, "image_id"], rule)
+    return _vote(labels[sound], table.loc[sound, "image_id"], rule)
 
 
 def _read_kaggle(settings: VindrData, problems: Problems) -> RawTables:
@@ -141,40 +119,40 @@ def _read_kaggle(settings: VindrData, problems: Problems) -> RawTables:
 
 
 def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
-    """Annotation rows with known class names: image_id, finding, x1, y1, x2, y2, reader, row (what was said)."""
-    table = _lower_reader(read_text_table(path, required=BOX_FACTS))
+    """Annotation rows of known findings: columns image_id, finding, x1, y1, x2, y2, reader, blank (no coordinates)."""
+    table = _lower_reader(read_text_table(path, required=BOX_COLUMNS))
     names = known_names(table["class_name"], VINDR_NAMES, problems)
     table = table[table["class_name"].isin(list(names))]
-    corners = dict(zip(("x1", "y1", "x2", "y2"), BOX_FACTS[2:], strict=True))
+    corners = dict(zip(CORNERS, BOX_COLUMNS[2:], strict=True))
     marks = pd.DataFrame({new: numbers(table[old]) for new, old in corners.items()}, index=table.index)
-    blank = (table[BOX_FACTS[2:]].apply(lambda column: column.str.strip()) == "").all(axis=1)
+    blank = (table[BOX_COLUMNS[2:]].apply(lambda column: column.str.strip()) == "").all(axis=1)
     return marks.assign(
         image_id=table["image_id"], finding=table["class_name"].map(names), reader=table["rad_id"], blank=blank
     )
 
 
 def _lower_reader(table: pd.DataFrame) -> pd.DataFrame:
-    """Name the reader's column rad_id; "" if the table is a consensus."""
+    """The table with the reader in the column rad_id; "" if it is a consensus."""
     renamed = table.rename(columns={"rad_ID": "rad_id"})
     return renamed if "rad_id" in renamed.columns else renamed.assign(rad_id="")
 
 
 def _boxes(marks: pd.DataFrame, problems: Problems) -> pd.DataFrame:
-    """Rows that are boxes: global findings without coordinates are not; a local one without is a problem later."""
+    """The rows that are boxes. A local finding without coordinates is kept, and becomes a problem later."""
     is_global = marks["blank"] & marks["finding"].isin(GLOBAL_FINDINGS) | (marks["finding"] == NO_FINDING)
     problems.count("rows of findings of the whole image, which have no box", int(is_global.sum()))
     return box_table(marks[~is_global])
 
 
 def _votes_of_marks(marks: pd.DataFrame, findings: list[str]) -> pd.DataFrame:
-    """One row per image and reader, one column per finding: 1 if the reader marked it, else 0."""
+    """(images x readers, findings): 1 if the reader marked the finding, else 0."""
     marked = pd.crosstab([marks["image_id"], marks["reader"]], marks["finding"]).clip(upper=1)
     order = [finding for finding in FINDINGS if finding in {*findings, *marked.columns}]
     return marked.reindex(columns=order, fill_value=0).astype(np.float64)
 
 
 def _vote(votes: pd.DataFrame, image_ids: pd.Series, rule: str) -> pd.DataFrame:
-    """Labels by image (index, in the rows' order) from the readers' votes (rows)."""
+    """Labels per image, in the order of the rows, from the votes of its readers."""
     grouped = votes.groupby(image_ids.to_numpy(), sort=False)
     share = grouped.mean()
     positive = share >= MAJORITY if rule == "majority" else share > 0
@@ -183,6 +161,6 @@ def _vote(votes: pd.DataFrame, image_ids: pd.Series, rule: str) -> pd.DataFrame:
 
 def _images(root: Path, part: str, image_ids: pd.Index) -> pd.DataFrame:
     names = images_by_stem(root / part)
-    # An image that is not there keeps the release's name, for the message that says so.
+    # a missing image keeps the release's file name, for the error message
     paths = [f"{part}/{names.get(image_id, image_id + '.dicom')}" for image_id in image_ids]
     return image_table(image_id=list(image_ids), path=paths, view="frontal", split=part)

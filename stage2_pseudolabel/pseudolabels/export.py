@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxr.arrays import Bools, Floats, Ints
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from cxr.labels import BESIDE_NO_FINDING, NO_FINDING
+from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING
 from cxr.runs.provenance import code_state
 from cxr.tables import Dataset, Exclusion
 from eval.detection.confidence import ConfidenceFigures
@@ -127,7 +127,7 @@ def _label_dicts(images: _LabelledImages, labels: pd.DataFrame) -> "pd.Series[An
     normal = np.zeros((len(labels), 1), dtype=bool)
     if NO_FINDING in labels:
         normal = labels[[NO_FINDING]].to_numpy(dtype=np.float64) == POSITIVE
-    ruled_out = normal & np.array([name not in BESIDE_NO_FINDING for name in images.findings])
+    ruled_out = normal & np.array([name not in COMPATIBLE_WITH_NO_FINDING for name in images.findings])
     values = np.where(np.isnan(images.labels) & ruled_out, NEGATIVE, images.labels)
     rows = [
         {name: None if np.isnan(v) else int(v) for name, v in zip(images.findings, row, strict=True)}

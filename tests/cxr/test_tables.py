@@ -37,7 +37,7 @@ def test_all_problems_in_one_error() -> None:
 def test_excluded_problems_are_counted() -> None:
     problems = Problems("exclude", source="set")
     problems.add("a", "missing image")
-    problems.leave_out("b", "twin")
+    problems.exclude("b", "twin")
     problems.add("c", "missing image")
     excluded = problems.finish()
     assert set(excluded) == {Exclusion("a", "missing image"), Exclusion("c", "missing image"), Exclusion("b", "twin")}
@@ -46,7 +46,7 @@ def test_excluded_problems_are_counted() -> None:
 
 def test_what_a_rule_leaves_out_is_no_error() -> None:
     problems = Problems("error", source="set")
-    problems.leave_out("b", "twin")
+    problems.exclude("b", "twin")
     assert problems.finish() == (Exclusion("b", "twin"),)
 
 
@@ -62,7 +62,7 @@ def test_nothing_counted_is_not_recorded() -> None:
 )
 def test_merged_columns(first: float, second: float, merged: float) -> None:
     values = pd.DataFrame({"a": [first], "b": [second]})
-    result = merge_columns(values, {"a": "Edema", "b": "Edema"}, ["Edema", "Mass"])
+    result = merge_columns(values, {"a": "Edema", "b": "Edema"})
     assert result.columns.tolist() == ["Edema"]
     assert np.array_equal(result.to_numpy(), [[merged]], equal_nan=True)
 

@@ -28,7 +28,7 @@ def test_release_folder_as_root(tmp_path: Path) -> None:
     assert data.images["split"].tolist() == ["train", "train", "valid"]
     assert data.images["sex"].tolist() == ["F", "F", "M"]
     assert data.boxes.empty
-    assert data.counts == {"lateral images left out by `view: frontal`": 1}
+    assert data.counts == {"lateral images excluded by `view: frontal`": 1}
 
 
 def test_parent_folder_as_root_gives_paths_from_there(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_unknown_sex_age_zero_and_odd_projection(tmp_path: Path) -> None:
     assert kept.counts["ages that are no number in [1, 120], set to unknown"] == 1
     without = ChexpertData(root=root, odd_projections="exclude").read()
     assert "patient00003" not in set(without.images["patient_id"])
-    assert without.counts["images left out by `odd_projections: exclude`"] == 1
+    assert without.counts["images excluded by `odd_projections: exclude`"] == 1
 
 
 BROKEN = {

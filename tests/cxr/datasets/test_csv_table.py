@@ -89,7 +89,7 @@ def test_mapping_of_an_unknown_column(tmp_path: Path) -> None:
 
 
 def test_example_of_the_docstring_is_valid() -> None:
-    text = inspect.cleandoc((csv_table.__doc__ or "").split("For example::")[1].split("What the table")[0])
+    text = inspect.cleandoc((csv_table.__doc__ or "").split("Example::")[1].split("Requirements")[0])
     settings = TypeAdapter(AnyData).validate_python(yaml.safe_load(text))
     assert isinstance(settings, CsvTableData)
     assert settings.boxes is not None

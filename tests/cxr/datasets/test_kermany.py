@@ -45,7 +45,7 @@ def test_identical_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        ("train/NORMAL/scan7.jpeg", "image whose patient neither groups.csv nor the file name tells"),
+        ("train/NORMAL/scan7.jpeg", "image whose patient is neither in groups.csv nor in the file name"),
         ("train/COVID/IM-0002-0001.jpeg", "unknown finding"),
     ],
 )
