@@ -1,4 +1,4 @@
-"""Array types that every package shares, and the mean over classes that leaves unknown ones out."""
+"""Array types that every package shares, and the mean over classes without NaN."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,8 +1,8 @@
 """COCO JSON: the one box file for ground truth, CAM boxes, pseudo-labels and detections.
 
-Beside the standard fields an image carries ``image_id`` (our text id) and ``region``; an annotation carries ``score``
-where it is a prediction, and any of the optional columns below where known. ``iscrowd`` 1 is COCO's own mark of a
-region in which boxes count neither as right nor as wrong: an ignore region. Standard tools ignore the additions.
+In addition to the standard fields an image has ``image_id`` (a text) and ``region``. An annotation has ``score`` if it
+is a prediction, and the optional columns below if known. ``iscrowd`` 1 marks an ignore region, as COCO defines it:
+boxes in it count neither as right nor as wrong. Standard tools ignore the additional fields.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.arrays import Floats
-from cxr.boxes import area, xywh_to_xyxy, xyxy_to_xywh
+from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
 
@@ -36,14 +36,14 @@ class CocoBoxes:
     """Boxes of a set of images.
 
     images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region);
-        optionally patient_id, which bootstraps draw, and labels, a dict finding -> 1 | 0 | -1 | None of what the label
-        affirms, denies, doubts and does not mention.
+        optionally patient_id, and labels: a dict finding -> 1 (positive), 0 (negative), -1 (uncertain) or None (not
+        mentioned).
     boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally
         iscrowd: 1 for an ignore region, 0 for a box; no column means that there are only boxes.
         ignored_by: why a pseudo-box is an ignore region; "" for a box.
-        confidence: calibrated chance in [0, 1] that a pseudo-box is right. method: the CAM method that made it.
-        votes: readers that marked it. reader: who marked it ("" unknown).
-    findings: the classes in order, also those without a box.
+        confidence: calibrated probability that a pseudo-box is right. method: the CAM method that predicted it.
+        votes: number of readers who marked it. reader: the reader who marked it ("" unknown).
+    findings: the classes in order, including those without a box.
     """
 
     images: pd.DataFrame
@@ -53,7 +53,7 @@ class CocoBoxes:
 
     @property
     def groups(self) -> list[str]:
-        """What a bootstrap draws, one an image: the patient, or the image where no patient is known."""
+        """(N,) unit that a bootstrap resamples, per image: the patient, or the image if the patient is unknown."""
         ids = self.images["image_id"]
         if "patient_id" not in self.images:
             return [str(image_id) for image_id in ids]
@@ -62,17 +62,14 @@ class CocoBoxes:
 
     @property
     def is_ignored(self) -> npt.NDArray[np.bool_]:
-        """(N,), one a row of `boxes`: an ignore region, no box."""
+        """(N,) True for each row of `boxes` that is an ignore region."""
         if "iscrowd" not in self.boxes:
             return np.zeros(len(self.boxes), dtype=np.bool_)
         return np.asarray(self.boxes["iscrowd"].to_numpy(dtype=np.int64) != 0)
 
     @cached_property
     def label_matrix(self) -> Floats | None:
-        """(N, K) image labels of the classes: 1, 0, -1, or NaN where the label does not mention the class.
-
-        None if the images have no labels. Labels of findings that are no classes are dropped.
-        """
+        """(N, K) labels: 1, 0, -1, or NaN if the class is not mentioned. None if the images have no labels."""
         if "labels" not in self.images:
             return None
         labels = [own if isinstance(own, dict) else {} for own in self.images["labels"]]
@@ -80,7 +77,7 @@ class CocoBoxes:
         return np.asarray(table.astype(np.float64).to_numpy())
 
     def without_ignored(self) -> "CocoBoxes":
-        """The same without the ignore regions."""
+        """These boxes without the ignore regions."""
         return self.with_boxes(self.boxes[~self.is_ignored].reset_index(drop=True))
 
     def with_boxes(self, boxes: pd.DataFrame) -> "CocoBoxes":
@@ -141,7 +138,7 @@ def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[s
 
 
 def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:
-    """Plain integers, and None where the label says nothing."""
+    """finding -> integer, or None if not mentioned."""
     checked: dict[str, Label] = {}
     for finding, value in labels.items():
         known = value is not None and not pd.isna(value)
@@ -154,7 +151,7 @@ def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:
 def _annotations(
     coco: CocoBoxes, number_of: Mapping[str, int], category_of: Mapping[str, int]
 ) -> list[dict[str, object]]:
-    corners = coco.boxes[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
+    corners = coco.boxes[CORNERS].to_numpy(dtype=np.float64)
     sizes, areas, ignored = xyxy_to_xywh(corners), area(corners), coco.is_ignored
     entries: list[dict[str, object]] = []
     for index, row in enumerate(coco.boxes.to_dict("records")):
@@ -175,12 +172,12 @@ def _annotations(
 
 
 def read_coco(path: Path) -> CocoBoxes:
-    """Read a file that `write_coco` wrote, or any COCO file with images, categories and annotations.
+    """Read a COCO file with images, categories and annotations.
 
-    An optional column is there where at least one entry has it (iscrowd: where at least one is not 0).
+    An optional column exists if at least one entry has it (iscrowd: if at least one is not 0).
 
     Raises:
-        UserError: no such file, not JSON, or entries that lack a field or point nowhere.
+        UserError: no such file, not JSON, or an entry lacks a field or refers to an unknown image or category.
     """
     if not path.is_file():
         raise UserError(f"COCO: no file {path}; give a COCO JSON file")
@@ -190,7 +187,7 @@ def read_coco(path: Path) -> CocoBoxes:
     except json.JSONDecodeError as error:
         raise UserError(f"COCO: {path} is not JSON: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"COCO: {path} lacks or garbles a field: {error!r}; see cxr/coco.py") from None
+        raise UserError(f"COCO: {path} has a missing or invalid field: {error!r}; see cxr/coco.py") from None
 
 
 def _from_document(document: Mapping[str, Any]) -> CocoBoxes:

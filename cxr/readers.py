@@ -1,4 +1,4 @@
-"""Several readers' boxes of the same images: how they become one ground truth, and who read what."""
+"""Boxes of several readers: fusion into one ground truth, and which reader read which image."""
 
 import heapq
 import logging
@@ -23,22 +23,22 @@ log = logging.getLogger("raybox")
 
 
 class ReaderSettings(Settings):
-    """How several readers' boxes become one ground truth. Boxes without a reader (a consensus) pass unchanged."""
+    """How the boxes of several readers become one ground truth. Boxes of a consensus (no reader) stay unchanged."""
 
     rule: FusionRule = "majority"
     """union: the box around each cluster. majority: the mean box of each cluster that more than half of the image's
-    readers marked. wbf: weighted boxes fusion, all readers alike. single: one reader's boxes as they are."""
+    readers marked. wbf: weighted boxes fusion with equal weights. single: the boxes of one reader."""
     iou: float = Field(0.4, gt=0, le=1)
-    """Two readers' boxes are one finding from this overlap on (wbf: above it)."""
+    """Boxes of two readers show the same finding if their IoU is at least this (wbf: above it)."""
     min_votes: PositiveInt | None = None
     """Boxes marked by fewer readers are dropped. None: for majority more than half of the image's readers, else 1."""
     num_readers: PositiveInt | None = None
-    """Readers of each image, where the data set says so (VinDr's train part: 3): a box table does not name those who
-    drew nothing. None: those who drew a box in the image, of whatever finding."""
+    """Number of readers per image, if known (VinDr's train part: 3), since a box table lacks the readers who marked
+    nothing. None: the readers with a box in the image, of any finding."""
     reader: str | None = None
-    """The one whose boxes are the truth, for the rule single."""
+    """For rule single: the reader whose boxes are the ground truth."""
     groups: dict[str, list[str]] = {}
-    """Names of groups of readers; figures are also given for the test images that each group read."""
+    """Group name -> readers. Results are also reported for the test images of each group."""
 
     @model_validator(mode="after")
     def _check_rule(self) -> "ReaderSettings":
@@ -62,24 +62,20 @@ class ReaderSettings(Settings):
 def fuse_readers(
     boxes: pd.DataFrame, settings: ReaderSettings, *, readers_of: Mapping[str, int] | None = None
 ) -> pd.DataFrame:
-    """One truth from the boxes of several readers, by the rule of `settings`, each image and finding for itself.
+    """Fuse the boxes of several readers into one ground truth, for each image and finding.
 
-    union and majority begin with clusters: every box is one, then the two clusters that overlap most (IoU of their
-    mean boxes) and share no reader become one, as long as they overlap by `iou` or more. So two boxes of one reader
-    never merge. union gives the box around a cluster, majority the mean of its corners; votes are its readers.
-    wbf is weighted boxes fusion over all boxes with equal weights, where boxes of one reader may merge; votes are the
-    distinct readers. single gives the boxes of `settings.reader`, one vote each. Boxes with fewer votes than
-    `min_votes` drop; without it majority asks for more than half of the image's readers, the others for one.
-    The order of the rows changes the order of what comes out, not the boxes. Boxes of a consensus (reader "") pass as
-    they are, without votes, also beside readers' boxes of the same image.
+    union and majority cluster the boxes: at first each box is a cluster; then the two clusters without a common reader
+    whose mean boxes overlap most are merged, as long as their IoU is at least `iou`. So two boxes of one reader are
+    never merged, except by wbf. The votes of a fused box are its distinct readers; see `ReaderSettings` for the rules
+    and the votes that a box needs. Boxes of a consensus (reader "") stay unchanged and have no votes.
 
     Args:
-        boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), reader; of all findings, so that readers count.
-        readers_of: how many read each image. At least `settings.num_readers` and those with a box in it did.
+        boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), reader; all findings, so that all readers are known.
+        readers_of: image id -> number of readers, if larger than `num_readers` and the number of readers with a box.
 
     Returns:
-        columns image_id, finding, x1, y1, x2, y2, reader (empty), votes (float, NaN for a consensus): the consensus
-        first, then fused boxes in the order in which image and finding first occur.
+        Columns image_id, finding, x1, y1, x2, y2, reader (empty), votes (float, NaN for a consensus): the consensus
+        first, then the fused boxes in the order in which image and finding first occur.
 
     Raises:
         UserError: rule single, and no box is by that reader.
@@ -111,9 +107,9 @@ def _votes_needed(marked: pd.DataFrame, settings: ReaderSettings, readers_of: Ma
     if settings.min_votes is not None or settings.rule != "majority":
         return np.full(len(marked), settings.min_votes or 1, dtype=np.int64)
     image_ids = marked["image_id"]
-    drew = marked.groupby("image_id")["reader"].transform("nunique").to_numpy(dtype=np.int64)
-    told = np.array([readers_of.get(image_id, 0) for image_id in image_ids], dtype=np.int64)
-    needed: Ints = np.maximum(np.maximum(drew, told), settings.num_readers or 0) // 2 + 1
+    marking = marked.groupby("image_id")["reader"].transform("nunique").to_numpy(dtype=np.int64)
+    known = np.array([readers_of.get(image_id, 0) for image_id in image_ids], dtype=np.int64)
+    needed: Ints = np.maximum(np.maximum(marking, known), settings.num_readers or 0) // 2 + 1
     return needed
 
 
@@ -215,30 +211,26 @@ def _enclosing(boxes: list[Corners]) -> Corners:
 
 
 def readings_of(boxes: pd.DataFrame, *, num_readers: int | None = None) -> pd.DataFrame:
-    """Who read what, as far as boxes tell: one row an image and reader with a box in it, of whatever finding.
+    """One row per image and reader with a box in it, of any finding: columns image_id, reader. No rows for a consensus.
 
-    num_readers: fill up images with readers' boxes to so many, by readers named "?1", "?2", ... who drew nothing.
-    Returns columns image_id, reader; without rows for a consensus (reader "").
+    num_readers: add readers "?1", "?2", ... without boxes until each image with a box has this number of readers.
     """
-    drew = boxes.loc[boxes["reader"] != "", READING_COLUMNS].drop_duplicates()
-    if num_readers is None or drew.empty:
-        return drew.reset_index(drop=True)
-    known = drew["image_id"].value_counts(sort=False)
+    marking = boxes.loc[boxes["reader"] != "", READING_COLUMNS].drop_duplicates()
+    if num_readers is None or marking.empty:
+        return marking.reset_index(drop=True)
+    known = marking["image_id"].value_counts(sort=False)
     silent = [(i, f"?{k}") for i, n in known.items() for k in range(1, num_readers - n + 1)]
-    return pd.concat([drew, pd.DataFrame(silent, columns=READING_COLUMNS)], ignore_index=True)
+    return pd.concat([marking, pd.DataFrame(silent, columns=READING_COLUMNS)], ignore_index=True)
 
 
 def read_groups(readings: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The images of each group of readers: read by one of its readers or more, and by none of another group.
-
-    Readers of no group do not count. In VinDr-CXR R8, R9 and R10 never share an image with the others.
+    """The images that only readers of one group read; readers without a group do not count.
 
     Args:
         readings: columns image_id, reader, as from `readings_of`. groups: name -> readers, each in one group.
 
     Returns:
-        group -> image ids in the order of `readings`. Nothing for a consensus, and a group without an image is left
-        out; the log says so.
+        group -> image ids in the order of `readings`. Groups without an image are excluded and logged.
     """
     if not groups:
         return {}

@@ -1,4 +1,4 @@
-"""Which image serves for what: training, validation, test. Patients never cross; checked, saved with the run."""
+"""Splits of a data set into training, validation and test images. No patient is in two splits."""
 
 import hashlib
 import json
@@ -17,27 +17,23 @@ Splits = dict[str, list[str]]
 """Split name -> image ids in table order. A split may be empty; images may be in no split."""
 
 SHOWN_PATIENTS = 20
-
 FRACTION_TOLERANCE = 1e-9
 
 
 class SplitSettings(Settings):
-    """How to part a data set."""
+    """How to split a data set."""
 
     kind: Literal["official", "patients"]
-    """"official": as the release says. "patients": by a hash of the patient, into `fractions`."""
-
+    """official: the splits of the release. patients: by a hash of the patient, with the shares of `fractions`."""
     fractions: dict[str, float] = Field(default_factory=dict)
-    """Split name -> share of the patients in (0, 1], for kind "patients". Together 1, or less to leave some out."""
-
+    """For kind patients: split name -> share of the patients in (0, 1]. If the sum is below 1, some are in no split."""
     names: dict[str, str] = Field(default_factory=dict)
-    """Split name -> the release's name of it, for kind "official", for instance ``val: valid``."""
-
+    """For kind official: split name -> the release's name of the split, for instance ``val: valid``."""
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """For kind "official": this share of the patients of `train` becomes `val`, for releases without one to spare."""
-
+    """For kind official, if the release has no validation part: the share of the patients of `train` that becomes
+    `val`."""
     seed: int = 0
-    """Another seed parts the patients otherwise."""
+    """Seed of the hash. Another seed gives other splits."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "SplitSettings":
@@ -53,11 +49,12 @@ class SplitSettings(Settings):
         return self
 
     def make(self, dataset: Dataset) -> Splits:
-        """The splits of `dataset`, checked for patients that cross. UserError as the functions below."""
+        """The splits of `dataset`. UserError if a patient is in two of them or the release lacks one of `names`."""
         if self.kind == "official":
             splits = official_split(dataset, self.names)
             if self.val_fraction:
-                splits |= _carve_val(dataset.select(splits["train"]), self.val_fraction, self.seed)
+                shares = {"val": self.val_fraction, "train": 1 - self.val_fraction}
+                splits |= split_by_patient(dataset.select(splits["train"]), fractions=shares, seed=self.seed)
         else:
             splits = split_by_patient(dataset, fractions=self.fractions, seed=self.seed)
         check_no_leak(dataset, splits)
@@ -65,13 +62,13 @@ class SplitSettings(Settings):
 
 
 def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> Splits:
-    """Part by patient: a hash of patient and seed against cumulated fractions, without a random generator.
+    """Split by a hash of patient and seed, which is compared with the cumulated fractions.
 
-    A patient's split depends on its id and the seed alone, so images that are added later move nobody. Images
-    without a known patient count as a patient each. Shares hold on average: small sets deviate.
+    The split of a patient depends only on its id and the seed, so it does not change when images are added. An image
+    without a known patient counts as a patient of its own. The shares are exact only on average.
 
     Args:
-        fractions: split name -> share of the patients, in order; together at most 1, the rest is in no split.
+        fractions: split name -> share of the patients, in order. If the sum is below 1, some are in no split.
     """
     _check_fractions(fractions)
     patients = patients_of(dataset)
@@ -80,68 +77,57 @@ def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: 
     splits: Splits = {}
     low = 0.0
     for name, fraction in fractions.items():
-        # Rounding must not cost the last split its last patients.
+        # rounding must not exclude the last patients of the last split
         high = low + fraction if low + fraction < 1 - FRACTION_TOLERANCE else 1.0
         splits[name] = _ids(dataset, (positions >= low) & (positions < high))
         low = high
     return splits
 
 
-def _carve_val(train: Dataset, fraction: float, seed: int) -> Splits:
-    return split_by_patient(train, fractions={"val": fraction, "train": 1 - fraction}, seed=seed)
-
-
 def official_split(dataset: Dataset, names: Mapping[str, str]) -> Splits:
-    """The release's own split, under our names: ``{"train": "train", "val": "valid"}``.
-
-    Raises:
-        UserError: the data set has no image of a split that is asked for.
-    """
+    """The splits of the release; `names`: our name -> its name. UserError if one of them has no image."""
     column = dataset.images["split"]
-    there = [f"{name or '(none)'} ({num})" for name, num in column.value_counts().items()]
+    known = [f"{name or '(none)'} ({num})" for name, num in column.value_counts().items()]
     missing = [official for official in names.values() if official not in set(column)]
     if missing:
         raise UserError(
-            f"split: {dataset.name} has no split {', '.join(map(repr, missing))}; it has {', '.join(there)}; "
+            f"split: {dataset.name} has no split {', '.join(map(repr, missing))}; it has {', '.join(known)}; "
             "correct `names` or use `kind: patients`"
         )
     return {name: _ids(dataset, column == official) for name, official in names.items()}
 
 
 def check_no_leak(dataset: Dataset, splits: Mapping[str, Iterable[str]]) -> None:
-    """UserError that names the patients (or images) that stand in two splits, or ids the data set lacks."""
+    """UserError that names the patients (or images) in two splits, or the images that the data set lacks."""
     patient_of = dict(zip(dataset.images["image_id"], patients_of(dataset), strict=True))
-    homes: dict[str, dict[str, None]] = {}
-    strangers = []
+    splits_of: dict[str, dict[str, None]] = {}
+    unknown = []
     for split, image_ids in splits.items():
         for image_id in image_ids:
             if image_id in patient_of:
-                homes.setdefault(patient_of[image_id], {})[split] = None
+                splits_of.setdefault(patient_of[image_id], {})[split] = None
             else:
-                strangers.append(f"split {split!r}: image {image_id!r} is not in {dataset.name}")
-    leaks = [
-        f"split: patient {patient!r} stands in {' and '.join(there)}"
-        for patient, there in homes.items()
-        if len(there) > 1
-    ]
+                unknown.append(f"split {split!r}: image {image_id!r} is not in {dataset.name}")
+    crossing = {patient: own for patient, own in splits_of.items() if len(own) > 1}
+    leaks = [f"split: patient {patient!r} is in {' and '.join(own)}" for patient, own in crossing.items()]
     if leaks:
         total = f"split: {len(leaks)} patients of {dataset.name} cross splits; use `kind: patients`"
         raise UserError([*leaks[:SHOWN_PATIENTS], total])
-    if strangers:
-        total = f"split: {len(strangers)} unknown images; give the data set that the splits were made of"
-        raise UserError([*strangers[:SHOWN_PATIENTS], total])
+    if unknown:
+        total = f"split: {len(unknown)} unknown images; give the data set that the splits were made from"
+        raise UserError([*unknown[:SHOWN_PATIENTS], total])
 
 
 def patients_of(dataset: Dataset) -> "pd.Series[str]":
-    """(N,) patient of each image; the image's own id where no patient is known. Also the bootstrap's groups."""
+    """(N,) patient of each image, or the image id if the patient is unknown. These are the groups of the bootstrap."""
     images = dataset.images
     return images["patient_id"].where(images["patient_id"] != "", images["image_id"])
 
 
 def hash_to_unit(text: str, seed: int) -> float:
-    """A number in [0, 1) that depends on text and seed alone, the same on every machine."""
+    """A number in [0, 1) that depends only on text and seed, the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{text}".encode()).digest()
-    # 53 bits, as many as a float holds: one more could round up to 1.0.
+    # 53 bits, the precision of a float: more could round up to 1.0
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
@@ -152,7 +138,7 @@ def fingerprint(image_ids: Iterable[str]) -> str:
 
 
 def save_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
-    """Write JSON: for each split its fingerprint, count and image ids."""
+    """Write the fingerprint, the number and the ids of the images of each split as JSON."""
     content = {}
     for name, image_ids in splits.items():
         listed = list(image_ids)
@@ -161,11 +147,7 @@ def save_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
 
 
 def load_splits(path: Path) -> Splits:
-    """Read what `save_splits` wrote.
-
-    Raises:
-        UserError: no such file, not of that form, or a split whose ids do not match its fingerprint.
-    """
+    """Read a file of `save_splits`. UserError if it is missing or invalid, or the ids do not match a fingerprint."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         splits = {str(name): [str(image_id) for image_id in part["image_ids"]] for name, part in content.items()}

@@ -101,7 +101,7 @@ def test_leaking_patient_is_named() -> None:
     with pytest.raises(UserError) as caught:
         check_no_leak(data, {"train": ["i0", "i1"], "val": ["i2"]})
     assert caught.value.problems == [
-        "split: patient 'p1' stands in train and val",
+        "split: patient 'p1' is in train and val",
         "split: 1 patients of tiny cross splits; use `kind: patients`",
     ]
 
@@ -111,7 +111,7 @@ def test_images_of_unknown_patients_do_not_leak() -> None:
 
 
 def test_image_in_two_splits_leaks() -> None:
-    with pytest.raises(UserError, match="'i0' stands in train and val"):
+    with pytest.raises(UserError, match="'i0' is in train and val"):
         check_no_leak(dataset([""]), {"train": ["i0"], "val": ["i0"]})
 
 

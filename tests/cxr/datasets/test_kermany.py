@@ -29,7 +29,7 @@ def test_groups_table_gives_the_patients(tmp_path: Path) -> None:
 def test_official_split_leaks_and_is_refused(tmp_path: Path) -> None:
     data = KermanyData(root=kermany_folder(tmp_path)).read()
     settings = SplitSettings(kind="official", names={"train": "train", "val": "valid", "test": "test"})
-    with pytest.raises(UserError, match="patient 'person1' stands in train and test"):
+    with pytest.raises(UserError, match="patient 'person1' is in train and test"):
         settings.make(data)
 
 

@@ -1,6 +1,9 @@
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,31 @@ def test_a_run_is_fresh_then_resumed_then_finished(tmp_path: Path) -> None:
     again.release()
     finished(out)
     assert start_run(out, stage="stage1", settings=Own(), inputs={}).state == "finished"
+
+
+class Process:
+    """One of the processes that share a run; notes whether the folder was started when it passed the barrier."""
+
+    def __init__(self, rank: int, together: threading.Barrier, marker: Path) -> None:
+        self.is_global_zero, self.together, self.marker = rank == 0, together, marker
+        self.found: list[bool] = []
+
+    def barrier(self) -> None:
+        self.together.wait()
+        self.found.append(self.marker.is_file())
+
+
+def test_of_processes_that_share_a_run_the_first_starts_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")  # both are threads of one process here, so neither takes the lock
+    together, marker = threading.Barrier(2, timeout=20), tmp_path / "run" / "started.json"
+    processes = [Process(rank, together, marker) for rank in (1, 0)]
+    start = partial(start_run, tmp_path / "run", stage="stage1", settings=Own(), inputs={})
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda process: start(processes=process), processes))
+    assert [run.dir for run in runs] == [tmp_path / "run"] * 2
+    assert [process.found for process in processes] == [[True], [True]]
 
 
 def test_other_settings_are_refused_and_the_difference_is_named(tmp_path: Path) -> None:
