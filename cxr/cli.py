@@ -45,8 +45,8 @@ def parse_stage_arguments(
     parser = argparse.ArgumentParser(description=about)
     shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
     demo = Path("configs/demo") / f"{stage}.yaml"
-    parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file ({demo})")
-    parser.add_argument("--out", type=Path, help=f"run folder ({shown})")
+    parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file (default: {demo})")
+    parser.add_argument("--out", type=Path, help=f"run folder (default: {shown})")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
     if previous:
         parser.add_argument(

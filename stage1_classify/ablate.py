@@ -1,4 +1,4 @@
-"""Stage 1: train variants of the classifier, and compare each with the reference of its group."""
+"""Stage 1: train variants of the classifier and compare each with the reference of its group."""
 
 import sys
 
@@ -8,8 +8,7 @@ from cxr.runs.run_folder import start_run
 
 
 def main(arguments: StageArguments) -> None:
-    # imported late: it takes seconds, which --help need not wait for
-    from stage1_classify.experiments.ablation import print_ablation, run_ablation
+    from stage1_classify.experiments.ablation import print_ablation, run_ablation  # slow, not needed by --help
     from stage1_classify.experiments.ablation_plan import make_plan
     from stage1_classify.settings.experiments import AblationSettings
 

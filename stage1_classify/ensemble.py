@@ -1,4 +1,4 @@
-"""Stage 1: combine finished classifiers to one (an ensemble), or add test-time augmentation to one."""
+"""Stage 1: combine finished classifiers into an ensemble, or add test-time augmentation to one classifier."""
 
 import sys
 

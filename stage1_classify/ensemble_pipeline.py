@@ -15,7 +15,8 @@ from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.splits import check_no_leak, load_splits, save_splits
 from cxr.tables import Dataset
 from stage1_classify.data.studies import sum_views
-from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
+from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
+from stage1_classify.evaluation.predictions import Evidence, RawScores
 from stage1_classify.model import probabilities, seen_patients
 from stage1_classify.model.classifier import settings_of_run
 from stage1_classify.model.loading import Trained, assemble, is_ensemble
@@ -43,28 +44,24 @@ def open_members(sources: Sequence[Path], settings: EnsembleSettings) -> list[Fi
             "--from: one run and flips [none] leave nothing to combine; give more runs, or set flips=[none,horizontal]"
         )
     runs = [open_run(path, stage="stage1") for path in sources]
-    _refuse_ensembles(runs)
-    _refuse_duplicates(runs)
-    _refuse_differences(runs)
+    for problems_of in (_ensembles, _duplicates, _differences):
+        problems = problems_of(runs)
+        if problems:
+            raise UserError(problems)
     return runs
 
 
-def _refuse_ensembles(runs: Sequence[FinishedRun]) -> None:
-    problems = [
-        f"--from {run.dir}: is an ensemble; give its members instead: {' '.join(_members_of(run))}"
-        for run in runs
-        if is_ensemble(run)
-    ]
-    if problems:
-        raise UserError(problems)
+def _ensembles(runs: Sequence[FinishedRun]) -> list[str]:
+    problems = []
+    for run in runs:
+        if is_ensemble(run):
+            members = [os.path.normpath(run.dir / entry["path"]) for entry in run.manifest["inputs"].values()]
+            problems.append(f"--from {run.dir}: is an ensemble; give its members instead: {' '.join(members)}")
+    return problems
 
 
-def _members_of(ensemble: FinishedRun) -> list[str]:
-    return [os.path.normpath(ensemble.dir / entry["path"]) for entry in ensemble.manifest["inputs"].values()]
-
-
-def _refuse_duplicates(runs: Sequence[FinishedRun]) -> None:
-    """Refuse the same weights twice, also from a copied folder: they would count double."""
+def _duplicates(runs: Sequence[FinishedRun]) -> list[str]:
+    """Runs with the same weights, also in a copied folder: they would count double."""
     first: dict[str, Path] = {}
     problems = []
     for run in runs:
@@ -72,22 +69,17 @@ def _refuse_duplicates(runs: Sequence[FinishedRun]) -> None:
         if weights in first:
             problems.append(f"--from {run.dir}: has the same weights as {first[weights]}; give each run once")
         first.setdefault(weights, run.dir)
-    if problems:
-        raise UserError(problems)
+    return problems
 
 
-def _refuse_differences(runs: Sequence[FinishedRun]) -> None:
+def _differences(runs: Sequence[FinishedRun]) -> list[str]:
     first = _shared_facts(runs[0])
-    problems = []
-    for run in runs[1:]:
-        facts = _shared_facts(run)
-        problems += [
-            f"--from {run.dir}: {name} is {facts.get(name)}, but {first.get(name)} in {runs[0].dir}; members must agree"
-            for name in sorted(first.keys() | facts.keys())
-            if first.get(name) != facts.get(name)
-        ]
-    if problems:
-        raise UserError(problems)
+    return [
+        f"--from {run.dir}: {name} is {facts.get(name)}, but {first.get(name)} in {runs[0].dir}; members must agree"
+        for run, facts in zip(runs[1:], map(_shared_facts, runs[1:]), strict=True)
+        for name in sorted(first.keys() | facts.keys())
+        if first.get(name) != facts.get(name)
+    ]
 
 
 def _shared_facts(run: FinishedRun) -> dict[str, Any]:
@@ -121,11 +113,8 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
     sources = [str(member.dir) for member in members]
     evidence = Evidence(data, ids, val, test, members=sources, combine=settings.combine)
     own = {"operating_point": settings.operating_point, "seed": settings.seed}
-    facts = {
-        "members": [folder.relative_to(run.dir).as_posix() for folder in folders],
-        "world_size": 1,
-        "precision": "fp32",
-    }
+    copies = [folder.relative_to(run.dir).as_posix() for folder in folders]
+    facts = {"members": copies, "world_size": 1, "precision": "fp32"}
     finish_run(run, trained.settings.model_copy(update=own), evidence, outputs=outputs, facts=facts)
 
 
@@ -147,8 +136,7 @@ def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
         files[name] = folder / Path(entry["path"]).name
         shutil.copyfile(run.output(name), files[name])
     outputs = {name: entry | {"path": files[name].name} for name, entry in kept.items()}
-    settings = settings_of_run(run).model_dump(mode="json")
-    manifest = run.manifest | {"outputs": outputs, "settings": settings}
+    manifest = run.manifest | {"outputs": outputs, "settings": settings_of_run(run).model_dump(mode="json")}
     atomic_write_text(files["manifest"], json.dumps(manifest, indent=1) + "\n")
     return files
 

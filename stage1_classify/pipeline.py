@@ -2,14 +2,14 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from lightning_fabric import Fabric
 
+from cxr.arrays import Float32s
 from cxr.config import UserError
 from cxr.imaging.pictures import Pictures, decodable_splits, resolved_input
 from cxr.labels import check_findings
@@ -21,7 +21,8 @@ from stage1_classify.data.batches import Split, check_no_empty_finding
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import Cases, make_cases, sum_views
 from stage1_classify.data.targets import policies, training_targets
-from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
+from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
+from stage1_classify.evaluation.predictions import Evidence, RawScores
 from stage1_classify.model import relabel, seen_patients
 from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
@@ -36,7 +37,7 @@ Ids = dict[str, list[str]]
 SPLITS = ("train", "val", "test")
 
 LABELS = "labels.sha256"
-"""File with the hash of the labels with which a training began."""
+"""Holds the hash of the labels with which a training began."""
 
 log = logging.getLogger("raybox")
 
@@ -47,12 +48,11 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
     with run.phase("reading the data"):
         data, ids = _read_data(settings, progress=is_first)
         _pin_data(run, data, ids, write=is_first)
-        before = _seen_before(settings, data, ids)
+        sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
+        before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
         train, settings = _training_split(data.select(ids["train"]), run, settings, fabric)
-        val, test = (
-            _evaluation_split(data.select(ids[name]), settings, name=name, progress=is_first)
-            for name in ("val", "test")
-        )
+        val, test = (evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test"))
+        _log_cases(ids, {"train": train, "val": val, "test": test})
     with run.phase("training"):
         progress = fit(fabric, train, val, settings, run.dir)
     if not is_first:
@@ -60,9 +60,12 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
     log.info("best epoch %d of %d", progress.best_epoch, progress.epoch)
     with run.phase("evaluation"):
         model = read_classifier(settings, run.dir / "best.safetensors").to(fabric.device)
-        scored_val, scored_test = (_predict(model, split, settings, fabric) for split in (val, test))
+        scored_val, scored_test = (_predict(model, split, settings) for split in (val, test))
         evidence = Evidence(data, ids, scored_val, scored_test, train=train)
-        outputs = _outputs(run, settings) | {seen_patients.OUTPUT: run.dir / "seen.json"}
+        files = {"weights": "best.safetensors", "splits": "splits.json", seen_patients.OUTPUT: "seen.json"}
+        if settings.labels.teacher is not None:
+            files["relabelled"] = relabel.TABLE
+        outputs = {name: run.dir / file for name, file in files.items()}
         seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=before)
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
@@ -110,18 +113,11 @@ def _pin_data(run: Run, data: Dataset, ids: Ids, *, write: bool) -> None:
         atomic_write_text(pinned, labels)
 
 
-def _seen_before(settings: Stage1Settings, data: Dataset, ids: Ids) -> seen_patients.Seen:
-    """The patients that the starting point and the teacher were trained on. None may be in val or test."""
-    sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
-    return seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
-
-
 def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: Fabric) -> tuple[Split, Stage1Settings]:
     """The training cases, and the settings with the mean and standard deviation that images are normalised by."""
     check_no_empty_finding(data.labels, split="train")
     is_first = fabric.is_global_zero
     cases = make_cases(data, settings.views.max_views)
-    _log_cases("train", data, cases)
     pictures = Pictures(data, settings.input, progress=is_first)
     resolved = resolved_input(settings.input, pictures, num_channels=settings.backbone.in_channels, progress=is_first)
     targets = make_hierarchy(settings.hierarchy, settings.findings).propagate(_targets(cases, run, settings, fabric))
@@ -129,43 +125,27 @@ def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: F
     return split, settings.model_copy(update={"input": resolved})
 
 
-def _targets(cases: Cases, run: Run, settings: Stage1Settings, fabric: Fabric) -> npt.NDArray[np.float32]:
+def _targets(cases: Cases, run: Run, settings: Stage1Settings, fabric: Fabric) -> Float32s:
     labels = cases.first.labels
     by_finding = policies(list(labels.columns), settings.labels)
     counts = finding_counts(labels).assign(policy=pd.Series(by_finding, dtype=object))
     log.info("training labels:\n%s", counts.to_string())
     teacher = None
     if settings.labels.teacher is not None:
+        own = settings.labels
         with fabric.rank_zero_first():
-            teacher = relabel.relabel(
-                settings.labels, cases.first, settings.findings, run_dir=run.dir, device=fabric.device
-            )
+            teacher = relabel.relabel(own, cases.first, settings.findings, run_dir=run.dir, device=fabric.device)
     return training_targets(labels, settings.labels, seed=settings.seed, teacher=teacher)
 
 
-def _evaluation_split(data: Dataset, settings: Stage1Settings, *, name: str, progress: bool) -> Split:
-    split = evaluation_split(data, settings, progress=progress)
-    _log_cases(name, data, split.cases)
-    return split
-
-
-def _predict(model: Classifier, split: Split, settings: Stage1Settings, fabric: Fabric) -> RawScores:
-    logits = predict_logits(
-        model, split.pictures, num_channels=settings.backbone.in_channels, device=fabric.device, progress=True
-    )
+def _predict(model: Classifier, split: Split, settings: Stage1Settings) -> RawScores:
+    logits = predict_logits(model, split.pictures, num_channels=settings.backbone.in_channels, progress=True)
     hierarchy = make_hierarchy(settings.hierarchy, settings.findings)
     return RawScores(split, hierarchy.multiply(sigmoid(sum_views(logits, split.cases.views))))
 
 
-def _outputs(run: Run, settings: Stage1Settings) -> dict[str, Path]:
-    """Files that exist before the evaluation."""
-    names = {"weights": "best.safetensors", "splits": "splits.json"}
-    if settings.labels.teacher is not None:
-        names["relabelled"] = relabel.TABLE
-    return {name: run.dir / file for name, file in names.items()}
-
-
-def _log_cases(name: str, data: Dataset, cases: Cases) -> None:
-    log.info("%s: %d images, %d cases", name, len(data.images), len(cases))
-    for reason, count in count_reasons(cases.left_out).items():
-        log.info("excluded from %s: %d x %s", name, count, reason)
+def _log_cases(ids: Ids, splits: Mapping[str, Split]) -> None:
+    for name, split in splits.items():
+        log.info("%s: %d images, %d cases", name, len(ids[name]), len(split.cases))
+        for reason, count in count_reasons(split.cases.left_out).items():
+            log.info("excluded from %s: %d x %s", name, count, reason)

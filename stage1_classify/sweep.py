@@ -1,4 +1,4 @@
-"""Stage 1: search settings. Each trial is an ordinary training, and the validation split decides which is the best."""
+"""Stage 1: search for the best settings. Each trial is a training; the validation split decides which one is best."""
 
 import sys
 
@@ -9,8 +9,7 @@ from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
-    # imported late: it takes seconds, which --help need not wait for
-    from stage1_classify.experiments.sweep_space import check_space
+    from stage1_classify.experiments.sweep_space import check_space  # slow, not needed by --help
     from stage1_classify.experiments.sweep_trials import Sweep
     from stage1_classify.settings.experiments import SweepSettings
 

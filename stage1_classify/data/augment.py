@@ -11,10 +11,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask t
 import albumentations as A
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cxr.arrays import Float32s
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import check_layout
@@ -30,11 +30,10 @@ def picture_seed(seed: int, epoch: int, row: int) -> int:
 
 
 class Augmentation:
-    """From (H, W) or (H, W, 3) uint8 to the same. Equal seeds give equal images.
+    """From (H, W) or (H, W, 3) uint8 to the same, all channels alike. Equal seeds give equal images.
 
-    Random numbers and strengths are those of Albumentations; all channels are transformed alike. One grey channel of 8
-    bits, float32 maps and a faster Gaussian make it several times as fast as the library on three equal channels
-    (tests/benchmarks/bench_augment.py).
+    Random numbers and strengths are those of Albumentations. A single grey channel, float32 maps and a faster Gaussian
+    make it several times as fast as the library (tests/benchmarks/bench_augment.py).
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
@@ -65,12 +64,20 @@ def augmentation_steps(picture: NetImage, settings: AugmentSettings, *, seed: in
 
 def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
     """The parts with a positive probability, in the order in which they are applied."""
+    factors = (1 - settings.contrast_limit, 1 + settings.contrast_limit)
     parts = {
         "flip": A.HorizontalFlip(p=settings.flip_probability),
-        "affine": _affine(settings),
+        "affine": A.Affine(
+            scale=(1 - settings.scale_share, 1 + settings.scale_share),
+            translate_percent=(-settings.translate_share, settings.translate_share),
+            rotate=(-settings.rotate_deg, settings.rotate_deg),
+            shear=(-settings.shear_deg, settings.shear_deg),
+            border_mode=cv2.BORDER_CONSTANT,
+            p=settings.affine_probability,
+        ),
         "grid": _GridDistortion(settings.grid_steps, settings.grid_limit, p=settings.grid_probability),
         "elastic": _ElasticTransform(settings.elastic_alpha, settings.elastic_sigma, p=settings.elastic_probability),
-        "contrast": _brightness_contrast(settings),
+        "contrast": A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.contrast_probability),
         "erase": A.CoarseDropout(
             num_holes_range=(1, 3),
             hole_height_range=(0.05, 0.2),
@@ -80,23 +87,6 @@ def _transforms(settings: AugmentSettings) -> dict[str, A.BasicTransform]:
         ),
     }
     return {name: part for name, part in parts.items() if part.p > 0}
-
-
-def _affine(settings: AugmentSettings) -> A.BasicTransform:
-    return A.Affine(
-        scale=(1 - settings.scale_share, 1 + settings.scale_share),
-        translate_percent=(-settings.translate_share, settings.translate_share),
-        rotate=(-settings.rotate_deg, settings.rotate_deg),
-        shear=(-settings.shear_deg, settings.shear_deg),
-        border_mode=cv2.BORDER_CONSTANT,
-        p=settings.affine_probability,
-    )
-
-
-def _brightness_contrast(settings: AugmentSettings) -> A.BasicTransform:
-    """Colour jitter of brightness and contrast, without hue and saturation."""
-    factors = (1 - settings.contrast_limit, 1 + settings.contrast_limit)
-    return A.ColorJitter(factors, factors, (1.0, 1.0), (0.0, 0.0), p=settings.contrast_probability)
 
 
 class _GridDistortion(A.GridDistortion):  # type: ignore[misc]  # untyped there
@@ -111,9 +101,7 @@ class _GridDistortion(A.GridDistortion):  # type: ignore[misc]  # untyped there
             )
         return dict(super().get_params_dependent_on_data(params, data))
 
-    def apply(
-        self, img: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
-    ) -> NetImage:
+    def apply(self, img: NetImage, map_x: Float32s, map_y: Float32s, **_: Any) -> NetImage:
         return _remap(img, map_x, map_y)
 
 
@@ -129,20 +117,16 @@ class _ElasticTransform(A.ElasticTransform):  # type: ignore[misc]  # untyped th
         map_y += np.arange(height, dtype=np.float32)[:, None]
         return {"map_x": map_x, "map_y": map_y}
 
-    def apply(
-        self, img: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32], **_: Any
-    ) -> NetImage:
+    def apply(self, img: NetImage, map_x: Float32s, map_y: Float32s, **_: Any) -> NetImage:
         return _remap(img, map_x, map_y)
 
 
-def _remap(picture: NetImage, map_x: npt.NDArray[np.float32], map_y: npt.NDArray[np.float32]) -> NetImage:
+def _remap(picture: NetImage, map_x: Float32s, map_y: Float32s) -> NetImage:
     remapped: NetImage = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return remapped
 
 
-def displacements(
-    size_hw: tuple[int, int], *, alpha: float, sigma: float, generator: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def displacements(size_hw: tuple[int, int], *, alpha: float, sigma: float, generator: np.random.Generator) -> Float32s:
     """(2, H, W) displacements in x and in y, in pixels.
 
     White noise is divided by its maximum absolute value, smoothed with a Gaussian of `sigma` pixels and multiplied by
@@ -155,10 +139,10 @@ def displacements(
     return fields.reshape(2, height, width)
 
 
-def _smooth(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+def _smooth(values: Float32s, sigma: float) -> Float32s:
     """Gaussian smoothing of (H, W) with replicated borders, into a new array."""
     if sigma < _WIDE_SIGMA_PX:
-        blurred: npt.NDArray[np.float32] = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        blurred: Float32s = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
         return blurred
     (to_rows, from_rows), (to_columns, from_columns) = (coarse_gaussian(n, sigma) for n in values.shape)
     coarse = from_rows @ torch.from_numpy(values) @ from_columns.T

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from cxr.arrays import Float32s
 from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from stage1_classify.data.augment import Augmentation, picture_seed
@@ -25,7 +24,7 @@ class Split:
 
     pictures: Pictures
     cases: Cases
-    targets: npt.NDArray[np.float32]
+    targets: Float32s
 
     def image_ids(self, batch: "Batch") -> list[str]:
         """Names of the batch's images, in their order."""
@@ -69,8 +68,7 @@ class TrainingSet(TorchDataset[Item]):
         return len(self._views)
 
     def __getitem__(self, index: int) -> Item:
-        views = [self._augmented(row) for row in self._views[index]]
-        return Item(torch.stack(views), self._targets[index], index)
+        return Item(torch.stack([self._augmented(row) for row in self._views[index]]), self._targets[index], index)
 
     def _augmented(self, row: int) -> Tensor:
         seed = picture_seed(self._seed, self.epoch, row)
@@ -107,10 +105,10 @@ def _one_opencv_thread(_: int) -> None:
 
 
 def check_no_empty_finding(labels: pd.DataFrame, *, split: str) -> None:
-    """Raise a UserError when a finding has no positive in the training labels: it could not be learnt."""
+    """Raise a UserError if a finding has no positive in the training labels, so that it could not be learnt."""
     empty = [str(name) for name in labels.columns if not (labels[name] == 1).any()]
     if empty:
         raise UserError(
-            f"findings: {', '.join(empty)} without a positive among {len(labels)} {split} images; "
-            "take them out of `findings` or give more data"
+            f"findings: no positives of {', '.join(empty)} among {len(labels)} {split} images; remove these findings "
+            "or give more data"
         )

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from cxr.arrays import Float32s, Floats
 from cxr.config import UserError
 from cxr.labels import FINDINGS, PARENTS, nearest
 from stage1_classify.settings.classifier import HierarchySettings
@@ -17,14 +17,14 @@ class Hierarchy:
 
     parent_of: tuple[int, ...]
 
-    def multiply(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def multiply(self, probabilities: Floats) -> Floats:
         """Multiply P(child) by the probabilities of its ancestors. From (N, K) in [0, 1] to the same."""
         product = probabilities.copy()
         for child in self._parents_first():
             product[:, child] *= product[:, self.parent_of[child]]
         return product
 
-    def propagate(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def propagate(self, targets: Float32s) -> Float32s:
         """Raise the targets of parents to those of their children. From (N, K) to the same, NaN masked, -1 uncertain.
 
         A known parent becomes the maximum of its own and its child's target, also for soft targets. A masked or
@@ -37,7 +37,7 @@ class Hierarchy:
             column[higher] = below[higher]
         return raised
 
-    def conditional(self, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def conditional(self, targets: Float32s) -> Float32s:
         """Mask children whose parent is not positive (below 0.5, masked or uncertain). From (N, K) to the same."""
         masked = targets.copy()
         for child in self._parents_first():
@@ -46,8 +46,7 @@ class Hierarchy:
 
     def _parents_first(self) -> list[int]:
         """The findings with a parent, sorted so that parents precede their children."""
-        children = [child for child, parent in enumerate(self.parent_of) if parent >= 0]
-        return sorted(children, key=self._depth)
+        return sorted((child for child, parent in enumerate(self.parent_of) if parent >= 0), key=self._depth)
 
     def _depth(self, finding: int) -> int:
         parent = self.parent_of[finding]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Float32s
 from cxr.config import UserError
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion
 
@@ -34,9 +34,9 @@ class Cases:
 def make_cases(data: Dataset, max_views: int | None) -> Cases:
     """Group the images of `data` into cases (see ViewSettings), in the table order of their first views.
 
-    Images with the same patient and study form a study; an image of unknown study is a case of its own. A study keeps
-    at most `max_views` images: first one frontal and one lateral, then other frontals, laterals and unknown views.
-    Within a case frontals precede laterals and unknown views.
+    Images of the same patient and study form a case, sorted into frontal, lateral and unknown views; an image of
+    unknown study is a case of its own. If a study has more than `max_views` images, one frontal and one lateral are
+    kept first, then other frontals, laterals and unknown views.
 
     Raises:
         UserError: images of one case have different labels.
@@ -96,7 +96,7 @@ def _difference(data: Dataset, rows: list[int]) -> str:
     return f"views.max_views: study {study!r}: {finding} is {values[0]} for {one} and {values[1]} for {other}"
 
 
-def sum_views(logits: npt.NDArray[np.float32], views: Views) -> npt.NDArray[np.float32]:
+def sum_views(logits: Float32s, views: Views) -> Float32s:
     """Sum the logits of images (N, K) over the views of each case, to (len(views), K)."""
     if not views:
         return logits[:0]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxr.arrays import Float32s, Floats
 from cxr.labels import check_findings
 from cxr.splits import hash_to_unit
 from stage1_classify.settings.classifier import LabelSettings, UncertainPolicy
@@ -26,8 +26,8 @@ def three_class_columns(findings: Sequence[str], settings: LabelSettings) -> lis
 
 
 def training_targets(
-    labels: pd.DataFrame, settings: LabelSettings, *, seed: int, teacher: npt.NDArray[np.float64] | None = None
-) -> npt.NDArray[np.float32]:
+    labels: pd.DataFrame, settings: LabelSettings, *, seed: int, teacher: Floats | None = None
+) -> Float32s:
     """Apply the policies for uncertain and unmentioned labels.
 
     The random targets of smooth_* depend on (seed, finding, image) only, not on other findings or images.
@@ -60,7 +60,7 @@ def training_targets(
     return values
 
 
-def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> npt.NDArray[np.float32]:
+def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> Float32s:
     """Targets for validation and test, (N, K): 0, 1, and NaN where uncertain."""
     values = labels.to_numpy(dtype=np.float32, copy=True)
     if settings.not_mentioned == "zeros":

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from cxr.arrays import Float32s
 from cxr.imaging.files import GrayImage, min_max, read_image
 from cxr.imaging.network_input import NetImage
 from cxr.tables import Dataset
@@ -15,7 +15,7 @@ from eval.report.pictures import Rgb, as_rgb, grid
 from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
 from stage1_classify.data.batches import Split, TrainingSet, collate
 from stage1_classify.data.targets import UNCERTAIN
-from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.evaluation.predictions import Scored
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.sampling import make_sampler
 
@@ -62,8 +62,7 @@ def typical_cases(scored: Scored, number: int) -> list[tuple[int, int]]:
 def step_grid(train: Split, settings: Stage1Settings) -> Rgb:
     """One column per training picture, one row per step: file, decoded, channels, augmentations, normalised."""
     columns = step_tiles(train, settings)
-    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
-    return _grid(tiles, columns=len(columns))
+    return _grid([tile for row in zip(*columns, strict=True) for tile in row], columns=len(columns))
 
 
 def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
@@ -79,8 +78,7 @@ def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
 def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
     """Decoded and augmented pictures of a case's first view, as sampled in the first epoch (see TrainingSet)."""
     row = train.cases.views[case][0]
-    seed = picture_seed(settings.seed, 0, row)
-    return augmentation_steps(train.pictures[row], settings.augment, seed=seed)
+    return augmentation_steps(train.pictures[row], settings.augment, seed=picture_seed(settings.seed, 0, row))
 
 
 def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
@@ -146,20 +144,13 @@ def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
     return tiles
 
 
-def target_text(targets: npt.NDArray[np.float32], findings: Sequence[str]) -> str:
+def target_text(targets: Float32s, findings: Sequence[str]) -> str:
     """Training targets (K,) in words: positives by name, soft ones with their value, uncertain and masked ones."""
-    parts = [_one_target(finding, float(t)) for finding, t in zip(findings, targets, strict=True)]
-    known = [part for part in parts if part]
+    words = {UNCERTAIN: " uncertain", 1.0: ""}
+    named = [(name, target) for name, target in zip(findings, targets.tolist(), strict=True) if abs(target) > 0]
+    known = [name + words.get(target, f" {target:.2f}") for name, target in named]
     masked = int(np.isnan(targets).sum())
     return (", ".join(known) or "no finding") + (f" ({masked} masked)" if masked else "")
-
-
-def _one_target(finding: str, target: float) -> str:
-    if target == UNCERTAIN:
-        return f"{finding} uncertain"
-    if np.isnan(target) or target == 0:
-        return ""
-    return finding if target == 1 else f"{finding} {target:.2f}"
 
 
 def _grid(tiles: Sequence[Tile], *, columns: int) -> Rgb:

@@ -13,7 +13,7 @@ from cxr.runs.run_folder import atomic_write_text
 from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.pictures import Rgb, grid, save_png
 from stage1_classify.evaluation.example_pictures import picture_of, short_ids
-from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.evaluation.predictions import Scored
 
 COLUMNS = ("number", "finding", "kind", "probability", "threshold", "target", "image_id")
 
@@ -38,7 +38,6 @@ class Failure:
 
     @property
     def kind(self) -> str:
-        """ "false positive" or "false negative"."""
         return "false negative" if self.target else "false positive"
 
 
@@ -47,8 +46,8 @@ def worst_failures(
 ) -> list[Failure]:
     """The failures furthest from the threshold, finding by finding, false positives first.
 
-    Up to `per_finding` per kind; ties in the order of the split, so that the list is reproducible. Cases with an
-    unknown label and findings without a threshold (NaN) have no failures.
+    Up to `per_finding` per kind; the first of the split on ties. Cases with an unknown label and findings without a
+    threshold (NaN) have no failures.
 
     Args:
         thresholds: (K,) a case is positive at the threshold of the finding or above.

@@ -1,6 +1,7 @@
-"""``predictions.csv``: predictions and labels of every case that a classifier is evaluated on."""
+"""A split with its predictions, and ``predictions.csv``: predictions and labels of every evaluated case."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,48 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.runs.run_folder import atomic_write_text
-from stage1_classify.evaluation.scored_split import Scored
+from cxr.tables import Dataset
+from stage1_classify.data.batches import Split
 
 CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
+
+
+@dataclass(frozen=True)
+class RawScores:
+    """A split and the predicted probabilities of its cases before calibration: `raw`, (cases, K) in [0, 1]."""
+
+    split: Split
+    raw: Floats
+
+    @property
+    def targets(self) -> Floats:
+        """(cases, K) 1, 0 or NaN."""
+        return self.split.targets.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Scored(RawScores):
+    """probabilities: `raw` after calibration."""
+
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The data that a classifier is evaluated on.
+
+    data: the whole data set. ids: split name -> image ids of the training. val: for calibration and thresholds.
+    test: for the figures. train: None for an ensemble. members: folders of the runs of an ensemble. combine: how the
+    ensemble combines them.
+    """
+
+    data: Dataset
+    ids: Mapping[str, list[str]]
+    val: RawScores
+    test: RawScores
+    train: Split | None = None
+    members: Sequence[str] = ()
+    combine: str = ""
 
 
 def prediction_table(scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> pd.DataFrame:
@@ -23,8 +63,7 @@ def prediction_table(scored: Mapping[str, Scored], findings: Sequence[str], thre
     Args:
         thresholds: (K,), NaN where a finding has none.
     """
-    parts = [_split_table(name, part, findings, thresholds) for name, part in scored.items()]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat([_split_table(*item, findings, thresholds) for item in scored.items()], ignore_index=True)
 
 
 def write_predictions(path: Path, scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> Path:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from cxr.arrays import Float32s, Floats
 from cxr.labels import slug
 from cxr.splits import patients_of
-from cxr.tables import Dataset
 from cxr.tracking import read_log
 from eval.classification.audit import audit_blocks
 from eval.classification.calibration import Calibration
@@ -22,6 +21,7 @@ from stage1_classify.data.batches import Split
 from stage1_classify.data.targets import UNCERTAIN, policies
 from stage1_classify.evaluation.example_pictures import batch_grid, picture_of, step_grid, typical_cases
 from stage1_classify.evaluation.failures import failure_blocks, worst_failures
+from stage1_classify.evaluation.predictions import Evidence, Scored
 from stage1_classify.evaluation.report_tables import (
     calibration_blocks,
     confusion_table,
@@ -29,7 +29,6 @@ from stage1_classify.evaluation.report_tables import (
     score_table,
     subgroup_blocks,
 )
-from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import Stage1Settings
 
 _MAX_TYPICAL, _TYPICAL_PX = 5, 300
@@ -39,34 +38,29 @@ _MAX_TYPICAL, _TYPICAL_PX = 5, 300
 class ReportFacts:
     """What the report shows, in addition to the settings and the run's ``metrics.jsonl``.
 
-    metrics: of the test split, see `classification_metrics`. data: the whole data set, all splits.
-    val: the split that thresholds and calibration are fitted on. test: the split that the figures are from.
-    thresholds: (K,), NaN for none. calibration: turns `raw` into `probabilities` in val and test.
-    counts: split name -> number of images. phases: seconds and peak_mib per phase, as in `Run.phases`.
-    train: None for an ensemble, which trains nothing. members: the folders of the runs of an ensemble. combine: how
-    the ensemble combines them.
+    metrics: of the test split, see `classification_metrics`. val, test: calibrated. thresholds: (K,), NaN for none.
+    phases: seconds and peak_mib per phase, as in `Run.phases`.
     """
 
+    evidence: Evidence
     metrics: Mapping[str, float | None]
-    data: Dataset
     val: Scored
     test: Scored
-    thresholds: npt.NDArray[np.float64]
+    thresholds: Floats
     calibration: Calibration
-    counts: Mapping[str, int] = field(default_factory=dict)
     phases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    train: Split | None = None
-    members: Sequence[str] = ()
-    combine: str = ""
 
 
 def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: ReportFacts) -> Path:
     """Write ``report.html`` and its pictures, ``failures.csv`` and ``subgroups.csv``; returns the page's path.
 
-    settings: of the training; for an ensemble those of its first member with the ensemble's own `operating`.
+    settings: of the training; for an ensemble those of its first member with the ensemble's `operating_point`.
     """
     findings, min_positives = settings.findings, settings.train.min_positives
     failures = worst_failures(facts.test, facts.thresholds, findings)
+    training = _curve_figures(run_dir)
+    if facts.evidence.train is not None:
+        training += _picture_figures(run_dir, settings, facts.evidence.train)
     blocks = [
         *_typical_pictures(run_dir, facts.test, findings),
         _auroc_chart(run_dir, findings, facts.metrics),
@@ -79,16 +73,14 @@ def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: Repo
         *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
         Text("Failures"),
         *failure_blocks(facts.test, failures, run_dir),
-        *_training_blocks(run_dir, settings, facts.train),
+        *([Text("Training"), *training] if training else []),
         Text("Data"),
         target_table(settings, facts),
-        *audit_blocks(facts.data, findings, run_dir),
+        *audit_blocks(facts.evidence.data, findings, run_dir),
         *_run_blocks(run_dir, facts),
     ]
-    title = "Stage 1: ensemble" if facts.members else "Stage 1: classifier"
-    return write_report(
-        run_dir, title=title, lead=describe(settings, facts), blocks=blocks, synthetic=facts.data.synthetic
-    )
+    title, lead = "Stage 1: ensemble" if facts.evidence.members else "Stage 1: classifier", describe(settings, facts)
+    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=facts.evidence.data.synthetic)
 
 
 def _typical_pictures(run_dir: Path, test: Scored, findings: Sequence[str]) -> list[Block]:
@@ -119,14 +111,14 @@ def _auroc_chart(run_dir: Path, findings: Sequence[str], metrics: Mapping[str, f
 def describe(settings: Stage1Settings, facts: ReportFacts) -> str:
     """Which classifier this is and what it is evaluated on, in two or three sentences."""
     backbone = settings.backbone
-    start = "trained from scratch"
-    if backbone.pretrained or backbone.weights is not None:
-        start = "from pretrained weights"
+    is_pretrained = backbone.pretrained or backbone.weights is not None
+    start = "from pretrained weights" if is_pretrained else "trained from scratch"
     if settings.init_from is not None:
         start = f"from the weights of {settings.init_from}"
     what = f"{backbone.name}, {settings.head.kind} head, {start}"
-    if facts.members:
-        what = f"{facts.combine.capitalize()} of {len(facts.members)} runs ({', '.join(facts.members)})"
+    members = facts.evidence.members
+    if members:
+        what = f"{facts.evidence.combine.capitalize()} of {len(members)} runs ({', '.join(members)})"
     size = "{} x {} px".format(*settings.input.size_hw)
     first = facts.test.split.cases.first
     return (
@@ -140,34 +132,26 @@ def target_table(settings: Stage1Settings, facts: ReportFacts) -> Table:
     splits = {"val": facts.val.split.targets, "test": facts.test.split.targets}
     columns = ["finding", *splits]
     rows: list[list[Cell]] = [
-        [finding, *(_known(targets[:, k]) for targets in splits.values())]
+        [finding, *(_counts(targets[:, k]) for targets in splits.values())]
         for k, finding in enumerate(settings.findings)
     ]
     note = (
         "Cases: positive / negative / masked. Masked cases do not count in the figures, because their label is "
         "uncertain or not mentioned."
     )
-    if facts.train is not None:
+    if facts.evidence.train is not None:
         columns[1:1] = ["uncertain labels", "train", "soft"]
         by_finding = policies(settings.findings, settings.labels)
         for k, row in enumerate(rows):
-            column = facts.train.targets[:, k]
+            column = facts.evidence.train.targets[:, k]
             soft = (column > 0) & (column < 1) | (column == UNCERTAIN)
-            row[1:1] = [by_finding[settings.findings[k]], _known(column), int(soft.sum())]
+            row[1:1] = [by_finding[settings.findings[k]], _counts(column), int(soft.sum())]
         note += " Only training uses them, according to its policy. Soft: between 0 and 1, or of the class uncertain."
     return Table("Targets of each split", columns, rows, note)
 
 
-def _known(targets: npt.NDArray[np.float32]) -> str:
+def _counts(targets: Float32s) -> str:
     return f"{(targets == 1).sum()} / {(targets == 0).sum()} / {np.isnan(targets).sum()}"
-
-
-def _training_blocks(run_dir: Path, settings: Stage1Settings, train: Split | None) -> list[Block]:
-    """Curves of what was logged, and pictures of the training split if there is one."""
-    blocks = _curve_figures(run_dir)
-    if train is not None:
-        blocks += _picture_figures(run_dir, settings, train)
-    return [Text("Training"), *blocks] if blocks else []
 
 
 def _picture_figures(run_dir: Path, settings: Stage1Settings, train: Split) -> list[Block]:
@@ -199,7 +183,10 @@ def _curve_figures(run_dir: Path) -> list[Block]:
         logged = {name: key for name, key in keys.items() if any(entry.get(key) is not None for entry in entries)}
         if not logged:
             continue
-        curves = {name: (epochs, [_or_nan(entry.get(key)) for entry in entries]) for name, key in logged.items()}
+        curves = {
+            name: (epochs, np.array([entry.get(key) for entry in entries], float).tolist())
+            for name, key in logged.items()
+        }
         path = f"pictures/{title.split(',')[0].lower().replace(' ', '_')}.png"
         plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
         blocks.append(Figure(title, path, collapsed=title == "Learning rate"))
@@ -208,7 +195,6 @@ def _curve_figures(run_dir: Path) -> list[Block]:
 
 def _run_blocks(run_dir: Path, facts: ReportFacts) -> list[Block]:
     """Images per split, seconds and memory per phase, and the speed of training."""
-    images = ", ".join(f"{name} {count}" for name, count in facts.counts.items())
     rows: list[list[Cell]] = [
         [name, round(phase["seconds"], 1), round(phase["peak_mib"])] for name, phase in facts.phases.items()
     ]
@@ -219,12 +205,8 @@ def _run_blocks(run_dir: Path, facts: ReportFacts) -> list[Block]:
     if skipped:
         note += f" {skipped:g} steps overflowed and were skipped."
     blocks: list[Block] = []
-    if images:
-        blocks.append(Text("Images", f"{images}."))
+    if facts.evidence.ids:
+        blocks.append(Text("Images", ", ".join(f"{name} {len(ids)}" for name, ids in facts.evidence.ids.items()) + "."))
     if rows or note:
         blocks.append(Table("Time and memory", ["phase", "seconds", "peak memory so far in MiB"], rows, note.strip()))
     return [Text("Run"), *blocks] if blocks else []
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

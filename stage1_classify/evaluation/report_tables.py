@@ -17,7 +17,7 @@ from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.charts import ReliabilityPanel, plot_reliability
 from eval.report.format import Cell, estimate_text, figure_text
 from eval.stats.calibration import reliability
-from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.evaluation.predictions import Scored
 from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 
 Figures = Mapping[str, float | None]
@@ -49,14 +49,10 @@ def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int
 
 def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Floats) -> Table:
     """Counts of test cases by label and decision."""
-    rows: list[list[Cell]] = [
-        [
-            finding,
-            float(thresholds[k]),
-            *(_count(metrics.get(f"{c}/{slug(finding)}")) for c in ("tp", "fn", "fp", "tn")),
-        ]
-        for k, finding in enumerate(findings)
-    ]
+    rows: list[list[Cell]] = []
+    for finding, threshold in zip(findings, thresholds.tolist(), strict=True):
+        counts = [metrics.get(f"{name}/{slug(finding)}") for name in ("tp", "fn", "fp", "tn")]
+        rows.append([finding, threshold, *(None if count is None else int(count) for count in counts)])
     columns = ["finding", "threshold", "found", "missed", "false alarms", "correct negatives"]
     note = "Positive cases are found or missed; negative cases are false alarms or correct negatives."
     return Table("Decisions, in cases", columns, rows, note)
@@ -72,9 +68,8 @@ def operating_table(
     for kind, name in names.items():
         columns += [f"{name}: at", "sens.", "spec."]
         thresholds = choose_thresholds(val.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity)
-        for k, threshold in enumerate(thresholds):
-            reached = _sensitivity_and_specificity(test, k, float(threshold))
-            rows[k] += [float(threshold), *reached]
+        for k, threshold in enumerate(thresholds.tolist()):
+            rows[k] += [threshold, *_sensitivity_and_specificity(test, k, threshold)]
     columns.append(f"best spec. at {names['sensitivity']}")
     for row, finding in zip(rows, findings, strict=True):
         row.append(figure_text(metrics, f"specificity_at_sensitivity/{slug(finding)}"))
@@ -90,9 +85,8 @@ def calibration_blocks(test: Scored, findings: Sequence[str], calibration: Calib
     """Reliability diagrams of the test split before and after calibration, and findings that have no calibration."""
     panels = reliability_panels(test, findings, calibration)
     plot_reliability(run_dir / "pictures" / "reliability.png", panels)
-    how = "not calibrated"
-    if calibration.kind != "none":
-        how = f"{calibration.kind} calibration, fitted on validation"
+    is_calibrated = calibration.kind != "none"
+    how = f"{calibration.kind} calibration, fitted on validation" if is_calibrated else "not calibrated"
     note = (
         f"Test split; {how}. On the dashed line, predicted probabilities equal observed frequencies; below it, the "
         "finding is rarer than predicted. Larger points hold more cases."
@@ -119,13 +113,12 @@ def reliability_panels(test: Scored, findings: Sequence[str], calibration: Calib
 def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
     """Figures by sex, age band and view; ``subgroups.csv`` holds all, the table means and significant differences."""
     first = test.split.cases.first
-    attributes = first.images[["sex", "age", "view"]]
     rows = subgroup_metrics(
         test.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
-        attributes=attributes,
+        attributes=first.images[["sex", "age", "view"]],
         groups=patients_of(first).tolist(),
         seed=settings.seed,
         min_positives=settings.train.min_positives,
@@ -151,8 +144,8 @@ def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
         ]
         for row in shown
     ]
-    columns = ["subgroup", "cases", "positives", "AUROC [95 %]", "difference from the others [95 %]"]
-    columns += ["sens.", "spec.", "remark"]
+    difference = "difference from the others [95 %]"
+    columns = ["subgroup", "cases", "positives", "AUROC [95 %]", difference, "sens.", "spec.", "remark"]
     note = (
         f"{subgroup_verdict(rows)} Mean over findings; single findings only where they differ significantly. "
         f"{SUBGROUP_FILE} holds all of them."
@@ -176,14 +169,9 @@ def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
 
 
 def _figures(metrics: Figures, name: str) -> list[Cell]:
-    auroc = figure_text(metrics, f"auroc/{name}")
-    positives = metrics.get(f"positives/{name}")
-    count = None if positives is None or name == "mean" else int(positives)
-    return [count, auroc, *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
-
-
-def _count(value: float | None) -> int | None:
-    return None if value is None else int(value)
+    positives = None if name == "mean" else metrics.get(f"positives/{name}")
+    count = None if positives is None else int(positives)
+    return [count, figure_text(metrics, f"auroc/{name}"), *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]
 
 
 def _sensitivity_and_specificity(test: Scored, column: int, threshold: float) -> list[Cell]:

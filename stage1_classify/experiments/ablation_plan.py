@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from cxr.runs.jobs import Job
+from cxr.runs.jobs import Job, run_command
 from eval.experiments.plan import Place, Plan, Planner, Training, name_of
-from stage1_classify.experiments.commands import ensemble_command, training_command
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings, EnsembleVariant
 
 ALL_SEEDS = "all seeds of "
 ENSEMBLE_CONFIG = "ensemble.yaml"
+TRAINING, ENSEMBLE = (Path(__file__).parents[1] / name for name in ("run.py", "ensemble.py"))
 
 
 def make_plan(settings: AblationSettings, out: Path) -> Plan:
@@ -27,7 +27,7 @@ def make_plan(settings: AblationSettings, out: Path) -> Plan:
 
 class _AblationPlanner(Planner):
     def __init__(self, settings: AblationSettings, out: Path) -> None:
-        command = partial(training_command, settings.base)
+        command = partial(run_command, TRAINING, settings.base)
         training = Training(Stage1Settings, command, "{group}/{variant}/seed{seed}")
         variants = {group: content.variants for group, content in settings.groups.items()}
         super().__init__(settings, variants, training=training, out=out)
@@ -53,7 +53,7 @@ class _AblationPlanner(Planner):
         if len(members) == 1 and variant.flips == ["none"]:
             self.problems.append(f"{name_of(place)}: one member and flips [none] leave nothing to combine")
         changes = {"combine": variant.combine, "flips": list(variant.flips)}
-        command = ensemble_command(self.out / ENSEMBLE_CONFIG, members, changes)
+        command = run_command(ENSEMBLE, self.out / ENSEMBLE_CONFIG, changes, sources=members)
         shown = "all seeds" if seed is None else f"seed {seed}"
         job = Job(f"{name_of(place)} {shown}", self.folder(place, seed), command, tuple(members))
         return job, json.dumps([sorted(map(str, members)), changes])

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cxr.arrays import Floats, mean_over_classes
+from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from eval.classification.weighted import Ranking, in_parts
@@ -28,7 +27,7 @@ class Cases:
     labels: Floats
     patients: tuple[str, ...]
 
-    def enough(self, min_positives: int) -> npt.NDArray[np.bool_]:
+    def enough(self, min_positives: int) -> Bools:
         """(K,) which findings have that many positives, at least one, and so count in the means."""
         return np.asarray((self.labels == 1).sum(axis=0) >= max(1, min_positives))
 
@@ -36,10 +35,10 @@ class Cases:
         """Number of cases, of patients, and of positives per finding."""
         numbers = zip(findings, (self.labels == 1).sum(axis=0), self.enough(min_positives), strict=True)
         positives = [
-            f"{finding} {count}{'' if counted else ' (too few for the mean)'}" for finding, count, counted in numbers
+            f"{name} {count}{'' if counted else ' (too few for the mean)'}" for name, count, counted in numbers
         ]
-        num_patients = len(set(self.patients))
-        return f"{len(self.ids)} test cases of {num_patients} patients; positives: {', '.join(positives)}."
+        patients = len(set(self.patients))
+        return f"{len(self.ids)} test cases of {patients} patients; positives: {', '.join(positives)}."
 
 
 def read_cases(table: pd.DataFrame, findings: Sequence[str]) -> Cases:
@@ -63,8 +62,7 @@ def probabilities_on(cases: Cases, table: pd.DataFrame, findings: Sequence[str],
             f"{source}: was evaluated on other cases ({len(own.ids)}, of which {shared} are among the "
             f"{len(cases.ids)} of the reference); variants must share data, test split and cases"
         )
-    position = {image_id: row for row, image_id in enumerate(own.ids)}
-    order = [position[image_id] for image_id in cases.ids]
+    order = pd.Index(own.ids).get_indexer(pd.Index(cases.ids))
     if not np.array_equal(own.labels[order], cases.labels, equal_nan=True):
         raise UserError(f"{source}: was evaluated against other labels than the reference")
     test = table[table["split"] == "test"]

@@ -1,8 +1,9 @@
 """Files of a sweep: a table of its trials, the best settings, a report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import yaml
@@ -15,8 +16,7 @@ from stage1_classify.experiments.sweep_space import Trial, importance
 from stage1_classify.settings.experiments import SweepSettings
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """All trials by number, the best one, and its run."""
 
     trials: Sequence[Trial]
@@ -54,17 +54,14 @@ def write_sweep_report(run_dir: Path, settings: SweepSettings, result: Result) -
         blocks.append(Table("Which settings mattered", ["setting", "importance"], rows, note))
     _plot_history(run_dir / "pictures" / "history.png", settings, result.trials)
     blocks.append(Figure("Metric of each trial", "pictures/history.png"))
-    synthetic = bool(result.run.manifest["synthetic"])
-    return write_report(
-        run_dir, title="Stage 1: sweep", lead=_lead(settings, result), blocks=blocks, synthetic=synthetic
-    )
+    lead, synthetic = _lead(settings, result), bool(result.run.manifest["synthetic"])
+    return write_report(run_dir, title="Stage 1: sweep", lead=lead, blocks=blocks, synthetic=synthetic)
 
 
 def _lead(settings: SweepSettings, result: Result) -> str:
     metrics, best = result.run.metrics, result.best
     chosen = ", ".join(f"{key} {_shown(best.values[key])}" for key in settings.space)
-    ends = (metrics.get("auroc/mean/low"), metrics.get("auroc/mean/high"))
-    test = with_interval(metrics.get("auroc/mean"), *ends)
+    test = with_interval(*(metrics.get(f"auroc/mean{end}") for end in ("", "/low", "/high")))
     return (
         f"Trial {best.number} is the best of {len(result.trials)} by {settings.metric}, {best.figure:.3f}: "
         f"{chosen}.\n\n"
@@ -82,11 +79,10 @@ def _ranking(settings: SweepSettings, result: Result) -> Table:
         [trial.number, trial.figure, *(_shown(trial.values[key]) for key in settings.space), trial.problem]
         for trial in [*sorted(finished, key=lambda trial: sign * (trial.figure or 0.0)), *failed]
     ]
-    note = f"{len(failed)} of {len(result.trials)} trials failed." if failed else ""
     columns = ["trial", settings.metric, *settings.space, "problem"]
     if not failed:
-        rows, columns = [row[:-1] for row in rows], columns[:-1]
-    return Table("Trials", columns, rows, note, highlight=0)
+        return Table("Trials", columns[:-1], [row[:-1] for row in rows], highlight=0)
+    return Table("Trials", columns, rows, f"{len(failed)} of {len(result.trials)} trials failed.", highlight=0)
 
 
 def _plot_history(path: Path, settings: SweepSettings, trials: Sequence[Trial]) -> None:
@@ -94,7 +90,7 @@ def _plot_history(path: Path, settings: SweepSettings, trials: Sequence[Trial]) 
     finished = [trial for trial in trials if trial.figure is not None]
     numbers = [float(trial.number) for trial in finished]
     figures = [float(trial.figure or 0.0) for trial in finished]
-    so_far = [better(figures[: index + 1]) for index in range(len(figures))]
+    so_far = list(accumulate(figures, better))
     curves = {"trial": (numbers, figures), "best so far": (numbers, so_far)}
     plot_curves(path, curves, labels=("trial", settings.metric))
 

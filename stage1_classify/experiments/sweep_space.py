@@ -16,8 +16,7 @@ from cxr.runs.jobs import override
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import Choices, Domain, SweepSettings
 
-ENOUGH_FOR_IMPORTANCE = 10
-GOLDEN = 0.618
+_ENOUGH_FOR_IMPORTANCE = 10
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -48,12 +47,12 @@ def check_space(settings: SweepSettings) -> None:
 
 
 def _samples(domain: Domain) -> list[Any]:
-    """All choices; of a range both ends and, unless it holds integers, a fraction between them."""
+    """All choices; of a range its ends and, unless it holds integers, a number between them."""
     if isinstance(domain, Choices):
         return domain.choices
     if domain.integer:
         return [int(domain.low), int(domain.high)]
-    return [domain.low, domain.high, domain.low + GOLDEN * (domain.high - domain.low)]
+    return [domain.low, domain.high, domain.low + 0.618 * (domain.high - domain.low)]
 
 
 def suggest(settings: SweepSettings, earlier: Sequence[Trial]) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def importance(settings: SweepSettings, trials: Sequence[Trial]) -> dict[str, fl
     """Importance of each setting for the metric, highest first; shares that sum to 1 (PED-ANOVA, Watanabe et al. 2023,
     arXiv:2304.10255). Empty for a single setting, for fewer than 10 trials, and where all trials are equal."""
     figures = [trial.figure for trial in trials if trial.state == "finished"]
-    if len(settings.space) < 2 or len(figures) < ENOUGH_FOR_IMPORTANCE or len(set(figures)) < 2:
+    if len(settings.space) < 2 or len(figures) < _ENOUGH_FOR_IMPORTANCE or len(set(figures)) < 2:
         return {}
     found = optuna.importance.get_param_importances(
         _study(settings, trials), evaluator=optuna.importance.PedAnovaImportanceEvaluator()
@@ -118,22 +117,17 @@ def _as_text(choice: Any) -> str:
 
 
 def _study(settings: SweepSettings, trials: Sequence[Trial]) -> optuna.Study:
-    """An Optuna study with `trials`. It is built anew for each suggestion; only the files of the trials last."""
+    """An Optuna study with `trials`. It is built anew for each suggestion."""
     seed = zlib.crc32(f"{settings.sampler_seed} {len(trials)}".encode())
-    sampler = optuna.samplers.TPESampler(seed=seed)
-    study = optuna.create_study(direction=settings.direction, sampler=sampler)
+    study = optuna.create_study(direction=settings.direction, sampler=optuna.samplers.TPESampler(seed=seed))
+    distributions = {key: _distribution(domain) for key, domain in settings.space.items()}
     for trial in trials:
-        study.add_trial(
-            create_trial(
-                params={key: _known(trial.values[key], domain) for key, domain in settings.space.items()},
-                distributions={key: _distribution(domain) for key, domain in settings.space.items()},
-                value=trial.figure,
-                state=TrialState.COMPLETE if trial.state == "finished" else TrialState.FAIL,
-            )
-        )
+        params = {key: _known(trial.values[key], domain) for key, domain in settings.space.items()}
+        state = TrialState.COMPLETE if trial.state == "finished" else TrialState.FAIL
+        study.add_trial(create_trial(params=params, distributions=distributions, value=trial.figure, state=state))
     return study
 
 
 def _known(value: Any, domain: Domain) -> Any:
-    """A trial's value in Optuna's form. A value from wandb may lie just outside its range after rounding."""
+    """A trial's value for Optuna. A value from wandb may lie just outside its range after rounding."""
     return _as_text(value) if isinstance(domain, Choices) else min(max(value, domain.low), domain.high)

@@ -13,19 +13,20 @@ from typing import Any
 
 from cxr.config import UserError
 from cxr.progress import track
-from cxr.runs.jobs import Job, run_jobs
+from cxr.runs.jobs import Job, run_command, run_jobs
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.tracking import create_sweep, read_log, run_sweep_agent
-from stage1_classify.experiments.commands import training_command
 from stage1_classify.experiments.sweep_report import Result, trials_table, write_best_settings, write_sweep_report
 from stage1_classify.experiments.sweep_space import Trial, suggest, wandb_sweep_config
 from stage1_classify.settings.experiments import SweepSettings
+
+TRAINING = Path(__file__).parents[1] / "run.py"
 
 log = logging.getLogger("raybox")
 
 
 class Sweep:
-    """Settings and run folder of one sweep."""
+    """One sweep, with its settings and run folder."""
 
     def __init__(self, run: Run, settings: SweepSettings) -> None:
         self.run, self.settings = run, settings
@@ -79,23 +80,18 @@ class Sweep:
         if self.settings.backend == "wandb":
             changes |= {"tracking": "off"}  # the trial's wandb run is the agent's
         out = self._folder / f"{trial.number:04d}"
-        job = Job(f"trial {trial.number}", out, training_command(self.settings.base, changes))
+        job = Job(f"trial {trial.number}", out, run_command(TRAINING, self.settings.base, changes))
         (outcome,) = run_jobs([job])
-        if outcome.problem:
-            trial = replace(trial, state="failed", problem=outcome.problem)
+        figure = None if outcome.problem else kept_figure(open_run(out, stage="stage1"), self.settings.metric)
+        if figure is not None and math.isfinite(figure):
+            trial = replace(trial, state="finished", figure=figure)
         else:
-            trial = self._evaluate(trial, open_run(out, stage="stage1"))
+            problem = outcome.problem or f"{self.settings.metric} does not exist in the epoch that the trial keeps"
+            trial = replace(trial, state="failed", problem=problem)
         self._save(trial)
         shown = f"{self.settings.metric} {trial.figure:.4f}" if trial.figure is not None else trial.problem
         log.info("trial %d of %d: %s  %s", trial.number + 1, self.settings.num_trials, shown, trial.values)
         return trial
-
-    def _evaluate(self, trial: Trial, run: FinishedRun) -> Trial:
-        figure = kept_figure(run, self.settings.metric)
-        if figure is None or not math.isfinite(figure):
-            problem = f"{self.settings.metric} does not exist in the epoch that the trial keeps"
-            return replace(trial, state="failed", problem=problem)
-        return replace(trial, state="finished", figure=figure)
 
     def _save(self, trial: Trial) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -104,7 +100,8 @@ class Sweep:
 
     def _trials(self) -> list[Trial]:
         """All trials so far, by number."""
-        return [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in _records(self._folder)]
+        records = sorted(self._folder.glob("[0-9]*.json"))
+        return [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in records]
 
     def _finish(self, trials: list[Trial]) -> None:
         finished = [trial for trial in trials if trial.figure is not None]
@@ -114,13 +111,12 @@ class Sweep:
         sign = 1 if self.settings.direction == "maximize" else -1
         best = max(finished, key=lambda trial: sign * (trial.figure or 0.0))
         result = Result(trials, best, open_run(self._folder / f"{best.number:04d}", stage="stage1"))
-        outputs = {name: self.run.dir / file for name, file in (("trials", "trials.csv"), ("best", "best.yaml"))}
+        outputs = {"trials": self.run.dir / "trials.csv", "best": self.run.dir / "best.yaml"}
         trials_table(self.settings, trials).to_csv(outputs["trials"], index=False)
         write_best_settings(outputs["best"], self.settings, result)
         outputs["report"] = write_sweep_report(self.run.dir, self.settings, result)
         counts = {"trials": len(trials), "trials/failed": len(trials) - len(finished)}
         self.run.finish(
-            # metrics of the chosen classifier, under the names that every run of stage 1 uses
             result.run.metrics | {self.settings.metric: best.figure} | counts,
             outputs,
             best_trial=best.number,
@@ -135,7 +131,3 @@ def kept_figure(run: FinishedRun, metric: str) -> float | None:
     kept = run.manifest["best_epoch"]
     (entry,) = [entry for entry in read_log(run.dir) if entry["step"] == kept]
     return entry.get(metric)
-
-
-def _records(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.json"))

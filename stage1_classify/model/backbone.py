@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -47,8 +48,12 @@ class Backbone(nn.Module):
     def _check_map(self, settings: BackboneSettings, input_hw: tuple[int, int]) -> int:
         """C, after checking that an image (H, W) gives a map of the whole image, as fine as the settings ask."""
         for module in self.modules():
-            if isinstance(module, PatchEmbed):
-                _check_patches(settings, input_hw, module.patch_size)
+            if isinstance(module, PatchEmbed) and any(np.remainder(input_hw, module.patch_size)):
+                # timm would crop the image, and maps would be stretched
+                raise UserError(
+                    f"input.size_hw: got {input_hw}, expected multiples of {module.patch_size}, the patches of "
+                    f"{settings.name!r}"
+                )
         try:
             _, channels, *map_hw = self._map_shape((1, settings.in_channels, *input_hw))
         except _FAILURES as error:
@@ -82,14 +87,6 @@ def map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
     return patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
 
 
-def _check_patches(settings: BackboneSettings, input_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
-    """Raise a UserError if patches do not fill the image: timm would crop it, and maps would be stretched."""
-    if any(size % patch for size, patch in zip(input_hw, patch_hw, strict=True)):
-        raise UserError(
-            f"input.size_hw: got {input_hw}, expected multiples of {patch_hw}, the patches of {settings.name!r}"
-        )
-
-
 def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> Any:
     if not timm.is_model(settings.name):
         hint = nearest(settings.name, timm.list_models())
@@ -98,9 +95,8 @@ def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> An
     try:
         if settings.weights is not None:
             _check_weights(settings, settings.weights)
-        return timm.create_model(
-            settings.name, pretrained=settings.pretrained or settings.weights is not None, **options
-        )
+        pretrained = settings.pretrained or settings.weights is not None
+        return timm.create_model(settings.name, pretrained=pretrained, **options)
     except _FAILURES as error:
         raise _creation_error(settings, error, options) from None
 
@@ -143,8 +139,8 @@ def _creation_error(settings: BackboneSettings, error: Exception, options: Mappi
     reason = _one_line(error)
     if "output_stride" in reason:
         return UserError(
-            f"backbone.output_stride: timm has none for {settings.name!r}, but for the ResNet, ConvNeXt and "
-            "EfficientNet families; leave it out, or take an earlier feature_stage"
+            f"backbone.output_stride: timm supports it for the ResNet, ConvNeXt and EfficientNet families, not for "
+            f"{settings.name!r}; leave it out, or set an earlier feature_stage"
         )
     if settings.feature_stage is not None and isinstance(error, IndexError | AssertionError):
         return UserError(
@@ -154,7 +150,7 @@ def _creation_error(settings: BackboneSettings, error: Exception, options: Mappi
     if settings.pretrained and settings.weights is None and isinstance(error, OSError):
         return UserError(
             f"backbone.pretrained: could not fetch timm's weights of {settings.name!r}: {reason}; "
-            "mend the connection, or give a local file as backbone.weights"
+            "repair the connection, or give a local file as backbone.weights"
         )
     return UserError(f"backbone: timm cannot make {settings.name!r} with {options}: {reason}")
 
@@ -176,8 +172,8 @@ def _check_weights(settings: BackboneSettings, path: Path) -> None:
     missing, unknown = expected - held - counters, held - expected - counters - classifier
     if missing or unknown:
         raise UserError(
-            f"backbone.weights: {path} is not of {settings.name!r} in timm's naming: {_listed(missing)} missing, "
-            f"{_listed(unknown)} unknown; give the file of this network, or another backbone.name"
+            f"backbone.weights: {path} is not a file of {settings.name!r} in timm's naming: {_listed(missing)} "
+            f"missing, {_listed(unknown)} unknown; give the file of this network, or another backbone.name"
         )
 
 

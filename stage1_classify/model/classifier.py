@@ -97,8 +97,8 @@ def read_classifier(settings: Stage1Settings, weights: Path) -> Classifier:
 def start_from_run(model: Classifier, run_dir: Path) -> None:
     """Copy the backbone of a finished run into `model`, and the head's weights of the findings that both have.
 
-    Findings that the run does not have keep their initial weights; they are logged. The 1x1 classifier fits any pooling
-    rule. Attention and the third class of a finding are copied if both models have them.
+    Other findings keep their initial weights and are logged. Attention and the third class of a finding are copied if
+    both models have them.
 
     Raises:
         UserError: the run's backbone is another one.
@@ -116,7 +116,8 @@ def start_from_run(model: Classifier, run_dir: Path) -> None:
     _take_over_head(model, source)
     taken = [name for name in model.findings if name in source.findings]
     new = [name for name in model.findings if name not in source.findings]
-    log.info("init_from %s: head taken over for %s; new: %s", run_dir, _listed(taken), _listed(new))
+    shown = [", ".join(names) or "none" for names in (taken, new)]
+    log.info("init_from %s: head taken over for %s; new: %s", run_dir, *shown)
 
 
 def _check_same_network(ours: BackboneSettings, theirs: BackboneSettings, run_dir: Path) -> None:
@@ -165,7 +166,3 @@ def _copy_rows(ours: nn.Module, theirs: nn.Module, pairs: list[tuple[int, int]])
     for name, parameter in ours.named_parameters():
         for mine, other in pairs:
             parameter[mine] = theirs.get_parameter(name)[other]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""Pooling heads: one shared 1x1 classifier, then a rule that pools its logit map into one logit a class.
+"""Pooling heads: one shared 1x1 classifier, then a rule that pools the logit map of each class into one logit.
 
 s is the logit map of a class, s_i its value in cell i of n; sums and means run over the cells. All rules give s where
 every cell has the same s, and a logit between the lowest and the highest s_i.
@@ -94,10 +94,10 @@ POOLINGS: Mapping[str, Callable[..., Tensor]] = {
 
 
 class GatedAttention(nn.Module):
-    """Gated attention: a_k = softmax over cells of w_k . (tanh(V x) * sigmoid(U x)), one attention a class.
+    """Gated attention: a_k = softmax over cells of w_k . (tanh(V x) * sigmoid(U x)), one per class.
 
-    Ilse, Tomczak and Welling 2018, arXiv:1802.04712, equation 9; V and U (D, C) serve all classes, w_k (D,) one. The
-    pooled feature is sum a_k x; the classifier is linear and the a_k sum to 1, so its logit is z_k = sum a_k s_k.
+    Ilse, Tomczak and Welling 2018, arXiv:1802.04712, equation 9. All classes share V and U (D, C). The pooled feature
+    is sum a_k x; the classifier is linear and the a_k sum to 1, so its logit is z_k = sum a_k s_k.
 
     Args:
         num_features: C. num_classes: rows of w. width: D.
@@ -161,10 +161,8 @@ class Head(nn.Module):
     @property
     def projection_weight(self) -> Tensor:
         """(P, C): what one unit of each feature channel adds to the projection."""
-        weights = [self.classifier.weight]
-        if self.attention is not None:
-            weights.append(self.attention.gates.weight)
-        return torch.cat(weights).flatten(1)
+        gates = [] if self.attention is None else [self.attention.gates.weight]
+        return torch.cat([self.classifier.weight, *gates]).flatten(1)
 
     def pool(self, projection: Tensor) -> Tensor:
         """projection (B, P, h, w) to logits (B, K)."""
@@ -184,15 +182,15 @@ class Head(nn.Module):
             return self._pool(maps, gates, slice(self.classifier.out_channels, None))
 
     def _pool(self, maps: Tensor, gates: Tensor | None, classes: slice) -> Tensor:
-        """`gates` and `classes`, the rows of the attention that the maps belong to, matter to attention alone."""
+        """Maps to logits. classes: the rows of the attention that belong to the maps."""
         if self.attention is None or gates is None:
             return self._rule(maps)
         return self._rule(maps, self.attention(gates)[:, classes])
 
 
 def _weighted_mean(scores: Tensor, weights: Tensor) -> Tensor:
-    """sum a s over the cells (B, K, n), a summing to 1; taken from the highest s, because the rounding of a great value
-    that all cells share would pass for a gradient of a."""
+    """sum a s over the cells (B, K, n), where a sums to 1. The highest s is subtracted first: the rounding error of a
+    large value that all cells share would otherwise look like a gradient of a."""
     highest = scores.detach().amax(-1, keepdim=True)
     return (weights * (scores - highest)).sum(-1) + highest.squeeze(-1)
 

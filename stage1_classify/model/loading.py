@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cxr.arrays import Floats
+from cxr.arrays import Float32s, Floats
 from cxr.config import UserError, parse_settings
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.settings import InputSettings
@@ -24,8 +23,6 @@ from stage1_classify.model.classifier import Classifier, load_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import Probabilities, calibration_of, uncalibrated
 from stage1_classify.settings.classifier import Combine, EnsembleSettings, Flip, Stage1Settings
-
-Logits = npt.NDArray[np.float32]
 
 COMBINERS: Mapping[Combine, Callable[[Floats], Floats]] = {
     "mean": lambda each: np.asarray(each.mean(axis=0)),
@@ -51,13 +48,12 @@ class Member:
         """(B, num_channels, H, W): the images at `indices` as input of this network."""
         return pictures.normalised_by(self.input).batch(indices, self.num_channels)
 
-    def logits(self, pictures: Pictures, *, flips: Sequence[Flip], progress: bool = False) -> Logits:
+    def logits(self, pictures: Pictures, *, flips: Sequence[Flip], progress: bool = False) -> Float32s:
         """(N, K) logits, averaged over `flips`, computed on the network's device."""
         return predict_logits(
             self.model,
             pictures.normalised_by(self.input),
             num_channels=self.num_channels,
-            device=next(self.model.parameters()).device,
             flips=flips,
             progress=progress,
         )
@@ -93,18 +89,18 @@ class Trained:
 
     def logits(
         self, pictures: Pictures, *, device: torch.device | str = "cpu", progress: bool = False
-    ) -> tuple[Logits, ...]:
+    ) -> tuple[Float32s, ...]:
         """(N, K) logits of each member, averaged over `flips`. The networks stay on `device`."""
         self.to(device)
         return tuple(member.logits(pictures, flips=self.flips, progress=progress) for member in self.members)
 
-    def raw(self, logits: Sequence[Logits]) -> Floats:
+    def raw(self, logits: Sequence[Float32s]) -> Floats:
         """From one (N, K) array of logits per member to the (N, K) probabilities that `calibration` is fitted to."""
         assert len(logits) == len(self.members), f"{len(logits)} arrays for {len(self.members)} members"
         pairs = zip(self.members, logits, strict=True)
         return COMBINERS[self.combine](np.stack([member.probabilities(values) for member, values in pairs]))
 
-    def probabilities_of(self, logits: Sequence[Logits]) -> Floats:
+    def probabilities_of(self, logits: Sequence[Float32s]) -> Floats:
         """From one (N, K) array of logits per member to the (N, K) calibrated probabilities in [0, 1]."""
         return self.calibration.apply(self.raw(logits))
 
@@ -121,8 +117,7 @@ def load_trained(run_dir: Path) -> Trained:
     settings = parse_settings(EnsembleSettings, run.settings, source=f"run {run_dir}")
     folders = [run_dir / folder for folder in run.manifest["members"]]
     together = assemble(folders, settings)
-    calibration = calibration_of(run, num_findings=len(together.settings.findings))
-    return Trained(together.settings, together.members, together.combine, together.flips, calibration)
+    return replace(together, calibration=calibration_of(run, num_findings=len(together.settings.findings)))
 
 
 def is_ensemble(run: FinishedRun) -> bool:
@@ -134,19 +129,16 @@ def assemble(folders: Sequence[Path], settings: EnsembleSettings) -> Trained:
     """Combine finished runs (no ensembles) to one classifier that is not calibrated yet."""
     parts = [_single(open_run(folder, stage="stage1")) for folder in folders]
     first = parts[0].settings
-    # All members use the cache of the first.
-    cache = {"cache_dir": first.input.cache_dir}
-    members = [part.members[0] for part in parts]
-    members = [replace(member, input=member.input.model_copy(update=cache)) for member in members]
-    nothing = uncalibrated(len(first.findings))
-    return Trained(first, tuple(members), settings.combine, tuple(settings.flips), nothing)
+    cache = {"cache_dir": first.input.cache_dir}  # all members use the cache of the first
+    each = (part.members[0] for part in parts)
+    members = tuple(replace(member, input=member.input.model_copy(update=cache)) for member in each)
+    return Trained(first, members, settings.combine, tuple(settings.flips), uncalibrated(len(first.findings)))
 
 
 def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classifier:
-    """The member's network with dilation instead of stride: same weights and device, finer maps, other logits.
+    """The member's network with finer maps: same weights and device, other logits.
 
-    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), so that the receptive fields
-    stay the same.
+    Strides of the last stages become dilations (Yu and Koltun 2016, arXiv:1511.07122), which keeps receptive fields.
 
     Raises:
         UserError: timm does not support this for the backbone, or its map is already as fine.
@@ -156,22 +148,17 @@ def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classif
     finer = Backbone(backbone.settings.model_copy(update=changes), member.input.size_hw)
     finer.load_state_dict(backbone.state_dict())
     finer = finer.to(next(backbone.parameters()).device).eval()
-    shape = (1, member.num_channels, *member.input.size_hw)
-    before, after = (_map_hw(network, shape) for network in (backbone, finer))
+    blank = torch.zeros(1, member.num_channels, *member.input.size_hw, device=next(backbone.parameters()).device)
+    with torch.no_grad():
+        before, after = (tuple(network(blank).shape[-2:]) for network in (backbone, finer))
     if after[0] <= before[0] or after[1] <= before[1]:
         raise UserError(
-            f"output_stride: got {output_stride}, which makes the map of {backbone.settings.name!r} {after}, and it is "
-            f"{before} without; leave it out"
+            f"output_stride: got {output_stride}, with which the map of {backbone.settings.name!r} is {after}, not "
+            f"finer than {before} without it; leave it out"
         )
     twin = deepcopy(member.model)
     twin.backbone = finer
     return twin.eval()
-
-
-@torch.no_grad()
-def _map_hw(backbone: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
-    height, width = backbone(torch.zeros(shape, device=next(backbone.parameters()).device)).shape[-2:]
-    return int(height), int(width)
 
 
 def _single(run: FinishedRun) -> Trained:

@@ -1,13 +1,13 @@
 """Logits of a classifier for the images of a data set."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cxr.arrays import Float32s
+from cxr.imaging.pictures import Pictures
 from cxr.progress import track
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.settings.classifier import Flip
@@ -15,37 +15,28 @@ from stage1_classify.settings.classifier import Flip
 _BATCH = 64
 
 
-class PictureSource(Protocol):
-    """`Pictures`, or a part of them."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
-        """(B, num_channels, H, W) of the pictures at `indices`."""
-        ...
-
-
 @torch.inference_mode()
 def predict_logits(
     model: Classifier,
-    pictures: PictureSource,
+    pictures: Pictures,
     *,
     num_channels: int,
-    device: torch.device | str = "cpu",
+    rows: Sequence[int] | None = None,
     flips: Sequence[Flip] = ("none",),
     progress: bool = False,
-) -> npt.NDArray[np.float32]:
-    """(N, K) float32 logits in the order of `pictures`. Leaves the model in evaluation mode.
+) -> Float32s:
+    """(N, K) logits in the order of `pictures`, on the model's device. Leaves the model in evaluation mode.
 
     Args:
+        rows: predict only these pictures, in this order.
         flips: test-time augmentation: the logits are averaged over these views of each image.
     """
     model.eval()
     parts = [np.zeros((0, len(model.findings)), dtype=np.float32)]
-    starts = range(0, len(pictures), _BATCH)
-    for start in track(starts, "predicting", show=progress):
-        indices = range(start, min(start + _BATCH, len(pictures)))
-        images = pictures.batch(indices, num_channels).to(device)
+    device = next(model.parameters()).device
+    rows = range(len(pictures)) if rows is None else rows
+    for start in track(range(0, len(rows), _BATCH), "predicting", show=progress):
+        images = pictures.batch(rows[start : start + _BATCH], num_channels).to(device)
         logits = torch.stack([model(flipped(images, flip)).float() for flip in flips]).mean(0)
         parts.append(logits.cpu().numpy())
     return np.concatenate(parts)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from cxr.arrays import Floats
+from cxr.arrays import Float32s, Floats
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from eval.classification.calibration import Calibration
@@ -25,16 +24,16 @@ class Probabilities:
     hierarchy: Hierarchy
     calibration: Calibration
 
-    def raw(self, logits: npt.NDArray[np.float32]) -> Floats:
+    def raw(self, logits: Float32s) -> Floats:
         """Logits (N, K) to probabilities in [0, 1], where a child's is multiplied by those of its ancestors."""
         return self.hierarchy.multiply(sigmoid(logits))
 
-    def __call__(self, logits: npt.NDArray[np.float32]) -> Floats:
+    def __call__(self, logits: Float32s) -> Floats:
         """Logits (N, K) to calibrated probabilities in [0, 1]."""
         return self.calibration.apply(self.raw(logits))
 
 
-def sigmoid(logits: npt.NDArray[np.float32]) -> Floats:
+def sigmoid(logits: Float32s) -> Floats:
     """Probabilities in (0, 1), stable for large logits of either sign."""
     values = np.asarray(logits, dtype=np.float64)
     return np.asarray(0.5 * (1 + np.tanh(values / 2)))
@@ -65,7 +64,7 @@ def calibration_of(run: FinishedRun, *, num_findings: int) -> Calibration:
         raise UserError(f"run {run.dir}: {path.name} is not JSON ({error}); run the stage again") from None
     if len(calibration.curves) != num_findings:
         raise UserError(
-            f"run {run.dir}: {path.name} is of {len(calibration.curves)} findings, expected {num_findings}; "
+            f"run {run.dir}: {path.name} has {len(calibration.curves)} findings, expected {num_findings}; "
             "run the stage again"
         )
     return calibration

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
+from cxr.arrays import Bools, Floats
 from cxr.config import UserError
 from cxr.labels import nearest
 from cxr.runs.run_folder import atomic_write_text
@@ -30,7 +30,7 @@ def relabel(
     *,
     run_dir: Path,
     device: torch.device | str = "cpu",
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     """The teacher's probabilities for the uncertain labels of findings with the policy self_train.
 
     The teacher predicts each image by itself. Writes `relabelled.csv` into `run_dir`, or reads it if it exists, so that
@@ -42,7 +42,9 @@ def relabel(
     Raises:
         UserError: the teacher is no finished run or lacks a finding, or the table belongs to other labels.
     """
-    replaced = _to_replace(settings, data, findings)
+    by_finding = policies(findings, settings)
+    self_trained = np.array([by_finding[finding] == "self_train" for finding in findings])
+    replaced = self_trained & (data.labels[list(findings)].to_numpy() == UNCERTAIN)
     path = run_dir / TABLE
     if not path.is_file():
         assert settings.teacher is not None
@@ -61,21 +63,9 @@ def relabel(
     return probabilities
 
 
-def _to_replace(settings: LabelSettings, data: Dataset, findings: Sequence[str]) -> npt.NDArray[np.bool_]:
-    by_finding = policies(findings, settings)
-    self_trained = np.array([by_finding[finding] == "self_train" for finding in findings])
-    uncertain = data.labels[list(findings)].to_numpy() == UNCERTAIN
-    return np.asarray(uncertain & self_trained)
-
-
 def _probabilities(
-    teacher: Path,
-    data: Dataset,
-    findings: Sequence[str],
-    replaced: npt.NDArray[np.bool_],
-    *,
-    device: torch.device | str,
-) -> npt.NDArray[np.float64]:
+    teacher: Path, data: Dataset, findings: Sequence[str], replaced: Bools, *, device: torch.device | str
+) -> Floats:
     """One probability for each True of `replaced`, row by row. Only images with such labels are predicted."""
     trained = load_trained(teacher)
     needed = np.flatnonzero(replaced.any(axis=0)).tolist()
@@ -103,9 +93,7 @@ def _columns_of(trained: Trained, teacher: Path, needed: Sequence[str]) -> list[
     return [there.index(finding) for finding in needed]
 
 
-def _read(
-    path: Path, data: Dataset, findings: Sequence[str], replaced: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
+def _read(path: Path, data: Dataset, findings: Sequence[str], replaced: Bools) -> Floats:
     """The table's probabilities, after checking that it belongs to exactly these labels."""
     rows, columns = np.nonzero(replaced)
     try:

@@ -32,8 +32,7 @@ class BackboneSettings(Settings):
     in_channels: Literal[1, 3] = 1
     """Channels of the network's input. With 3, a grey image is repeated."""
     feature_stage: int | None = None
-    """Use the features after this stage (timm's `out_indices`) and drop the later stages: a finer map and less
-    computation. None: the last stage."""
+    """Use the features of this stage (timm's `out_indices`), for a finer map. None: the last stage."""
     output_stride: Literal[8, 16, 32] | None = None
     """Use dilation instead of stride, where timm offers it (ResNet, ConvNeXt and EfficientNet families)."""
     pretrained: bool = False
@@ -92,8 +91,7 @@ class HierarchySettings(Settings):
     """Parents and children among the findings."""
 
     enabled: bool = False
-    """Multiply the probability of a child by those of its ancestors, and train with parents positive wherever a child
-    is positive."""
+    """Multiply a child's probability by those of its ancestors. In training a positive child's parents are positive."""
     parents: dict[str, str] | None = None
     """Child -> parent. None: the tree of cxr/labels.py. Parents that are not in `findings` are skipped."""
     conditional_epochs: int = Field(0, ge=0)
@@ -149,7 +147,7 @@ class Stage1Settings(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random in a run."""
     tracking: TrackingMode = "off"
-    """Where metrics go besides the run folder."""
+    """Where else, in addition to the run folder, metrics are logged."""
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Stage1Settings":

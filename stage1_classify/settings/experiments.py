@@ -1,6 +1,6 @@
 """Settings of sweep.py and ablate.py, which train stage 1 many times from one settings file."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -35,15 +35,12 @@ class Choices(Settings):
 
 
 def _kind_of_domain(value: Any) -> str:
-    return "choices" if isinstance(value, Choices) or "choices" in _keys(value) else "range"
+    return "choices" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "range"
 
 
 def _kind_of_variant(value: Any) -> str:
-    return "ensemble" if isinstance(value, EnsembleVariant) or "ensemble" in _keys(value) else "overrides"
-
-
-def _keys(value: Any) -> Collection[Any]:
-    return value if isinstance(value, dict) else ()
+    is_ensemble = isinstance(value, EnsembleVariant) or (isinstance(value, dict) and "ensemble" in value)
+    return "ensemble" if is_ensemble else "overrides"
 
 
 Domain = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind_of_domain)]

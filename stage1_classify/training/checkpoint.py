@@ -82,10 +82,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 @contextmanager
 def _renamed_when_complete(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which is renamed to `path` once its content is on the disk.
-
-    A full disk becomes a UserError, and the temporary file is removed.
-    """
+    """A temporary path, renamed to `path` once its content is on the disk. UserError, and no file, for a full disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial

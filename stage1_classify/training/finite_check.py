@@ -58,12 +58,9 @@ class NonFinite:
 
 
 def find_non_finite(model: nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], Tensor]) -> NonFinite | None:
-    """Repeat the batches one by one. None if everything is finite this time.
+    """Repeat the batches one by one, and examine the layers of `model`. None if everything is finite this time.
 
-    Args:
-        model: the model whose layers are examined.
-        loss_of: the loss of a batch, computed by `model`. It is differentiated by ``autograd.grad``, which stores
-            no gradient and waits for no other process.
+    `loss_of` computes the loss of a batch with `model`. ``autograd.grad`` stores no gradient and waits for no process.
     """
     for batch in batches:
         if not torch.isfinite(batch.images).all():
@@ -113,7 +110,7 @@ def bad_gradients(model: nn.Module, loss: Tensor) -> list[str]:
 
 
 Explanation = tuple[str | None, list[str]]
-"""What was not finite first (None: nothing on repetition), and the images of that batch."""
+"""What was not finite first (None: everything was finite on repetition), and the images of that batch."""
 
 
 def explain(
@@ -123,7 +120,7 @@ def explain(
     loss_of: Callable[[Batch], Tensor],
     image_ids: Callable[[Batch], list[str]],
 ) -> Explanation:
-    """`find_non_finite` in words. `image_ids` returns the names of a batch's images."""
+    """`find_non_finite` in words. `image_ids` gives the names of a batch's images."""
     found = find_non_finite(model, batches, loss_of)
     if found is None:
         return None, [name for batch in batches for name in image_ids(batch)]

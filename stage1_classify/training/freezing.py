@@ -19,22 +19,11 @@ class Part:
     modules: tuple[nn.Module, ...]
     parameters: tuple[nn.Parameter, ...]
 
-    def set_learning(self, learns: bool) -> None:
-        """Frozen parameters get no gradient, and need no backward pass if nothing before them is trained."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(learns)
-
-    def set_evaluating(self) -> None:
-        """Evaluation mode: norms keep their statistics, and there is no dropout."""
-        for module in self.modules:
-            module.training = False
-
 
 class Freezing:
-    """Freezes and unfreezes the backbone by epoch.
+    """Freezes and unfreezes the backbone by epoch, as FreezeSettings say. The head is always trained.
 
-    The head is always trained. FreezeSettings apply, but after hierarchy.conditional_epochs the whole backbone stays
-    frozen.
+    After hierarchy.conditional_epochs the whole backbone stays frozen.
     """
 
     def __init__(self, backbone: nn.Module, settings: FreezeSettings, *, conditional_epochs: int = 0) -> None:
@@ -44,16 +33,20 @@ class Freezing:
 
     def begin(self, epoch: int) -> bool:
         """Freeze and unfreeze parts for `epoch` (from 0). True at first and if anything changes."""
-        before, self._num_learning = self._num_learning, self._wanted(epoch)
+        is_fixed = 0 < self._conditional_epochs <= epoch
+        number = 0 if is_fixed else num_learning_parts(epoch, self._settings, num_parts=len(self._parts))
+        before, self._num_learning = self._num_learning, number
         for index, part in enumerate(reversed(self._parts)):
-            part.set_learning(index < self._num_learning)
+            for parameter in part.parameters:
+                parameter.requires_grad_(index < self._num_learning)
         return before != self._num_learning
 
     def keep_statistics(self) -> None:
-        """Call after ``model.train()``: puts frozen parts back into evaluation mode."""
+        """Put frozen parts back into evaluation mode (fixed norms, no dropout). Call it after ``model.train()``."""
         assert self._num_learning is not None, "begin() comes first"
         for part in self._parts[: len(self._parts) - self._num_learning]:
-            part.set_evaluating()
+            for module in part.modules:
+                module.training = False
 
     @property
     def learning(self) -> list[str]:
@@ -64,11 +57,6 @@ class Freezing:
     def is_partial(self) -> bool:
         """Whether something is frozen."""
         return self._num_learning != len(self._parts)
-
-    def _wanted(self, epoch: int) -> int:
-        if self._conditional_epochs and epoch >= self._conditional_epochs:
-            return 0
-        return num_learning_parts(epoch, self._settings, num_parts=len(self._parts))
 
 
 def num_learning_parts(epoch: int, settings: FreezeSettings, *, num_parts: int) -> int:
@@ -85,10 +73,9 @@ def num_learning_parts(epoch: int, settings: FreezeSettings, *, num_parts: int) 
 
 
 def parts_of(backbone: nn.Module) -> list[Part]:
-    """The backbone in pieces, input first, cut behind the stages that timm lists (`feature_info`).
+    """The backbone in parts, input first: one per stage in timm's `feature_info`, or one per child without such a list.
 
-    What comes before the first stage belongs to it, as does to the last one what comes after it. A network without
-    such a list is cut into its children.
+    The layers before the first stage belong to it, those after the last stage to the last one.
     """
     names = [name for name, _ in backbone.named_modules()]
     ends = _stage_ends(backbone, names) or _children_with_parameters(backbone) or ["network"]
@@ -112,12 +99,9 @@ def _learnable(modules: Iterable[nn.Module]) -> tuple[nn.Parameter, ...]:
 def _stage_ends(backbone: nn.Module, names: Iterable[str]) -> list[str]:
     """Names of the modules that end timm's stages, as they are called here: its feature extractors rename them."""
     information = getattr(getattr(backbone, "network", None), "feature_info", [])
-    stages = [stage["module"] for stage in getattr(information, "info", information)]
-    by_flat_name = {_flat(name): name for name in names}
-    found = [
-        by_flat_name.get(f"network_{_flat(stage)}") or by_flat_name.get(f"network_model_{_flat(stage)}")
-        for stage in stages
-    ]
+    stages = [stage["module"].replace(".", "_") for stage in getattr(information, "info", information)]
+    flat = {name.replace(".", "_"): name for name in names}
+    found = [flat.get(f"network_{stage}") or flat.get(f"network_model_{stage}") for stage in stages]
     return [name for name in found if name is not None]
 
 
@@ -125,10 +109,6 @@ def _children_with_parameters(backbone: nn.Module) -> list[str]:
     network = getattr(backbone, "network", backbone)
     prefix = "network." if network is not backbone else ""
     return [f"{prefix}{name}" for name, child in network.named_children() if any(True for _ in child.parameters())]
-
-
-def _flat(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def _is_in(name: str, end: str) -> bool:

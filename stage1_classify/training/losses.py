@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cxr.arrays import Float32s
 from cxr.labels import check_findings
 from stage1_classify.data.targets import UNCERTAIN, three_class_columns
 from stage1_classify.settings.classifier import Stage1Settings
@@ -17,10 +17,8 @@ from stage1_classify.settings.training import LossSettings
 _SMALL = 1e-12
 
 
-def positive_weights(targets: npt.NDArray[np.float32], *, cap: float) -> npt.NDArray[np.float32]:
+def positive_weights(targets: Float32s, *, cap: float) -> Float32s:
     """N- / N+ per class over the whole training set, at most `cap`.
-
-    Batch statistics would make the loss depend on the number of processes.
 
     Args:
         targets: (N, K) in [0, 1]; NaN (masked) and -1 (uncertain) do not count. Soft targets count by their value.
@@ -39,8 +37,7 @@ def positive_weights(targets: npt.NDArray[np.float32], *, cap: float) -> npt.NDA
 class MultilabelLoss(nn.Module):
     """Mean loss of a batch over cases and findings. Masked targets have no loss.
 
-    The sum is divided by B * K rather than by the number of unmasked targets, so that the mean over several processes
-    with equal batch sizes equals the loss of one process.
+    The sum is divided by B * K, not by the number of unmasked targets, so that several processes get the loss of one.
 
     A finding with an uncertain class has three logits: z for positive, u for uncertain, and 0 for negative. Its loss is
     the cross-entropy over the three in two parts: positive against negative by `settings.kind`, only where certain,
@@ -52,7 +49,7 @@ class MultilabelLoss(nn.Module):
         uncertain_columns: the U columns with an uncertain class, in the order of their logits.
 
     Raises:
-        UserError: `class_weights` names a finding that is not there.
+        UserError: `class_weights` names an unknown finding.
     """
 
     class_weight: Tensor
@@ -64,7 +61,7 @@ class MultilabelLoss(nn.Module):
         settings: LossSettings,
         *,
         findings: Sequence[str],
-        positive_weight: Tensor | npt.NDArray[np.float32],
+        positive_weight: Tensor | Float32s,
         uncertain_columns: Sequence[int] = (),
     ) -> None:
         super().__init__()
@@ -84,8 +81,8 @@ class MultilabelLoss(nn.Module):
         soft = torch.where(certain, targets, 0) * (1 - 2 * smoothing) + smoothing
         cost = self._binary_cost(logits, soft) * certain
         columns = self.uncertain_columns
-        doubt = certainty_cost(logits[:, columns], uncertain_logits, targets[:, columns])
-        return (cost.index_add(1, columns, doubt) * self.class_weight).mean()
+        uncertain = certainty_cost(logits[:, columns], uncertain_logits, targets[:, columns])
+        return (cost.index_add(1, columns, uncertain) * self.class_weight).mean()
 
     def _binary_cost(self, logits: Tensor, targets: Tensor) -> Tensor:
         settings = self._settings
@@ -128,7 +125,7 @@ def certainty_cost(logits: Tensor, uncertain_logits: Tensor, targets: Tensor) ->
     return cost * ~torch.isnan(targets)
 
 
-def training_loss(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> MultilabelLoss:
+def training_loss(targets: Float32s, settings: Stage1Settings) -> MultilabelLoss:
     """The loss for a training set with these targets (N, K), from which the positive weights come."""
     return MultilabelLoss(
         settings.loss,

@@ -1,6 +1,6 @@
-"""The optimiser and the schedule of its rates, all of them torch's own."""
+"""The optimizer and its learning rate schedule, both from torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,24 +25,26 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
 }
-_WITH_MOMENTUM = ("sgd", "rmsprop")
-
-# A cycle needs a step up, a step down and an end.
-_SHORTEST_CYCLE = 3
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """The optimiser of a classifier; its first parameter group is of the head."""
-    options = {"momentum": settings.momentum} if settings.kind in _WITH_MOMENTUM else {}
+    """The optimizer of a classifier; its first parameter group is the head's."""
+    options = {"momentum": settings.momentum} if settings.kind in ("sgd", "rmsprop") else {}
     return _OPTIMIZERS[settings.kind](parameter_groups(model, settings), **options)
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Up to four groups: head before backbone, in both what decays before what does not; nothing is frozen yet.
+    """Up to four groups: the head's before the backbone's, each with weight decay before without.
 
-    Biases, norms and scales, that is all vectors, do not decay, nor what timm exempts (tables of positions).
+    All vectors (biases, norms, scales) have no weight decay, nor do the position tables that timm exempts. Call it
+    before anything is frozen.
     """
-    exempt = set(_exempt_from_decay(model))
+    exempt = {
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
         (in_backbone, is_plain): [] for in_backbone in (False, True) for is_plain in (False, True)
     }
@@ -60,13 +62,6 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         for (in_backbone, is_plain), parameters in groups.items()
         if parameters
     ]
-
-
-def _exempt_from_decay(model: nn.Module) -> Iterator[str]:
-    for prefix, module in model.named_modules():
-        names = getattr(module, "no_weight_decay", None)
-        if names is not None:
-            yield from (f"{prefix}.{name}" for name in names())
 
 
 class Schedule:
@@ -103,12 +98,11 @@ class Schedule:
 def make_schedule(
     optimizer: Optimizer, settings: ScheduleSettings, *, num_epochs: int, steps_per_epoch: int
 ) -> Schedule:
-    """The schedule of all parameter groups. Each keeps its share of the highest rate.
+    """The schedule of all parameter groups, each relative to its own highest rate.
 
-    After t of T steps, or t epochs: one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest
-    rate and falls along cosines; cosine is (1 + cos(pi t / T)) / 2 of it, warm_restarts the same over each cycle
-    (Loshchilov and Hutter 2017, arXiv:1608.03983); step is factor^(t // step_epochs); plateau multiplies by factor
-    after each `plateau_patience_epochs` epochs without improvement.
+    one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest rate and falls along cosines. cosine is
+    (1 + cos(pi t / T)) / 2 after t of T steps, warm_restarts the same in each cycle (Loshchilov and Hutter 2017,
+    arXiv:1608.03983). step is factor^(t // step_epochs) after t epochs. plateau: see ScheduleSettings.
     """
     num_steps = num_epochs * steps_per_epoch
     kinds: dict[str, Callable[[Optimizer], LRScheduler]] = {
@@ -116,7 +110,14 @@ def make_schedule(
         "cosine": partial(CosineAnnealingLR, T_max=num_steps),
         "warm_restarts": partial(CosineAnnealingWarmRestarts, T_0=settings.restart_epochs * steps_per_epoch),
         "step": partial(StepLR, step_size=settings.step_epochs, gamma=settings.factor),
-        "plateau": partial(_plateau, settings=settings),
+        "plateau": partial(
+            ReduceLROnPlateau,
+            mode="max",
+            factor=settings.factor,
+            patience=settings.plateau_patience_epochs - 1,  # torch waits one epoch longer
+            threshold=0.0,  # any better score counts, as for early stopping
+            threshold_mode="abs",
+        ),
         "constant": partial(ConstantLR, factor=1.0, total_iters=0),
     }
     every_step = settings.kind in ("one_cycle", "cosine", "warm_restarts")
@@ -124,23 +125,11 @@ def make_schedule(
 
 
 def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, num_steps: int) -> OneCycleLR:
-    steps = max(_SHORTEST_CYCLE, num_steps)
+    steps = max(3, num_steps)  # a cycle needs a step up, a step down and an end
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=steps,
         pct_start=max(settings.warmup_share, 2 / steps),
         cycle_momentum="betas" in optimizer.defaults,  # the momentum of sgd and rmsprop is a setting, and stays
-    )
-
-
-def _plateau(optimizer: Optimizer, settings: ScheduleSettings) -> ReduceLROnPlateau:
-    """Any better score counts, as for early stopping; torch's patience is one less than the epochs until the fall."""
-    return ReduceLROnPlateau(
-        optimizer,
-        mode="max",
-        factor=settings.factor,
-        patience=settings.plateau_patience_epochs - 1,
-        threshold=0.0,
-        threshold_mode="abs",
     )

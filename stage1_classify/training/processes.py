@@ -1,8 +1,5 @@
-"""Checks during training that several processes train as one.
-
-Distributed training with a silent mistake (gradients that are not averaged, the same batches in all processes,
-different initial weights) still runs, but trains badly.
-"""
+"""Checks that several processes train as one. Without them a mistake, such as the same batches in all processes, would
+pass unnoticed: the training runs, but badly."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -48,7 +45,10 @@ def share_buffers(model: nn.Module) -> None:
 
 def check_same_weights(model: nn.Module, *, when: str) -> None:
     """Raise a UserError in all processes unless their weights are equal bit for bit."""
-    own = torch.stack([_bits(parameter) for parameter in model.parameters()])
+    # the sum of a parameter's bits read as integers, which changes with any of them
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    bits = (p.detach().view(integers[p.element_size()]) for p in model.parameters())
+    own = torch.stack([values.sum(dtype=torch.int64) for values in bits])
     of_all = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(of_all, own)
     names = [name for name, _ in model.named_parameters()]
@@ -59,12 +59,6 @@ def check_same_weights(model: nn.Module, *, when: str) -> None:
                 f"processes: {when} {len(differing)} of {len(names)} parameters of process {rank} differ from those of "
                 f"process 0, first {names[differing[0]]}; {_ADVICE}"
             )
-
-
-def _bits(parameter: Tensor) -> Tensor:
-    """The sum of the numbers' bits read as integers, which changes with any of them."""
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return parameter.detach().view(integers[parameter.element_size()]).sum(dtype=torch.int64)
 
 
 def check_processes(
@@ -78,9 +72,9 @@ def check_processes(
 ) -> None:
     """Raise a UserError in all processes unless they start alike and make the first step that one process makes.
 
-    Uses at most 4 cases per process of the epoch's first batch. Together the processes must have the cases of that
-    batch, and their loss and gradient must be those that one process computes. Norms are in evaluation mode, because
-    their batch statistics differ between processes by design.
+    Together the processes must have the cases of the epoch's first batch. On at most 4 of them per process, their loss
+    and gradient must be those of one process. Norms are in evaluation mode, because their batch statistics differ
+    between processes by design.
 
     Args:
         wrapped: the module that averages gradients over the processes.
@@ -90,7 +84,11 @@ def check_processes(
     """
     check_same_weights(model, when="at the start")
     parts = gather(next(iter(sampler)))
-    _check_rows(parts, sampler.first_batch())
+    got, wanted = sorted(case for part in parts for case in part), sorted(sampler.first_batch())
+    if got != wanted:
+        raise UserError(
+            f"processes: their first batches have the cases {got[:8]}..., expected {wanted[:8]}...; {_ADVICE}"
+        )
     shown = [batch_of(part[:_CHECKED_CASES]) for part in parts]
     loss, gradients = _loss_and_gradient(wrapped, [shown[distributed.get_rank()]], loss_of, backward)
     distributed.all_reduce(loss)
@@ -102,15 +100,6 @@ def check_processes(
     problem = gather(problem)[0]
     if problem is not None:
         raise UserError(f"processes: {problem}; {_ADVICE}")
-
-
-def _check_rows(parts: Sequence[Sequence[int]], expected: Sequence[int]) -> None:
-    together = sorted(row for part in parts for row in part)
-    if together != sorted(expected):
-        raise UserError(
-            f"processes: their first batches have the cases {together[:8]}..., expected "
-            f"{sorted(expected)[:8]}...; {_ADVICE}"
-        )
 
 
 def _loss_and_gradient(

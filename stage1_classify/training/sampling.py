@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from cxr.arrays import Float32s, Floats, Ints
 from cxr.config import UserError
 from cxr.labels import NO_FINDING, check_findings
 from stage1_classify.settings.classifier import Stage1Settings
@@ -15,7 +15,7 @@ from stage1_classify.settings.training import SamplingSettings
 
 log = logging.getLogger("raybox")
 
-Rows = npt.NDArray[np.int64]
+Rows = Ints
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pool:
 
     rows: Rows
     count: int
-    weights: npt.NDArray[np.float64] | None = None
+    weights: Floats | None = None
 
     def sample(self, generator: np.random.Generator) -> Rows:
         """(count,) rows. Equal weights: every row equally often, give or take one. Otherwise with replacement."""
@@ -76,15 +76,13 @@ class EpochSampler(Sampler[list[int]]):
         return sampled[0] if len(sampled) == 1 else generator.permutation(np.concatenate(sampled))
 
 
-def make_sampler(
-    targets: npt.NDArray[np.float32], settings: Stage1Settings, *, rank: int = 0, world_size: int = 1
-) -> EpochSampler:
+def make_sampler(targets: Float32s, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1) -> EpochSampler:
     """The sampler of a training split with these targets (B, K). Set its `epoch` before each epoch."""
     pools = make_pools(targets, settings.sampling, settings.findings)
     return EpochSampler(pools, settings.train.batch_size, seed=settings.seed, rank=rank, world_size=world_size)
 
 
-def make_pools(targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]) -> list[Pool]:
+def make_pools(targets: Float32s, settings: SamplingSettings, findings: Sequence[str]) -> list[Pool]:
     """What an epoch samples from: all cases, or the positives and the negatives of `balance_finding`."""
     weights = case_weights(targets, settings, findings)
     if settings.balance_finding is None:
@@ -102,16 +100,14 @@ def make_pools(targets: npt.NDArray[np.float32], settings: SamplingSettings, fin
     return [_pool(rows, count, weights) for rows, count in zip(sides, counts, strict=True)]
 
 
-def case_weights(
-    targets: npt.NDArray[np.float32], settings: SamplingSettings, findings: Sequence[str]
-) -> npt.NDArray[np.float64]:
+def case_weights(targets: Float32s, settings: SamplingSettings, findings: Sequence[str]) -> Floats:
     """(B,) `normal_weight` for cases without a positive finding ("No Finding" does not count), 1 for the others."""
     diseases = [column for column, finding in enumerate(findings) if finding != NO_FINDING]
     positive = (targets[:, diseases] >= 0.5).any(axis=1)
     return np.where(positive, 1.0, settings.normal_weight)
 
 
-def _pool(rows: Rows, count: int, weights: npt.NDArray[np.float64]) -> Pool:
+def _pool(rows: Rows, count: int, weights: Floats) -> Pool:
     own = weights[rows]
     return Pool(rows, count, None if (own == own[:1]).all() else own)
 

@@ -33,7 +33,6 @@ from stage1_classify.training.optimizers import make_optimizer, make_schedule
 from stage1_classify.training.processes import check_processes, check_same_weights, gather, share_buffers
 from stage1_classify.training.sampling import make_sampler
 from stage1_classify.training.validation import (
-    EveryNth,
     Figures,
     check_selectable,
     interleaved,
@@ -51,9 +50,9 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     Writes ``last.ckpt`` after every epoch and ``best.safetensors`` whenever validation improves. With train.ema_decay
     the average of the weights is validated and kept.
 
-    With hierarchy.conditional_epochs there are two phases. In the first, a child is trained only on cases whose parent
-    is positive. In the second, the backbone is frozen and the head is trained on all cases. Early stopping, the
-    schedule `plateau` and the choice of the best epoch use the second phase only.
+    During hierarchy.conditional_epochs a child is trained only on cases whose parent is positive; then the backbone is
+    frozen and the head is trained on all cases. Early stopping, the schedule `plateau` and the choice of the best epoch
+    use only this second phase.
 
     Raises:
         UserError: a loss or gradient is not finite, or several processes do not train as one.
@@ -76,8 +75,8 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
 class Trainer:
     """Model, optimizer, schedule and progress of one training. Use `fit` to run it.
 
-    Which cases an epoch contains, how they are augmented and what is frozen depend on (seed, epoch) only. A resumed
-    training therefore repeats an uninterrupted one bit for bit, and several processes see the cases of one.
+    Cases, augmentation and freezing of an epoch depend on (seed, epoch) only, so a resumed training repeats an
+    uninterrupted one bit for bit, and several processes see the cases of one.
     """
 
     def __init__(self, fabric: Fabric, train: Split, settings: Stage1Settings, run_dir: Path) -> None:
@@ -112,7 +111,7 @@ class Trainer:
             log.info("resuming after epoch %d", self.progress.epoch)
 
     def _stateful(self) -> dict[str, Stateful]:
-        """Everything a checkpoint holds besides the progress."""
+        """Everything that a checkpoint holds, except the progress."""
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self._optimizer.optimizer}
         parts |= {"schedule": self._schedule, "finite_check": self._finite}
         optional = {"average": self._average, "scaler": self._scaler}
@@ -180,7 +179,6 @@ class Trainer:
         self._loss = training_loss(targets, settings).to(self._fabric.device)
 
     def _loader(self) -> DataLoader[Batch]:
-        """This process's batches of the epoch, in order."""
         return training_loader(self._items, self._sampler, num_workers=self._settings.train.num_workers)
 
     def _wrap(self) -> _FabricModule:
@@ -249,13 +247,12 @@ class Trainer:
             check_same_weights(self.model, when=f"after epoch {self.progress.epoch + 1}")
         share_buffers(self.kept_model)
         fabric = self._fabric
-        pictures = EveryNth(val.pictures, fabric.global_rank, fabric.world_size)
         with fabric.autocast():
             own = predict_logits(
                 self.kept_model,
-                pictures,
+                val.pictures,
+                rows=range(fabric.global_rank, len(val.pictures), fabric.world_size),
                 num_channels=self._settings.backbone.in_channels,
-                device=fabric.device,
                 progress=fabric.is_global_zero,
             )
         figures = validation_figures(interleaved(gather(own)), val, self._settings)

@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional
 
+from cxr.arrays import Float32s, Floats
 from cxr.config import UserError
-from cxr.imaging.pictures import Pictures
 from eval.classification.metrics import classification_metrics
 from eval.classification.operating_points import choose_thresholds
 from stage1_classify.data.batches import Split
@@ -25,31 +22,15 @@ Figures = dict[str, float | None]
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
-class EveryNth:
-    """The images of one process: `first`, `first` + `step`, and so on."""
-
-    pictures: Pictures
-    first: int
-    step: int
-
-    def __len__(self) -> int:
-        return len(range(self.first, len(self.pictures), self.step))
-
-    def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
-        """(B, num_channels, H, W) as `Pictures.batch` gives it."""
-        return self.pictures.batch([self.first + index * self.step for index in indices], num_channels)
-
-
-def interleaved(shares: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """The logits (N, K) in the order of the images, from the shares that the processes predicted with `EveryNth`."""
+def interleaved(shares: Sequence[Float32s]) -> Float32s:
+    """The logits (N, K) in the order of the images. Process p of n predicted the images p, p + n, p + 2 n, ..."""
     logits = np.empty((sum(map(len, shares)), shares[0].shape[1]), dtype=np.float32)
     for first, share in enumerate(shares):
         logits[first :: len(shares)] = share
     return logits
 
 
-def validation_figures(logits: npt.NDArray[np.float32], val: Split, settings: Stage1Settings) -> Figures:
+def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -> Figures:
     """Loss, mean AUROC, mean F1 and mean AUPRC on validation. Means are over the findings with enough positives.
 
     They use uncalibrated probabilities: views are added, and children are multiplied by their parents. The loss is the
@@ -78,7 +59,7 @@ def validation_figures(logits: npt.NDArray[np.float32], val: Split, settings: St
     return figures | {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
 
 
-def _check_finite(logits: npt.NDArray[np.float32], val: Split) -> None:
+def _check_finite(logits: Float32s, val: Split) -> None:
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         named = ", ".join(val.pictures.image_ids[row] for row in bad[:_SHOWN])
@@ -89,7 +70,7 @@ def _check_finite(logits: npt.NDArray[np.float32], val: Split) -> None:
         )
 
 
-def _loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.float32]) -> float:
+def _loss(probabilities: Floats, targets: Float32s) -> float:
     known = ~np.isnan(targets)
     cost = functional.binary_cross_entropy(
         torch.from_numpy(probabilities[known]), torch.from_numpy(targets[known]).double(), reduction="sum"
@@ -97,12 +78,8 @@ def _loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.float3
     return float(cost) / targets.size
 
 
-def check_selectable(targets: npt.NDArray[np.float32], settings: Stage1Settings) -> None:
-    """Raise a UserError if no epoch could be chosen.
-
-    Args:
-        targets: (B, K) of validation.
-    """
+def check_selectable(targets: Float32s, settings: Stage1Settings) -> None:
+    """Raise a UserError if no epoch could be chosen by the validation targets (B, K)."""
     train, conditional = settings.train, settings.hierarchy.conditional_epochs
     if conditional >= train.num_epochs:
         raise UserError(

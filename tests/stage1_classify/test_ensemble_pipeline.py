@@ -25,8 +25,8 @@ from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
 from stage1_classify.ensemble import main
 from stage1_classify.ensemble_pipeline import open_members
-from stage1_classify.evaluation.evaluate import Evidence, RawScores, evaluation_split, finish_run
-from stage1_classify.evaluation.predictions import read_predictions
+from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
+from stage1_classify.evaluation.predictions import Evidence, RawScores, read_predictions
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
 from stage1_classify.model.predict import predict_logits
@@ -38,7 +38,7 @@ from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 
 def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
-    """A finished run of a network that never learnt: random weights are as good here, and take no time."""
+    """A finished run of a network that was not trained: random weights suffice here."""
     torch.manual_seed(weights_seed)
     model = Classifier(settings)
     torch.nn.init.normal_(model.head.classifier.weight)
@@ -51,14 +51,14 @@ def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
     save_splits(outputs["splits"], ids)
     write_seen(outputs["seen"], data, ids, before={})
     raw = Probabilities(make_hierarchy(settings.hierarchy, settings.findings), uncalibrated(2)).raw
-    judged = {}
+    results = {}
     for name in ("val", "test"):
         split = evaluation_split(data.select(ids[name]), settings, progress=False)
         channels = settings.backbone.in_channels
         logits = predict_logits(model, split.pictures, num_channels=channels)
-        judged[name] = RawScores(split, raw(sum_views(logits, split.cases.views)))
+        results[name] = RawScores(split, raw(sum_views(logits, split.cases.views)))
     evidence = Evidence(
-        data, ids, **judged, train=evaluation_split(data.select(ids["train"]), settings, progress=False)
+        data, ids, **results, train=evaluation_split(data.select(ids["train"]), settings, progress=False)
     )
     finish_run(run, settings, evidence, outputs=outputs, facts={"world_size": 1})
     return out

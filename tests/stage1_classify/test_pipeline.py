@@ -35,7 +35,7 @@ def with_columns(root: Path, **columns: list[object]) -> None:
     table.to_csv(root / "labels.csv", index=False)
 
 
-def doubtful(root: Path, every: int) -> None:
+def make_uncertain(root: Path, every: int) -> None:
     """Make every so manieth label of Lung Lesion uncertain."""
     labels = pd.read_csv(root / "labels.csv")["Lung Lesion"].astype(float)
     labels[::every] = -1
@@ -44,7 +44,7 @@ def doubtful(root: Path, every: int) -> None:
 
 def test_a_student_learns_from_its_teacher_and_inherits_whom_it_has_seen(tmp_path: Path) -> None:
     root = patch_folder(tmp_path / "data", num_images=40)
-    doubtful(root, 5)
+    make_uncertain(root, 5)
     teacher = train(stage1_settings(root, train=QUICK), tmp_path / "teacher")
     student = train(
         stage1_settings(root, train=QUICK, labels={"uncertain": "self_train", "teacher": str(teacher.dir)}),
@@ -62,7 +62,7 @@ def test_a_student_learns_from_its_teacher_and_inherits_whom_it_has_seen(tmp_pat
 
 def test_a_teacher_that_has_seen_the_test_patients_is_refused(tmp_path: Path) -> None:
     root = patch_folder(tmp_path / "data", num_images=40)
-    doubtful(root, 5)
+    make_uncertain(root, 5)
     teacher = train(stage1_settings(root, train=QUICK, split={"seed": 3}), tmp_path / "teacher")
     settings = stage1_settings(root, train=QUICK, labels={"uncertain": "self_train", "teacher": str(teacher.dir)})
     with pytest.raises(UserError, match="has seen in train"):

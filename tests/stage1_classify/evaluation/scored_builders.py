@@ -11,7 +11,7 @@ from cxr.imaging.settings import InputSettings
 from cxr.tables import Dataset, empty_boxes, image_table
 from stage1_classify.data.batches import Split
 from stage1_classify.data.studies import make_cases
-from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.evaluation.predictions import Scored
 from tests.builders import write_picture
 
 FINDINGS = ["Edema", "Lung Lesion"]

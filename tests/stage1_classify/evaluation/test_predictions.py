@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stage1_classify.evaluation.predictions import prediction_table, read_predictions, write_predictions
-from stage1_classify.evaluation.scored_split import Scored
+from stage1_classify.evaluation.predictions import Scored, prediction_table, read_predictions, write_predictions
 from tests.stage1_classify.evaluation.scored_builders import FINDINGS, NAN, scored, split_of
 
 

@@ -14,7 +14,7 @@ from eval.classification.metrics import classification_metrics
 from eval.classification.subgroups import SubgroupRow
 from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
 from eval.stats.bootstrap import Difference
-from stage1_classify.data.batches import Split
+from stage1_classify.evaluation.predictions import Evidence, Scored
 from stage1_classify.evaluation.report import ReportFacts, describe, target_table, write_classifier_report
 from stage1_classify.evaluation.report_tables import (
     calibration_blocks,
@@ -25,7 +25,6 @@ from stage1_classify.evaluation.report_tables import (
     subgroup_frame,
     subgroup_table,
 )
-from stage1_classify.evaluation.scored_split import Scored
 from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 from tests.stage1_classify.evaluation.scored_builders import FINDINGS, NAN, scored, split_of
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
@@ -33,7 +32,7 @@ from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 NO_CALIBRATION = Calibration("none", ())
 
 
-def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> ReportFacts:
+def facts_of(test: Scored, *, ids: Any = None, phases: Any = None, **evidence: Any) -> ReportFacts:
     """Facts of a classifier evaluated on `test`, its thresholds .5."""
     thresholds = np.full(2, 0.5)
     metrics = classification_metrics(
@@ -46,7 +45,8 @@ def facts_of(test: Scored, *, train: Split | None = None, **more: Any) -> Report
     )
     data = test.split.cases.first
     calibration = fit_calibration(test.split.targets, test.raw, "none")
-    return ReportFacts(metrics, data, test, test, thresholds, calibration, train=train, **more)
+    of_splits = Evidence(data, ids or {}, test, test, **evidence)
+    return ReportFacts(of_splits, metrics, test, test, thresholds, calibration, phases or {})
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_the_page_of_a_training(tmp_path: Path, settings: Stage1Settings) -> Non
     facts = facts_of(
         scored_cases(tmp_path),
         train=split_of(tmp_path / "train", [[row % 2, 0] for row in range(8)], settings=settings.input),
-        counts={"train": 8, "val": 12, "test": 12},
+        ids={"train": ["a"] * 8, "val": ["b"] * 12, "test": ["c"] * 12},
         phases={"training": {"seconds": 12.34, "peak_mib": 456.7}},
     )
     page = write_classifier_report(run_dir, settings, facts)

@@ -140,22 +140,22 @@ def test_all_problems_are_reported_at_once(base: Path, tmp_path: Path) -> None:
     }
     with pytest.raises(UserError) as error:
         make_plan(ablation_settings(base, groups, seeds=[0, 1], num_resamples=1000), tmp_path)
-    told = "\n".join(error.value.problems)
-    assert "heads/pcam: " in told
-    assert "unknown key 'head.kin'; nearest: 'head.kind'" in told
-    assert "heads/lse: " in told
-    assert "got 'lsee'" in told
-    assert "heads/seeded: seed is among its changes; give it under `seeds` instead" in told
-    assert "heads/round: needs itself, through heads/round, heads/trip" in told
-    assert "heads/orphan: no variant 'pcan' (nearest: 'heads/pcam')" in told
-    assert "heads/other: findings differ from those of" in told
-    assert "ensemble/one: one member and flips [none] leave nothing to combine" in told
-    assert "ensemble/nested: 'two' is itself an ensemble" in told
-    assert "ensemble/two: two of its members are the same run" in told
+    text = "\n".join(error.value.problems)
+    assert "heads/pcam: " in text
+    assert "unknown key 'head.kin'; nearest: 'head.kind'" in text
+    assert "heads/lse: " in text
+    assert "got 'lsee'" in text
+    assert "heads/seeded: seed is among its changes; give it under `seeds` instead" in text
+    assert "heads/round: needs itself, through heads/round, heads/trip" in text
+    assert "heads/orphan: no variant 'pcan' (nearest: 'heads/pcam')" in text
+    assert "heads/other: findings differ from those of" in text
+    assert "ensemble/one: one member and flips [none] leave nothing to combine" in text
+    assert "ensemble/nested: 'two' is itself an ensemble" in text
+    assert "ensemble/two: two of its members are the same run" in text
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"seeds": [1, 1]}, "each seed must be given once"),
         ({"groups": {}}, "at least 1 item"),
@@ -165,8 +165,8 @@ def test_all_problems_are_reported_at_once(base: Path, tmp_path: Path) -> None:
         ({"num_resamples": 39}, "1 comparisons need 40 or more"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError, match=text):
         ablation_settings(base, {"heads": HEADS}, **changes)
 
 
@@ -262,9 +262,9 @@ def test_findings_with_few_positives_do_not_count() -> None:
     alone = Cases(cases.ids, cases.labels[:, :1], cases.patients)
     assert scored(cases, scores, min_positives=4).values == pytest.approx(scored(alone, scores[:, :1]).values)
     assert scored(cases, scores, min_positives=3).values != pytest.approx(scored(alone, scores[:, :1]).values)
-    told = cases.describe(["A", "B"], min_positives=4)
-    assert told.startswith("60 test cases of 30 patients; positives: A ")
-    assert told.endswith("B 3 (too few for the mean).")
+    text = cases.describe(["A", "B"], min_positives=4)
+    assert text.startswith("60 test cases of 30 patients; positives: A ")
+    assert text.endswith("B 3 (too few for the mean).")
 
 
 def test_predictions_are_paired_by_case() -> None:
@@ -339,12 +339,12 @@ sys.exit(exit_code(main))
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are made by a script that is quick: pcam and average are good, lse is bad, max diverges."""
-    from stage1_classify.experiments import commands
+    from stage1_classify.experiments import ablation_plan
 
     script = tmp_path / "script.py"
     script.write_text(PRETENDED)
-    monkeypatch.setattr(commands, "TRAINING", script)
-    monkeypatch.setattr(commands, "ENSEMBLE", script)
+    monkeypatch.setattr(ablation_plan, "TRAINING", script)
+    monkeypatch.setattr(ablation_plan, "ENSEMBLE", script)
 
 
 def ablate(settings: AblationSettings, out: Path) -> Path:

@@ -74,11 +74,11 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run a script that is quick and has its best AUROC at a learning rate of 0.01, and none above 0.05."""
-    from stage1_classify.experiments import commands
+    from stage1_classify.experiments import sweep_trials
 
     script = tmp_path / "run.py"
     script.write_text(PRETENDED)
-    monkeypatch.setattr(commands, "TRAINING", script)
+    monkeypatch.setattr(sweep_trials, "TRAINING", script)
 
 
 def sweep_settings(base: Path, **changes: Any) -> SweepSettings:
@@ -105,7 +105,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"space": {}}, "at least 1 item"),
         ({"space": {"a": {"low": 2, "high": 1}}}, "low must be below high"),
@@ -117,8 +117,8 @@ def records(out: Path) -> list[dict[str, Any]]:
         ({"direction": "minimize"}, "every other metric maximized"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_settings_that_cannot_be_meant_are_refused(base: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         sweep_settings(base, **changes)
 
 
@@ -130,10 +130,10 @@ def test_every_key_and_value_of_the_space_must_be_a_setting(base: Path) -> None:
     }
     with pytest.raises(UserError) as error:
         check_space(sweep_settings(base, space=space))
-    told = "\n".join(error.value.problems)
-    assert "unknown key 'optimizer.learning_rat'; nearest: 'optimizer.learning_rate'" in told
-    assert "train.batch_size: got 21.3" in told  # a range of whole numbers is asked for with integer: true
-    assert "head.kind: got 'pcm'" in told
+    problems = "\n".join(error.value.problems)
+    assert "unknown key 'optimizer.learning_rat'; nearest: 'optimizer.learning_rate'" in problems
+    assert "train.batch_size: got 21.3" in problems  # a range of whole numbers is asked for with integer: true
+    assert "head.kind: got 'pcm'" in problems
     check_space(sweep_settings(base, space={"train.batch_size": {"low": 4, "high": 32, "integer": True}}))
 
 
@@ -300,8 +300,8 @@ def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, 
 DRIVER = """
 import sys
 from pathlib import Path
-from stage1_classify.experiments import commands
-commands.TRAINING = Path(sys.argv[1])
+from stage1_classify.experiments import sweep_trials
+sweep_trials.TRAINING = Path(sys.argv[1])
 from cxr.cli import StageArguments, exit_code
 from stage1_classify.sweep import main
 sys.exit(exit_code(lambda: main(StageArguments(Path(sys.argv[2]), Path(sys.argv[3]), (), ()))))
@@ -344,25 +344,25 @@ def test_a_changed_base_is_refused(base: Path, tmp_path: Path, pretended: None) 
 def test_wandb_chooses_through_the_agent(
     base: Path, tmp_path: Path, pretended: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is left out; what it chooses is trained here, and it is told the figure."""
-    told = []
+    """Without the server: its choices are trained here, and the figures are passed to it."""
+    passed = []
 
     def agent(sweep_id: str, trial: Callable[[dict[str, Any]], Any], *, folder: Path, count: int) -> None:
         assert (sweep_id, folder) == ("id1", tmp_path / "sweep")
-        told.extend(trial({"optimizer.learning_rate": rate}) for rate in (0.01, 0.1, 0.001)[-count:])
+        passed.extend(trial({"optimizer.learning_rate": rate}) for rate in (0.01, 0.1, 0.001)[-count:])
 
     monkeypatch.setattr("stage1_classify.experiments.sweep_trials.create_sweep", lambda config: "id1")
     monkeypatch.setattr("stage1_classify.experiments.sweep_trials.run_sweep_agent", agent)
     settings = sweep_settings(base, backend="wandb", overrides={"tracking": "offline"})
     out = sweep(settings, tmp_path / "sweep")
-    assert told == [{"val/auroc": 1.0}, None, {"val/auroc": pytest.approx(0.8)}]
+    assert passed == [{"val/auroc": 1.0}, None, {"val/auroc": pytest.approx(0.8)}]
     assert open_run(out).manifest["best_trial"] == 0
     assert (out / "wandb_sweep.txt").read_text() == "id1"
     assert open_run(out / "trials" / "0000").settings["tracking"] == "off"
     (out / "manifest.json").unlink()
     (out / "trials" / "0002.json").unlink()
     sweep(settings, out)  # two trials are there: the agent is asked for one
-    assert len(told) == 4
+    assert len(passed) == 4
 
 
 def test_the_kept_epochs_figure_counts(tmp_path: Path) -> None:

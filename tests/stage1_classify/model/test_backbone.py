@@ -108,7 +108,7 @@ def test_drop_path_drops_in_training_alone() -> None:
 
 
 def test_the_check_of_the_map_leaves_no_trace() -> None:
-    """It draws nothing, moves no statistics, and leaves no tensor on the meta device."""
+    """It uses no random numbers, changes no statistics and leaves no tensor on the meta device."""
     torch.manual_seed(0)
     backbone = Backbone(BackboneSettings(name="resnet18"), SIZE_HW)
     after = torch.rand(1)
@@ -232,9 +232,9 @@ def test_weights_of_a_pyramid_are_those_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ("test_resnet", r"not of 'resnet18'.*missing.*unknown"),
-        ("resnet34", r"not of 'resnet18'.*none missing, \d+ \(layer1\.2"),
-        ("resnet10t", r"not of 'resnet18'"),
+        ("test_resnet", r"not a file of 'resnet18'.*missing.*unknown"),
+        ("resnet34", r"not a file of 'resnet18'.*none missing, \d+ \(layer1\.2"),
+        ("resnet10t", r"not a file of 'resnet18'"),
         ("seresnet18", r"none missing, \d+ \(layer1\.0\.se\."),
     ],
 )
@@ -265,7 +265,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"list\.pth cannot be read"):
         build("test_convnext", weights=tmp_path / "list.pth")
     torch.save({"epoch": 1}, tmp_path / "state.pth")
-    with pytest.raises(UserError, match=r"state\.pth is not of 'test_convnext'"):
+    with pytest.raises(UserError, match=r"state\.pth is not a file of 'test_convnext'"):
         build("test_convnext", weights=tmp_path / "state.pth")
 
 

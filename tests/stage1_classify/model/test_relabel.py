@@ -25,7 +25,7 @@ NAN = float("nan")
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the folder `data` beside it; its network decides at random, but firmly."""
+    """A finished run on the folder `data` next to it; its network is random, with large weights."""
     parent = tmp_path_factory.mktemp("teacher")
     settings = stage1_settings(patch_folder(parent / "data", num_images=24))
     run = start_run(parent / "run", stage="stage1", settings=settings, inputs={})
@@ -41,7 +41,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.dir
 
 
-def doubtful(teacher: Path) -> Dataset:
+def uncertain_labels(teacher: Path) -> Dataset:
     """The teacher's images; of the first three Lung Lesion is uncertain, of the third Pleural Effusion too."""
     data = stage1_settings(teacher.parent / "data").data.read()
     labels = data.labels.copy()
@@ -55,7 +55,7 @@ def self_train(teacher: Path, **changes: object) -> LabelSettings:
 
 
 def test_uncertain_labels_take_the_teachers_probabilities(teacher: Path, tmp_path: Path) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     got = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     expected = np.full((24, 2), NAN)
     predicted = load_trained(teacher).predict(data)
@@ -67,7 +67,7 @@ def test_uncertain_labels_take_the_teachers_probabilities(teacher: Path, tmp_pat
 
 
 def test_what_was_replaced_is_written_down(teacher: Path, tmp_path: Path) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     got = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     table = pd.read_csv(tmp_path / "relabelled.csv", dtype=str)
     ids = data.images["image_id"].tolist()
@@ -77,7 +77,7 @@ def test_what_was_replaced_is_written_down(teacher: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_that_goes_on_reads_what_it_wrote(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     first = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     monkeypatch.setattr(module, "load_trained", None)  # a second look would fail
     again = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_reads_what_it_wrote(teacher: Path, tmp_path: Path, m
 
 @pytest.mark.parametrize("damage", ["fewer labels", "no number", "too high", "no column", "empty"])
 def test_a_table_of_other_labels_is_refused(teacher: Path, tmp_path: Path, damage: str) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     path = tmp_path / "relabelled.csv"
     lines = path.read_text().splitlines()
@@ -104,12 +104,12 @@ def test_a_table_of_other_labels_is_refused(teacher: Path, tmp_path: Path, damag
 
 def test_only_findings_with_the_policy_are_relabelled(teacher: Path, tmp_path: Path) -> None:
     settings = self_train(teacher, uncertain="ones", uncertain_by_finding={"Pleural Effusion": "self_train"})
-    got = relabel(settings, doubtful(teacher), FINDINGS, run_dir=tmp_path)
+    got = relabel(settings, uncertain_labels(teacher), FINDINGS, run_dir=tmp_path)
     assert np.argwhere(~np.isnan(got)).tolist() == [[2, 1]]
 
 
 def test_columns_are_mapped_by_name(teacher: Path, tmp_path: Path) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     (tmp_path / "b").mkdir()
     one = relabel(self_train(teacher), data, FINDINGS, run_dir=tmp_path)
     other = relabel(self_train(teacher), data, FINDINGS[::-1], run_dir=tmp_path / "b")
@@ -117,7 +117,7 @@ def test_columns_are_mapped_by_name(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_a_finding_that_the_teacher_lacks_is_named_only_where_needed(teacher: Path, tmp_path: Path) -> None:
-    data = doubtful(teacher)
+    data = uncertain_labels(teacher)
     labels = data.labels.rename(columns={"Pleural Effusion": "Pleural Other"})
     renamed = Dataset(data.name, data.root, data.images, labels, data.boxes)
     findings = ["Lung Lesion", "Pleural Other"]
@@ -146,4 +146,4 @@ def test_a_teacher_that_has_seen_the_patients_of_val_or_test_is_refused(teacher:
 
 def test_the_teacher_must_be_a_finished_run(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
-        relabel(self_train(tmp_path / "nowhere"), doubtful(teacher), FINDINGS, run_dir=tmp_path)
+        relabel(self_train(tmp_path / "nowhere"), uncertain_labels(teacher), FINDINGS, run_dir=tmp_path)

@@ -42,7 +42,7 @@ UNLIKE = {"seed": 1}
 
 
 def settings_of(data: Path, name: str) -> Stage1Settings:
-    """12 cases an epoch in batches of 4: with two a move the last move has one."""
+    """12 cases per epoch in batches of 4: with two per step the last step has one."""
     changes = SCENARIOS.get(name, UNLIKE)
     table = {"table": "labels.csv", **changes.get("data", {})}
     columns = {"image": "path", "patient": "patient"}
@@ -108,17 +108,17 @@ def same_cases() -> Iterator[None]:
 
 @contextmanager
 def drift() -> Iterator[None]:
-    """In its second epoch the second process's weights move a little on their own."""
+    """In its second epoch the second process's weights change a little on their own."""
     original = Trainer._step
 
-    def move(self: Trainer, *arguments: Any) -> torch.Tensor:
+    def step(self: Trainer, *arguments: Any) -> torch.Tensor:
         loss = original(self, *arguments)
         if self.progress.epoch == 1 and distributed.get_rank() == 1:
             with torch.no_grad():
                 self.model.backbone.network.stem_0.bias[0] += 1e-6
         return loss
 
-    with mock.patch.object(Trainer, "_step", move):
+    with mock.patch.object(Trainer, "_step", step):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, goes on exactly where it was killed, and refuses what cannot be trained."""
+"""Training as a whole: it reduces the loss, resumes exactly after a kill, and refuses data that it cannot train on."""
 
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def test_empty_and_unknown_findings_are_refused(tmp_path: Path) -> None:
     root = patch_folder(tmp_path / "data")
     text = (root / "labels.csv").read_text().replace(",0,1\n", ",0,0\n")
     (root / "labels.csv").write_text(text)
-    with pytest.raises(UserError, match="Pleural Effusion without a positive"):
+    with pytest.raises(UserError, match="no positives of Pleural Effusion"):
         train(stage1_settings(root), tmp_path / "empty")
     with pytest.raises(UserError, match="finding 'Edema' is not there"):
         train(stage1_settings(root, findings=["Edema"]), tmp_path / "unknown")

@@ -188,7 +188,7 @@ def test_a_poisoned_picture_ends_the_run_by_its_name(tmp_path: Path, monkeypatch
     name = train.pictures.image_ids[bad]
     assert f"the network's input, for {name}" in first
     assert name in images
-    assert images.count("images/p") == settings.train.batch_size  # the guilty batch of the two of that move
+    assert images.count("images/p") == settings.train.batch_size  # the affected one of the two batches of that step
 
 
 def test_validation_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_validation_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch:
 
 
 def test_float16_overflows_are_skipped_counted_and_forgotten(tmp_path: Path) -> None:
-    """A scale of 2^60 overflows until it has halved often enough; a skipped move changes neither rate nor weights."""
+    """A scale of 2^60 overflows until it has halved often enough; a skipped step changes neither rate nor weights."""
     settings = tiny(tmp_path / "data", train={"max_skipped_steps": 60}, schedule={"kind": "cosine"})
     trained = trainer(settings, tmp_path / "run", float16_fabric(2.0**24))
     figures = trained.train_epoch()

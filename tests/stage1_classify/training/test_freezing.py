@@ -1,4 +1,4 @@
-"""What learns in which epoch: the plan, the parts of real networks, and that frozen parts stand still at no cost."""
+"""What is trained in which epoch: the plan, the parts of real networks; frozen parts stay constant at no cost."""
 
 import pytest
 import torch
@@ -104,8 +104,8 @@ def test_parts_wake_from_the_head_downwards_and_frozen_norms_keep_their_statisti
     freezing.keep_statistics()
     backbone(images).sum().backward()
     for name, buffer in backbone.named_buffers():
-        moves = name.startswith(("network.layer3", "network.layer4"))
-        assert torch.equal(buffer, before[name]) is not moves, name
+        changes = name.startswith(("network.layer3", "network.layer4"))
+        assert torch.equal(buffer, before[name]) is not changes, name
     for name, parameter in backbone.named_parameters():
         assert (parameter.grad is not None) is name.startswith(("network.layer3", "network.layer4")), name
 

@@ -44,7 +44,7 @@ def loss_of(
     return loss(outputs, labels)
 
 
-def drawn(*, columns: int = 3, rows: int = 6) -> tuple[Tensor, Tensor]:
+def random_batch(*, columns: int = 3, rows: int = 6) -> tuple[Tensor, Tensor]:
     """Logits (6, columns) and hard labels (6, 3)."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(rows, columns, generator=generator)
@@ -91,7 +91,7 @@ def test_masked_targets_cost_nothing_and_give_no_gradient(settings: dict[str, An
 
 @pytest.mark.parametrize("settings", KINDS)
 def test_halves_of_a_batch_average_to_the_whole(settings: dict[str, Any]) -> None:
-    logits, labels = drawn(columns=4)
+    logits, labels = random_batch(columns=4)
     labels[0], labels[1, 2] = NAN, -1
     given = {"positive": [2.0, 1.0, 5.0], "uncertain": [2], **settings}
     whole = loss_of(logits, labels, **given)
@@ -107,7 +107,7 @@ def test_smoothing_moves_targets_towards_a_half() -> None:
 
 
 def test_the_default_is_the_weighted_bce() -> None:
-    logits, labels = drawn()
+    logits, labels = random_batch()
     labels = labels * 0.9
     weight = torch.tensor([2.0, 1.0, 5.0])
     expected = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weight)
@@ -120,7 +120,7 @@ def test_the_default_is_the_weighted_bce() -> None:
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 3.0])
 def test_focal_equals_torchvisions(gamma: float) -> None:
-    logits, labels = drawn()
+    logits, labels = random_batch()
     expected = sigmoid_focal_loss(logits, labels, alpha=-1, gamma=gamma, reduction="mean")
     torch.testing.assert_close(loss_of(logits, labels, kind="focal", focal_gamma=gamma), expected)
 
@@ -133,7 +133,7 @@ def test_focal_equals_torchvisions(gamma: float) -> None:
     ],
 )
 def test_without_focus_every_kind_is_the_bce(settings: dict[str, Any]) -> None:
-    logits, labels = drawn()
+    logits, labels = random_batch()
     labels = labels * 0.7 + 0.1
     weight = [2.0, 1.0, 5.0]
     torch.testing.assert_close(
@@ -152,7 +152,7 @@ def slow_asymmetric(logit: float, target: float, *, gammas: tuple[float, float],
 
 @pytest.mark.parametrize(("gammas", "margin"), [((0, 4), 0.05), ((1, 2), 0.3), ((0.5, 0.5), 0.0), ((0, 0), 0.2)])
 def test_asymmetric_equals_the_formula_written_out(gammas: tuple[float, float], margin: float) -> None:
-    logits, labels = drawn()
+    logits, labels = random_batch()
     labels = labels * 0.6 + 0.2
     weight = [2.0, 1.0, 5.0]
     costs = [
@@ -182,7 +182,7 @@ def test_negatives_below_the_margin_cost_nothing() -> None:
 
 
 def test_three_classes_cost_the_cross_entropy() -> None:
-    outputs, _ = drawn(columns=3)
+    outputs, _ = random_batch(columns=3)
     classes = torch.tensor([0, 1, 2, 0, 1, 2])
     labels = torch.stack([torch.zeros(6), torch.tensor([0.0, 1.0, -1.0])[classes]], dim=1)
     logits = torch.stack([torch.zeros(6), outputs[:, 1], outputs[:, 2]], dim=1)  # negative, positive, uncertain
@@ -230,5 +230,5 @@ def test_extreme_logits_have_finite_costs_and_gradients(settings: dict[str, Any]
 
 
 def test_halves_in_half_precision_are_computed_in_single() -> None:
-    logits, labels = drawn()
+    logits, labels = random_batch()
     assert loss_of(logits.half(), labels).dtype == torch.float32

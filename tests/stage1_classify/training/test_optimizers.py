@@ -13,7 +13,7 @@ from stage1_classify.training.optimizers import make_optimizer, make_schedule, p
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 RATE, SCALE = 0.01, 0.25
-EPOCHS, MOVES = 6, 5
+EPOCHS, STEPS = 6, 5
 
 
 class Network(nn.Module):
@@ -35,13 +35,13 @@ class Positions(nn.Module):
 
 
 def rates(schedule: ScheduleSettings, scores: list[float | None] | None = None, **changes: object) -> list[list[float]]:
-    """The rate of each parameter group before each move, (EPOCHS * MOVES, groups)."""
+    """The rate of each parameter group before each step, (EPOCHS * STEPS, groups)."""
     given = {"learning_rate": RATE, "backbone_scale": SCALE, **changes}
     optimizer = make_optimizer(Network(), OptimizerSettings.model_validate(given))
-    follows = make_schedule(optimizer, schedule, num_epochs=EPOCHS, steps_per_epoch=MOVES)
+    follows = make_schedule(optimizer, schedule, num_epochs=EPOCHS, steps_per_epoch=STEPS)
     seen = []
     for epoch in range(EPOCHS):
-        for _ in range(MOVES):
+        for _ in range(STEPS):
             seen.append([group["lr"] for group in optimizer.param_groups])
             assert follows.rate == pytest.approx(seen[-1][0])
             optimizer.step()
@@ -105,32 +105,32 @@ def test_each_optimiser_moves_as_torchs_own(kind: str, expected: type[torch.opti
 
 def test_one_cycle_rises_and_falls_along_cosines() -> None:
     seen = heads(rates(ScheduleSettings(kind="one_cycle", warmup_share=0.4)))
-    peak, last = 0.4 * EPOCHS * MOVES - 1, EPOCHS * MOVES - 1
+    peak, last = 0.4 * EPOCHS * STEPS - 1, EPOCHS * STEPS - 1
 
     def between(start: float, end: float, share: float) -> float:
         return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
-    for move, rate in enumerate(seen):
-        rising = between(RATE / 25, RATE, move / peak)
-        falling = between(RATE, RATE / 25 / 1e4, (move - peak) / (last - peak))
-        assert rate == pytest.approx(rising if move <= peak else falling)
+    for step, rate in enumerate(seen):
+        rising = between(RATE / 25, RATE, step / peak)
+        falling = between(RATE, RATE / 25 / 1e4, (step - peak) / (last - peak))
+        assert rate == pytest.approx(rising if step <= peak else falling)
 
 
 def test_one_cycle_leaves_the_momentum_of_sgd_and_cycles_beta_of_adamw() -> None:
-    for kind, key, moves in (("sgd", "momentum", False), ("adamw", "betas", True)):
+    for kind, key, changes in (("sgd", "momentum", False), ("adamw", "betas", True)):
         optimizer = make_optimizer(Network(), OptimizerSettings.model_validate({"kind": kind, "momentum": 0.6}))
         schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=2, steps_per_epoch=10)
         before = optimizer.param_groups[0][key]
         optimizer.step()
         schedule.after_step()
-        assert (optimizer.param_groups[0][key] != before) is moves
+        assert (optimizer.param_groups[0][key] != before) is changes
 
 
-@pytest.mark.parametrize("moves", [1, 2, 3])
-def test_one_cycle_of_very_few_moves_runs(moves: int) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_one_cycle_of_very_few_steps_runs(steps: int) -> None:
     optimizer = make_optimizer(Network(), OptimizerSettings())
-    schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=1, steps_per_epoch=moves)
-    for _ in range(moves):
+    schedule = make_schedule(optimizer, ScheduleSettings(), num_epochs=1, steps_per_epoch=steps)
+    for _ in range(steps):
         optimizer.step()
         schedule.after_step()
     assert 0 < schedule.rate <= 1e-3
@@ -138,24 +138,24 @@ def test_one_cycle_of_very_few_moves_runs(moves: int) -> None:
 
 def test_cosine_falls_from_the_highest_rate_to_nothing() -> None:
     seen = heads(rates(ScheduleSettings(kind="cosine")))
-    total = EPOCHS * MOVES
-    assert seen == pytest.approx([RATE / 2 * (1 + math.cos(math.pi * move / total)) for move in range(total)])
+    total = EPOCHS * STEPS
+    assert seen == pytest.approx([RATE / 2 * (1 + math.cos(math.pi * step / total)) for step in range(total)])
 
 
 def test_warm_restarts_begin_again_every_restart_epochs() -> None:
     seen = heads(rates(ScheduleSettings(kind="warm_restarts", restart_epochs=2)))
-    cycle = 2 * MOVES
-    expected = [RATE / 2 * (1 + math.cos(math.pi * (move % cycle) / cycle)) for move in range(EPOCHS * MOVES)]
+    cycle = 2 * STEPS
+    expected = [RATE / 2 * (1 + math.cos(math.pi * (step % cycle) / cycle)) for step in range(EPOCHS * STEPS)]
     assert seen == pytest.approx(expected)
 
 
 def test_step_falls_by_the_factor_every_step_epochs() -> None:
     seen = heads(rates(ScheduleSettings(kind="step", step_epochs=2, factor=0.5)))
-    assert seen == pytest.approx([RATE * 0.5 ** (move // MOVES // 2) for move in range(EPOCHS * MOVES)])
+    assert seen == pytest.approx([RATE * 0.5 ** (step // STEPS // 2) for step in range(EPOCHS * STEPS)])
 
 
 def test_constant_stays() -> None:
-    assert heads(rates(ScheduleSettings(kind="constant"))) == [RATE] * (EPOCHS * MOVES)
+    assert heads(rates(ScheduleSettings(kind="constant"))) == [RATE] * (EPOCHS * STEPS)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_plateau_falls_after_patience_epochs_without_a_better_score(
     scores: list[float | None], patience: int, falls: list[int]
 ) -> None:
     schedule = ScheduleSettings(kind="plateau", plateau_patience_epochs=patience, factor=0.5)
-    seen = heads(rates(schedule, scores))[::MOVES]
+    seen = heads(rates(schedule, scores))[::STEPS]
     assert seen == pytest.approx([RATE * 0.5**count for count in falls])
 
 

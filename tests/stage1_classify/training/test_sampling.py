@@ -114,10 +114,10 @@ def test_oversampling_repeats_the_fewer_evenly() -> None:
 def test_undersampling_takes_other_majority_cases_each_epoch() -> None:
     it = sampler(rare(), balance="undersample", balance_finding="Lung Lesion")
     epochs = [epoch_of(it, number) for number in range(4)]
-    for drawn in epochs:
-        assert len(set(drawn)) == len(drawn) == 6
-        assert {0, 1, 2} < set(drawn)
-    assert len({frozenset(drawn) for drawn in epochs}) > 1
+    for sampled in epochs:
+        assert len(set(sampled)) == len(sampled) == 6
+        assert {0, 1, 2} < set(sampled)
+    assert len({frozenset(sampled) for sampled in epochs}) > 1
 
 
 def test_the_majority_may_be_the_positives() -> None:
@@ -126,16 +126,16 @@ def test_the_majority_may_be_the_positives() -> None:
 
 
 def test_balanced_cases_are_mixed() -> None:
-    drawn = epoch_of(sampler(rare(), balance="oversample", balance_finding="Lung Lesion"))
-    assert 0 < sum(index < 3 for index in drawn[:17]) < 17
+    sampled = epoch_of(sampler(rare(), balance="oversample", balance_finding="Lung Lesion"))
+    assert 0 < sum(index < 3 for index in sampled[:17]) < 17
 
 
 @pytest.mark.parametrize("balance", ["oversample", "undersample"])
 def test_balance_with_a_number_of_samples(balance: str) -> None:
     it = sampler(rare(), batch_size=1, balance=balance, balance_finding="Lung Lesion", num_samples=5)
-    drawn = epoch_of(it)
-    assert sum(index < 3 for index in drawn) == 2
-    assert len(set(drawn)) == len(drawn) == 5
+    sampled = epoch_of(it)
+    assert sum(index < 3 for index in sampled) == 2
+    assert len(set(sampled)) == len(sampled) == 5
 
 
 def test_undersampling_cannot_give_more_than_it_has() -> None:

@@ -16,7 +16,7 @@ from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.train import Trainer
-from stage1_classify.training.validation import EveryNth, interleaved, selecting_score, validation_figures
+from stage1_classify.training.validation import interleaved, selecting_score, validation_figures
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import PLAIN, fitted, logged, splits, trainer
 
@@ -64,7 +64,7 @@ def test_the_default_is_a_bare_loop_of_adamw_and_one_cycle_bit_for_bit(tmp_path:
 
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
-    """With sgd the first move is rate times gradient, so its length is the rate times the bound."""
+    """With sgd the first step is rate times gradient, so its length is the rate times the bound."""
     settings = tiny(
         tmp_path / "data",
         train={"clip_norm": 0.01, "batch_size": 16},
@@ -95,7 +95,7 @@ def test_two_batches_of_4_move_the_weights_as_one_of_8(tmp_path: Path, kind: str
 
 
 def test_a_last_incomplete_accumulation_is_a_move_of_what_there_is(tmp_path: Path) -> None:
-    """12 cases, batches of 4, two a move: a move of 8 cases, then one of 4, both of their mean loss."""
+    """12 cases, batches of 4, two per step: a step of 8 cases, then one of 4, both with their mean loss."""
     settings = tiny(
         tmp_path / "data",
         train={"batch_size": 4, "accumulate_steps": 2, "num_epochs": 1},
@@ -131,7 +131,7 @@ def test_no_average_without_a_decay(tmp_path: Path) -> None:
 
 
 def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_path: Path) -> None:
-    """decay 1 - t^(-2/3) at move t, at most ema_decay; the first move replaces the untrained weights."""
+    """decay 1 - t^(-2/3) at step t, at most ema_decay; the first step replaces the untrained weights."""
     settings = tiny(tmp_path / "data", backbone={"name": "resnet10t", "feature_stage": 1}, train={"ema_decay": 0.5})
     ours = trainer(settings, tmp_path / "run")
     assert ours._average is not None
@@ -146,8 +146,8 @@ def test_the_average_is_the_closed_form_of_weights_and_running_statistics(tmp_pa
     ours.train_epoch()
     assert len(seen) == ours.progress.steps == 4
     expected = seen[0]
-    for move, now in enumerate(seen[1:], start=2):
-        decay = min(0.5, 1 - move ** (-2 / 3))
+    for step, now in enumerate(seen[1:], start=2):
+        decay = min(0.5, 1 - step ** (-2 / 3))
         expected = {
             name: tensor * decay + now[name] * (1 - decay) if tensor.is_floating_point() else now[name]
             for name, tensor in expected.items()
@@ -209,8 +209,8 @@ def test_a_frozen_backbone_wakes_and_sleeps_again(tmp_path: Path, caplog: pytest
             parts = {"stem_": "stem", "stages_0": "stages_0", "stages_1": "stages_1", "head": "head"}
             changed.append({p for p in parts if any(p in n and not torch.equal(before[n], after[n]) for n in before)})
     assert changed == [{"head"}, {"head", "stages_1"}, {"head", "stages_1", "stages_0", "stem_"}, {"head"}]
-    told = [record.getMessage() for record in caplog.records if "trained:" in record.getMessage()]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if "trained:" in record.getMessage()]
+    assert messages == [
         "from epoch 1 on, trained: head",
         "from epoch 2 on, trained: head, stages_1",
         "from epoch 3 on, trained: head, stages_1, stages_0",
@@ -285,7 +285,7 @@ def test_shares_of_the_processes_make_the_whole_in_order(tmp_path: Path, num_pro
     val = splits(tiny(tmp_path / "data"))[1]
     model = Classifier(tiny(tmp_path / "data"))
     shares = [
-        predict_logits(model, EveryNth(val.pictures, first, num_processes), num_channels=1)
+        predict_logits(model, val.pictures, rows=range(first, len(val.pictures), num_processes), num_channels=1)
         for first in range(num_processes)
     ]
     assert sum(map(len, shares)) == len(val.pictures)
