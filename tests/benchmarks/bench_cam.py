@@ -1,16 +1,17 @@
 """Milliseconds and memory of each CAM method, beside pytorch-grad-cam and torch-cam on the same model and images.
 
-    python tests/benchmarks/bench_cam.py [--backbone densenet121] [--size 224] [--classes 14] [--images 4] [--fullgrad]
+    python tests/benchmarks/bench_cam.py [--backbone densenet121] [--size 224] [--classes 14] [--images 4]
     python tests/benchmarks/bench_cam.py --device cuda --bf16 --backbone convnext_large --size 384
 
 torch-cam is compared where it is there: pip install --no-deps --target runs/torchcam_site torchcam, and
-PYTHONPATH=runs/torchcam_site before the command. --fullgrad adds FullGrad, which takes minutes.
+PYTHONPATH=runs/torchcam_site before the command.
 
 All sides give the maps of all classes of all images; figures are of one image. `ours` is a method alone (forward and
 gradients included), `one_pass` all methods of that group in one call. pytorch-grad-cam is asked once a class and batch,
 torch-cam once a class after one forward, as their users do. Two methods of the library would take hours, so they are
 timed for one class of one image and few channels (`library_slice`), and multiplied: their cost is that of a forward a
-channel and class, also AblationCAM's, which swaps the target layer alone. Our ScoreCAM is timed in full, of one image.
+channel and class, also AblationCAM's, which swaps the target layer alone. Our ScoreCAM is timed in full, of one image;
+the library's FullGrad of one class and one image, multiplied.
 
 Times on a CPU are CPU time, which with one thread is the time on an idle machine, whatever else runs; on a GPU
 wall-clock. Memory is what a call adds at its highest (see peak_memory.py); of the library's slices it is the slice's.
@@ -61,7 +62,6 @@ ORACLES = {
 }
 TORCHCAM = dict(gradcam="GradCAM", gradcamplusplus="GradCAMpp", xgradcam="XGradCAM", layercam="LayerCAM")
 ONE_PASS = [name for name, row in CAM_METHODS.items() if row.group == "one_pass"]
-LONG = ("ablationcam", "scorecam", "fullgrad")
 FEW, MORE = 32, 96  # channels of the library's slices: multiples of its batches
 
 
@@ -142,7 +142,7 @@ class Bench:
         return 1000 * min(seconds)
 
     def ours(self, name: str, methods: list[str], *, repeats: int = 3) -> None:
-        images = self.images[:1] if set(methods) & set(LONG) - {"ablationcam"} else self.images
+        images = self.images[:1] if "scorecam" in methods else self.images
         repeats = 1 if len(images) == 1 else repeats
 
         def work() -> None:
@@ -157,7 +157,7 @@ class Bench:
     def library(self, name: str) -> None:
         """An image's maps of all classes, one call of the library a class."""
         with self.explainer(ORACLES[name], [] if name == "fullgrad" else [self.model.last_layer]) as explainer:
-            num_classes, shown = (1, self.images[:1]) if name in LONG else (self.num_classes, self.images)
+            num_classes, shown = (1, self.images[:1]) if name == "fullgrad" else (self.num_classes, self.images)
 
             def work(num_classes: int = num_classes) -> None:
                 for k in range(num_classes):
@@ -209,11 +209,9 @@ class Bench:
             self.figures[f"{name}/torchcam"] = self.milliseconds(work, repeats=3) / len(self.images)
             self.figures[f"{name}/torchcam_mib"] = peak_mib(work, self.device)
 
-    def __call__(self, *, fullgrad: bool) -> None:
+    def __call__(self) -> None:
         self.ours("forward", [])
         for name in CAM_METHODS:
-            if name == "fullgrad" and not fullgrad:
-                continue
             self.ours(name, [name])
             if name in ("ablationcam", "scorecam"):
                 self.library_slice(name)
@@ -269,7 +267,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--bf16", action="store_true", help="all sides under autocast to bfloat16")
-    parser.add_argument("--fullgrad", action="store_true")
     return parser.parse_args()
 
 
@@ -279,7 +276,7 @@ def main() -> None:
     if arguments.device == "cpu":
         give_back_large_blocks()
     bench = Bench(arguments)
-    bench(fullgrad=arguments.fullgrad)
+    bench()
     bench.further(Bench(argparse.Namespace(**vars(arguments) | {"classes": 1})))
     title = f"{arguments.backbone}, features {bench.shape}, {arguments.classes} classes, {arguments.device}"
     console = Console(width=130)
