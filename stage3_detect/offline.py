@@ -20,15 +20,8 @@ _SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",
     "ORT_TELEMETRY_DISABLED": "1",
 }
-_KEYS_OF_SERVICES = ("ULTRALYTICS_API_KEY",)
-"""If one of these variables exists, ultralytics streams the training to its platform."""
-
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
-_FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 _SETTINGS_VERSION = "0.0.8"
-_SENDERS = ("openvino_telemetry",)
-"""Packages that only send usage events. OpenVINO and NNCF work without this one. Their own switch
-(`opt_in_out --opt_out`) first sends an event, and writes to the home folder."""
 
 
 def go_offline() -> Path:
@@ -38,10 +31,10 @@ def go_offline() -> Path:
     parent's folder.
     """
     os.environ.update(_SWITCHES)
-    for name in _KEYS_OF_SERVICES:
-        os.environ.pop(name, None)
-    for name in _SENDERS:
-        sys.modules[name] = None  # type: ignore[assignment]  # importing it now fails
+    os.environ.pop("ULTRALYTICS_API_KEY", None)  # with it, ultralytics streams the training to its platform
+    # OpenVINO and NNCF work without this package, which only sends usage events; its switch (`opt_in_out --opt_out`)
+    # first sends an event, and writes to the home folder
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it now fails
     inherited = os.environ.get("RAYBOX_YOLO_CONFIG_DIR")
     if inherited and Path(inherited).is_dir():
         return Path(inherited)
@@ -71,16 +64,11 @@ def write_settings(folder: Path) -> None:
         "openvino_msg": False,
     }
     (inner / "settings.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    for name in _FONTS:
-        shutil.copyfile(_free_font(), inner / name)
-
-
-def _free_font() -> Path:
-    """DejaVu Sans from matplotlib, instead of the Arial that ultralytics would download."""
-    # not imported: that takes time and creates a folder in the home folder
+    # DejaVu Sans from matplotlib; importing matplotlib takes time and creates a folder in the home folder
     matplotlib = find_spec("matplotlib")
     assert matplotlib is not None and matplotlib.origin is not None, "ultralytics depends on matplotlib"
-    return Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        shutil.copyfile(Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", inner / name)
 
 
 def _remove_own(folder: Path, owner: int) -> None:

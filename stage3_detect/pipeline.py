@@ -5,9 +5,6 @@ Each step writes complete files or none, so the same command resumes an interrup
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
@@ -17,11 +14,11 @@ from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
-from stage3_detect.export.quality import ExportReference
+from stage3_detect.export.quality import ExportReference, speed_figures
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
 from stage3_detect.model.network import TorchNetwork, pick_device
-from stage3_detect.model.predict import Milliseconds, predict_images
+from stage3_detect.model.predict import predict_images
 from stage3_detect.self_training.report import rounds_blocks
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
 from stage3_detect.settings.detector import DetectSettings
@@ -38,25 +35,47 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     with run.phase("training"):
         trained = run_rounds(run, sources, settings)
     with run.phase("detection"):
-        detections, milliseconds = _detect(trained, sources.test, settings)
-        tune = _on_tune(trained)
+        network = TorchNetwork(trained.weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
+        correction = trained.correction
+        detections, milliseconds = predict_images(sources.test, network, settings.predict, correction=correction)
+        tune = None
+        if trained.detections_tune is not None:
+            tune = correction.of_table(read_coco(trained.detections_tune))
     with run.phase("export"):
-        exports = _export(run, trained, sources, settings, detections)
+        reference = ExportReference(sources.test, detections, settings, correction)
+        folder, weights = run.dir / "export", trained.weights
+        exports = export_formats(folder, weights, settings, reference=reference, calibration=sources.labels)
     with run.phase("evaluation"):
         evaluation = evaluate(detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared)
     with run.phase("report"):
-        metrics = {**evaluation.metrics, **_timing(milliseconds, stage2), **exports.metrics, **trained.metrics}
-        made = (trained, evaluation, exports)
-        files = _write_pages(run, stage2, sources, settings, made, metrics)
+        speed = speed_figures("ms_per_image/detector", milliseconds) if len(milliseconds) else {}
+        speed["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
+        metrics = {**evaluation.metrics, **speed, **exports.metrics, **trained.metrics}
+        files = _write_pages(run, stage2, sources, settings, (trained, evaluation, exports), metrics)
     log.info("stage3: %s", evaluation.verdict)
-    outputs = {
-        "detections_detector": _write(run.dir, "detections_detector", detections),
-        **({} if tune is None else {"detections_tune": _write(run.dir, "detections_tune", tune)}),
-        "weights": trained.weights,
-        **files,
-        **exports.files,
-    }
-    run.finish(metrics, outputs, **_facts(settings, sources, trained, evaluation, exports))
+    outputs = {"weights": trained.weights, **files, **exports.files}
+    for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
+        if coco is not None:
+            outputs[name] = run.dir / "coco" / f"{name}.json"
+            write_coco(outputs[name], coco)
+    # predict.py needs operating points, curves, correction and regions
+    run.finish(
+        metrics,
+        outputs,
+        findings=list(sources.test.findings),
+        teacher_method=evaluation.teacher,
+        verdict=evaluation.verdict,
+        operating_points=evaluation.operating_points,
+        score_curves=evaluation.score_curves,
+        box_correction=correction.as_dict(),
+        regions=sorted(set(sources.test.images["region"])),
+        best_round=trained.best_round,
+        synthetic=bool(sources.test.info.get("synthetic")),
+        precision=precision_of(settings, pick_device(settings.device)),
+        training=count_facts(trained.folder),
+        not_exported=exports.notes,
+        export_warnings=exports.warnings,
+    )
 
 
 def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:
@@ -66,47 +85,6 @@ def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBo
     }
     check_others(test, found)
     return found
-
-
-def _detect(trained: RoundsResult, images: CocoBoxes, settings: DetectSettings) -> tuple[CocoBoxes, Milliseconds]:
-    device, nms_free = pick_device(settings.device), settings.predict.nms_free
-    network = TorchNetwork(trained.weights, device=device, nms_free=nms_free)
-    return predict_images(images, network, settings.predict, correction=trained.correction)
-
-
-def _on_tune(trained: RoundsResult) -> CocoBoxes | None:
-    """The best round's detections on the tune split; None if no image of it is left."""
-    if trained.detections_tune is None:
-        return None
-    return trained.correction.of_table(read_coco(trained.detections_tune))
-
-
-def _export(
-    run: Run, trained: RoundsResult, sources: Sources, settings: DetectSettings, detections: CocoBoxes
-) -> Exports:
-    return export_formats(
-        run.dir / "export",
-        trained.weights,
-        settings,
-        reference=ExportReference(sources.test, detections, settings, trained.correction),
-        calibration=sources.labels,
-    )
-
-
-def _timing(milliseconds: Milliseconds, stage2: FinishedRun) -> Metrics:
-    """Milliseconds per image from decoding to boxes: median and 99th percentile, and the teacher's median."""
-    teacher = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
-    figures: Metrics = {"ms_per_image/teacher": teacher}
-    if len(milliseconds):
-        figures["ms_per_image/detector"] = float(np.median(milliseconds))
-        figures["ms_per_image/detector/p99"] = float(np.percentile(milliseconds, 99))
-    return figures
-
-
-def _write(run_dir: Path, name: str, coco: CocoBoxes) -> Path:
-    path = run_dir / "coco" / f"{name}.json"
-    write_coco(path, coco)
-    return path
 
 
 def _write_pages(
@@ -136,24 +114,3 @@ def _write_pages(
         correction=trained.correction,
     )
     return {"report": write_detector_report(run.dir, evaluation, facts), "model_card": write_model_card(run.dir, card)}
-
-
-def _facts(
-    settings: DetectSettings, sources: Sources, trained: RoundsResult, evaluation: Evaluation, exports: Exports
-) -> dict[str, Any]:
-    """Entries of the manifest other than metrics. predict.py uses operating points, curves, correction and regions."""
-    return {
-        "findings": list(sources.test.findings),
-        "teacher_method": evaluation.teacher,
-        "verdict": evaluation.verdict,
-        "operating_points": evaluation.operating_points,
-        "score_curves": evaluation.score_curves,
-        "box_correction": trained.correction.as_dict(),
-        "regions": sorted(set(sources.test.images["region"])),
-        "best_round": trained.best_round,
-        "synthetic": bool(sources.test.info.get("synthetic")),
-        "precision": precision_of(settings, pick_device(settings.device)),
-        "training": count_facts(trained.folder),
-        "not_exported": exports.notes,
-        "export_warnings": exports.warnings,
-    }

@@ -31,14 +31,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     formats = "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
     parser.add_argument("--format", default="pytorch", help=formats + " (default: pytorch)")
-    parser.add_argument("--form", action=_Renamed, help=argparse.SUPPRESS)
+    parser.add_argument("--form", action=_Renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     devices = "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
     parser.add_argument("--device", default="auto", help=devices)
     points = "threshold for shown boxes: an operating point of the run or a score (default: f1, or 0.25 without one)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     problem = "if files cannot be read: continue, then exit with 2 (error, the default) or with 0 (exclude)"
     parser.add_argument("--on-problem", choices=("error", "exclude"), default="error", help=problem)
-    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write predictions.json only")
     return parser.parse_args(argv)
 
 
@@ -46,16 +46,7 @@ def main(given: argparse.Namespace) -> None:
     """Find the boxes and print one line about the result."""
     from stage3_detect.prediction.files import Call, predict_files  # torch takes seconds, --help needs none
 
-    call = Call(
-        given.run,
-        tuple(given.images),
-        out=given.out,
-        format=given.format,
-        device=given.device,
-        points=given.points,
-        on_problem=given.on_problem,
-        pictures=not given.no_pictures,
-    )
+    call = Call(**vars(given) | {"images": tuple(given.images)})
     sys.stdout.write(predict_files(call) + "\n")
 
 

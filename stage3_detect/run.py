@@ -1,4 +1,4 @@
-"""Stage 3: train a detector on pseudo-boxes, compare it with its CAM teacher, export it."""
+"""Stage 3: train a detector on pseudo-labels, compare it with its CAM teacher, and export it."""
 
 import sys
 

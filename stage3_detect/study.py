@@ -1,4 +1,4 @@
-"""Stage 3: train variants of the detector on one stage 2 run, and compare them with one of them."""
+"""Stage 3: train variants of the detector on one stage 2 run and compare them with a reference variant."""
 
 import sys
 

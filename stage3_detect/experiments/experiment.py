@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cxr.coco import read_coco
 from cxr.labels import slug
@@ -28,9 +28,7 @@ def make_plan(settings: DetectorExperimentSettings, out: Path, *, stage2: Path) 
         UserError: changes that are no settings of stage 3; all problems at once.
     """
 
-    def command(values: Mapping[str, Any]) -> tuple[str, ...]:
-        return run_command(TRAINING, settings.base, values, sources=[stage2])
-
+    command = partial(run_command, TRAINING, settings.base, sources=[stage2])
     training = Training(DetectSettings, command, "{variant}_s{seed}")
     return Planner(settings, {"": settings.variants}, training=training, out=out).plan()
 
@@ -51,11 +49,11 @@ def run_experiment(run: Run, settings: DetectorExperimentSettings, plan: Plan, *
         (group,) = compare_groups(trained, {"": settings.reference}, scorer).values()
         result = compare_detectors(group, others, scorer=scorer)
     folders = relative_runs(plan, run.dir)
-    trainings = {
-        (variant, seed): (folders[variant][str(seed)], _minutes(folder))
-        for variant, runs in trained.runs.get("", {}).items()
-        for seed, folder in runs.items()
-    }
+    trainings = {}
+    for variant, runs in trained.runs.get("", {}).items():
+        for seed, folder in runs.items():
+            phases = open_run(folder).manifest["phases"].values()
+            trainings[variant, seed] = (folders[variant][str(seed)], sum(phase["seconds"] for phase in phases) / 60)
     outputs = write_experiment_report(run.dir, settings, result, trainings=trainings)
     trained.refuse_failures(run.stage)
     run.finish(
@@ -72,16 +70,12 @@ def run_experiment(run: Run, settings: DetectorExperimentSettings, plan: Plan, *
 def compare_detectors(group: Group, others: Mapping[str, Figures], *, scorer: DetectionScorer) -> Result:
     """Compare the variants with `others`: the CAM teacher, the priors, and finished runs."""
     figures = {**group.figures, **others}
-    minus_teacher = {
-        name: own.minus(others[TEACHER]).estimates()[0]
-        for name, own in figures.items()
-        if name != TEACHER and not name.startswith(PRIOR)
-    }
-    shares = {
-        name: share_of(own, figures[SUPERVISED]).estimates()[0]
-        for name, own in figures.items()
-        if SUPERVISED in figures and name != SUPERVISED
-    }
+    compared = {name: own for name, own in figures.items() if name != TEACHER and not name.startswith(PRIOR)}
+    minus_teacher = {name: own.minus(others[TEACHER]).estimates()[0] for name, own in compared.items()}
+    shares = {}
+    if (supervised := figures.get(SUPERVISED)) is not None:
+        rest = {name: own for name, own in figures.items() if name != SUPERVISED}
+        shares = {name: share_of(own, supervised).estimates()[0] for name, own in rest.items()}
     return Result(
         tuple(scorer.truth.findings),
         replace(group, others={name: own.estimates() for name, own in others.items()}),
@@ -115,8 +109,3 @@ def experiment_metrics(result: Result) -> dict[str, float | None]:
     for name, share in result.shares.items():
         found |= interval_figures(f"share_of_supervised/{name}", share.value, share)
     return found | counts(rows)
-
-
-def _minutes(folder: Path) -> float:
-    """Duration of the call that finished the run."""
-    return float(sum(phase["seconds"] for phase in open_run(folder).manifest["phases"].values())) / 60

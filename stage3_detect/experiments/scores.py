@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.arrays import Floats, mean_over_classes
+from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
@@ -40,8 +40,9 @@ class DetectionScorer:
         """Raises a UserError where `detections` are of other images or findings."""
         measure = main_ap_measure(self.truth, detections)
         counts = resample_counts(self.truth.groups, num_resamples=self.num_resamples)
-        values = measure.values(len(self.truth.images))
-        return Figures(_mean_first(values[None])[0], _mean_first(measure.resampled(counts)))
+        tables = (measure.values(len(self.truth.images))[None], measure.resampled(counts))
+        values, resampled = (np.concatenate([mean_over_classes(own)[:, None], own], axis=1) for own in tables)
+        return Figures(values[0], resampled)
 
     def score_run(self, folder: Path) -> Figures:
         """Score the detections of a finished stage 3 run.
@@ -70,12 +71,5 @@ class DetectionScorer:
         """Number of images, of patients, and of true boxes per finding."""
         boxes = self.truth.without_ignored().boxes["finding"].value_counts()
         numbers = [f"{name} {boxes.get(name, 0)}" for name in self.truth.findings]
-        return (
-            f"{len(self.truth.images)} test images of {len(set(self.truth.groups))} patients; "
-            f"true boxes: {', '.join(numbers)}."
-        )
-
-
-def _mean_first(by_class: Floats) -> Floats:
-    """(R, K) -> (R, 1 + K)."""
-    return np.concatenate([mean_over_classes(by_class)[:, None], by_class], axis=1)
+        images = f"{len(self.truth.images)} test images of {len(set(self.truth.groups))} patients"
+        return f"{images}; true boxes: {', '.join(numbers)}."

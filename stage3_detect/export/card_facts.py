@@ -63,32 +63,11 @@ class CardFacts:
         return Path(self.settings.model).stem
 
     @property
-    def start(self) -> str:
-        """What training started from."""
-        name = Path(self.settings.model).name
-        return f"trained further from {name}" if self.settings.from_weights else "trained from scratch"
-
-    @property
     def methods(self) -> Sequence[str]:
         """CAM methods whose maps the pseudo-boxes come from."""
         made_by = self.sources.labels.info.get("made_by", {})
         by_finding = made_by.get("methods") or self.stage2.manifest.get("methods_by_finding") or {}
         return list(dict.fromkeys(by_finding.values())) or [str(self.stage2.manifest["best_method"])]
-
-    @property
-    def num_members(self) -> int:
-        """Classifiers in the ensemble, 1 for a single one."""
-        return int(self.stage2.manifest.get("classifier", {}).get("members", 1))
-
-    @property
-    def view(self) -> str:
-        """The views that stage 2 used: "all" or e.g. "frontal"."""
-        return str(self.stage2.settings.get("data", {}).get("view") or "all")
-
-    @property
-    def is_halved(self) -> bool:
-        """Whether each half of the chest is an image of its own."""
-        return bool(set(self.test.images["region"]) - {"full"})
 
     @property
     def box_source(self) -> str:
@@ -115,16 +94,6 @@ class CardFacts:
         return "patient_id" in images and bool((images["patient_id"] != "").all())
 
     @property
-    def num_rounds(self) -> int:
-        """Trainings; 1 without self-training rounds."""
-        return int(self.metrics.get("rounds/num") or 1)
-
-    @property
-    def best_round(self) -> int:
-        """Number of the training that the weights are from, from 0."""
-        return int(self.metrics.get("rounds/best") or 0)
-
-    @property
     def formats(self) -> Sequence[str]:
         """Exported formats; the second file of OpenVINO is not one."""
         return [name for name in self.files if not name.endswith(SECOND_FILE)]
@@ -132,7 +101,7 @@ class CardFacts:
     @property
     def limits(self) -> Mapping[str, Sequence[str]]:
         """What limits the figures of some findings -> these findings; empty where a limit does not apply."""
-        tested, trained = self.test_boxes(), self._training_boxes()
+        tested, trained = box_counts(self.test), self._training_boxes()
         limits = {
             "No test boxes and therefore no score": [f for f in self.findings if not tested.get(f)],
             f"Fewer than {FEW_BOXES} test boxes": [
@@ -161,7 +130,6 @@ class CardFacts:
         return own is not None and prior is not None and own <= prior
 
     def _training_boxes(self) -> Mapping[str, int]:
-        """Finding -> training boxes, the true boxes of the tune split included."""
         true = {} if self.sources.true is None else box_counts(self.sources.true)
         if true and self.settings.labels.true_boxes.only:
             return true
@@ -171,10 +139,6 @@ class CardFacts:
     def figure(self, name: str) -> str:
         """ "0.412 [0.350, 0.470]" of a figure, a dash for none."""
         return figure_text(self.metrics, name)
-
-    def test_boxes(self) -> Mapping[str, int]:
-        """Finding -> true boxes of the test split."""
-        return box_counts(self.test)
 
 
 def box_counts(coco: CocoBoxes) -> dict[str, int]:

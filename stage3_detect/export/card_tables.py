@@ -43,7 +43,8 @@ def finding_table(facts: CardFacts) -> Table:
     rows, trained = card_rows(facts), box_counts(facts.sources.labels)
     rows = replace(rows, shown={name: shown for name, shown in rows.shown.items() if name not in PRIORS[:2]})
     made = "true training boxes" if facts.settings.labels.source == "true_boxes" else "pseudo-boxes"
-    num_true = {finding: facts.test_boxes().get(finding, 0) for finding in facts.findings}
+    tested = box_counts(facts.test)
+    num_true = {finding: tested.get(finding, 0) for finding in facts.findings}
     return leaderboard.finding_table(rows, num_true, more={made: [trained[finding] for finding in facts.findings]})
 
 

@@ -13,12 +13,10 @@ from cxr.config import UserError
 from cxr.imaging.files import read_pixels
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
-from stage3_detect.export.onnx_file import OnnxNetwork, export_onnx
+from stage3_detect.export.exporter import OnnxNetwork, TensorrtNetwork, export_onnx, export_tensorrt, why_no_tensorrt
 from stage3_detect.export.openvino_file import OpenvinoNetwork, convert_openvino, quantise_openvino
 from stage3_detect.export.quality import ExportReference, Metrics, measure_format, warning_of
-from stage3_detect.export.tensorrt_file import TensorrtNetwork, export_tensorrt, why_no_tensorrt
-from stage3_detect.model.network import NetInput, Network, TorchNetwork
-from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.model.network import NetInput, Network, TorchNetwork, to_net, to_tensor_input
 from stage3_detect.settings.detector import DetectSettings
 
 log = logging.getLogger("raybox")
@@ -75,7 +73,7 @@ def export_formats(
         if (line := warning_of(name, exports.metrics)) is not None:
             exports.warnings[name] = line
             log.warning("stage3: %s", line)
-    exporter.clean()
+    shutil.rmtree(folder / "partial", ignore_errors=True)
     return exports
 
 
@@ -115,16 +113,15 @@ class _Exporter:
     """Exports and measures formats in one folder; `made_<format>.json` records what is done for which weights."""
 
     def __init__(self, folder: Path, weights: Path, settings: DetectSettings, calibration: CocoBoxes) -> None:
-        self._folder, self._weights, self._settings = folder, weights, settings
-        self._calibration = calibration
+        self._folder, self._weights, self._settings, self._calibration = folder, weights, settings, calibration
         self._weights_sha256 = sha256_of(weights)
-        self._temporary = folder / "partial"
         self._trained: Network | None = None
 
     def export(self, name: str) -> dict[str, Path]:
         """The files of a format; exported now unless they exist and are complete."""
         files = self._files(name)
-        if not self._is_exported(name):
+        found = {key: sha256_of(path) for key, path in files.items() if path.is_file()}
+        if self._record(name).get("files") != found:
             self._export(name, files[name])
             self._write_record(name, {"files": {key: sha256_of(path) for key, path in files.items()}})
         return files
@@ -141,10 +138,6 @@ class _Exporter:
         metrics: Metrics = record["metrics"]
         return metrics
 
-    def clean(self) -> None:
-        """Remove intermediate files."""
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
     def _files(self, name: str) -> dict[str, Path]:
         path = self._folder / _FILE_OF[name]
         binary = {f"{name}_bin": path.with_suffix(".bin")} if path.suffix == ".xml" else {}
@@ -152,11 +145,17 @@ class _Exporter:
 
     def _export(self, name: str, path: Path) -> None:
         nms_free = self._settings.predict.nms_free
+
+        def inputs() -> Sequence[NetInput]:
+            number, skip = self._settings.export.num_calibration_images, self._settings.data.on_problem == "exclude"
+            network = TorchNetwork(self._weights)
+            return calibration_inputs(self._calibration, network, number=number, skip_unreadable=skip)
+
         export: dict[str, Callable[[], None]] = {
             "onnx": lambda: export_onnx(self._weights, path, nms_free=nms_free),
             "openvino_fp32": lambda: convert_openvino(self._onnx(), path, half=False),
             "openvino_fp16": lambda: convert_openvino(self._onnx(), path, half=True),
-            "openvino_int8": lambda: quantise_openvino(self._onnx(), path, self._calibration_inputs()),
+            "openvino_int8": lambda: quantise_openvino(self._onnx(), path, inputs()),
             "tensorrt_fp16": lambda: export_tensorrt(self._weights, path, nms_free=nms_free),
         }
         export[name]()
@@ -165,24 +164,11 @@ class _Exporter:
         """The ONNX file that OpenVINO files are converted from; a temporary one if ONNX is not in the settings."""
         if "onnx" in self._settings.export.formats:
             return self.export("onnx")["onnx"]
-        path = self._temporary / _FILE_OF["onnx"]
+        path = self._folder / "partial" / _FILE_OF["onnx"]
         if not path.is_file():
-            self._temporary.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             export_onnx(self._weights, path, nms_free=self._settings.predict.nms_free)
         return path
-
-    def _calibration_inputs(self) -> Sequence[NetInput]:
-        return calibration_inputs(
-            self._calibration,
-            TorchNetwork(self._weights),
-            number=self._settings.export.num_calibration_images,
-            skip_unreadable=self._settings.data.on_problem == "exclude",
-        )
-
-    def _is_exported(self, name: str) -> bool:
-        recorded = self._record(name).get("files")
-        found = {key: sha256_of(path) for key, path in self._files(name).items() if path.is_file()}
-        return recorded is not None and recorded == found
 
     def _record(self, name: str) -> dict[str, Any]:
         """The record of a format; empty if there is none for these weights."""

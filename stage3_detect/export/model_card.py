@@ -13,7 +13,6 @@ import jinja2
 from cxr.runs.provenance import code_state, library_versions, sha256_of
 from cxr.runs.run_folder import atomic_write_text
 from eval.leaderboard.names import display_name
-from eval.report.blocks import Table
 from eval.report.text_tables import markdown
 from stage3_detect.export.card_facts import CardFacts, counted, named
 from stage3_detect.export.card_tables import comparison_table, file_table, finding_table, point_table
@@ -32,6 +31,8 @@ def write_model_card(run_dir: Path, facts: CardFacts) -> Path:
 def card_text(facts: CardFacts) -> str:
     """The whole card in Markdown."""
     sources, settings = facts.sources, facts.settings
+    files = {f"`{path.name}`": path for path in (facts.weights, *facts.files.values())}
+    files["`manifest.json` of stage 2"] = facts.stage2.dir / "manifest.json"
     text = _template().render(
         card=facts,
         settings=settings,
@@ -47,15 +48,9 @@ def card_text(facts: CardFacts) -> str:
         raybox=version("raybox"),
         code=code_state(),
         libraries=library_versions(),
-        hashes=_hashes(facts),
+        hashes={name: sha256_of(path) for name, path in files.items()},
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def _hashes(facts: CardFacts) -> dict[str, str]:
-    files = {f"`{path.name}`": path for path in (facts.weights, *facts.files.values())}
-    files["`manifest.json` of stage 2"] = facts.stage2.dir / "manifest.json"
-    return {name: sha256_of(path) for name, path in files.items()}
 
 
 def _template() -> jinja2.Template:
@@ -67,11 +62,7 @@ def _template() -> jinja2.Template:
         "counted": counted,
         "named": named,
         "display_name": display_name,
-        "markdown": _markdown,
+        "markdown": lambda table: markdown(table).replace("## ", "### ", 1),
         "cell": lambda text: text.replace("|", "/"),
     }
     return environment.get_template(TEMPLATE)
-
-
-def _markdown(table: Table) -> str:
-    return markdown(table).replace("## ", "### ", 1)

@@ -32,10 +32,8 @@ class OpenvinoNetwork:
         Raises:
             UserError: the files are damaged or not an exported detector.
         """
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f16" if in_16_bits else "f32",
-        }
+        precision = "f16" if in_16_bits else "f32"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
         core = openvino.Core()
@@ -93,12 +91,8 @@ def decoding_nodes(graph: Any) -> list[str]:
     head = f"/model.{max(numbers)}/"
     branch = re.compile(re.escape(head) + r"(one2one_)?cv\d")
     inside = {name for name in names if name.startswith(head) and not branch.match(name)}
-    joined = {node.get_friendly_name() for result in graph.get_results() for node in _inputs_of(result)}
-    return sorted(inside | joined)
-
-
-def _inputs_of(node: Any) -> list[Any]:
-    return [value.get_source_output().get_node() for value in node.inputs()]
+    sources = [value.get_source_output().get_node() for result in graph.get_results() for value in result.inputs()]
+    return sorted(inside | {node.get_friendly_name() for node in sources})
 
 
 def _save(graph: Any, xml_path: Path, *, half: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +13,8 @@ from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import bootstrap, difference, interval_figures
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.model.network import Network, RawOutput
+from stage3_detect.model.network import Network, RawOutput, to_net, to_tensor_input
 from stage3_detect.model.predict import Milliseconds, predict_images
-from stage3_detect.model.preprocess import to_net, to_tensor_input
 from stage3_detect.settings.detector import DetectSettings
 
 Metrics = dict[str, float | None]
@@ -50,8 +50,7 @@ class ExportReference:
         return [read_pixels(root / record["path"], region=record["region"]) for record in records]
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """Largest differences between exported and trained network: box corners in original pixels, and scores."""
 
     box_px: float
@@ -85,7 +84,7 @@ def measure_format(name: str, network: Network, trained: Network, reference: Exp
     detections, milliseconds = predict_images(images, network, predict, correction=reference.correction)
     if name not in EXACT_FORMATS:
         metrics |= _accuracy(name, detections, reference)
-    return metrics | _times(name, milliseconds)
+    return metrics | speed_figures(f"ms_per_image/detector_{name}", milliseconds)
 
 
 def warning_of(name: str, metrics: Metrics) -> str | None:
@@ -112,8 +111,8 @@ def _accuracy(name: str, detections: CocoBoxes, reference: ExportReference) -> M
     }
 
 
-def _times(name: str, milliseconds: Milliseconds) -> Metrics:
-    key = f"ms_per_image/detector_{name}"
+def speed_figures(key: str, milliseconds: Milliseconds) -> Metrics:
+    """Median and 99th percentile of the milliseconds per image; None without an image."""
     if not len(milliseconds):
         return {key: None, f"{key}/p99": None}
     return {key: float(np.median(milliseconds)), f"{key}/p99": float(np.percentile(milliseconds, 99))}

@@ -6,7 +6,6 @@ because a parent's own boxes are often worse: its map lights up for all of its c
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,18 +29,8 @@ Pair = tuple[str, str]
 """Image id and finding."""
 
 
-@dataclass(frozen=True)
-class Kinship:
-    """(child, parent) -> share of the child's boxes that readers also mark as the parent."""
-
-    shares: Mapping[tuple[str, str], float]
-
-    def __bool__(self) -> bool:
-        return bool(self.shares)
-
-    @property
-    def parents(self) -> set[str]:
-        return {parent for _, parent in self.shares}
+Kinship = Mapping[tuple[str, str], float]
+"""(child, parent) -> share of the child's boxes that readers also mark as the parent."""
 
 
 def find_kinship(readers: CocoBoxes) -> Kinship:
@@ -53,14 +42,12 @@ def find_kinship(readers: CocoBoxes) -> Kinship:
         for child in readers.findings
         for parent in _ancestors(child, readers.findings)
     }
-    return Kinship({pair: share for pair, share in shares.items() if share >= MIN_SHARE})
+    return {pair: share for pair, share in shares.items() if share >= MIN_SHARE}
 
 
 def _ancestors(child: str, findings: tuple[str, ...]) -> list[str]:
-    names = []
-    while (child := PARENTS.get(child, "")) != "":
-        names.append(child)
-    return [name for name in names if name in findings]
+    parent = PARENTS.get(child)
+    return [] if parent is None else [name for name in (parent,) if name in findings] + _ancestors(parent, findings)
 
 
 def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:
@@ -85,18 +72,20 @@ def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float 
         return labels
     boxes = labels.boxes.reset_index(drop=True)
     is_box = pd.Series(~labels.is_ignored, boxes.index) & ~(boxes["score"] < min_score)
-    affirmed = _affirmed(labels, boxes[is_box], kinship.parents)
-    added = [
-        _as_parent(boxes[is_box & (boxes["finding"] == child)], parent, share)
-        for (child, parent), share in kinship.shares.items()
-    ]
+    affirmed = _affirmed(labels, boxes[is_box], {parent for _, parent in kinship})
+    sure = boxes.assign(confidence=boxes["confidence"].fillna(1.0) if "confidence" in boxes else 1.0)
+    added = []
+    for (child, parent), share in kinship.items():
+        own = sure[is_box & (sure["finding"] == child)]
+        added.append(own.assign(finding=parent, confidence=own["confidence"] * share))
     more = pd.concat(added, ignore_index=True)
     more = more[_among(more, affirmed)]
-    own = is_box & _among(boxes, affirmed)
-    together = pd.concat([boxes[own], more], ignore_index=True)
+    changed = is_box & _among(boxes, affirmed)
+    together = pd.concat([boxes[changed], more], ignore_index=True)
     fused = [_fused(part) for _, part in together.groupby(_KEY, sort=False)]
-    log.info("stage3: copied %d boxes to parent findings: %s", len(more), _words(kinship))
-    table = pd.concat([boxes[~own], *fused], ignore_index=True)
+    words = [f"{child} -> {parent} ({share:.0%} by readers)" for (child, parent), share in kinship.items()]
+    log.info("stage3: copied %d boxes to parent findings: %s", len(more), ", ".join(words))
+    table = pd.concat([boxes[~changed], *fused], ignore_index=True)
     return labels.with_boxes(table.sort_values("image_id", kind="stable", ignore_index=True))
 
 
@@ -116,11 +105,6 @@ def _among(boxes: pd.DataFrame, pairs: set[Pair]) -> "pd.Series[bool]":
     return pd.Series(found, boxes.index, dtype=np.bool_)
 
 
-def _as_parent(boxes: pd.DataFrame, parent: str, share: float) -> pd.DataFrame:
-    confidence = boxes["confidence"].fillna(1.0) if "confidence" in boxes else 1.0
-    return boxes.assign(finding=parent, confidence=confidence * share)
-
-
 def _fused(boxes: pd.DataFrame) -> pd.DataFrame:
     """Boxes of one image and finding with overlapping ones merged."""
     if len(boxes) == 1:
@@ -129,8 +113,3 @@ def _fused(boxes: pd.DataFrame) -> pd.DataFrame:
     corners, _, members = weighted_boxes_fusion(boxes[CORNERS].to_numpy(), confidence, iou=SAME_IOU)
     first = boxes.iloc[[own[int(np.argmax(confidence[own]))] for own in members]]
     return first.assign(**dict(zip(CORNERS, corners.T, strict=True)))
-
-
-def _words(kinship: Kinship) -> str:
-    pairs = kinship.shares.items()
-    return ", ".join(f"{child} -> {parent} ({share:.0%} by readers)" for (child, parent), share in pairs)

@@ -1,4 +1,4 @@
-"""Write pictures at network size, each with its text file. An interrupted call continues where it stopped."""
+"""Write pictures at network size and their target files. An interrupted call continues where it stopped."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from cxr.boxes import Boxes
 from cxr.config import UserError
 from cxr.imaging.files import read_pixels, write_png8
 from cxr.imaging.geometry import Resize
-from stage3_detect.model.preprocess import to_net
+from stage3_detect.model.network import to_net
+
+Targets = npt.NDArray[np.float64]
+COLUMNS = ("class", "centre x", "centre y", "width", "height", "weight", "region")
+"""Positions and sizes are fractions of the network input. region: 1 for a region, 0 for a box."""
+
+
+def targets_path(picture: Path) -> Path:
+    """`images/train/x.png` -> `targets/train/x.txt`."""
+    return picture.parents[2] / "targets" / picture.parent.name / f"{picture.stem}.txt"
+
+
+def read_targets(path: Path) -> Targets:
+    """(n, 7) array with `COLUMNS`; (0, 7) for an empty file."""
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+
+
+def target_lines(
+    boxes: Boxes, classes: Sequence[int], image_px: int, *, weights: Sequence[float], regions: Sequence[bool]
+) -> str:
+    """Text with `COLUMNS`. boxes: (n, 4) xyxy pixels of the network input."""
+    rows = zip(label_lines(boxes, classes, image_px).splitlines(), weights, regions, strict=True)
+    return "".join(f"{line} {weight:.6f} {int(is_region)}\n" for line, weight, is_region in rows)
+
+
+def label_lines(boxes: Boxes, classes: Sequence[int], image_px: int) -> str:
+    """YOLO text, one line per box: class, centre x, centre y, width, height as fractions of the network input."""
+    lines = []
+    for (x1, y1, x2, y2), index in zip(boxes / image_px, classes, strict=True):
+        lines.append(f"{index} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
+    return "".join(lines)
+
 
 _NUM_THREADS = 4
 """Decoding releases the interpreter, so threads help."""

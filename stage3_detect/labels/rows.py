@@ -40,11 +40,10 @@ def cut_to_images(coco: CocoBoxes) -> CocoBoxes:
         return coco.with_boxes(boxes)
     kept = boxes[~bad].reset_index(drop=True)
     lost = set(boxes["image_id"]) - set(kept["image_id"])
+    shown = ", ".join(sorted(set(boxes.loc[bad, "image_id"]))[:_SHOWN])
     log.warning(
-        "stage3: %d boxes have no area inside their image and are dropped (%s ...), with %d images that have no other",
-        int(bad.sum()),
-        ", ".join(sorted(set(boxes.loc[bad, "image_id"]))[:_SHOWN]),
-        len(lost),
+        f"stage3: {bad.sum()} boxes have no area inside their image and are dropped ({shown} ...), with {len(lost)} "
+        "images that have no other"
     )
     return coco.with_boxes(kept).select(set(coco.images["image_id"]) - lost)
 
@@ -76,27 +75,14 @@ def _box_rows(coco: CocoBoxes, settings: DetectSettings) -> pd.DataFrame:
 
 def _label_rows(coco: CocoBoxes, matrix: Floats, noise: NoiseSettings) -> pd.DataFrame:
     """Regions as large as the image, one per class whose background counts less than 1."""
-    weights = _background_weights(matrix, _has_row(coco), noise)
-    image, finding = np.nonzero(weights < 1)
-    return pd.DataFrame(
-        {
-            "image": image,
-            "finding": np.array(coco.findings, dtype=object)[finding],
-            "x1": 0.0,
-            "y1": 0.0,
-            "x2": coco.images["width"].to_numpy(dtype=np.float64)[image],
-            "y2": coco.images["height"].to_numpy(dtype=np.float64)[image],
-            "weight": weights[image, finding],
-            "is_region": True,
-        }
-    )
-
-
-def _background_weights(matrix: Floats, has_row: Bools, noise: NoiseSettings) -> Floats:
-    """(N, K) weight of a class's background outside its boxes and regions, from the image label."""
-    uncertain = np.where(has_row, 1.0, 0.0)  # with a region, only the region is masked
+    uncertain = np.where(_has_row(coco), 1.0, 0.0)  # with a region, only the region is masked
     choices = [np.isnan(matrix), matrix == 1, matrix == 0]
-    return np.select(choices, [noise.unmentioned_weight, noise.affirmed_weight, 1.0], uncertain)
+    weights = np.select(choices, [noise.unmentioned_weight, noise.affirmed_weight, 1.0], uncertain)
+    image, finding = np.nonzero(weights < 1)
+    x2, y2 = (coco.images[name].to_numpy(dtype=np.float64)[image] for name in ("width", "height"))
+    names = np.array(coco.findings, dtype=object)[finding]
+    values = (image, names, 0.0, 0.0, x2, y2, weights[image, finding], True)
+    return pd.DataFrame(dict(zip(ROW_FIELDS, values, strict=True)))
 
 
 def _has_row(coco: CocoBoxes) -> Bools:

@@ -48,7 +48,7 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
             of the tune split than it has; or the files differ in findings or their order.
     """
     labels = _labels(stage2, settings)
-    tune, test = read_coco(stage2.output("gt_tune")), read_coco(stage2.output("gt_test"))
+    tune, test = (read_coco(stage2.output(name)) for name in ("gt_tune", "gt_test"))
     for name, coco in (("gt_tune", tune), ("gt_test", test)):
         if coco.findings != labels.findings:
             raise UserError(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings
 
 IMAGE_FIELDS = ["image_id", "file", "region", "kind", "source", "is_true", "repeats"]
-POSITIVE, NORMAL, UNCERTAIN = "positive", "normal", "uncertain"
+KINDS = POSITIVE, NORMAL, UNCERTAIN = "positive", "normal", "uncertain"
 log = logging.getLogger("raybox")
 
 
@@ -40,9 +41,8 @@ class TrainingSet:
     num_left_out: int
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Image ids by content: with boxes, without anything (as many as wanted), uncertain (used or left out)."""
+class Chosen(NamedTuple):
+    """Image ids by content: with boxes, without anything (as many as wanted), uncertain (used or not)."""
 
     positives: list[str]
     normals: list[str]
@@ -52,12 +52,10 @@ class Chosen:
     @property
     def kinds(self) -> dict[str, str]:
         """Image id -> kind, for the images that are used."""
-        pairs = ((POSITIVE, self.positives), (NORMAL, self.normals), (UNCERTAIN, self.uncertain))
-        return {image_id: kind for kind, ids in pairs for image_id in ids}
+        return {image_id: kind for kind, ids in zip(KINDS, self, strict=False) for image_id in ids}
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """The images of one source: those for training (id -> kind) and those held out for validation."""
 
     coco: CocoBoxes
@@ -111,7 +109,7 @@ def choose_images(labels: CocoBoxes, settings: DetectSettings, *, seed: int, all
     """
     strong = set(labels.boxes.loc[is_strong(labels, settings.labels), "image_id"])
     anything = set(labels.boxes["image_id"])
-    unclear, without_effect = _unclear(labels), _without_effect(labels, settings.noise)
+    unclear, without_effect = _unclear_and_without_effect(labels, settings.noise)
     ordered = in_fixed_order(labels.images["image_id"], seed=seed)
     bare = [image_id for image_id in ordered if image_id not in anything]
     normals = [image_id for image_id in bare if image_id not in unclear and image_id not in without_effect]
@@ -138,24 +136,20 @@ def held_out(labels: CocoBoxes, image_ids: Sequence[str], share: float, seed: in
 def _choose(labels: CocoBoxes, settings: DetectSettings, *, hold_out: bool, all_normals: bool = False) -> _Part:
     coco = cut_to_images(labels)
     chosen = choose_images(coco, settings, seed=settings.seed, all_normals=all_normals)
-    share = settings.data.holdout_share
-    held = held_out(coco, list(chosen.kinds), share, settings.seed) if hold_out else set()
-    train = {image_id: kind for image_id, kind in chosen.kinds.items() if image_id not in held}
+    kinds, share = chosen.kinds, settings.data.holdout_share
+    held = held_out(coco, list(kinds), share, settings.seed) if hold_out else set()
+    train = {image_id: kind for image_id, kind in kinds.items() if image_id not in held}
     return _Part(coco, train, held, len(chosen.left_out))
 
 
-def _unclear(labels: CocoBoxes) -> set[str]:
-    """Images whose label affirms a class or is uncertain about one."""
-    if labels.label_matrix is None:
-        return set()
-    return set(labels.images.loc[(np.abs(labels.label_matrix) == 1).any(axis=1), "image_id"])
-
-
-def _without_effect(labels: CocoBoxes, noise: NoiseSettings) -> set[str]:
-    """Images whose label denies no class while unmentioned classes are masked."""
-    if labels.label_matrix is None or not noise.image_labels or noise.unmentioned_weight > 0:
-        return set()
-    return set(labels.images.loc[~(labels.label_matrix == 0).any(axis=1), "image_id"])
+def _unclear_and_without_effect(labels: CocoBoxes, noise: NoiseSettings) -> tuple[set[str], set[str]]:
+    """Images whose label affirms a class or is uncertain about one, and images whose label denies no class while
+    unmentioned classes are masked."""
+    matrix, ids = labels.label_matrix, labels.images["image_id"]
+    if matrix is None:
+        return set(), set()
+    is_masked = noise.image_labels and noise.unmentioned_weight <= 0
+    return set(ids[(np.abs(matrix) == 1).any(axis=1)]), set(ids[~(matrix == 0).any(axis=1)]) if is_masked else set()
 
 
 def _boxes_only(coco: CocoBoxes, settings: LabelSettings) -> CocoBoxes:

@@ -14,6 +14,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ from cxr.boxes import CORNERS, clip_boxes
 from cxr.config import UserError
 from cxr.imaging.geometry import Resize
 from cxr.runs.run_folder import atomic_write_text
-from stage3_detect.labels.picture_files import Item, write_items
-from stage3_detect.labels.target_files import label_lines, target_lines
+from stage3_detect.labels.picture_files import Item, label_lines, target_lines, write_items
 from stage3_detect.labels.training_set import NORMAL, POSITIVE, UNCERTAIN, TrainingSet
 from stage3_detect.settings.detector import DataSettings
 
@@ -89,21 +89,27 @@ def write_yolo_folder(
         facts = _write_pictures(folder, training, settings)
         atomic_write_text(marker, json.dumps(facts, indent=1))
     description = {"train": "train.txt", "val": "images/val", "channels": CHANNELS, EXTRAS: dict(extras)}
-    classes = dict(enumerate(training.findings))
-    atomic_write_text(folder / "data.yaml", yaml.safe_dump(description | {"names": classes}))
-    excluded = tuple((image_id, reason) for image_id, reason in facts.pop("excluded"))
-    return YoloFolder(folder / "data.yaml", excluded=excluded, **facts)
+    description["names"] = dict(enumerate(training.findings))
+    atomic_write_text(folder / "data.yaml", yaml.safe_dump(description))
+    return yolo_folder(folder, facts)
+
+
+def yolo_folder(folder: Path, facts: Mapping[str, Any]) -> YoloFolder:
+    """A finished folder from its counts and excluded images, as in `dataset.json` and in a manifest."""
+    excluded = tuple((image_id, reason) for image_id, reason in facts["excluded"])
+    return YoloFolder(folder / "data.yaml", **{**facts, "excluded": excluded})
 
 
 def _write_pictures(folder: Path, training: TrainingSet, settings: DataSettings) -> dict[str, Any]:
     """Write pictures, targets and the list; returns the content of `dataset.json`."""
     train = _training_items(folder, training, settings.image_px)
-    held = _validation_items(folder, training, settings.image_px)
-    items = [*train, *held]
+    items = [*train, *_validation_items(folder, training, settings.image_px)]
     reasons = write_items(items, settings.image_px)
     excluded = [(item.image_id, why) for item, why in zip(items, reasons, strict=True) if why is not None]
     if excluded and settings.on_problem == "error":
-        raise UserError(_excluded_lines(excluded))
+        lines = [f"stage 3: image {image_id}: {reason}" for image_id, reason in excluded[:_SHOWN]]
+        advice = "repair them, or skip them with --set data.on_problem=exclude and another --out"
+        raise UserError([*lines, f"stage 3: {len(excluded)} images cannot be read; {advice}"])
     for image_id, reason in excluded:
         log.warning("stage3: excluded image %s: %s", image_id, reason)
     good = np.array([reason is None for reason in reasons], dtype=np.bool_)
@@ -123,13 +129,12 @@ def _write_pictures(folder: Path, training: TrainingSet, settings: DataSettings)
 
 
 def _training_items(folder: Path, training: TrainingSet, image_px: int) -> list[Item]:
-    images, texts = training.images, _texts(training.rows, len(training.images), training.findings, image_px)
-    columns = (images["image_id"], images["file"], images["region"], images["source"])
+    texts = _texts(training.rows, len(training.images), training.findings, image_px)
     items = []
-    for number, (image_id, file, region, source) in enumerate(zip(*columns, strict=True)):
-        stem = f"{source}_{number:07d}"
-        picture, text_file = folder / f"images/train/{stem}.png", folder / f"targets/train/{stem}.txt"
-        items.append(Item(image_id, Path(file), region, picture, text_file, texts[number]))
+    for number, row in enumerate(training.images.itertuples(index=False)):
+        stem = f"train/{row.source}_{number:07d}"
+        picture, text_file = folder / f"images/{stem}.png", folder / f"targets/{stem}.txt"
+        items.append(Item(str(row.image_id), Path(str(row.file)), row.region, picture, text_file, texts[number]))
     return items
 
 
@@ -139,11 +144,10 @@ def _validation_items(folder: Path, training: TrainingSet, image_px: int) -> lis
     rows = coco.boxes.assign(image=coco.boxes["image_id"].map(number_of)).sort_values("image", kind="stable")
     texts = _texts(rows, len(coco.images), training.findings, image_px)
     root = Path(str(coco.info["data_root"]))
-    columns = (coco.images["image_id"], coco.images["path"], coco.images["region"])
     items = []
-    for number, (image_id, path, region) in enumerate(zip(*columns, strict=True)):
+    for number, row in enumerate(coco.images.itertuples(index=False)):
         picture, text_file = folder / f"images/val/{number:07d}.png", folder / f"labels/val/{number:07d}.txt"
-        items.append(Item(image_id, root / path, region, picture, text_file, texts[number]))
+        items.append(Item(str(row.image_id), root / str(row.path), row.region, picture, text_file, texts[number]))
     return items
 
 
@@ -161,17 +165,14 @@ def _texts(
     bounds = np.searchsorted(rows["image"].to_numpy(dtype=np.int64), np.arange(num_images + 1))
     extra = [rows[name].to_numpy() for name in ("weight", "is_region")] if "weight" in rows else []
 
-    def of_image(part: slice) -> Callable[[Resize], str]:
-        def text(resize: Resize) -> str:
-            boxes = resize.boxes_to_net(clip_boxes(corners[part], resize.image_hw))
-            if not extra:
-                return label_lines(boxes, classes[part].tolist(), image_px)
-            weights, regions = (column[part].tolist() for column in extra)
-            return target_lines(boxes, classes[part].tolist(), image_px, weights=weights, regions=regions)
+    def text(part: slice, resize: Resize) -> str:
+        boxes = resize.boxes_to_net(clip_boxes(corners[part], resize.image_hw))
+        if not extra:
+            return label_lines(boxes, classes[part].tolist(), image_px)
+        weights, regions = (column[part].tolist() for column in extra)
+        return target_lines(boxes, classes[part].tolist(), image_px, weights=weights, regions=regions)
 
-        return text
-
-    return [of_image(slice(low, high)) for low, high in pairwise(bounds.tolist())]
+    return [partial(text, slice(low, high)) for low, high in pairwise(bounds.tolist())]
 
 
 def _recipe(training: TrainingSet, image_px: int) -> dict[str, Any]:
@@ -190,11 +191,9 @@ def _counts(training: TrainingSet, good: "np.ndarray[Any, Any]", *, num_held_out
     """Counts of what was written; good: (N,), whether each training image could be read."""
     images = training.images[good]
     is_region = training.rows["is_region"].to_numpy(dtype=np.bool_)[good[training.rows["image"]]]
-    kinds = images["kind"].value_counts()
+    names = {"num_positives": POSITIVE, "num_normals": NORMAL, "num_uncertain": UNCERTAIN}
     return {
-        "num_positives": int(kinds.get(POSITIVE, 0)),
-        "num_normals": int(kinds.get(NORMAL, 0)),
-        "num_uncertain": int(kinds.get(UNCERTAIN, 0)),
+        **{name: int((images["kind"] == kind).sum()) for name, kind in names.items()},
         "num_left_out": training.num_left_out,
         "num_true": int(images["is_true"].sum()),
         "num_boxes": int((~is_region).sum()),
@@ -216,9 +215,3 @@ def count_facts(folder: YoloFolder) -> dict[str, Any]:
     """Counts and excluded images for a manifest."""
     facts = {name: value for name, value in asdict(folder).items() if name.startswith("num_")}
     return facts | {"excluded": [list(entry) for entry in folder.excluded]}
-
-
-def _excluded_lines(excluded: Sequence[tuple[str, str]]) -> list[str]:
-    lines = [f"stage 3: image {image_id}: {reason}" for image_id, reason in excluded[:_SHOWN]]
-    advice = "repair them, or skip them with --set data.on_problem=exclude and another --out"
-    return [*lines, f"stage 3: {len(excluded)} images cannot be read; {advice}"]

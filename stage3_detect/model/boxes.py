@@ -10,8 +10,7 @@ from torchvision.ops import nms
 from cxr.boxes import Boxes, clip_boxes
 from cxr.imaging.files import Pixels
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.model.network import Network, RawOutput
-from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.model.network import Network, RawOutput, to_net, to_tensor_input
 from stage3_detect.settings.detector import PredictSettings
 
 _CANDIDATES_PER_CLASS = 300
@@ -51,24 +50,17 @@ def detect(
 def read_output(output: RawOutput, settings: PredictSettings) -> Detections:
     """Decode the raw output of one picture to boxes in network pixels, highest score first."""
     limit = settings.max_boxes_per_class
-    read = _rows_of_class if settings.nms_free else _boxes_of_class
-    num_classes = _num_classes(output, settings)
+    read, num_classes = _boxes_of_class, len(output) - 4
+    if settings.nms_free:
+        read, num_classes = _rows_of_class, int(output[:, 5].max(initial=-1)) + 1
     # class by class with few anchors each: one NMS over all pairs would cost more than the network
     parts = [read(output, index, settings) for index in range(num_classes)]
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(xyxy[:limit] for xyxy, _ in parts)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(values[:limit] for _, values in parts)])
+    boxes = np.concatenate([np.zeros((0, 4)), *(xyxy[:limit] for xyxy, _ in parts)])
+    scores = np.concatenate([np.zeros(0), *(values[:limit] for _, values in parts)])
     counts = [min(limit, len(values)) for _, values in parts]
     classes = np.repeat(np.arange(num_classes), counts)
     order = np.argsort(-scores, kind="stable")
-    return Detections(
-        boxes[order].astype(np.float64), scores[order].astype(np.float64), classes[order].astype(np.int64)
-    )
-
-
-def _num_classes(output: RawOutput, settings: PredictSettings) -> int:
-    if not settings.nms_free:
-        return len(output) - 4
-    return int(output[:, 5].max()) + 1 if len(output) else 0
+    return Detections(boxes[order], scores[order], classes[order].astype(np.int64))
 
 
 def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:

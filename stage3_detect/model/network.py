@@ -9,6 +9,9 @@ import torch
 from ultralytics import YOLO
 
 from cxr.config import UserError
+from cxr.imaging.files import Pixels
+from cxr.imaging.geometry import Resize
+from cxr.imaging.network_input import NetImage, to_net_image
 
 NetInput = npt.NDArray[np.float32]
 """(1, C, S, S) in [0, 1]."""
@@ -83,3 +86,28 @@ def pick_device(wanted: str) -> str:
     if not {"cpu": True, "mps": has_mps}.get(wanted, are_there):
         raise UserError(f"device: {wanted}, but this machine has {num_gpus} CUDA GPUs; use auto or cpu")
     return wanted
+
+
+def to_net(image: Pixels, image_px: int) -> tuple[NetImage, Resize]:
+    """Letterbox an image to a square of 8 bits, stretched by its own minimum and maximum.
+
+    Training files have 8 bits too, so the detector sees the same values in training and in prediction.
+
+    Args:
+        image: (H, W) uint8, uint16 or float32; see `to_net_image`.
+
+    Returns:
+        (image_px, image_px) uint8, and the transform that maps boxes there and back.
+
+    Raises:
+        UserError: the image has no pixels.
+    """
+    height, width = image.shape
+    resize = Resize((height, width), (image_px, image_px), keep_aspect=True)
+    return to_net_image(image, resize), resize
+
+
+def to_tensor_input(net_image: NetImage, channels: int) -> npt.NDArray[np.float32]:
+    """(S, S) uint8 to (1, channels, S, S) float32 in [0, 1]; the grey channel is repeated for three channels."""
+    scaled = np.divide(net_image, np.float32(255), dtype=np.float32)[None, None]
+    return scaled if channels == 1 else np.repeat(scaled, channels, axis=1)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.imaging.files import Pixels, read_pixels
 from cxr.progress import track
-from stage3_detect.model.boxes import Detections, detect
+from stage3_detect.model.boxes import detect
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network
 from stage3_detect.settings.detector import PredictSettings
@@ -49,7 +49,8 @@ def predict_images(
         begin = time.perf_counter()
         found = detect(pixels, network, settings, correction)
         milliseconds.append(decoding + (time.perf_counter() - begin) * 1000)
-        rows += _table_rows(str(record["image_id"]), found, network.findings)
+        for box, score, index in zip(found.xyxy, found.scores, found.classes, strict=True):
+            rows.append((str(record["image_id"]), network.findings[index], *map(float, box), float(score)))
     info = dict(images.info) | {"kind": "detections"}
     detections = CocoBoxes(images.images, boxes_table(rows), images.findings, info)
     return detections, np.asarray(milliseconds)
@@ -70,10 +71,3 @@ def _ahead(root: Path, records: Sequence[dict[Any, Any]]) -> Iterator[tuple[Pixe
             if waiting is not None:
                 yield waiting.result()
             waiting = following
-
-
-def _table_rows(image_id: str, found: Detections, findings: Sequence[str]) -> list[tuple[object, ...]]:
-    return [
-        (image_id, findings[index], *map(float, box), float(score))
-        for box, score, index in zip(found.xyxy, found.scores, found.classes, strict=True)
-    ]

@@ -17,13 +17,12 @@ from stage3_detect.prediction.predictor import FoundBox
 
 @dataclass
 class Totals:
-    """Counts over a whole file."""
+    """Counts over a whole file. num_images_shown: images with at least one shown box."""
 
     num_images: int = 0
     num_boxes: int = 0
     num_shown: int = 0
     num_images_shown: int = 0
-    """Images with at least one shown box."""
 
 
 class BoxLines:
@@ -67,7 +66,8 @@ def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: 
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(f'{{"info": {json.dumps(dict(info))},\n"categories": {json.dumps(categories)},\n')
-            _write_list(file, "images", _images(lines))
+            images = ({"id": number, **line["image"], "region": "full"} for number, line in enumerate(lines, start=1))
+            _write_list(file, "images", images)
             file.write(",\n")
             _write_list(file, "annotations", _annotations(lines, category_of, totals))
             file.write("}\n")
@@ -77,11 +77,6 @@ def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: 
     finally:
         partial.unlink(missing_ok=True)
     return totals
-
-
-def _images(lines: BoxLines) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        yield {"id": number, **line["image"], "region": "full"}
 
 
 def _annotations(lines: BoxLines, category_of: Mapping[str, int], totals: Totals) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from cxr.config import Settings, UserError
 from cxr.imaging.files import Pixels, read_pixels
@@ -12,10 +12,9 @@ from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.operating_points import OperatingPoint
 from stage3_detect.model.network import pick_device
-from stage3_detect.prediction.coco_stream import BoxLines, Totals, write_stream
+from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.listing import ImageFile, Listing, find_images
-from stage3_detect.prediction.points import open_point, remark, words_of
-from stage3_detect.prediction.predictor import BoxPredictor, FoundBox
+from stage3_detect.prediction.predictor import BoxPredictor, open_point, remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
 
 OnProblem = Literal["error", "exclude"]
@@ -48,19 +47,15 @@ class CallSettings(Settings):
     pictures: bool
 
 
-@dataclass(frozen=True)
-class Work:
+class _Work(NamedTuple):
     """A call with its images, network and operating point."""
 
     listing: Listing
     point: OperatingPoint
     predictor: BoxPredictor
     note: str
+    format: str
     pictures: bool
-
-
-Unreadable = list[tuple[str, str]]
-"""Path and problem of each file that could not be read."""
 
 
 def predict_files(call: Call) -> str:
@@ -90,7 +85,9 @@ def predict_files(call: Call) -> str:
         warning = remark(source, point, asked=call.points is not None)
         if warning:
             log.info("%s", warning)
-        work = Work(listing, point, predictor, _note(source, point), call.pictures)
+        synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
+        note = f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
+        work = _Work(listing, point, predictor, note, call.format, call.pictures)
         _predict(run, source, work)
     run.release()
     return _report(open_run(out, stage=STAGE), call.on_problem)
@@ -119,84 +116,58 @@ def _fingerprint(listing: Listing) -> str:
     return digest.hexdigest()[:16]
 
 
-def _note(source: FinishedRun, point: OperatingPoint) -> str:
-    synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
-    return f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
-
-
-def _predict(run: Run, source: FinishedRun, work: Work) -> None:
+def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
     lines = BoxLines(run.dir / "predictions.partial.jsonl")
     waiting = [file for file in work.listing.files if file.image_id not in lines.done]
     if len(waiting) < len(work.listing.files):
         log.info("%d images are already done", len(work.listing.files) - len(waiting))
-    unreadable: Unreadable = []
+    unreadable: list[tuple[str, str]] = []  # path and problem of each file
     with run.phase(f"boxes on {len(waiting)} images"):
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
             try:
-                image = _image(file.path)
+                image = read_pixels(file.path)
+                if not image.size:
+                    raise UserError(f"image: {file.path} has no pixels")
             except (UserError, OSError) as error:
-                unreadable.append((str(file.path), _one_line(error)))
+                problem = error.problems[0] if isinstance(error, UserError) else str(error)
+                unreadable.append((str(file.path), " ".join(problem.split())))
                 continue
             _predict_one(image, file, run.dir, work, lines)
     path = run.dir / "predictions.json"
-    info = {"data_root": work.listing.root, "kind": "detections", "made_by": _made_by(run, work.point)}
+    made_by = {"stage": STAGE, "format": work.format, "point": work.point.name, **work.point.as_dict()}
+    info = {"data_root": work.listing.root, "kind": "detections", "made_by": made_by}
     if source.manifest.get("synthetic"):
         info["learned_from"] = "synthetic pictures"
     totals = write_stream(path, lines, findings=work.predictor.findings, info=info)
-    run.finish(_figures(totals, work.listing, unreadable), {"predictions": path}, **_manifest_entries(work, unreadable))
-    lines.path.unlink(missing_ok=True)
-
-
-def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: Work, lines: BoxLines) -> None:
-    """The picture is written before the line, because an image with a line counts as done."""
-    boxes = work.predictor.predict(image)
-    if work.pictures:
-        rendered = render_found(image, boxes, work.predictor.findings, note=_title(boxes, work.note))
-        write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
-    height, width = image.shape
-    entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
-    lines.add(entry, boxes)
-
-
-def _title(boxes: Sequence[FoundBox], note: str) -> str:
-    return f"{counted(sum(box.shown for box in boxes), 'box')} {note}"
-
-
-def _image(path: Path) -> Pixels:
-    image = read_pixels(path)
-    if not image.size:
-        raise UserError(f"image: {path} has no pixels")
-    return image
-
-
-def _one_line(error: Exception) -> str:
-    text = error.problems[0] if isinstance(error, UserError) else str(error)
-    return " ".join(text.split())
-
-
-def _made_by(run: Run, point: OperatingPoint) -> dict[str, Any]:
-    name = run.settings.model_dump()["format"]
-    return {"stage": STAGE, "format": name, "point": point.name, **point.as_dict()}
-
-
-def _figures(totals: Totals, listing: Listing, unreadable: Unreadable) -> dict[str, float | None]:
-    return {
+    figures = {
         "images": totals.num_images,
         "boxes": totals.num_boxes,
         "boxes_shown": totals.num_shown,
         "images_with_boxes_shown": totals.num_images_shown,
         "unreadable": len(unreadable),
-        "other_files": listing.num_other,
+        "other_files": work.listing.num_other,
     }
+    run.finish(
+        figures,
+        {"predictions": path},
+        findings=list(work.predictor.findings),
+        point={"name": work.point.name, **work.point.as_dict()},
+        shown_from=words_of(work.point),
+        unreadable=[list(entry) for entry in unreadable],
+    )
+    lines.path.unlink(missing_ok=True)
 
 
-def _manifest_entries(work: Work, unreadable: Unreadable) -> dict[str, Any]:
-    return {
-        "findings": list(work.predictor.findings),
-        "point": {"name": work.point.name, **work.point.as_dict()},
-        "shown_from": words_of(work.point),
-        "unreadable": [list(entry) for entry in unreadable],
-    }
+def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:
+    """The picture is written before the line, because an image with a line counts as done."""
+    boxes = work.predictor.predict(image)
+    if work.pictures:
+        note = f"{counted(sum(box.shown for box in boxes), 'box')} {work.note}"
+        rendered = render_found(image, boxes, work.predictor.findings, note=note)
+        write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
+    height, width = image.shape
+    entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
+    lines.add(entry, boxes)
 
 
 def _report(done: FinishedRun, on_problem: OnProblem) -> str:

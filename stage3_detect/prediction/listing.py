@@ -55,7 +55,9 @@ def find_images(given: Sequence[Path]) -> Listing:
         if not path.exists():
             problems.append(f"images: no file or folder {path}; check the path")
             continue
-        images, others = _of_folder(path) if path.is_dir() else ([path], 0)
+        files = list(_files_below(path)) if path.is_dir() else [path]
+        images = [file for file in files if _is_image(file)] if path.is_dir() else files
+        others = len(files) - len(images)
         if not images:
             problems.append(
                 f"images: no PNG, JPEG or DICOM file in {path} or below ({others} other files); give another folder"
@@ -65,18 +67,6 @@ def find_images(given: Sequence[Path]) -> Listing:
     if problems:
         raise UserError(problems)
     return _listing(given, found, num_other)
-
-
-def _of_folder(folder: Path) -> tuple[list[Path], int]:
-    """Images below `folder`, and the number of other files."""
-    images: list[Path] = []
-    num_other = 0
-    for path in _files_below(folder):
-        if _is_image(path):
-            images.append(path)
-        else:
-            num_other += 1
-    return images, num_other
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

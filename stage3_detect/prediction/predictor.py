@@ -8,15 +8,58 @@ import numpy as np
 import pandas as pd
 
 from cxr.boxes import Boxes
+from cxr.config import UserError
 from cxr.imaging.files import Pixels, Region, cut_region
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.confidence import Confidence
-from eval.detection.operating_points import OperatingPoint
+from eval.detection.operating_points import BEST_F1, OperatingPoint, read_points
 from stage3_detect.export.formats import open_network
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.model.network import Network
 from stage3_detect.settings.detector import PredictSettings
+
+STATED_SCORE = 0.25
+"""Used where a run chose no operating point; the default of ultralytics."""
+
+
+def open_point(run: FinishedRun, wanted: str | None) -> OperatingPoint:
+    """The run's operating point named `wanted`, or the score `wanted` for all findings. None takes the operating point
+    of the best F1 where the run chose one, else `STATED_SCORE`.
+
+    Raises:
+        UserError: `wanted` is neither a name that the run has nor a number from 0 to 1.
+    """
+    known = read_points(run.manifest.get("operating_points", {}))
+    if wanted is None:
+        wanted = BEST_F1 if BEST_F1 in known else str(STATED_SCORE)
+    if wanted in known:
+        return known[wanted]
+    try:
+        score = float(wanted)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise UserError(f"--points {wanted}: expected one of {', '.join([*known, 'a score from 0 to 1'])}")
+    return OperatingPoint(wanted, "one score for all findings", dict.fromkeys(run.manifest["findings"], score))
+
+
+def remark(run: FinishedRun, point: OperatingPoint, *, asked: bool) -> str:
+    """A warning about the operating point in one line; "" for none."""
+    if not asked and not run.manifest.get("operating_points"):
+        return f"the run has no operating points: boxes with a score of {point.name} or more are shown"
+    never = [name for name in run.manifest["findings"] if not math.isfinite(point.scores.get(name, math.inf))]
+    if never:
+        names = ", ".join(never)
+        return f"operating point {point.name} never shows {names}: none of its boxes on the tune split was correct"
+    return ""
+
+
+def words_of(point: OperatingPoint) -> str:
+    """ "operating point f1", or "score 0.25"."""
+    is_number = point.name.replace(".", "", 1).isdigit()
+    return f"score {point.name}" if is_number else f"operating point {point.name}"
+
 
 Box = tuple[float, float, float, float]
 
@@ -66,12 +109,9 @@ class BoxPredictor:
             rows += zip(names, map(tuple, corners.tolist()), found.scores.tolist(), strict=True)
         rows.sort(key=lambda row: -row[2])
         return [
-            FoundBox(finding, xyxy, score, confidence, self._is_shown(finding, score))
+            FoundBox(finding, xyxy, score, confidence, score >= self._point.scores.get(finding, math.inf))
             for (finding, xyxy, score), confidence in zip(rows, self._confidences(rows), strict=True)
         ]
-
-    def _is_shown(self, finding: str, score: float) -> bool:
-        return score >= self._point.scores.get(finding, math.inf)
 
     def _confidences(self, rows: Sequence[tuple[str, Box, float]]) -> list[float | None]:
         if self._confidence is None:

@@ -31,7 +31,7 @@ Plate = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class _Tag:
-    """A caption and its box (x1, y1, x2, y2 in pixels of the rendered picture)."""
+    """A caption and its box."""
 
     text: str
     box: Plate
@@ -43,15 +43,19 @@ def render_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[st
 
     findings: all findings of the run; their order gives the colours.
     """
-    scale = _scale(image.shape)
-    picture = as_rgb(min_max(_resized(image, scale)))  # 12 bits in a file of 16 would be black
+    longest = max(image.shape)
+    scale = min(max(longest, MIN_SIDE_PX), MAX_SIDE_PX) / longest
+    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    resized = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    picture = as_rgb(min_max(np.asarray(resized)))  # 12 bits in a file of 16 would be black
     height, width = picture.shape[:2]
     ends = np.array([width - 1, height - 1] * 2)
     tags = []
     for box in boxes:
         if box.shown:
             x1, y1, x2, y2 = np.clip(np.rint(np.array(box.xyxy) * scale), 0, ends).astype(int).tolist()
-            tags.append(_Tag(caption(box), (x1, y1, x2, y2), colour_of(box.finding, findings)))
+            colour = _COLOURS[findings.index(box.finding) % len(_COLOURS)]
+            tags.append(_Tag(caption(box), (x1, y1, x2, y2), colour))
     _draw_lines(picture, tags)
     return _with_note(_draw_tags(picture, tags), note)
 
@@ -62,27 +66,11 @@ def caption(box: FoundBox) -> str:
     return f"{box.finding} {chance}"
 
 
-def colour_of(finding: str, findings: Sequence[str]) -> Colour:
-    """Colour of a finding, the same in all pictures of a run."""
-    return _COLOURS[findings.index(finding) % len(_COLOURS)]
-
-
 def write_picture(path: Path, rgb: Rgb) -> None:
     """Write a PNG file and its folder, with OpenCV's fast compression: a tenth of the time of Pillow's best."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), rgb[:, :, ::-1]):
         raise UserError(f"picture: cannot write {path}; check the folder and the free space")
-
-
-def _scale(image_hw: tuple[int, ...]) -> float:
-    longest = max(image_hw)
-    return min(max(longest, MIN_SIDE_PX), MAX_SIDE_PX) / longest
-
-
-def _resized(image: Pixels, scale: float) -> Pixels:
-    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size_wh, interpolation=method))
 
 
 def _draw_lines(picture: Rgb, tags: Sequence[_Tag]) -> None:

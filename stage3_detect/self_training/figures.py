@@ -1,12 +1,12 @@
 """Figures of a round: AP40 of its detector on the tune split, and how its labels changed."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import main_ap_measure
 from eval.detection.pairing import BoxPairs, box_pairs, match_greedily
 from eval.report.format import figure_text
 from eval.stats.bootstrap import resample_counts
@@ -18,13 +18,10 @@ Figures = dict[str, float | None]
 SAME_IOU = 0.5
 """Boxes of two rounds with at least this IoU count as the same box."""
 
+_AP40 = ("tune_ap40", "tune_ap40/low", "tune_ap40/high")
 _GAIN = ("tune_gain", "tune_gain/low", "tune_gain/high")
+_SOURCES = ("teacher", "student", "both")
 _KEY = ["image_id", "finding"]
-
-
-def tune_result(tune: CocoBoxes, detections: CocoBoxes) -> Measure:
-    """AP40 of detections on the tune split."""
-    return main_ap_measure(tune, detections)
 
 
 def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_resamples: int, seed: int) -> Figures:
@@ -36,8 +33,7 @@ def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_
     counts = resample_counts(tune.groups, num_resamples=num_resamples, seed=seed)
     own = bootstrap(result, counts)
     values = (own.mean, own.mean_interval.low, own.mean_interval.high)
-    names = ("tune_ap40", "tune_ap40/low", "tune_ap40/high")
-    figures = dict(zip(names, map(_known, values), strict=True))
+    figures = dict(zip(_AP40, map(_known, values), strict=True))
     if best is None:
         return figures | dict.fromkeys(_GAIN)
     gain = difference(own, bootstrap(best, counts))
@@ -46,7 +42,7 @@ def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_
 
 def no_tune_figures() -> Figures:
     """The names of `tune_figures` without values, for a tune split without boxes."""
-    return dict.fromkeys(("tune_ap40", "tune_ap40/low", "tune_ap40/high", *_GAIN))
+    return dict.fromkeys((*_AP40, *_GAIN))
 
 
 def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
@@ -61,7 +57,7 @@ def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
     by = sources(boxes)
     sure = boxes["confidence"] if "confidence" in boxes else pd.Series(dtype=np.float64)
     figures: Figures = {"num_boxes": float(len(boxes)), "num_regions": float(labels.is_ignored.sum())}
-    figures |= {f"from_{name}": float((by == name).sum()) for name in ("teacher", "student", "both")}
+    figures |= {f"from_{name}": float((by == name).sum()) for name in _SOURCES}
     figures["mean_confidence"] = _known(float(sure.mean()))
     return figures | _changes(boxes, before)
 
@@ -75,7 +71,7 @@ def sources(boxes: pd.DataFrame) -> "pd.Series[str]":
 
 def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
     names = ["num_kept", "num_dropped", "num_added"]
-    by_source = [f"{name}/{by}" for name in names for by in ("teacher", "student", "both")]
+    by_source = [f"{name}/{by}" for name in names for by in _SOURCES]
     if before is None:
         return dict.fromkeys([*names, *by_source, "mean_iou"])
     old = before.without_ignored().boxes.reset_index(drop=True)
@@ -87,7 +83,7 @@ def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
     groups["num_added"] = sources(boxes.reset_index(drop=True))[~found]
     figures: Figures = {name: float(len(by)) for name, by in groups.items()}
     for name, by in groups.items():
-        figures |= {f"{name}/{who}": float((by == who).sum()) for who in ("teacher", "student", "both")}
+        figures |= {f"{name}/{who}": float((by == who).sum()) for who in _SOURCES}
     nearest = np.zeros(len(old))
     np.maximum.at(nearest, pairs.first, pairs.iou)
     return figures | {"mean_iou": _known(float(nearest.mean()) if len(old) else math.nan)}
@@ -111,3 +107,25 @@ def describe(figures: Figures) -> str:
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def best_round(aps: Sequence[float | None]) -> int:
+    """Number of the round with the highest AP40, the first on ties; 0 where no round has an AP40."""
+    known = [(ap, -number) for number, ap in enumerate(aps) if ap is not None]
+    return -max(known)[1] if known else 0
+
+
+def reason_to_stop(aps: Sequence[float | None], *, max_rounds: int, min_gain: float) -> str | None:
+    """Why no further round follows; None where one follows. aps: AP40 of the rounds so far, from round 0 on.
+
+    Round 0 is trained on the teacher's boxes alone; up to `max_rounds` relabelled rounds follow. They end earlier when
+    the last AP40 does not exceed the best earlier one by more than `min_gain`.
+    """
+    if len(aps) > max_rounds:
+        return "reached max_rounds"
+    if len(aps) < 2:
+        return None
+    last, before = aps[-1], max((ap for ap in aps[:-1] if ap is not None), default=None)
+    if last is None or (before is not None and last - before <= min_gain):
+        return "no gain on the tune split"
+    return None

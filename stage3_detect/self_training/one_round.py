@@ -12,28 +12,27 @@ import numpy as np
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from cxr.tracking import Tracker
-from eval.stats.measures import Measure
+from eval.detection.average_precision import main_ap_measure
 from stage3_detect.labels.rows import is_strong
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection, fit_correction
 from stage3_detect.self_training.figures import (
     Figures,
+    best_round,
     describe,
     label_figures,
     no_tune_figures,
     tune_figures,
-    tune_result,
 )
 from stage3_detect.self_training.pictures import relabel_gallery
 from stage3_detect.self_training.relabel import affirmed_pairs, chosen_boxes, relabel, student_boxes, student_scale
-from stage3_detect.self_training.stop import best_round
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.labels import LabelSettings
 
 log = logging.getLogger("raybox")
 
-STAGE = "stage3_round"
+STAGE, TUNE_FILE = "stage3_round", "coco/detections_tune.json"
 
 Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
 """(weights, images, settings) -> detections."""
@@ -61,14 +60,13 @@ class SelfTraining:
 
 def one_round(job: SelfTraining, before: list[FinishedRun]) -> FinishedRun:
     """Make the next round, resume it, or open it where it is finished. before: the rounds so far."""
-    number = len(before)
-    out = job.run.dir / "rounds" / str(number)
-    settings = _settings_of(job.settings, number)
+    out = job.run.dir / "rounds" / str(len(before))
+    settings = _settings_of(job.settings, len(before))
     inputs = dict(job.run.inputs) | ({"student": before[-1].output("weights")} if before else {})
     with _round_folder(out, settings, inputs) as part:
         if part.state != "finished":
             figures = _make(job, part, settings, before)
-            log.info("stage3: round %d: %s", number, describe(figures))
+            log.info("stage3: round %d: %s", len(before), describe(figures))
     return open_run(out, stage=STAGE)
 
 
@@ -89,9 +87,9 @@ def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) 
 
     The outer run's log file also records the round; `start_run` alone would replace it.
     """
-    outer = _log_files()
+    outer = [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
     part = start_run(out, stage=STAGE, settings=settings, inputs=inputs)
-    own = _log_files()
+    own = [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
     for handler in outer:
         log.addHandler(handler)  # opens its file again, in append mode
     try:
@@ -103,12 +101,8 @@ def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) 
             handler.close()
 
 
-def _log_files() -> list[logging.Handler]:
-    return [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
-
-
 def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[FinishedRun]) -> Figures:
-    """Make labels, train, and predict the tune split. Every file is written atomically."""
+    """Make labels, train, and predict the tune split."""
     outputs: dict[str, Path] = {}
     facts: dict[str, Any] = {"round": len(before), "findings": list(job.sources.labels.findings)}
     labels = job.sources.labels
@@ -123,7 +117,7 @@ def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[F
     with part.phase("tune split"):
         figures, correction = _tune_figures(job, part, weights, before)
         facts["box_correction"] = correction.as_dict()
-        if (path := _tune_path(part.dir)).is_file():
+        if (path := part.dir / TUNE_FILE).is_file():
             outputs["detections_tune"] = path
     figures |= label_figures(labels, _labels_of(job, before[-1]) if before else None)
     Tracker(job.run.dir).log(len(before), figures)  # before the end, because a finished round is not made again
@@ -156,8 +150,7 @@ def _relabelled(
     files = {"labels": labels, "student_boxes": found}
     fused = read_coco(labels)
     seen = fused.select(set(fused.images["image_id"]) - unreadable)
-    picture = relabel_gallery(part.dir, teacher, chosen, seen)
-    if picture is not None:
+    if (picture := relabel_gallery(part.dir, teacher, chosen, seen)) is not None:
         files["relabelled"] = picture
     return fused, files, scale.as_dict()
 
@@ -178,21 +171,16 @@ def _tune_figures(
     tune = job.sources.tune
     if not len(tune.images):
         return no_tune_figures(), NO_CORRECTION
-    path = _tune_path(part.dir)
-    write_coco(path, job.predictor(weights, tune, job.settings))
-    found = read_coco(path)
+    write_coco(part.dir / TUNE_FILE, job.predictor(weights, tune, job.settings))
+    found = read_coco(part.dir / TUNE_FILE)
     correction = fit_correction(found, tune) if job.settings.predict.correct_boxes else NO_CORRECTION
     best = before[best_round([done.metrics["tune_ap40"] for done in before])] if before else None
     options = {"num_resamples": job.settings.num_resamples, "seed": job.settings.seed}
-    result = tune_result(tune, correction.of_table(found))
-    return tune_figures(tune, result, _result_of(best, tune), **options), correction
-
-
-def _result_of(done: FinishedRun | None, tune: CocoBoxes) -> Measure | None:
-    if done is None:
-        return None
-    correction = BoxCorrection.from_dict(done.manifest["box_correction"])
-    return tune_result(tune, correction.of_table(read_coco(done.output("detections_tune"))))
+    result, best_result = main_ap_measure(tune, correction.of_table(found)), None
+    if best is not None:
+        best_correction = BoxCorrection.from_dict(best.manifest["box_correction"])
+        best_result = main_ap_measure(tune, best_correction.of_table(read_coco(best.output("detections_tune"))))
+    return tune_figures(tune, result, best_result, **options), correction
 
 
 def _labels_of(job: SelfTraining, done: FinishedRun) -> CocoBoxes:
@@ -200,7 +188,3 @@ def _labels_of(job: SelfTraining, done: FinishedRun) -> CocoBoxes:
     if "labels" in done.manifest["outputs"]:
         return read_coco(done.output("labels"))
     return _teacher(job.sources.labels, job.settings.labels)
-
-
-def _tune_path(folder: Path) -> Path:
-    return folder / "coco" / "detections_tune.json"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.arrays import Floats, Ints
+from cxr.arrays import Floats
 from cxr.boxes import CORNERS, weighted_boxes_fusion
 from cxr.coco import BOX_FIELDS, CocoBoxes
 from eval.detection.confidence import Confidence, fit_confidence
@@ -56,7 +56,7 @@ def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence:
         detections: of the student on the images of `tune`, with all scores.
     """
     real = tune.without_ignored()
-    found = _of_pairs(detections.boxes, _pairs(real.boxes))
+    found = _of_pairs(detections.boxes, set(_keys(real.boxes)))
     confidence = fit_confidence(found, tune)
     scores = best_f1_scores(tune, found)
     least = {
@@ -69,7 +69,7 @@ def student_scale(detections: CocoBoxes, tune: CocoBoxes, *, default_confidence:
 def affirmed_pairs(labels: CocoBoxes) -> set[Pair]:
     """Images and findings that are relabelled: the label affirms the finding, or the teacher has a box and the label
     neither denies the finding nor calls it uncertain."""
-    boxed = _pairs(labels.without_ignored().boxes)
+    boxed = set(_keys(labels.without_ignored().boxes))
     if "labels" not in labels.images:
         return boxed
     given = dict(zip(labels.images["image_id"], labels.images["labels"], strict=True))
@@ -125,7 +125,7 @@ def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: SelfTrainingSet
     teachers = _of_pairs(_with_confidence(boxes), pairs)
     fused = _fuse_all(teachers, _of_pairs(student, pairs), settings)
     regions = _with_confidence(teacher.boxes[teacher.is_ignored])
-    boxed = _pairs(fused)
+    boxed = set(_keys(fused))
     kept = regions[[pair not in boxed for pair in _keys(regions)]].assign(iscrowd=1)
     table = pd.concat([fused, kept], ignore_index=True) if len(kept) else fused
     return teacher.with_boxes(_in_order(table[_COLUMNS], teacher))
@@ -143,8 +143,10 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTraini
     corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (CORNERS, "confidence"))
     by, methods = both["by"].to_numpy(dtype=np.int64), both["method"].to_numpy(dtype=object)
     rows: list[tuple[object, ...]] = []
-    for (image_id, finding), own in _by_pair(both):
-        fused, members = _fuse(corners[own], sure[own], by[own], settings)
+    groups: Any = both.groupby(_KEY, sort=False).indices
+    for (image_id, finding), own in groups.items():
+        weights = sure[own] * np.where(by[own] == 0, settings.teacher_weight, settings.student_weight)
+        fused, _, members = weighted_boxes_fusion(corners[own], weights, iou=settings.fusion_iou)
         confidences = [_confidence(sure[own], by[own], member, settings) for member in members]
         best = int(np.argmax(confidences))
         for place, (box, member) in enumerate(zip(fused.tolist(), members, strict=True)):
@@ -153,14 +155,8 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTraini
             row = (confidences[place], confidences[place], method, int(unsure), UNSURE if unsure else "")
             rows.append((image_id, finding, *box, *row))
     numbers = dict.fromkeys([*BOX_FIELDS[2:], "confidence"], np.float64)
-    types = {"image_id": object, "finding": object, "method": object, "ignored_by": object}
+    types = dict.fromkeys(("image_id", "finding", "method", "ignored_by"), object)
     return pd.DataFrame(rows, columns=_COLUMNS).astype({**numbers, **types, "iscrowd": np.int64})
-
-
-def _fuse(corners: Floats, sure: Floats, by: Ints, settings: SelfTrainingSettings) -> tuple[Floats, list[list[int]]]:
-    weights = sure * np.where(by == 0, settings.teacher_weight, settings.student_weight)
-    fused, _, members = weighted_boxes_fusion(corners, weights, iou=settings.fusion_iou)
-    return fused, members
 
 
 def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainingSettings) -> float:
@@ -171,16 +167,6 @@ def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainin
             weight += say
             total += say * max((float(sure[m]) for m in members if by[m] == source), default=0.0)
     return total / weight
-
-
-def _by_pair(boxes: pd.DataFrame) -> list[tuple[Pair, Ints]]:
-    """Row numbers per image and finding."""
-    groups: Any = boxes.groupby(_KEY, sort=False).indices
-    return list(groups.items())
-
-
-def _pairs(boxes: pd.DataFrame) -> set[Pair]:
-    return set(_keys(boxes))
 
 
 def _keys(boxes: pd.DataFrame) -> list[Pair]:

@@ -10,25 +10,17 @@ from stage3_detect.self_training.pictures import NAME
 from stage3_detect.self_training.rounds import RoundsResult
 
 
-def rounds_blocks(run_dir: Path, learned: RoundsResult, tune: CocoBoxes) -> list[Block]:
+def rounds_blocks(run_dir: Path, trained: RoundsResult, tune: CocoBoxes) -> list[Block]:
     """A table of the rounds and pictures of the last relabelling, if there are several; the box correction."""
-    if len(learned.history) < 2:
-        return [_correction_table(learned, tune)]
-    rows = [_row(number, figures) for number, figures in enumerate(learned.history)]
-    columns = [
-        "round",
-        "tune AP40",
-        "gain over the best earlier round",
-        "boxes",
-        "kept",
-        "dropped",
-        "new",
-        "mean confidence",
-    ]
+    if len(trained.history) < 2:
+        return [_correction_table(trained, tune)]
+    rows = [_row(number, figures) for number, figures in enumerate(trained.history)]
+    counted = ["boxes", "kept", "dropped", "new"]
+    columns = ["round", "tune AP40", "gain over the best earlier round", *counted, "mean confidence"]
     note = "AP40 on the tune split decides when to stop and which round is best, so its figure is slightly optimistic."
-    table = Table(f"Rounds: {learned.stopped}", columns, rows, note, highlight=learned.best_round)
-    blocks: list[Block] = [table, _correction_table(learned, tune)]
-    last = run_dir / "rounds" / str(len(learned.history) - 1) / NAME
+    table = Table(f"Rounds: {trained.stopped}", columns, rows, note, highlight=trained.best_round)
+    blocks: list[Block] = [table, _correction_table(trained, tune)]
+    last = run_dir / "rounds" / str(len(trained.history) - 1) / NAME
     if last.is_file():
         words = "Orange: the CAM teacher's boxes. Blue: the student's. Green: the labels of the next round."
         blocks.append(Figure("The last relabelling", last.relative_to(run_dir).as_posix(), words))
@@ -36,26 +28,18 @@ def rounds_blocks(run_dir: Path, learned: RoundsResult, tune: CocoBoxes) -> list
 
 
 def _row(number: int, figures: Figures) -> list[Cell]:
-    counts = [_count(figures[name]) for name in ("num_boxes", "num_kept", "num_dropped", "num_added")]
-    return [
-        number,
-        figure_text(figures, "tune_ap40"),
-        figure_text(figures, "tune_gain"),
-        *counts,
-        figures["mean_confidence"],
-    ]
+    values = [figures[name] for name in ("num_boxes", "num_kept", "num_dropped", "num_added")]
+    counts = [None if value is None else round(value) for value in values]
+    aps = (figure_text(figures, "tune_ap40"), figure_text(figures, "tune_gain"))
+    return [number, *aps, *counts, figures["mean_confidence"]]
 
 
-def _count(value: float | None) -> Cell:
-    return None if value is None else round(value)
-
-
-def _correction_table(learned: RoundsResult, tune: CocoBoxes) -> Table:
+def _correction_table(trained: RoundsResult, tune: CocoBoxes) -> Table:
     """How boxes are corrected, per finding."""
     real = tune.without_ignored().boxes["finding"].value_counts()
     rows: list[list[Cell]] = []
     for name in tune.findings:
-        x, y, width, height = learned.correction.factors(name)
+        x, y, width, height = trained.correction.factors(name)
         rows.append([name, int(real.get(name, 0)), f"{x:+.2f}", f"{y:+.2f}", f"{width:.2f}", f"{height:.2f}"])
     columns = ["finding", "tune boxes", "right by", "down by", "width times", "height times"]
     note = (

@@ -14,13 +14,12 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run
 from stage3_detect.labels.sources import Sources
-from stage3_detect.labels.yolo_folder import YoloFolder
+from stage3_detect.labels.yolo_folder import YoloFolder, yolo_folder
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.model.network import TorchNetwork, pick_device
 from stage3_detect.model.predict import predict_images
-from stage3_detect.self_training.figures import Figures
+from stage3_detect.self_training.figures import Figures, best_round, reason_to_stop
 from stage3_detect.self_training.one_round import Fit, Predictor, SelfTraining, one_round
-from stage3_detect.self_training.stop import best_round, reason_to_stop
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.training.train import fit
 
@@ -44,13 +43,10 @@ class RoundsResult:
     @property
     def metrics(self) -> Figures:
         """Metrics ``rounds/<number>/<figure>``, ``rounds/num`` and ``rounds/best``."""
-        rows = {
-            f"rounds/{number}/{name}": value
-            for number, row in enumerate(self.history)
-            for name, value in row.items()
-            if name != "round"
-        }
-        return {"rounds/num": float(len(self.history)), "rounds/best": float(self.best_round), **rows}
+        found: Figures = {"rounds/num": float(len(self.history)), "rounds/best": float(self.best_round)}
+        for number, row in enumerate(self.history):
+            found |= {f"rounds/{number}/{name}": value for name, value in row.items() if name != "round"}
+        return found
 
 
 def run_rounds(
@@ -75,8 +71,7 @@ def run_rounds(
     stopped = None
     while stopped is None:
         rounds.append(one_round(job, rounds))
-        aps = [done.metrics["tune_ap40"] for done in rounds]
-        limits = settings.self_training
+        aps, limits = [done.metrics["tune_ap40"] for done in rounds], settings.self_training
         stopped = reason_to_stop(aps, max_rounds=limits.max_rounds, min_gain=limits.min_gain)
     number = best_round(aps)
     if settings.self_training.max_rounds:
@@ -85,7 +80,9 @@ def run_rounds(
     weights = _publish(best.output("weights"), run.dir / "weights" / "best.pt")
     history = [{"round": float(r), **done.metrics} for r, done in enumerate(rounds)]
     correction = BoxCorrection.from_dict(best.manifest["box_correction"])
-    return RoundsResult(weights, _folder_of(best), number, history, stopped, _tune_file(best), correction)
+    tune = best.output("detections_tune") if "detections_tune" in best.manifest["outputs"] else None
+    folder = yolo_folder(best.dir / "yolo", best.manifest["training"])
+    return RoundsResult(weights, folder, number, history, stopped, tune, correction)
 
 
 def predict_with(weights: Path, images: CocoBoxes, settings: DetectSettings) -> CocoBoxes:
@@ -109,16 +106,6 @@ def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> No
             f"self_training.max_rounds: {count} needs true boxes in the tune split to decide whether a round helps, "
             "and none is left; lower labels.true_boxes.num_boxes, or set self_training.max_rounds to 0"
         )
-
-
-def _tune_file(done: FinishedRun) -> Path | None:
-    return done.output("detections_tune") if "detections_tune" in done.manifest["outputs"] else None
-
-
-def _folder_of(done: FinishedRun) -> YoloFolder:
-    facts = dict(done.manifest["training"])
-    excluded = tuple((image_id, reason) for image_id, reason in facts.pop("excluded"))
-    return YoloFolder(done.dir / "yolo" / "data.yaml", excluded=excluded, **facts)
 
 
 def _publish(weights: Path, published: Path) -> Path:

@@ -12,7 +12,7 @@ import torch
 from ultralytics.data.augment import Format
 from ultralytics.data.dataset import YOLODataset
 
-from stage3_detect.labels.target_files import read_targets, targets_path
+from stage3_detect.labels.picture_files import read_targets, targets_path
 
 LABEL_NOISE = "label_noise"
 """Key of a batch: (n, 2) float, one row per row of `cls` and `bboxes`, with the columns WEIGHT and IS_REGION."""
@@ -25,9 +25,8 @@ class NoisyLabelFormat(Format):
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """As in ultralytics."""
         labels = super().apply_instances(labels, params)
-        columns = labels["cls"].float()  # (0, 1) if there is no box
-        if len(labels["bboxes"]) == 0:
-            columns = torch.zeros(0, 3)
+        # without a box, ultralytics gives (0, 1)
+        columns = labels["cls"].float() if len(labels["bboxes"]) else torch.zeros(0, 3)
         labels["cls"], labels[LABEL_NOISE] = columns[:, :1], columns[:, 1:]
         return labels
 

@@ -8,6 +8,7 @@ Notation: B images, A anchors, K classes, n boxes and r regions per image after 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,15 +44,8 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
 
     def __init__(self, *, like: TaskAlignedAssigner, shared_iou: float | None) -> None:
         """Copy the options of `like`, the assigner that ultralytics chose for the model."""
-        super().__init__(
-            topk=like.topk,
-            num_classes=like.num_classes,
-            alpha=like.alpha,
-            beta=like.beta,
-            stride=like.stride,
-            eps=like.eps,
-            topk2=like.topk2,
-        )
+        names = ("topk", "num_classes", "alpha", "beta", "stride", "eps", "topk2")
+        super().__init__(**{name: getattr(like, name) for name in names})
         self.shared_iou = shared_iou
         self.noise: LabelNoise | None = None
         self.cells: Tensor | None = None
@@ -65,18 +59,13 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
         if gt_boxes.shape[1] == 0:
             box_weights = torch.zeros_like(scores)
         else:
-            weights = _each(self.noise.weights if self.noise else None, gt_boxes)
+            weights = self.noise.weights.to(gt_boxes) if self.noise else torch.ones_like(gt_boxes[..., 0])
             classes = _one_hot(gt_labels, real, self.num_classes, self.shared_iou, gt_boxes)
             shares, box_weights = _shared(classes, weights, index, is_positive)
             scores = torch.maximum(scores, shares * scores.amax(dim=2, keepdim=True))
         self.scores = scores
         self.cells = torch.where(scores > 0, box_weights, _background(self.noise, points, scores))
         return labels, boxes, scores * torch.where(scores > 0, box_weights, 0), is_positive, index
-
-
-def _each(weights: Tensor | None, gt_boxes: Tensor) -> Tensor:
-    """(B, n) weights of the boxes; 1 without label noise."""
-    return torch.ones_like(gt_boxes[..., 0]) if weights is None else weights.to(gt_boxes)
 
 
 def _one_hot(gt_labels: Tensor, real: Tensor, num_classes: int, shared_iou: float | None, gt_boxes: Tensor) -> Tensor:
@@ -156,24 +145,23 @@ class NoisyLabelLoss(v8DetectionLoss):
         rows = torch.cat(
             [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], noise[:, [WEIGHT]]], 1
         ).to(self.device)
-        boxes = self._padded(rows[~is_region], [0, 6, 2, 3, 4, 5], count, scale)
-        regions = self._padded(rows[is_region], [0, 1, 2, 3, 4, 5], count, scale)
-        weights = self._padded(rows[is_region], [0, 6, 2, 3, 4, 5], count, scale)[..., 0]
+
+        def padded(rows: Tensor, columns: list[int]) -> Tensor:
+            """(B, n, 5) by ultralytics' padding: one value, then xyxy in pixels."""
+            table: Tensor = self.preprocess(rows[:, columns].clone(), count, scale_tensor=scale)
+            return table
+
+        boxes = padded(rows[~is_region], [0, 6, 2, 3, 4, 5])
+        regions = padded(rows[is_region], [0, 1, 2, 3, 4, 5])
+        weights = padded(rows[is_region], [0, 6, 2, 3, 4, 5])[..., 0]
         real = regions[..., 1:].sum(2) > 0
         return LabelNoise(boxes[..., 0], regions[..., 1:], regions[..., 0], torch.where(real, weights, 1))
-
-    def _padded(self, rows: Tensor, columns: list[int], count: int, scale: Tensor) -> Tensor:
-        """(B, n, 5) by ultralytics' padding: one value, then xyxy in pixels."""
-        padded: Tensor = self.preprocess(rows[:, columns].clone(), count, scale_tensor=scale)
-        return padded
 
 
 def make_loss(model: nn.Module, *, shared_iou: float | None) -> NoisyLabelLoss | E2ELoss:
     """The loss of a single head, or of YOLO26's pair of a one-to-many and a one-to-one head."""
 
-    def of_one_head(model: nn.Module, **options: Any) -> NoisyLabelLoss:
-        return NoisyLabelLoss(model, shared_iou=shared_iou, **options)
-
+    of_one_head = partial(NoisyLabelLoss, shared_iou=shared_iou)
     head: Any = model.model[-1]  # type: ignore[index]
     has_pair = getattr(head, "one2one_cv2", None) is not None
     return E2ELoss(model, of_one_head) if has_pair else of_one_head(model)

@@ -33,31 +33,21 @@ class EpochReport:
     def attach(self, trainer: Any) -> None:
         """Add the callbacks to `trainer`."""
         trainer.add_callback("on_train_epoch_start", self._begin)
-        trainer.add_callback("on_train_batch_end", self._advance)
-        trainer.add_callback("on_train_epoch_end", self._end)
+        trainer.add_callback("on_train_batch_end", lambda _: next(self._bar, None))
+        trainer.add_callback("on_train_epoch_end", lambda _: list(self._bar))  # the bar vanishes at its end
         trainer.add_callback("on_fit_epoch_end", self._figures)
-        trainer.add_callback("teardown", self._finish)
+        trainer.add_callback("teardown", lambda _: self._tracker.finish())
 
     def _begin(self, trainer: Any) -> None:
         title = f"epoch {trainer.epoch + 1} of {trainer.epochs}"
         self._bar = track(iter(range(len(trainer.train_loader) + 1)), title, total=len(trainer.train_loader))
         next(self._bar)
 
-    def _advance(self, _: Any) -> None:
-        next(self._bar, None)
-
-    def _end(self, _: Any) -> None:
-        for _ in self._bar:
-            pass  # the bar vanishes at its end
-
     def _figures(self, trainer: Any) -> None:
         figures = epoch_figures(trainer)
         self._tracker.log(trainer.epoch + 1, figures)
         if self._write_log:
             log.info("stage3: %s", epoch_line(trainer.epoch + 1, trainer.epochs, figures))
-
-    def _finish(self, _: Any) -> None:
-        self._tracker.finish()
 
 
 def epoch_figures(trainer: Any) -> dict[str, float]:

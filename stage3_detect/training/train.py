@@ -18,8 +18,7 @@ from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
 from stage3_detect.model.network import pick_device
-from stage3_detect.settings.detector import DetectSettings
-from stage3_detect.settings.training import AugmentSettings
+from stage3_detect.settings.detector import AugmentSettings, DetectSettings
 from stage3_detect.training.loss import as_ultralytics_model
 from stage3_detect.training.reporting import log_worker_epochs
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
@@ -44,25 +43,14 @@ def fit(
         labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
     training = make_training_set(labels, sources.true, tune, settings)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
+    num_given = 0 if sources.true is None else len(sources.true.images)
+    num_given += 0 if settings.labels.true_boxes.only else len(labels.images)
     log.info(
-        "stage3: %d images with boxes, %d normal (labels.normals_per_positive), %d with ignore regions only "
-        "(%d more are not used), %d for validation, of %d; %d boxes, %d ignore regions",
-        folder.num_positives,
-        folder.num_normals,
-        folder.num_uncertain,
-        folder.num_left_out,
-        folder.num_held_out,
-        _num_given(sources, labels, settings),
-        folder.num_boxes,
-        folder.num_regions,
+        f"stage3: {folder.num_positives} images with boxes, {folder.num_normals} normal (labels.normals_per_positive), "
+        f"{folder.num_uncertain} with ignore regions only ({folder.num_left_out} more are not used), "
+        f"{folder.num_held_out} for validation, of {num_given}; {folder.num_boxes} boxes, {folder.num_regions} regions"
     )
     return train_detector(run_dir, folder.data_yaml, settings, start=start), folder
-
-
-def _num_given(sources: Sources, labels: CocoBoxes, settings: DetectSettings) -> int:
-    """Number of available images: with labels, with true boxes, or both."""
-    num_true = 0 if sources.true is None else len(sources.true.images)
-    return num_true if settings.labels.true_boxes.only else len(labels.images) + num_true
 
 
 def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None) -> Path:
@@ -108,9 +96,12 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, 
 
 def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
     """Our settings under ultralytics' names; all other arguments keep their defaults."""
-    train, augment = settings.train, settings.augment
-    device = pick_device(settings.device)
-    _check_batch(settings, device)
+    train, device = settings.train, pick_device(settings.device)
+    if train.batch_size % (num_devices := len(device.split(","))):
+        raise UserError(
+            f"train.batch_size: {train.batch_size} images cannot be divided among {num_devices} GPUs; give a multiple "
+            f"of {num_devices}"
+        )
     return {
         "task": "detect",
         "model": settings.model,
@@ -138,7 +129,7 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
         "iou": settings.predict.nms_iou,
         "nms": False if settings.predict.nms_free else None,
         "cls_pw": settings.noise.class_balance_power,
-        **_augment_arguments(augment),
+        **_augment_arguments(settings.augment),
     }
 
 
@@ -156,10 +147,8 @@ def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
 def _augment_arguments(augment: AugmentSettings) -> dict[str, Any]:
     return {
         "fliplr": augment.flip_probability,
-        "flipud": 0.0,
-        "hsv_h": 0.0,
-        "hsv_s": 0.0,
-        "hsv_v": 0.0,  # ultralytics applies it to three channels only; the contrast below also works on one
+        # ultralytics applies hsv_v to three channels only; the contrast below also works on one
+        **dict.fromkeys(("flipud", "hsv_h", "hsv_s", "hsv_v"), 0.0),
         "degrees": augment.rotate_deg,
         "translate": augment.translate_share,
         "scale": augment.scale_share,
@@ -170,15 +159,6 @@ def _augment_arguments(augment: AugmentSettings) -> dict[str, Any]:
             A.RandomGamma((80, 120), p=augment.contrast_probability),
         ],
     }
-
-
-def _check_batch(settings: DetectSettings, device: str) -> None:
-    num_devices = len(device.split(","))
-    if settings.train.batch_size % num_devices:
-        raise UserError(
-            f"train.batch_size: {settings.train.batch_size} images cannot be divided among {num_devices} GPUs; give "
-            f"a multiple of {num_devices}"
-        )
 
 
 def precision_of(settings: DetectSettings, device: str) -> str:

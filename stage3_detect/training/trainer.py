@@ -73,17 +73,9 @@ class PseudoBoxTrainer(DetectionTrainer):
         """Our data set for training, ultralytics' for validation."""
         if mode != "train":
             return super().build_dataset(img_path, mode, batch)
-        return NoisyLabelDataset(
-            img_path,
-            imgsz=self.args.imgsz,
-            batch_size=batch,
-            augment=True,
-            hyp=self.args,
-            cache=self.args.cache or None,
-            pad=0.0,
-            data=self.data,
-            task=self.args.task,
-        )
+        args = self.args
+        options = {"imgsz": args.imgsz, "batch_size": batch, "augment": True, "cache": args.cache or None, "pad": 0.0}
+        return NoisyLabelDataset(img_path, hyp=args, data=self.data, task=args.task, **options)
 
     def get_model(
         self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
@@ -109,10 +101,9 @@ class PseudoBoxTrainer(DetectionTrainer):
         shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
         super().plot_training_samples({**batch, **shown}, ni)
 
-    def _setup_train(self) -> Any:
-        result = super()._setup_train()
+    def _setup_train(self) -> None:
+        super()._setup_train()
         self._set_averaging()
-        return result
 
     def _load_checkpoint_state(self, ckpt: Any) -> None:
         super()._load_checkpoint_state(ckpt)  # creates a new average of weights
@@ -172,18 +163,14 @@ def stop_without_launcher(_: Any) -> None:
         SystemExit: the starting process is gone.
     """
     launcher = os.environ.get(_LAUNCHER)
-    if launcher is not None and not _is_alive(int(launcher)):
-        raise SystemExit("the process that started this training is gone")
-
-
-def _is_alive(pid: int) -> bool:
+    if launcher is None:
+        return
     try:
-        os.kill(pid, 0)
+        os.kill(int(launcher), 0)  # sends no signal
     except ProcessLookupError:
-        return False
+        raise SystemExit("the process that started this training is gone") from None
     except PermissionError:
         pass
-    return True
 
 
 def averaging_factor(step: int, *, window_steps: float) -> float:

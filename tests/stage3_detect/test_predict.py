@@ -21,8 +21,7 @@ from stage3_detect.model.network import TorchNetwork
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
 from stage3_detect.prediction.listing import find_images
-from stage3_detect.prediction.points import open_point, remark, words_of
-from stage3_detect.prediction.predictor import BoxPredictor, FoundBox, boxes_in_whole
+from stage3_detect.prediction.predictor import BoxPredictor, FoundBox, boxes_in_whole, open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, place_plate, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture

@@ -14,11 +14,10 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_image
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
+from stage3_detect.export.exporter import export_onnx, why_no_tensorrt
 from stage3_detect.export.formats import Exports, calibration_inputs, export_formats, open_exported, open_network
-from stage3_detect.export.onnx_file import export_onnx
 from stage3_detect.export.openvino_file import convert_openvino, decoding_nodes
 from stage3_detect.export.quality import ExportReference, compare_networks, measure_format, warning_of
-from stage3_detect.export.tensorrt_file import why_no_tensorrt
 from stage3_detect.model.network import TorchNetwork
 from stage3_detect.model.predict import predict_images
 from stage3_detect.settings.detector import DetectSettings

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from stage3_detect.labels.parents import Kinship, find_kinship, with_parents_boxes
+from stage3_detect.labels.parents import find_kinship, with_parents_boxes
 
 GRAND, PARENT, CHILD, OTHER = "Lung Opacity", "Consolidation", "Pneumonia", "Pneumothorax"
 FINDINGS = (CHILD, OTHER, GRAND, PARENT)  # not in the order of the tree
 BOX, NEAR, FAR = (10, 20, 30, 60), (10, 20, 30, 56), (70, 10, 110, 40)
-IS_PARENT = Kinship({(CHILD, PARENT): 0.8})
+IS_PARENT = {(CHILD, PARENT): 0.8}
 
 
 def coco(
@@ -43,12 +43,12 @@ def rows(found: CocoBoxes) -> list[tuple[Any, ...]]:
 def test_nothing_is_learned_from_nothing():
     assert not find_kinship(coco({}))
     labels = coco({"i": [(CHILD, BOX)]})
-    assert with_parents_boxes(labels, Kinship({})) is labels
+    assert with_parents_boxes(labels, {}) is labels
 
 
 def test_share_is_of_the_childs_boxes_that_the_parent_marks_too():
     both, alone = [(CHILD, BOX), (PARENT, NEAR)], [(CHILD, BOX), (PARENT, FAR)]
-    assert find_kinship(readers(both, both, both, both, alone)).shares == {(CHILD, PARENT): 0.8}
+    assert find_kinship(readers(both, both, both, both, alone)) == {(CHILD, PARENT): 0.8}
     assert not find_kinship(readers(both, both, alone, alone, alone))
     assert not find_kinship(readers(both, both, both, both)), "too few boxes to tell"
 
@@ -70,15 +70,15 @@ def test_ignore_regions_of_readers_teach_nothing():
 
 def test_a_grandparent_is_a_parent_of_its_own():
     three = [(CHILD, BOX), (PARENT, BOX), (GRAND, BOX)]
-    shares = find_kinship(readers(*[three] * 5)).shares
+    shares = find_kinship(readers(*[three] * 5))
     assert shares == {(CHILD, PARENT): 1.0, (CHILD, GRAND): 1.0, (PARENT, GRAND): 1.0}
     # a class between them that is none here
     boxes = {f"t{k}": [(CHILD, BOX), (GRAND, BOX)] for k in range(5)}
-    assert find_kinship(coco(boxes, findings=(CHILD, GRAND))).shares == {(CHILD, GRAND): 1.0}
+    assert find_kinship(coco(boxes, findings=(CHILD, GRAND))) == {(CHILD, GRAND): 1.0}
 
 
 def test_a_box_goes_to_parent_and_grandparent():
-    kinship = Kinship({(CHILD, PARENT): 0.8, (CHILD, GRAND): 0.6})
+    kinship = {(CHILD, PARENT): 0.8, (CHILD, GRAND): 0.6}
     labels = coco({"i": [(CHILD, BOX)]}, labels={"i": {PARENT: 1, GRAND: 1}}, confidence=[0.5])
     assert sorted(rows(with_parents_boxes(labels, kinship))) == [
         ("i", PARENT, BOX, 0.4),

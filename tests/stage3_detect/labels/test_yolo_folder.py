@@ -11,10 +11,10 @@ import yaml
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError, load_config
-from stage3_detect.labels.target_files import label_lines, read_targets, target_lines, targets_path
+from stage3_detect.labels.picture_files import label_lines, read_targets, target_lines, targets_path
 from stage3_detect.labels.training_set import TrainingSet, make_training_set
 from stage3_detect.labels.yolo_folder import EXTRAS, YoloFolder, count_facts, write_yolo_folder
-from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.model.network import to_net, to_tensor_input
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
 from stage3_detect.settings.labels import LabelSettings, TrueBoxSettings
 from tests.paths import ROOT

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
+from eval.detection.average_precision import main_ap_measure
 from eval.detection.confidence import Confidence, fit_confidence
 from eval.stats.calibration import Curve
-from stage3_detect.self_training.figures import label_figures, sources, tune_figures, tune_result
+from stage3_detect.self_training.figures import label_figures, sources, tune_figures
 from stage3_detect.self_training.relabel import (
     UNSURE,
     StudentScale,
@@ -240,8 +241,8 @@ def test_first_round_has_no_change():
 
 def test_figures_on_tune_and_paired_gain():
     tune, detections = tune_case()
-    half = tune_result(tune, detections)
-    all_right = tune_result(tune, tune.with_boxes(tune.boxes.assign(score=0.9)))
+    half = main_ap_measure(tune, detections)
+    all_right = main_ap_measure(tune, tune.with_boxes(tune.boxes.assign(score=0.9)))
     first = tune_figures(tune, half, None, num_resamples=20, seed=0)
     assert first["tune_gain"] is None and 0 < (first["tune_ap40"] or 0) < 1
     then = tune_figures(tune, all_right, half, num_resamples=20, seed=0)

@@ -17,8 +17,8 @@ from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.self_training import one_round
 from stage3_detect.self_training import rounds as rounds_module
+from stage3_detect.self_training.figures import best_round, reason_to_stop
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
-from stage3_detect.self_training.stop import best_round, reason_to_stop
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 

@@ -6,7 +6,7 @@ import pytest
 from cxr.config import UserError
 from cxr.imaging.geometry import Resize
 from cxr.imaging.network_input import to_net_image
-from stage3_detect.model.preprocess import to_net, to_tensor_input
+from stage3_detect.model.network import to_net, to_tensor_input
 
 
 def test_an_image_without_pixels_is_the_users_mistake() -> None:
