@@ -59,7 +59,8 @@ def _check_weights(path: Path) -> bool:
     except (AttributeError, KeyError, TypeError, RuntimeError, OSError, ImportError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model: {path} cannot be loaded: {reason}; {advice}") from None
-    head: Any = model.model[-1] if isinstance(model, DetectionModel) else model
+    layers: Any = model.model if isinstance(model, DetectionModel) else [model]
+    head = layers[-1]
     if type(head) is not Detect:
         raise UserError(f"model: {path} holds a {type(head).__name__}, not a detection network; {advice}")
     if model.is_fused():
