@@ -389,7 +389,7 @@ def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, prete
     assert set(trainings(run.dir).values()) == {1}
     assert len(trainings(run.dir)) == 9  # three heads and tta with two seeds, one ensemble of all
     table = tables_of(run.dir)
-    assert table["lse"][3].startswith("significant: −.")
+    assert table["lse"][3].startswith("significant: -0.")
     assert float(table["lse"][4].split(",")[0]) == pytest.approx(run.metrics["heads/lse/p_holm"], abs=5e-4)
     assert table["average"][3].startswith("not significant: ")
     assert table["tta"][3] == "not significant: +0.000 [0.000, 0.000]"
@@ -408,7 +408,7 @@ def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, prete
     page = run.output("markdown").read_text()
     assert "phantom images" in page
     assert "| lse |" in page
-    assert "heads/lse −." in page
+    assert "heads/lse -0." in page
     assert "80 test cases of 80 patients" in page
     assert 'class="banner"' in run.output("report").read_text()
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
