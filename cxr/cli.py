@@ -37,7 +37,7 @@ def parse_stage_arguments(
 ) -> StageArguments:
     """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
 
-    Without CONFIG the demo experiment; without --out ``runs/<experiment>/<stage>``; without --from the same
+    Without CONFIG the demo's settings, if it has any of this kind; without --out ``runs/<experiment>/<stage>``; without --from the same
     experiment's previous stage.
 
     several: True if an experiment has several settings files of this kind; --out then ends in the file's name.
@@ -45,7 +45,10 @@ def parse_stage_arguments(
     parser = argparse.ArgumentParser(description=about)
     shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
     demo = Path("configs/demo") / f"{stage}.yaml"
-    parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file (default: {demo})")
+    if (Path(__file__).parents[1] / demo).is_file():
+        parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file (default: {demo})")
+    else:
+        parser.add_argument("config", type=Path, help="settings file")
     parser.add_argument("--out", type=Path, help=f"run folder (default: {shown})")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
     if previous:

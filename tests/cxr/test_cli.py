@@ -13,6 +13,11 @@ def test_without_arguments_the_demo() -> None:
     assert given.sources == (Path("runs/demo/stage1"),)
 
 
+def test_without_demo_settings_a_settings_file_is_required() -> None:
+    with pytest.raises(SystemExit):
+        parse_stage_arguments("sweep", [])
+
+
 def test_the_experiment_is_the_folder_of_the_settings() -> None:
     given = parse_stage_arguments("stage3", ["configs/nih/stage3.yaml", "--set", "a=1", "b=2"], previous="stage2")
     assert given.out == Path("runs/nih/stage3")
