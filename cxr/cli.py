@@ -37,8 +37,8 @@ def parse_stage_arguments(
 ) -> StageArguments:
     """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
 
-    Without CONFIG the demo's settings, if it has any of this kind; without --out ``runs/<experiment>/<stage>``; without --from the same
-    experiment's previous stage.
+    Without CONFIG the demo's settings, if it has any of this kind; without --out ``runs/<experiment>/<stage>``; without
+    --from the same experiment's previous stage.
 
     several: True if an experiment has several settings files of this kind; --out then ends in the file's name.
     """

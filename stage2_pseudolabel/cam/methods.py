@@ -89,24 +89,26 @@ class CamMethod:
 
 
 _LAYERCAM = "https://ieeexplore.ieee.org/document/9462463"
-_ROWS = (
-    CamMethod("gradcam", "one_pass", gradcam, "https://arxiv.org/abs/1610.02391"),
-    CamMethod("hirescam", "one_pass", hirescam, "https://arxiv.org/abs/2011.08891"),
-    CamMethod("gradcamelementwise", "one_pass", gradcamelementwise, "https://github.com/jacobgil/pytorch-grad-cam"),
-    CamMethod("gradcamplusplus", "one_pass", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
-    CamMethod("xgradcam", "one_pass", xgradcam, "https://arxiv.org/abs/2008.02312"),
-    CamMethod("layercam", "one_pass", layercam, _LAYERCAM),
-    CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299"),
-    CamMethod("eigengradcam", "one_pass", eigengradcam, "https://arxiv.org/abs/2008.00299"),
-    CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480"),
-    CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360"),
-    CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206"),
-    CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM),
-    CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780"),
-    CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279"),
-    CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279"),
-)
-CAM_METHODS: Mapping[str, CamMethod] = {row.name: row for row in _ROWS}
+CAM_METHODS: Mapping[str, CamMethod] = {
+    row.name: row
+    for row in (
+        CamMethod("gradcam", "one_pass", gradcam, "https://arxiv.org/abs/1610.02391"),
+        CamMethod("hirescam", "one_pass", hirescam, "https://arxiv.org/abs/2011.08891"),
+        CamMethod("gradcamelementwise", "one_pass", gradcamelementwise, "https://github.com/jacobgil/pytorch-grad-cam"),
+        CamMethod("gradcamplusplus", "one_pass", gradcamplusplus, "https://arxiv.org/abs/1710.11063"),
+        CamMethod("xgradcam", "one_pass", xgradcam, "https://arxiv.org/abs/2008.02312"),
+        CamMethod("layercam", "one_pass", layercam, _LAYERCAM),
+        CamMethod("eigencam", "one_pass", eigencam, "https://arxiv.org/abs/2008.00299"),
+        CamMethod("eigengradcam", "one_pass", eigengradcam, "https://arxiv.org/abs/2008.00299"),
+        CamMethod("pcam", "head", pcam, "https://arxiv.org/abs/2005.14480"),
+        CamMethod("ablationcam", "head", ablationcam, "https://doi.org/10.1109/WACV45572.2020.9093360"),
+        CamMethod("dff", "head", dff, "https://arxiv.org/abs/1806.10206"),
+        CamMethod("layercamfusion", "own_pass", layercamfusion, _LAYERCAM),
+        CamMethod("fullgrad", "own_pass", fullgrad, "https://arxiv.org/abs/1905.00780"),
+        CamMethod("scorecambudget", "forward", scorecambudget, "https://arxiv.org/abs/1910.01279"),
+        CamMethod("scorecam", "forward", scorecam, "https://arxiv.org/abs/1910.01279"),
+    )
+}
 """Name -> method."""
 
 

@@ -146,6 +146,12 @@ class DetectSettings(Settings):
     tracking: TrackingMode = "off"
     """Where metrics go besides the run folder."""
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _device_number(cls, value: object) -> object:
+        """YAML reads `device: 0` as a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
     @field_validator("model")
     @classmethod
     def _yaml_or_weights(cls, value: str) -> str:
