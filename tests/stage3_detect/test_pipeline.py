@@ -47,6 +47,7 @@ def command(folder: Path, *changes: str) -> list[str]:
         "num_resamples=20",
         "export.num_check_images=2",
         "export.num_calibration_images=4",
+        "export.formats=[onnx, openvino_fp32, openvino_fp16, openvino_int8]",
         "self_training.max_rounds=1",
     ]
     small += ["self_training.num_epochs=1", "num_gallery_images=3", "device=cpu", "num_workers=1"]
@@ -95,7 +96,7 @@ def test_nothing_reached_for_the_network_or_wrote_into_the_home(folder: Path):
     assert list((folder / "home").rglob("*")) == []
 
 
-def test_run_holds_detections_weights_forms_and_pages(folder: Path):
+def test_run_holds_detections_weights_formats_and_pages(folder: Path):
     run = open_run(folder / "stage3", stage="stage3")
     detections = read_coco(run.output("detections_detector"))
     truth = read_coco(open_run(folder / "stage2").output("gt_test"))

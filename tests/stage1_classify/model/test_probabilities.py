@@ -75,11 +75,11 @@ def test_a_run_without_calibration_keeps_its_probabilities(tmp_path: Path) -> No
     np.testing.assert_array_equal(calibration.apply(values), values)
 
 
-def test_a_damaged_calibration_is_told(tmp_path: Path) -> None:
+def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"calibration\.json is not JSON"):
         calibration_of(run_with(tmp_path, "{"), num_findings=2)
     with pytest.raises(UserError, match="damaged"):
         calibration_of(run_with(tmp_path, "{}"), num_findings=2)
     three = json.dumps(uncalibrated(3).as_dict())
-    with pytest.raises(UserError, match="of 3 findings, expected 2"):
+    with pytest.raises(UserError, match="3 findings, expected 2"):
         calibration_of(run_with(tmp_path, three), num_findings=2)
