@@ -1,4 +1,4 @@
-"""The command line of the three ``run.py``: arguments, exit codes, and the log on the terminal."""
+"""The command line that all stage commands share: arguments, exit codes, and the log on the terminal."""
 
 import argparse
 import errno

@@ -43,7 +43,7 @@ class ReaderSettings(Settings):
     @model_validator(mode="after")
     def _check_rule(self) -> "ReaderSettings":
         if self.rule == "single" and not self.reader:
-            raise ValueError("rule single needs `reader`, the name of the one whose boxes are the truth")
+            raise ValueError("rule single needs `reader`, the name of the reader whose boxes are the ground truth")
         if self.rule != "single" and self.reader:
             raise ValueError(f"`reader` is for rule single, got rule {self.rule}; remove one of the two")
         if self.rule == "single" and self.min_votes:

@@ -65,7 +65,7 @@ def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: 
     """Split by a hash of patient and seed, which is compared with the cumulated fractions.
 
     The split of a patient depends only on its id and the seed, so it does not change when images are added. An image
-    without a known patient counts as a patient of its own. The shares are exact only on average.
+    without a known patient counts as a separate patient. The shares are exact only on average.
 
     Args:
         fractions: split name -> share of the patients, in order. If the sum is below 1, some are in no split.

@@ -164,7 +164,7 @@ def box_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_table(**columns: pd.Series | list[str] | str | float) -> pd.DataFrame:
-    """An image table from the columns that the source has; the others take their "unknown" value."""
+    """An image table from the columns that the source has; the others get their "unknown" value."""
     unknown: dict[str, str | float] = {"region": "full", "age": float("nan")}
     table = pd.DataFrame(dict(columns))
     for name in IMAGE_COLUMNS:

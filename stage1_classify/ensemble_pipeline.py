@@ -128,7 +128,7 @@ def _read_data(settings: Stage1Settings, member: FinishedRun) -> tuple[Dataset, 
 
 
 def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
-    """Copy the classifier as a finished run of its own. Returns the files by name."""
+    """Copy the classifier as a separate finished run. Returns the files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: entry for name, entry in run.manifest["outputs"].items() if name in KEPT}
     files = {"manifest": folder / "manifest.json"}

@@ -1,7 +1,7 @@
-"""The phantom's frontal anatomy: one body's build, and the layers that it casts.
+"""The phantom's frontal anatomy: one body's build, and the layers of the image that it produces.
 
 A radiograph shows how much matter lies on each ray. So everything here adds matter, or (lungs,
-windpipe, stomach) takes some away, in units of the soft tissue through the middle of the chest.
+windpipe, stomach) removes some, in units of the soft tissue through the middle of the chest.
 Proportions follow what adult radiographs look like (a heart of .38-.47 of the chest's width, a
 right diaphragm a little higher than the left one, ...).
 """
@@ -80,7 +80,7 @@ class Anatomy:
     frame: Frame
     body: Body
     turn: float
-    """How far the middle structures are shifted because the patient stands turned."""
+    """How far the middle structures are shifted because the patient is rotated."""
     tissue: Layer
     """Matter without the lungs and bones."""
     lungs: tuple[Layer, Layer]

@@ -101,8 +101,8 @@ class RenderedCase:
     picture: Layer
     """(H, W) float32 in [0, 1], bone bright."""
     boxes: tuple[tuple[str, Box], ...]
-    """(canonical finding, xyxy in pixels); only what can be seen. A dense finding's box is there a
-    second time as `Lung Opacity`."""
+    """(canonical finding, xyxy in pixels); only what can be seen. A dense finding's box is
+    repeated as `Lung Opacity`."""
     findings: frozenset[str]
     """Positive findings, including parents, `Support Devices` and `No Finding`."""
 
@@ -115,7 +115,7 @@ def sample_patient(rng: np.random.Generator) -> Patient:
 
 
 def sample_findings(rng: np.random.Generator, *, normal_share: float) -> frozenset[str]:
-    """Sample the findings that a study should show; some may not find room in the image."""
+    """Sample the findings that a study should show; some may not fit into the image."""
     if rng.random() < normal_share:
         chosen = set[str]()
     else:
@@ -132,7 +132,7 @@ def sample_findings(rng: np.random.Generator, *, normal_share: float) -> frozens
 def render_frontal(
     patient: Patient, wanted: frozenset[str], hospital: Hospital, *, rng: np.random.Generator
 ) -> RenderedCase:
-    """Render a frontal view. A wanted finding that finds no room is absent from image, boxes and labels."""
+    """Render a frontal view. A wanted finding that does not fit is absent from image, boxes and labels."""
     body = patient.body
     if "Cardiomegaly" in wanted:
         body = with_big_heart(body, rng)

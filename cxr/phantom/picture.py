@@ -9,7 +9,7 @@ from cxr.phantom.anatomy import Anatomy
 from cxr.phantom.canvas import Layer, cloud, ramp, soften
 
 AIR = 0.66
-"""Matter that a fully aerated lung takes away."""
+"""Matter that a fully aerated lung removes."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ LEAVES = (
     "Pneumothorax",
     "Pleural Effusion",
 )
-"""CheXpert findings that a report speaks about by themselves."""
+"""CheXpert findings that a report mentions in their own right."""
 
 PARENTS = {
     "Enlarged Cardiomediastinum": ("Cardiomegaly",),
@@ -39,10 +39,10 @@ UNCERTAIN = {
 each certain Pneumonia there are three uncertain ones, and for each certain Effusion one eighth."""
 
 FALSE_ALARM = 0.2
-"""Wrongly reported findings: this part of the label noise, because absent ones are so many more."""
+"""Share of `label_noise` for false reports; lower because absent findings are far more frequent."""
 
 ABSENT_UNCERTAIN = 0.12
-"""An absent finding is called possible at this part of the rate above."""
+"""An absent finding is called possible at this fraction of the rate above."""
 
 ABSENT_MENTIONED = 0.18
 """An absent finding is mentioned as absent (0.0) this often, else the cell is blank."""
@@ -91,7 +91,7 @@ VINDR_SPELLING = {ours: theirs for theirs, ours in VINDR_NAMES.items() if theirs
 """Canonical finding -> VinDr-CXR's own name."""
 
 MISSED = {"Lung Lesion": 0.15, "Lung Opacity": 0.25, "Atelectasis": 0.2, "Edema": 0.2}
-"""How often one reader overlooks or does not name a finding; the others 0.08."""
+"""How often one reader overlooks or does not name a finding; 0.08 for all others."""
 
 NUM_READERS = 17
 

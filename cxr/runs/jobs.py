@@ -1,6 +1,6 @@
 """Many runs from one settings file: each variant changes some settings and runs in its own process.
 
-A process that is killed takes no other run with it, and the next call resumes it in its run folder.
+A process that is killed does not end the other runs, and the next call resumes its run.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ def flatten(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 Overrides = Annotated[dict[str, Any], AfterValidator(flatten)]
-"""Dotted key of a setting -> its value, as ``--set`` takes them. A section changes only the keys that it names."""
+"""Dotted key of a setting -> its value, as ``--set`` accepts them. A section changes only the keys that it names."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 """A name that also names folders and metrics."""

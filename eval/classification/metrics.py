@@ -21,7 +21,7 @@ METRICS = ("auroc", "auprc", "brier", *DECISION_METRICS)
 """Metrics with an interval. Higher is better, except for brier."""
 
 CELLS = ("tp", "fp", "fn", "tn")
-"""The confusion matrix, in the order that `decision_metrics` takes."""
+"""The confusion matrix, in the order that `decision_metrics` uses."""
 
 Figures = dict[str, float | None]
 

@@ -23,7 +23,7 @@ def choose_thresholds(
     """The threshold of each class; images with at least this probability are positive.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) finite.
-    kind: "f1": the highest F1. "youden": the highest sensitivity + specificity - 1 (Youden 1950). On ties both take the
+    kind: "f1": the highest F1. "youden": the highest sensitivity + specificity - 1 (Youden 1950). On ties both use the
     lowest threshold. "sensitivity": the highest threshold with at least `sensitivity`, in (0, 1].
 
     Returns (K,); NaN for a class without positives, for youden also without negatives.

@@ -30,7 +30,7 @@ START = Prior(Curve(scale=1.0, offset=0.0), scale_sd=10.0, offset_sd=10.0)
 """Prior of the pooled curve: the score is the confidence."""
 
 CLIP = 1e-6
-"""Scores are clipped this far from 0 and 1, so that no single box outweighs all others."""
+"""Scores are kept at least this far from 0 and 1, so that no single box outweighs all others."""
 
 NUM_BINS = 10
 

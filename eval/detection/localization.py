@@ -35,7 +35,7 @@ def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> M
     image without a box counts as wrong. The measure's name is, for example, "iou_accuracy30" or "iobb_accuracy10".
 
     Source: Wang et al., ChestX-ray8, CVPR 2017. The paper allows several boxes per image; here the best-scored one
-    stands for the image.
+    represents the image.
     """
     name = f"{overlap}_accuracy{round(100 * threshold)}"
     return _share(name, boxes.true, boxes.top_overlaps[overlap] > threshold)

@@ -1,8 +1,8 @@
 """COCO's greedy matching of detections to true boxes, all images of a class at a time.
 
-Within an image and class the detection with the best score goes first. It takes the free true box of highest IoU (the
-later one on ties). A detection that takes none and lies in a crowd region ("iscrowd") is ignored: it counts neither as
-right nor as wrong, and a region can absorb any number of detections.
+Within an image and class the detection with the best score is matched first, to the free true box of highest IoU (the
+later one on ties). A detection that has no match and lies in a crowd region ("iscrowd") is ignored: it counts neither
+as right nor as wrong, and a region can absorb any number of detections.
 
 Source: Lin et al., Microsoft COCO, ECCV 2014, as implemented by `COCOeval.evaluateImg` of pycocotools 2.0. The tests
 compare the matches with pycocotools.
@@ -74,12 +74,12 @@ class TrueBoxes:
 
     @property
     def counted(self) -> Bools:
-        """(G,) boxes to be found: no crowd region and, as in pycocotools, no box of negative area."""
+        """(G,) True for boxes that count: not crowd regions and, as in pycocotools, not of negative area."""
         return ~(self.crowd | (_signed_area(self.boxes) < 0))
 
     @property
     def num_true(self) -> Ints:
-        """(I,) boxes to be found in each image."""
+        """(I,) boxes that count in each image."""
         return np.bincount(self.image[self.counted], minlength=self.num_images).astype(np.int64)
 
     def repeated(self, times: int) -> "TrueBoxes":
@@ -130,7 +130,7 @@ def greedy_hits(ranked: Detections, truth: TrueBoxes, *, ious: tuple[float, ...]
     detection, true, iou = _pairs(ranked, truth, float(levels.min(initial=np.inf)))
     place = place_in_group(ranked.image)[detection]
     counted = truth.counted
-    # A detection takes the last of its pairs that is free: pairs are sorted regions first, then by IoU.
+    # A detection is matched to the last free one of its pairs: pairs are sorted regions first, then by IoU.
     order = np.lexsort((true, iou, counted[true], detection, place))
     detection, true, iou = detection[order], true[order], iou[order]
     hit = np.zeros((len(levels), len(ranked.image)), dtype=np.bool_)

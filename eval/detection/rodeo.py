@@ -32,7 +32,7 @@ class _Sums:
     """Sums per image and class, (I, K).
 
     true: true boxes. pairs: true boxes with a partner. same: true boxes with a partner of the same class. near, alike:
-    localisation and shape scores of the pairs. left: unpaired boxes, true and predicted.
+    sums of the localisation and shape scores of the pairs. left: unpaired boxes, true and predicted.
     """
 
     true: Floats
@@ -78,7 +78,7 @@ def rodeo_measure(
 
 
 def f1_thresholds(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> dict[str, float]:
-    """The minimum score of each class with the best F1 at this IoU, the highest on ties; infinite without a hit."""
+    """The minimum score of each class with the best F1 at this IoU, on ties the highest; infinite if none matches."""
     return {m.finding: _f1_threshold(m, iou) for m in matches}
 
 

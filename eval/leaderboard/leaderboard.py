@@ -32,7 +32,7 @@ TIMING = ("ms_per_image", "peak_mib")
 class Entry:
     """One row of a leaderboard.
 
-    name: as in `metrics.json`. kind: what made the boxes. A prior looks at no map and no image.
+    name: as in `metrics.json`. kind: what made the boxes. A prior uses neither map nor image.
     detections: scored boxes of the test images. measures: values and resamples by name, e.g. "ap40".
     """
 

@@ -9,7 +9,7 @@ Metrics = Mapping[str, float | None]
 AP40, RODEO = "ap40", "rodeo"
 DETECTOR, TEACHER, HUMAN, SUPERVISED = "detector", "teacher", "human", "supervised"
 PER_FINDING = "per_finding"
-"""The entry that takes each finding from the method that is best for it on the tune split."""
+"""The entry that uses, for each finding, the method that is best for it on the tune split."""
 PRIORS = ("prior_mean_box", "prior_center_box", "prior_no_map")
 REFERENCES = ("prior_", HUMAN, SUPERVISED)
 

@@ -2,7 +2,7 @@
 
 Readers give no scores, so a reader has one operating point. Its average precision is precision x (share of COCO's 101
 recall levels that are reached). No ranking of the same boxes has a lower AP, and a method also gains by low-scored
-guesses that a reader would never mark. So this AP understates readers, and precision and recall stand next to it.
+guesses that a reader would never mark. So this AP understates readers, and precision and recall are reported with it.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def human_counts(
 
 
 def _turns(readings: pd.DataFrame, settings: ReaderSettings) -> pd.DataFrame:
-    """Columns image_id, reader, others (how many), turn (a number): every reader who is compared with others."""
+    """Columns image_id, reader, others (how many), turn (row number): one row per reader who is compared."""
     num_readers = readings.groupby("image_id")["reader"].transform("size")
     turns = readings.assign(others=num_readers - 1)
     if settings.rule == "single":

@@ -43,7 +43,7 @@ class Table:
     collapsed: bool = False
 
     def __post_init__(self) -> None:
-        assert all(len(row) == len(self.columns) for row in self.rows), "a row has other cells than columns"
+        assert all(len(row) == len(self.columns) for row in self.rows), "a row does not have one cell per column"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PictureRows:
     legend: Legend = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        assert all(len(row) == len(self.columns) for row in self.rows), "a row has other cells than columns"
+        assert all(len(row) == len(self.columns) for row in self.rows), "a row does not have one cell per column"
         assert len(self.captions) in (0, len(self.rows)), "one caption per row"
 
 

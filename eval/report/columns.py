@@ -22,7 +22,7 @@ def is_numeric_column(cells: Sequence[Cell]) -> bool:
 def column_groups(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, page_px: float = PAGE_PX
 ) -> list[list[int]]:
-    """Indices of the columns that stand side by side; each group begins with the first column, which names the rows.
+    """Indices of the columns that are side by side; each group begins with the first column, which names the rows.
 
     columns: names. rows: texts. A table that fits is one group. No group is wider than page_px, as far as its text
     can be broken.

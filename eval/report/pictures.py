@@ -71,7 +71,7 @@ def draw_layers(
 ) -> Rgb:
     """A copy of (H, W, 3), a picture of the image in any size, with the boxes of all layers, later ones on top.
 
-    image_wh: size of the image whose pixels the boxes count. text_wh: pixels that a caption takes in the picture;
+    image_wh: size of the image whose pixels the boxes count. text_wh: pixels that a caption needs in the picture;
     captions that would cover those of later boxes are omitted.
     """
     factors = np.tile(np.divide(rgb.shape[1::-1], image_wh), 2)
@@ -120,7 +120,7 @@ def _lines(box: Sequence[int], *, dash: int) -> list[tuple[tuple[int, int], tupl
 def captions_apart(xyxy: npt.ArrayLike, texts: Sequence[str], *, size_wh: tuple[float, float]) -> list[str]:
     """The texts of boxes (N, 4), "" for those that would lie over the text of a later (stronger) box.
 
-    size_wh: pixels that a text takes to the right of and below the top left corner of its box.
+    size_wh: pixels that a text needs to the right of and below the top left corner of its box.
     """
     boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
     shown = list(texts)

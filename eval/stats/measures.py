@@ -88,7 +88,7 @@ def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Float
 
 
 def blocks_measure(name: str, findings: Sequence[str], figures: Sequence[Callable[[Block], Floats]]) -> Measure:
-    """A measure whose values are computed by one function per class, as `over_blocks` takes them."""
+    """A measure whose values are computed by one function per class, as `over_blocks` accepts them."""
     return Measure(name, tuple(findings), lambda counts: over_blocks(counts, figures))
 
 

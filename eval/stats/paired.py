@@ -45,8 +45,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Comparison:
     """One entry minus another, on the same resamples of the test split.
 
-    name: of the other entry. gap: difference of the means over classes. p_holm: two-sided p-value, corrected (Holm) for
-    all comparisons made together; NaN without resamples.
+    name: the other entry's name. gap: difference of the means over classes. p_holm: two-sided p-value, corrected (Holm)
+    for all comparisons made together; NaN without resamples.
     """
 
     name: str

@@ -105,7 +105,7 @@ def _one_opencv_thread(_: int) -> None:
 
 
 def check_no_empty_finding(labels: pd.DataFrame, *, split: str) -> None:
-    """Raise a UserError if a finding has no positive in the training labels, so that it could not be learnt."""
+    """Raise a UserError if a finding has no positive in the training labels, so that it could not be learned."""
     empty = [str(name) for name in labels.columns if not (labels[name] == 1).any()]
     if empty:
         raise UserError(

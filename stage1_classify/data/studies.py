@@ -35,7 +35,7 @@ def make_cases(data: Dataset, max_views: int | None) -> Cases:
     """Group the images of `data` into cases (see ViewSettings), in the table order of their first views.
 
     Images of the same patient and study form a case, sorted into frontal, lateral and unknown views; an image of
-    unknown study is a case of its own. If a study has more than `max_views` images, one frontal and one lateral are
+    unknown study is a separate case. If a study has more than `max_views` images, one frontal and one lateral are
     kept first, then other frontals, laterals and unknown views.
 
     Raises:

@@ -83,7 +83,7 @@ class Trained:
         return self
 
     def predict(self, data: Dataset, *, device: torch.device | str = "cpu", progress: bool = False) -> Floats:
-        """(N, K) probabilities of the images of `data`, each as a case of its own. The networks stay on `device`."""
+        """(N, K) probabilities of the images of `data`, each as a separate case. The networks stay on `device`."""
         pictures = Pictures(data, self.settings.input, progress=progress)
         return self.probabilities_of(self.logits(pictures, device=device, progress=progress))
 

@@ -40,7 +40,7 @@ def relabel(
         (N, K) in the order of `data` and `findings`, in [0, 1]; NaN where no label is replaced.
 
     Raises:
-        UserError: the teacher is no finished run or lacks a finding, or the table belongs to other labels.
+        UserError: the teacher is not a finished run or lacks a finding, or the table belongs to other labels.
     """
     by_finding = policies(findings, settings)
     self_trained = np.array([by_finding[finding] == "self_train" for finding in findings])

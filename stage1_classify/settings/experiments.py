@@ -76,7 +76,7 @@ class EnsembleVariant(Settings):
 
     ensemble: list[str] = Field(min_length=1)
     """Names of variants of the same group, or GROUP/VARIANT of another: their runs with the same seed. "all seeds of
-    VARIANT" takes all its runs."""
+    VARIANT" means all its runs."""
     combine: Combine = "mean"
     flips: list[Flip] = Field(["none"], min_length=1)
     """Test-time augmentation. A single member with several flips is that member with test-time augmentation."""

@@ -63,5 +63,5 @@ class ViewSettings(Settings):
     """How the images of one study are used."""
 
     max_views: PositiveInt | None = None
-    """None: each image is a case of its own. n: a case is a study with at most n images, frontal ones first, whose
+    """None: each image is a separate case. n: a case is a study with at most n images, frontal ones first, whose
     logits are added before the sigmoid. Further images are dropped and counted."""

@@ -36,8 +36,8 @@ class SamplingSettings(Settings):
     """Sampling weight of a case without any positive finding. Other than 1: cases are sampled with replacement."""
     balance: Literal["none", "oversample", "undersample"] = "none"
     """Make positives and negatives of `balance_finding` equally frequent. oversample repeats the rarer ones,
-    undersample drops some of the more frequent ones, others in each epoch. Cases whose target is masked or uncertain
-    are excluded and counted. loss.max_positive_weight still applies."""
+    undersample drops some of the more frequent ones, different ones in each epoch. Cases whose target is masked or
+    uncertain are excluded and counted. loss.max_positive_weight still applies."""
     balance_finding: str | None = None
     """The finding to balance by."""
 

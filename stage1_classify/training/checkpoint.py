@@ -26,7 +26,7 @@ class Stateful(Protocol):
 
 @dataclass
 class Progress:
-    """Where training stands after a finished epoch."""
+    """The state of training after a finished epoch."""
 
     epoch: int = 0
     steps: int = 0

@@ -15,7 +15,7 @@ from stage1_classify.training.sampling import EpochSampler
 
 _TOLERANCE = 1e-2
 
-# float16 gradients are multiplied by a large scale and may overflow on a first batch; a power of 2 changes no digit.
+# float16 gradients are scaled up and may overflow on a first batch; a power of 2 does not change the digits.
 _SMALL = 2.0**-10
 
 # Cases of each process.

@@ -1,7 +1,7 @@
 """Boxes by Bayes' rule: the readers' boxes of the finding are the prior, the map inside them is the evidence.
 
-Thresholds and components take the blob of the map for the outline of the lesion, which a coarse map cannot give. Here
-the boxes of the finding on the tune split are the candidates: place, size and shape at once. The evidence of a
+Thresholds and components treat the bright area of the map as the outline of the lesion, which a coarse map cannot give.
+Here the boxes of the finding on the tune split are the candidates: each gives place, size and shape. The evidence of a
 candidate is the mean of the standardised map inside it, or its contrast to the surroundings. Where asked for, the
 similarity between the map and that of the candidate's image is added (as in kernel regression, Nadaraya 1964). The
 posterior is prior x exp(beta x evidence). The output is the candidate of greatest expected utility under the posterior,
@@ -108,10 +108,10 @@ def posterior_boxes(
     """The boxes of greatest expected utility under the posterior, and that utility in [0, 1] as their evidence.
 
     The output is not the best candidate itself but the mean of all candidates, weighted by their posterior and by the
-    utility of the best one where they are true. So a few candidates give more than a few places.
+    utility of the best one where they are true. So the boxes are not limited to the candidates' positions.
 
-    Each further box comes from the part of the posterior that the boxes before do not explain: a box takes from a
-    candidate's mass in proportion to its utility there. So the first boxes do not depend on `max_boxes`.
+    Each further box comes from the part of the posterior that the boxes before do not explain: a box lowers a
+    candidate's probability in proportion to its utility there. So the first boxes do not depend on `max_boxes`.
 
     Args:
         evidence: (N, M), from `BayesRule.evidence`.
@@ -156,7 +156,7 @@ def _posterior(evidence: Floats, beta: float, allowed: npt.NDArray[np.bool_]) ->
 class BayesRule:
     """The rule for one finding.
 
-    beta: weight of the evidence; 0 looks at no map. max_boxes: most boxes per image.
+    beta: weight of the evidence; 0 ignores the map. max_boxes: most boxes per image.
     contrast: see `Candidates.coverage`. similarity: weight of the similarity term.
     background: (h, w) mean map of images without the finding, which is subtracted first; None: nothing.
     """

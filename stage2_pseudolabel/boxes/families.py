@@ -125,7 +125,7 @@ def _bayes(settings: BoxSettings, tune: TuneMaps) -> list[Family]:
         rule = BayesRule(tune.candidates, beta=0, contrast=contrast, background=background, similarity=similarity)
         evidence = cache(partial(rule.evidence, tune.maps))
         for beta in sorted(set(settings.bayes_betas)):
-            if beta > 0 or number == 0:  # beta 0 looks at no map, so one form is enough
+            if beta > 0 or number == 0:  # beta 0 ignores the map, so one form is enough
                 families.append(_bayes_family(replace(rule, beta=beta), evidence, tune.patients))
     return families
 

@@ -54,7 +54,7 @@ def sample_size_curve(
     """Tune rules on random parts of the tune images and score them on the test images.
 
     Images with or without boxes are sampled until they have as many boxes over all findings as a size asks for. A
-    finding without any takes the plainest rule (see `tune_rules`). Sizes larger than the tune split are skipped.
+    finding without any gets the simplest rule (see `tune_rules`). Sizes larger than the tune split are skipped.
 
     Args:
         tune, test: maps and true boxes of the two splits.

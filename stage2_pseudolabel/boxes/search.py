@@ -30,7 +30,7 @@ from stage2_pseudolabel.settings.boxes import BoxSettings
 __all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "mean_of", "tune_rules"]
 
 CHOICE_IOUS = (0.3, 0.4, 0.5)
-"""Rules are chosen by the mean of their AP at these IoUs: the reported .4 and its neighbours, against chance."""
+"""Rules are chosen by mean AP at these IoUs: the reported .4 and its neighbours, to reduce the effect of chance."""
 
 NEIGHBOURS = (0.25, 0.5, 0.25)
 """Weights of the next lower level (threshold or beta), a rule's own level, and the next higher one in its score."""
@@ -67,8 +67,8 @@ def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame
     The score of a rule is its mean AP at IoU .3, .4 and .5, averaged with that of the same rule at the next levels. A
     few dozen boxes favour some of hundreds of rules by luck; luck rarely extends to the neighbours. Where the prior
     without a map is tried (Bayes, beta 0), no rule is chosen whose AP at .4 is below the prior's. The boxes of an
-    image's own patient are no candidates there. On ties the first rule wins: the plainest, of those Bayes' (see
-    `rule_families`), with the fewest boxes. A finding without a true box in the tune split takes the plainest rule.
+    image's own patient are no candidates there. On ties the simplest rule wins, then Bayes, then the one
+    with the fewest boxes (`rule_families`). A finding without a true box in the tune split gets the simplest rule.
 
     Args:
         scored: images and findings in the order of `truth`.

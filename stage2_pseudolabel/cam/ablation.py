@@ -35,8 +35,8 @@ def ablationcam(
         features: (B, C, h, w).
         head: gives the projection and the logits (B, K).
         ablation_value: "zero" as in the paper, and in pytorch-grad-cam where the lowest feature is 0 (ReLU). "library":
-            otherwise (ConvNeXt) -1e7, -2e7, ... by the channel's place in a batch of 32, as pytorch-grad-cam does; the
-            weights then depend on the place. For comparison only.
+            otherwise (ConvNeXt) -1e7, -2e7, ... by the channel's place in a batch of 32, the value that
+            pytorch-grad-cam uses; the weights then depend on the place. For comparison only.
         ablation_denominator: "logit" as in the paper (a negative logit inverts the map); "magnitude": |z|. A logit of
             exactly 0 divides by 1.
         memory_mib: limit for a block of channels.

@@ -205,7 +205,7 @@ def _split_traced(model: nn.Module) -> SplitClassifier:
         for node in nodes[places[-1] :]:
             after[node] = back.node_copy(node, lambda old: after[old])
     except KeyError:
-        raise _unfit(model, "layers after the pooling take more than the pooled features") from None
+        raise _unfit(model, "layers after the pooling need more than the pooled features") from None
     return SplitClassifier(
         fx.GraphModule(model, front), PooledHead(fx.GraphModule(model, back), linear[-1].out_features)
     )

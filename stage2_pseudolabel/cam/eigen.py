@@ -1,6 +1,6 @@
-"""CAM methods that take the first principal component of the positions' feature vectors.
+"""CAM methods that use the first principal component of the positions' feature vectors.
 
-A principal component has no sign. pytorch-grad-cam takes that of the SVD routine, so its map may show the background.
+A principal component has no sign. pytorch-grad-cam uses that of the SVD routine, so its map may show the background.
 Here the map's correlation with the sum of the channels is not negative (for EigenGradCAM that sum is the HiResCAM map).
 If it is 0, the entry of greatest magnitude is positive.
 """

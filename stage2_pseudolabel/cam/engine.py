@@ -136,7 +136,7 @@ class _Run:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 raise UserError(
                     f"cam: not even one image of {tuple(images.shape[1:])} fits into the memory of {self.device}: "
-                    f"{reason}; take fewer methods, a smaller input, or a larger device"
+                    f"{reason}; use fewer methods, a smaller input, or a larger device"
                 ) from None
             self.options = fitting
         free_cached()

@@ -1,4 +1,4 @@
-"""When memory runs out: recognise the error and take smaller batches."""
+"""When memory runs out: recognise the error and use smaller batches."""
 
 import torch
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Group = Literal["one_pass", "head", "own_pass", "forward"]
 """What a method costs. one_pass: the forward and the gradients that all methods of this group share. head: evaluations
-of the head, none of the backbone. own_pass: a forward of its own, and backwards through stages of the backbone or all
+of the head, none of the backbone. own_pass: a separate forward, and backwards through stages of the backbone or all
 of it. forward: many forwards of the whole model."""
 
 

@@ -22,7 +22,7 @@ def scorecam(
     """Score-CAM: relu(sum_c w_c x_c), w = softmax over c of the logit of the image masked by channel c.
 
     Wang et al., "Score-CAM", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279. The mask is x_c upsampled to the
-    image (bilinear, corners aligned) and stretched to [0, 1]. As in pytorch-grad-cam the softmax takes the masked
+    image (bilinear, corners aligned) and stretched to [0, 1]. As in pytorch-grad-cam the softmax is of the masked
     logits without a baseline. A constant channel masks the whole image; these logits are computed once.
 
     Args:

@@ -11,7 +11,7 @@ _STEP = 32
 """Sides are multiples of it: the stride of most networks."""
 
 _FAILURES = (TypeError, ValueError, RuntimeError, AssertionError, IndexError)
-"""Errors of networks for a size that they do not take."""
+"""Errors of networks for a size that they do not accept."""
 
 
 def input_sizes(
@@ -23,7 +23,7 @@ def input_sizes(
         input_shape: channels, H and W as in training.
 
     Raises:
-        UserError: two scales give the same size, or the network does not take pictures of one.
+        UserError: two scales give the same size, or the network does not accept pictures of one.
     """
     channels, *own = input_shape
     own_hw = (own[0], own[1])
@@ -59,6 +59,6 @@ def _check_size(network: Classifier, shape: tuple[int, int, int], *, scale: floa
     except _FAILURES as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"teacher.scales: {network.backbone.settings.name!r} takes pictures of {own_hw}, not of {shape[1:]} (scale "
-            f"{scale:g}): {reason}; set teacher.scales=[1.0], or take a convolutional backbone"
+            f"teacher.scales: {network.backbone.settings.name!r} accepts pictures of {own_hw}, not of {shape[1:]} "
+            f"(scale {scale:g}): {reason}; set teacher.scales=[1.0], or use a convolutional backbone"
         ) from None

@@ -37,7 +37,7 @@ class SplitMaps:
     maps: `split_maps` reads a method from disk each time it is asked for. bad: images that cannot be read or have
         features that are not finite, in their order; their maps and probabilities are zeros.
 
-    Each image is classified alone; a classifier trained on studies takes it as a study of one view.
+    Each image is classified alone; a classifier trained on studies treats it as a study of one view.
     """
 
     maps: Mapping[str, Maps]

@@ -51,7 +51,7 @@ class Teacher:
     """The classifier `trained`, of one network or several, with the options of its maps.
 
     Raises:
-        UserError: a network does not take pictures of the sizes of `settings.scales`, or no `settings.output_stride`.
+        UserError: a network does not accept pictures of the sizes of `settings.scales`, or no `settings.output_stride`.
     """
 
     def __init__(self, trained: Trained, options: CamOptions, settings: TeacherSettings | None = None) -> None:
@@ -71,7 +71,7 @@ class Teacher:
         return tuple(self.trained.settings.findings)
 
     def inputs(self, pictures: Pictures, indices: Sequence[int]) -> list[Tensor]:
-        """The pictures at `indices` as each network takes them, (B, channels, H, W)."""
+        """The pictures at `indices` as each network accepts them, (B, channels, H, W)."""
         return [member.batch(pictures, indices) for member in self.trained.members]
 
     def maps(self, inputs: Sequence[Tensor], methods: Sequence[str], *, scales: Scales | None = None) -> TeacherMaps:

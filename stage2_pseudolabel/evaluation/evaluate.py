@@ -28,7 +28,7 @@ log = logging.getLogger("raybox")
 class RuleComparison:
     """One kind of rule, e.g. "bayes", with the maps of the chosen method.
 
-    tune_ap: mean AP40 on the tune split. test: AP40 on the test split. gap: minus the AP40 of the chosen rules, paired.
+    tune_ap, test: mean AP40 on the two splits. gap: test AP40 minus that of the chosen rules, paired.
     """
 
     kind: str

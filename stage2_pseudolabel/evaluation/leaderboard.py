@@ -93,7 +93,7 @@ def score_entry(
 def choose_best(entries: Sequence[CamEntry], *, how: Choice) -> CamEntry:
     """The entry whose boxes are exported, chosen by AP40 on the tune split only; the first on ties.
 
-    one: the method with the highest mean. per_finding: an entry named `per_finding`, which takes each finding from the
+    one: the method with the highest mean. per_finding: an entry named `per_finding`, which uses for each finding the
     method that is best for it. A finding without an AP on the tune split (it has no true box there) is taken from the
     method with the highest mean.
     """

@@ -3,7 +3,7 @@
 Boxes of uncertain labels and boxes below the minimum confidence become ignore regions (iscrowd 1), so that the detector
 learns neither that there is a finding nor that there is none. If the rule gives no box for an uncertain finding, the
 whole image is an ignore region of it. If it gives none for an affirmed finding, the image is excluded, because the
-detector would take it for an image without the finding.
+detector would treat it as an image without the finding.
 """
 
 from dataclasses import dataclass

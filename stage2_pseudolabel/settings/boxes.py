@@ -18,7 +18,7 @@ class BoxSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"bayes_likeness": "bayes_similarities"}
 
     rules: list[Kind] = Field(["relative", "absolute", "percentile", "otsu", "bayes"], min_length=1)
-    """Kinds of rules. The first four take connected components above a threshold. relative: a share of the map's
+    """Kinds of rules. The first four use connected components above a threshold. relative: a share of the map's
     maximum. absolute: a value (a quantile of the finding's maps on the tune split), so that a weak map gives no box.
     percentile: a percentile of the map. otsu: Otsu's threshold of the map. bayes: the boxes of the tune split are
     candidates, scored by the map inside them (boxes/bayes.py)."""
@@ -61,5 +61,5 @@ class BoxSettings(Settings):
         }
         empty = [name for name in self.rules if not lists[name]]
         if empty:
-            raise ValueError(f"the rule {empty[0]!r} has no values to try; list some or take it out of `rules`")
+            raise ValueError(f"the rule {empty[0]!r} has no values to try; list some or remove it from `rules`")
         return self

@@ -25,7 +25,7 @@ class CamOptions(Settings):
     layercam_gamma: PositiveFloat = 2.0
     """layercamfusion: factor inside the tanh that scales the maps of earlier stages (the value of the paper)."""
     ablation_value: Literal["zero", "library"] = "zero"
-    """AblationCAM: value of a removed channel. library: as pytorch-grad-cam does for features below zero."""
+    """AblationCAM: value of a removed channel. library: the one that pytorch-grad-cam uses for features below zero."""
     ablation_denominator: Literal["logit", "magnitude"] = "logit"
     """AblationCAM: weights are divided by the logit (paper, library) or by its magnitude, which keeps the sign of the
     map where the logit is negative."""

@@ -52,7 +52,7 @@ def export_formats(
 
     Args:
         reference: the test images and the trained network's detections there.
-        calibration: training images; INT8 takes activation ranges from an even sample of them.
+        calibration: training images; INT8 activation ranges are measured on an even sample of them.
 
     Raises:
         RuntimeError: a 32-bit format differs from the trained network by more than 1 px or 1e-3: a bug.

@@ -64,8 +64,8 @@ def convert_openvino(onnx_path: Path, xml_path: Path, *, half: bool) -> None:
 def quantise_openvino(onnx_path: Path, xml_path: Path, calibration: Sequence[NetInput]) -> None:
     """Convert an ONNX file to OpenVINO with 8-bit weights and activations; `xml_path` is written last.
 
-    NNCF's post-training quantisation (Kozlov et al. 2020, Neural Network Compression Framework) takes activation
-    ranges from `calibration`. Boxes and scores are decoded in floating point: with eight bits, coordinates would have
+    NNCF's post-training quantisation (Kozlov et al. 2020, Neural Network Compression Framework) measures activation
+    ranges on `calibration`. Boxes and scores are decoded in floating point: with eight bits, coordinates would have
     steps of several pixels.
     """
     with _quiet_nncf() as nncf:

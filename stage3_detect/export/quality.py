@@ -35,7 +35,7 @@ _LARGE_LOSS = 0.02
 class ExportReference:
     """What exported files are compared with.
 
-    truth: test images with their true boxes. detections: the trained network's, there. correction: of its boxes.
+    truth: test images with true boxes. detections: of the trained network on these. correction: applied to its boxes.
     """
 
     truth: CocoBoxes

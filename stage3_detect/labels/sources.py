@@ -1,4 +1,4 @@
-"""The boxes that stage 3 takes from a stage 2 run: for training, for choices (tune split) and for the test."""
+"""The boxes that stage 3 uses from a stage 2 run: for training, for choices (tune split) and for the test."""
 
 import hashlib
 from collections.abc import Iterable

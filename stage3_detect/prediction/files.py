@@ -19,12 +19,12 @@ from stage3_detect.prediction.render import render_found, write_picture
 
 OnProblem = Literal["error", "exclude"]
 STAGE = "predictions"
-RESEARCH_ONLY = "raybox: for research, no diagnosis"
+RESEARCH_ONLY = "raybox: for research only, not for diagnosis"
 
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. points: None takes the run's own operating point."""
+    """What the user asked for. points: None means the run's own operating point."""
 
     run: Path
     images: tuple[Path, ...]

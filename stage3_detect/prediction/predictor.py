@@ -24,7 +24,7 @@ STATED_SCORE = 0.25
 
 
 def open_point(run: FinishedRun, wanted: str | None) -> OperatingPoint:
-    """The run's operating point named `wanted`, or the score `wanted` for all findings. None takes the operating point
+    """The run's operating point named `wanted`, or the score `wanted` for all findings. None means the operating point
     of the best F1 where the run chose one, else `STATED_SCORE`.
 
     Raises:

@@ -18,7 +18,7 @@ MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
 """Limits of the longer side of a rendered picture. Small images are enlarged, so that captions have room."""
 
 # Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py); four more serve long lists of findings.
-# A finding keeps its colour over all pictures, and its name stands at each box for readers who are colour blind.
+# A finding keeps its colour over all pictures, and its name is at each box for readers who are colour blind.
 _COLOURS: tuple[Colour, ...] = (
     *(BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE),
     *((255, 80, 80), (165, 120, 255), (170, 240, 60), (200, 160, 110)),

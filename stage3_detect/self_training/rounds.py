@@ -56,8 +56,8 @@ def run_rounds(
 
     The student of a round is the detector of the previous round, with its averaged weights. Its boxes in training
     images whose labels affirm the finding are fused with the teacher's boxes (`relabel`). The tune split decides which
-    scores of the student count, when the rounds end and which round is the best (`stop`). The tune AP40 of the best
-    round is therefore slightly optimistic. The test split is never used.
+    scores of the student count, when the rounds end and which round is the best (`reason_to_stop`). The tune AP40 of
+    the best round is therefore slightly optimistic. The test split is never used.
 
     Returns:
         the best round. Its weights are copied to ``<run.dir>/weights/best.pt``.

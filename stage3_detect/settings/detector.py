@@ -110,7 +110,7 @@ class ExportSettings(Settings):
     num_check_images: Annotated[int, Field(ge=1)] = 8
     """Test images on which an exported file must agree with the trained network."""
     num_calibration_images: Annotated[int, Field(ge=1)] = 100
-    """Training images from which INT8 takes the ranges of activations."""
+    """Training images on which INT8 activation ranges are measured."""
 
 
 class DetectSettings(Settings):
@@ -144,7 +144,7 @@ class DetectSettings(Settings):
     num_gallery_images: Annotated[int, Field(ge=1)] = 12
     """Test images in the report's gallery."""
     tracking: TrackingMode = "off"
-    """Where metrics go besides the run folder."""
+    """Where metrics are written in addition to the run folder."""
 
     @field_validator("device", mode="before")
     @classmethod

@@ -178,7 +178,7 @@ class NoisyLabelModel(DetectionModel):
 
 
 def as_ultralytics_model(model: Any) -> Any:
-    """Give the model ultralytics' own class, so that its file opens where this project is not installed."""
+    """Restore ultralytics' class, so the file can be loaded where this project is not installed."""
     if isinstance(model, NoisyLabelModel):
         model.__class__ = DetectionModel  # type: ignore[assignment]  # on purpose
         model.__dict__.pop("shared_iou", None)

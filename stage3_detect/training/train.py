@@ -66,7 +66,7 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, 
         start: weights to start from, instead of those in the settings.
 
     Returns:
-        path of the weights: half precision, without optimiser and local paths, of ultralytics' own class.
+        path of the weights: half precision, without optimiser and local paths, of ultralytics' class.
 
     Raises:
         UserError: this machine does not have the device, or the batch cannot be divided among the GPUs.
@@ -188,7 +188,7 @@ def publish_weights(trained: Path, published: Path) -> None:
     published.parent.mkdir(parents=True, exist_ok=True)
     partial = published.with_suffix(".partial")
     strip_optimizer(str(trained), s=str(partial), updates={"git": None, "train_results": None, "date": None})
-    # not untrusted: written just above
+    # written just above, so unpickling is safe
     checkpoint = torch.load(partial, map_location="cpu", weights_only=False)
     for arguments in (checkpoint["train_args"], checkpoint["model"].args):
         for name in ("data", "save_dir", "project", "name", "resume", "model"):

@@ -147,17 +147,17 @@ class PseudoBoxTrainer(DetectionTrainer):
         return saved
 
     def plot_training_labels(self) -> None:
-        """Nothing: stage 2 audits the labels."""
+        """Does nothing, because stage 2 audits the labels."""
 
     def plot_metrics(self) -> None:
-        """Nothing: our report plots the curves."""
+        """Does nothing, because our report plots the curves."""
 
     def final_eval(self) -> None:
-        """Nothing: `train.publish_weights` strips a copy, so `last.pt` can resume until the run is finished."""
+        """Does nothing: `train.publish_weights` strips a copy, so `last.pt` can resume until the run is finished."""
 
 
 def stop_without_launcher(_: Any) -> None:
-    """End this process if the one that started it is gone, because the next call starts processes of its own.
+    """End this process if the one that started it is gone, because the next call starts new processes.
 
     Raises:
         SystemExit: the starting process is gone.
@@ -166,7 +166,7 @@ def stop_without_launcher(_: Any) -> None:
     if launcher is None:
         return
     try:
-        os.kill(int(launcher), 0)  # sends no signal
+        os.kill(int(launcher), 0)  # signal 0 only tests whether the process exists
     except ProcessLookupError:
         raise SystemExit("the process that started this training is gone") from None
     except PermissionError:
@@ -174,7 +174,7 @@ def stop_without_launcher(_: Any) -> None:
 
 
 def averaging_factor(step: int, *, window_steps: float) -> float:
-    """Weight of the previous mean at `step` (from 1): a running mean over `window_steps` that fades in over two."""
+    """Weight of the previous mean at `step` (from 1): 1 - 1 / window, reached gradually, by 63 % after two windows."""
     if window_steps <= 1:
         return 0.0
     return (1 - 1 / window_steps) * (1 - math.exp(-step / (2 * window_steps)))
@@ -185,7 +185,7 @@ def epochs_done(last: Path) -> int | None:
     if not last.is_file():
         return None
     try:
-        # not untrusted: our own file, which holds the whole model
+        # our own file, so unpickling is safe; it holds the whole model
         checkpoint = torch.load(last, map_location="cpu", weights_only=False)
         return int(checkpoint["epoch"]) + 1
     except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, OSError):

@@ -150,7 +150,7 @@ def test_aps_are_those_of_pycocotools_for_the_best_rules_of_each_kind(
 
 def test_every_rule_is_counted(tuned_split: tuple[Scored, CocoBoxes, search.Tuned]) -> None:
     components = (7 + 5 + 5 + 3) * 2 * 2  # levels, backgrounds, merges
-    bayes = 9 * 2 * 2 * 2 + 1  # betas, backgrounds, contrasts, similarity; beta 0 looks at no map, so once
+    bayes = 9 * 2 * 2 * 2 + 1  # betas, backgrounds, contrasts, similarity; beta 0 ignores the map, so once
     assert tuned_split[2].num_tried == 2 * 5 * (components + bayes)
 
 

@@ -143,7 +143,7 @@ def test_scales_that_give_one_size_are_refused(tmp_path: Path) -> None:
 def test_a_network_of_one_size_says_so(tmp_path: Path) -> None:
     token = member(tmp_path, seed=0, name="vit_tiny_patch16_224", feature_stage=None)
     with pytest.raises(
-        UserError, match=r"teacher\.scales: 'vit_tiny_patch16_224' takes pictures of \(32, 48\), not of \(64, 96\)"
+        UserError, match=r"teacher\.scales: 'vit_tiny_patch16_224' accepts pictures of \(32, 48\), not of \(64, 96\)"
     ):
         teacher(tmp_path, token, scales=[1.0, 2.0])
 
