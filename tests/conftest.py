@@ -1,4 +1,4 @@
-"""One thread a process: tests run beside each other on small machines, and torch's threads fight there."""
+"""One thread per process: tests run in parallel on small machines, where threads of torch would compete."""
 
 import logging
 import os
@@ -12,6 +12,13 @@ os.environ["PYTHONPATH"] = str(ROOT)  # those processes import builders from `te
 
 import pytest
 import torch
+
+LONG_FILES = ("test_pipeline.py", "test_distributed.py", "test_sweep.py", "test_ablation.py", "test_formats.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files that take minutes first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(autouse=True, scope="session")
