@@ -33,7 +33,10 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# Renew requirements.lock after a change of the dependencies in pyproject.toml.
+COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+	--custom-compile-command "make lock"
+
+# Renew the lock files after a change of the dependencies in pyproject.toml.
 lock: setup
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev \
-		--custom-compile-command "make lock" --quiet pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile $(COMPILE) --extra train --extra serve --extra dev --output-file requirements.lock
+	$(BIN)/uv pip compile $(COMPILE) --extra serve --constraint requirements.lock --output-file requirements-serve.lock

@@ -1,0 +1,95 @@
+"""What the service needs of a model: boxes and maps of one decoded image. Imports neither torch nor pandas."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.imaging.files import Pixels
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One uploaded image. name: as the client calls it. sha256: of the file's bytes. pixels: (H, W), bone bright."""
+
+    name: str
+    sha256: str
+    pixels: Pixels
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """One box, xyxy in original pixels of the image.
+
+    score: of the network, in [0, 1]. confidence: calibrated probability that a reader would mark the box, in [0, 1];
+    None where the run had no true boxes to calibrate on. shown: the score reaches the operating point of its finding.
+    """
+
+    finding: str
+    xyxy: Box
+    score: float
+    confidence: float | None
+    shown: bool
+
+
+@dataclass(frozen=True)
+class FindingMap:
+    """The heat map of a finding over the whole image.
+
+    probability: that the image shows the finding, calibrated, in [0, 1]. values: (h, w) uint8, 0 to 255 of the map's
+    own range; the grid covers the image from edge to edge.
+    """
+
+    finding: str
+    probability: float
+    values: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """about: how it was chosen, in words. scores: finding -> threshold; a finding that is missing is never shown."""
+
+    name: str
+    about: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the service says of its model.
+
+    parents: finding -> its ancestors, nearest first. manifest_sha256: identity of the bundle. format: of the detector's
+    file, for example openvino_fp16. card: the model card in Markdown. map_method: "" where no maps are served.
+    synthetic: trained on computer-generated images.
+    """
+
+    id: str
+    name: str
+    findings: tuple[str, ...]
+    parents: Mapping[str, Sequence[str]]
+    manifest_sha256: str
+    format: str
+    licence: str
+    card: str
+    points: Mapping[str, OperatingPoint]
+    default_point: str
+    map_method: str
+    synthetic: bool
+
+
+class ServedModel(Protocol):
+    """A model in memory. `detect` and `maps` may be called from several threads."""
+
+    facts: ModelFacts
+
+    def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
+        """All boxes, highest score first. point: the operating point that decides `shown`; None is the default one."""
+        ...
+
+    def maps(self, image: DecodedImage) -> list[FindingMap]:
+        """A map for each finding of the classifier; empty where no maps are served."""
+        ...
