@@ -1,6 +1,8 @@
-"""Stage 3: train a YOLO detector on pseudo-boxes. The only package that imports ultralytics."""
+"""Stage 3: train a YOLO detector on pseudo-boxes and serve it. The only package that imports ultralytics.
 
-import torch  # noqa: F401 - before ultralytics, which otherwise limits OpenMP to one thread in the whole process
+A module that imports ultralytics imports torch before it: otherwise ultralytics limits OpenMP to one thread in the
+whole process. Serving needs neither.
+"""
 
 from stage3_detect.offline import go_offline
 

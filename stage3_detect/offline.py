@@ -24,8 +24,9 @@ _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", 
 _SETTINGS_VERSION = "0.0.8"
 
 
-def go_offline() -> Path:
-    """Set the environment variables and give ultralytics a temporary settings folder; returns that folder.
+def go_offline() -> Path | None:
+    """Set the environment variables and give ultralytics a temporary settings folder; returns that folder, or None
+    where ultralytics is not installed.
 
     The folder is deleted when the process ends. A child process (a worker of a training on several GPUs) uses its
     parent's folder.
@@ -35,6 +36,8 @@ def go_offline() -> Path:
     # OpenVINO and NNCF work without this package, which only sends usage events; its switch (`opt_in_out --opt_out`)
     # first sends an event, and writes to the home folder
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it now fails
+    if find_spec("ultralytics") is None:  # the service runs without it
+        return None
     inherited = os.environ.get("RAYBOX_YOLO_CONFIG_DIR")
     if inherited and Path(inherited).is_dir():
         return Path(inherited)

@@ -17,8 +17,8 @@ from stage3_detect.export.model_card import write_model_card
 from stage3_detect.export.quality import ExportReference, speed_figures
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
-from stage3_detect.model.network import TorchNetwork, pick_device
 from stage3_detect.model.predict import predict_images
+from stage3_detect.model.torch_network import TorchNetwork, pick_device
 from stage3_detect.self_training.report import rounds_blocks
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
 from stage3_detect.settings.detector import DetectSettings

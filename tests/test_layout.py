@@ -112,6 +112,14 @@ def test_ultralytics_lives_in_stage_3_alone() -> None:
     assert all(user.startswith("stage3_detect/") for user in users)
 
 
+def test_torch_is_imported_before_ultralytics() -> None:
+    """Otherwise ultralytics limits OpenMP to one thread in the whole process."""
+    for path in sources():
+        names = [name.split(".")[0] for name in imports(path)]
+        if "ultralytics" in names:
+            assert "torch" in names[: names.index("ultralytics")], name_of(path)
+
+
 def test_eval_needs_no_torch() -> None:
     assert not [name_of(p) for p in sources() if name_of(p).startswith("eval/") and "torch" in set(imports(p))]
 

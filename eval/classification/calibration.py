@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from cxr.arrays import Bools, Floats
 from cxr.config import UserError
@@ -105,6 +104,8 @@ def _platt_targets(positive: Bools) -> Floats:
 
 
 def _fit_isotonic(positive: Bools, logits: Floats) -> Curve:
+    from sklearn.isotonic import IsotonicRegression  # only for fitting; the service does not have scikit-learn
+
     model = IsotonicRegression(y_min=0, y_max=1).fit(logits, positive)
     x, y = model.X_thresholds_.tolist(), model.y_thresholds_.tolist()
     return Curve(knot_logits=tuple(x), knot_probabilities=tuple(y)) if y[0] < y[-1] else Curve(reason=FALLING)

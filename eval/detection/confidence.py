@@ -7,18 +7,17 @@ of the finding ("affirmed"), because only those get pseudo-boxes; a detector's o
 Source: Platt, Probabilistic outputs for support vector machines, 1999.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.model_selection import GroupKFold
 
 from cxr.arrays import Bools, Floats
 from cxr.coco import CocoBoxes
-from cxr.config import UserError
+from eval.detection.curves import CLIP, Confidence
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU, greedy_hits
 from eval.stats.calibration import Curve, Prior, fit_platt, reliability
@@ -29,62 +28,7 @@ Where = Literal["affirmed", "all"]
 START = Prior(Curve(scale=1.0, offset=0.0), scale_sd=10.0, offset_sd=10.0)
 """Prior of the pooled curve: the score is the confidence."""
 
-CLIP = 1e-6
-"""Scores are kept at least this far from 0 and 1, so that no single box outweighs all others."""
-
 NUM_BINS = 10
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """Curves from score to confidence: one per finding, and `pooled` for findings without their own."""
-
-    pooled: Curve
-    by_finding: Mapping[str, Curve]
-
-    def of(self, boxes: pd.DataFrame) -> Floats:
-        """(N,) confidence in [0, 1] of a table with finding and score in [0, 1]; NaN for a score of NaN.
-
-        Within a finding a higher score never has a lower confidence.
-        """
-        scores = np.clip(boxes["score"].to_numpy(dtype=np.float64), CLIP, 1 - CLIP)
-        findings = boxes["finding"].to_numpy(dtype=object)
-        confidence = np.zeros(len(scores))
-        for finding in set(findings.tolist()):
-            own = findings == finding
-            confidence[own] = self.by_finding.get(finding, self.pooled).apply(scores[own])
-        return confidence
-
-    def score_at(self, finding: str, confidence: float) -> float:
-        """The lowest score in [0, 1] whose confidence is at least `confidence`; infinite if no score reaches it."""
-        curve = self.by_finding.get(finding, self.pooled)
-        ends = curve.apply(np.array([CLIP, 1 - CLIP]))
-        if ends[0] >= confidence:
-            return 0.0
-        if ends[1] < confidence:
-            return float("inf")
-        return float(expit((logit(confidence) - curve.offset) / curve.scale))
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` is the inverse."""
-
-        def plain(curve: Curve) -> dict[str, float]:
-            return {"scale": curve.scale, "offset": curve.offset}
-
-        return {"pooled": plain(self.pooled), "by_finding": {name: plain(c) for name, c in self.by_finding.items()}}
-
-    @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> "Confidence":
-        """The inverse of `as_dict`; UserError for damaged entries."""
-        try:
-            by_finding = {str(name): _curve(fields) for name, fields in entry["by_finding"].items()}
-            return cls(_curve(entry["pooled"]), by_finding)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"score curves: damaged ({error!r}); give the command of the run again") from None
-
-
-def _curve(fields: Mapping[str, Any]) -> Curve:
-    return Curve(scale=float(fields["scale"]), offset=float(fields["offset"]))
 
 
 @dataclass(frozen=True)

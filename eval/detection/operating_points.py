@@ -5,66 +5,26 @@ calibrated confidence, because equal scores of two findings can mean different p
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
 from cxr.arrays import Bools, Floats
-from cxr.config import UserError
-from eval.detection.confidence import Confidence
+from eval.detection.curves import Confidence
 from eval.detection.matching import MAIN_IOU, ClassMatches
+from eval.detection.points import BEST_F1, OperatingPoint
 from eval.detection.rodeo import f1_thresholds
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
 
-BEST_F1 = "f1"
 RATES = {"half_fp": 0.5, "one_fp": 1.0}
 """Name of a point -> false positives per image that it allows on the tune split, all findings together."""
 
 ALL_FINDINGS = "all findings"
 _TINY = 1e-15
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Boxes of a finding are shown if their score is at least its threshold.
-
-    name: "f1", "half_fp" or "one_fp". about: how it was chosen, in words. scores: finding -> threshold; infinite where
-    no box of the finding is shown.
-    """
-
-    name: str
-    about: str
-    scores: Mapping[str, float]
-
-    def shows(self, boxes: pd.DataFrame) -> Bools:
-        """(N,) which rows of a table with finding and score are shown; none of a finding without a threshold."""
-        least = boxes["finding"].map(lambda name: self.scores.get(name, math.inf)).to_numpy(dtype=np.float64)
-        return np.asarray(boxes["score"].to_numpy(dtype=np.float64) >= least, dtype=np.bool_)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, with null for an infinite score; `read_points` is the inverse."""
-        scores = {name: score if math.isfinite(score) else None for name, score in self.scores.items()}
-        return {"about": self.about, "scores": scores}
-
-
-def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
-    """Points by name from a manifest's `operating_points`; UserError for damaged entries."""
-    try:
-        return {
-            str(name): OperatingPoint(
-                str(name),
-                str(fields["about"]),
-                {str(f): math.inf if s is None else float(s) for f, s in fields["scores"].items()},
-            )
-            for name, fields in entry.items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"operating points: damaged ({error!r}); give the command of the run again") from None
 
 
 def choose_points(

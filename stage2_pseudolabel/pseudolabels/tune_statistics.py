@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.coco import CocoBoxes
-from eval.detection.confidence import Confidence, ConfidenceFigures, confidence_figures, fit_confidence
+from eval.detection.confidence import ConfidenceFigures, confidence_figures, fit_confidence
+from eval.detection.curves import Confidence
 from eval.detection.measures import positive_pairs
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors

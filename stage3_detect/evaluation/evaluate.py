@@ -14,7 +14,7 @@ from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.indexed import Indexed
 from eval.detection.measures import box_measures
-from eval.detection.operating_points import BEST_F1
+from eval.detection.points import BEST_F1
 from eval.leaderboard.leaderboard import Entry, Kind, Leaderboard, bootstrapped
 from eval.leaderboard.names import AP40, DETECTOR, HUMAN, PRIORS, RODEO, TEACHER, Metrics
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts

@@ -11,7 +11,7 @@ from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import with_hits
 from eval.detection.matching import MAIN_IOU
-from eval.detection.operating_points import BEST_F1
+from eval.detection.points import BEST_F1
 from eval.leaderboard.examples import (
     ImageQuality,
     best_iou,

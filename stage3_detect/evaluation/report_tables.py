@@ -4,7 +4,7 @@ import math
 
 from cxr.labels import slug
 from eval.detection.froc import RATES, mean_sensitivity
-from eval.detection.operating_points import OperatingPoint
+from eval.detection.points import OperatingPoint
 from eval.detection.reliability import MIN_SCORE
 from eval.leaderboard.names import DETECTOR, TEACHER, Metrics
 from eval.leaderboard.tables import ENTRY, INTERVAL, Rows

@@ -8,10 +8,12 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
-from eval.detection.confidence import Confidence, fit_confidence
+from eval.detection.confidence import fit_confidence
+from eval.detection.curves import Confidence
 from eval.detection.indexed import Indexed
 from eval.detection.matching import MAIN_IOU
-from eval.detection.operating_points import OperatingPoint, choose_points, count_at
+from eval.detection.operating_points import choose_points, count_at
+from eval.detection.points import OperatingPoint
 from eval.detection.reliability import MIN_SCORE, box_ece_measure, reliability_panels, scored_boxes
 from eval.report.charts import ReliabilityPanel
 from eval.stats.bootstrap import Counts

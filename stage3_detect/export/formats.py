@@ -13,10 +13,13 @@ from cxr.config import UserError
 from cxr.imaging.files import read_pixels
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
-from stage3_detect.export.exporter import OnnxNetwork, TensorrtNetwork, export_onnx, export_tensorrt, why_no_tensorrt
-from stage3_detect.export.openvino_file import OpenvinoNetwork, convert_openvino, quantise_openvino
+from stage3_detect.export.exporter import export_onnx, export_tensorrt
+from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
 from stage3_detect.export.quality import ExportReference, Metrics, measure_format, warning_of
-from stage3_detect.model.network import NetInput, Network, TorchNetwork, to_net, to_tensor_input
+from stage3_detect.model.engines import open_exported
+from stage3_detect.model.network import NetInput, Network, to_net, to_tensor_input
+from stage3_detect.model.tensorrt_network import why_no_tensorrt
+from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.settings.detector import DetectSettings
 
 log = logging.getLogger("raybox")
@@ -96,17 +99,6 @@ def open_network(run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0,
     if name.startswith("openvino"):
         run.output(f"{name}_bin")
     return open_exported(name, run.output(name), num_threads=num_threads, device=device)
-
-
-def open_exported(name: str, path: Path, *, num_threads: int = 0, device: str = "cpu") -> Network:
-    """Open an exported file of the format `name`; arguments and errors as in `open_network`."""
-    if name == "onnx":
-        return OnnxNetwork(path, num_threads=num_threads)
-    if name == "tensorrt_fp16":
-        if (reason := why_no_tensorrt()) is not None:
-            raise UserError(f"format {name}: {reason}")
-        return TensorrtNetwork(path, device=device if device.isdigit() else "0")
-    return OpenvinoNetwork(path, num_threads=num_threads, in_16_bits=name != "openvino_fp32")
 
 
 class _Exporter:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.ops import nms
 
-from cxr.boxes import Boxes, clip_boxes
+from cxr.arrays import Ints
+from cxr.boxes import Boxes, clip_boxes, iou_matrix
 from cxr.imaging.files import Pixels
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net, to_tensor_input
@@ -71,12 +70,29 @@ def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) ->
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
     values = scores[anchors]
     if len(anchors) > _CANDIDATES_PER_CLASS:
-        best = torch.from_numpy(values).topk(_CANDIDATES_PER_CLASS).indices.numpy()
+        best = np.argpartition(-values, _CANDIDATES_PER_CLASS)[:_CANDIDATES_PER_CLASS]
         anchors, values = anchors[best], values[best]
+    order = np.argsort(-values, kind="stable")
+    anchors, values = anchors[order], values[order]
     x, y, width, height = output[:4, anchors]
     xyxy = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
-    kept = nms(torch.from_numpy(xyxy), torch.from_numpy(values), settings.nms_iou).numpy()
+    kept = suppress(xyxy, settings.nms_iou)
     return xyxy[kept], values[kept]
+
+
+def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
+    """Non-maximum suppression: the rows (n,) of the boxes (N, 4), highest score first, that no better box suppresses.
+
+    A box is suppressed if its IoU with a better box that stays is above `max_iou`.
+    """
+    suppresses = iou_matrix(xyxy, xyxy) > max_iou
+    gone = np.zeros(len(xyxy), dtype=bool)
+    kept = []
+    for row, others in enumerate(suppresses):
+        if not gone[row]:
+            kept.append(row)
+            gone |= others
+    return np.array(kept, dtype=np.int64)
 
 
 def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:

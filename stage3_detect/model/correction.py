@@ -8,13 +8,15 @@ boxes are enough to measure it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cxr.arrays import Floats
 from cxr.boxes import CORNERS, Boxes, iou_matrix
-from cxr.coco import CocoBoxes
+
+if TYPE_CHECKING:
+    from cxr.coco import CocoBoxes  # needs pandas, which the service does not have
 
 MIN_IOU = 0.1
 """Each true box is matched with the detection that overlaps it most, if their IoU is at least this."""
@@ -50,7 +52,7 @@ class BoxCorrection:
         x, y, width, height = self.shifts.get(name, NO_SHIFT)
         return -x + 0.0, -y + 0.0, math.exp(-width), math.exp(-height)
 
-    def of_table(self, detections: CocoBoxes) -> CocoBoxes:
+    def of_table(self, detections: "CocoBoxes") -> "CocoBoxes":
         """Correct detections and clip them to their images."""
         boxes = detections.boxes
         corners = self.of_boxes(boxes[CORNERS].to_numpy(dtype=np.float64), boxes["finding"].tolist())
@@ -74,7 +76,7 @@ class BoxCorrection:
 NO_CORRECTION = BoxCorrection({})
 
 
-def fit_correction(detections: CocoBoxes, truth: CocoBoxes) -> BoxCorrection:
+def fit_correction(detections: "CocoBoxes", truth: "CocoBoxes") -> BoxCorrection:
     """Median errors per finding over the matched true boxes, shrunk towards zero by `PRIOR_BOXES`.
 
     Args:

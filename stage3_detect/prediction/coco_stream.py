@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from stage3_detect.prediction.predictor import FoundBox
+from stage3_detect.model.predictor import FoundBox
 
 
 @dataclass

@@ -10,11 +10,13 @@ from cxr.config import Settings, UserError
 from cxr.imaging.files import Pixels, read_pixels
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
-from eval.detection.operating_points import OperatingPoint
-from stage3_detect.model.network import pick_device
+from eval.detection.points import OperatingPoint
+from stage3_detect.export.formats import open_network
+from stage3_detect.model.predictor import BoxPredictor, PredictorFacts
+from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.listing import ImageFile, Listing, find_images
-from stage3_detect.prediction.predictor import BoxPredictor, open_point, remark, words_of
+from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
 
 OnProblem = Literal["error", "exclude"]
@@ -69,10 +71,11 @@ def predict_files(call: Call) -> str:
     """
     source = open_run(call.run, stage="stage3")
     listing = find_images(call.images)
-    point = open_point(source, call.points)
+    point = open_point(source.manifest, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
-    predictor = BoxPredictor(source, point, format=call.format, device=pick_device(call.device))
+    network = open_network(source, call.format, device=pick_device(call.device))
+    predictor = BoxPredictor(network, PredictorFacts.of_manifest(source.manifest))
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),
@@ -82,7 +85,7 @@ def predict_files(call: Call) -> str:
     )
     run = start_run(out, stage=STAGE, settings=settings, inputs={"stage3": call.run})
     if run.state != "finished":
-        warning = remark(source, point, asked=call.points is not None)
+        warning = remark(source.manifest, point, asked=call.points is not None)
         if warning:
             log.info("%s", warning)
         synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
@@ -160,7 +163,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
 
 def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:
     """The picture is written before the line, because an image with a line counts as done."""
-    boxes = work.predictor.predict(image)
+    boxes = work.predictor.predict(image, work.point)
     if work.pictures:
         note = f"{counted(sum(box.shown for box in boxes), 'box')} {work.note}"
         rendered = render_found(image, boxes, work.predictor.findings, note=note)

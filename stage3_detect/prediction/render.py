@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from cxr.config import UserError
 from cxr.imaging.files import Pixels, min_max
 from eval.report.pictures import BLACK, BLUE, GREEN, INK, ORANGE, WHITE, Colour, Rgb, as_rgb, font_of
-from stage3_detect.prediction.predictor import FoundBox
+from stage3_detect.model.predictor import FoundBox
 
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
 """Limits of the longer side of a rendered picture. Small images are enlarged, so that captions have room."""

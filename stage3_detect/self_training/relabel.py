@@ -16,7 +16,8 @@ import pandas as pd
 from cxr.arrays import Floats
 from cxr.boxes import CORNERS, weighted_boxes_fusion
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from eval.detection.confidence import Confidence, fit_confidence
+from eval.detection.confidence import fit_confidence
+from eval.detection.curves import Confidence
 from eval.detection.measures import best_f1_scores
 from stage3_detect.settings.labels import SelfTrainingSettings
 

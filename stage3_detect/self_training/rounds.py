@@ -16,8 +16,8 @@ from cxr.runs.run_folder import FinishedRun, Run
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, yolo_folder
 from stage3_detect.model.correction import BoxCorrection
-from stage3_detect.model.network import TorchNetwork, pick_device
 from stage3_detect.model.predict import predict_images
+from stage3_detect.model.torch_network import TorchNetwork, pick_device
 from stage3_detect.self_training.figures import Figures, best_round, reason_to_stop
 from stage3_detect.self_training.one_round import Fit, Predictor, SelfTraining, one_round
 from stage3_detect.settings.detector import DetectSettings

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.imaging.files import Pixels
-
-Box = tuple[float, float, float, float]
+from eval.detection.points import OperatingPoint
+from stage3_detect.model.predictor import FoundBox
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,6 @@ class DecodedImage:
     name: str
     sha256: str
     pixels: Pixels
-
-
-@dataclass(frozen=True)
-class FoundBox:
-    """One box, xyxy in original pixels of the image.
-
-    score: of the network, in [0, 1]. confidence: calibrated probability that a reader would mark the box, in [0, 1];
-    None where the run had no true boxes to calibrate on. shown: the score reaches the operating point of its finding.
-    """
-
-    finding: str
-    xyxy: Box
-    score: float
-    confidence: float | None
-    shown: bool
 
 
 @dataclass(frozen=True)
@@ -50,21 +35,13 @@ class FindingMap:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """about: how it was chosen, in words. scores: finding -> threshold; a finding that is missing is never shown."""
-
-    name: str
-    about: str
-    scores: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class ModelFacts:
     """What the service says of its model.
 
     parents: finding -> its ancestors, nearest first. manifest_sha256: identity of the bundle. format: of the detector's
     file, for example openvino_fp16. card: the model card in Markdown. map_method: "" where no maps are served.
-    synthetic: trained on computer-generated images.
+    points: a threshold of infinity means that the point never shows the finding. synthetic: trained on
+    computer-generated images.
     """
 
     id: str

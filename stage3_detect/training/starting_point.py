@@ -4,6 +4,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch  # noqa: F401 - before ultralytics, see stage3_detect/__init__.py
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
 

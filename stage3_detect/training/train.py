@@ -17,7 +17,7 @@ from stage3_detect.labels.parents import find_kinship, with_parents_boxes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
-from stage3_detect.model.network import pick_device
+from stage3_detect.model.torch_network import pick_device
 from stage3_detect.settings.detector import AugmentSettings, DetectSettings
 from stage3_detect.training.loss import as_ultralytics_model
 from stage3_detect.training.reporting import log_worker_epochs

@@ -34,11 +34,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.imaging.files import read_pixels
-from stage3_detect.export.exporter import TensorrtNetwork, export_onnx, export_tensorrt, why_no_tensorrt
-from stage3_detect.export.formats import open_exported
+from stage3_detect.export.exporter import export_onnx, export_tensorrt
 from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
 from stage3_detect.model.boxes import detect, read_output
-from stage3_detect.model.network import Network, TorchNetwork, to_net, to_tensor_input
+from stage3_detect.model.engines import open_exported
+from stage3_detect.model.network import Network, to_net, to_tensor_input
+from stage3_detect.model.tensorrt_network import TensorrtNetwork, why_no_tensorrt
+from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.settings.detector import PredictSettings
 
 PICTURE_HW = (1200, 1024)

@@ -26,7 +26,8 @@ threading.excepthook = lambda failure: tried.append(failure)
 from tests.stage3_detect.model.detector_builders import settings_of, untrained_weights
 from tests.stage3_detect.stage3_builders import make_coco
 import stage3_detect
-from stage3_detect.export.formats import export_formats, open_exported
+from stage3_detect.export.formats import export_formats
+from stage3_detect.model.engines import open_exported
 from stage3_detect.export.quality import ExportReference
 from stage3_detect.model.predict import predict_images
 

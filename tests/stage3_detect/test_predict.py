@@ -15,13 +15,16 @@ import pytest
 from cxr.coco import CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
-from cxr.runs.run_folder import open_run
+from cxr.runs.run_folder import FinishedRun, open_run
+from eval.detection.points import OperatingPoint
+from stage3_detect.export.formats import open_network
 from stage3_detect.model.boxes import detect
-from stage3_detect.model.network import TorchNetwork
+from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts, boxes_in_whole
+from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
 from stage3_detect.prediction.listing import find_images
-from stage3_detect.prediction.predictor import BoxPredictor, FoundBox, boxes_in_whole, open_point, remark, words_of
+from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, place_plate, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
@@ -83,33 +86,38 @@ def test_links_in_a_circle_end(scans: Path):
 
 def test_operating_points_by_name_by_number_and_none(run: Path, tmp_path: Path):
     finished = open_run(run)
-    assert open_point(finished, None).scores == dict(zip(FINDINGS, (0.3, 0.4), strict=True))
-    assert words_of(open_point(finished, None)) == "operating point f1"
-    assert open_point(finished, "0.7").scores == dict.fromkeys(FINDINGS, 0.7)
-    assert words_of(open_point(finished, "0.7")) == "score 0.7"
+    assert open_point(finished.manifest, None).scores == dict(zip(FINDINGS, (0.3, 0.4), strict=True))
+    assert words_of(open_point(finished.manifest, None)) == "operating point f1"
+    assert open_point(finished.manifest, "0.7").scores == dict.fromkeys(FINDINGS, 0.7)
+    assert words_of(open_point(finished.manifest, "0.7")) == "score 0.7"
     for wrong in ("f2", "1.5", "-1", "nan"):
         with pytest.raises(UserError, match=rf"--points {wrong}: expected one of f1, a score from 0 to 1"):
-            open_point(finished, wrong)
+            open_point(finished.manifest, wrong)
 
 
 def test_run_without_points_says_what_is_taken(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points={}, score_curves={}))
-    point = open_point(finished, None)
+    point = open_point(finished.manifest, None)
     assert point.scores == dict.fromkeys(FINDINGS, 0.25)
     told = "the run has no operating points: boxes with a score of 0.25 or more are shown"
-    assert remark(finished, point, asked=False) == told and remark(finished, point, asked=True) == ""
+    assert remark(finished.manifest, point, asked=False) == told and remark(finished.manifest, point, asked=True) == ""
 
 
 def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
     points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
     told = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
-    assert remark(finished, open_point(finished, None), asked=False) == told
+    assert remark(finished.manifest, open_point(finished.manifest, None), asked=False) == told
 
 
-def test_reader_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
+def boxes_of(run: FinishedRun, picture: np.ndarray) -> list[FoundBox]:
+    predictor = BoxPredictor(open_network(run), PredictorFacts.of_manifest(run.manifest))
+    return predictor.predict(picture, open_point(run.manifest, None))
+
+
+def test_predictor_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
     finished, (picture, _) = open_run(run), draw_image(np.random.default_rng(3), num_boxes=2)
-    boxes = BoxPredictor(finished, open_point(finished, None)).predict(picture)
+    boxes = boxes_of(finished, picture)
     found = detect(picture, TorchNetwork(finished.output("weights")), PredictSettings())
     assert len(boxes) == len(found.scores) > 5
     np.testing.assert_array_equal([box.xyxy for box in boxes], found.xyxy)
@@ -119,9 +127,9 @@ def test_reader_gives_the_detectors_boxes_with_confidence_and_point(run: Path):
     assert [box.shown for box in boxes] == [box.score >= least[box.finding] for box in boxes]
 
 
-def test_reader_without_curves_gives_no_confidence(tmp_path: Path):
+def test_predictor_without_curves_gives_no_confidence(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", score_curves={}))
-    boxes = BoxPredictor(finished, open_point(finished, None)).predict(np.eye(40, 60, dtype=np.float32))
+    boxes = boxes_of(finished, np.eye(40, 60, dtype=np.float32))
     assert boxes and {box.confidence for box in boxes} == {None}
 
 
@@ -136,7 +144,7 @@ def test_boxes_of_a_mirrored_half_lie_in_the_right_half():
 def test_run_of_halves_reads_both_halves(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", regions=["left", "right_mirrored"]))
     picture, _ = draw_image(np.random.default_rng(5), num_boxes=2)
-    boxes = BoxPredictor(finished, open_point(finished, None)).predict(picture)
+    boxes = boxes_of(finished, picture)
     network = TorchNetwork(finished.output("weights"))
     left = detect(cut_region(picture, "left"), network, PredictSettings()).xyxy
     right = detect(cut_region(picture, "right_mirrored"), network, PredictSettings()).xyxy
@@ -284,11 +292,11 @@ def test_call_that_was_interrupted_goes_on(run: Path, scans: Path, tmp_path: Pat
     read: list[Path] = []
     real = BoxPredictor.predict
 
-    def interrupted(predictor: BoxPredictor, image: np.ndarray) -> list[FoundBox]:
+    def interrupted(predictor: BoxPredictor, image: np.ndarray, point: OperatingPoint) -> list[FoundBox]:
         read.append(out)
         if len(read) == 3:
             raise KeyboardInterrupt
-        return real(predictor, image)
+        return real(predictor, image, point)
 
     monkeypatch.setattr(BoxPredictor, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -9,15 +9,8 @@ from scipy.special import expit
 
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
-from eval.detection.confidence import (
-    START,
-    Confidence,
-    confidence_figures,
-    finding_prior,
-    fit_confidence,
-    fit_curve,
-    with_hits,
-)
+from eval.detection.confidence import START, confidence_figures, finding_prior, fit_confidence, fit_curve, with_hits
+from eval.detection.curves import Confidence
 from eval.stats.calibration import Curve, Prior
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, truth_of
 

@@ -8,16 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cxr.config import UserError
-from eval.detection.confidence import Confidence
+from eval.detection.curves import Confidence
 from eval.detection.indexed import Indexed
-from eval.detection.operating_points import (
-    OperatingPoint,
-    best_f1_point,
-    choose_points,
-    count_at,
-    limited_point,
-    read_points,
-)
+from eval.detection.operating_points import best_f1_point, choose_points, count_at, limited_point
+from eval.detection.points import OperatingPoint, read_points
 from eval.stats.calibration import Curve
 from tests.eval.detection.box_builders import Row, coco_boxes
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from cxr.tables import BOX_COLUMNS, Dataset, Exclusion, box_table, image_table
-from eval.detection.confidence import Confidence, ConfidenceFigures
+from eval.detection.confidence import ConfidenceFigures
+from eval.detection.curves import Confidence
 from eval.stats.calibration import Curve
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame

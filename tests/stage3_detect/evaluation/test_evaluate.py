@@ -11,9 +11,9 @@ from cxr.coco import CocoBoxes, boxes_table, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.average_precision import ap_measure
-from eval.detection.confidence import Confidence
+from eval.detection.curves import Confidence
 from eval.detection.indexed import Indexed
-from eval.detection.operating_points import read_points
+from eval.detection.points import read_points
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap
 from stage3_detect.evaluation.evaluate import evaluate as evaluate_detector

@@ -14,12 +14,14 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_image
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from stage3_detect.export.exporter import export_onnx, why_no_tensorrt
-from stage3_detect.export.formats import Exports, calibration_inputs, export_formats, open_exported, open_network
+from stage3_detect.export.exporter import export_onnx
+from stage3_detect.export.formats import Exports, calibration_inputs, export_formats, open_network
 from stage3_detect.export.openvino_file import convert_openvino, decoding_nodes
 from stage3_detect.export.quality import ExportReference, compare_networks, measure_format, warning_of
-from stage3_detect.model.network import TorchNetwork
+from stage3_detect.model.engines import open_exported
 from stage3_detect.model.predict import predict_images
+from stage3_detect.model.tensorrt_network import why_no_tensorrt
+from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.settings.detector import DetectSettings
 from tests.paths import ROOT
 from tests.stage3_detect.model.detector_builders import IMAGE_PX, settings_of, untrained_weights

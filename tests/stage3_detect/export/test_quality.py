@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
-from stage3_detect.export.exporter import ExportMetadata, read_metadata
 from stage3_detect.export.quality import Agreement, compare_networks, require_agreement
+from stage3_detect.model.metadata import ExportMetadata, read_metadata
 from tests.stage3_detect.stage3_builders import FINDINGS
 
 PICTURE = np.random.default_rng(0).random((32, 128), dtype=np.float32)  # twice as wide as the network

@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms, box_convert
 
 from cxr.imaging.geometry import Resize
 from stage3_detect.model.boxes import detect, read_output
-from stage3_detect.model.network import TorchNetwork
+from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.settings.detector import PredictSettings
 from tests.stage3_detect.model.detector_builders import IMAGE_PX, untrained_weights
 from tests.stage3_detect.stage3_builders import FINDINGS, draw_image

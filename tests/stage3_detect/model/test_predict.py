@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
-from stage3_detect.model.network import TorchNetwork
 from stage3_detect.model.predict import predict_images
+from stage3_detect.model.torch_network import TorchNetwork
 from tests.stage3_detect.model.detector_builders import untrained_weights
 from tests.stage3_detect.model.test_boxes import SETTINGS, FixedNetwork, raw_output
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from cxr.runs.run_folder import start_run
-from eval.detection.operating_points import BEST_F1, OperatingPoint
+from eval.detection.points import BEST_F1, OperatingPoint
 from stage3_detect.settings.detector import DetectSettings
 from tests.stage3_detect.stage3_builders import FINDINGS
 

@@ -8,7 +8,8 @@ import pytest
 
 from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
 from eval.detection.average_precision import main_ap_measure
-from eval.detection.confidence import Confidence, fit_confidence
+from eval.detection.confidence import fit_confidence
+from eval.detection.curves import Confidence
 from eval.stats.calibration import Curve
 from stage3_detect.self_training.figures import label_figures, sources, tune_figures
 from stage3_detect.self_training.relabel import (

@@ -21,7 +21,7 @@ from cxr.config import UserError
 from cxr.imaging.files import write_png8
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import write_yolo_folder
-from stage3_detect.model.network import pick_device
+from stage3_detect.model.torch_network import pick_device
 from stage3_detect.offline import go_offline
 from stage3_detect.training.dataset import NoisyLabelDataset
 from stage3_detect.training.loss import NoisyLabelLoss

@@ -1,0 +1,52 @@
+"""The operating point that decides which boxes of a run are shown."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cxr.config import UserError
+from eval.detection.points import BEST_F1, OperatingPoint, read_points
+
+STATED_SCORE = 0.25
+"""Used where a run chose no operating point; the default of ultralytics."""
+
+
+def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoint:
+    """The operating point named `wanted`, or the score `wanted` for all findings. None means the operating point of the
+    best F1 where the run chose one, else `STATED_SCORE`.
+
+    Args:
+        manifest: of a stage 3 run or a bundle.
+
+    Raises:
+        UserError: `wanted` is neither a name that the run has nor a number from 0 to 1.
+    """
+    known = read_points(manifest.get("operating_points", {}))
+    if wanted is None:
+        wanted = BEST_F1 if BEST_F1 in known else str(STATED_SCORE)
+    if wanted in known:
+        return known[wanted]
+    try:
+        score = float(wanted)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise UserError(f"--points {wanted}: expected one of {', '.join([*known, 'a score from 0 to 1'])}")
+    return OperatingPoint(wanted, "one score for all findings", dict.fromkeys(manifest["findings"], score))
+
+
+def remark(manifest: Mapping[str, Any], point: OperatingPoint, *, asked: bool) -> str:
+    """A warning about the operating point in one line; "" for none."""
+    if not asked and not manifest.get("operating_points"):
+        return f"the run has no operating points: boxes with a score of {point.name} or more are shown"
+    never = [name for name in manifest["findings"] if not math.isfinite(point.scores.get(name, math.inf))]
+    if never:
+        names = ", ".join(never)
+        return f"operating point {point.name} never shows {names}: none of its boxes on the tune split was correct"
+    return ""
+
+
+def words_of(point: OperatingPoint) -> str:
+    """ "operating point f1", or "score 0.25"."""
+    is_number = point.name.replace(".", "", 1).isdigit()
+    return f"score {point.name}" if is_number else f"operating point {point.name}"
