@@ -52,6 +52,18 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
         raise UserError(problems) from None
 
 
+def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySettings:
+    """Settings of type `cls` from its defaults and ``key.sub=value`` overrides.
+
+    Raises:
+        UserError: a bad override, or settings that do not validate (one line per problem).
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_settings(cls, values, source="--set")
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"settings: no file {path}; give one that is listed under configs/")

@@ -39,6 +39,10 @@ DOORS = {
         "stage1_classify/pipeline.py",
         "stage2_pseudolabel/cam_maps/processes.py",
     },
+    "fastapi": {f"stage3_detect/serving/{name}.py" for name in ("app", "corrections", "detections", "pages", "server")},
+    "uvicorn": {"stage3_detect/serving/server.py"},
+    "prometheus_client": {"stage3_detect/serving/monitoring.py"},
+    "python_multipart": {"stage3_detect/serving/uploads.py"},
     "albumentations": {"stage1_classify/data/augment.py", "stage3_detect/training/train.py"},
 }
 

@@ -1,0 +1,60 @@
+"""Serve a detector over HTTP: images in, boxes out, with a reading page.
+
+    python stage3_detect/serve.py runs/demo/stage3 --maps
+    python stage3_detect/serve.py runs/demo/stage3 --host 0.0.0.0 --api-keys keys.txt
+    python stage3_detect/serve.py --new-key keys.txt WARD3
+
+For research only, not for diagnosis.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxr.cli import exit_code
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="finished stage 3 run, or a bundle of one")
+    parser.add_argument("--maps", action="store_true", help="serve heat maps too")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any other needs --api-keys")
+    parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    parser.add_argument("--api-keys", type=Path, metavar="FILE", help="accept only requests with a key of this file")
+    new_key = "add a key to FILE, print it and end; FILE keeps only its hash"
+    parser.add_argument("--new-key", nargs=2, metavar=("FILE", "NAME"), help=new_key)
+    parser.add_argument("--corrections", type=Path, metavar="DIR", help="accept corrections and save them in DIR")
+    parser.add_argument("--keep-images", action="store_true", help="save corrected images too")
+    parser.add_argument("--examples", type=Path, metavar="DIR", help="images that the page offers as examples")
+    parser.add_argument("--truth", type=Path, metavar="COCO", help="true boxes that the page draws, by file name")
+    parser.add_argument("--audit", type=Path, metavar="FILE", help="append to FILE who saw which image, by hash")
+    workers = "images in work at the same time (default: 2)"
+    parser.add_argument("--workers", dest="num_workers", type=int, default=2, metavar="N", help=workers)
+    threads = "threads of the engine for one image (default: the engine decides)"
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help=threads)
+    limits = "change limits, for instance max_files=4; see docs/serving.md"
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=limits)
+    given = parser.parse_args(argv)
+    if given.run is None and given.new_key is None:
+        parser.error("give RUN, or --new-key FILE NAME")
+    return given
+
+
+def main(given: argparse.Namespace) -> None:
+    """Serve until a signal, or add a key."""
+    if given.new_key:
+        from stage3_detect.serving.keys import add_key
+
+        file, name = given.new_key
+        sys.stdout.write(f"{add_key(Path(file), name)}\n")
+        return
+    from stage3_detect.serving.start import settings_of, start
+
+    start(given.run, settings_of(vars(given)), maps=given.maps, num_threads=given.threads)
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    sys.exit(exit_code(lambda: main(arguments)))

@@ -1,0 +1,64 @@
+"""Settings of the service."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cxr.config import Settings
+
+MIB = 1 << 20
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Limits(Settings):
+    """What a client may ask of the service. A request beyond a limit is refused, and the answer names the limit."""
+
+    max_file_bytes: int = Field(default=100 * MIB, ge=1)
+    max_files: int = Field(default=16, ge=1)
+    """Files of one request."""
+    max_request_bytes: int = Field(default=200 * MIB, ge=1)
+    """Body of one request: all its files."""
+    max_json_bytes: int = Field(default=MIB, ge=1)
+    """Body of a request that carries JSON."""
+    max_pixels: int = Field(default=64_000_000, ge=1)
+    """Of one image; read from the file's header, before any pixel is decoded."""
+    max_accepted: int = Field(default=64, ge=1)
+    """Requests with a body that are accepted and not yet answered. More are refused with 429."""
+    max_accepted_bytes: int = Field(default=1024 * MIB, ge=1)
+    """Bodies of those requests together, by their Content-Length."""
+    max_connections: int = Field(default=512, ge=1)
+    """Open connections. More are closed at once."""
+    processing_timeout_s: float = Field(default=60, gt=0)
+    """From the last byte of a request to its answer."""
+    header_timeout_s: float = Field(default=10, gt=0)
+    """From the first byte of a request, or from the opening of a connection, to the end of the request's header."""
+    upload_grace_s: float = Field(default=10, gt=0)
+    """How long an upload may lie behind `min_upload_bytes_per_s`."""
+    min_upload_bytes_per_s: int = Field(default=32 * 1024, ge=1)
+    send_timeout_s: float = Field(default=60, gt=0)
+    """How long a client may leave a part of the answer unread."""
+    retry_after_s: int = Field(default=2, ge=1)
+    """What Retry-After says to a refused client."""
+
+
+class ServiceSettings(Settings):
+    """The service: what it offers besides detections, and where it keeps files. None switches an offer off."""
+
+    limits: Limits = Limits()
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0: any free port."""
+    num_workers: int = Field(default=2, ge=1)
+    """Images in work at the same time: one is decoded while another passes through the network."""
+    api_keys: Path | None = None
+    corrections: Path | None = None
+    keep_images: bool = False
+    """Store the image beside its correction."""
+    examples: Path | None = None
+    truth: Path | None = None
+    audit: Path | None = None
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only programs on this machine reach the service."""
+        return self.host in LOOPBACK_HOSTS

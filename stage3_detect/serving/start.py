@@ -1,0 +1,66 @@
+"""Start the service: settings from the command line, the model, the port, and what is served in a few lines."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cxr.config import UserError, parse_overrides, parse_settings
+from stage3_detect.serving.app import make_app
+from stage3_detect.serving.bundle_model import open_model  # type: ignore[import-untyped, unused-ignore]
+from stage3_detect.serving.interface import ModelFacts
+from stage3_detect.serving.logs import set_up_logs
+from stage3_detect.serving.server import listen, serve
+from stage3_detect.serving.settings import Limits, ServiceSettings
+
+
+def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
+    """The settings in a command line; `given["set"]` changes limits.
+
+    Raises:
+        UserError: values that do not validate; an address other than loopback without API keys.
+    """
+    values = {name: value for name, value in given.items() if name in ServiceSettings.model_fields}
+    values["limits"] = parse_overrides(Limits, given["set"])
+    settings = parse_settings(ServiceSettings, values, source="command line")
+    if not settings.is_loopback and settings.api_keys is None:
+        raise UserError(
+            f"--host {settings.host}: others could use the service; give --api-keys FILE (--new-key FILE NAME makes it)"
+        )
+    if settings.keep_images and settings.corrections is None:
+        raise UserError("--keep-images: images are kept beside corrections; give --corrections DIR too")
+    return settings
+
+
+def start(run: Path, settings: ServiceSettings, *, maps: bool, num_threads: int) -> None:
+    """Serve until a signal.
+
+    Raises:
+        UserError: the run, a file of the settings or the address cannot be used.
+    """
+    opened = listen(settings.host, settings.port)
+    model = open_model(run, maps=maps, num_threads=num_threads)
+    app = make_app(model, settings)
+    port = opened.getsockname()[1]
+    sys.stdout.write(summary(model.facts, settings, port) + "\n")
+    sys.stdout.flush()
+    set_up_logs()
+    serve(app, opened)
+
+
+def summary(facts: ModelFacts, settings: ServiceSettings, port: int) -> str:
+    """What is served, in a few lines."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    synthetic = ", trained on synthetic images" if facts.synthetic else ""
+    lines = {
+        "model": f"{facts.name} ({facts.id}{synthetic})",
+        "findings": ", ".join(facts.findings),
+        "engine": facts.format,
+        "maps": facts.map_method or "off",
+        "corrections": str(settings.corrections or "off"),
+        "API keys": str(settings.api_keys or "off"),
+        "audit": str(settings.audit or "off"),
+        "page": f"http://{host}:{port}/",
+        "service": f"http://{host}:{port}/v1/detections, described at http://{host}:{port}/openapi.json",
+    }
+    return "\n".join(f"{name + ':':<13}{value}" for name, value in lines.items())
