@@ -1,8 +1,9 @@
 """Load grey images from PNG and JPEG files of 8 or 16 bits and from DICOM, whole or one half of them."""
 
 import struct
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -56,8 +57,29 @@ def read_pixels(path: Path, *, region: Region = "full") -> Pixels:
     """
     if not path.is_file():
         raise UserError(f"image: no file {path}; check the data set's root and the table's path column")
-    pixels = _read_dicom(path) if is_dicom(path) else _read_raster(path)
+    data = path.read_bytes()
+    pixels = _read_dicom(data, str(path)) if is_dicom(path) else _read_raster(data, str(path))
     return np.ascontiguousarray(cut_region(pixels, region))
+
+
+def decode_pixels(data: bytes, name: str, *, max_pixels: int) -> Pixels:
+    """Decode the bytes of an image file that is not on disk; DICOM files are known by the mark in their header.
+
+    Args:
+        name: what error messages call the file.
+        max_pixels: an image with more is refused before its pixels are decoded.
+
+    Returns:
+        (H, W), as `read_pixels`.
+
+    Raises:
+        UserError: the bytes cannot be decoded, or the image has no pixels or too many.
+    """
+    has_mark = data[_DICOM_MARK_AT : _DICOM_MARK_AT + len(_DICOM_MARK)] == _DICOM_MARK
+    height, width = _dicom_size_hw(data, name) if has_mark else _raster_size_hw(data, name)
+    if not 0 < height * width <= max_pixels:
+        raise UserError(f"image: {name} has {width} x {height} pixels, expected 1 to {max_pixels} in total")
+    return _read_dicom(data, name) if has_mark else _read_raster(data, name)
 
 
 def is_dicom(path: Path) -> bool:
@@ -96,7 +118,8 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
     """
     if not path.is_file():
         raise UserError(f"image: no file {path}; check the data set's root and the table's path column")
-    height, width = _dicom_size_hw(path) if is_dicom(path) else _raster_size_hw(path)
+    with path.open("rb") as file:
+        height, width = _dicom_size_hw(file, str(path)) if is_dicom(path) else _raster_size_hw(file, str(path))
     return (height, width) if region == "full" else (height, width // 2)
 
 
@@ -121,11 +144,11 @@ def min_max(image: npt.NDArray[Any], *, low: float | None = None, high: float | 
     return ((image.astype(np.float32) - low) / (high - low)).astype(np.float32)
 
 
-def _read_raster(path: Path) -> Pixels:
-    data = np.fromfile(path, dtype=np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+def _read_raster(data: bytes, name: str) -> Pixels:
+    content = np.frombuffer(data, dtype=np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     if pixels is None:
-        raise UserError(f"image: cannot decode {path}; it is damaged, or not a PNG, JPEG or DICOM file")
+        raise UserError(f"image: cannot decode {name}; it is damaged, or not a PNG, JPEG or DICOM file")
     if pixels.ndim == 3:
         code = cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY
         pixels = cv2.cvtColor(pixels, code)
@@ -136,19 +159,20 @@ def _scaled(pixels: Pixels) -> GrayImage:
     return np.asarray(pixels / np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
 
 
-def _raster_size_hw(path: Path) -> tuple[int, int]:
+def _raster_size_hw(source: bytes | BinaryIO, name: str) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             return image.height, image.width
-    except (UnidentifiedImageError, OSError, ValueError, ImportError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, ImportError) as error:
         # ImportError: once ultralytics is loaded, Pillow's open is its own, which looks for a HEIF package here
-        reason = "unknown format" if isinstance(error, ImportError) else error
-        raise UserError(f"image: cannot read the header of {path}: {reason}") from None
+        is_unknown = isinstance(error, ImportError | UnidentifiedImageError)
+        reason = "it is damaged, or not a PNG, JPEG or DICOM file" if is_unknown else error
+        raise UserError(f"image: cannot read the header of {name}: {reason}") from None
 
 
-def _read_dicom(path: Path) -> GrayImage:
+def _read_dicom(data: bytes, name: str) -> GrayImage:
     try:
-        dicom = pydicom.dcmread(path)
+        dicom = pydicom.dcmread(BytesIO(data))
         stored = dicom.pixel_array
         image = None if stored.ndim == 3 else _shown(stored, dicom)
     except (
@@ -163,9 +187,9 @@ def _read_dicom(path: Path) -> GrayImage:
         struct.error,
     ) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"image: cannot decode DICOM {path}: {reason}") from None
+        raise UserError(f"image: cannot decode DICOM {name}: {reason}") from None
     if image is None:
-        raise UserError(f"image: {path} has {stored.shape} pixels, expected one grey frame (H, W)")
+        raise UserError(f"image: {name} has {stored.shape} pixels, expected one grey frame (H, W)")
     return image
 
 
@@ -204,9 +228,10 @@ def _is_inverted(dicom: pydicom.Dataset) -> bool:
     return bool(dicom.get("PhotometricInterpretation", "") == "MONOCHROME1")
 
 
-def _dicom_size_hw(path: Path) -> tuple[int, int]:
+def _dicom_size_hw(source: bytes | BinaryIO, name: str) -> tuple[int, int]:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.Rows), int(header.Columns)
     except (InvalidDicomError, AttributeError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"image: cannot read the header of {path}: {error}") from None
+        raise UserError(f"image: cannot read the header of {name}: {error}") from None

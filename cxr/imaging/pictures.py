@@ -16,9 +16,10 @@ from torch import Tensor
 
 from cxr.config import UserError
 from cxr.imaging.cache import PictureCache, decode_each
+from cxr.imaging.equalise import picture_of, resize_of
 from cxr.imaging.files import Region, read_pixels
 from cxr.imaging.geometry import Resize
-from cxr.imaging.network_input import NetImage, to_net_image
+from cxr.imaging.network_input import NetImage
 from cxr.imaging.settings import InputSettings
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
@@ -29,9 +30,6 @@ FORMAT = 2
 UNDECODABLE = "image that cannot be decoded"
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-_CLAHE3_CLIPS = (2.0, 4.0)
-_CLAHE_TILES = (8, 8)
 
 log = logging.getLogger("raybox")
 
@@ -111,11 +109,6 @@ def check_layout(picture: NetImage) -> None:
     assert picture.dtype == np.uint8, f"expected uint8, got {picture.dtype}"
 
 
-def resize_of(settings: InputSettings, image_hw: tuple[int, int]) -> Resize:
-    """The transform from an image of this size to the network's input."""
-    return Resize(image_hw, settings.size_hw, settings.keep_aspect)
-
-
 class ImageDecoder:
     """Decodes the images of a data set, by row, to uint8 at network size.
 
@@ -140,15 +133,7 @@ class ImageDecoder:
     def __call__(self, row: int, /) -> NetImage:
         path, region = self.file(row)
         image = read_pixels(Path(path), region=_as_region(region))
-        picture = to_net_image(image, resize_of(self._settings, (image.shape[0], image.shape[1])))
-        if self._settings.channels == "clahe3":
-            return np.stack([picture, *(_clahe(picture, clip) for clip in _CLAHE3_CLIPS)], axis=-1)
-        return picture if self._settings.clahe_clip is None else _clahe(picture, self._settings.clahe_clip)
-
-
-def _clahe(picture: NetImage, clip: float) -> NetImage:
-    equalised: NetImage = cv2.createCLAHE(clip, _CLAHE_TILES).apply(picture)
-    return equalised
+        return picture_of(image, self._settings)
 
 
 def cache_folder(settings: InputSettings) -> Path:

@@ -18,6 +18,7 @@ from stage3_detect.export.openvino_file import convert_openvino, quantise_openvi
 from stage3_detect.export.quality import ExportReference, Metrics, measure_format, warning_of
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import NetInput, Network, to_net, to_tensor_input
+from stage3_detect.model.predictor import BoxPredictor, PredictorFacts
 from stage3_detect.model.tensorrt_network import why_no_tensorrt
 from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.settings.detector import DetectSettings
@@ -99,6 +100,12 @@ def open_network(run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0,
     if name.startswith("openvino"):
         run.output(f"{name}_bin")
     return open_exported(name, run.output(name), num_threads=num_threads, device=device)
+
+
+def open_predictor(run: FinishedRun, name: str = PYTORCH, *, device: str = "cpu") -> BoxPredictor:
+    """The predictor of a finished run: its network, arguments and errors as in `open_network`, its box correction and
+    calibration."""
+    return BoxPredictor(open_network(run, name, device=device), PredictorFacts.of_manifest(run.manifest))
 
 
 class _Exporter:

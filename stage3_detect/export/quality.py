@@ -13,7 +13,7 @@ from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import bootstrap, difference, interval_figures
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.model.network import Network, RawOutput, to_net, to_tensor_input
+from stage3_detect.model.network import Network, RawOutput, to_net
 from stage3_detect.model.predict import Milliseconds, predict_images
 from stage3_detect.settings.detector import DetectSettings
 
@@ -128,8 +128,7 @@ def compare_networks(images: Sequence[Pixels], trained: Network, exported: Netwo
     box_px, score = 0.0, 0.0
     for image in images:
         net_image, resize = to_net(image, trained.image_px)
-        net_input = to_tensor_input(net_image, trained.channels)
-        expected, got = trained(net_input), exported(net_input)
+        expected, got = trained(net_image), exported(net_image)
         compare = _compare_rows if expected.shape[1] == 6 else _compare_anchors
         net_px, difference = compare(expected, got, min_score)
         scale = max(resize.image_hw[0] / resize.content_hw[0], resize.image_hw[1] / resize.content_hw[1])

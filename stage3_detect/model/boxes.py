@@ -9,7 +9,7 @@ from cxr.arrays import Ints
 from cxr.boxes import Boxes, clip_boxes, iou_matrix
 from cxr.imaging.files import Pixels
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.model.network import Network, RawOutput, to_net, to_tensor_input
+from stage3_detect.model.network import Network, RawOutput, to_net
 from stage3_detect.settings.detector import PredictSettings
 
 _CANDIDATES_PER_CLASS = 300
@@ -37,7 +37,7 @@ def detect(
         correction: fitted on boxes of the same network.
     """
     net_image, resize = to_net(image, network.image_px)
-    output = network(to_tensor_input(net_image, network.channels))
+    output = network(net_image)
     found = read_output(output, settings)
     names = [network.findings[index] for index in found.classes]
     corners = correction.of_boxes(resize.boxes_to_image(found.xyxy), names)

@@ -27,8 +27,8 @@ class Network(Protocol):
     channels: int
     image_px: int
 
-    def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) -> raw output of that picture, as a new array."""
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        """(S, S) uint8 -> raw output of that picture, as a new array."""
         ...
 
 
@@ -51,7 +51,7 @@ def to_net(image: Pixels, image_px: int) -> tuple[NetImage, Resize]:
     return to_net_image(image, resize), resize
 
 
-def to_tensor_input(net_image: NetImage, channels: int) -> npt.NDArray[np.float32]:
+def to_tensor_input(net_image: NetImage, channels: int) -> NetInput:
     """(S, S) uint8 to (1, channels, S, S) float32 in [0, 1]; the grey channel is repeated for three channels."""
     scaled = np.divide(net_image, np.float32(255), dtype=np.float32)[None, None]
     return scaled if channels == 1 else np.repeat(scaled, channels, axis=1)

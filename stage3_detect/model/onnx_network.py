@@ -6,8 +6,9 @@ import numpy as np
 import onnxruntime
 
 from cxr.config import UserError
+from cxr.imaging.network_input import NetImage
 from stage3_detect.model.metadata import read_metadata
-from stage3_detect.model.network import NetInput, RawOutput
+from stage3_detect.model.network import RawOutput, to_tensor_input
 
 
 class OnnxNetwork:
@@ -29,6 +30,7 @@ class OnnxNetwork:
         meta = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
 
-    def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) -> raw output of that picture."""
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        """(S, S) uint8 -> raw output of that picture."""
+        net_input = to_tensor_input(net_image, self.channels)
         return np.asarray(self._session.run(None, {self._input: net_input})[0][0], dtype=np.float32)

@@ -7,8 +7,9 @@ import numpy as np
 import openvino
 
 from cxr.config import UserError
+from cxr.imaging.network_input import NetImage
 from stage3_detect.model.metadata import read_metadata
-from stage3_detect.model.network import NetInput, RawOutput
+from stage3_detect.model.network import RawOutput
 
 
 class OpenvinoNetwork:
@@ -32,18 +33,34 @@ class OpenvinoNetwork:
         core = openvino.Core()
         try:
             graph = core.read_model(path)
-            compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"network {path}: OpenVINO cannot load it: {reason}") from None
+            raise _unusable(path, error) from None
         info: Any = graph.get_rt_info()
         entries = dict(info["framework"]) if "framework" in info else {}
         meta = read_metadata({key: entry.value for key, entry in entries.items()}, path)
         self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
+        try:
+            compiled = core.compile_model(with_byte_input(graph), "CPU", options)
+        except RuntimeError as error:
+            raise _unusable(path, error) from None
         self.arithmetic = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self._request = compiled.create_infer_request()
 
-    def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) -> raw output of that picture."""
-        output = self._request.infer([net_input], share_inputs=True, share_outputs=True)[0]
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        """(S, S) uint8 -> raw output of that picture."""
+        planes = np.broadcast_to(net_image, (1, self.channels, *net_image.shape))
+        output = self._request.infer([np.ascontiguousarray(planes)], share_inputs=True, share_outputs=True)[0]
         return np.array(output[0], dtype=np.float32)  # the next call overwrites the engine's array
+
+
+def with_byte_input(graph: openvino.Model) -> openvino.Model:
+    """The graph with an input of 8 bits, which it divides by 255 itself."""
+    steps = openvino.preprocess.PrePostProcessor(graph)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    return steps.build()
+
+
+def _unusable(path: Path, error: RuntimeError) -> UserError:
+    reason = str(error).strip().splitlines()[-1]
+    return UserError(f"network {path}: OpenVINO cannot load it: {reason}")

@@ -68,7 +68,7 @@ class BoxPredictor:
 
     def __init__(self, network: Network, facts: PredictorFacts) -> None:
         self._network, self._facts = network, facts
-        self.findings = network.findings
+        self.findings, self.regions = network.findings, facts.regions
 
     def predict(self, image: Pixels, point: OperatingPoint) -> list[FoundBox]:
         """Find the boxes of one image (H, W), decoded by `cxr.imaging.files` with bright bone; highest score first."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from ultralytics.nn.autobackend import AutoBackend
 
+from cxr.imaging.network_input import NetImage
 from stage3_detect.model.metadata import read_metadata
-from stage3_detect.model.network import NetInput, RawOutput
+from stage3_detect.model.network import RawOutput, to_tensor_input
 
 
 def why_no_tensorrt() -> str | None:
@@ -32,9 +33,9 @@ class TensorrtNetwork:
         meta = read_metadata(entries, path)
         self.findings, self.channels, self.image_px = meta.findings, meta.channels, meta.image_px
 
-    def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) -> raw output of that picture."""
-        output = self.forward(torch.from_numpy(net_input).to(self.device))
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        """(S, S) uint8 -> raw output of that picture."""
+        output = self.forward(torch.from_numpy(to_tensor_input(net_image, self.channels)).to(self.device))
         return np.array(output[0].float().cpu().numpy(), dtype=np.float32)
 
     @torch.inference_mode()

@@ -8,7 +8,8 @@ import torch
 from ultralytics import YOLO
 
 from cxr.config import UserError
-from stage3_detect.model.network import NetInput, RawOutput
+from cxr.imaging.network_input import NetImage
+from stage3_detect.model.network import RawOutput, to_tensor_input
 
 
 class TorchNetwork:
@@ -31,9 +32,9 @@ class TorchNetwork:
         # fused in 32 bits: fusing the normalisation layers in 16 bits loses precision
         self._model = model.float().fuse(verbose=False).eval().to(self.device, self._type)
 
-    def __call__(self, net_input: NetInput) -> RawOutput:
-        """(1, C, S, S) -> raw output of that picture."""
-        output = self.forward(torch.from_numpy(net_input).to(self.device))
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        """(S, S) uint8 -> raw output of that picture."""
+        output = self.forward(torch.from_numpy(to_tensor_input(net_image, self.channels)).to(self.device))
         return np.asarray(output[0].float().cpu().numpy(), dtype=np.float32)
 
     @torch.inference_mode()

@@ -11,8 +11,8 @@ from cxr.imaging.files import Pixels, read_pixels
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.points import OperatingPoint
-from stage3_detect.export.formats import open_network
-from stage3_detect.model.predictor import BoxPredictor, PredictorFacts
+from stage3_detect.export.formats import open_predictor
+from stage3_detect.model.predictor import BoxPredictor
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.listing import ImageFile, Listing, find_images
@@ -74,8 +74,7 @@ def predict_files(call: Call) -> str:
     point = open_point(source.manifest, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
-    network = open_network(source, call.format, device=pick_device(call.device))
-    predictor = BoxPredictor(network, PredictorFacts.of_manifest(source.manifest))
+    predictor = open_predictor(source, call.format, device=pick_device(call.device))
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),

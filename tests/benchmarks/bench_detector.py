@@ -64,14 +64,14 @@ def untrained(path: Path, image_px: int, picture: np.ndarray) -> Path:
     heads = model.model[-1].cv3
     for head in heads:
         torch.nn.init.normal_(head[-1].weight, std=0.3)
-    net_input = torch.from_numpy(to_tensor_input(to_net(picture, image_px)[0], 1))
-    _normalise(model, net_input)
+    net_image = to_net(picture, image_px)[0]
+    _normalise(model, torch.from_numpy(to_tensor_input(net_image, 1)))
 
     def save() -> Path:
         torch.save({"model": model, "train_args": arguments, "epoch": -1}, path)
         return path
 
-    scores = TorchNetwork(save())(net_input.numpy())[4:].clip(1e-30, 1 - 1e-7)
+    scores = TorchNetwork(save())(net_image)[4:].clip(1e-30, 1 - 1e-7)
     logits = np.log(scores / (1 - scores))
     lowest = np.log(SETTINGS.min_score / (1 - SETTINGS.min_score))
     for head in heads:
@@ -124,17 +124,19 @@ def formats_on_gpu(folder: Path, weights: Path, console: Console) -> dict[str, N
     return networks | {"tensorrt_fp16": TensorrtNetwork(folder / "d.engine")}
 
 
-def engine_of(network: Any) -> Callable[[np.ndarray], object]:
-    """The library's own call, without what our wrapper adds."""
-    if hasattr(network, "_session"):
-        return lambda tensor: network._session.run(None, {network._input: tensor})
-    if hasattr(network, "_request"):
-        return lambda tensor: network._request.infer([tensor], share_inputs=True, share_outputs=True)
+def engine_of(network: Any) -> Callable[[np.ndarray], Callable[[], object]]:
+    """From a network's 8-bit input to the library's own call on it, without what our wrapper adds."""
 
-    def run(tensor: np.ndarray) -> object:
-        return network.forward(torch.from_numpy(tensor).to(network.device)).cpu()
+    def call(net_image: np.ndarray) -> Callable[[], object]:
+        if hasattr(network, "_request"):  # OpenVINO takes bytes
+            planes = net_image[None, None]
+            return lambda: network._request.infer([planes], share_inputs=True, share_outputs=True)
+        tensor = to_tensor_input(net_image, network.channels)
+        if hasattr(network, "_session"):
+            return lambda: network._session.run(None, {network._input: tensor})
+        return lambda: network.forward(torch.from_numpy(tensor).to(network.device)).cpu()
 
-    return run
+    return call
 
 
 def in_turns(networks: dict[str, Network], files: Sequence[Path]) -> Milliseconds:
@@ -151,10 +153,11 @@ def in_turns(networks: dict[str, Network], files: Sequence[Path]) -> Millisecond
     some = next(iter(networks.values()))
     for path in files:
         pixels = timed("decode", lambda path=path: read_pixels(path))
-        tensor = to_tensor_input(to_net(pixels, some.image_px)[0], some.channels)
+        net_image = to_net(pixels, some.image_px)[0]
         for fmt, network in networks.items():
-            engines[fmt](tensor)  # not timed: the threads of the previous engine still spin for a while
-            timed(f"{fmt}/engine", lambda fmt=fmt, tensor=tensor: engines[fmt](tensor))
+            engine = engines[fmt](net_image)
+            engine()  # not timed: the threads of the previous engine still spin for a while
+            timed(f"{fmt}/engine", engine)
             timed(f"{fmt}/pixels", lambda net=network, pixels=pixels: detect(pixels, net, SETTINGS))
             timed(f"{fmt}/whole", lambda net=network, path=path: detect(read_pixels(path), net, SETTINGS))
     return {name: values[NUM_WARM:] for name, values in times.items()}
@@ -257,12 +260,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             to_tensor_input(to_net(read_pixels(path), like.image_px)[0], like.channels)
             for path in files[:NUM_CALIBRATION]
         ]
-        scores = like(tensors[0])[4:]
+        raw = like(to_net(first, like.image_px)[0])
         facts = {
             **{key: getattr(given, key) for key in ("device", "threads", "images")},
             "image_px": like.image_px,
-            "num_candidates": int((scores >= SETTINGS.min_score).sum()),
-            "num_boxes": len(read_output(like(tensors[0]), SETTINGS).scores),
+            "num_candidates": int((raw[4:] >= SETTINGS.min_score).sum()),
+            "num_boxes": len(read_output(raw, SETTINGS).scores),
         }
         on_cpu = given.device == "cpu"
         networks = (

@@ -17,9 +17,9 @@ from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.points import OperatingPoint
-from stage3_detect.export.formats import open_network
+from stage3_detect.export.formats import open_predictor
 from stage3_detect.model.boxes import detect
-from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts, boxes_in_whole
+from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
@@ -111,8 +111,7 @@ def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
 
 
 def boxes_of(run: FinishedRun, picture: np.ndarray) -> list[FoundBox]:
-    predictor = BoxPredictor(open_network(run), PredictorFacts.of_manifest(run.manifest))
-    return predictor.predict(picture, open_point(run.manifest, None))
+    return open_predictor(run).predict(picture, open_point(run.manifest, None))
 
 
 def test_predictor_gives_the_detectors_boxes_with_confidence_and_point(run: Path):

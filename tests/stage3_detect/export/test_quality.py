@@ -21,7 +21,7 @@ class Shows:
     def __init__(self, output: list[list[float]]) -> None:
         self.output = np.array(output, dtype=np.float32)
 
-    def __call__(self, net_input: np.ndarray) -> np.ndarray:
+    def __call__(self, net_image: np.ndarray) -> np.ndarray:
         return self.output
 
 

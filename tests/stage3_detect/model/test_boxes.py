@@ -30,8 +30,8 @@ class FixedNetwork:
     def __init__(self, output: np.ndarray) -> None:
         self.output = output
 
-    def __call__(self, net_input: np.ndarray) -> np.ndarray:
-        assert net_input.shape == (1, 1, 64, 64)
+    def __call__(self, net_image: np.ndarray) -> np.ndarray:
+        assert net_image.shape == (64, 64) and net_image.dtype == np.uint8
         return self.output
 
 
@@ -115,9 +115,9 @@ def test_network_knows_its_findings_channels_and_size(tmp_path: Path, channels: 
 
 def test_a_batch_gives_what_its_pictures_give(tmp_path: Path):
     network = TorchNetwork(untrained_weights(tmp_path / "best.pt"))
-    pictures = torch.rand(3, 1, IMAGE_PX, IMAGE_PX)
-    together = network.forward(pictures).numpy()
-    apart = np.stack([network(picture[None].numpy()) for picture in pictures])
+    pictures = np.random.default_rng(0).integers(0, 256, (3, IMAGE_PX, IMAGE_PX), dtype=np.uint8)
+    together = network.forward(torch.from_numpy(pictures[:, None]) / 255).numpy()
+    apart = np.stack([network(picture) for picture in pictures])
     np.testing.assert_allclose(together, apart, rtol=1e-3, atol=1e-2)
     assert np.abs(apart[0] - apart[1]).max() > 0.01  # the network looks at its input
 

@@ -1,0 +1,39 @@
+"""Write the bundle that the service runs on, for a stage 3 run that has none.
+
+python stage3_detect/bundle.py runs/phantom/stage3
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxr.cli import exit_code
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="finished stage 3 run")
+    where = "stage 1 run of the classifier (default: found through the inputs of RUN)"
+    parser.add_argument("--from", dest="stage1", type=Path, metavar="RUN", help=where)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (default: RUN/export/bundle)")
+    return parser.parse_args(argv)
+
+
+def main(given: argparse.Namespace) -> None:
+    """Write the bundle and print its folder and engines."""
+    from cxr.runs.run_folder import open_run
+    from stage3_detect.export.bundle import BundleSource, write_bundle
+    from stage3_detect.serving.bundle import open_bundle
+
+    source = BundleSource.of_run(open_run(given.run, stage="stage3"), given.stage1)
+    written = open_bundle(write_bundle(given.out or given.run / "export" / "bundle", source).parent)
+    formats = ", ".join(engine["format"] for engine in written.manifest["engines"])
+    maps = "with" if written.manifest["classifier"] else "without"
+    sys.stdout.write(f"{written.dir}: {formats}; {maps} heat maps; {written.sha256[:12]}\n")
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    sys.exit(exit_code(lambda: main(arguments)))

@@ -1,0 +1,170 @@
+"""The bundle: all that the service needs of a run chain, without PyTorch. Written by stage 3 and by `bundle.py`.
+
+bundle.json       facts, thresholds and curves; names every other file with its SHA-256
+detector*         the exported formats that passed their checks, the fastest first in bundle.json
+classifier.onnx   the classifier with the maps of its head
+MODEL_CARD.md
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxr.config import UserError
+from cxr.labels import PARENTS, slug
+from cxr.runs.provenance import sha256_of
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
+from stage3_detect.export.classifier_file import export_classifier
+from stage3_detect.serving.bundle import BUNDLE_FORMAT, BUNDLE_JSON
+
+LICENCE = "AGPL-3.0-or-later"
+_DETECTORS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
+_FALLBACK = "onnx"
+_FACTS = ("findings", "operating_points", "score_curves", "box_correction", "regions", "synthetic")
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class BundleSource:
+    """A stage 3 run, finished or about to be.
+
+    manifest: at least the keys `_FACTS` and `export_warnings`. files: outputs by name. chain: name of the experiment.
+    stage1: the run folder of the classifier, or None where it is not at hand.
+    """
+
+    manifest: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    files: Mapping[str, Path]
+    chain: str
+    stage1: Path | None
+
+    @classmethod
+    def of_run(cls, run: FinishedRun, stage1: Path | None = None) -> "BundleSource":
+        """The source of a finished stage 3 run; its classifier is found through the runs' recorded inputs.
+
+        Raises:
+            UserError: an output is missing.
+        """
+        files = {name: run.output(name) for name in run.manifest["outputs"]}
+        found = stage1 or classifier_run(run.dir, run.manifest)
+        return cls(run.manifest, run.settings, run.metrics, files, run.dir.resolve().parent.name, found)
+
+
+def classifier_run(run_dir: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The stage 1 run behind a stage 3 run; None if a folder of the chain was moved."""
+    folder = run_dir / manifest["inputs"]["stage2"]["path"]
+    return classifier_of_stage2(folder)
+
+
+def classifier_of_stage2(folder: Path) -> Path | None:
+    """The stage 1 run behind a stage 2 run; None if a folder of the chain was moved."""
+    try:
+        stage2 = open_run(folder, stage="stage2")
+        stage1 = Path(os.path.normpath(folder / stage2.manifest["inputs"]["stage1"]["path"]))
+        open_run(stage1, stage="stage1")
+    except (UserError, KeyError):
+        return None
+    return stage1
+
+
+def write_bundle(folder: Path, source: BundleSource) -> Path:
+    """Write the bundle as a whole, replacing an older one; returns the path of bundle.json, which is written last.
+
+    Raises:
+        UserError: no exported format passed its checks, or `folder` holds something else.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / BUNDLE_JSON).is_file()):
+        raise UserError(f"--out {folder}: exists and is not a bundle; give an empty or new folder")
+    engines = usable_engines(source)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for engine in engines:
+        for name in (engine["format"], f"{engine['format']}_bin"):
+            if name in source.files:
+                shutil.copyfile(source.files[name], partial / source.files[name].name)
+    shutil.copyfile(source.files["model_card"], partial / "MODEL_CARD.md")
+    facts = {key: source.manifest.get(key) for key in _FACTS}
+    classifier = _classifier(partial, source.stage1)
+    parents = PARENTS if classifier is None else classifier.pop("parents")
+    facts |= {"parents": {name: ancestors(name, parents) for name in facts["findings"]}}
+    facts |= {"engines": engines, "classifier": classifier}
+    content = _identity(source) | facts | {"files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())}}
+    atomic_write_text(partial / BUNDLE_JSON, json.dumps(content, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    return folder / BUNDLE_JSON
+
+
+def _identity(source: BundleSource) -> dict[str, Any]:
+    weights = sha256_of(source.files["weights"])
+    architecture = Path(str(source.settings["model"])).stem
+    return {
+        "format": BUNDLE_FORMAT,
+        "id": f"{slug(source.chain).replace('_', '-')}-{architecture}-{weights[:8]}",
+        "name": f"{architecture} detector of {source.chain}",
+        "licence": LICENCE,
+        "weights_sha256": weights,
+        "settings": {"predict": dict(source.settings["predict"])},
+    }
+
+
+def ancestors(finding: str, parents: Mapping[str, str]) -> list[str]:
+    """The ancestors of a finding, nearest first. parents: child -> parent."""
+    found: list[str] = []
+    while (finding := parents.get(finding, "")) and finding not in found:
+        found.append(finding)
+    return found
+
+
+def usable_engines(source: BundleSource) -> list[dict[str, Any]]:
+    """The formats that passed their checks, fastest first: the fastest on a CPU, ONNX, and TensorRT.
+
+    Raises:
+        UserError: there is none.
+    """
+    passed = [name for name in _DETECTORS if name in source.files and name not in source.manifest["export_warnings"]]
+    passed.sort(key=lambda name: _milliseconds(source, name))
+    on_cpu = [name for name in passed if name != "tensorrt_fp16"]
+    kept = [name for name in passed if name in (*on_cpu[:1], _FALLBACK, "tensorrt_fp16")]
+    if not on_cpu:
+        raise UserError(
+            "bundle: no exported format for a CPU passed its checks; add onnx or openvino_fp16 to export.formats and "
+            "run stage 3 again"
+        )
+    return [_engine(source, name) for name in kept]
+
+
+def _milliseconds(source: BundleSource, name: str) -> float:
+    value = source.metrics.get(f"ms_per_image/detector_{name}")
+    return float("inf") if value is None else value
+
+
+def _engine(source: BundleSource, name: str) -> dict[str, Any]:
+    measured = ("box_difference_px", "score_difference", "ap40_loss")
+    return {
+        "format": name,
+        "file": source.files[name].name,
+        "ms_per_image": source.metrics.get(f"ms_per_image/detector_{name}"),
+        **{key: source.metrics.get(f"export/{name}/{key}") for key in measured},
+    }
+
+
+def _classifier(folder: Path, stage1: Path | None) -> dict[str, Any] | None:
+    """Export the classifier into `folder`; None, with a warning, where there is none or it cannot be exported."""
+    if stage1 is None:
+        log.warning("bundle: the stage 1 run is not at hand, so the service draws no heat maps; give it with --from")
+        return None
+    try:
+        return {"file": CLASSIFIER, **export_classifier(stage1, folder / CLASSIFIER)}
+    except UserError as error:
+        log.warning("bundle: the service draws no heat maps: %s", "; ".join(error.problems))
+        return None
