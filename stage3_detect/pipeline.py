@@ -5,12 +5,15 @@ Each step writes complete files or none, so the same command resumes an interrup
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
+from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
 from stage3_detect.evaluation.results import Evaluation
+from stage3_detect.export.bundle import BundleSource, classifier_of_stage2, write_bundle
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
@@ -58,24 +61,41 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         if coco is not None:
             outputs[name] = run.dir / "coco" / f"{name}.json"
             write_coco(outputs[name], coco)
-    # predict.py needs operating points, curves, correction and regions
+    # what prediction needs, here and in the bundle
+    facts = {
+        "findings": list(sources.test.findings),
+        "operating_points": evaluation.operating_points,
+        "score_curves": evaluation.score_curves,
+        "box_correction": correction.as_dict(),
+        "regions": sorted(set(sources.test.images["region"])),
+        "synthetic": bool(sources.test.info.get("synthetic")),
+        "export_warnings": exports.warnings,
+    }
+    with run.phase("bundle"):
+        _write_bundle(run, facts, metrics, outputs, stage2)
     run.finish(
         metrics,
         outputs,
-        findings=list(sources.test.findings),
+        **facts,
         teacher_method=evaluation.teacher,
         verdict=evaluation.verdict,
-        operating_points=evaluation.operating_points,
-        score_curves=evaluation.score_curves,
-        box_correction=correction.as_dict(),
-        regions=sorted(set(sources.test.images["region"])),
         best_round=trained.best_round,
-        synthetic=bool(sources.test.info.get("synthetic")),
         precision=precision_of(settings, pick_device(settings.device)),
         training=count_facts(trained.folder),
         not_exported=exports.notes,
-        export_warnings=exports.warnings,
     )
+
+
+def _write_bundle(
+    run: Run, facts: Mapping[str, Any], metrics: Metrics, outputs: Mapping[str, Path], stage2: FinishedRun
+) -> None:
+    """Write what the service runs on. It checks its own hashes, and may be written again later, so it is no output."""
+    chain, stage1 = run.dir.resolve().parent.name, classifier_of_stage2(stage2.dir)
+    source = BundleSource(facts, run.settings.model_dump(mode="json"), metrics, outputs, chain, stage1)
+    try:
+        write_bundle(run.dir / "export" / "bundle", source)
+    except UserError as error:
+        log.warning("stage3: %s", "; ".join(error.problems))
 
 
 def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBoxes]:

@@ -92,7 +92,7 @@ def write_bundle(folder: Path, source: BundleSource) -> Path:
             if name in source.files:
                 shutil.copyfile(source.files[name], partial / source.files[name].name)
     shutil.copyfile(source.files["model_card"], partial / "MODEL_CARD.md")
-    facts = {key: source.manifest.get(key) for key in _FACTS}
+    facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
     classifier = _classifier(partial, source.stage1)
     parents = PARENTS if classifier is None else classifier.pop("parents")
     facts |= {"parents": {name: ancestors(name, parents) for name in facts["findings"]}}

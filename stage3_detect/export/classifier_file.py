@@ -93,7 +93,7 @@ def export_classifier(run_dir: Path, onnx_path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer's comments on timm's code
-            names = {"input_names": ["picture"], "output_names": ["probabilities", "maps"]}
+            names: dict[str, Any] = {"input_names": ["picture"], "output_names": ["probabilities", "maps"]}
             torch.onnx.export(graph, (picture,), str(partial), opset_version=17, dynamo=False, **names)
             expected = [part.numpy() for part in graph(picture)]
     except Exception as error:  # the exporter has no common base class

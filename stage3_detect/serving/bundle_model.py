@@ -49,7 +49,7 @@ class BundleModel:
         manifest = bundle.manifest
         format, network = open_engine(bundle, num_threads=num_threads)
         self._predictor = BoxPredictor(LockedNetwork(network), PredictorFacts.of_manifest(manifest))
-        self._points = read_points(manifest["operating_points"] or {})
+        self._points = read_points(manifest.get("operating_points", {}))
         self._default = open_point(manifest, None)
         self._points.setdefault(self._default.name, self._default)
         self._map_lock = Lock()
@@ -160,5 +160,5 @@ def _facts(bundle: Bundle, format: str, points: Any, default_point: str, maps: M
         points=points,
         default_point=default_point,
         map_method="" if maps is None else maps.method,
-        synthetic=bool(manifest["synthetic"]),
+        synthetic=bool(manifest.get("synthetic")),
     )

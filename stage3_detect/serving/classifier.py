@@ -1,6 +1,6 @@
 """The bundle's classifier: probabilities and heat maps of one image, without PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from stage3_detect.serving.interface import FindingMap
 GRID_PX = 128
 """Longer side of the maps that are sent."""
 
-_COMBINERS = {"mean": np.mean, "minimum": np.min, "maximum": np.max}
+_COMBINERS: Mapping[str, Callable[..., Floats]] = {"mean": np.mean, "minimum": np.min, "maximum": np.max}
 
 Maps = npt.NDArray[np.float32]
 

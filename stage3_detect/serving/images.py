@@ -64,7 +64,7 @@ def _thumbnail(pixels: Pixels) -> Pixels:
     size_wh = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size_wh, interpolation=cv2.INTER_NEAREST).astype(np.float32)
     low, high = float(small.min()), float(small.max())
-    return np.round((small - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+    return np.asarray(np.round((small - low) * (255 / (high - low) if high > low else 0)), dtype=np.uint8)
 
 
 def _looks_inverted(small: Pixels) -> bool:

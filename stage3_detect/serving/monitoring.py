@@ -7,7 +7,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from stage3_detect.serving.interface import FoundBox
+from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.workers import Workers
 
 Phase = Literal["decode", "detect", "maps"]

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stage3_detect.serving.interface import FoundBox, ModelFacts
+from stage3_detect.model.predictor import FoundBox
+from stage3_detect.serving.interface import ModelFacts
 
 _MODEL = {
     "id": "demo-3f2a9c",

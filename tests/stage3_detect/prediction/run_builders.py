@@ -1,5 +1,6 @@
 """A finished stage 3 run by hand: an untrained network whose scores are not all the same. Nothing is trained."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,25 @@ def write_weights(path: Path) -> Path:
     return path
 
 
-def make_stage3_run(out: Path, **facts: Any) -> Path:
+Export = Callable[[Path, Path], dict[str, Path]]
+"""From the folder of exported files and the weights to further outputs of a run."""
+
+Metrics = Mapping[str, float | None] | None
+
+
+def make_stage3_run(
+    out: Path,
+    *,
+    inputs: Mapping[str, Path] | None = None,
+    export: Export | None = None,
+    metrics: Metrics = None,
+    **facts: Any,
+) -> Path:
     """A finished run with operating points .3 and .4 and score curves, unless `facts` say otherwise."""
-    run = start_run(out, stage="stage3", settings=SETTINGS, inputs={})
+    run = start_run(out, stage="stage3", settings=SETTINGS, inputs=inputs or {})
     point = OperatingPoint(BEST_F1, "by hand", dict(zip(FINDINGS, (0.3, 0.4), strict=True)))
     known = {"operating_points": {BEST_F1: point.as_dict()}, "score_curves": CURVES, "synthetic": True}
     weights = write_weights(out / "weights" / "best.pt")
-    run.finish({}, {"weights": weights}, **(known | {"findings": list(FINDINGS)} | facts))
+    files = {"weights": weights, **(export(out / "export", weights) if export else {})}
+    run.finish(metrics or {}, files, **(known | {"findings": list(FINDINGS), "export_warnings": {}} | facts))
     return out

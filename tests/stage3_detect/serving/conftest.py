@@ -1,0 +1,13 @@
+"""The bundle that the tests of the service share; it is made once in each process."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.stage3_detect.serving.chain_builders import make_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with detector and classifier (`make_bundle`); do not change its files."""
+    return make_bundle(tmp_path_factory.mktemp("chain"))
