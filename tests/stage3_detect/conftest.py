@@ -1,4 +1,4 @@
-"""The bundle that the tests of the service share; it is made once in each process."""
+"""The bundle that tests share; it is made once in each process."""
 
 from pathlib import Path
 
