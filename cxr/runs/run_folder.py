@@ -50,13 +50,18 @@ class Processes(Protocol):
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: another process sees the old text or the new text, never a part."""
+    """Replace a file as a whole: another process sees the old text or the new text, never a part. After an error, such
+    as a full disk, nothing is left behind."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @dataclass

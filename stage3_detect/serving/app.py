@@ -8,9 +8,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from stage3_detect.serving import detections, pages
+from cxr.config import UserError
+from stage3_detect.serving import corrections, detections, pages
 from stage3_detect.serving.audit import Audit
 from stage3_detect.serving.context import ServiceContext
+from stage3_detect.serving.correction_store import CorrectionStore
 from stage3_detect.serving.errors import Refusal, busy, error_response
 from stage3_detect.serving.gate import Gate
 from stage3_detect.serving.interface import ServedModel
@@ -35,6 +37,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         monitoring=Monitoring(workers),
         keys=read_keys(settings.api_keys) if settings.api_keys else None,
         audit=Audit(settings.audit) if settings.audit else None,
+        corrections=_open_corrections(model, settings),
     )
     app = FastAPI(
         title="raybox",
@@ -42,7 +45,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         docs_url=None,  # the pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_closing(workers),
+        lifespan=_closing(context),
         # an environment variable would make FastAPI send traces and messages of errors to a server
         telemetry={
             "tracing": False,
@@ -53,18 +56,30 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         },
     )
     app.state.context = context
-    for make_router in (_state_router, detections.make_router, pages.make_router):
+    for make_router in (_state_router, detections.make_router, corrections.make_router, pages.make_router):
         app.include_router(make_router(context))
     _add_error_handlers(app)
     app.add_middleware(Gate, context=context)
     return app
 
 
-def _closing(workers: Workers) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _open_corrections(model: ServedModel, settings: ServiceSettings) -> CorrectionStore | None:
+    folder = settings.corrections
+    if folder is None:
+        return None
+    try:
+        return CorrectionStore(folder, findings=model.facts.findings, keep_images=settings.keep_images)
+    except OSError as error:
+        raise UserError(f"--corrections {folder}: {error.strerror}; give a folder that can be written") from None
+
+
+def _closing(context: ServiceContext) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        workers.close()
+        context.workers.close()
+        if context.corrections is not None:
+            context.corrections.close()
 
     return lifespan
 

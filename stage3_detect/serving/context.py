@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stage3_detect.serving.audit import Audit
+from stage3_detect.serving.correction_store import CorrectionStore
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.keys import KeyRing
 from stage3_detect.serving.monitoring import Monitoring
@@ -12,7 +13,8 @@ from stage3_detect.serving.workers import Workers
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """One service: its model, its settings and what its requests share. keys, audit: None where switched off."""
+    """One service: its model, its settings and what its requests share. keys, audit, corrections: None where switched
+    off."""
 
     model: ServedModel
     settings: ServiceSettings
@@ -20,3 +22,4 @@ class ServiceContext:
     monitoring: Monitoring
     keys: KeyRing | None
     audit: Audit | None
+    corrections: CorrectionStore | None
