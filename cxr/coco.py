@@ -36,8 +36,11 @@ class CocoBoxes:
     """Boxes of a set of images.
 
     images: columns image_id, path (relative to ``info["data_root"]``), region, width, height (pixels of the region);
-        optionally patient_id, and labels: a dict finding -> 1 (positive), 0 (negative), -1 (uncertain) or None (not
-        mentioned).
+        optionally
+        patient_id: "" if unknown.
+        labels: a dict finding -> 1 (positive), 0 (negative), -1 (uncertain) or None (not mentioned).
+        complete: True if the boxes of all findings with label 1 or 0 are complete (readers' corrections).
+        num_readers: how many readers read the image, also those who marked nothing.
     boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), score in [0, 1] or NaN; optionally
         iscrowd: 1 for an ignore region, 0 for a box; no column means that there are only boxes.
         ignored_by: why a pseudo-box is an ignore region; "" for a box.
@@ -134,6 +137,10 @@ def _image_entry(row: Mapping[Any, Any], number_of: Mapping[str, int]) -> dict[s
         entry["patient_id"] = str(row["patient_id"])
     if "labels" in row:
         entry["labels"] = _checked_labels(row["labels"])
+    if "complete" in row:
+        entry["complete"] = bool(row["complete"])
+    if "num_readers" in row:
+        entry["num_readers"] = int(row["num_readers"])
     return entry
 
 
@@ -206,6 +213,10 @@ def _images_of(entries: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str])
     if any("labels" in entry for entry in entries):
         labels = [_checked_labels(entry.get("labels", {})) for entry in entries]
         images["labels"] = pd.Series(labels, dtype=object)
+    if any("complete" in entry for entry in entries):
+        images["complete"] = [bool(entry.get("complete", False)) for entry in entries]
+    if any("num_readers" in entry for entry in entries):
+        images["num_readers"] = [int(entry.get("num_readers", 1)) for entry in entries]
     return images
 
 

@@ -10,6 +10,7 @@ from eval.report.text_tables import print_run
 
 def main(arguments: StageArguments) -> None:
     from stage3_detect import pipeline  # torch and ultralytics take seconds, --help needs neither
+    from stage3_detect.labels.corrections import corrections_input
     from stage3_detect.settings.detector import DetectSettings
     from stage3_detect.training.starting_point import weights_input
 
@@ -17,7 +18,7 @@ def main(arguments: StageArguments) -> None:
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
     others = {f"compare_with_{name}": path for name, path in settings.compare_with.items()}
-    inputs = {"stage2": arguments.sources[0], **weights_input(settings), **others}
+    inputs = {"stage2": arguments.sources[0], **weights_input(settings), **corrections_input(settings.labels), **others}
     stage2 = open_run(arguments.sources[0], stage="stage2")
     run = start_run(arguments.out, stage="stage3", settings=settings, inputs=inputs)
     if run.state != "finished":

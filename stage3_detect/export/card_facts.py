@@ -73,11 +73,13 @@ class CardFacts:
     def box_source(self) -> str:
         """Where the training boxes come from, in a few words."""
         labels, true = self.settings.labels, self.sources.true
+        corrected = "" if self.sources.corrections is None else ", and readers' corrections"
         if labels.source == "true_boxes":
-            return "true boxes"
+            return "true boxes" + corrected
         if true is not None and labels.true_boxes.only:
-            return "labels only; boxes of the tune split"
-        return "pseudo-boxes from CAM maps" + (", and true boxes of the tune split" if true is not None else "")
+            return "labels only; boxes of the tune split" + corrected
+        tune = ", and true boxes of the tune split" if true is not None else ""
+        return "pseudo-boxes from CAM maps" + tune + corrected
 
     @property
     def tested_on(self) -> str:
@@ -130,11 +132,11 @@ class CardFacts:
         return own is not None and prior is not None and own <= prior
 
     def _training_boxes(self) -> Mapping[str, int]:
-        true = {} if self.sources.true is None else box_counts(self.sources.true)
-        if true and self.settings.labels.true_boxes.only:
-            return true
-        labels = box_counts(self.sources.labels)
-        return {finding: count + true.get(finding, 0) for finding, count in labels.items()}
+        sources = self.sources
+        only_true = sources.true is not None and self.settings.labels.true_boxes.only
+        used = (None if only_true else sources.labels, sources.true, sources.corrections)
+        counts = [box_counts(coco) for coco in used if coco is not None]
+        return {finding: sum(own[finding] for own in counts) for finding in self.findings}
 
     def figure(self, name: str) -> str:
         """ "0.412 [0.350, 0.470]" of a figure, a dash for none."""

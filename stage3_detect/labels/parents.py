@@ -6,6 +6,7 @@ because a parent's own boxes are often worse: its map lights up for all of its c
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,18 @@ def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float 
     log.info("stage3: copied %d boxes to parent findings: %s", len(more), ", ".join(words))
     table = pd.concat([boxes[~changed], *fused], ignore_index=True)
     return labels.with_boxes(table.sort_values("image_id", kind="stable", ignore_index=True))
+
+
+def with_implied_parents(corrections: CocoBoxes, kinship: Kinship) -> CocoBoxes:
+    """Add a child's boxes to a parent that readers affirm, but did not mark. All other boxes stay as they are."""
+    marked = set(zip(corrections.boxes["image_id"], corrections.boxes["finding"], strict=True))
+    implied = [
+        {name: int(label == 1 and (image_id, name) not in marked) for name, label in labels.items()}
+        for image_id, labels in zip(corrections.images["image_id"], corrections.images["labels"], strict=True)
+    ]
+    images = corrections.images.assign(labels=pd.Series(implied, dtype=object))
+    added = with_parents_boxes(replace(corrections, images=images), kinship)
+    return corrections.with_boxes(added.boxes)
 
 
 def _affirmed(labels: CocoBoxes, boxes: pd.DataFrame, parents: set[str]) -> set[Pair]:

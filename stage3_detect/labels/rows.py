@@ -52,11 +52,13 @@ def rows_of(coco: CocoBoxes, settings: DetectSettings, *, is_true: bool) -> pd.D
     """ROW_FIELDS, sorted by image. The weight of a box is its confidence, not yet scaled to 1 on average.
 
     Args:
-        is_true: the boxes are radiologists' and complete: image labels are not used, all else is background.
+        is_true: the boxes are radiologists'. They are complete, so image labels are not used and all else is
+            background, unless the images say themselves which are complete (column complete).
     """
     parts = [_box_rows(coco, settings)[ROW_FIELDS]]
     matrix = coco.label_matrix
-    if matrix is not None and settings.noise.image_labels and not is_true:
+    uses_labels = settings.noise.image_labels and (not is_true or "complete" in coco.images)
+    if matrix is not None and uses_labels:
         parts.append(_label_rows(coco, matrix, settings.noise))
     table = pd.concat(parts, ignore_index=True)
     return table.sort_values("image", kind="stable", ignore_index=True)
@@ -78,11 +80,20 @@ def _label_rows(coco: CocoBoxes, matrix: Floats, noise: NoiseSettings) -> pd.Dat
     uncertain = np.where(_has_row(coco), 1.0, 0.0)  # with a region, only the region is masked
     choices = [np.isnan(matrix), matrix == 1, matrix == 0]
     weights = np.select(choices, [noise.unmentioned_weight, noise.affirmed_weight, 1.0], uncertain)
+    weights[_is_exact(coco, matrix)] = 1.0
     image, finding = np.nonzero(weights < 1)
     x2, y2 = (coco.images[name].to_numpy(dtype=np.float64)[image] for name in ("width", "height"))
     names = np.array(coco.findings, dtype=object)[finding]
     values = (image, names, 0.0, 0.0, x2, y2, weights[image, finding], True)
     return pd.DataFrame(dict(zip(ROW_FIELDS, values, strict=True)))
+
+
+def _is_exact(coco: CocoBoxes, matrix: Floats) -> Bools:
+    """(N, K) whether the boxes of a class are complete: the image is, and the class is absent or has a box."""
+    if "complete" not in coco.images:
+        return np.zeros(matrix.shape, dtype=np.bool_)
+    boxed = (matrix == 1) & _has_row(coco.without_ignored())
+    return np.asarray(coco.images["complete"].to_numpy(dtype=np.bool_)[:, None] & ((matrix == 0) | boxed))
 
 
 def _has_row(coco: CocoBoxes) -> Bools:

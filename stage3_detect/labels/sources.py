@@ -11,6 +11,7 @@ import pandas as pd
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
+from stage3_detect.labels.corrections import read_corrections, refuse_evaluation_images, without_corrected
 from stage3_detect.settings.labels import LabelSettings, NumBoxes
 
 _SHOWN = 5
@@ -22,13 +23,14 @@ class Sources:
 
     labels: boxes of the training images, stage 2's or radiologists'. true: images of the tune split whose boxes are
     used for training (few-box mode), or None. tune: the other images of that split, for choices; may be empty. test:
-    for the final scores only.
+    for the final scores only. corrections: images with readers' corrections, or None; `labels` does not have them.
     """
 
     labels: CocoBoxes
     tune: CocoBoxes
     true: CocoBoxes | None
     test: CocoBoxes
+    corrections: CocoBoxes | None = None
 
     @property
     def readers(self) -> CocoBoxes:
@@ -45,7 +47,8 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
 
     Raises:
         UserError: the settings ask for true boxes of the training images and the run has none, or for more true boxes
-            of the tune split than it has; or the files differ in findings or their order.
+            of the tune split than it has; the files differ in findings or their order; or the corrections cannot be
+            used (see `corrections`).
     """
     labels = _labels(stage2, settings)
     tune, test = (read_coco(stage2.output(name)) for name in ("gt_tune", "gt_test"))
@@ -57,7 +60,12 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
             )
     taken = first_boxes(tune, settings.true_boxes.num_boxes, seed=seed)
     rest = set(tune.images["image_id"]) - taken
-    return Sources(labels, tune.select(rest), tune.select(taken) if taken else None, test)
+    true = tune.select(taken) if taken else None
+    if settings.corrections.path is None:
+        return Sources(labels, tune.select(rest), true, test)
+    corrections = read_corrections(settings.corrections.path, labels.findings)
+    refuse_evaluation_images(corrections, {"tune": tune, "test": test})
+    return Sources(without_corrected(labels, corrections), tune.select(rest), true, test, corrections)
 
 
 def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:

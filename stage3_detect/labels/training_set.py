@@ -27,8 +27,8 @@ class TrainingSet:
     """Training images and targets, and the images that choose the best epoch.
 
     images: IMAGE_FIELDS. file: path. kind: positive (has boxes), normal (nothing) or uncertain (ignore regions only).
-        source: "labels" or "tune" (an id may occur in both). is_true: the boxes are radiologists'. repeats: how often
-        the image is shown per epoch.
+        source: "labels", "tune" or "corrections" (an id may occur in several). is_true: the boxes are radiologists'.
+        repeats: how often the image is shown per epoch.
     rows: `rows.ROW_FIELDS`, sorted by image. findings: the classes in order.
     validation: images with boxes, without ignore regions.
     num_left_out: uncertain images that are not used.
@@ -65,7 +65,12 @@ class _Part(NamedTuple):
 
 
 def make_training_set(
-    labels: CocoBoxes, true: CocoBoxes | None, tune: CocoBoxes | None, settings: DetectSettings
+    labels: CocoBoxes,
+    true: CocoBoxes | None,
+    tune: CocoBoxes | None,
+    settings: DetectSettings,
+    *,
+    corrections: CocoBoxes | None = None,
 ) -> TrainingSet:
     """Choose the images, hold some out for validation, and make the targets.
 
@@ -73,6 +78,7 @@ def make_training_set(
         labels: boxes of the training images.
         true: images of another source with radiologists' boxes, or None.
         tune: images for validation; None holds out a part of the training images instead.
+        corrections: images of a third source with readers' corrections, or None.
 
     Raises:
         UserError: there is no box to train on, or no image for validation.
@@ -87,10 +93,13 @@ def make_training_set(
     _check_has_boxes(part, settings)
     is_true = few.only or settings.labels.source == "true_boxes"
     tables = [_tables(part, settings, source="labels", is_true=is_true, repeats=repeats)]
-    if true is not None and not few.only:
-        # all normals: the user chose the number of these images, so normals_per_positive does not apply
-        more = _choose(true, settings, hold_out=False, all_normals=True)
-        tables.append(_tables(more, settings, source="tune", is_true=True, repeats=few.repeat))
+    more = [("tune", None if few.only else true, few.repeat)]
+    more += [("corrections", corrections, settings.labels.corrections.repeat)]
+    for source, coco, times in more:
+        if coco is not None:
+            # all normals: the user chose the number of these images, so normals_per_positive does not apply
+            own = _choose(coco, settings, hold_out=False, all_normals=True)
+            tables.append(_tables(own, settings, source=source, is_true=True, repeats=times))
     images, rows = _joined(tables)
     validation = part.coco.select(part.held_out) if tune is None else cut_to_images(tune)
     validation = _boxes_only(validation, settings.labels)

@@ -1,6 +1,7 @@
 """Settings of stage 3: the labels, how the loss allows for label noise, and self-training."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -33,6 +34,18 @@ class TrueBoxSettings(Settings):
         return self
 
 
+class CorrectionSettings(Settings):
+    """Training on readers' corrections from the reading page, in addition to the labels.
+
+    They replace the labels of the same images. Images of the tune and test split are refused.
+    """
+
+    path: Path | None = None
+    """corrections.json, as `stage3_detect/corrections.py` writes it. null: no corrections."""
+    repeat: Annotated[int, Field(ge=1)] = 4
+    """How many times per epoch the detector sees a corrected image (others: once)."""
+
+
 class LabelSettings(Settings):
     """Which boxes the detector is trained on."""
 
@@ -49,6 +62,7 @@ class LabelSettings(Settings):
     normals_per_positive: Annotated[float, Field(ge=0)] = 0.5
     """Images without boxes per image with boxes, as far as there are enough."""
     true_boxes: TrueBoxSettings = TrueBoxSettings()
+    corrections: CorrectionSettings = CorrectionSettings()
 
 
 class NoiseSettings(Settings):

@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.hardware import computes_in_bf16
-from stage3_detect.labels.parents import find_kinship, with_parents_boxes
+from stage3_detect.labels.parents import find_kinship, with_implied_parents, with_parents_boxes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
@@ -29,7 +29,8 @@ log = logging.getLogger("raybox")
 def fit(
     run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
 ) -> tuple[Path, YoloFolder]:
-    """Train a detector on `labels` and on the true boxes of `sources`, if any; resumes an interrupted training.
+    """Train a detector on `labels`, and on the true boxes and the corrections of `sources`, if any. Resumes an
+    interrupted training.
 
     Args:
         start: weights to start from, instead of those in the settings.
@@ -38,12 +39,14 @@ def fit(
         `run_dir`/weights/best.pt, and the folder with the training files.
     """
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
+    corrections = sources.corrections
     if settings.labels.parent_boxes and settings.labels.source == "pseudo_labels":
         kinship = find_kinship(sources.readers)
         labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
-    training = make_training_set(labels, sources.true, tune, settings)
+        corrections = None if corrections is None else with_implied_parents(corrections, kinship)
+    training = make_training_set(labels, sources.true, tune, settings, corrections=corrections)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
-    num_given = 0 if sources.true is None else len(sources.true.images)
+    num_given = sum(len(coco.images) for coco in (sources.true, corrections) if coco is not None)
     num_given += 0 if settings.labels.true_boxes.only else len(labels.images)
     log.info(
         f"stage3: {folder.num_positives} images with boxes, {folder.num_normals} normal (labels.normals_per_positive), "

@@ -126,3 +126,9 @@ def test_pycocotools_reads_regions_as_crowds(tmp_path: Path) -> None:
     coco = COCO(str(tmp_path / "x.json"))
     assert coco.getAnnIds(iscrowd=True) == [2]
     assert coco.getAnnIds(iscrowd=False) == [1]
+
+
+def test_completeness_and_number_of_readers_survive(tmp_path: Path) -> None:
+    coco = CocoBoxes(IMAGES.assign(complete=[True, False], num_readers=[1, 3]), boxes_table(), ("Edema",))
+    write_coco(tmp_path / "x.json", coco)
+    pd.testing.assert_frame_equal(read_coco(tmp_path / "x.json").images, coco.images)

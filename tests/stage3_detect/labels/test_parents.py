@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from stage3_detect.labels.parents import find_kinship, with_parents_boxes
+from stage3_detect.labels.parents import find_kinship, with_implied_parents, with_parents_boxes
 
 GRAND, PARENT, CHILD, OTHER = "Lung Opacity", "Consolidation", "Pneumonia", "Pneumothorax"
 FINDINGS = (CHILD, OTHER, GRAND, PARENT)  # not in the order of the tree
@@ -138,3 +138,29 @@ def test_images_without_boxes_and_other_findings_stay():
     labels = coco({"b": [(OTHER, BOX)], "a": [], "c": [(PARENT, BOX)]}, labels={}, confidence=[0.5, 0.6])
     found = with_parents_boxes(labels, IS_PARENT)
     assert found.images.equals(labels.images) and found.boxes.equals(labels.boxes)
+
+
+def test_a_reader_who_marks_the_child_alone_implies_the_parent():
+    labels = {name: {CHILD: 1, PARENT: 1, GRAND: 0} for name in ("alone", "both", "moved")}
+    labels["denied"] = {CHILD: 1, PARENT: 0}
+    given = coco(
+        {
+            "alone": [(CHILD, BOX, math.nan)],
+            "both": [(CHILD, BOX, math.nan), (PARENT, NEAR, math.nan)],
+            "moved": [(CHILD, BOX, math.nan), (PARENT, FAR, math.nan)],
+            "denied": [(CHILD, BOX, math.nan)],
+        },
+        labels=labels,
+    )
+    found = with_implied_parents(given, {**IS_PARENT, (CHILD, GRAND): 1.0})
+    assert [row[:3] for row in rows(found)] == [
+        ("alone", CHILD, BOX),
+        ("alone", PARENT, BOX),
+        ("both", CHILD, BOX),
+        ("both", PARENT, NEAR),
+        ("denied", CHILD, BOX),
+        ("moved", CHILD, BOX),
+        ("moved", PARENT, FAR),
+    ]
+    assert found.images["labels"].tolist() == list(labels.values())
+    assert with_implied_parents(given, {}).boxes.equals(given.boxes)
