@@ -123,6 +123,21 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
     return (height, width) if region == "full" else (height, width // 2)
 
 
+def read_patient_and_study(path: Path) -> tuple[str, str]:
+    """Patient ID and study UID of a DICOM file; "" where it does not say, and for other files.
+
+    Raises:
+        UserError: the file is missing or its header cannot be read.
+    """
+    if not is_dicom(path):
+        return "", ""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "StudyInstanceUID"])
+    except (InvalidDicomError, OSError) as error:
+        raise UserError(f"image: cannot read the header of {path}: {error}") from None
+    return str(header.get("PatientID") or "").strip(), str(header.get("StudyInstanceUID") or "")
+
+
 def write_png8(path: Path, image: GrayImage) -> None:
     """Write an image (H, W) in [0, 1] as an 8-bit PNG; values outside are clipped.
 
