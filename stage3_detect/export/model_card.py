@@ -40,6 +40,7 @@ def card_text(facts: CardFacts) -> str:
         true_boxes=settings.labels.true_boxes,
         labels=sources.labels,
         given=sources.true,
+        corrected=sources.corrections,
         tune=sources.tune,
         folder=facts.folder,
         tables=[comparison_table(facts), finding_table(facts), point_table(facts)],

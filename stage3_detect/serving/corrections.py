@@ -16,6 +16,18 @@ from stage3_detect.serving.errors import Refusal
 from stage3_detect.serving.schemas import ErrorAnswer
 from stage3_detect.serving.uploads import read_json
 
+_EXAMPLE: dict[str, Any] = {
+    "image_sha256": 64 * "0",
+    "name": "chest.dcm",
+    "width_px": 2500,
+    "height_px": 3000,
+    "reader": "reader1",
+    "consent": True,
+    "complete": True,
+    "seconds": 14.2,
+    "clicks": 3,
+    "model_sha256": 64 * "0",
+}
 _ERRORS = UPLOAD_ERRORS | {status: {"model": ErrorAnswer} for status in (404, 507)}
 
 
@@ -37,7 +49,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/corrections", status_code=201, response_model=CorrectionAnswer, responses=_ERRORS, tags=["corrections"],
-        openapi_extra=_json_body(),
+        openapi_extra=_json_body(context.model.facts.findings[0]),
     )  # fmt: skip
     async def save_correction(request: Request) -> CorrectionAnswer:
         """Save what a reader decided. It is on disk when the answer is sent."""
@@ -62,9 +74,10 @@ def _save(store: CorrectionStore, reading: Reading) -> Saved:
         raise Refusal(507, "disk_full", str(error)) from None
 
 
-def _json_body() -> dict[str, Any]:
+def _json_body(finding: str) -> dict[str, Any]:
     """The body for OpenAPI; the route reads it itself, to keep its limits and errors those of the service."""
     schema = Reading.model_json_schema(ref_template="#/components/schemas/{model}")
-    inner = schema.pop("$defs")["ReadBox"]
-    schema["properties"]["boxes"]["items"] = inner
+    schema["properties"]["boxes"]["items"] = schema.pop("$defs")["ReadBox"]
+    box = {"finding": finding, "box_xyxy": [810, 1290, 2010, 2100], "action": "accepted", "score": 0.81}
+    schema["examples"] = [{**_EXAMPLE, "boxes": [box]}]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,5 +1,6 @@
 """Tiny stage-2-like runs with pictures, for the tests of stage 3. Never square."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,12 @@ def make_coco(root: Path, split: str, *, num_images: int, seed: int, score: floa
     return CocoBoxes(pd.DataFrame(images, columns=IMAGE_FIELDS), boxes_table(rows), FINDINGS, info)
 
 
-def make_stage2_run(folder: Path, *, num_train: int = 24, num_test: int = 9) -> Path:
+def make_stage2_run(
+    folder: Path, *, num_train: int = 24, num_test: int = 9, inputs: Mapping[str, Path] | None = None
+) -> Path:
     """A finished run folder with what stage 3 reads; returns its path."""
     data, out = folder / "data", folder / "stage2"
-    run = start_run(out, stage="stage2", settings=Stage2Settings(), inputs={})
+    run = start_run(out, stage="stage2", settings=Stage2Settings(), inputs=inputs or {})
     test = make_coco(data, "test", num_images=num_test, seed=2)
     truth = test.boxes
     shifted = truth.assign(x1=truth["x1"] + 3, x2=truth["x2"] + 3, score=0.9)

@@ -194,6 +194,19 @@ def test_rounds_and_true_boxes_are_stated(facts: CardFacts):
     assert f"with {count} true boxes are the only training images." in text and "No person drew" not in text
 
 
+def test_corrections_are_stated_and_their_boxes_counted(facts: CardFacts):
+    corrections = facts.sources.tune.select(facts.sources.tune.images["image_id"][:2])
+    count = len(corrections.boxes)
+    corrected = of(facts, corrections=corrections, labels=without(facts.sources.labels, NODULE))
+    text = sentences(corrected)
+    assert f"Readers corrected 2 training images on the reading page; their {count} boxes replace" in text
+    assert "No person drew" not in text and "No person drew" in sentences(facts)
+    assert "pseudo-boxes from CAM maps, and readers' corrections |" in text
+    assert not any(line.startswith("No training boxes") for line in limits(corrected))
+    missing = of(facts, corrections=without(corrections, NODULE), labels=without(facts.sources.labels, NODULE))
+    assert any(line.startswith(f"No training boxes: {NODULE}") for line in limits(missing))
+
+
 def test_intervals_name_the_resampled_unit(facts: CardFacts):
     assert "from 1,000 bootstrap resamples of images, because" in sentences(facts)
     test = facts.test

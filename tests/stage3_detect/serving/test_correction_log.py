@@ -1,7 +1,5 @@
 """The file of readings: exact lines, what is repaired at the start, and what is never lost."""
 
-import json
-import os
 import resource
 import signal
 import subprocess

@@ -143,7 +143,7 @@ def test_numbers_survive_the_file_to_the_bit() -> None:
 
 def test_unknown_findings_are_refused_with_the_nearest() -> None:
     check_findings_known(reading([box(), box("relabelled", OTHER, original_finding="Lung Opacity")]), FINDINGS)
-    with pytest.raises(UserError, match="'Plural Effusion' .*'Pleural Effusion'"):
+    with pytest.raises(UserError, match=r"'Plural Effusion' .*'Pleural Effusion'"):
         check_findings_known(reading([box(finding="Plural Effusion")]), FINDINGS)
     with pytest.raises(UserError, match="'Edema'"):
         check_findings_known(reading([box("relabelled", original_finding="Edema")]), FINDINGS)
