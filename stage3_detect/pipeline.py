@@ -13,7 +13,7 @@ from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
 from stage3_detect.evaluation.results import Evaluation
-from stage3_detect.export.bundle import BundleSource, classifier_of_stage2, write_bundle
+from stage3_detect.export.bundle import BundleSource, classifier_of, write_bundle
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
@@ -90,7 +90,7 @@ def _write_bundle(
     run: Run, facts: Mapping[str, Any], metrics: Metrics, outputs: Mapping[str, Path], stage2: FinishedRun
 ) -> None:
     """Write what the service runs on. It checks its own hashes, and may be written again later, so it is no output."""
-    chain, stage1 = run.dir.resolve().parent.name, classifier_of_stage2(stage2.dir)
+    chain, stage1 = run.dir.resolve().parent.name, classifier_of(stage2)
     source = BundleSource(facts, run.settings.model_dump(mode="json"), metrics, outputs, chain, stage1)
     try:
         write_bundle(run.dir / "export" / "bundle", source)

@@ -77,27 +77,31 @@ class Pictures:
         return resize_of(self.settings, image_hw)
 
     def to_input(self, picture: NetImage, num_channels: int) -> Tensor:
-        """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; a grey channel is repeated.
-
-        Raises:
-            UserError: `input.mean` or `input.std` has neither one value nor one per channel.
-        """
-        check_layout(picture)
-        settings = self.settings
-        assert settings.normalise == "fixed", f"normalise={settings.normalise}: see resolved_input"
-        tables = _input_tables(tuple(settings.mean), tuple(settings.std), num_channels)
-        if picture.ndim == 2:
-            planes = [picture] * len(tables)
-        else:
-            assert num_channels == 3, f"a picture of three channels for a network of {num_channels}"
-            planes = list(cv2.split(picture))
-            tables = tables * (3 // len(tables))
-        values = [torch.from_numpy(cv2.LUT(*pair)) for pair in zip(planes, tables, strict=True)]
-        return torch.stack(values) if len(values) > 1 else values[0].expand(num_channels, -1, -1)
+        """See `input_of`."""
+        return input_of(picture, self.settings, num_channels)
 
     def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
         """(B, num_channels, H, W) float32 of the pictures at `indices`, without augmentation."""
         return torch.stack([self.to_input(self[index], num_channels) for index in indices])
+
+
+def input_of(picture: NetImage, settings: InputSettings, num_channels: int) -> Tensor:
+    """(H, W) or (H, W, 3) uint8 to (num_channels, H, W) float32, normalised; a grey channel is repeated.
+
+    Raises:
+        UserError: `input.mean` or `input.std` has neither one value nor one per channel.
+    """
+    check_layout(picture)
+    assert settings.normalise == "fixed", f"normalise={settings.normalise}: see resolved_input"
+    tables = _input_tables(tuple(settings.mean), tuple(settings.std), num_channels)
+    if picture.ndim == 2:
+        planes = [picture] * len(tables)
+    else:
+        assert num_channels == 3, f"a picture of three channels for a network of {num_channels}"
+        planes = list(cv2.split(picture))
+        tables = tables * (3 // len(tables))
+    values = [torch.from_numpy(cv2.LUT(*pair)) for pair in zip(planes, tables, strict=True)]
+    return torch.stack(values) if len(values) > 1 else values[0].expand(num_channels, -1, -1)
 
 
 def check_layout(picture: NetImage) -> None:

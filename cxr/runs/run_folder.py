@@ -232,6 +232,15 @@ class FinishedRun:
         return path
 
 
+def open_input(run: FinishedRun, name: str) -> FinishedRun | None:
+    """The finished run that is the input `name` of a run; None if it has no such input or its folder was moved."""
+    try:
+        path = run.dir / str(run.manifest["inputs"][name]["path"])
+        return open_run(Path(os.path.normpath(path)))
+    except (KeyError, UserError):
+        return None
+
+
 def refuse_run_folder(out: Path) -> None:
     """Protect a run from being overwritten by a command that writes its own metrics and report.
 

@@ -36,23 +36,23 @@ def member_view_scales(
         return scales
     known: dict[str, list[float]] = {}
     if processes.is_first:
-        known = _read(file)
+        known = read_levels(file)
         missing = [name for name in measured if len(known.get(name, ())) != len(teacher.member_views)]
         if missing:
             known |= _measure(teacher, pictures, missing)
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(file, json.dumps(known, indent=1) + "\n")
     known = processes.from_first(known)
-    return scales | {name: _in_terms_of_the_first(known[name]) for name in measured}
+    return scales | {name: in_terms_of_the_first(known[name]) for name in measured}
 
 
-def _in_terms_of_the_first(levels: Sequence[float]) -> list[float]:
+def in_terms_of_the_first(levels: Sequence[float]) -> list[float]:
     """A member view without any map at all is left as it is."""
     first = levels[0] if levels[0] > 0 else 1.0
     return [level / first if level > 0 else 1.0 for level in levels]
 
 
-def _read(file: Path) -> dict[str, list[float]]:
+def read_levels(file: Path) -> dict[str, list[float]]:
     """Method -> root mean square of each member view; nothing where there is no whole file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

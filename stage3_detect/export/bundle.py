@@ -8,7 +8,6 @@ MODEL_CARD.md
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 from cxr.config import UserError
 from cxr.labels import PARENTS, slug
 from cxr.runs.provenance import sha256_of
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
 from stage3_detect.serving.bundle import BUNDLE_FORMAT, BUNDLE_JSON
@@ -54,25 +53,15 @@ class BundleSource:
             UserError: an output is missing.
         """
         files = {name: run.output(name) for name in run.manifest["outputs"]}
-        found = stage1 or classifier_run(run.dir, run.manifest)
+        found = stage1 or classifier_of(run)
         return cls(run.manifest, run.settings, run.metrics, files, run.dir.resolve().parent.name, found)
 
 
-def classifier_run(run_dir: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The stage 1 run behind a stage 3 run; None if a folder of the chain was moved."""
-    folder = run_dir / manifest["inputs"]["stage2"]["path"]
-    return classifier_of_stage2(folder)
-
-
-def classifier_of_stage2(folder: Path) -> Path | None:
-    """The stage 1 run behind a stage 2 run; None if a folder of the chain was moved."""
-    try:
-        stage2 = open_run(folder, stage="stage2")
-        stage1 = Path(os.path.normpath(folder / stage2.manifest["inputs"]["stage1"]["path"]))
-        open_run(stage1, stage="stage1")
-    except (UserError, KeyError):
-        return None
-    return stage1
+def classifier_of(run: FinishedRun) -> Path | None:
+    """The stage 1 run behind a stage 2 or stage 3 run; None if a folder of the chain was moved."""
+    stage2 = open_input(run, "stage2") if run.stage == "stage3" else run
+    stage1 = None if stage2 is None else open_input(stage2, "stage1")
+    return None if stage1 is None else stage1.dir
 
 
 def write_bundle(folder: Path, source: BundleSource) -> Path:

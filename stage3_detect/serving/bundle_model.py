@@ -12,6 +12,7 @@ import numpy as np
 from cxr.config import UserError
 from cxr.imaging.files import Pixels
 from cxr.imaging.network_input import NetImage
+from cxr.runs.run_folder import FinishedRun, open_input, open_run
 from eval.detection.points import read_points
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, RawOutput
@@ -129,11 +130,19 @@ def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:
 
 
 def open_maps(bundle: Bundle, predictor: BoxPredictor, *, num_threads: int) -> MapMaker:
-    """The classifier's maps.
+    """The maps of the run's chosen CAM method where PyTorch and the run chain are at hand, else those of the head.
 
     Raises:
         UserError: the bundle has no classifier.
     """
+    chain = _run_chain(bundle) if find_spec("torch") is not None else None
+    if chain is not None:
+        from stage3_detect.serving.cam_maps import CamMaps
+
+        try:
+            return CamMaps(*chain, regions=predictor.regions)
+        except UserError as error:
+            log.warning("heat maps are those of the head: %s", "; ".join(error.problems))
     from stage3_detect.serving.classifier import OnnxClassifier
 
     entry = bundle.manifest["classifier"]
@@ -143,6 +152,16 @@ def open_maps(bundle: Bundle, predictor: BoxPredictor, *, num_threads: int) -> M
             "(python stage3_detect/bundle.py RUN --from STAGE1_RUN), or leave out --maps"
         )
     return OnnxClassifier(bundle.file(entry["file"]), entry, regions=predictor.regions, num_threads=num_threads)
+
+
+def _run_chain(bundle: Bundle) -> tuple[FinishedRun, Path] | None:
+    """The stage 2 run and the stage 1 folder behind a bundle that lies in its run; None where one is not at hand."""
+    try:
+        stage2 = open_input(open_run(bundle.dir.resolve().parents[1], stage="stage3"), "stage2")
+    except UserError:
+        return None
+    stage1 = None if stage2 is None else open_input(stage2, "stage1")
+    return None if stage2 is None or stage1 is None else (stage2, stage1.dir)
 
 
 def _facts(bundle: Bundle, format: str, points: Any, default_point: str, maps: MapMaker | None) -> ModelFacts:

@@ -1,6 +1,7 @@
 """What goes into a bundle, and that it is written as a whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from stage3_detect.bundle import main, parse
-from stage3_detect.export.bundle import BundleSource, ancestors, classifier_of_stage2, usable_engines, write_bundle
+from stage3_detect.export.bundle import BundleSource, ancestors, classifier_of, usable_engines, write_bundle
 from stage3_detect.serving.bundle import open_bundle
 
 FORMATS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
@@ -75,8 +76,9 @@ def test_a_folder_with_other_files_is_not_replaced(bundle: Path, tmp_path: Path)
 def test_a_chain_without_its_classifier_gives_a_bundle_without_maps(
     bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert classifier_of_stage2(tmp_path) is None
     run = open_run(bundle.parents[1])
+    assert classifier_of(run) == bundle.parents[2] / "stage1"
+    assert classifier_of(replace(run, dir=tmp_path)) is None
     whole = BundleSource.of_run(run)
     alone = BundleSource(whole.manifest, whole.settings, whole.metrics, whole.files, "phantom", None)
     written = json.loads(write_bundle(tmp_path / "bundle", alone).read_text())

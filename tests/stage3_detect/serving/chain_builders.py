@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cxr.config import Settings, parse_settings
+from cxr.config import parse_settings
 from cxr.runs.run_folder import open_run, start_run
 from eval.classification.calibration import Calibration
 from eval.stats.calibration import Curve
 from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.probabilities import save_calibration
 from stage1_classify.settings.classifier import Stage1Settings
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 from stage3_detect.export.bundle import BundleSource, write_bundle
 from stage3_detect.export.exporter import export_onnx
 from stage3_detect.export.openvino_file import convert_openvino
@@ -23,10 +24,6 @@ CLASSIFIED = ("Lung Opacity", "Lung Lesion", "Pleural Effusion")
 """Findings of the classifier: one more than the detector's."""
 
 CURVES = (Curve(scale=2.0), Curve(offset=0.5), Curve(reason="too few"))
-
-
-class _Stage2Settings(Settings):
-    seed: int = 0
 
 
 def classifier_settings(**changes: Any) -> Stage1Settings:
@@ -64,7 +61,11 @@ def make_classifier_run(out: Path, **changes: Any) -> Path:
 def make_chain(root: Path, *, stage1_changes: dict[str, Any] | None = None, **facts: Any) -> Path:
     """Runs of all stages in `root`, the last with the formats onnx and openvino_fp32; returns the stage 3 run."""
     stage1 = make_classifier_run(root / "stage1", **(stage1_changes or {}))
-    run = start_run(root / "stage2", stage="stage2", settings=_Stage2Settings(), inputs={"stage1": stage1})
+    data = {"dataset": "phantom", "root": "nowhere", "part": "vindr"}
+    split = {"kind": "official", "names": {"tune": "train", "test": "test"}}
+    values = {"data": data, "split": split, "methods": ["layercam", "hirescam"]}
+    settings = parse_settings(Stage2Settings, values, source="test")
+    run = start_run(root / "stage2", stage="stage2", settings=settings, inputs={"stage1": stage1})
     run.finish({}, {}, best_method="layercam", methods_by_finding=dict.fromkeys(FINDINGS, "layercam"))
     speeds = {"ms_per_image/detector_onnx": 2.0, "ms_per_image/detector_openvino_fp32": 1.0}
     inputs = {"stage2": root / "stage2"}

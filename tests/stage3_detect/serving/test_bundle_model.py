@@ -41,7 +41,7 @@ def test_boxes_are_those_of_the_run(bundle: Path) -> None:
 def test_facts_of_the_model(bundle: Path) -> None:
     facts = open_model(bundle, maps=True).facts
     assert (facts.findings, facts.format) == (FINDINGS, "openvino_fp32")
-    assert (facts.default_point, facts.map_method) == ("f1", "pcam")
+    assert (facts.default_point, facts.map_method) == ("f1", "layercam")
     assert facts.points["f1"].scores == dict(zip(FINDINGS, (0.3, 0.4), strict=True))
     assert facts.card.startswith("# Model card")
     assert facts.synthetic

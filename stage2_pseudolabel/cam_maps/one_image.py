@@ -1,0 +1,61 @@
+"""Maps of single images by the CAM methods that a finished stage 2 run chose; the service draws them."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr.arrays import Floats
+from cxr.config import UserError, parse_settings
+from cxr.imaging.equalise import picture_of
+from cxr.imaging.files import Pixels
+from cxr.imaging.pictures import input_of
+from cxr.runs.run_folder import FinishedRun
+from stage1_classify.model.loading import load_trained
+from stage2_pseudolabel.boxes.map_geometry import Frame
+from stage2_pseudolabel.cam_maps.balance import in_terms_of_the_first, read_levels
+from stage2_pseudolabel.cam_maps.store import SCALES_FILE
+from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
+
+Maps = npt.NDArray[np.float32]
+
+
+class ImageMaps:
+    """The classifier of a stage 2 run with its chosen CAM methods, for one image after the other. Not thread-safe."""
+
+    def __init__(self, stage2: FinishedRun, stage1: Path) -> None:
+        """Load the classifier in `stage1`.
+
+        Raises:
+            UserError: a run is damaged, or the scales of several networks are missing.
+        """
+        settings = parse_settings(Stage2Settings, stage2.settings, source=f"run {stage2.dir}")
+        self._teacher = Teacher(load_trained(stage1), settings.cam, settings.teacher)
+        self.findings = self._teacher.findings
+        chosen = stage2.manifest["methods_by_finding"]
+        main = next(iter(chosen.values()))
+        self.methods: tuple[str, ...] = tuple(chosen.get(name, main) for name in self.findings)
+        self._scales = self._read_scales(stage2)
+        own = self._teacher.trained.settings.input
+        self.frame = Frame(own.size_hw, own.keep_aspect, self._teacher.shift_hw())
+
+    def __call__(self, image: Pixels) -> tuple[Floats, Maps]:
+        """Calibrated probabilities (K,) and maps (K, h, w) of an image (H, W); `frame` says how they lie over it."""
+        trained = self._teacher.trained
+        picture = picture_of(image, trained.settings.input)
+        inputs = [input_of(picture, member.input, member.num_channels)[None] for member in trained.members]
+        methods = list(dict.fromkeys(self.methods))
+        result = self._teacher.maps(inputs, methods, scales=self._scales)
+        maps = np.stack([result.maps[name][0, k].numpy() for k, name in enumerate(self.methods)])
+        return trained.probabilities_of([logits.numpy() for logits in result.logits])[0], maps
+
+    def _read_scales(self, stage2: FinishedRun) -> Scales | None:
+        num_views = len(self._teacher.member_views)
+        if num_views == 1:
+            return None
+        levels = read_levels(stage2.dir / "maps" / SCALES_FILE)
+        scales = {"pcam": [1.0] * num_views} | {name: in_terms_of_the_first(own) for name, own in levels.items()}
+        if missing := set(self.methods) - scales.keys():
+            raise UserError(f"run {stage2.dir}: maps/{SCALES_FILE} has no scales of {', '.join(sorted(missing))}")
+        return scales
