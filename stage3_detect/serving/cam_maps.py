@@ -7,7 +7,7 @@ import numpy as np
 from cxr.config import UserError
 from cxr.imaging.files import Pixels, Region, cut_region
 from cxr.runs.run_folder import FinishedRun
-from stage2_pseudolabel.cam_maps.one_image import ImageMaps
+from stage2_pseudolabel.image_maps import ImageMaps
 from stage3_detect.serving.interface import FindingMap
 from stage3_detect.serving.map_grid import cut_map, to_bytes
 
