@@ -101,8 +101,7 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     place += problem["loc"][-1:] if is_missing else ()
     where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        new = _renamed_keys(cls).get(where)
-        return f"{source}: " + (f"{where}: renamed, use {new}" if new else f"unknown key {where!r}{_hint(where, cls)}")
+        return f"{source}: {_unknown_key(where, cls)}"
     if is_missing and isinstance(place[-1], str):
         return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
@@ -120,6 +119,14 @@ def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:
             place.append(part)
             values = values[part]
     return place
+
+
+def _unknown_key(where: str, cls: type[BaseModel]) -> str:
+    if new := _renamed_keys(cls).get(where):
+        return f"{where}: renamed, use {new}"
+    if where in _all_keys(cls):  # a section has several kinds, such as one per data set
+        return f"key {where!r} does not belong to this kind of {where.rpartition('.')[0]!r}; remove it"
+    return f"unknown key {where!r}{_hint(where, cls)}"
 
 
 def _hint(where: str, cls: type[BaseModel]) -> str:

@@ -84,7 +84,7 @@ def map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
     """Tokens (B, N, C) of a timm transformer, class or register tokens first, to (B, C, h, w)."""
     height, width = network.patch_embed.dynamic_feat_size(tuple(image_hw))
     patches = tokens[:, int(getattr(network, "num_prefix_tokens", 0)) :]
-    return patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+    return patches.transpose(1, 2).reshape(len(tokens), tokens.shape[-1], height, width)
 
 
 def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> Any:

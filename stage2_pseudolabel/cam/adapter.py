@@ -89,7 +89,7 @@ def as_classifier(model: nn.Module) -> Any:
     so its features are the patch tokens that enter this block; AblationCAM and ScoreCAM do not work there.
 
     Raises:
-        UserError: the model cannot be split.
+        UserError: the model cannot be split. Tokens that do not form a map are only noticed in the first forward.
 
     Example:
         >>> import timm
@@ -124,7 +124,7 @@ class _TimmFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network.forward_features(images)
         if features.ndim == 3:
-            return map_of_tokens(self.network, features, images.shape[-2:])
+            return _map_of_tokens(self.network, features, images.shape[-2:])
         return features.permute(0, 3, 1, 2).contiguous() if _is_channels_last(self.network) else features
 
 
@@ -161,7 +161,7 @@ class _ClassTokenFeatures(nn.Module):
             self.network.forward_features(images)
         finally:
             handle.remove()
-        patches = map_of_tokens(self.network, entering[0], images.shape[-2:])
+        patches = _map_of_tokens(self.network, entering[0], images.shape[-2:])
         prefix = entering[0][:, : self.network.num_prefix_tokens].flatten(1)[:, :, None, None]
         return torch.cat([patches, prefix.expand(-1, -1, *patches.shape[-2:])], dim=1)
 
@@ -177,6 +177,14 @@ class _ClassTokenTail(nn.Module):
         tokens = torch.cat([prefix.reshape(len(prefix), -1, width), patches], dim=1)
         logits: Tensor = self.network.forward_head(self.network.norm(self.network.blocks[-1](tokens)))
         return logits
+
+
+def _map_of_tokens(network: Any, tokens: Tensor, image_hw: torch.Size) -> Tensor:
+    try:
+        return map_of_tokens(network, tokens, image_hw)
+    except (AttributeError, RuntimeError):
+        reason = f"its {tokens.shape[1]} tokens are not its prefix tokens and one token per patch"
+        raise _unfit(network, reason) from None
 
 
 def _is_channels_last(network: Any) -> bool:

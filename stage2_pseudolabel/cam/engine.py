@@ -61,7 +61,8 @@ def compute_maps(
         methods: names of CAM_METHODS.
 
     Raises:
-        UserError: unknown methods, features that are not finite, or not enough memory for a single image.
+        UserError: unknown methods, a model that does not fit, features that are not finite, or not enough memory for a
+            single image.
 
     Example:
         >>> import timm

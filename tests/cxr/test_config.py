@@ -106,6 +106,11 @@ class Several(Settings):
             id="the_kind_of_a_section_is_no_key",
         ),
         pytest.param(
+            "{train: {num_epochs: 1}, data: {kind: another, weight: 2}}",
+            "key 'data.weight' does not belong to this kind of 'data'; remove it",
+            id="key_of_another_kind",
+        ),
+        pytest.param(
             "{train: {num_epochs: 1}, data: {kind: another, low: 6}}",
             "data: got {'kind': 'another', 'low': 6}: low must be low",
             id="nor_is_it_behind_the_section",

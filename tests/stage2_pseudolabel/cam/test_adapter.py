@@ -143,6 +143,20 @@ def test_a_model_that_does_not_fit_is_one_clear_error(model: nn.Module, reason: 
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "num_tokens"),
+    [
+        ("mixer_s32_224", {}, 49),  # no patch embedding with a size
+        ("cait_xxs24_224", {"depth": 1}, 196),  # the class token comes after the blocks
+        ("xcit_nano_12_p16_224", {"depth": 1}, 196),
+    ],
+)
+def test_tokens_that_form_no_map_are_one_clear_error(name: str, options: dict[str, Any], num_tokens: int) -> None:
+    model = timm.create_model(name, num_classes=2, **options)
+    with pytest.raises(UserError, match=f"fit: its {num_tokens} tokens are not its prefix tokens and one"):
+        compute_maps(model, torch.randn(1, 3, 224, 224), ["gradcam"])
+
+
 def test_methods_that_change_single_channels_are_refused_for_a_class_token() -> None:
     model, images = case(CLASS_TOKEN)
     with pytest.raises(UserError, match="scorecam"):
