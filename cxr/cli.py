@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def exit_code(main: Callable[[], None]) -> int:
 
     A user's mistake gives exit code 2 and one line per problem, without a traceback.
     """
+    _show_all_characters()
     _log_to_terminal()
     try:
         main()
@@ -84,6 +86,13 @@ def exit_code(main: Callable[[], None]) -> int:
         sys.stderr.write("interrupted: repeat the same command to resume\n")
         return EXIT_INTERRUPTED
     return EXIT_DONE
+
+
+def _show_all_characters() -> None:
+    """Write characters that the terminal cannot show as escapes, such as bytes of a file name that are not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _log_to_terminal() -> None:

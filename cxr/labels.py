@@ -151,7 +151,7 @@ def check_findings(names: Iterable[str], known: Iterable[str], *, source: str) -
     """UserError with one line per finding in `names` that is not in `known` or is listed twice."""
     listed, known = list(names), list(known)
     problems = [
-        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known)}"
+        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known) or 'none'}"
         for name in listed
         if name not in known
     ]

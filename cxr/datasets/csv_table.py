@@ -97,7 +97,8 @@ class CsvTableData(DataSettings):
         names = {column: canonical[finding] for column, finding in self.findings.items()}
         named = [column for column in self.columns.model_dump().values() if column is not None]
         table = read_text_table(self.root / self.table, required=[*named, *names])
-        problems = Problems(self.on_problem, source=self.table.name)
+        tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
+        problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
         labels, bad_labels = finding_labels(table[list(names)], names, images["path"], problems)
         boxes = empty_boxes() if self.boxes is None else _boxes(self.root, self.boxes, names, problems)

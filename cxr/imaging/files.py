@@ -144,10 +144,23 @@ def write_png8(path: Path, image: GrayImage) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    written = cv2.imwrite(str(path), pixels)
-    if not written:
-        raise UserError(f"image: cannot write {path}; check the folder and the free space")
+    write_png(path, np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+
+def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write a PNG of (H, W), or of (H, W, 3) in the order RGB, with OpenCV's fast compression.
+
+    Python writes the file: OpenCV crashes on names that are not UTF-8.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    stored = pixels if pixels.ndim == 2 else pixels[:, :, ::-1]
+    _, data = cv2.imencode(".png", stored)
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise UserError(f"image: cannot write {path}: {error.strerror}; check the folder and the free space") from None
 
 
 def min_max(image: npt.NDArray[Any], *, low: float | None = None, high: float | None = None) -> GrayImage:

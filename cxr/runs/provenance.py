@@ -66,8 +66,12 @@ def refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path
     """Compare what a run was started with and what it is asked for now.
 
     Raises:
-        UserError: they differ; the first ten differences are listed.
+        UserError: the run is of another stage, or they differ; the first ten differences are listed.
     """
+    if was.get("stage") != now["stage"]:
+        raise UserError(
+            f"--out {out}: is the folder of a {was.get('stage')} run, expected {now['stage']}; give another"
+        )
     before, after = _flatten(was), _flatten(now)
     for key in sorted(key for key in before.keys() & after.keys() if key.startswith("inputs.")):
         if before[key] != after[key]:

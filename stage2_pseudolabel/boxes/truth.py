@@ -63,7 +63,11 @@ def findings_to_score(
     boxed = set(tune.boxes["finding"])
     if asked is not None:
         check_findings(asked, classifier, source=f"findings (classifier {source})")
-        check_findings(asked, boxed, source="findings with boxes on the tune split")
+        if missing := [name for name in asked if name not in boxed]:
+            raise UserError(
+                f"findings: the tune split has no boxes of {', '.join(missing)}, only of "
+                f"{', '.join(sorted(boxed)) or 'nothing'}; leave them out, or give data with such boxes"
+            )
         return tuple(name for name in classifier if name in asked)
     shared = tuple(name for name in classifier if name in boxed)
     if not shared:

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cxr.config import UserError
-from cxr.imaging.files import Pixels, min_max
+from cxr.imaging.files import Pixels, min_max, write_png
 from eval.report.pictures import BLACK, BLUE, GREEN, INK, ORANGE, WHITE, Colour, Rgb, as_rgb, font_of
 from stage3_detect.model.predictor import FoundBox
 
@@ -67,10 +66,9 @@ def caption(box: FoundBox) -> str:
 
 
 def write_picture(path: Path, rgb: Rgb) -> None:
-    """Write a PNG file and its folder, with OpenCV's fast compression: a tenth of the time of Pillow's best."""
+    """Write a PNG file and its folder; OpenCV's compression takes a tenth of the time of Pillow's best."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), rgb[:, :, ::-1]):
-        raise UserError(f"picture: cannot write {path}; check the folder and the free space")
+    write_png(path, rgb)
 
 
 def _draw_lines(picture: Rgb, tags: Sequence[_Tag]) -> None:

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,17 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], error: OSEr
 
     assert exit_code(main) == 2
     assert capsys.readouterr().err.startswith(told)
+
+
+def test_characters_that_the_terminal_cannot_show_are_escaped() -> None:
+    code = (
+        "import sys; from cxr.cli import exit_code; from cxr.config import UserError\n"
+        "def main():\n"
+        "    print('image \\udcff')\n"
+        "    raise UserError('no file \\udcff \u2192')\n"
+        "sys.exit(exit_code(main))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "image \\udcff\n")
+    assert done.stderr == "error: no file \\udcff \\u2192\n"

@@ -1,11 +1,13 @@
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr.config import UserError
-from cxr.imaging.files import min_max, read_image, read_size_hw, write_png8
+from cxr.imaging.files import min_max, read_image, read_size_hw, write_png, write_png8
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from tests.builders import write_picture
 
@@ -87,3 +89,22 @@ def test_damaged_files_are_named_also_beside_ultralytics(tmp_path: Path) -> None
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"a\.png"):
         read_size_hw(tmp_path / "a.png")
+
+
+def test_a_name_that_is_not_utf8_and_colours_are_written(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    pixels = np.array([[[255, 0, 10], [1, 2, 3]]], dtype=np.uint8)
+    write_png(path, pixels)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    with Image.open(path) as image:
+        assert np.asarray(image).tolist() == pixels.tolist()
+    assert read_image(path).shape == (1, 2)
+
+
+def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        write_png(tmp_path / "gone" / "a.png", np.zeros((2, 3), dtype=np.uint8))
+    assert caught.value.problems == [
+        f"image: cannot write {tmp_path / 'gone' / 'a.png'}: No such file or directory; check the folder and the free "
+        "space"
+    ]

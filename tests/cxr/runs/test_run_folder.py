@@ -1,4 +1,6 @@
 import json
+import logging
+import os
 import subprocess
 import sys
 import threading
@@ -192,3 +194,17 @@ def test_a_call_that_only_read_the_data_does_not_block_the_corrected_one(tmp_pat
     (tmp_path / "other" / "splits.json").write_text("somebody's own")
     with pytest.raises(UserError, match="is not a run folder"):
         start_run(tmp_path / "other", stage="stage1", settings=Own(), inputs={})
+
+
+def test_the_folder_of_another_stage_is_refused_in_one_line(tmp_path: Path) -> None:
+    out = finished(tmp_path / "run")
+    with pytest.raises(UserError) as caught:
+        start_run(out, stage="stage3", settings=Own(seed=1), inputs={})
+    assert caught.value.problems == [f"--out {out}: is the folder of a stage1 run, expected stage3; give another"]
+
+
+def test_a_name_that_is_not_utf8_is_logged(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", stage="stage1", settings=Own(), inputs={})
+    logging.getLogger("raybox").info("read %s", os.fsdecode(b"\xff.png"))
+    assert (run.dir / "log.txt").read_text().endswith("read \\udcff.png\n")
+    run.release()

@@ -75,8 +75,12 @@ def test_findings_to_score_are_those_that_both_know(tmp_path: Path) -> None:
     data = dataset(tmp_path, ("i0", "Pleural Effusion", 0, 0, 10, 8, ""))
     assert findings_to_score(None, FINDINGS, data, source=tmp_path) == ("Pleural Effusion",)
     assert findings_to_score(["Pleural Effusion"], FINDINGS, data, source=tmp_path) == ("Pleural Effusion",)
-    with pytest.raises(UserError, match="'Lung Lesion' is not there"):
+    with pytest.raises(UserError) as caught:
         findings_to_score(["Lung Lesion"], FINDINGS, data, source=tmp_path)
+    assert caught.value.problems == [
+        "findings: the tune split has no boxes of Lung Lesion, only of Pleural Effusion; leave them out, or give data "
+        "with such boxes"
+    ]
     with pytest.raises(UserError, match="give data with boxes"):
         findings_to_score(None, ["Edema"], data, source=tmp_path)
 
