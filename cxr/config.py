@@ -46,10 +46,40 @@ def load_config(cls: type[AnySettings], path: Path, overrides: Sequence[str] = (
 def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source: str) -> AnySettings:
     """Validate a plain mapping. One UserError lists all problems; `source` says where the mapping comes from."""
     try:
-        return cls.model_validate(values)
+        settings = cls.model_validate(values)
     except ValidationError as error:
         problems = [_describe(problem, cls, values, source) for problem in error.errors()]
         raise UserError(problems) from None
+    if wrong := [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _ones(settings, values)]:
+        raise UserError(wrong)
+    return settings
+
+
+def _ones(value: Any, given: Any, place: str = "") -> Iterator[tuple[str, bool]]:
+    """Places where pydantic took true (or YAML's yes, on) as the number 1, or false as 0."""
+    if isinstance(given, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield place, given
+    elif isinstance(given, Mapping):
+        inside = dict(value) if isinstance(value, BaseModel | Mapping) else {}
+        for key, inner in given.items():
+            yield from _ones(inside.get(key), inner, f"{place}.{key}")
+    elif isinstance(given, list) and isinstance(value, list | tuple):
+        for number, (one, inner) in enumerate(zip(value, given, strict=False)):
+            yield from _ones(one, inner, f"{place}.{number}")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML libraries silently keep the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            if isinstance(key.value, str) and key.value != "<<":
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySettings:
@@ -68,7 +98,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"settings: no file {path}; give one that is listed under configs/")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"settings: {path} is not YAML: {reason}") from None

@@ -146,6 +146,37 @@ def test_no_mapping_is_one_clear_error(tmp_path: Path, text: str) -> None:
     assert len(error.value.problems) == 1
 
 
+@pytest.mark.parametrize("text", ["true", "yes", "on", "false"])
+def test_a_truth_value_is_no_number(tmp_path: Path, text: str) -> None:
+    value = text in ("true", "yes", "on")
+    assert refused(Outer, tmp_path, f"train: {{num_epochs: {text}}}") == [
+        f"train.num_epochs: got {value}, expected a number"
+    ]
+
+
+def test_a_truth_value_in_a_list_or_under_a_name_is_no_number(tmp_path: Path) -> None:
+    text = "{train: {num_epochs: 1}, data: {kind: other, size_hw: [1, true]}, by_name: {a: {num_epochs: true}}}"
+    assert refused(Several, tmp_path, text) == [
+        "data.size_hw.1: got True, expected a number",
+        "by_name.a.num_epochs: got True, expected a number",
+    ]
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {num_epochs: 1}\nname: x\ntrain: {learning_rate: 2}\n")
+    with pytest.raises(UserError) as error:
+        load_config(Outer, path)
+    assert error.value.problems == [
+        f"settings: {path} is not YAML: key 'train' is given twice in \"<unicode string>\", line 3, column 1: "
+        "train: {learning_rate: 2} ^"
+    ]
+
+
+def test_merged_sections_may_change_a_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {<<: &base {num_epochs: 1}, learning_rate: 2, num_epochs: 3}")
+    assert load_config(Outer, path).train.num_epochs == 3
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file .*nothing\.yaml"):
         load_config(Outer, tmp_path / "nothing.yaml")
