@@ -20,6 +20,7 @@ from eval.report.text_tables import print_tables
 
 SEARCHES = ("ablation", "sweep", "study")
 """Stages of many trainings; their tables come from their own report."""
+COMPARED = ("stage1", "stage2", "stage3", *SEARCHES)
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,20 @@ def open_runs(paths: Sequence[Path], parent: Path) -> list[NamedRun]:
             problems.append(f"run {path}: is given twice; give each run once")
             continue
         try:
-            runs.append(NamedRun(name, open_run(path), read_report(path)))
+            runs.append(NamedRun(name, _measured(path), read_report(path)))
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(problems)
     return sorted(runs, key=lambda r: r.run.stage)
+
+
+def _measured(path: Path) -> FinishedRun:
+    """Open a finished run; UserError for one without figures to compare, such as the output of predict.py."""
+    run = open_run(path)
+    if run.stage not in COMPARED:
+        raise UserError(f"run {path}: is a run of {run.stage}, expected one of {', '.join(COMPARED)}; leave it out")
+    return run
 
 
 def comparison_tables(runs: Sequence[NamedRun]) -> list[Table]:

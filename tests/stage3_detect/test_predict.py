@@ -1,6 +1,7 @@
 """`predict.py` as a user calls it: files and folders in, COCO JSON and pictures out; nothing is lost or overwritten."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,15 @@ def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: 
         f"({len(coco.boxes)} boxes of any score); 2 other files -> {out / 'predictions.json'}"
     )
     assert not list(out.glob("*partial*"))
+
+
+def test_a_file_whose_name_is_not_utf8_is_read_and_drawn(run: Path, scans: Path, tmp_path: Path):
+    name = os.fsdecode(b"\xff")
+    (scans / "a" / "x.png").rename(scans / "a" / f"{name}.png")
+    summary = predict_files(Call(run, (scans / "a",), out=tmp_path / "out"))
+    assert summary.startswith("1 image: ")
+    assert list(read_coco(tmp_path / "out" / "predictions.json").images["image_id"]) == [name]
+    assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == [f"{name}.png"]
 
 
 def test_call_that_was_interrupted_goes_on(run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -69,7 +69,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, int]] = {
 def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, case: str) -> None:
     arguments, reason, num_images = BROKEN[case]
     root = csv_folder(tmp_path, **arguments)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=r"images.csv and boxes.csv: .*" + reason):
         read(root)
     data = read(root, on_problem="exclude")
     assert len(data.excluded) == 1

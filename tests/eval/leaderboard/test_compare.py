@@ -77,7 +77,7 @@ def rows(page: Path, title: str) -> list[list[Any]]:
 
 
 def test_run_without_any_figure(tmp_path: Path) -> None:
-    page = compare_runs([finished(tmp_path / "a", "stage9", {})], out=tmp_path / "out")
+    page = compare_runs([finished(tmp_path / "a", "stage1", {})], out=tmp_path / "out")
     assert "Finished runs: 1." in page.read_text()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == {}
 
@@ -257,6 +257,16 @@ def test_all_problems_are_told_at_once(tmp_path: Path, chain: list[Path]) -> Non
     assert "is not finished" in begun
     assert "is not a run folder" in gone
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_figures_is_refused(tmp_path: Path, chain: list[Path]) -> None:
+    folder = finished(tmp_path / "found", "predictions", {"images": 3.0})
+    with pytest.raises(UserError) as caught:
+        compare_runs([*chain, folder])
+    assert caught.value.problems == [
+        f"run {folder}: is a run of predictions, expected one of stage1, stage2, stage3, ablation, sweep, study; "
+        "leave it out"
+    ]
 
 
 def test_report_of_a_run_is_never_overwritten(chain: list[Path]) -> None:
