@@ -2,18 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.imaging.files import read_patient_and_study
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
 from stage3_detect.labels.corrected_images import FoundFiles, find_files
+from stage3_detect.labels.correction_settings import input_path, write_stage1, write_stage3
 from stage3_detect.labels.corrections import evaluation_images
 from stage3_detect.serving.correction_files import (
     ByImage,
@@ -25,9 +24,7 @@ from stage3_detect.serving.correction_files import (
 )
 from stage3_detect.serving.correction_store import BOXES, IMAGES, LABELS, open_readings
 
-STAGE1, STAGE3 = "stage1.yaml", "stage3.yaml"
 _SHOWN = 20
-_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def make_training_folder(call: Call) -> str:
     Images of the tune and test split of the run's chain are left out and counted.
 
     Returns:
-        what was written, and the command that trains with it.
+        what was written, and the commands that train with it.
 
     Raises:
         UserError: no corrections, an image has no file (with on_problem: error), all are left out, or `out` is a run.
@@ -57,28 +54,49 @@ def make_training_folder(call: Call) -> str:
         raise UserError(f"corrections: {call.folder} holds no reading yet; correct an image on the reading page first")
     refuse_run_folder(call.out)
     run = open_run(call.run, stage="stage3")
-    stage2 = open_run(_input_path(run, "stage2"), stage="stage2")
+    stage2 = open_run(input_path(run, "stage2"), stage="stage2")
     found = find_files({image: readings[-1] for image, readings in images.items()}, call.folder / IMAGES, call.images)
     _report_problems(call, images, found)
-    ids = {image: read_patient_and_study(path) for image, path in found.files.items()}
-    left_out = _of_evaluation(found.files, {image: patient for image, (patient, _) in ids.items()}, stage2)
-    used = {image: readings for image, readings in images.items() if image in found.files and image not in left_out}
+    chosen = _chosen(images, found, stage2, call.images)
+    findings = all_findings(chosen.images, run.manifest["findings"])
+    call.out.mkdir(parents=True, exist_ok=True)
+    document = coco_document(chosen.images, findings, chosen.places, data_root=str(chosen.root))
+    atomic_write_text(call.out / BOXES, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    atomic_write_text(call.out / LABELS, label_table(chosen.images, findings, chosen.places))
+    commands = [write_stage3(call.out, run, stage2), *write_stage1(call.out, stage2, chosen.root, findings)]
+    return "\n".join([_summary(call, images, chosen, found), "Train with", *(f"  {line}" for line in commands)])
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The images to train on and where they are. num_left_out: images of the tune and test split."""
+
+    images: ByImage
+    places: dict[str, Place]
+    root: Path
+    num_left_out: int
+
+
+def _chosen(images: ByImage, found: FoundFiles, stage2: FinishedRun, folder: Path | None) -> _Chosen:
+    files = {image: Path(os.path.abspath(path)) for image, path in found.files.items()}  # noqa: PTH100 - keeps links
+    ids = {image: read_patient_and_study(path) for image, path in files.items()}
+    patients = {image: patient for image, (patient, _) in ids.items()}
+    splits = [read_coco(stage2.output(name)) for name in ("gt_tune", "gt_test")]
+    left_out = {image for split in splits for image in evaluation_images(files, patients, split)}
+    used = {image: readings for image, readings in images.items() if image in files and image not in left_out}
     if not used:
         raise UserError(f"corrections: no image is left; {len(left_out)} are in the tune or test split of {stage2.dir}")
-    root = Path(os.path.commonpath([found.files[image].resolve().parent for image in used]))
-    places = {image: Place(found.files[image].resolve().relative_to(root).as_posix(), *ids[image]) for image in used}
-    findings = all_findings(used, run.manifest["findings"])
-    call.out.mkdir(parents=True, exist_ok=True)
-    document = coco_document(used, findings, places, data_root=str(root))
-    atomic_write_text(call.out / BOXES, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    atomic_write_text(call.out / LABELS, label_table(used, findings, places))
-    commands = [_write_stage3(call.out, run, stage2)]
-    commands += _write_stage1(call.out, stage2, root, findings)
-    return "\n".join([_summary(call, images, used, found, left_out), "Train with", *(f"  {line}" for line in commands)])
+    root = _root([files[image] for image in used], folder)
+    places = {image: Place(files[image].relative_to(root).as_posix(), *ids[image]) for image in used}
+    return _Chosen(used, places, root, len(left_out))
 
 
-def _input_path(run: FinishedRun, name: str) -> Path:
-    return Path(os.path.relpath(run.dir / str(run.manifest["inputs"][name]["path"])))
+def _root(files: Sequence[Path], folder: Path | None) -> Path:
+    """The hospital's folder, so that paths are those of its own tables; the common folder if others have images too."""
+    given = None if folder is None else Path(os.path.abspath(folder))  # noqa: PTH100 - keeps links
+    if given is not None and all(path.is_relative_to(given) for path in files):
+        return given
+    return Path(os.path.commonpath([path.parent for path in files]))
 
 
 def _report_problems(call: Call, images: ByImage, found: FoundFiles) -> None:
@@ -94,61 +112,12 @@ def _report_problems(call: Call, images: ByImage, found: FoundFiles) -> None:
         )
 
 
-def _of_evaluation(files: Mapping[str, Path], patients: Mapping[str, str], stage2: FinishedRun) -> set[str]:
-    splits = [read_coco(stage2.output(name)) for name in ("gt_tune", "gt_test")]
-    return {image for split in splits for image in evaluation_images(files, patients, split)}
-
-
-def _write_stage3(out: Path, run: FinishedRun, stage2: FinishedRun) -> str:
-    """The settings of the run with the corrections, compared with the run itself; returns the command."""
-    labels = {**run.settings["labels"], "corrections": {"path": str(out / BOXES)}}
-    others = {**run.settings["compare_with"], "before": str(run.dir)}
-    settings = {**run.settings, "labels": labels, "compare_with": others}
-    command = f"python stage3_detect/run.py {out / STAGE3} --from {stage2.dir} --out {run.dir}_corrected"
-    about = f"The settings of {run.dir} with readers' corrections. The report compares the detector with that run."
-    _write_settings(out / STAGE3, about, command, settings)
-    return command
-
-
-def _write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str, ...]) -> list[str]:
-    """Settings that train the chain's classifier on the labels; returns the command, none if its run is not there."""
-    source = next((name for name in stage2.manifest["inputs"] if name.startswith("stage1")), None)
-    if source is None or not _input_path(stage2, source).is_dir():
-        return []
-    stage1 = open_run(_input_path(stage2, source))
-    if stage1.stage != "stage1":  # an ensemble has no settings of a training
-        return []
-    known = [name for name in stage1.settings["findings"] if name in findings]
-    columns = {"image": "path", "patient": "patient", "study": "study"}
-    table = {"table": str((out / LABELS).resolve()), "columns": columns, "findings": {name: name for name in known}}
-    settings = {
-        **{name: value for name, value in stage1.settings.items() if name not in ("views", "hierarchy")},
-        "data": {"dataset": "csv_table", "root": str(root), **table},
-        "split": {"kind": "patients", "fractions": _SHARES},
-        "findings": known,
-        "init_from": str(stage1.dir),
-        "labels": {**stage1.settings["labels"], "not_mentioned": "ignore"},
-    }
-    command = f"python stage1_classify/run.py {out / STAGE1} --out {stage1.dir}_corrected"
-    about = (
-        f"The classifier of {stage1.dir}, trained further on the corrected images alone. It needs some hundreds of "
-        "them. For fewer, append the rows of labels.csv to the table that you train on."
-    )
-    _write_settings(out / STAGE1, about, command, settings)
-    return [command]
-
-
-def _write_settings(path: Path, about: str, command: str, settings: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
-    atomic_write_text(path, f"# {about}\n# Command: {command}\n{text}")
-
-
-def _summary(call: Call, images: ByImage, used: ByImage, found: FoundFiles, left_out: set[str]) -> str:
-    parts = [f"{call.out}: {len(used)} of {len(images)} corrected images"]
+def _summary(call: Call, images: ByImage, chosen: _Chosen, found: FoundFiles) -> str:
+    parts = [f"{call.out}: {len(chosen.images)} of {len(images)} corrected images"]
     if found.problems:
         parts.append(f"{len(found.problems)} without a file")
-    if left_out:
-        parts.append(f"{len(left_out)} of the tune or test split left out")
-    if used.keys() & found.by_name:
-        parts.append(f"{len(used.keys() & found.by_name)} found by name and size only")
+    if chosen.num_left_out:
+        parts.append(f"{chosen.num_left_out} of the tune or test split left out")
+    if num_by_name := len(chosen.images.keys() & found.by_name):
+        parts.append(f"{num_by_name} found by name and size only")
     return ", ".join(parts)

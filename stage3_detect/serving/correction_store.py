@@ -35,7 +35,7 @@ log = logging.getLogger("raybox")
 
 READINGS, BOXES, LABELS, IMAGES = "corrections.jsonl", "corrections.json", "labels.csv", "images"
 
-MAX_HELD_BYTES = 512 << 20
+MAX_HELD_BYTES = 256 << 20
 """Memory for the images that are being read."""
 
 

@@ -99,7 +99,6 @@ def _decoded(context: ServiceContext, upload: Upload) -> DecodedImage:
     try:
         with context.monitoring.phase("decode"):
             image: DecodedImage = decode_image(upload.data, upload.name, max_pixels=context.settings.limits.max_pixels)
-            return image
     except UserError:
         context.monitoring.unreadable()
         raise
@@ -107,6 +106,9 @@ def _decoded(context: ServiceContext, upload: Upload) -> DecodedImage:
         log_error(error, "decode")
         context.monitoring.unreadable()
         raise UserError("the file cannot be read; it is damaged or of an unknown kind") from None
+    if context.corrections is not None:
+        context.corrections.keep(upload.data, image.sha256)
+    return image
 
 
 def _record(context: ServiceContext, image: DecodedImage, asked: Asked, *, num_boxes: int) -> None:

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from cxr.config import UserError
-from cxr.imaging.files import min_max, read_image, read_pixels
+from cxr.imaging.files import min_max, read_image, read_patient_and_study, read_pixels
 from cxr.phantom.dicom import DicomFacts, write_dicom
 
 MANY, FEW = (90, 70), (5, 7)  # more pixels than stored values, and fewer
@@ -115,3 +115,16 @@ def test_whole_range_of_16_bits(tmp_path: Path, kind: str) -> None:
 def test_constant_dicom_is_black(tmp_path: Path) -> None:
     path = dicom(tmp_path / "a.dcm", np.full((3, 5), 7, dtype=np.uint16), inverted=False)
     assert read_image(path).tolist() == [[0.0] * 5] * 3
+
+
+def test_patient_and_study_are_read_from_the_header_alone(tmp_path: Path) -> None:
+    stored = np.zeros(FEW, dtype=np.uint16)
+    bare = dicom(tmp_path / "bare.dcm", stored, inverted=False)
+    assert read_patient_and_study(bare) == ("", "")
+    full = dicom(tmp_path / "full.dcm", stored, inverted=False, PatientID=" 4711 ", StudyInstanceUID="1.2.3")
+    assert read_patient_and_study(full) == ("4711", "1.2.3")
+    assert cv2.imwrite(str(tmp_path / "a.png"), stored)
+    assert read_patient_and_study(tmp_path / "a.png") == ("", "")
+    (tmp_path / "broken.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(UserError, match=r"broken\.dcm"):
+        read_patient_and_study(tmp_path / "broken.dcm")

@@ -14,7 +14,7 @@ from cxr.runs.run_folder import open_run
 from stage1_classify.settings.classifier import Stage1Settings
 from stage3_detect.corrections import parse
 from stage3_detect.labels.correction_folder import Call, make_training_folder
-from stage3_detect.labels.corrections import read_corrections
+from stage3_detect.labels.corrections import files_of, read_corrections
 from stage3_detect.labels.sources import open_sources
 from stage3_detect.serving.correction_store import CorrectionStore
 from stage3_detect.settings.detector import DetectSettings
@@ -75,12 +75,12 @@ def test_images_are_found_and_those_of_tune_and_test_left_out(tmp_path: Path, ch
     text = make_training_folder(call(tmp_path, chain))
     assert "2 of 4 corrected images, 2 of the tune or test split left out" in text.splitlines()[0]
     coco = read_coco(tmp_path / "out" / "corrections.json")
-    assert coco.images["path"].tolist() == ["train_000.png", "train_004.png"]
-    assert coco.info["data_root"] == str((data / "train").resolve())
+    assert coco.images["path"].tolist() == ["train/train_000.png", "train/train_004.png"]
+    assert coco.info["data_root"] == str(data)
     assert (tmp_path / "out" / "labels.csv").read_text(encoding="utf-8").splitlines() == [
         "path,patient,study,Nodule/Mass,Pleural Effusion,image_sha256,readers,complete",
-        f"train_000.png,,,0,1,{sha256_of(pictures[0])},r1,1",
-        f"train_004.png,,,0,1,{sha256_of(pictures[2])},r1,1",
+        f"train/train_000.png,,,0,1,{sha256_of(pictures[0])},r1,1",
+        f"train/train_004.png,,,0,1,{sha256_of(pictures[2])},r1,1",
     ]
 
 
@@ -102,7 +102,7 @@ def test_the_settings_train_with_the_printed_commands(tmp_path: Path, chain: Pat
     assert classifier.findings == [EFFUSION] and classifier.labels.not_mentioned == "ignore"
     assert classifier.init_from is not None and classifier.init_from.resolve() == (chain / "stage1").resolve()
     dataset = classifier.data.read()
-    assert dataset.images["path"].tolist() == ["train_000.png"] and dataset.labels[EFFUSION].tolist() == [1]
+    assert dataset.images["path"].tolist() == ["train/train_000.png"] and dataset.labels[EFFUSION].tolist() == [1]
 
 
 def test_without_the_classifiers_run_there_are_settings_for_the_detector_only(tmp_path: Path) -> None:
@@ -111,6 +111,24 @@ def test_without_the_classifiers_run_there_are_settings_for_the_detector_only(tm
     correct(tmp_path / "corrections", tmp_path / "data/train/train_000.png")
     text = make_training_folder(call(tmp_path, tmp_path))
     assert "stage1.yaml" not in text and not (tmp_path / "out" / "stage1.yaml").exists()
+
+
+def test_kept_images_and_those_of_the_hospital_have_a_common_root(tmp_path: Path, chain: Path) -> None:
+    kept, known = chain / "data/train/train_000.png", chain / "data/train/train_001.png"
+    correct(tmp_path / "corrections", kept, known)
+    stored = tmp_path / "corrections" / "images" / f"{sha256_of(kept)}.png"
+    stored.parent.mkdir()
+    stored.write_bytes(kept.read_bytes())
+    make_training_folder(call(tmp_path, chain))
+    coco = read_corrections(tmp_path / "out" / "corrections.json", FINDINGS)
+    assert list(files_of(coco).values()) == [stored, known]
+    correct(tmp_path / "kept", kept)
+    (tmp_path / "kept" / "images").mkdir()
+    stored.rename(tmp_path / "kept" / "images" / stored.name)
+    make_training_folder(call(tmp_path, chain, folder=tmp_path / "kept", images=None))
+    assert list(files_of(read_corrections(tmp_path / "out" / "corrections.json", FINDINGS)).values()) == [
+        tmp_path / "kept" / "images" / stored.name
+    ]
 
 
 def test_images_without_a_file_are_named_or_left_out(tmp_path: Path, chain: Path) -> None:

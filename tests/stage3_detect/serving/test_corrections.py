@@ -1,5 +1,6 @@
 """The route: what it answers, and that the reading is on disk before."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from stage3_detect.serving.bundle_model import open_model
 from stage3_detect.serving.correction_store import open_readings
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.settings import Limits, ServiceSettings
+from tests.builders import write_picture
 from tests.stage3_detect.serving.correction_builders import body, box
 from tests.stage3_detect.serving.test_correction_log import files_of_at_most
 from tests.stage3_detect.stage3_builders import FINDINGS
@@ -111,6 +113,18 @@ def test_without_a_folder_there_is_no_route(model: ServedModel) -> None:
     with service(model) as client:
         answer = client.post(URL, json=body())
     assert answer.status_code == 404 and "--corrections" in answer.json()["error"]
+
+
+def test_an_image_is_kept_with_its_correction(model: ServedModel, folder: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "chest.png")
+    data = (tmp_path / "chest.png").read_bytes()
+    with service(model, corrections=folder, keep_images=True) as client:
+        assert client.post("/v1/detections", files={"files": ("chest.png", data)}).status_code == 200
+        assert not (folder / "images").exists()
+        given = body(image_sha256=hashlib.sha256(data).hexdigest())
+        assert client.post(URL, json=given).json()["image_kept"] is True
+        assert client.post(URL, json=body()).json()["image_kept"] is False  # the service has not seen this image
+    assert [path.read_bytes() for path in (folder / "images").iterdir()] == [data]
 
 
 def test_a_full_disk_is_507_and_nothing_is_saved(client: TestClient, folder: Path) -> None:

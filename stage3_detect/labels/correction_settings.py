@@ -1,0 +1,63 @@
+"""Settings that train on corrections: those of the run that was corrected, and of its classifier."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from stage3_detect.serving.correction_store import BOXES, LABELS
+
+STAGE1, STAGE3 = "stage1.yaml", "stage3.yaml"
+_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def input_path(run: FinishedRun, name: str) -> Path:
+    """Path of an input of a run, relative to the working folder."""
+    return Path(os.path.relpath(run.dir / str(run.manifest["inputs"][name]["path"])))
+
+
+def write_stage3(out: Path, run: FinishedRun, stage2: FinishedRun) -> str:
+    """The settings of the run with the corrections, compared with the run itself; returns the command."""
+    labels = {**run.settings["labels"], "corrections": {"path": str(out / BOXES)}}
+    others = {**run.settings["compare_with"], "before": str(run.dir)}
+    settings = {**run.settings, "labels": labels, "compare_with": others}
+    command = f"python stage3_detect/run.py {out / STAGE3} --from {stage2.dir} --out {run.dir}_corrected"
+    about = f"The settings of {run.dir} with readers' corrections. The report compares the detector with that run."
+    _write_settings(out / STAGE3, about, command, settings)
+    return command
+
+
+def write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str, ...]) -> list[str]:
+    """Settings that train the chain's classifier on the labels; returns the command, none if its run is not there."""
+    source = next((name for name in stage2.manifest["inputs"] if name.startswith("stage1")), None)
+    if source is None or not input_path(stage2, source).is_dir():
+        return []
+    stage1 = open_run(input_path(stage2, source))
+    if stage1.stage != "stage1":  # an ensemble has no settings of a training
+        return []
+    known = [name for name in stage1.settings["findings"] if name in findings]
+    columns = {"image": "path", "patient": "patient", "study": "study"}
+    table = {"table": str((out / LABELS).resolve()), "columns": columns, "findings": {name: name for name in known}}
+    settings = {
+        **{name: value for name, value in stage1.settings.items() if name not in ("views", "hierarchy")},
+        "data": {"dataset": "csv_table", "root": str(root), **table},
+        "split": {"kind": "patients", "fractions": _SHARES},
+        "findings": known,
+        "init_from": str(stage1.dir),
+        "labels": {**stage1.settings["labels"], "not_mentioned": "ignore"},
+    }
+    command = f"python stage1_classify/run.py {out / STAGE1} --out {stage1.dir}_corrected"
+    about = (
+        f"The classifier of {stage1.dir}, trained further on the corrected images alone. It needs some hundreds of "
+        "them. For fewer, append the rows of labels.csv to the table that you train on."
+    )
+    _write_settings(out / STAGE1, about, command, settings)
+    return [command]
+
+
+def _write_settings(path: Path, about: str, command: str, settings: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    atomic_write_text(path, f"# {about}\n# Command: {command}\n{text}")
