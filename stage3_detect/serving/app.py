@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from cxr.config import UserError
@@ -56,10 +57,13 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         },
     )
     app.state.context = context
-    for make_router in (_state_router, detections.make_router, corrections.make_router, pages.make_router):
-        app.include_router(make_router(context))
+    makers = (_state_router, detections.make_router, corrections.make_router, pages.make_router)
+    routers = [make_router(context) for make_router in makers]
+    for router in routers:
+        app.include_router(router)
     _add_error_handlers(app)
-    app.add_middleware(Gate, context=context)
+    paths = frozenset(route.path for router in routers for route in router.routes if isinstance(route, APIRoute))
+    app.add_middleware(Gate, context=context, paths=paths | {"/openapi.json"})
     return app
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cxr.config import UserError
 from stage3_detect.serving.context import ServiceContext
 from stage3_detect.serving.errors import Refusal
-from stage3_detect.serving.images import decode_image, quality_of  # type: ignore[import-untyped, unused-ignore]
+from stage3_detect.serving.images import decode_image, quality_of
 from stage3_detect.serving.interface import DecodedImage
 from stage3_detect.serving.logs import log_error
 from stage3_detect.serving.schemas import ImageAnswer, MapAnswer, MapsAnswer, Quality, detection, model_identity

@@ -30,9 +30,11 @@ NUM_IMAGES = "num_images"
 class Gate:
     """ASGI middleware around all routes."""
 
-    def __init__(self, app: ASGIApp, context: ServiceContext) -> None:
+    def __init__(self, app: ASGIApp, context: ServiceContext, *, paths: frozenset[str]) -> None:
+        """paths: templates of all routes, for log and metrics; a path that is not among them may name a patient."""
         self._app = app
         self._context = context
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,7 +90,8 @@ class Gate:
 
     def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        route = getattr(scope.get("route"), "path", "unknown")
+        path = scope["path"] if scope["path"] in self._paths else "unknown"
+        route = str(getattr(scope.get("route"), "path", path))
         self._context.monitoring.request(method, route, status or 0, seconds)
         num_images = scope["state"][NUM_IMAGES]
         log_request(method=method, route=route, status=status or 0, seconds=seconds, num_images=num_images)

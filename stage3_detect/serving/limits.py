@@ -18,7 +18,7 @@ def body_length(headers: Mapping[str, str], method: str, limits: Limits) -> int:
     if method != "POST":
         return 0
     stated = headers.get("content-length", "")
-    if not (stated.isascii() and stated.isdigit()):
+    if "transfer-encoding" in headers or not (stated.isascii() and stated.isdigit()):
         raise Refusal(411, "no_length", "The request must state its length in Content-Length.")
     if int(stated) > limits.max_request_bytes:
         raise Refusal(413, "bytes", f"A request has at most {limits.max_request_bytes} bytes.")

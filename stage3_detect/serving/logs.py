@@ -12,6 +12,8 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+
 _LOG = logging.getLogger("raybox.serving")
 _PACKAGE_DEPTH = 3
 
@@ -34,6 +36,7 @@ def set_up_logs() -> None:
     foreign.setFormatter(_PlaceOnly())
     logging.getLogger().handlers = [foreign]
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes to standard error itself
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(logging.Formatter("%(message)s"))
     _LOG.handlers = [own]

@@ -7,7 +7,7 @@ from typing import Any
 
 from cxr.config import UserError, parse_overrides, parse_settings
 from stage3_detect.serving.app import make_app
-from stage3_detect.serving.bundle_model import open_model  # type: ignore[import-untyped, unused-ignore]
+from stage3_detect.serving.bundle_model import open_model
 from stage3_detect.serving.interface import ModelFacts
 from stage3_detect.serving.logs import set_up_logs
 from stage3_detect.serving.server import listen, serve
@@ -41,10 +41,10 @@ def start(run: Path, settings: ServiceSettings, *, maps: bool, num_threads: int)
     opened = listen(settings.host, settings.port)
     model = open_model(run, maps=maps, num_threads=num_threads)
     app = make_app(model, settings)
+    set_up_logs()
     port = opened.getsockname()[1]
     sys.stdout.write(summary(model.facts, settings, port) + "\n")
     sys.stdout.flush()
-    set_up_logs()
     serve(app, opened)
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from stage3_detect.serving.bundle_model import open_model
+from stage3_detect.serving.interface import ServedModel
 from tests.stage3_detect.serving.chain_builders import make_bundle
 
 
@@ -11,3 +13,9 @@ from tests.stage3_detect.serving.chain_builders import make_bundle
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with detector and classifier (`make_bundle`); do not change its files."""
     return make_bundle(tmp_path_factory.mktemp("chain"))
+
+
+@pytest.fixture(scope="session")
+def model(bundle: Path) -> ServedModel:
+    """The bundle's model with maps, in memory."""
+    return open_model(bundle, maps=True, num_threads=1)

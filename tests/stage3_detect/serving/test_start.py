@@ -1,0 +1,94 @@
+"""Starting and ending the service: settings, what it says, and that it answers what it accepted."""
+
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cxr.config import UserError
+from stage3_detect.serve import parse
+from stage3_detect.serving.settings import ServiceSettings
+from stage3_detect.serving.start import settings_of
+from tests.benchmarks.service_process import running_process
+from tests.stage3_detect.serving.services import files, png
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "--api-keys"),
+        (["--host", "::"], "--api-keys"),
+        (["--host", "192.0.2.1"], "--api-keys"),
+        (["--keep-images"], "--corrections"),
+        (["--set", "max_file=3"], "max_files"),
+        (["--set", "max_files=0"], "max_files"),
+        (["--set", "max_files"], "key=value"),
+        (["--port", "70000"], "port"),
+        (["--workers", "0"], "num_workers"),
+    ],
+)
+def test_settings_that_are_refused(arguments: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        settings_of(vars(parse(["run", *arguments])))
+    assert len(caught.value.problems) == 1
+
+
+def test_settings_of_a_command_line() -> None:
+    assert settings_of(vars(parse(["run"]))) == ServiceSettings()
+    given = ["run", "--host", "0.0.0.0", "--api-keys", "keys", "--set", "max_files=3", "max_pixels=99"]
+    settings = settings_of(vars(parse(given)))
+    assert (settings.limits.max_files, settings.limits.max_pixels) == (3, 99)
+    assert (settings.host, settings.api_keys, settings.is_loopback) == ("0.0.0.0", Path("keys"), False)
+
+
+def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle: Path) -> None:
+    """SIGTERM while requests are in work: all are answered, then the process ends with 0."""
+    large = [("files", ("a.png", png(seed=1, image_hw=(2500, 1900))))] * 4
+    statuses: list[int] = []
+    with running_process(bundle, "--workers", "1", "--threads", "1") as service:
+        for words in ("Nodule/Mass, Pleural Effusion", "openvino_fp32", "API keys:    off", "corrections: off"):
+            assert words in service.summary
+
+        def ask() -> None:
+            answer = httpx.post(service.url + "/v1/detections", files=large, timeout=60)
+            statuses.append(answer.status_code)
+            assert len(answer.json()["images"]) == len(large)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        with httpx.Client(base_url=service.url) as client:
+            for thread in threads:
+                thread.start()
+            while "raybox_requests_accepted 4.0" not in client.get("/metrics").text:
+                time.sleep(0.01)
+            service.process.terminate()
+            while client.get("/readyz").status_code == 200:
+                time.sleep(0.01)
+            refused = client.post("/v1/detections", files=files("a.png"))
+        for thread in threads:
+            thread.join()
+        assert service.stop() == 0
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert statuses == [200] * 4
+
+
+def test_no_file_is_written_and_no_connection_is_opened(bundle: Path, tmp_path: Path) -> None:
+    """An upload of many megabytes stays in memory."""
+    with running_process(bundle) as service:
+        process = psutil.Process(service.process.pid)
+        before = {file.path for file in process.open_files()}
+        upload = [("files", ("a.png", png(image_hw=(2500, 1900)) + bytes(20_000_000)))]
+        opened: set[str] = set()
+        peers: set[object] = set()
+        thread = threading.Thread(
+            target=lambda: httpx.post(service.url + "/v1/detections", files=upload, timeout=60).raise_for_status()
+        )
+        thread.start()
+        while thread.is_alive():
+            opened |= {file.path for file in process.open_files()}
+            peers |= {one.laddr.port for one in process.net_connections() if one.raddr}
+        thread.join()
+    assert opened <= before
+    assert peers <= {service.port}
