@@ -50,8 +50,7 @@ class Processes(Protocol):
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: another process sees the old text or the new text, never a part. After an error, such
-    as a full disk, nothing is left behind."""
+    """Replace a file as a whole: another process sees the old text or the new one. An error leaves nothing behind."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

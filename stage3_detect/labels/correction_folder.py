@@ -10,9 +10,9 @@ from typing import Literal
 from cxr.coco import read_coco
 from cxr.config import UserError
 from cxr.imaging.files import read_patient_and_study
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input, open_run, refuse_run_folder
 from stage3_detect.labels.corrected_images import FoundFiles, find_files
-from stage3_detect.labels.correction_settings import input_path, write_stage1, write_stage3
+from stage3_detect.labels.correction_settings import write_stage1, write_stage3
 from stage3_detect.labels.corrections import evaluation_images
 from stage3_detect.serving.correction_files import (
     ByImage,
@@ -54,7 +54,9 @@ def make_training_folder(call: Call) -> str:
         raise UserError(f"corrections: {call.folder} holds no reading yet; correct an image on the reading page first")
     refuse_run_folder(call.out)
     run = open_run(call.run, stage="stage3")
-    stage2 = open_run(input_path(run, "stage2"), stage="stage2")
+    stage2 = open_input(run, "stage2")
+    if stage2 is None:
+        raise UserError(f"run {call.run}: its stage 2 run was moved; put it back where manifest.json says")
     found = find_files({image: readings[-1] for image, readings in images.items()}, call.folder / IMAGES, call.images)
     _report_problems(call, images, found)
     chosen = _chosen(images, found, stage2, call.images)

@@ -1,22 +1,16 @@
 """Settings that train on corrections: those of the run that was corrected, and of its classifier."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
 from stage3_detect.serving.correction_store import BOXES, LABELS
 
 STAGE1, STAGE3 = "stage1.yaml", "stage3.yaml"
 _SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
-
-
-def input_path(run: FinishedRun, name: str) -> Path:
-    """Path of an input of a run, relative to the working folder."""
-    return Path(os.path.relpath(run.dir / str(run.manifest["inputs"][name]["path"])))
 
 
 def write_stage3(out: Path, run: FinishedRun, stage2: FinishedRun) -> str:
@@ -32,11 +26,8 @@ def write_stage3(out: Path, run: FinishedRun, stage2: FinishedRun) -> str:
 
 def write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str, ...]) -> list[str]:
     """Settings that train the chain's classifier on the labels; returns the command, none if its run is not there."""
-    source = next((name for name in stage2.manifest["inputs"] if name.startswith("stage1")), None)
-    if source is None or not input_path(stage2, source).is_dir():
-        return []
-    stage1 = open_run(input_path(stage2, source))
-    if stage1.stage != "stage1":  # an ensemble has no settings of a training
+    stage1 = open_input(stage2, "stage1")
+    if stage1 is None or stage1.stage != "stage1":  # an ensemble has no settings of a training
         return []
     known = [name for name in stage1.settings["findings"] if name in findings]
     columns = {"image": "path", "patient": "patient", "study": "study"}
