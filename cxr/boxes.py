@@ -8,7 +8,7 @@ overlap with nothing.
 import numpy as np
 import numpy.typing as npt
 
-from cxr.arrays import Floats
+from cxr.arrays import Bools, Floats
 
 Boxes = Floats
 Corners = tuple[float, float, float, float]
@@ -73,6 +73,24 @@ def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     array([[0.5, 0. ]])
     """
     return _iou(as_boxes(a)[:, None], as_boxes(b)[None])
+
+
+def overlap_more(xyxy: npt.NDArray[np.float32], iou: float) -> Bools:
+    """Which pairs of boxes overlap by more than `iou`: (N, 4) to (N, N). Float32, for speed in non-maximum suppression.
+
+    >>> overlap_more(np.array([[0, 0, 10, 10], [0, 0, 10, 8]], np.float32), 0.5)
+    array([[ True,  True],
+           [ True,  True]])
+    """
+    x1, y1, x2, y2 = np.ascontiguousarray(xyxy.T)
+    shared, height = np.minimum(x2[:, None], x2), np.minimum(y2[:, None], y2)
+    shared -= np.maximum(x1[:, None], x1)
+    height -= np.maximum(y1[:, None], y1)
+    np.maximum(shared, 0, out=shared)
+    shared *= np.maximum(height, 0, out=height)
+    area = (x2 - x1) * (y2 - y1)
+    # IoU > t where shared > t (area + area - shared), without a division
+    return np.asarray(shared * np.float32((1 + iou) / iou) > area[:, None] + area)
 
 
 def iou_of_two(a: Corners, b: Corners) -> float:
@@ -178,8 +196,14 @@ def _area(boxes: Boxes) -> Floats:
 
 
 def _intersection(a: Boxes, b: Boxes) -> Floats:
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    return np.asarray(sides[..., 0] * sides[..., 1])
+    return _shared_length(a, b, 0) * _shared_length(a, b, 1)
+
+
+def _shared_length(a: Boxes, b: Boxes, axis: int) -> Floats:
+    """One axis at a time: the arrays are contiguous, which makes large matrices several times as fast."""
+    length = np.minimum(a[..., 2 + axis], b[..., 2 + axis])
+    length = np.asarray(length - np.maximum(a[..., axis], b[..., axis]))
+    return np.maximum(length, 0, out=length)
 
 
 def _iou(a: Boxes, b: Boxes) -> Floats:

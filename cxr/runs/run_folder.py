@@ -234,8 +234,7 @@ class FinishedRun:
 def open_input(run: FinishedRun, name: str) -> FinishedRun | None:
     """The finished run that is the input `name` of a run; None if it has no such input or its folder was moved."""
     try:
-        path = run.dir / str(run.manifest["inputs"][name]["path"])
-        return open_run(Path(os.path.normpath(path)))
+        return open_run(Path(os.path.normpath(run.dir / str(run.manifest["inputs"][name]["path"]))))
     except (KeyError, UserError):
         return None
 

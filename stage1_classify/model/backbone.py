@@ -165,7 +165,10 @@ def _check_weights(settings: BackboneSettings, path: Path) -> None:
     try:
         held = set(load_state_dict(str(path)))
     except (*_FAILURES, EOFError, SafetensorError) as error:
-        raise UserError(f"backbone.weights: {path} cannot be read as safetensors or pth: {_one_line(error)}") from None
+        raise UserError(
+            f"backbone.weights: {path} cannot be read: damaged, or no safetensors or pth file with weights alone "
+            f"({type(error).__name__}: {_one_line(error)})"
+        ) from None
     expected = set(timm.create_model(settings.name, **_without_classifier(settings)).state_dict())
     counters = {name for name in held | expected if name.endswith("num_batches_tracked")}
     classifier = {name for name in held if name.startswith(_classifier_prefixes(settings.name))}

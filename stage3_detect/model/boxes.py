@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.arrays import Ints
-from cxr.boxes import Boxes, clip_boxes, iou_matrix
+from cxr.boxes import Boxes, clip_boxes, overlap_more
 from cxr.imaging.files import Pixels
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net
@@ -85,14 +85,12 @@ def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
 
     A box is suppressed if its IoU with a better box that stays is above `max_iou`.
     """
-    suppresses = iou_matrix(xyxy, xyxy) > max_iou
-    gone = np.zeros(len(xyxy), dtype=bool)
-    kept = []
-    for row, others in enumerate(suppresses):
-        if not gone[row]:
-            kept.append(row)
-            gone |= others
-    return np.array(kept, dtype=np.int64)
+    suppresses = np.triu(overlap_more(xyxy, max_iou), k=1)
+    stays = np.ones(len(xyxy), dtype=bool)
+    for row in np.flatnonzero(suppresses.any(axis=1)).tolist():
+        if stays[row]:
+            stays &= ~suppresses[row]
+    return np.flatnonzero(stays)
 
 
 def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:

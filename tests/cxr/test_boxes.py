@@ -14,6 +14,7 @@ from cxr.boxes import (
     iou_matrix,
     iou_of_two,
     iou_pairs,
+    overlap_more,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
@@ -65,3 +66,11 @@ def test_two_empty_boxes_have_no_overlap_and_no_nan() -> None:
 def test_area_and_clip() -> None:
     assert area([[0, 0, 3, 2], [3, 0, 1, 2]]).tolist() == [6, 0]
     assert clip_boxes([[-1, -2, 70, 50]], (40, 60)).tolist() == [[0, 0, 60, 40]]
+
+
+@pytest.mark.parametrize("number", [0, 1, 60])
+def test_pairs_that_overlap_more_are_those_of_the_iou(number: int) -> None:
+    rng = np.random.default_rng(number)
+    corners = rng.integers(0, 40, (number, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, 30, (number, 2))], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(overlap_more(boxes, 0.45), iou_matrix(boxes, boxes) > 0.45)
