@@ -2,17 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from cxr.config import UserError
-from cxr.imaging.files import Pixels
 from cxr.imaging.network_input import NetImage
-from cxr.runs.run_folder import FinishedRun, open_input, open_run
 from eval.detection.points import read_points
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, RawOutput
@@ -20,22 +17,12 @@ from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
 from stage3_detect.prediction.points import open_point
 from stage3_detect.serving.bundle import Bundle, open_bundle
 from stage3_detect.serving.interface import DecodedImage, FindingMap, ModelFacts
+from stage3_detect.serving.maps import BLANK, MapMaker, open_maps
 
 _PACKAGES = {"onnx": "onnxruntime", "tensorrt_fp16": "tensorrt"}
 """Format -> the package that it needs; the others need OpenVINO."""
 
 log = logging.getLogger("raybox")
-
-
-class MapMaker(Protocol):
-    """Makes heat maps. findings, method: what it makes them of, and how."""
-
-    findings: tuple[str, ...]
-    method: str
-
-    def maps(self, image: Pixels) -> list[FindingMap]:
-        """A map for each finding of an image (H, W)."""
-        ...
 
 
 class BundleModel:
@@ -53,8 +40,8 @@ class BundleModel:
         self._points = read_points(manifest.get("operating_points", {}))
         self._default = open_point(manifest, None)
         self._points.setdefault(self._default.name, self._default)
-        self._map_lock = Lock()
-        self._maps = open_maps(bundle, self._predictor, num_threads=num_threads) if maps else None
+        regions = self._predictor.regions
+        self._maps = open_maps(bundle, regions=regions, num_threads=num_threads) if maps else None
         self.facts = _facts(bundle, format, self._points, self._default.name, self._maps)
         self._warm_up()
 
@@ -73,15 +60,15 @@ class BundleModel:
         """A map for each finding of the classifier; empty where no maps are served."""
         if self._maps is None:
             return []
-        with self._map_lock:
-            return self._maps.maps(image.pixels)
+        maps = self._maps.maps(image.pixels)
+        if self._maps.method != self.facts.map_method:  # what was expected could not be loaded
+            self.facts = replace(self.facts, map_method=self._maps.method)
+        return maps
 
     def _warm_up(self) -> None:
         """The first passes through a network select its kernels."""
-        blank = DecodedImage("", "", np.tile(np.arange(64, dtype=np.uint8), (80, 1)))
         for _ in range(2):
-            self.detect(blank)
-            self.maps(blank)
+            self.detect(DecodedImage("", "", BLANK))
 
 
 class LockedNetwork:
@@ -127,41 +114,6 @@ def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:
             reasons += error.problems
             log.warning("%s", "; ".join(error.problems))
     raise UserError(f"bundle {bundle.dir}: no engine runs on this machine: {'; '.join(reasons) or 'it has none'}")
-
-
-def open_maps(bundle: Bundle, predictor: BoxPredictor, *, num_threads: int) -> MapMaker:
-    """The maps of the run's chosen CAM method where PyTorch and the run chain are at hand, else those of the head.
-
-    Raises:
-        UserError: the bundle has no classifier.
-    """
-    chain = _run_chain(bundle) if find_spec("torch") is not None else None
-    if chain is not None:
-        from stage3_detect.serving.cam_maps import CamMaps
-
-        try:
-            return CamMaps(*chain, regions=predictor.regions)
-        except UserError as error:
-            log.warning("heat maps are those of the head: %s", "; ".join(error.problems))
-    from stage3_detect.serving.classifier import OnnxClassifier
-
-    entry = bundle.manifest["classifier"]
-    if entry is None:
-        raise UserError(
-            f"--maps: the bundle {bundle.dir} has no classifier; write it again where the stage 1 run is at hand "
-            "(python stage3_detect/bundle.py RUN --from STAGE1_RUN), or leave out --maps"
-        )
-    return OnnxClassifier(bundle.file(entry["file"]), entry, regions=predictor.regions, num_threads=num_threads)
-
-
-def _run_chain(bundle: Bundle) -> tuple[FinishedRun, Path] | None:
-    """The stage 2 run and the stage 1 folder behind a bundle that lies in its run; None where one is not at hand."""
-    try:
-        stage2 = open_input(open_run(bundle.dir.resolve().parents[1], stage="stage3"), "stage2")
-    except UserError:
-        return None
-    stage1 = None if stage2 is None else open_input(stage2, "stage1")
-    return None if stage2 is None or stage1 is None else (stage2, stage1.dir)
 
 
 def _facts(bundle: Bundle, format: str, points: Any, default_point: str, maps: MapMaker | None) -> ModelFacts:

@@ -4,15 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.config import UserError
 from cxr.imaging.files import Pixels, Region, cut_region
 from cxr.runs.run_folder import FinishedRun
 from stage2_pseudolabel.image_maps import ImageMaps
 from stage3_detect.serving.interface import FindingMap
 from stage3_detect.serving.map_grid import cut_map, to_bytes
-
-MAX_MS_PER_IMAGE = 1000.0
-"""A method that stage 2 measured to be slower is not used: the reader would wait."""
 
 
 class CamMaps:
@@ -22,14 +18,11 @@ class CamMaps:
         """Load the classifier.
 
         Raises:
-            UserError: a run is damaged, or its chosen method is too slow.
+            UserError: a run is damaged.
         """
         self._maps = ImageMaps(stage2, stage1)
-        self.findings, self._regions = self._maps.findings, regions
+        self._regions = regions
         self.method = ", ".join(dict.fromkeys(self._maps.methods))
-        slow = [name for name in self._maps.methods if _milliseconds(stage2, name) > MAX_MS_PER_IMAGE]
-        if slow:
-            raise UserError(f"run {stage2.dir}: {slow[0]} takes {_milliseconds(stage2, slow[0]):.0f} ms an image")
 
     def maps(self, image: Pixels) -> list[FindingMap]:
         """A map for each finding of an image (H, W)."""
@@ -39,7 +32,7 @@ class CamMaps:
         image_hw = (image.shape[0], image.shape[1])
         return [
             FindingMap(name, float(probabilities[k]), to_bytes(maps[k], image_hw))
-            for k, name in enumerate(self.findings)
+            for k, name in enumerate(self._maps.findings)
         ]
 
     def _of_region(self, image: Pixels, region: Region) -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +42,3 @@ class CamMaps:
         area = self._maps.frame.from_image(np.array([[0, 0, image_hw[1], image_hw[0]]], dtype=np.float64), image_hw)
         cut = np.stack([cut_map(one, area[0], image_hw) for one in maps])
         return probabilities, cut[:, :, ::-1] if region == "right_mirrored" else cut
-
-
-def _milliseconds(stage2: FinishedRun, method: str) -> float:
-    value = stage2.metrics.get(f"ms_per_image/{method}")
-    return 0.0 if value is None else value

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from cxr.config import UserError
-from cxr.runs.run_folder import open_input, open_run
+from cxr.runs.run_folder import open_run
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.cam import compute_maps
+from stage3_detect.export.bundle import BundleSource, write_bundle
+from stage3_detect.serving.bundle import open_bundle
 from stage3_detect.serving.bundle_model import open_model
-from stage3_detect.serving.cam_maps import CamMaps
 from stage3_detect.serving.images import decode_image
 from stage3_detect.serving.interface import DecodedImage
+from stage3_detect.serving.maps import open_maps
 from tests.builders import write_picture
-from tests.stage3_detect.serving.chain_builders import CLASSIFIED
+from tests.stage3_detect.serving.chain_builders import CLASSIFIED, make_chain
 
 
 @pytest.fixture
@@ -50,9 +51,20 @@ def test_a_bundle_alone_has_the_maps_of_the_head(bundle: Path, tmp_path: Path) -
     assert open_model(tmp_path / "bundle", maps=True).facts.map_method == "pcam"
 
 
-def test_a_slow_method_is_refused(bundle: Path) -> None:
-    stage2 = open_input(open_run(bundle.parents[1]), "stage2")
-    assert stage2 is not None
-    stage2.metrics["ms_per_image/layercam"] = 60_000.0
-    with pytest.raises(UserError, match="60000 ms"):
-        CamMaps(stage2, bundle.parents[2] / "stage1", regions=("full",))
+def test_a_slow_method_gives_way_to_the_head(tmp_path: Path) -> None:
+    stage3 = make_chain(tmp_path, stage2_metrics={"ms_per_image/layercam": 60_000.0})
+    write_bundle(stage3 / "export" / "bundle", BundleSource.of_run(open_run(stage3)))
+    assert open_model(stage3, maps=True).facts.map_method == "pcam"
+
+
+def test_a_damaged_classifier_gives_way_to_the_head(
+    tmp_path: Path, image: DecodedImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage3 = make_chain(tmp_path)
+    write_bundle(stage3 / "export" / "bundle", BundleSource.of_run(open_run(stage3)))
+    (tmp_path / "stage1" / "calibration.json").unlink()
+    maps = open_maps(open_bundle(stage3), regions=("full",), num_threads=1)
+    assert maps.method == "layercam"
+    assert [one.finding for one in maps.maps(image.pixels)] == list(CLASSIFIED)
+    assert maps.method == "pcam"
+    assert "calibration.json" in caplog.text
