@@ -25,6 +25,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--api-keys", type=Path, metavar="FILE", help="accept only requests with a key of this file")
     new_key = "add a key to FILE, print it and end; FILE keeps only its hash"
     parser.add_argument("--new-key", nargs=2, metavar=("FILE", "NAME"), help=new_key)
+    points = "operating point of the run, or score, from which boxes are shown (default: half_fp, else as predict.py)"
+    parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     parser.add_argument("--corrections", type=Path, metavar="DIR", help="accept corrections and save them in DIR")
     parser.add_argument("--keep-images", action="store_true", help="save corrected images too")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="images that the page offers as examples")
@@ -50,9 +52,10 @@ def main(given: argparse.Namespace) -> None:
         file, name = given.new_key
         sys.stdout.write(f"{add_key(Path(file), name)}\n")
         return
-    from stage3_detect.serving.start import settings_of, start
+    from stage3_detect.serving.start import ModelOptions, settings_of, start
 
-    start(given.run, settings_of(vars(given)), maps=given.maps, num_threads=given.threads)
+    model = ModelOptions(given.run, maps=given.maps, points=given.points, num_threads=given.threads)
+    start(model, settings_of(vars(given)))
 
 
 if __name__ == "__main__":

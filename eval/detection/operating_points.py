@@ -15,12 +15,12 @@ from scipy.special import expit, logit
 from cxr.arrays import Bools, Floats
 from eval.detection.curves import Confidence
 from eval.detection.matching import MAIN_IOU, ClassMatches
-from eval.detection.points import BEST_F1, OperatingPoint
+from eval.detection.points import BEST_F1, FEW_FALSE, OperatingPoint
 from eval.detection.rodeo import f1_thresholds
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
 
-RATES = {"half_fp": 0.5, "one_fp": 1.0}
+RATES = {FEW_FALSE: 0.5, "one_fp": 1.0}
 """Name of a point -> false positives per image that it allows on the tune split, all findings together."""
 
 ALL_FINDINGS = "all findings"

@@ -16,8 +16,8 @@ from cxr.config import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-BEST_F1 = "f1"
-"""Name of the point with the best F1 of each finding."""
+BEST_F1, FEW_FALSE = "f1", "half_fp"
+"""Names of the point with the best F1 of each finding, and of the point with half a false box per image."""
 
 
 @dataclass(frozen=True)

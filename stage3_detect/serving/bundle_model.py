@@ -10,7 +10,7 @@ from typing import Any
 
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
-from eval.detection.points import read_points
+from eval.detection.points import FEW_FALSE, read_points
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, RawOutput
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
@@ -28,17 +28,19 @@ log = logging.getLogger("raybox")
 class BundleModel:
     """A `ServedModel` made from a bundle. One image at a time is in the network; several may be prepared meanwhile."""
 
-    def __init__(self, bundle: Bundle, *, maps: bool = False, num_threads: int = 0) -> None:
-        """Load the detector and, with `maps`, the classifier, and run both once.
+    def __init__(self, bundle: Bundle, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> None:
+        """Load the detector and, with `maps`, the classifier, and run the detector.
 
         Raises:
-            UserError: the bundle has no engine that runs here, or no classifier for the maps.
+            UserError: the bundle has no engine that runs here, no such operating point, or no classifier for the maps.
         """
         manifest = bundle.manifest
         format, network = open_engine(bundle, num_threads=num_threads)
         self._predictor = BoxPredictor(LockedNetwork(network), PredictorFacts.of_manifest(manifest))
         self._points = read_points(manifest.get("operating_points", {}))
-        self._default = open_point(manifest, None)
+        # with the best F1, a finding that the detector hardly knows shows boxes of almost no confidence
+        preferred = FEW_FALSE if FEW_FALSE in self._points else None
+        self._default = open_point(manifest, points or preferred)
         self._points.setdefault(self._default.name, self._default)
         regions = self._predictor.regions
         self._maps = open_maps(bundle, regions=regions, num_threads=num_threads) if maps else None
@@ -83,16 +85,19 @@ class LockedNetwork:
             return self._network(net_image)
 
 
-def open_model(path: Path, *, maps: bool = False, num_threads: int = 0) -> BundleModel:
+def open_model(path: Path, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> BundleModel:
     """The model of a bundle, or of a stage 3 run.
 
     Args:
-        maps: also load the classifier for heat maps. num_threads: of each engine; 0 uses all cores.
+        maps: also load the classifier for heat maps.
+        points: name of the operating point that shows boxes where a request names none, or a score. None: half a false
+            box per image on the tune split, where the run has that point, else as `open_point`.
+        num_threads: of each engine; 0 uses all cores.
 
     Raises:
         UserError: as `open_bundle` and `BundleModel`.
     """
-    return BundleModel(open_bundle(path), maps=maps, num_threads=num_threads)
+    return BundleModel(open_bundle(path), maps=maps, points=points, num_threads=num_threads)
 
 
 def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:

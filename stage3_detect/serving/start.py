@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,24 @@ def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
     return settings
 
 
-def start(run: Path, settings: ServiceSettings, *, maps: bool, num_threads: int) -> None:
+@dataclass(frozen=True)
+class ModelOptions:
+    """What to serve; see `open_model`."""
+
+    run: Path
+    maps: bool = False
+    points: str | None = None
+    num_threads: int = 0
+
+
+def start(options: ModelOptions, settings: ServiceSettings) -> None:
     """Serve until a signal.
 
     Raises:
         UserError: the run, a file of the settings or the address cannot be used.
     """
     opened = listen(settings.host, settings.port)
-    model = open_model(run, maps=maps, num_threads=num_threads)
+    model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
     app = make_app(model, settings)
     set_up_logs()
     port = opened.getsockname()[1]

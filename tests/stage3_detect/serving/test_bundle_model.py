@@ -19,6 +19,7 @@ from stage3_detect.serving.bundle import open_bundle
 from stage3_detect.serving.bundle_model import open_engine, open_model
 from stage3_detect.serving.interface import DecodedImage
 from tests.paths import ROOT
+from tests.stage3_detect.serving.chain_builders import make_bundle
 from tests.stage3_detect.stage3_builders import FINDINGS, draw_image
 
 BLOCKED = ("torch", "torchvision", "timm", "ultralytics", "pandas", "sklearn", "onnxruntime", "matplotlib", "rich")
@@ -103,3 +104,16 @@ print(len(model.detect(image)) > 0, len(model.maps(image)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "3"], done.stderr
+
+
+def test_boxes_are_shown_from_the_point_with_few_false_ones_unless_asked_otherwise(tmp_path: Path) -> None:
+    points = {
+        name: {"about": "", "scores": dict.fromkeys(FINDINGS, score)} for name, score in (("f1", 0.1), ("half_fp", 0.2))
+    }
+    folder = make_bundle(tmp_path, operating_points=points)
+    assert open_model(folder).facts.default_point == "half_fp"
+    assert open_model(folder, points="f1").facts.default_point == "f1"
+    by_score = open_model(folder, points="0.7").facts
+    assert by_score.points["0.7"].scores == dict.fromkeys(FINDINGS, 0.7)
+    with pytest.raises(UserError, match="--points best"):
+        open_model(folder, points="best")
