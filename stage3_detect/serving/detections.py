@@ -51,12 +51,12 @@ def make_router(context: ServiceContext) -> APIRouter:
     router = APIRouter()
     facts = context.model.facts
     limits = context.settings.limits
-    described = _described(facts, corrections=context.settings.corrections is not None).model_dump_json().encode()
 
     @router.get("/v1/model", response_model=ModelAnswer, tags=["model"])
     async def model() -> Response:
         """The model: findings, operating points, licence, model card."""
-        return _json(described)
+        described = _described(context.model.facts, corrections=context.settings.corrections is not None)
+        return _json(described.model_dump_json().encode())
 
     @router.post(
         "/v1/detections", response_model=DetectionsAnswer, responses=UPLOAD_ERRORS, tags=["images"],
@@ -67,9 +67,12 @@ def make_router(context: ServiceContext) -> APIRouter:
         check_point(context, point)
         uploads = await read_files(request, "files", limits)
         asked = asked_by(request, "/v1/detections", len(uploads))
-        images = await asyncio.gather(
-            *(context.workers.run(partial(_answered, context, upload, point, asked)) for upload in uploads)
-        )
+        work = (context.workers.run(partial(_answered, context, upload, point, asked)) for upload in uploads)
+        results = await asyncio.gather(*work, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        images = [result for result in results if not isinstance(result, BaseException)]
         return _json(DetectionsAnswer(model=model_identity(facts), images=images).model_dump_json().encode())
 
     @router.post(
@@ -83,7 +86,7 @@ def make_router(context: ServiceContext) -> APIRouter:
         (upload,) = await read_files(request, "file", limits, max_files=1)
         asked = asked_by(request, "/v1/maps", 1)
         try:
-            answer = await context.workers.run(partial(examine_maps, context, upload, asked))
+            answer = await context.workers.run(partial(examine_maps, context, upload, asked), is_map=True)
         except UserError as error:
             raise Refusal(422, "unreadable", error.problems[0]) from None
         return _json(answer.model_dump_json().encode())

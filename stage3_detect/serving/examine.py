@@ -73,9 +73,9 @@ def examine_maps(context: ServiceContext, upload: Upload, asked: Asked) -> MapsA
     """
     image = _decoded(context, upload)
     height, width = image.pixels.shape
-    facts = context.model.facts
     with context.monitoring.phase("maps"):
         maps = context.model.maps(image)
+    facts = context.model.facts  # the first call may find that the method of the maps is another one
     _record(context, image, asked, num_boxes=0)
     return MapsAnswer(
         model=model_identity(facts),

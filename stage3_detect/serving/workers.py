@@ -21,6 +21,7 @@ class Workers:
 
     def __init__(self, num_workers: int, limits: Limits) -> None:
         self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="worker")
+        self._map_pool = ThreadPoolExecutor(1, thread_name_prefix="maps")
         self._limits = limits
         self._lock = threading.Lock()
         self.num_accepted = 0
@@ -51,8 +52,10 @@ class Workers:
             self.num_accepted -= 1
             self.num_accepted_bytes -= num_bytes
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, is_map: bool = False) -> T:
         """Run `work` in a thread and return its result.
+
+        is_map: run it in the one thread for heat maps, so that boxes never wait for maps.
 
         Raises:
             Refusal: 503 after the limit on time. Work that has begun ends by itself, work that waits is dropped.
@@ -67,7 +70,7 @@ class Workers:
             self._started()
             return work()
 
-        future = self._pool.submit(counted)
+        future = (self._map_pool if is_map else self._pool).submit(counted)
         try:
             async with asyncio.timeout(self._limits.processing_timeout_s):
                 return await asyncio.wrap_future(future)
@@ -80,7 +83,8 @@ class Workers:
 
     def close(self) -> None:
         """Wait for the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._map_pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _started(self) -> None:
         with self._lock:

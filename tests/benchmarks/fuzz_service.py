@@ -29,7 +29,7 @@ from hypothesis.errors import Unsatisfiable
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.fuzz_requests import broken_image, raw_request, wrong_request
+from tests.benchmarks.fuzz_requests import broken_image, png_of_size, raw_request, wrong_request
 from tests.benchmarks.service_process import ServiceProcess, running_process
 
 HANG_S = 20
@@ -60,6 +60,7 @@ class Findings:
 def fuzz(service: ServiceProcess, *, num_requests: int, seed: int) -> Findings:
     """Send about `num_requests` requests."""
     found = Findings()
+    _wait_for_maps(service)
     _from_schema(service, found, num_requests // 3, seed)
     rng = random.Random(seed)
     kinds: list[tuple[int, Callable[[random.Random], None]]] = [
@@ -77,6 +78,13 @@ def fuzz(service: ServiceProcess, *, num_requests: int, seed: int) -> Findings:
     if not service.process.is_running():
         found.problems.append("the service has ended")
     return found
+
+
+def _wait_for_maps(service: ServiceProcess) -> None:
+    """The first request waits until the classifier is loaded, longer than the short limits allow."""
+    status = 503
+    while status == 503:
+        status = httpx.post(service.url + "/v1/maps", files={"file": png_of_size(9, 6, rows=60 * b"a")}).status_code
 
 
 def _from_schema(service: ServiceProcess, found: Findings, num_requests: int, seed: int) -> None:

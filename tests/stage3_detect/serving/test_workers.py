@@ -61,6 +61,20 @@ def test_work_runs_beside_the_event_loop_and_the_waiting_is_counted() -> None:
     assert len(set(seen)) == 2
 
 
+def test_boxes_do_not_wait_for_maps() -> None:
+    workers = Workers(1, Limits())
+    go = threading.Event()
+
+    async def both() -> tuple[int, bool]:
+        maps = asyncio.create_task(workers.run(lambda: go.wait(timeout=10), is_map=True))
+        boxes = await workers.run(lambda: 3)
+        go.set()
+        return boxes, await maps
+
+    assert asyncio.run(both()) == (3, True)
+    workers.close()
+
+
 def test_after_the_time_limit_waiting_work_is_dropped() -> None:
     workers = Workers(1, Limits(processing_timeout_s=0.05))
     go, ran = threading.Event(), []
