@@ -1,6 +1,5 @@
 """The first and last thing that a request meets: checks, limits, security headers, log and metrics."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,7 +40,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._context.settings.limits.send_timeout_s)
+        answer = _Answer(send)
         scope["state"] = {KEY_NAME: "", NUM_IMAGES: 0}
         begin = time.perf_counter()
         try:
@@ -100,21 +99,12 @@ class Gate:
 class _Answer:
     """Sends an answer with the security headers. status: None before it begins."""
 
-    def __init__(self, send: Send, timeout_s: float) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._timeout_s = timeout_s
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
-        """
-        Raises:
-            ClientDisconnect: the client does not read.
-        """
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": with_security_headers(list(message["headers"]))}
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientDisconnect from None
+        await self._send(message)

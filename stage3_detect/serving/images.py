@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cxr.config import UserError
 from cxr.imaging.files import Pixels, decode_pixels
 from stage3_detect.serving.interface import DecodedImage
 
@@ -16,6 +17,10 @@ MAX_CLIPPED_SHARE = 0.4
 """Share of pixels at the darkest or the brightest value, outside the dark border, above which contrast is lost."""
 MIN_LEVELS = 32
 """Different grey values of the image, at 8 bits."""
+
+MAX_JPEG_SCANS = 100
+"""A progressive file has about ten. Each is a pass over all pixels, and may take a few bytes only."""
+_JPEG_START, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,10 @@ def decode_image(data: bytes, name: str, *, max_pixels: int) -> DecodedImage:
     """Decode an uploaded file.
 
     Raises:
-        UserError: as `decode_pixels`.
+        UserError: as `decode_pixels`; a JPEG file that takes long to decode on purpose.
     """
+    if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UserError(f"image: {name} has more than {MAX_JPEG_SCANS} scans; save it as an ordinary JPEG file")
     return DecodedImage(name, hashlib.sha256(data).hexdigest(), decode_pixels(data, name, max_pixels=max_pixels))
 
 

@@ -29,6 +29,14 @@ def test_bytes_decode_as_the_file_does(tmp_path: Path, suffix: str) -> None:
     assert decoded.sha256 == hashlib.sha256(data).hexdigest()
 
 
+def test_a_jpeg_with_very_many_scans_is_refused() -> None:
+    data = cv2.imencode(".jpg", radiograph(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_image(data, "a", max_pixels=10**6).pixels.shape == (400, 320)
+    with pytest.raises(UserError, match="scans"):
+        decode_image(data[:-2] + 100 * last + data[-2:], "a", max_pixels=10**6)
+
+
 def test_dicom_is_known_by_its_content(tmp_path: Path) -> None:
     facts = DicomFacts("1", sex="F", age=50, inverted=True, low=0, high=4095, pixel_spacing_mm=0.14)
     write_dicom(tmp_path / "a.dcm", radiograph().astype(np.float32) / 255, facts)

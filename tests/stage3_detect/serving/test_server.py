@@ -14,7 +14,9 @@ from tests.stage3_detect.serving.services import Service, files, multipart, post
 
 @pytest.fixture(scope="module")
 def service(model: ServedModel) -> Iterator[Service]:
-    with running(model, limits={"header_timeout_s": 0.5, "max_connections": 8, "max_request_bytes": 10**6}) as service:
+    with running(
+        model, limits={"header_timeout_s": 0.5, "send_timeout_s": 0.5, "max_connections": 8, "max_request_bytes": 10**6}
+    ) as service:
         yield service
 
 
@@ -108,6 +110,25 @@ def test_two_requests_at_once_on_a_connection_are_answered_in_order(service: Ser
     with service.raw(post("/v1/detections", headers, body) + last) as connection:
         answer = read_answer(connection)[1]
     assert answer.index(b"HTTP/1.1 200 ") < answer.index(b"HTTP/1.1 404 ")
+
+
+def test_an_answer_that_is_not_read_ends_the_connection(service: Service) -> None:
+    num_requests = 400
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(num_requests * b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        time.sleep(1.5)
+        received = 0
+        try:
+            while chunk := connection.recv(1 << 16):
+                received += len(chunk)
+        except ConnectionResetError:
+            pass
+    with service.client() as client:
+        size = len(client.get("/openapi.json").content)
+    assert received < num_requests * size
 
 
 def test_a_client_that_leaves_costs_its_own_request_only(service: Service) -> None:
