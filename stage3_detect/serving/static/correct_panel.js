@@ -1,0 +1,197 @@
+/** The corrections of the active image: actions, reader, consent, saving. */
+
+import { startCorrections } from "./app.js";
+import { postCorrections, ServiceError } from "./api.js";
+import { byId, counted, make } from "./dom.js";
+import { moveBox, tidyBox } from "./geometry.js";
+import { modelMarks, undecided } from "./marks.js";
+import { pickFinding } from "./picker.js";
+
+/** @import {App} from "./app.js" */
+/** @import {Corrections} from "./corrections.js" */
+/** @import {Reading} from "./types.js" */
+
+const READER = "raybox-reader";
+const CONSENT = "I agree that my corrections, reader id, reading time and number of clicks are stored on this server to "
+  + "improve the model. The record names the file; the image itself stays out unless the server keeps images.";
+const WHOLE = "I read the whole image: findings without a box are absent.";
+const READER_PATTERN = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,31}";
+
+export class CorrectPanel {
+  /** @param {App} app @param {HTMLElement} box */
+  constructor(app, box) {
+    this.app = app;
+    this.box = box;
+    this.#build();
+    for (const topic of /** @type {const} */ (["study", "active", "marks"])) app.on(topic, () => this.refresh());
+  }
+
+  #build() {
+    const head = make("h2", "", { textContent: "Corrections" });
+    this.state = make("p", "note", { id: "correct-state" });
+    this.state.setAttribute("role", "status");
+    const actions = make("div", "actions");
+    actions.append(...this.#actionButtons());
+    this.reader = make("input", "", { id: "reader", autocomplete: "off", maxLength: 32, pattern: READER_PATTERN });
+    this.reader.value = sessionStorage.getItem(READER) ?? "";
+    this.reader.placeholder = "letters, digits, . _ -";
+    this.consent = make("input", "", { id: "consent", type: "checkbox" });
+    this.whole = make("input", "", { id: "whole", type: "checkbox" });
+    this.save = make("button", "primary", { id: "save", type: "button", textContent: "Save", title: "Save (Ctrl+S)" });
+    this.save.addEventListener("click", () => this.submit());
+    for (const input of [this.reader, this.consent, this.whole]) input.addEventListener("input", () => this.refresh());
+    const line = make("div", "save-line");
+    line.append(labelled("Reader id", this.reader), this.save);
+    this.box.replaceChildren(
+      head, actions, labelled(WHOLE, this.whole), labelled(CONSENT, this.consent), line, this.state);
+  }
+
+  #actionButtons() {
+    const table = /** @type {const} */ ([
+      ["accept", "Accept", "Accept the selected box (A)"], ["reject", "Reject", "Reject the selected box (X)"],
+      ["relabel", "Relabel", "Pick another finding (L)"], ["draw", "Draw box", "Draw a box (D)"],
+      ["acceptAll", "Accept all", "Accept all boxes not decided yet (Shift+A)"], ["undo", "Undo", "Undo (Ctrl+Z)"],
+    ]);
+    return table.map(([action, textContent, title]) => {
+      const button = make("button", "", { id: `correct-${action}`, type: "button", textContent, title });
+      button.addEventListener("click", () => this[action]());
+      return button;
+    });
+  }
+
+  /** The reading that can be corrected now, with its corrections. */
+  get current() {
+    const reading = this.app.correcting ? this.app.readyActive : undefined;
+    return reading && { reading, corrections: startCorrections(reading) };
+  }
+
+  get selected() {
+    return this.current?.corrections.find(this.app.selectedId);
+  }
+
+  accept() {
+    this.#change((corrections, id) => corrections.accept([id]));
+  }
+
+  reject() {
+    this.#change((corrections, id) => corrections.reject(id));
+  }
+
+  /** Move the selected box, or its lower right corner. @param {number} dx @param {number} dy  image pixels
+   * @param {boolean} isCorner */
+  nudge(dx, dy, isCorner) {
+    const { selected } = this;
+    if (!selected) return;
+    const [x1, y1, x2, y2] = selected.xyxy;
+    const box = isCorner ? tidyBox([x1, y1, x2 + dx, y2 + dy], this.app.active?.size ?? { width: 0, height: 0 })
+      : moveBox(selected.xyxy, this.app.active?.size ?? { width: 0, height: 0 }, dx, dy);
+    this.#change((corrections, id) => corrections.move(id, box));
+  }
+
+  acceptAll() {
+    const { current } = this;
+    current?.corrections.accept(undecided(this.app, current.reading));
+    this.app.emit("marks");
+  }
+
+  undo() {
+    this.current?.corrections.undo();
+    this.app.emit("marks");
+  }
+
+  draw() {
+    if (this.current) this.app.toggle("drawing");
+  }
+
+  async relabel() {
+    const { selected, current } = this;
+    if (!selected || !current) return;
+    const rect = byId("correct-relabel").getBoundingClientRect();
+    const finding = await pickFinding(this.app, rect.left, rect.top);
+    if (finding) current.corrections.relabel(selected.id, finding);
+    this.app.emit("marks");
+  }
+
+  /** Select the next or previous box. @param {number} step */
+  selectNext(step) {
+    const { current } = this;
+    if (!current) return;
+    const ids = modelMarks(this.app, current.reading).map((mark) => mark.id);
+    if (!ids.length) return;
+    const at = ids.indexOf(this.app.selectedId ?? "");
+    this.app.select(at < 0 ? ids[step > 0 ? 0 : ids.length - 1] : ids[(at + step + ids.length) % ids.length]);
+  }
+
+  /** @param {(corrections: Corrections, id: string) => void} change */
+  #change(change) {
+    const { selected, current } = this;
+    if (!selected || !current) return;
+    change(current.corrections, selected.id);
+    this.app.emit("marks");
+  }
+
+  refresh() {
+    this.box.hidden = !this.app.correcting;
+    const { current, selected } = this;
+    for (const action of ["accept", "reject", "relabel"]) byId(`correct-${action}`).disabled = !selected;
+    byId("correct-draw").disabled = !current;
+    byId("correct-draw").setAttribute("aria-pressed", String(this.app.drawing));
+    byId("correct-undo").disabled = !current?.corrections.canUndo;
+    byId("correct-acceptAll").disabled = !current || !undecided(this.app, current.reading).length;
+    const problem = this.problem();
+    this.save.disabled = problem !== null;
+    this.state.dataset.kind = current?.corrections.isDirty ? "dirty" : current?.corrections.savedId ? "saved" : "";
+    this.state.textContent = stateText(current?.corrections, problem);
+  }
+
+  /** Why saving is not possible yet, or null. @returns {string|null} */
+  problem() {
+    const { current } = this;
+    if (!current) return "Open an image first.";
+    const open = undecided(this.app, current.reading).length;
+    if (this.whole.checked && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
+    if (!this.whole.checked && !current.corrections.records().length) return "Nothing is decided yet.";
+    if (!this.reader.value || !this.reader.checkValidity()) return "Give your reader id.";
+    return this.consent.checked ? null : "Tick the consent.";
+  }
+
+  async submit() {
+    const { current } = this;
+    if (!current || this.problem()) return;
+    const { reading, corrections } = current;
+    const { edits } = corrections;
+    sessionStorage.setItem(READER, this.reader.value);
+    try {
+      const { id } = await postCorrections(this.#record(reading, corrections));
+      corrections.markSaved(edits, id);
+      this.app.say(`${reading.name}: corrections saved as ${id}.`);
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      this.app.say(`Not saved: ${error.message}`);
+    }
+    this.app.emit("marks");
+  }
+
+  /** @param {Reading} reading @param {Corrections} corrections */
+  #record(reading, corrections) {
+    return {
+      image_sha256: reading.sha256, name: reading.name, width_px: reading.size.width, height_px: reading.size.height,
+      reader: this.reader.value, consent: this.consent.checked, complete: this.whole.checked,
+      seconds: Math.round(10 * reading.seconds) / 10, clicks: reading.clicks, model_sha256: reading.modelSha256,
+      boxes: corrections.records(),
+    };
+  }
+}
+
+/** @param {Corrections|undefined} corrections @param {string|null} problem */
+function stateText(corrections, problem) {
+  if (corrections?.savedId && !corrections.isDirty) return `Saved as ${corrections.savedId}.`;
+  return `${corrections?.isDirty ? "Not saved. " : ""}${problem ?? "Ready to save."}`;
+}
+
+/** @param {string} text @param {HTMLInputElement} input */
+function labelled(text, input) {
+  const label = make("label", input.type === "checkbox" ? "check" : "field");
+  label.append(...(input.type === "checkbox" ? [input, text] : [text, input]));
+  return label;
+}

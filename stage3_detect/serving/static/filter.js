@@ -1,0 +1,72 @@
+/** Which boxes are shown: by an operating point of the model, or by a threshold that the reader sets. */
+
+/** @import {Detection, Filter, Model} from "./types.js" */
+
+/** Calibrated confidence, or the score where the run has no calibration. @param {Detection} found */
+export function valueOf(found) {
+  return found.confidence ?? found.score;
+}
+
+/** @param {Detection} found @param {Filter} filter @param {Model} model @returns {boolean} */
+export function isShown(found, filter, model) {
+  if (filter.kind === "threshold") return valueOf(found) >= filter.value;
+  const least = model.points[filter.name]?.scores[found.finding];
+  return typeof least === "number" && found.score >= least;
+}
+
+/** The filter before the reader changes it. A model without operating points shows boxes from 50 %.
+ * @param {Model} model @returns {Filter} */
+export function defaultFilter(model) {
+  const name = model.default_point;
+  return name && model.points[name] ? { kind: "point", name } : { kind: "threshold", value: 0.5 };
+}
+
+/** Where the slider stands under a filter: its threshold, or the lowest value that the operating point shows.
+ * @param {Filter} filter @param {Model} model @param {Detection[]} detections @returns {number} */
+export function sliderValue(filter, model, detections) {
+  if (filter.kind === "threshold") return filter.value;
+  const shown = detections.filter((found) => isShown(found, filter, model)).map(valueOf);
+  return shown.length ? Math.min(...shown) : 0.5;
+}
+
+/** @param {number} share  in [0, 1] */
+export function percent(share) {
+  return `${Math.round(100 * share)} %`;
+}
+
+/**
+ * One row per finding, parents above their children. A parent that the model does not detect itself is a heading.
+ * @typedef {{finding: string, depth: number, isHeading: boolean}} Row
+ * @param {Model} model @returns {Row[]}
+ */
+export function findingRows(model) {
+  /** @type {Map<string, string[]>} */
+  const children = new Map([["", []]]);
+  for (const finding of model.findings) addPath([finding, ...(model.parents[finding] ?? [])], children);
+  /** @type {Row[]} */
+  const rows = [];
+  const visit = (/** @type {string} */ parent, /** @type {number} */ depth) => {
+    for (const finding of children.get(parent) ?? []) {
+      rows.push({ finding, depth, isHeading: !model.findings.includes(finding) });
+      visit(finding, depth + 1);
+    }
+  };
+  visit("", 0);
+  return rows;
+}
+
+/** @param {string[]} path  a finding and its ancestors, nearest first @param {Map<string, string[]>} children */
+function addPath(path, children) {
+  path.forEach((finding, index) => {
+    const parent = path[index + 1] ?? "";
+    const siblings = children.get(parent) ?? [];
+    if (!siblings.includes(finding)) children.set(parent, [...siblings, finding]);
+  });
+}
+
+/** The highest value of each finding in one image. @param {Detection[]} detections @returns {Map<string, number>} */
+export function bestValues(detections) {
+  const best = new Map();
+  for (const found of detections) best.set(found.finding, Math.max(best.get(found.finding) ?? 0, valueOf(found)));
+  return best;
+}

@@ -1,0 +1,147 @@
+/** Opens files: boxes first, then ground truth and heat maps in the background. */
+
+import { newReading, startCorrections } from "./app.js";
+import { fetchMaps, fetchReading, fetchTruth, ServiceError } from "./api.js";
+import { counted } from "./dom.js";
+import { fitView } from "./geometry.js";
+import { heatMaps } from "./heat.js";
+import { Picture } from "./picture.js";
+import { qualitySentence } from "./panel.js";
+
+/** @import {App} from "./app.js" */
+/** @import {Reading} from "./types.js" */
+
+export const MAX_IMAGES = 16;
+const AT_ONCE = 2;
+const MAX_TRIES = 5;
+
+/** Replace the study on the page. @param {App} app @param {File[]} files */
+export async function openFiles(app, files) {
+  if (!files.length) return;
+  const sorted = files.toSorted((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  app.readings = sorted.slice(0, MAX_IMAGES).map(newReading);
+  app.activeId = app.readings[0].id;
+  Object.assign(app, { focus: null, selectedId: null, drawing: false, single: false, prior: null });
+  app.emit("study");
+  app.say(sorted.length > MAX_IMAGES
+    ? `${sorted.length} files; only the first ${MAX_IMAGES} are opened.`
+    : `Reading ${counted(sorted.length, "image", "images")}.`);
+  await loadAll(app, app.readings);
+}
+
+/** @param {App} app @param {Reading} reading */
+export async function retryReading(app, reading) {
+  await loadAll(app, [reading]);
+}
+
+/** @param {App} app @param {Reading[]} readings */
+async function loadAll(app, readings) {
+  const queue = [...readings];
+  const work = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) await load(app, next);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  for (const reading of readings) await loadMaps(app, reading);
+}
+
+/** @param {App} app @param {Reading} reading */
+async function load(app, reading) {
+  const clicksBefore = app.clicks;
+  try {
+    const { header, size, greys } = await withRetries(app, reading, () => fetchReading(reading.file));
+    fill(reading, header);
+    reading.picture = new Picture(size, greys);
+    if (app.correcting) startCorrections(reading);
+    app.emit("study", reading);
+    app.emit("marks");
+    reading.clicksToBoxes = app.clicks - clicksBefore;
+    performance.measure("raybox:drop-to-boxes", { start: app.droppedAt, end: performance.now() });
+    if (reading.id === app.activeId) app.say(`${reading.name}: ${qualitySentence(app, reading)}`);
+    await loadTruth(app, reading);
+  } catch (error) {
+    fail(app, reading, error);
+  }
+}
+
+/** @param {Reading} reading @param {any} header */
+function fill(reading, header) {
+  const { image, model } = header;
+  const size = { width: image.width_px, height: image.height_px };
+  Object.assign(reading, {
+    status: "ready", message: "", size, view: fitView(size), sha256: header.image_sha256,
+    modelSha256: model.manifest_sha256, quality: image.quality, detections: image.detections,
+  });
+}
+
+/** Wait and try again while the service is busy, and say so at the image. @template T @param {App} app
+ * @param {Reading} reading @param {() => Promise<T>} work @returns {Promise<T>} */
+async function withRetries(app, reading, work) {
+  for (let tries = 1; ; tries += 1) {
+    show(app, reading, { status: "loading", message: "Reading the image", canRetry: false });
+    try {
+      return await work();
+    } catch (error) {
+      const wait = error instanceof ServiceError && error.status ? error.retryAfter : null;
+      if (wait === null || tries === MAX_TRIES) throw error;
+      await countDown(app, reading, wait);
+    }
+  }
+}
+
+/** @param {App} app @param {Reading} reading @param {number} seconds */
+async function countDown(app, reading, seconds) {
+  for (let left = Math.min(60, Math.ceil(seconds)); left > 0; left -= 1) {
+    show(app, reading, { message: `The service is busy. Next try in ${left} s.` });
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+/** @param {App} app @param {Reading} reading @param {unknown} error */
+function fail(app, reading, error) {
+  if (!(error instanceof ServiceError)) throw error;
+  show(app, reading, { status: "error", message: error.message, canRetry: isWorthRetrying(error) });
+  app.say(`${reading.name}: ${error.message}`);
+}
+
+/** @param {ServiceError} error */
+function isWorthRetrying(error) {
+  return error.retryAfter !== null || error.status === 401 || error.status >= 500;
+}
+
+/** @param {App} app @param {Reading} reading @param {Partial<Reading>} change */
+function show(app, reading, change) {
+  Object.assign(reading, change);
+  app.emit("study", reading);
+}
+
+/** @param {App} app @param {Reading} reading */
+async function loadTruth(app, reading) {
+  reading.truth = await fetchTruth(reading.name);
+  if (reading.truth.length) app.emit("marks");
+}
+
+/** @param {App} app @param {Reading} reading */
+async function loadMaps(app, reading) {
+  if (!app.model?.map_method || reading.status !== "ready" || !app.readings.includes(reading)) return;
+  try {
+    reading.maps = heatMaps(await fetchMaps(reading.file));
+    app.emit("marks");
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    reading.mapsMessage = error.message;
+    app.say(`${reading.name}: no heat map. ${error.message}`);
+  }
+}
+
+/** Boxes of an earlier image of the patient. @param {App} app @param {File} file */
+export async function openPrior(app, file) {
+  try {
+    const { header } = await fetchReading(file);
+    const size = { width: header.image.width_px, height: header.image.height_px };
+    app.prior = { name: file.name, size, detections: header.image.detections };
+    app.emit("marks");
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    app.say(`Prior image ${file.name}: ${error.message}`);
+  }
+}

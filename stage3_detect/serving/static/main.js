@@ -1,0 +1,108 @@
+/** Entry of the page: puts the parts together. */
+
+import { fetchExample, fetchExamples, fetchModel, keyPrompt, ServiceError } from "./api.js";
+import { App } from "./app.js";
+import { CorrectPanel } from "./correct_panel.js";
+import { ask, askForKey, setUpDialog, showCard, showKeys } from "./dialogs.js";
+import { byId, make } from "./dom.js";
+import { acceptDrops } from "./drop.js";
+import { defaultFilter } from "./filter.js";
+import { FindingList } from "./findings.js";
+import { bindKeys } from "./keys.js";
+import { openFiles, openPrior, retryReading } from "./loading.js";
+import { setUpPanel } from "./panel.js";
+import { setUpPrior } from "./prior.js";
+import { Stage } from "./stage.js";
+import { setUpToolbar } from "./toolbar.js";
+import { countUse } from "./use.js";
+
+export const app = new App();
+
+/** Open files, unless the reader keeps corrections that are not saved. @param {File[]} files */
+async function open(files) {
+  const question = "Corrections of this study are not saved. Open the new images and lose them?";
+  if (files.length && app.isDirty && !(await ask(question, "Open and lose them"))) return;
+  byId("welcome").hidden = files.length > 0 || app.readings.length > 0;
+  await openFiles(app, files);
+}
+
+/** @param {string} name */
+async function openExample(name) {
+  started();
+  try {
+    await open([await fetchExample(name)]);
+  } catch (error) {
+    sayError(error);
+  }
+}
+
+function started() {
+  app.droppedAt = performance.now();
+}
+
+/** @param {unknown} error */
+function sayError(error) {
+  if (!(error instanceof ServiceError)) throw error;
+  app.say(error.message);
+}
+
+function setUpOpening() {
+  acceptDrops(document.body, open, started);
+  const input = byId("files");
+  byId("open").addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    started();
+    open([...input.files]);
+    input.value = "";
+  });
+  const select = byId("examples");
+  select.addEventListener("change", () => {
+    if (select.value) openExample(select.value);
+  });
+}
+
+async function offerExamples() {
+  const examples = await fetchExamples();
+  byId("examples-box").hidden = !examples.length;
+  byId("examples").append(...examples.map(({ name }) => make("option", "", { value: name, textContent: name })));
+  byId("welcome-examples").append(...examples.slice(0, 8).map(({ name }) => {
+    const button = make("button", "", { type: "button", textContent: name });
+    button.addEventListener("click", () => openExample(name));
+    return button;
+  }));
+}
+
+/** What the service serves; the page works without it until it answers. */
+async function loadModel() {
+  const model = await fetchModel();
+  app.model = model;
+  app.filter = defaultFilter(model);
+  byId("synthetic").hidden = !model.synthetic;
+  byId("correct").hidden = !model.corrections;
+  byId("heat").hidden = !model.map_method;
+  byId("model-name").textContent = model.name;
+  app.emit("model");
+  app.emit("marks");
+  await offerExamples();
+}
+
+function setUp() {
+  setUpDialog();
+  keyPrompt.ask = askForKey;
+  const stage = new Stage(app, byId("stage"), (reading) => retryReading(app, reading));
+  const list = new FindingList(app, byId("findings"));
+  const panel = new CorrectPanel(app, byId("corrections"));
+  const parts = { app, stage, list, panel, open: () => byId("files").click(), help: () => showKeys(rows()) };
+  const rows = bindKeys(parts);
+  setUpPanel(app);
+  setUpToolbar(parts);
+  setUpPrior(app, (file) => openPrior(app, file));
+  setUpOpening();
+  countUse(app);
+  byId("card").addEventListener("click", () => app.model && showCard(app.model));
+  byId("help").addEventListener("click", parts.help);
+  app.on("status", () => { byId("status").textContent = app.status; });
+  loadModel().catch(sayError);
+}
+
+setUp();

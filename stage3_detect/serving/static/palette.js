@@ -1,0 +1,30 @@
+/** Colours of findings, the same as in the pictures that `predict.py` renders, and of heat maps. */
+
+// Okabe & Ito's colours first, lightened for dark radiographs; four more serve long lists of findings.
+const COLOURS = [
+  "#56b4e9", "#e69f00", "#00be8c", "#f0e442", "#e69fc8", "#ffffff", "#ff5050", "#a578ff", "#aaf03c", "#c8a06e",
+];
+
+/** @param {string} finding @param {string[]} findings  all findings of the model; their order gives the colours */
+export function colourOf(finding, findings) {
+  const index = findings.indexOf(finding);
+  return index < 0 ? "#c9d1d9" : COLOURS[index % COLOURS.length];
+}
+
+// Dark violet, magenta, orange, pale yellow: lightness rises steadily, so the order is readable without hue.
+const HEAT = [[20, 11, 52], [101, 21, 110], [187, 55, 84], [243, 120, 25], [252, 210, 70], [252, 255, 190]];
+const HEAT_OPACITY = 0.62;
+
+/** 256 RGBA colours for map values; low values are transparent. @returns {Uint8ClampedArray} */
+export function heatTable() {
+  const table = new Uint8ClampedArray(256 * 4);
+  for (let value = 0; value < 256; value += 1) {
+    const place = (value / 255) * (HEAT.length - 1);
+    const below = Math.min(Math.floor(place), HEAT.length - 2);
+    for (let c = 0; c < 3; c += 1) {
+      table[4 * value + c] = HEAT[below][c] + (place - below) * (HEAT[below + 1][c] - HEAT[below][c]);
+    }
+    table[4 * value + 3] = 255 * HEAT_OPACITY * Math.min(1, value / 110);
+  }
+  return table;
+}

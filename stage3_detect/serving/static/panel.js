@@ -1,0 +1,101 @@
+/** The panel beside the images: name and quality of the active image, and which boxes are shown. */
+
+import { byId, counted, make, setAttributes } from "./dom.js";
+import { percent, sliderValue } from "./filter.js";
+import { modelMarks } from "./marks.js";
+
+/** @import {App} from "./app.js" */
+/** @import {Model, Reading} from "./types.js" */
+
+const POINT_NAMES = { f1: "Best F1", half_fp: "0.5 false / image", one_fp: "1 false / image" };
+
+/** @param {App} app */
+export function setUpPanel(app) {
+  app.on("model", () => buildPoints(app));
+  for (const topic of /** @type {const} */ (["study", "active", "marks"])) {
+    app.on(topic, () => {
+      drawAbout(app);
+      drawFilter(app);
+    });
+  }
+  byId("threshold").addEventListener("input", (/** @type {Event} */ event) => {
+    const { value } = /** @type {HTMLInputElement} */ (event.target);
+    app.setFilter({ kind: "threshold", value: Number(value) / 100 });
+  });
+}
+
+/** @param {App} app */
+function buildPoints(app) {
+  const { model } = app;
+  if (!model) return;
+  const names = Object.keys(model.points);
+  const buttons = names.map((name) => pointButton(app, name, model));
+  byId("points").replaceChildren(...buttons);
+  byId("points").hidden = !names.length;
+  drawFilter(app);
+}
+
+/** @param {App} app @param {string} name @param {Model} model */
+function pointButton(app, name, model) {
+  const text = POINT_NAMES[/** @type {keyof POINT_NAMES} */ (name)] ?? name;
+  const button = make("button", "", { type: "button", textContent: text, title: model.points[name].about });
+  button.dataset.point = name;
+  button.setAttribute("role", "radio");
+  button.addEventListener("click", () => app.setFilter({ kind: "point", name }));
+  button.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => moveRadio(event, button));
+  return button;
+}
+
+/** Arrow keys inside the radio group. @param {KeyboardEvent} event @param {HTMLElement} button */
+function moveRadio(event, button) {
+  const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
+  const next = step && button[/** @type {"nextElementSibling"} */ (step)];
+  if (!(next instanceof HTMLElement)) return;
+  event.preventDefault();
+  event.stopPropagation();
+  next.click();
+  next.focus();
+}
+
+/** @param {App} app */
+function drawFilter(app) {
+  const { model, filter } = app;
+  if (!model) return;
+  const point = filter.kind === "point" ? filter.name : "";
+  const buttons = [...byId("points").children];
+  buttons.forEach((button, index) => {
+    const isChosen = button.dataset.point === point;
+    setAttributes(button, { "aria-checked": isChosen });
+    button.tabIndex = isChosen || (!point && index === 0) ? 0 : -1;
+  });
+  byId("point-about").textContent = point
+    ? `Operating point ${point}: ${model.points[point].about}.`
+    : "Your own threshold, the same for all findings.";
+  const value = sliderValue(filter, model, app.readyActive?.detections ?? []);
+  if (document.activeElement !== byId("threshold") || point) byId("threshold").value = String(Math.round(100 * value));
+  byId("threshold-value").textContent = point ? "by point" : percent(value);
+}
+
+/** @param {App} app */
+function drawAbout(app) {
+  const reading = app.active;
+  byId("image-name").textContent = reading ? reading.name : "No image";
+  const quality = byId("quality");
+  quality.dataset.kind = qualityKind(reading);
+  quality.textContent = reading ? qualitySentence(app, reading) : "Open an image to see its findings.";
+}
+
+/** @param {Reading|undefined} reading */
+function qualityKind(reading) {
+  if (reading?.status === "error") return "error";
+  return reading?.status === "ready" ? (reading.quality.ok ? "ok" : "poor") : "";
+}
+
+/** @param {App} app @param {Reading} reading */
+export function qualitySentence(app, reading) {
+  if (reading.status !== "ready") return reading.message;
+  const count = modelMarks(app, reading).filter((mark) => mark.action !== "rejected").length;
+  const found = count ? `${counted(count, "box is", "boxes are")} shown.` : "No box at this setting.";
+  const { ok, reasons } = reading.quality;
+  return `${found} ${ok ? "Image quality: nothing unusual." : `Image quality: ${reasons.join("; ")}.`}`;
+}

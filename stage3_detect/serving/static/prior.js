@@ -1,0 +1,33 @@
+/** The second, smaller drop target: an earlier image of the patient. */
+
+import { byId } from "./dom.js";
+import { acceptDrops } from "./drop.js";
+
+/** @import {App} from "./app.js" */
+
+const EMPTY = "Drop an earlier image of the patient here to see its boxes dotted.";
+
+/** @param {App} app @param {(file: File) => void} open */
+export function setUpPrior(app, open) {
+  const input = byId("prior-file");
+  const take = (/** @type {File[]} */ files) => files.length && open(files[0]);
+  acceptDrops(byId("prior"), take, () => {});
+  byId("prior-open").addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    take([...input.files]);
+    input.value = "";
+  });
+  byId("prior-clear").addEventListener("click", () => {
+    app.prior = null;
+    app.emit("marks");
+  });
+  for (const topic of /** @type {const} */ (["study", "marks"])) app.on(topic, () => draw(app));
+}
+
+/** @param {App} app */
+function draw(app) {
+  const { prior } = app;
+  byId("prior-clear").hidden = !prior;
+  byId("prior-note").textContent = prior
+    ? `${prior.name}: dotted boxes, scaled to the size of the active image, not registered to it.` : EMPTY;
+}

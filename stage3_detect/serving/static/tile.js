@@ -1,0 +1,128 @@
+/** One image on the page: canvas of the image, canvas of the heat map, SVG of the marks, texts. */
+
+import { make } from "./dom.js";
+import { toImage, transformOf } from "./geometry.js";
+import { visibleMarks } from "./marks.js";
+import { drawMarks } from "./overlay.js";
+
+/** @import {App} from "./app.js" */
+/** @import {Reading, Size, Transform} from "./types.js" */
+
+export class Tile {
+  /** @type {import("./overlay.js").Drawn[]} */ drawn = [];
+  #shown = "";
+
+  /** @param {App} app @param {Reading} reading @param {(reading: Reading) => void} retry */
+  constructor(app, reading, retry) {
+    this.app = app;
+    this.reading = reading;
+    this.base = make("canvas", "base");
+    this.heat = make("canvas", "heat");
+    this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.svg.setAttribute("class", "marks");
+    this.svg.setAttribute("role", "img");
+    this.title = make("p", "title");
+    this.message = make("p", "message");
+    this.retry = make("button", "retry", { type: "button", textContent: "Try again", hidden: true });
+    this.retry.addEventListener("click", () => retry(reading));
+    this.box = make("div", "tile", { tabIndex: 0 });
+    this.box.dataset.id = reading.id;
+    this.box.setAttribute("role", "group");
+    const notice = make("div", "notice");
+    notice.append(this.message, this.retry);
+    this.box.append(this.base, this.heat, this.svg, this.title, notice);
+    /** @type {Size} */
+    this.size = { width: 0, height: 0 };
+  }
+
+  /** @returns {Transform} */
+  get transform() {
+    return transformOf(this.reading.view, this.reading.size, this.size);
+  }
+
+  /** Image point under a pointer. @param {MouseEvent} event @returns {[number, number]} */
+  imagePoint(event) {
+    return toImage(this.transform, ...this.point(event));
+  }
+
+  /** Screen point inside the tile. @param {MouseEvent} event @returns {[number, number]} */
+  point(event) {
+    const rect = this.svg.getBoundingClientRect();
+    return [event.clientX - rect.left, event.clientY - rect.top];
+  }
+
+  /** Take the size from the page, then draw. */
+  resize() {
+    this.size = { width: this.box.clientWidth, height: this.box.clientHeight };
+    for (const canvas of [this.base, this.heat]) {
+      canvas.width = Math.round(this.size.width * devicePixelRatio);
+      canvas.height = Math.round(this.size.height * devicePixelRatio);
+    }
+    this.#shown = "";
+    this.drawAll();
+  }
+
+  drawAll() {
+    this.drawTexts();
+    if (this.reading.status !== "ready" || !this.size.width) return;
+    this.drawBase();
+    this.drawMarks();
+  }
+
+  drawTexts() {
+    const { reading } = this;
+    this.box.classList.toggle("active", reading.id === this.app.activeId);
+    this.box.dataset.status = reading.status;
+    this.title.textContent = reading.status === "ready"
+      ? `${reading.name}  ${reading.size.width} x ${reading.size.height}` : reading.name;
+    this.message.textContent = reading.status === "ready" ? "" : reading.message;
+    this.retry.hidden = !(reading.status === "error" && reading.canRetry);
+    this.box.setAttribute("aria-label", `Image ${reading.name}${reading.status === "error" ? `: ${reading.message}` : ""}`);
+  }
+
+  drawBase() {
+    const { picture, view, window, inverted, size } = this.reading;
+    if (!picture) return;
+    const t = this.transform;
+    const ratio = devicePixelRatio;
+    const { canvas, level } = picture.paint(window, inverted, size.width * t.scale * ratio);
+    const context = this.base.getContext("2d", { alpha: false });
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, this.base.width, this.base.height);
+    context.imageSmoothingQuality = view.zoom > 1 ? "medium" : "high";
+    const [width, height] = [size.width * t.scale * level.coverX, size.height * t.scale * level.coverY];
+    context.drawImage(canvas, t.left * ratio, t.top * ratio, width * ratio, height * ratio);
+  }
+
+  /** Boxes and heat map; the image below stays as it is. */
+  drawMarks() {
+    const { app, reading } = this;
+    const marks = visibleMarks(app, reading);
+    const selectedId = app.correcting && reading.id === app.activeId ? app.selectedId : null;
+    const how = { transform: this.transform, tile: this.size, findings: app.model?.findings ?? [], selectedId };
+    this.drawn = drawMarks(this.svg, marks, how);
+    const texts = marks.map((mark) => mark.text).join(", ");
+    this.svg.setAttribute("aria-label", texts ? `Marked: ${texts}` : "No marks");
+    this.#drawHeat();
+  }
+
+  /** The map of the finding under the pointer. */
+  #drawHeat() {
+    const { app, reading } = this;
+    const map = app.heat && !app.hidden && app.focus ? reading.maps?.get(app.focus.findings[0]) : undefined;
+    const t = this.transform;
+    const key = map ? `${app.focus?.findings[0]} ${t.scale} ${t.left} ${t.top}` : "";
+    if (key === this.#shown) return;
+    const context = this.heat.getContext("2d");
+    context.clearRect(0, 0, this.heat.width, this.heat.height);
+    if (map) {
+      const ratio = devicePixelRatio;
+      const { width, height } = reading.size;
+      context.imageSmoothingQuality = "high";
+      const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * ratio);
+      context.drawImage(map.canvas, ...place);
+    }
+    this.#shown = key;
+    this.box.dataset.map = map ? app.focus?.findings[0] : "";
+  }
+}
