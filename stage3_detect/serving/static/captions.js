@@ -6,14 +6,15 @@ const GAP = 2;
 const STEPS = 8;
 const FAR = 60; // one step away is as bad as covering so many pixels of another box
 const ON_CAPTION = 1000;
+const SMALL_BOX = 9000; // square pixels; a caption hides less of a larger box
 
 /**
- * One place per box, in the given order: the first caption chooses first.
- * @param {Box[]} boxes  screen pixels @param {Size[]} sizes  of the captions @param {Size} tile @returns {Box[]}
+ * One place per caption, in the given order: the first caption chooses first.
+ * @param {Box[]} boxes  of the captions, screen pixels @param {Size[]} sizes  of the captions @param {Size} tile
+ * @param {Box[]} taken  places of other texts @returns {Box[]}
  */
-export function placeCaptions(boxes, sizes, tile) {
-  /** @type {Box[]} */
-  const placed = [];
+export function placeCaptions(boxes, sizes, tile, taken = []) {
+  const placed = [...taken];
   boxes.forEach((box, index) => {
     let best = null;
     let bestCost = Infinity;
@@ -25,7 +26,7 @@ export function placeCaptions(boxes, sizes, tile) {
     }
     placed.push(/** @type {Box} */ (best));
   });
-  return placed;
+  return placed.slice(taken.length);
 }
 
 /** Places around a box, best first: above, below, at the sides, further and further away; at last inside.
@@ -57,8 +58,13 @@ function inside(x, y, size, tile) {
 function harmOf(place, captions, boxes) {
   let harm = 0;
   for (const other of captions) harm += ON_CAPTION * overlap(place, other);
-  for (const other of boxes) harm += overlap(place, other);
+  for (const other of boxes) harm += overlap(place, other) * Math.min(1, SMALL_BOX / areaOf(other));
   return harm;
+}
+
+/** @param {Box} box */
+function areaOf(box) {
+  return Math.max(1, (box[2] - box[0]) * (box[3] - box[1]));
 }
 
 /** Common area. @param {Box} a @param {Box} b */

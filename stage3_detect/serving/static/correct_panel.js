@@ -12,8 +12,8 @@ import { pickFinding } from "./picker.js";
 /** @import {Reading} from "./types.js" */
 
 const READER = "raybox-reader";
-const CONSENT = "I agree that my corrections, reader id, reading time and number of clicks are stored on this server to "
-  + "improve the model. The record names the file; the image itself stays out unless the server keeps images.";
+const CONSENT = "I agree that this server stores my corrections with the file's name, my reader id, my reading time and "
+  + "number of clicks, and the image if it is set up to keep images.";
 const WHOLE = "I read the whole image: findings without a box are absent.";
 const READER_PATTERN = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,31}";
 

@@ -58,8 +58,15 @@ export async function askForKey(wasRefused) {
   return (await openDialog("API key", [make("p", "", { textContent: `${sentence} ${note}` }), form])) || null;
 }
 
-/** @param {[string, string][]} rows  keys and what they do */
-export function showKeys(rows) {
+/** @param {[string, string][][]} groups  keys and what they do */
+export function showKeys(groups) {
+  const tables = make("div", "key-tables");
+  tables.append(...groups.filter((rows) => rows.length).map(keyTable));
+  openDialog("Keys and mouse", [tables]);
+}
+
+/** @param {[string, string][]} rows */
+function keyTable(rows) {
   const table = make("table", "keys");
   for (const [keys, about] of rows) {
     const row = make("tr", "");
@@ -69,7 +76,7 @@ export function showKeys(rows) {
     row.append(name, make("td", "", { textContent: about }));
     table.append(row);
   }
-  openDialog("Keys and mouse", [table]);
+  return table;
 }
 
 /** @param {Model} model */

@@ -8,6 +8,8 @@ import { colourOf } from "./palette.js";
 /** @import {App} from "./app.js" */
 /** @import {Row} from "./filter.js" */
 
+const MOST_TALL_ROWS = 12;
+
 export class FindingList {
   /** @type {Row[]} */ rows = [];
   /** @type {HTMLElement[]} */ items = [];
@@ -30,6 +32,7 @@ export class FindingList {
     this.rows = findingRows(model);
     this.items = this.rows.map((row, index) => this.#item(row, index));
     this.box.replaceChildren(...this.items);
+    this.box.classList.toggle("compact", this.items.length > MOST_TALL_ROWS);
     this.draw();
   }
 

@@ -103,17 +103,17 @@ function nudge({ stage, panel }, key, isCorner) {
   panel.nudge((dx * NUDGE_PX) / scale, (dy * NUDGE_PX) / scale, isCorner);
 }
 
-/** Listen to the keys of the page. @param {Parts} parts @returns {() => [string, string][]} rows for the help */
+/** Listen to the keys of the page. @param {Parts} parts @returns {() => [string, string][][]} rows for the help */
 export function bindKeys(parts) {
-  const bindings = () => [...VIEW_BINDINGS, ...(parts.app.model?.corrections ? CORRECTION_BINDINGS : [])];
+  const groups = () => [VIEW_BINDINGS, parts.app.model?.corrections ? CORRECTION_BINDINGS : []];
   document.addEventListener("keydown", (event) => {
     const key = keyName(event);
-    const binding = isTyping(event.target, key) ? undefined : bindings().find(({ keys }) => keys.includes(key));
+    const binding = isTyping(event.target, key) ? undefined : groups().flat().find(({ keys }) => keys.includes(key));
     if (!binding || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     binding.run(parts, key);
   });
-  return () => bindings().map(({ keys, about }) => [helpText(keys), about]);
+  return () => groups().map((bindings) => bindings.map(({ keys, about }) => [helpText(keys), about]));
 }
 
 /** "Shift+A", "Ctrl+Z", "ArrowLeft", "?". Shift is not named for signs, since keyboards differ.

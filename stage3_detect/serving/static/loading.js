@@ -54,6 +54,7 @@ async function load(app, reading) {
     if (app.correcting) startCorrections(reading);
     app.emit("study", reading);
     app.emit("marks");
+    preferReadable(app);
     reading.clicksToBoxes = app.clicks - clicksBefore;
     performance.measure("raybox:drop-to-boxes", { start: app.droppedAt, end: performance.now() });
     if (reading.id === app.activeId) app.say(`${reading.name}: ${qualitySentence(app, reading)}`);
@@ -100,7 +101,14 @@ async function countDown(app, reading, seconds) {
 function fail(app, reading, error) {
   if (!(error instanceof ServiceError)) throw error;
   show(app, reading, { status: "error", message: error.message, canRetry: isWorthRetrying(error) });
+  preferReadable(app);
   app.say(`${reading.name}: ${error.message}`);
+}
+
+/** Where the active image cannot be read, the first that can becomes active. @param {App} app */
+function preferReadable(app) {
+  const readable = app.readings.find((reading) => reading.status === "ready");
+  if (app.active?.status === "error" && readable) app.activate(readable.id);
 }
 
 /** @param {ServiceError} error */

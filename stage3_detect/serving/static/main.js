@@ -80,7 +80,8 @@ async function loadModel() {
   byId("synthetic").hidden = !model.synthetic;
   byId("correct").hidden = !model.corrections;
   byId("heat").hidden = !model.map_method;
-  byId("model-name").textContent = model.name;
+  byId("privacy").hidden = model.corrections; // a server that takes corrections may keep their images
+  byId("model-name").textContent = `Model: ${model.name}`;
   app.emit("model");
   app.emit("marks");
   await offerExamples();

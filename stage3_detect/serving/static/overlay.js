@@ -1,6 +1,6 @@
 /** Draws marks as SVG over a tile: a box with a dark edge, and its caption. */
 
-import { placeCaptions } from "./captions.js";
+import { overlap, placeCaptions } from "./captions.js";
 import { toScreen } from "./geometry.js";
 import { colourOf } from "./palette.js";
 
@@ -18,20 +18,36 @@ const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("can
 /**
  * Replace what the SVG shows.
  * @param {SVGSVGElement} svg @param {Mark[]} marks  the first lie on top
- * @param {{transform: Transform, tile: Size, findings: string[], selectedId: string|null}} how @returns {Drawn[]}
+ * @param {{transform: Transform, tile: Size, findings: string[], selectedId: string|null, taken: Box[]}} how
+ *   taken: places of other texts @returns {Drawn[]}
  */
 export function drawMarks(svg, marks, how) {
   const fontPx = how.tile.width < 480 ? 11 : 13;
-  const boxes = marks.map((mark) => toScreen(how.transform, mark.xyxy));
-  const sizes = marks.slice(0, MAX_CAPTIONS).map((mark) => captionSize(mark.text, fontPx));
-  const captions = placeCaptions(boxes.slice(0, MAX_CAPTIONS), sizes, how.tile);
-  const drawn = marks.map((mark, index) => ({ mark, box: boxes[index], caption: captions[index] ?? null }));
+  /** @type {Drawn[]} */
+  const drawn = marks.map((mark) => ({ mark, box: toScreen(how.transform, mark.xyxy), caption: null }));
+  addCaptions(drawn, fontPx, how);
   const rects = drawn.toReversed().map(({ mark, box }) => boxGroup(mark, box, colourOf(mark.finding, how.findings)));
   const plates = drawn.toReversed().flatMap(({ mark, box, caption }) =>
     caption ? [captionGroup({ mark, box, caption }, colourOf(mark.finding, how.findings), fontPx)] : []);
   const selected = drawn.find(({ mark }) => mark.id === how.selectedId);
   svg.replaceChildren(...rects, ...plates, ...(selected ? handles(selected.box) : []));
   return drawn;
+}
+
+/** @param {Drawn[]} drawn @param {number} fontPx @param {{tile: Size, taken: Box[]}} how */
+function addCaptions(drawn, fontPx, how) {
+  const named = drawn.filter((one) => !isNamedAlready(one, drawn)).slice(0, MAX_CAPTIONS);
+  const sizes = named.map(({ mark }) => captionSize(mark.text, fontPx));
+  const places = placeCaptions(named.map(({ box }) => box), sizes, how.tile, how.taken);
+  named.forEach((one, index) => { one.caption = places[index]; });
+}
+
+/** A true or prior box over a box of the model with the same finding needs no second name.
+ * @param {Drawn} one @param {Drawn[]} drawn */
+function isNamedAlready(one, drawn) {
+  if (one.mark.kind !== "truth" && one.mark.kind !== "prior") return false;
+  return drawn.some(({ mark, box }) => (mark.kind === "detection" || mark.kind === "edit")
+    && mark.finding === one.mark.finding && overlap(box, one.box) > 0);
 }
 
 /** @param {string} text @param {number} fontPx @returns {Size} */

@@ -8,12 +8,22 @@ const COLOURS = [
 /** @param {string} finding @param {string[]} findings  all findings of the model; their order gives the colours */
 export function colourOf(finding, findings) {
   const index = findings.indexOf(finding);
-  return index < 0 ? "#c9d1d9" : COLOURS[index % COLOURS.length];
+  if (index < 0) return "#c9d1d9";
+  const colour = COLOURS[index % COLOURS.length];
+  return index < COLOURS.length ? colour : tint(colour);
+}
+
+/** Half way to white, or grey for white itself: a second round of colours. @param {string} colour */
+function tint(colour) {
+  if (colour === "#ffffff") return "#98a2ad";
+  const parts = [1, 3, 5].map((at) => Math.round((Number.parseInt(colour.slice(at, at + 2), 16) + 255) / 2));
+  return `rgb(${parts.join(" ")})`;
 }
 
 // Dark violet, magenta, orange, pale yellow: lightness rises steadily, so the order is readable without hue.
 const HEAT = [[20, 11, 52], [101, 21, 110], [187, 55, 84], [243, 120, 25], [252, 210, 70], [252, 255, 190]];
-const HEAT_OPACITY = 0.62;
+const HEAT_OPACITY = 0.68;
+const FULL_FROM = 120; // lower values fade out
 
 /** 256 RGBA colours for map values; low values are transparent. @returns {Uint8ClampedArray} */
 export function heatTable() {
@@ -24,7 +34,7 @@ export function heatTable() {
     for (let c = 0; c < 3; c += 1) {
       table[4 * value + c] = HEAT[below][c] + (place - below) * (HEAT[below + 1][c] - HEAT[below][c]);
     }
-    table[4 * value + 3] = 255 * HEAT_OPACITY * Math.min(1, value / 110);
+    table[4 * value + 3] = 255 * HEAT_OPACITY * Math.min(1, value / FULL_FROM);
   }
   return table;
 }

@@ -97,5 +97,5 @@ export function qualitySentence(app, reading) {
   const count = modelMarks(app, reading).filter((mark) => mark.action !== "rejected").length;
   const found = count ? `${counted(count, "box is", "boxes are")} shown.` : "No box at this setting.";
   const { ok, reasons } = reading.quality;
-  return `${found} ${ok ? "Image quality: nothing unusual." : `Image quality: ${reasons.join("; ")}.`}`;
+  return `${found} ${ok ? "Image quality: nothing unusual." : reasons.join(" ")}`;
 }

@@ -29,5 +29,5 @@ function draw(app) {
   const { prior } = app;
   byId("prior-clear").hidden = !prior;
   byId("prior-note").textContent = prior
-    ? `${prior.name}: dotted boxes, scaled to the size of the active image, not registered to it.` : EMPTY;
+    ? `${prior.name}: dotted boxes, only scaled to this image's size.` : EMPTY;
 }

@@ -1,12 +1,15 @@
 /** One image on the page: canvas of the image, canvas of the heat map, SVG of the marks, texts. */
 
 import { make } from "./dom.js";
-import { toImage, transformOf } from "./geometry.js";
+import { percent } from "./filter.js";
+import { clamp, toImage, transformOf } from "./geometry.js";
 import { visibleMarks } from "./marks.js";
 import { drawMarks } from "./overlay.js";
 
 /** @import {App} from "./app.js" */
-/** @import {Reading, Size, Transform} from "./types.js" */
+/** @import {Box, Reading, Size, Transform} from "./types.js" */
+
+const FAINTEST = 0.35; // opacity of the map of an unlikely finding: every map reaches its own full range
 
 export class Tile {
   /** @type {import("./overlay.js").Drawn[]} */ drawn = [];
@@ -22,6 +25,7 @@ export class Tile {
     this.svg.setAttribute("class", "marks");
     this.svg.setAttribute("role", "img");
     this.title = make("p", "title");
+    this.mapNote = make("p", "map-note", { hidden: true });
     this.message = make("p", "message");
     this.retry = make("button", "retry", { type: "button", textContent: "Try again", hidden: true });
     this.retry.addEventListener("click", () => retry(reading));
@@ -30,9 +34,11 @@ export class Tile {
     this.box.setAttribute("role", "group");
     const notice = make("div", "notice");
     notice.append(this.message, this.retry);
-    this.box.append(this.base, this.heat, this.svg, this.title, notice);
+    this.box.append(this.base, this.heat, this.svg, this.title, this.mapNote, notice);
     /** @type {Size} */
     this.size = { width: 0, height: 0 };
+    /** @type {Box} */
+    this.titleBox = [0, 0, 0, 0];
   }
 
   /** @returns {Transform} */
@@ -54,6 +60,9 @@ export class Tile {
   /** Take the size from the page, then draw. */
   resize() {
     this.size = { width: this.box.clientWidth, height: this.box.clientHeight };
+    this.drawTexts();
+    const { offsetLeft: left, offsetTop: top, offsetWidth: width, offsetHeight: height } = this.title;
+    this.titleBox = [left, top, left + width, top + height];
     for (const canvas of [this.base, this.heat]) {
       canvas.width = Math.round(this.size.width * devicePixelRatio);
       canvas.height = Math.round(this.size.height * devicePixelRatio);
@@ -99,7 +108,9 @@ export class Tile {
     const { app, reading } = this;
     const marks = visibleMarks(app, reading);
     const selectedId = app.correcting && reading.id === app.activeId ? app.selectedId : null;
-    const how = { transform: this.transform, tile: this.size, findings: app.model?.findings ?? [], selectedId };
+    const how = {
+      transform: this.transform, tile: this.size, findings: app.model?.findings ?? [], selectedId, taken: [this.titleBox],
+    };
     this.drawn = drawMarks(this.svg, marks, how);
     const texts = marks.map((mark) => mark.text).join(", ");
     this.svg.setAttribute("aria-label", texts ? `Marked: ${texts}` : "No marks");
@@ -115,12 +126,16 @@ export class Tile {
     if (key === this.#shown) return;
     const context = this.heat.getContext("2d");
     context.clearRect(0, 0, this.heat.width, this.heat.height);
+    this.mapNote.hidden = !map;
     if (map) {
+      this.mapNote.textContent = `Heat map: ${app.focus?.findings[0]}, ${percent(map.probability)} for this image`;
+      context.globalAlpha = clamp(2 * map.probability, FAINTEST, 1);
       const ratio = devicePixelRatio;
       const { width, height } = reading.size;
       context.imageSmoothingQuality = "high";
       const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * ratio);
       context.drawImage(map.canvas, ...place);
+      context.globalAlpha = 1;
     }
     this.#shown = key;
     this.box.dataset.map = map ? app.focus?.findings[0] : "";

@@ -1,0 +1,63 @@
+"""True boxes from a COCO file, which the reading page draws dashed. Needs no pandas, unlike `cxr.coco`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cxr.config import UserError
+from stage3_detect.model.predictor import Box
+
+
+class TruthBox(BaseModel):
+    """A true box, xyxy in pixels of the image."""
+
+    model_config = ConfigDict(frozen=True)
+    finding: str
+    box_xyxy: Box
+
+
+Truth = Mapping[str, list[TruthBox]]
+"""File name, without folders -> true boxes; [] for an image without a box."""
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a COCO file. Ignore regions (iscrowd) are left out.
+
+    Raises:
+        UserError: the file is missing or damaged, shows parts of images, or has two images of one file name.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        names = _names(document, path)
+        findings = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
+        truth: dict[str, list[TruthBox]] = {name: [] for name in names.values()}
+        for entry in document["annotations"]:
+            if not entry.get("iscrowd"):
+                truth[names[entry["image_id"]]].append(_box(entry, findings))
+    except OSError as error:
+        raise UserError(f"--truth {path}: {error.strerror}; give a COCO file") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--truth {path}: not a COCO file of boxes ({error!r})") from None
+    return truth
+
+
+def _names(document: Mapping[str, Any], path: Path) -> dict[Any, str]:
+    """COCO's number of an image -> its file name without folders."""
+    names: dict[Any, str] = {}
+    for entry in document["images"]:
+        if entry.get("region", "full") != "full":
+            raise UserError(f"--truth {path}: {entry['file_name']} stands for half a file; give boxes of whole images")
+        names[entry["id"]] = PurePosixPath(entry["file_name"]).name
+    if len(set(names.values())) < len(names):
+        taken = sorted(names.values())
+        twice = next(a for a, b in zip(taken, taken[1:], strict=False) if a == b)
+        raise UserError(f"--truth {path}: two images are called {twice}; the page knows file names without folders only")
+    return names
+
+
+def _box(entry: Mapping[str, Any], findings: Mapping[Any, str]) -> TruthBox:
+    x, y, width, height = map(float, entry["bbox"])
+    return TruthBox(finding=findings[entry["category_id"]], box_xyxy=(x, y, x + width, y + height))
