@@ -25,8 +25,9 @@ def shown_pixels(pixels: Pixels, *, max_side_px: int = MAX_SIDE_PX) -> Shown:
     if shrink < 1:
         size_wh = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         pixels = cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA)
-    dtype = np.uint8 if pixels.dtype == np.uint8 else np.uint16
-    factor = np.iinfo(dtype).max / (high - low) if high > low else 0.0
+    most = 255 if pixels.dtype == np.uint8 else 65535
+    factor = most / (high - low) if high > low else 0.0
     stretched = np.multiply(pixels, np.float32(factor), dtype=np.float32)
     stretched += np.float32(0.5 - low * factor)  # the cast cuts off what is behind the point
-    return np.clip(stretched, 0, np.iinfo(dtype).max, out=stretched).astype(dtype)
+    np.clip(stretched, 0, most, out=stretched)
+    return stretched.astype(np.uint8) if most == 255 else stretched.astype(np.uint16)

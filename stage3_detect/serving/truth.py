@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,8 +54,8 @@ def _names(document: Mapping[str, Any], path: Path) -> dict[Any, str]:
         names[entry["id"]] = PurePosixPath(entry["file_name"]).name
     if len(set(names.values())) < len(names):
         taken = sorted(names.values())
-        twice = next(a for a, b in zip(taken, taken[1:], strict=False) if a == b)
-        raise UserError(f"--truth {path}: two images are called {twice}; the page knows file names without folders only")
+        twice = next(a for a, b in pairwise(taken) if a == b)
+        raise UserError(f"--truth {path}: two images are called {twice}; the page knows names without folders only")
     return names
 
 

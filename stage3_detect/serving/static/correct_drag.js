@@ -69,9 +69,9 @@ function changeDrag(app, tile, start, sides) {
       box = changed(edit, tile, sides, [by[0] / scale, by[1] / scale]);
       ghost.show(box);
     },
-    end: () => {
+    end: (event) => {
       ghost.remove();
-      if (edit && box) corrections.move(edit.id, box);
+      if (edit && box && event.type === "pointerup") corrections.move(edit.id, box);
       app.emit("marks");
     },
   };
@@ -98,7 +98,8 @@ function drawDrag(app, tile, from) {
       ghost.show(box);
     },
     end: async (event) => {
-      const finding = isTiny(box, tile) ? null : await pickFinding(app, event.clientX, event.clientY);
+      const isMeant = event.type === "pointerup" && !isTiny(box, tile);
+      const finding = isMeant ? await pickFinding(app, event.clientX, event.clientY) : null;
       ghost.remove();
       const id = finding ? startCorrections(tile.reading).draw(finding, box) : null;
       app.drawing = false;

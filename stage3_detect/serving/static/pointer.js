@@ -26,12 +26,13 @@ export function followPointer(app, tile) {
     if (drag) drag.move(event);
     else pointAt(app, tile, event);
   });
-  for (const name of ["pointerup", "pointercancel"]) {
-    tile.box.addEventListener(name, (/** @type {PointerEvent} */ event) => {
-      drag?.end(event);
-      drag = null;
-    });
-  }
+  const end = (/** @type {PointerEvent} */ event) => {
+    if (event.type === "pointerup") drag?.move(event); // moves before it may have been left out
+    drag?.end(event);
+    drag = null;
+  };
+  tile.box.addEventListener("pointerup", end);
+  tile.box.addEventListener("pointercancel", end);
   tile.box.addEventListener("pointerleave", () => app.setFocus(null));
   tile.box.addEventListener("contextmenu", (/** @type {Event} */ event) => event.preventDefault());
   tile.box.addEventListener("dblclick", () => doubleClick(app, tile));

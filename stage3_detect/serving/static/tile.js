@@ -59,7 +59,8 @@ export class Tile {
 
   /** Take the size from the page, then draw. */
   resize() {
-    this.size = { width: this.box.clientWidth, height: this.box.clientHeight };
+    const { width: tileWidth, height: tileHeight } = this.box.getBoundingClientRect();
+    this.size = { width: tileWidth, height: tileHeight };
     this.drawTexts();
     const { offsetLeft: left, offsetTop: top, offsetWidth: width, offsetHeight: height } = this.title;
     this.titleBox = [left, top, left + width, top + height];

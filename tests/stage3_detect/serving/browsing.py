@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
@@ -44,17 +46,26 @@ def is_required() -> bool:
 def serving(run: Path, *options: str) -> Iterator[str]:
     """`serve.py` on a free port of this machine; yields its address, and checks that it ends with 0."""
     command = [sys.executable, "stage3_detect/serve.py", str(run), "--port", "0", "--threads", "1", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = next((line.split()[1] for line in process.stdout if line.startswith("page:")), None)
-        assert address, process.communicate()
-        httpx.Client(transport=httpx.HTTPTransport(retries=20)).get(f"{address}readyz").raise_for_status()
-        yield address.rstrip("/")
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill and stop the service
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            yield _address(process, log)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def _address(process: subprocess.Popen[str], log: IO[str]) -> str:
+    """What a service that starts says of its page; waits until it is ready."""
+    assert process.stdout is not None
+    address = next((line.split()[1] for line in process.stdout if line.startswith("page:")), None)
+    if address is None:
+        log.seek(0)
+        raise AssertionError(log.read())
+    with httpx.Client(transport=httpx.HTTPTransport(retries=20)) as client:
+        client.get(f"{address}readyz").raise_for_status()
+    return address.rstrip("/")
 
 
 @contextmanager
@@ -88,7 +99,9 @@ class Reader:
     def boxes_on_image(self, kind: str = "detection", tile: int = 0) -> list[tuple[float, ...]]:
         """Boxes as the SVG draws them, in pixels of the image, left to right; by the size of tile and image alone."""
         drawn = self.page.locator(".tile").nth(tile)
-        width, height = (int(part) for part in (drawn.locator(".title").text_content() or "").split("  ")[1].split(" x "))
+        width, height = (
+            int(part) for part in (drawn.locator(".title").text_content() or "").split("  ")[1].split(" x ")
+        )
         place = drawn.bounding_box()
         assert place
         scale = min(place["width"] / width, place["height"] / height)
@@ -123,6 +136,7 @@ def reading(browser: Browser, address: str, *, size: tuple[int, int] = (1280, 80
     """A fresh page; at its end it must have complained about nothing and asked no other server."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]})
     context.add_init_script(WATCH)
+    context.set_default_timeout(15_000)
     reader = Reader(context.new_page(), address)
     page = reader.page
     page.on("console", lambda message: reader.problems.append(message.text) if message.type == "error" else None)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
+from stage3_detect.serving.correction_log import read_records
+from stage3_detect.serving.keys import add_key
 from tests.stage3_detect.prediction.run_builders import write_settled_weights
 from tests.stage3_detect.serving.browsing import (
     HOW_TO_GET_IT,
@@ -198,7 +200,7 @@ def test_pointing_at_a_caption_isolates_one_box(reader: Reader, images: Path) ->
     reader.drop(images / "noise.png")
     caption = reader.page.locator(".caption").first
     name = caption.get_attribute("data-id")
-    caption.hover(force=True)
+    caption.locator("rect").hover(force=True)
     assert [mark.get_attribute("data-id") for mark in reader.marks().all()] == [name]
 
 
@@ -274,15 +276,17 @@ def test_zoom_keeps_the_point_under_the_pointer_and_fit_comes_back(reader: Reade
     assert place
     point = "((app) => { const t = app.readings[0].view; return [t.zoom, t.x, t.y]; })(m.app)"
     assert reader.call("main", point) == [1, WIDTH / 2, HEIGHT / 2]
-    reader.page.mouse.move(place["x"] + place["width"] / 4, place["y"] + place["height"] / 2)
+    x, y = place["x"] + place["width"] // 4, place["y"] + place["height"] // 2
+    reader.page.mouse.move(x, y)
     reader.page.mouse.wheel(0, -400)
     reader.page.wait_for_timeout(50)
-    zoom, x, y = reader.call("main", point)  # type: ignore[misc]
+    zoom, view_x, view_y = reader.call("main", point)  # type: ignore[misc]
     assert zoom == pytest.approx(np.exp(0.6))
     scale = min(place["width"] / WIDTH, place["height"] / HEIGHT)
-    under = WIDTH / 2 - place["width"] / 4 / scale  # image column under the pointer before
-    assert x + (under - WIDTH / 2) / zoom == pytest.approx(under)
-    assert y == pytest.approx(HEIGHT / 2)
+    # the image point under the pointer before, measured from the centre; it is at the same place after
+    off_x, off_y = ((x - place["x"] - place["width"] / 2) / scale, (y - place["y"] - place["height"] / 2) / scale)
+    assert view_x + off_x / zoom == pytest.approx(WIDTH / 2 + off_x)
+    assert view_y + off_y / zoom == pytest.approx(HEIGHT / 2 + off_y)
     reader.page.keyboard.press("0")
     assert reader.call("main", point) == [1, WIDTH / 2, HEIGHT / 2]
 
@@ -317,9 +321,9 @@ def test_greys_and_map_values_between_cells(reader: Reader) -> None:
     level = "m.halved({ width: 5, height: 2, coverX: 1, coverY: 1, greys: Uint8Array.from(args[0]) })"
     halved = f"(({{ width, height, greys, coverX }}) => [width, height, [...greys], coverX])({level})"
     assert reader.call("picture", halved, [0, 4, 9, 9, 1, 0, 4, 9, 9, 1]) == [2, 1, [2, 9], 0.8]
-    table = "[...m.greyTable(255, { centre: 0.5, width: 0.5 }, false)].map((colour) => colour & 255)"
+    table = "[...m.greyTable(255, { centre: 0.25, width: 0.5 }, false)].map((colour) => colour & 255)"
     greys = reader.call("picture", table)
-    assert [greys[value] for value in (0, 64, 128, 191, 255)] == [0, 1, 129, 254, 255]  # type: ignore[index]
+    assert [greys[value] for value in (0, 1, 64, 127, 128, 255)] == [0, 2, 128, 254, 255, 255]  # type: ignore[index]
     row = "[...m.enlarged(Uint8Array.from([0, 200]), { width: 2, height: 1 }).values]"
     values = reader.call("heat", row)
     assert (values[0], values[79], values[80], values[159]) == (0, 99, 101, 200)  # type: ignore[index]
@@ -374,7 +378,8 @@ def test_corrections_are_saved_with_exact_coordinates(reader: Reader, images: Pa
     page.locator("#save").click()
     page.locator("#correct-state[data-kind=saved]").wait_for()
     (file,) = (path for path in saved.rglob("*.jsonl"))
-    record = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    record = read_records(file)[-1]
+    assert record["id"] in page.locator("#correct-state").inner_text()
     assert (record["reader"], record["consent"], record["complete"]) == ("R1", True, False)
     assert (record["name"], record["width_px"], record["height_px"]) == ("noise.png", WIDTH, HEIGHT)
     assert record["clicks"] == reader.state("app.clicks")
@@ -452,7 +457,7 @@ def test_a_new_study_asks_before_corrections_are_lost(reader: Reader, images: Pa
     reader.page.get_by_role("button", name="Cancel").click()
     assert reader.page.locator("#image-name").inner_text() == "noise.png"
     reader.drop(images / "other.png")
-    reader.page.get_by_role("dialog").get_by_role("button", name="lose").click()
+    reader.page.get_by_role("button", name="Open and lose them").click()
     reader.page.locator("#image-name", has_text="other.png").wait_for()
     assert reader.state("app.isDirty") is False
 
@@ -497,8 +502,6 @@ def test_a_busy_service_is_asked_again_and_a_dead_one_on_request(browser: Browse
 
 
 def test_an_api_key_is_asked_for(browser: Browser, model: Path, images: Path, tmp_path: Path) -> None:
-    from stage3_detect.serving.keys import add_key
-
     key = add_key(tmp_path / "keys.txt", "WARD")
     with serving(model, "--api-keys", str(tmp_path / "keys.txt")) as address, reading(browser, address) as reader:
         field = reader.page.locator("#api-key")
@@ -531,7 +534,8 @@ def test_everything_that_can_be_used_has_a_name(reader: Reader, images: Path) ->
 
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_nothing_needs_scroll_bars(browser: Browser, address: str, images: Path, size: tuple[int, int]) -> None:
-    overflowing = """() => [document.documentElement, ...document.querySelectorAll(".bar, .room, .stage, .panel, .foot")]
+    overflowing = """() => [document.documentElement, 
+        ...document.querySelectorAll(".bar, .room, .stage, .panel, .foot")]
         .filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.className)"""
     with reading(browser, address, size=size) as reader:
         reader.drop(images / "noise.png", images / "other.png")
