@@ -14,6 +14,8 @@ import { qualitySentence } from "./panel.js";
 export const MAX_IMAGES = 16;
 const AT_ONCE = 2;
 const MAX_TRIES = 5;
+const MAX_WAIT_S = 60;
+const READING = "Reading the image";
 
 /** Replace the study on the page. @param {App} app @param {File[]} files */
 export async function openFiles(app, files) {
@@ -48,7 +50,9 @@ async function loadAll(app, readings) {
 async function load(app, reading) {
   const clicksBefore = app.clicks;
   try {
-    const { header, size, greys } = await withRetries(app, reading, () => fetchReading(reading.file));
+    show(app, reading, { status: "loading", message: READING, canRetry: false });
+    const wait = (/** @type {number} */ seconds) => countDown(app, reading, seconds);
+    const { header, size, greys } = await withRetries(() => fetchReading(reading.file), wait);
     fill(reading, header);
     reading.picture = new Picture(size, greys);
     if (app.correcting) startCorrections(reading);
@@ -74,27 +78,32 @@ function fill(reading, header) {
   });
 }
 
-/** Wait and try again while the service is busy, and say so at the image. @template T @param {App} app
- * @param {Reading} reading @param {() => Promise<T>} work @returns {Promise<T>} */
-async function withRetries(app, reading, work) {
+/** Try again while the service is busy. @template T @param {() => Promise<T>} work
+ * @param {(seconds: number) => Promise<void>} wait @returns {Promise<T>} */
+async function withRetries(work, wait) {
   for (let tries = 1; ; tries += 1) {
-    show(app, reading, { status: "loading", message: "Reading the image", canRetry: false });
     try {
       return await work();
     } catch (error) {
-      const wait = error instanceof ServiceError && error.status ? error.retryAfter : null;
-      if (wait === null || tries === MAX_TRIES) throw error;
-      await countDown(app, reading, wait);
+      const seconds = error instanceof ServiceError && error.status ? error.retryAfter : null;
+      if (seconds === null || tries === MAX_TRIES) throw error;
+      await wait(Math.min(MAX_WAIT_S, Math.ceil(seconds)));
     }
   }
 }
 
-/** @param {App} app @param {Reading} reading @param {number} seconds */
+/** Say at the image when the next try comes. @param {App} app @param {Reading} reading @param {number} seconds */
 async function countDown(app, reading, seconds) {
-  for (let left = Math.min(60, Math.ceil(seconds)); left > 0; left -= 1) {
+  for (let left = seconds; left > 0; left -= 1) {
     show(app, reading, { message: `The service is busy. Next try in ${left} s.` });
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await pause(1);
   }
+  show(app, reading, { message: READING });
+}
+
+/** @param {number} seconds @returns {Promise<void>} */
+function pause(seconds) {
+  return new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 }
 
 /** @param {App} app @param {Reading} reading @param {unknown} error */
@@ -132,11 +141,12 @@ async function loadTruth(app, reading) {
 async function loadMaps(app, reading) {
   if (!app.model?.map_method || reading.status !== "ready" || !app.readings.includes(reading)) return;
   try {
-    reading.maps = heatMaps(await fetchMaps(reading.file));
+    reading.maps = heatMaps(await withRetries(() => fetchMaps(reading.file), pause));
     app.emit("marks");
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
     reading.mapsMessage = error.message;
+    app.emit("marks");
     app.say(`${reading.name}: no heat map. ${error.message}`);
   }
 }

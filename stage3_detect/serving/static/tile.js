@@ -121,24 +121,31 @@ export class Tile {
   /** The map of the finding under the pointer. */
   #drawHeat() {
     const { app, reading } = this;
-    const map = app.heat && !app.hidden && app.focus ? reading.maps?.get(app.focus.findings[0]) : undefined;
+    const finding = app.heat && !app.hidden && app.model?.map_method ? (app.focus?.findings[0] ?? "") : "";
+    const map = reading.maps?.get(finding);
+    this.mapNote.hidden = !finding;
+    this.mapNote.textContent = finding ? this.#mapText(finding, map?.probability) : "";
     const t = this.transform;
-    const key = map ? `${app.focus?.findings[0]} ${t.scale} ${t.left} ${t.top}` : "";
+    const key = map ? `${finding} ${t.scale} ${t.left} ${t.top}` : "";
     if (key === this.#shown) return;
+    this.#shown = key;
+    this.box.dataset.map = map ? finding : "";
     const context = this.heat.getContext("2d");
     context.clearRect(0, 0, this.heat.width, this.heat.height);
-    this.mapNote.hidden = !map;
-    if (map) {
-      this.mapNote.textContent = `Heat map: ${app.focus?.findings[0]}, ${percent(map.probability)} for this image`;
-      context.globalAlpha = clamp(2 * map.probability, FAINTEST, 1);
-      const ratio = devicePixelRatio;
-      const { width, height } = reading.size;
-      context.imageSmoothingQuality = "high";
-      const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * ratio);
-      context.drawImage(map.canvas, ...place);
-      context.globalAlpha = 1;
-    }
-    this.#shown = key;
-    this.box.dataset.map = map ? app.focus?.findings[0] : "";
+    if (!map) return;
+    const { width, height } = reading.size;
+    const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * devicePixelRatio);
+    context.imageSmoothingQuality = "high";
+    context.globalAlpha = clamp(2 * map.probability, FAINTEST, 1);
+    context.drawImage(map.canvas, ...place);
+    context.globalAlpha = 1;
+  }
+
+  /** @param {string} finding @param {number|undefined} probability */
+  #mapText(finding, probability) {
+    const { maps, mapsMessage } = this.reading;
+    if (probability !== undefined) return `Heat map: ${finding}, ${percent(probability)} for this image`;
+    if (maps) return `${finding} has no heat map`;
+    return mapsMessage ? `No heat map. ${mapsMessage}` : "Heat map is on its way";
   }
 }
