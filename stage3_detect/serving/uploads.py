@@ -1,6 +1,7 @@
 """Bodies of requests: multipart files, kept in memory, and JSON. Nothing is written to disk."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -86,8 +87,7 @@ class _Form:
         self._value = bytearray()
         self._disposition = b""
         self._name = ""
-        self._pieces: list[bytes] = []
-        self._num_bytes = 0
+        self._data = BytesIO()
         self.uploads: list[Upload] = []
         self.is_complete = False
 
@@ -108,8 +108,7 @@ class _Form:
         if len(self.uploads) >= self._max_files:
             raise Refusal(413, "files", f"A request to this route has at most {self._max_files} files.")
         self._disposition = b""
-        self._pieces = []
-        self._num_bytes = 0
+        self._data = BytesIO()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -130,14 +129,13 @@ class _Form:
         self._name = _base_name(options[b"filename"])
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._num_bytes += end - start
-        if self._num_bytes > self._max_file_bytes:
+        if self._data.tell() + end - start > self._max_file_bytes:
             raise Refusal(413, "bytes", f"A file has at most {self._max_file_bytes} bytes.")
-        self._pieces.append(data[start:end])
+        self._data.write(memoryview(data)[start:end])
 
     def _on_part_end(self) -> None:
-        self.uploads.append(Upload(self._name, b"".join(self._pieces)))
-        self._pieces = []
+        self.uploads.append(Upload(self._name, self._data.getvalue()))  # not a copy: the bytes are cut to size
+        self._data = BytesIO()
 
     def _on_end(self) -> None:
         self.is_complete = True
