@@ -4,8 +4,8 @@
 
 Starts the service on RUN (a stage 3 run or a bundle) in a process of its own, with short limits on time. Up to a
 third of the requests comes from schemathesis, made from the OpenAPI description, half of them against its rules; the
-others are damaged images, and headers, paths, bodies and clients that are wrong or slow. Prints a table and, as the last line, one
-JSON object; ends with 1 after a finding.
+others are damaged images, and headers, paths, bodies and clients that are wrong or slow. Prints a table and, as the
+last line, one JSON object; ends with 1 after a finding.
 """
 
 import argparse
