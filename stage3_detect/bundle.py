@@ -1,6 +1,7 @@
-"""Write the bundle that the service runs on, for a stage 3 run that has none.
+"""Write the bundle that the service runs on, for a stage 3 run that has none; or a model repository for Triton.
 
 python stage3_detect/bundle.py runs/phantom/stage3
+python stage3_detect/bundle.py runs/phantom/stage3 --triton models
 """
 
 import argparse
@@ -18,14 +19,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     where = "stage 1 run of the classifier (default: found through the inputs of RUN)"
     parser.add_argument("--from", dest="stage1", type=Path, metavar="RUN", help=where)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (default: RUN/export/bundle)")
-    return parser.parse_args(argv)
+    triton = "write nothing but the detector of RUN's bundle, into this model repository for the Triton server"
+    parser.add_argument("--triton", type=Path, metavar="DIR", help=triton)
+    given = parser.parse_args(argv)
+    if given.triton and (given.stage1 or given.out):
+        parser.error("--triton takes the bundle as it is; give --from and --out in a call of their own")
+    return given
 
 
 def main(given: argparse.Namespace) -> None:
-    """Write the bundle and print its folder and engines."""
+    """Write the bundle and print its folder and engines, or the model for Triton and print its folder."""
+    from stage3_detect.serving.bundle import open_bundle
+
+    if given.triton:
+        from stage3_detect.export.triton import write_triton
+
+        sys.stdout.write(f"{write_triton(given.triton, open_bundle(given.run))}\n")
+        return
     from cxr.runs.run_folder import open_run
     from stage3_detect.export.bundle import BundleSource, write_bundle
-    from stage3_detect.serving.bundle import open_bundle
 
     source = BundleSource.of_run(open_run(given.run, stage="stage3"), given.stage1)
     written = open_bundle(write_bundle(given.out or given.run / "export" / "bundle", source).parent)
