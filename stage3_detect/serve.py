@@ -58,6 +58,11 @@ def main(given: argparse.Namespace) -> None:
     start(model, settings_of(vars(given)))
 
 
+def run() -> int:
+    """The command `raybox-serve`, which the installed package has; returns the exit code."""
+    given = parse()
+    return exit_code(lambda: main(given))
+
+
 if __name__ == "__main__":
-    arguments = parse()
-    sys.exit(exit_code(lambda: main(arguments)))
+    sys.exit(run())
