@@ -35,7 +35,8 @@ FOLDERS = {
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
-    "pydicom": {"cxr/imaging/files.py", "cxr/phantom/dicom.py"},
+    "pydicom": {*(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys")), "cxr/phantom/dicom.py"},
+    "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {
         "stage1_classify/training/fabric.py",
         "stage1_classify/training/train.py",

@@ -24,6 +24,7 @@ import numpy as np
 
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
+from cxr.input_files import open_regular
 
 PIXELS, INDEX, LOCK = "pictures.bin", "index.txt", "lock"
 
@@ -178,13 +179,10 @@ def fingerprint_of(path: str) -> tuple[Stamp, str]:
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
+    with open_regular(Path(path)) as file:
+        status = os.fstat(file.fileno())
+        try:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"image: cannot read {path} ({error.strerror or error}); check the data set's root and the table's path "
-            "column"
-        ) from None
+        except OSError as error:
+            raise UserError(f"image: cannot read {path}: {error.strerror or error}; check the disk") from None
     return Stamp(status.st_size, status.st_mtime_ns), content

@@ -22,8 +22,10 @@ def test_integers_are_divided_by_their_types_maximum(tmp_path: Path, dtype: type
 
 
 def test_colour_becomes_grey(tmp_path: Path) -> None:
-    assert cv2.imwrite(str(tmp_path / "a.png"), np.full((2, 3, 3), 100, dtype=np.uint8))
-    assert read_image(tmp_path / "a.png") == pytest.approx(np.full((2, 3), 100 / 255))
+    pixels = np.full((2, 3, 3), 100, dtype=np.uint8)
+    pixels[1] = 51
+    assert cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    assert read_image(tmp_path / "a.png") == pytest.approx(np.array([[100 / 255] * 3, [0.2] * 3]))
 
 
 @pytest.mark.parametrize("width", [6, 7])

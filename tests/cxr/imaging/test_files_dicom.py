@@ -59,7 +59,9 @@ def dicom(path: Path, stored: np.ndarray, *, inverted: bool, **changes: object) 
 def by_definition(path: Path) -> np.ndarray:
     """Every pixel by itself through pydicom's tables."""
     file = pydicom.dcmread(path)
-    image = min_max(apply_voi_lut(apply_modality_lut(file.pixel_array, file), file, index=0))
+    values = apply_modality_lut(file.pixel_array, file)
+    file.pop("RescaleSlope", None)  # pydicom turns the window around if it is negative
+    image = min_max(apply_voi_lut(values, file, index=0))
     return 1 - image if file.PhotometricInterpretation == "MONOCHROME1" else image
 
 
@@ -110,11 +112,6 @@ def test_whole_range_of_16_bits(tmp_path: Path, kind: str) -> None:
     stored = np.linspace(limits.min, limits.max, 70_000).round().astype(kind).reshape(350, 200)
     path = dicom(tmp_path / "a.dcm", stored, inverted=False, WindowCenter=None, WindowWidth=None)
     np.testing.assert_array_equal(read_image(path), by_definition(path))
-
-
-def test_constant_dicom_is_black(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "a.dcm", np.full((3, 5), 7, dtype=np.uint16), inverted=False)
-    assert read_image(path).tolist() == [[0.0] * 5] * 3
 
 
 def test_patient_and_study_are_read_from_the_header_alone(tmp_path: Path) -> None:

@@ -1,0 +1,195 @@
+"""Decode grey images from PNG, JPEG and what else Pillow reads, such as TIFF. Damaged files are refused, not guessed.
+
+PNG has a checksum for each of its parts. JPEG has none: libjpeg warns if the data does not fit, and here every warning
+means damage; a changed bit that leaves valid data stays unseen. Images are turned upright as their EXIF data says.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from cxr.imaging.decoding import Pixels, UnusableError, check_size, min_max
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_ORIENTATION = 0x0112
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange height and width."""
+
+_MAX_CHUNKS = 2**17
+_DEFLATE_RATIO = 1040
+"""Deflate compresses at most 1032 to 1, so less data cannot hold the pixels that a header claims."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Channels of PNG's colour types."""
+
+
+class _Header(NamedTuple):
+    """Size as stored, and EXIF orientation (1: upright)."""
+
+    height: int
+    width: int
+    orientation: int
+
+
+class _Chunk(NamedTuple):
+    kind: bytes
+    start: int
+    length: int
+
+
+def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
+    """Decode the bytes of an image, upright; colours become grey.
+
+    Returns:
+        (H, W) uint8 or uint16, bone bright; float32 in [0, 1] for other types.
+
+    Raises:
+        Exception: the file is damaged, too large or of an unknown kind; see `decoding`.
+    """
+    header = _header(BytesIO(data))
+    check_size(header.height, header.width, max_pixels=max_pixels)
+    if data.startswith(_PNG):
+        _check_png(data)
+        return _upright(_grey(_by_opencv(data)), header.orientation)
+    if data.startswith(_JPEG):
+        return _upright(_read_jpeg(data), header.orientation)
+    return _by_pillow(data)
+
+
+def raster_size_hw(file: BinaryIO) -> tuple[int, int]:
+    """Height and width of the upright image, from the header. Exception as `read_raster`."""
+    header = _header(file)
+    size_hw = (header.height, header.width)
+    return size_hw[::-1] if header.orientation in _SIDEWAYS else size_hw
+
+
+def check_jpeg(data: bytes) -> None:
+    """Decode a JPEG of 8 bits strictly: ValueError if libjpeg warns of damaged data."""
+    simplejpeg.decode_jpeg(data, _jpeg_colours(data), strict=True)
+
+
+def _header(file: BinaryIO) -> _Header:
+    start = file.read(len(_PNG))
+    file.seek(0)
+    if start == _PNG:
+        return _png_header(file)
+    if start.startswith(_JPEG):
+        with JpegImageFile(file) as image:  # Image.open has a limit of its own, and other packages replace it
+            return _Header(image.height, image.width, _orientation(image.info.get("exif") or b""))
+    with _opened(file) as image:
+        is_upright = image.format == "TIFF"  # Pillow itself turns TIFF
+        return _Header(image.height, image.width, 1 if is_upright else _orientation(image.info.get("exif") or b""))
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file)
+    except (UnidentifiedImageError, ImportError):
+        # ImportError: once ultralytics is loaded, Pillow's open is its own, which looks for a HEIF package here
+        raise UnusableError("it is damaged, or not a PNG, JPEG or DICOM file") from None
+
+
+def _orientation(exif: bytes) -> int:
+    """1 to 8; 1 if there is none or it cannot be read, as viewers do."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        value = tags.get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn or mirror a stored image (H, W) as its EXIF orientation says."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.T
+    mirrored_x, mirrored_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+    pixels = pixels[:, ::-1] if mirrored_x else pixels
+    return pixels[::-1] if mirrored_y else pixels
+
+
+def _png_header(file: BinaryIO) -> _Header:
+    """The header, read up to the pixels; EXIF data must come before them."""
+    width, height = struct.unpack(">8x4x4sII", file.read(24))[1:]
+    file.seek(len(_PNG))
+    for _ in range(_MAX_CHUNKS):
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"eXIf":
+            return _Header(height, width, _orientation(file.read(length)))
+        if kind == b"IDAT":
+            break
+        file.seek(length + 4, 1)
+    return _Header(height, width, 1)
+
+
+def _chunks(data: bytes) -> Iterator[_Chunk]:
+    """The parts of a PNG up to its end. struct.error if the file is cut off."""
+    at = len(_PNG)
+    for _ in range(_MAX_CHUNKS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield _Chunk(kind, at + 8, length)
+        if kind == b"IEND":
+            return
+        at += length + 12
+    raise UnusableError(f"it has more than {_MAX_CHUNKS} parts")
+
+
+def _check_png(data: bytes) -> None:
+    """UnusableError if a checksum is wrong, or the data is too short for the size in the header."""
+    content, held = memoryview(data), 0
+    for kind, start, length in _chunks(data):
+        (checksum,) = struct.unpack_from(">I", data, start + length)
+        if zlib.crc32(content[start - 4 : start + length]) != checksum:
+            raise UnusableError(f"it is damaged: the checksum of its part {kind!r} is wrong")
+        held += length if kind == b"IDAT" else 0
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, len(_PNG) + 8)
+    if held * _DEFLATE_RATIO < height * width * bits * _CHANNELS[colour] // 8:
+        raise UnusableError(f"it claims {width} x {height} pixels, but {held} bytes cannot hold them")
+
+
+def _by_opencv(data: bytes) -> Pixels:
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    if pixels is None:
+        raise UnusableError("it is damaged, or not a PNG, JPEG or DICOM file")
+    return np.asarray(pixels)
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    if pixels.ndim == 2:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY))
+
+
+def _jpeg_colours(data: bytes) -> str:
+    """The colours to decode to; the grey of a JPEG is its first channel, as stored."""
+    colours = simplejpeg.decode_jpeg_header(data, strict=True)[2]
+    return "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
+
+
+def _read_jpeg(data: bytes) -> Pixels:
+    if _jpeg_colours(data) == "CMYK":
+        check_jpeg(data)
+        return _grey(_by_opencv(data))
+    return np.asarray(simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0])
+
+
+def _by_pillow(data: bytes) -> Pixels:
+    """Other formats, all rare; Pillow raises an error on damaged data where OpenCV does not."""
+    with _opened(BytesIO(data)) as image:
+        upright = ImageOps.exif_transpose(image)
+        has_more_bits = upright.mode.startswith(("I", "F"))
+        pixels = np.asarray(upright if has_more_bits else upright.convert("L"))
+    if pixels.dtype.kind == "u":
+        return pixels.astype(pixels.dtype.newbyteorder("="))
+    if not np.isfinite(pixels).all():
+        raise UnusableError("it has pixels that are not finite numbers")
+    return min_max(pixels)

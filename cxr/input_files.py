@@ -1,0 +1,65 @@
+"""Open files that a table, settings or the command line names: only regular files, and none that is too large."""
+
+import json
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from cxr.config import UserError
+
+MAX_BYTES = 2**31
+"""Larger files are refused. No radiograph and no table of a released data set comes near it."""
+
+IMAGE_ADVICE = "check the data set's root and the table's path column"
+
+
+def open_regular(path: Path, *, what: str = "image", advice: str = IMAGE_ADVICE) -> BufferedReader:
+    """Open a file for reading. A pipe or a device, which may never end, is refused without waiting for it.
+
+    Args:
+        what, advice: the start and the end of the error message.
+
+    Raises:
+        UserError: no such file, not a regular file, more than `MAX_BYTES`, or no right to read it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise UserError(f"{what}: no file {path}; {advice}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UserError(f"{what}: cannot open {str(path)!r}: {reason}; {advice}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        os.close(descriptor)
+        kind = f"has {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "is a folder, a pipe or a device"
+        raise UserError(f"{what}: {path} {kind}, expected a file of at most {MAX_BYTES} bytes; {advice}")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, *, what: str = "image", advice: str = IMAGE_ADVICE) -> bytes:
+    """All bytes of a file. UserError as `open_regular`, and if reading fails."""
+    with open_regular(path, what=what, advice=advice) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UserError(f"{what}: cannot read {path}: {error.strerror}; {advice}") from None
+
+
+def read_text(path: Path, *, what: str, advice: str) -> str:
+    """A text file in UTF-8, with or without a byte order mark. UserError as `read_regular`, or if it is not UTF-8."""
+    try:
+        return read_regular(path, what=what, advice=advice).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {path} is not text in UTF-8 ({error}); save it in UTF-8") from None
+
+
+def read_json(path: Path, *, what: str, advice: str) -> Any:
+    """The content of a JSON file. UserError as `read_text`, or if it is not JSON or nested too deeply."""
+    text = read_text(path, what=what, advice=advice)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{what}: {path} is not JSON ({error}); {advice}") from None
