@@ -1,5 +1,6 @@
 """A reading: what one reader decided about the boxes of one image. As the reading page posts it, and as it is saved."""
 
+import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -101,7 +102,9 @@ class Reading(_Record):
     def _is_a_relative_path(cls, value: str) -> str:
         """A folder that is dropped on the page gives names with slashes."""
         path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value or not value.isprintable():
+        # Cc, Cs: control characters, and halves of pairs, which no file can hold
+        is_text = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or not is_text:
             raise ValueError("expected a file name, or a relative path without .. and control characters")
         return value
 

@@ -8,8 +8,8 @@ box, moves those of at least .1 to it, rejects the others, and draws what is mis
 `stage3_detect/corrections.py` makes the training data, and `stage3_detect/study.py` trains the run's settings with and
 without it. Both detectors are compared on the test split, on the same resamples of its patients.
 
-Images are drawn at random from the training images, by --sample-seed. Prints the study's tables and, as the last line,
-one JSON object.
+Images are drawn at random, by --sample-seed, from the training images whose label affirms a finding; with --any-image
+from all training images. Prints the study's tables and, as the last line, one JSON object.
 """
 
 import argparse
@@ -64,6 +64,15 @@ def true_boxes(truth: CocoBoxes, image_id: str) -> list[Box]:
     """The true boxes of an image."""
     own = truth.boxes[truth.boxes["image_id"] == image_id]
     return [{"finding": row["finding"], "box_xyxy": [row[name] for name in CORNERS]} for row in own.to_dict("records")]
+
+
+def sample(labels: CocoBoxes, number: int, *, seed: int, any_image: bool) -> dict[str, Path]:
+    """Random training images: image id -> file."""
+    assert labels.label_matrix is not None
+    affirmed = labels.images["image_id"][(labels.label_matrix == 1).any(axis=1)]
+    files = files_of(labels)
+    ordered = in_fixed_order(files if any_image else affirmed, seed=seed)
+    return {image_id: files[image_id] for image_id in ordered[:number]}
 
 
 @contextmanager
@@ -144,14 +153,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder for corrections, training data and runs")
     parser.add_argument("--images", type=int, default=25)
     parser.add_argument("--sample-seed", type=int, default=0)
+    parser.add_argument("--any-image", action="store_true", help="also images whose label affirms no finding")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--repeat", type=int, help="labels.corrections.repeat (default: that of the settings)")
     given = parser.parse_args()
     run = open_run(given.run, stage="stage3")
     stage2 = open_run(run.dir / run.manifest["inputs"]["stage2"]["path"], stage="stage2")
-    truth, files = read_coco(stage2.output("gt_train")), files_of(read_coco(stage2.output("pseudo_labels")))
-    sample = in_fixed_order(files, seed=given.sample_seed)[: given.images]
-    images = {image_id: files[image_id] for image_id in sample}
+    truth, labels = read_coco(stage2.output("gt_train")), read_coco(stage2.output("pseudo_labels"))
+    images = sample(labels, given.images, seed=given.sample_seed, any_image=given.any_image)
     folder = given.out / "corrections"
     with service(given.run, folder) as client:
         actions = read_images(client, images, truth)

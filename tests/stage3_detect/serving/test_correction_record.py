@@ -83,6 +83,7 @@ def test_boxes_that_make_no_sense(given: dict[str, Any]) -> None:
         {"name": "/chest.png"},
         {"name": "a\\chest.png"},
         {"name": "a\nb.png"},
+        {"name": "a\ud800.png"},
         {"name": "x" * 513},
         {"width_px": 0},
         {"height_px": 100_001},
@@ -139,6 +140,11 @@ def test_boxes_are_inside_the_image(corners: list[float], is_inside: bool) -> No
 def test_numbers_survive_the_file_to_the_bit() -> None:
     given = reading([box(box_xyxy=[0.1, 1 / 3, 129.99999999999997, 2 / 3])])
     assert Reading.model_validate(json.loads(given.model_dump_json())) == given
+
+
+@pytest.mark.parametrize("name", ["chest 1.dcm", "2026/05/röntgen\u202f9.png", "I0001", "-1.png", "胸部.jpg"])
+def test_names_of_files_as_they_are(name: str) -> None:
+    assert reading(name=name).name == name
 
 
 def test_unknown_findings_are_refused_with_the_nearest() -> None:
