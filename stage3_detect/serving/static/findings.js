@@ -32,7 +32,6 @@ export class FindingList {
     this.rows = findingRows(model);
     this.items = this.rows.map((row, index) => this.#item(row, index));
     this.box.replaceChildren(...this.items);
-    this.box.classList.toggle("compact", this.items.length > MOST_TALL_ROWS);
     this.draw();
   }
 
@@ -76,6 +75,7 @@ export class FindingList {
   }
 
   draw() {
+    this.box.classList.toggle("compact", this.app.correcting || this.items.length > MOST_TALL_ROWS);
     const reading = this.app.readyActive;
     const best = bestValues(reading?.detections ?? []);
     const shown = new Map();

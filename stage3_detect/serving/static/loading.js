@@ -40,7 +40,9 @@ export async function retryReading(app, reading) {
 async function loadAll(app, readings) {
   const queue = [...readings];
   const work = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) await load(app, next);
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      if (app.readings.includes(next)) await load(app, next); // not if another study was opened meanwhile
+    }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   for (const reading of readings) await loadMaps(app, reading);
@@ -60,12 +62,18 @@ async function load(app, reading) {
     app.emit("marks");
     preferReadable(app);
     reading.clicksToBoxes = app.clicks - clicksBefore;
-    performance.measure("raybox:drop-to-boxes", { start: app.droppedAt, end: performance.now() });
+    measureWhenPainted("raybox:drop-to-boxes", app.droppedAt);
     if (reading.id === app.activeId) app.say(`${reading.name}: ${qualitySentence(app, reading)}`);
     await loadTruth(app, reading);
   } catch (error) {
     fail(app, reading, error);
   }
+}
+
+/** For the benchmark: the time from `start` to the end of the frame that shows the boxes.
+ * @param {string} name @param {number} start */
+function measureWhenPainted(name, start) {
+  requestAnimationFrame(() => setTimeout(() => performance.measure(name, { start, end: performance.now() })));
 }
 
 /** @param {Reading} reading @param {any} header */
@@ -133,8 +141,13 @@ function show(app, reading, change) {
 
 /** @param {App} app @param {Reading} reading */
 async function loadTruth(app, reading) {
-  reading.truth = await fetchTruth(reading.name);
-  if (reading.truth.length) app.emit("marks");
+  try {
+    reading.truth = await fetchTruth(reading.name);
+    if (reading.truth.length) app.emit("marks");
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    app.say(`${reading.name}: no ground truth. ${error.message}`);
+  }
 }
 
 /** @param {App} app @param {Reading} reading */

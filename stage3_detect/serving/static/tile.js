@@ -144,7 +144,7 @@ export class Tile {
   /** @param {string} finding @param {number|undefined} probability */
   #mapText(finding, probability) {
     const { maps, mapsMessage } = this.reading;
-    if (probability !== undefined) return `Heat map: ${finding}, ${percent(probability)} for this image`;
+    if (probability !== undefined) return `Heat map of ${finding} (classifier: ${percent(probability)})`;
     if (maps) return `${finding} has no heat map`;
     return mapsMessage ? `No heat map. ${mapsMessage}` : "Heat map is on its way";
   }

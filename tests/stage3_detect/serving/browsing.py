@@ -30,6 +30,7 @@ DROP = """([selector, files]) => {
   const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
   document.querySelector(selector).dispatchEvent(event);
 }"""
+HAS_ALL = "!app.model?.map_method || app.readings.every((r) => r.status !== 'ready' || r.maps || r.mapsMessage)"
 WATCH = "document.addEventListener('securitypolicyviolation', (event) => console.error('policy', event.blockedURI))"
 
 
@@ -45,7 +46,7 @@ def is_required() -> bool:
 @contextmanager
 def serving(run: Path, *options: str) -> Iterator[str]:
     """`serve.py` on a free port of this machine; yields its address, and checks that it ends with 0."""
-    command = [sys.executable, "stage3_detect/serve.py", str(run), "--port", "0", "--threads", "1", *options]
+    command = [sys.executable, "stage3_detect/serve.py", str(run), "--port", "0", *options]
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill and stop the service
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
@@ -86,12 +87,14 @@ class Reader:
     urls: list[str] = field(default_factory=list)
 
     def drop(self, *paths: Path, on: str = "body") -> None:
-        """Drop files, and wait until each image is read or refused."""
+        """Drop files, and wait until each image is read or refused and its heat maps are there."""
         files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
         self.page.evaluate(DROP, [on, files])
         if on == "body":
             self.page.locator(".tile").nth(len(paths) - 1).wait_for()
             self.page.locator(".tile[data-status=loading]").first.wait_for(state="detached")
+            while not self.state(HAS_ALL):  # marks are drawn again when maps arrive
+                self.page.wait_for_timeout(20)
 
     def marks(self, kind: str = "detection") -> Locator:
         return self.page.locator(f".mark.{kind}")

@@ -88,7 +88,7 @@ def address(model: Path, images: Path, saved: Path, tmp_path_factory: pytest.Tem
     }
     truth = tmp_path_factory.mktemp("truth") / "coco.json"
     truth.write_text(json.dumps(document), encoding="utf-8")
-    options = ["--maps", "--corrections", saved, "--truth", truth, "--examples", images]
+    options = ["--maps", "--threads", 1, "--corrections", saved, "--truth", truth, "--examples", images]
     with serving(model, *map(str, options), "--set", f"max_request_bytes={MAX_REQUEST_BYTES}") as address:
         noisy = {"file": ("noise.png", (images / "noise.png").read_bytes())}
         httpx.post(f"{address}/v1/maps", files=noisy, timeout=120).raise_for_status()  # the first one loads the network
@@ -465,6 +465,11 @@ def test_a_new_study_asks_before_corrections_are_lost(reader: Reader, images: Pa
     reader.drop(images / "noise.png")
     reader.page.keyboard.press("e")
     reader.page.keyboard.press("Shift+A")
+    leaving = []
+    reader.page.once("dialog", lambda dialog: (leaving.append(dialog.type), dialog.dismiss()))
+    reader.page.evaluate("() => { location.href = '/?again'; }")
+    reader.page.wait_for_timeout(200)
+    assert leaving == ["beforeunload"]
     reader.drop(images / "other.png")
     reader.page.get_by_role("button", name="Cancel").click()
     assert reader.page.locator("#image-name").inner_text() == "noise.png"
