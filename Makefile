@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint test lock
+.PHONY: setup demo picture lint style types pytest test lock
 
 setup: .venv/.done
 
@@ -25,13 +25,21 @@ demo: setup
 picture: demo
 	$(BIN)/python docs/overview.py
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 
-test: lint
+pytest: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The type check runs at the same time as the tests, since it uses one core.
+test: style
+	$(MAKE) --jobs=2 types pytest
 
 COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 	--custom-compile-command "make lock"
