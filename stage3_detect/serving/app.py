@@ -19,7 +19,7 @@ from stage3_detect.serving.gate import Gate
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.keys import read_keys
 from stage3_detect.serving.monitoring import Monitoring
-from stage3_detect.serving.schemas import StateAnswer
+from stage3_detect.serving.schemas import ErrorAnswer, StateAnswer
 from stage3_detect.serving.settings import ServiceSettings
 from stage3_detect.serving.workers import Workers
 
@@ -46,6 +46,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         docs_url=None,  # the pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        responses={422: {"model": ErrorAnswer}},
         lifespan=_closing(context),
         # an environment variable would make FastAPI send traces and messages of errors to a server
         telemetry={

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from cxr.config import UserError
 from cxr.imaging.files import is_dicom
@@ -41,12 +41,16 @@ class Example(BaseModel):
 class ExamplesAnswer(BaseModel):
     """Images that the page offers."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"examples": [{"name": "a.png", "has_truth": True}]}]})
     examples: list[Example]
 
 
 class TruthAnswer(BaseModel):
     """True boxes of an image."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"boxes": [{"finding": "Nodule/Mass", "box_xyxy": [812, 1290, 1011, 1402]}]}]}
+    )
     boxes: list[TruthBox]
 
 
