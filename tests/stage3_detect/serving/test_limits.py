@@ -70,7 +70,8 @@ def test_number_of_files(service: Service, num_files: int, status: int) -> None:
 
 @pytest.mark.parametrize(("image_hw", "is_read"), [((400, 500), True), ((400, 501), False)])
 def test_pixels(service: Service, image_hw: tuple[int, int], is_read: bool) -> None:
-    plain = cv2.imencode(".png", np.zeros(image_hw, np.uint8))[1].tobytes()  # noise would exceed the limit on bytes
+    smooth = np.tile(np.linspace(0, 255, image_hw[1]), (image_hw[0], 1)).astype(np.uint8)  # noise has too many bytes
+    plain = cv2.imencode(".png", smooth)[1].tobytes()
     with service.client() as client:
         (image,) = client.post("/v1/detections", files=[("files", ("a.png", plain))]).json()["images"]
     assert ("detections" in image) is is_read
