@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.stage3_detect.serving.browsing import Reader, browsing, serving
+from tests.stage3_detect.serving.page.browsing import Reader, browsing, serving
 
 FOLDER = Path(__file__).parent
 RUN = Path("runs/demo/stage3")

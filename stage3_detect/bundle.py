@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: argparse.Namespace) -> None:
     """Write the bundle and print its folder and engines, or the model for Triton and print its folder."""
-    from stage3_detect.serving.bundle import open_bundle
+    from stage3_detect.serving.model.bundle import open_bundle
 
     if given.triton:
         from stage3_detect.export.triton import write_triton

@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: argparse.Namespace) -> None:
     """Serve until a signal, or add a key."""
     if given.new_key:
-        from stage3_detect.serving.keys import add_key
+        from stage3_detect.serving.http.keys import add_key
 
         file, name = given.new_key
         sys.stdout.write(f"{add_key(Path(file), name)}\n")

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from stage3_detect.serve import parse
-from stage3_detect.serving.server import _GRACE_S, _KEEP_ALIVE_S
+from stage3_detect.serving.http.server import _GRACE_S, _KEEP_ALIVE_S
 from stage3_detect.serving.settings import Limits, ServiceSettings
 from stage3_detect.serving.start import settings_of
 from tests.paths import ROOT

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 
 # The service shows the classifier's maps, so these files take the classifier and its CAM methods.
-CLASSIFIER_IN_STAGE3 = {"stage3_detect/export/classifier_file.py", "stage3_detect/serving/cam_maps.py"}
+CLASSIFIER_IN_STAGE3 = {"stage3_detect/export/classifier_file.py", "stage3_detect/serving/model/cam_maps.py"}
 
 # Stage 2 takes the classifier and its settings from stage 1, nothing of its training.
 FROM_STAGE1 = ("stage1_classify.model", "stage1_classify.settings")
@@ -43,10 +43,12 @@ DOORS = {
         "stage1_classify/pipeline.py",
         "stage2_pseudolabel/cam_maps/processes.py",
     },
-    "fastapi": {f"stage3_detect/serving/{name}.py" for name in ("app", "corrections", "detections", "pages", "server")},
-    "uvicorn": {"stage3_detect/serving/server.py"},
-    "prometheus_client": {"stage3_detect/serving/monitoring.py"},
-    "python_multipart": {"stage3_detect/serving/uploads.py"},
+    "fastapi": {
+        f"stage3_detect/serving/http/{name}.py" for name in ("app", "corrections", "detections", "pages", "server")
+    },
+    "uvicorn": {"stage3_detect/serving/http/server.py"},
+    "prometheus_client": {"stage3_detect/serving/http/monitoring.py"},
+    "python_multipart": {"stage3_detect/serving/http/uploads.py"},
     "albumentations": {"stage1_classify/data/augment.py", "stage3_detect/training/train.py"},
 }
 

@@ -20,7 +20,7 @@ from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
-from stage3_detect.serving.bundle import BUNDLE_FORMAT, BUNDLE_JSON
+from stage3_detect.serving.model.bundle import BUNDLE_FORMAT, BUNDLE_JSON
 
 LICENCE = "AGPL-3.0-or-later"
 _DETECTORS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")

@@ -16,7 +16,7 @@ import onnx
 
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
-from stage3_detect.serving.bundle import BUNDLE_JSON, Bundle
+from stage3_detect.serving.model.bundle import BUNDLE_JSON, Bundle
 
 CONFIG = "config.pbtxt"
 _VERSION = "1"

@@ -10,7 +10,7 @@ from cxr.imaging.files import read_size_hw
 from cxr.runs.provenance import sha256_of
 from cxr.threads import in_threads
 from stage3_detect.prediction.listing import find_images
-from stage3_detect.serving.correction_record import SavedReading
+from stage3_detect.serving.corrections.record import SavedReading
 
 log = logging.getLogger("raybox")
 

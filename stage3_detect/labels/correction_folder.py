@@ -14,7 +14,7 @@ from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input, open
 from stage3_detect.labels.corrected_images import FoundFiles, find_files
 from stage3_detect.labels.correction_settings import write_stage1, write_stage3
 from stage3_detect.labels.corrections import evaluation_images
-from stage3_detect.serving.correction_files import (
+from stage3_detect.serving.corrections.files import (
     ByImage,
     Place,
     all_findings,
@@ -22,7 +22,7 @@ from stage3_detect.serving.correction_files import (
     label_table,
     last_readings,
 )
-from stage3_detect.serving.correction_store import BOXES, IMAGES, LABELS, open_readings
+from stage3_detect.serving.corrections.store import BOXES, IMAGES, LABELS, open_readings
 
 _SHOWN = 20
 

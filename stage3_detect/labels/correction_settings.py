@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
-from stage3_detect.serving.correction_store import BOXES, LABELS
+from stage3_detect.serving.corrections.store import BOXES, LABELS
 
 STAGE1, STAGE3 = "stage1.yaml", "stage3.yaml"
 _SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}

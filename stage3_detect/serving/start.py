@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError, parse_overrides, parse_settings
-from stage3_detect.serving.app import make_app
-from stage3_detect.serving.bundle_model import open_model
+from stage3_detect.serving.http.app import make_app
+from stage3_detect.serving.http.logs import set_up_logs
+from stage3_detect.serving.http.server import listen, serve
 from stage3_detect.serving.interface import ModelFacts
-from stage3_detect.serving.logs import set_up_logs
-from stage3_detect.serving.server import listen, serve
+from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import Limits, ServiceSettings
 
 

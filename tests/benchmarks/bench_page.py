@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from cxr.phantom.cases import SCREENING, render_frontal, sample_findings, sample_patient
 from cxr.phantom.dicom import DicomFacts, write_dicom
-from tests.stage3_detect.serving.browsing import DROP, browsing, serving
+from tests.stage3_detect.serving.page.browsing import DROP, browsing, serving
 
 SIZE_WH = (2500, 3000)
 

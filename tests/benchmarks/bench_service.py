@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.phantom.dicom import DicomFacts, write_dicom
-from stage3_detect.serving.bundle_model import open_model
-from stage3_detect.serving.images import decode_image
+from stage3_detect.serving.model.bundle_model import open_model
+from stage3_detect.serving.model.images import decode_image
 from tests.benchmarks.service_process import ServiceProcess, running_process
 
 BOUNDARY = "0123456789abcdef0123456789abcdef"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stage3_detect.serving.bundle_model import open_model
 from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.model.bundle_model import open_model
 from tests.stage3_detect.serving.chain_builders import make_bundle
 
 

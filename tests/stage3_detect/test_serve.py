@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stage3_detect.serve import main, parse
-from stage3_detect.serving.keys import read_keys
+from stage3_detect.serving.http.keys import read_keys
 from tests.paths import ROOT
 
 

@@ -11,7 +11,7 @@ from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from stage3_detect.bundle import main, parse
 from stage3_detect.export.bundle import BundleSource, ancestors, classifier_of, usable_engines, write_bundle
-from stage3_detect.serving.bundle import open_bundle
+from stage3_detect.serving.model.bundle import open_bundle
 
 FORMATS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
 

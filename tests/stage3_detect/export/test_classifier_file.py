@@ -12,7 +12,7 @@ from cxr.imaging.equalise import picture_of
 from cxr.imaging.files import Pixels
 from stage1_classify.model.loading import Trained, load_trained
 from stage3_detect.export.classifier_file import ClassifierGraph, export_classifier
-from stage3_detect.serving.classifier import OnnxClassifier
+from stage3_detect.serving.model.classifier import OnnxClassifier
 from tests.stage3_detect.serving.chain_builders import CLASSIFIED, make_classifier_run
 
 CLAHE = {"size_hw": [32, 48], "channels": "clahe3", "cache_dir": None, "mean": [0.4, 0.5, 0.6], "std": [0.2]}

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from cxr.config import UserError
 from stage3_detect.bundle import main, parse
 from stage3_detect.export.triton import config_of, write_triton
-from stage3_detect.serving.bundle import Bundle, open_bundle
+from stage3_detect.serving.model.bundle import Bundle, open_bundle
 
 Field = descriptor_pb2.FieldDescriptorProto
 ENUMS = {

@@ -7,9 +7,9 @@ import pytest
 from cxr.config import UserError
 from cxr.runs.provenance import sha256_of
 from stage3_detect.labels.corrected_images import find_files
-from stage3_detect.serving.correction_record import SavedReading
+from stage3_detect.serving.corrections.record import SavedReading
 from tests.builders import write_picture
-from tests.stage3_detect.serving.correction_builders import IMAGE, OTHER_IMAGE, saved
+from tests.stage3_detect.serving.corrections.correction_builders import IMAGE, OTHER_IMAGE, saved
 
 HW = (40, 60)
 

@@ -16,13 +16,13 @@ from stage3_detect.corrections import parse
 from stage3_detect.labels.correction_folder import Call, make_training_folder
 from stage3_detect.labels.corrections import files_of, read_corrections
 from stage3_detect.labels.sources import open_sources
-from stage3_detect.serving.correction_store import CorrectionStore
+from stage3_detect.serving.corrections.store import CorrectionStore
 from stage3_detect.settings.detector import DetectSettings
 from tests.builders import write_picture
 from tests.paths import ROOT
 from tests.stage3_detect.prediction.run_builders import make_stage3_run
 from tests.stage3_detect.serving.chain_builders import make_classifier_run
-from tests.stage3_detect.serving.correction_builders import box, reading
+from tests.stage3_detect.serving.corrections.correction_builders import box, reading
 from tests.stage3_detect.stage3_builders import FINDINGS, IMAGE_HW, make_stage2_run
 
 NODULE, EFFUSION = FINDINGS

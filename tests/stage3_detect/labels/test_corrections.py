@@ -22,11 +22,11 @@ from stage3_detect.labels.corrections import (
 )
 from stage3_detect.labels.sources import open_sources
 from stage3_detect.labels.training_set import TrainingSet, make_training_set
-from stage3_detect.serving.correction_files import Place, coco_document, last_readings
-from stage3_detect.serving.correction_record import SavedReading
+from stage3_detect.serving.corrections.files import Place, coco_document, last_readings
+from stage3_detect.serving.corrections.record import SavedReading
 from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.settings.labels import CorrectionSettings, LabelSettings
-from tests.stage3_detect.serving.correction_builders import BOX, FINDINGS, IMAGE, OTHER_IMAGE, box, saved
+from tests.stage3_detect.serving.corrections.correction_builders import BOX, FINDINGS, IMAGE, OTHER_IMAGE, box, saved
 from tests.stage3_detect.stage3_builders import FINDINGS as RUN_FINDINGS
 from tests.stage3_detect.stage3_builders import make_stage2_run
 

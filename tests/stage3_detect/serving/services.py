@@ -12,10 +12,10 @@ import cv2
 import httpx
 import numpy as np
 
-from stage3_detect.serving.app import make_app
-from stage3_detect.serving.context import ServiceContext
+from stage3_detect.serving.http.app import make_app
+from stage3_detect.serving.http.context import ServiceContext
+from stage3_detect.serving.http.server import listen, serve
 from stage3_detect.serving.interface import DecodedImage, FindingMap, FoundBox, ServedModel
-from stage3_detect.serving.server import listen, serve
 from stage3_detect.serving.settings import Limits, ServiceSettings
 
 IMAGE_HW = (300, 420)

@@ -1,0 +1,84 @@
+"""Files of corrected images: held in memory while they are read, stored only with a correction of them."""
+
+import contextlib
+import os
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+
+from stage3_detect.serving.corrections.log import FULL, DiskFullError
+
+_MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
+_OTHER = ".dcm"
+"""Ending of any other file: the service decodes PNG, JPEG and DICOM."""
+
+_PARTIAL = ".partial"
+
+
+class ImageKeeper:
+    """Keeps the files that the page shows until `store`, at most `max_bytes` of them; the oldest are dropped first."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._lock, self._write_lock = Lock(), Lock()
+        for path in folder.glob(f"*{_PARTIAL}"):  # of a process that was killed
+            path.unlink()
+
+    def hold(self, data: bytes, sha256: str) -> None:
+        """Hold a file in memory. A file that alone exceeds the limit is not held."""
+        if len(data) > self._max_bytes:
+            return
+        with self._lock:
+            self._files.pop(sha256, None)
+            self._files[sha256] = data
+            total = sum(map(len, self._files.values()))
+            while total > self._max_bytes:
+                total -= len(self._files.popitem(last=False)[1])
+
+    def store(self, sha256: str) -> bool:
+        """Write the file as ``<sha256>.<ending>``, readable by its owner only, if it is not there yet.
+
+        Returns:
+            False if the file is neither stored nor held.
+
+        Raises:
+            DiskFullError: there is no room; nothing is left behind.
+            OSError: the disk failed.
+        """
+        with self._write_lock:
+            if self.stored(sha256) is not None:
+                return True
+            with self._lock:
+                data = self._files.get(sha256)
+            if data is None:
+                return False
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            _write(self.folder / f"{sha256}{_ending(data)}", data)
+        return True
+
+    def stored(self, sha256: str) -> Path | None:
+        """The stored file of an image."""
+        paths = (self.folder / f"{sha256}{ending}" for ending in (*_MAGIC.values(), _OTHER))
+        return next((path for path in paths if path.is_file()), None)
+
+
+def _ending(data: bytes) -> str:
+    return next((ending for magic, ending in _MAGIC.items() if data.startswith(magic)), _OTHER)
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_suffix(_PARTIAL)
+    try:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise DiskFullError("the disk is full, so nothing was saved; free some space and save again") from None
+        raise

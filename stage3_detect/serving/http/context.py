@@ -1,0 +1,25 @@
+"""What every router of the service shares."""
+
+from dataclasses import dataclass
+
+from stage3_detect.serving.corrections.store import CorrectionStore
+from stage3_detect.serving.http.audit import Audit
+from stage3_detect.serving.http.keys import KeyRing
+from stage3_detect.serving.http.monitoring import Monitoring
+from stage3_detect.serving.http.workers import Workers
+from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.settings import ServiceSettings
+
+
+@dataclass(frozen=True)
+class ServiceContext:
+    """One service: its model, its settings and what its requests share. keys, audit, corrections: None where switched
+    off."""
+
+    model: ServedModel
+    settings: ServiceSettings
+    workers: Workers
+    monitoring: Monitoring
+    keys: KeyRing | None
+    audit: Audit | None
+    corrections: CorrectionStore | None

@@ -1,0 +1,126 @@
+"""Routes /v1/model, /v1/detections and /v1/maps."""
+
+import asyncio
+from functools import partial
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from cxr.config import UserError
+from stage3_detect.serving.http.context import ServiceContext
+from stage3_detect.serving.http.errors import Refusal
+from stage3_detect.serving.http.examine import Asked, check_point, examine, examine_maps
+from stage3_detect.serving.http.gate import KEY_NAME, NUM_IMAGES
+from stage3_detect.serving.http.schemas import (
+    DetectionsAnswer,
+    ErrorAnswer,
+    ImageAnswer,
+    ImageError,
+    MapsAnswer,
+    ModelAnswer,
+    PointAnswer,
+    model_identity,
+)
+from stage3_detect.serving.http.uploads import Upload, read_files
+from stage3_detect.serving.interface import ModelFacts
+
+READER_NOTE = "for research only, not for diagnosis"
+Point = Annotated[str | None, Query(max_length=40, description="Operating point that decides `shown`.")]
+
+_ERRORS = (400, 401, 403, 408, 411, 413, 415, 422, 429, 503)
+UPLOAD_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in _ERRORS}
+
+
+def multipart_body(field: str, *, several: bool) -> dict[str, Any]:
+    """A multipart body of files for OpenAPI; the route reads it itself, to keep files in memory."""
+    file: dict[str, Any] = {"type": "string", "format": "binary"}
+    value = {"type": "array", "items": file, "minItems": 1} if several else file
+    schema = {"type": "object", "required": [field], "properties": {field: value}, "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def asked_by(request: Request, route: str, num_images: int) -> Asked:
+    """Who sent a request, for the audit trail; notes the number of images for the log."""
+    setattr(request.state, NUM_IMAGES, num_images)
+    return Asked(route, getattr(request.state, KEY_NAME))
+
+
+def make_router(context: ServiceContext) -> APIRouter:
+    """The routes of one service."""
+    router = APIRouter()
+    facts = context.model.facts
+    limits = context.settings.limits
+
+    @router.get("/v1/model", response_model=ModelAnswer, tags=["model"])
+    async def model() -> Response:
+        """The model: findings, operating points, licence, model card."""
+        described = _described(context.model.facts, corrections=context.settings.corrections is not None)
+        return _json(described.model_dump_json().encode())
+
+    @router.post(
+        "/v1/detections", response_model=DetectionsAnswer, responses=UPLOAD_ERRORS, tags=["images"],
+        openapi_extra=multipart_body("files", several=True),
+    )  # fmt: skip
+    async def detections(request: Request, point: Point = None) -> Response:
+        """Boxes of one or more images (PNG, JPEG, DICOM)."""
+        check_point(context, point)
+        uploads = await read_files(request, "files", limits)
+        asked = asked_by(request, "/v1/detections", len(uploads))
+        work = (context.workers.run(partial(_answered, context, upload, point, asked)) for upload in uploads)
+        results = await asyncio.gather(*work, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        images = [result for result in results if not isinstance(result, BaseException)]
+        return _json(DetectionsAnswer(model=model_identity(facts), images=images).model_dump_json().encode())
+
+    @router.post(
+        "/v1/maps", response_model=MapsAnswer, responses=UPLOAD_ERRORS | {404: {"model": ErrorAnswer}}, tags=["images"],
+        openapi_extra=multipart_body("file", several=False),
+    )  # fmt: skip
+    async def maps(request: Request) -> Response:
+        """Heat maps of one image, one for each finding of the classifier."""
+        if not facts.map_method:
+            raise Refusal(404, "no_maps", "This service has no maps; it was started without --maps.")
+        (upload,) = await read_files(request, "file", limits, max_files=1)
+        asked = asked_by(request, "/v1/maps", 1)
+        try:
+            answer = await context.workers.run(partial(examine_maps, context, upload, asked), is_map=True)
+        except UserError as error:
+            raise Refusal(422, "unreadable", error.problems[0]) from None
+        return _json(answer.model_dump_json().encode())
+
+    return router
+
+
+def _answered(context: ServiceContext, upload: Upload, point: str | None, asked: Asked) -> ImageAnswer | ImageError:
+    try:
+        return examine(context, upload, point, asked).answer
+    except UserError as error:
+        return ImageError(name=upload.name, error=error.problems[0])
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _described(facts: ModelFacts, *, corrections: bool) -> ModelAnswer:
+    points = {
+        name: PointAnswer(about=point.about, scores={finding: point.scores.get(finding) for finding in facts.findings})
+        for name, point in facts.points.items()
+    }
+    return ModelAnswer(
+        **model_identity(facts).model_dump(),
+        parents={finding: list(facts.parents.get(finding, ())) for finding in facts.findings},
+        format=facts.format,
+        licence=facts.licence,
+        card=facts.card,
+        points=points,
+        default_point=facts.default_point,
+        map_method=facts.map_method,
+        synthetic=facts.synthetic,
+        corrections=corrections,
+        reader_note=READER_NOTE,
+        version=version("raybox"),
+    )

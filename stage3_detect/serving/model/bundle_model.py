@@ -1,0 +1,140 @@
+"""A bundle in memory: the detector on its fastest engine, and the classifier's heat maps."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cxr.config import UserError
+from cxr.imaging.network_input import NetImage
+from eval.detection.points import FEW_FALSE, read_points
+from stage3_detect.model.engines import open_exported
+from stage3_detect.model.network import Network, RawOutput
+from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
+from stage3_detect.prediction.points import open_point
+from stage3_detect.serving.interface import DecodedImage, FindingMap, ModelFacts
+from stage3_detect.serving.model.bundle import Bundle, open_bundle
+from stage3_detect.serving.model.maps import BLANK, MapMaker, open_maps
+
+_PACKAGES = {"onnx": "onnxruntime", "tensorrt_fp16": "tensorrt"}
+"""Format -> the package that it needs; the others need OpenVINO."""
+
+log = logging.getLogger("raybox")
+
+
+class BundleModel:
+    """A `ServedModel` made from a bundle. One image at a time is in the network; several may be prepared meanwhile."""
+
+    def __init__(self, bundle: Bundle, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> None:
+        """Load the detector and, with `maps`, the classifier, and run the detector.
+
+        Raises:
+            UserError: the bundle has no engine that runs here, no such operating point, or no classifier for the maps.
+        """
+        manifest = bundle.manifest
+        format, network = open_engine(bundle, num_threads=num_threads)
+        self._predictor = BoxPredictor(LockedNetwork(network), PredictorFacts.of_manifest(manifest))
+        self._points = read_points(manifest.get("operating_points", {}))
+        # with the best F1, a finding that the detector hardly knows shows boxes of almost no confidence
+        preferred = FEW_FALSE if FEW_FALSE in self._points else None
+        self._default = open_point(manifest, points or preferred)
+        self._points.setdefault(self._default.name, self._default)
+        regions = self._predictor.regions
+        self._maps = open_maps(bundle, regions=regions, num_threads=num_threads) if maps else None
+        self.facts = _facts(bundle, format, self._points, self._default.name, self._maps)
+        self._warm_up()
+
+    def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
+        """All boxes, highest score first.
+
+        Raises:
+            UserError: there is no such operating point.
+        """
+        chosen = self._default if point is None else self._points.get(point)
+        if chosen is None:
+            raise UserError(f"point {point!r}: expected one of {', '.join(self._points)}")
+        return self._predictor.predict(image.pixels, chosen)
+
+    def maps(self, image: DecodedImage) -> list[FindingMap]:
+        """A map for each finding of the classifier; empty where no maps are served."""
+        if self._maps is None:
+            return []
+        maps = self._maps.maps(image.pixels)
+        if self._maps.method != self.facts.map_method:  # what was expected could not be loaded
+            self.facts = replace(self.facts, map_method=self._maps.method)
+        return maps
+
+    def _warm_up(self) -> None:
+        """The first passes through a network select its kernels."""
+        for _ in range(2):
+            self.detect(DecodedImage("", "", BLANK))
+
+
+class LockedNetwork:
+    """A network that several threads may call; one at a time runs it."""
+
+    def __init__(self, network: Network) -> None:
+        self._network, self._lock = network, Lock()
+        self.findings, self.channels, self.image_px = network.findings, network.channels, network.image_px
+
+    def __call__(self, net_image: NetImage) -> RawOutput:
+        with self._lock:
+            return self._network(net_image)
+
+
+def open_model(path: Path, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> BundleModel:
+    """The model of a bundle, or of a stage 3 run.
+
+    Args:
+        maps: also load the classifier for heat maps.
+        points: name of the operating point that shows boxes where a request names none, or a score. None: half a false
+            box per image on the tune split, where the run has that point, else as `open_point`.
+        num_threads: of each engine; 0 uses all cores.
+
+    Raises:
+        UserError: as `open_bundle` and `BundleModel`.
+    """
+    return BundleModel(open_bundle(path), maps=maps, points=points, num_threads=num_threads)
+
+
+def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:
+    """The fastest engine of the bundle that this machine can run, and its format; the reasons of others are logged.
+
+    Raises:
+        UserError: there is none.
+    """
+    reasons: list[str] = []
+    for engine in bundle.manifest["engines"]:
+        name = str(engine["format"])
+        package = _PACKAGES.get(name, "openvino")
+        if find_spec(package) is None:
+            reasons.append(f"{name} needs the package {package}")
+            continue
+        try:
+            return name, open_exported(name, bundle.file(engine["file"]), num_threads=num_threads)
+        except UserError as error:
+            reasons += error.problems
+            log.warning("%s", "; ".join(error.problems))
+    raise UserError(f"bundle {bundle.dir}: no engine runs on this machine: {'; '.join(reasons) or 'it has none'}")
+
+
+def _facts(bundle: Bundle, format: str, points: Any, default_point: str, maps: MapMaker | None) -> ModelFacts:
+    manifest = bundle.manifest
+    parents: dict[str, Sequence[str]] = {name: tuple(above) for name, above in manifest["parents"].items()}
+    return ModelFacts(
+        id=str(manifest["id"]),
+        name=str(manifest["name"]),
+        findings=tuple(manifest["findings"]),
+        parents=parents,
+        manifest_sha256=bundle.sha256,
+        format=format,
+        licence=str(manifest["licence"]),
+        card=bundle.file("MODEL_CARD.md").read_text(encoding="utf-8"),
+        points=points,
+        default_point=default_point,
+        map_method="" if maps is None else maps.method,
+        synthetic=bool(manifest.get("synthetic")),
+    )

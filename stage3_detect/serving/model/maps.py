@@ -1,0 +1,123 @@
+"""Which heat maps the service draws: those of the run's CAM method, or those of the classifier's head."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+
+from cxr.config import UserError
+from cxr.imaging.files import Pixels, Region
+from cxr.runs.run_folder import FinishedRun, open_input, open_run
+from stage3_detect.serving.interface import FindingMap
+from stage3_detect.serving.model.bundle import Bundle
+
+MAX_MS_PER_IMAGE = 1000.0
+"""A CAM method that stage 2 measured to be slower is not used: the reader would wait."""
+
+BLANK = np.tile(np.arange(64, dtype=np.uint8), (80, 1))
+"""An image (H, W) for first passes."""
+
+log = logging.getLogger("raybox")
+
+
+class MapMaker(Protocol):
+    """Makes heat maps by `method`."""
+
+    method: str
+
+    def maps(self, image: Pixels) -> list[FindingMap]:
+        """A map for each finding of an image (H, W)."""
+        ...
+
+
+class LoadedLater:
+    """Maps that are loaded while the service already finds boxes; a call waits until they are. Thread-safe."""
+
+    def __init__(self, load: Callable[[], MapMaker], method: str) -> None:
+        """method: what is expected; the answer of `load` replaces it."""
+        self.method = method
+        self._lock = Lock()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="maps")
+        self._maker = pool.submit(load)
+        pool.shutdown(wait=False)
+
+    def maps(self, image: Pixels) -> list[FindingMap]:
+        """A map for each finding of an image (H, W).
+
+        Raises:
+            UserError: loading failed.
+        """
+        maker = self._maker.result()
+        self.method = maker.method
+        with self._lock:
+            return maker.maps(image)
+
+
+def open_maps(bundle: Bundle, *, regions: tuple[Region, ...], num_threads: int) -> LoadedLater:
+    """The maps of the run's CAM method where PyTorch and the run chain are at hand, else those of the head.
+
+    Raises:
+        UserError: there is neither.
+    """
+    chain = _run_chain(bundle) if find_spec("torch") is not None else None
+    has_classifier = bundle.manifest["classifier"] is not None
+    if chain is None and not has_classifier:
+        raise UserError(
+            f"--maps: the bundle {bundle.dir} has no classifier; write it again where the stage 1 run is at hand "
+            "(python stage3_detect/bundle.py RUN --from STAGE1_RUN), or leave out --maps"
+        )
+
+    def load() -> MapMaker:
+        maker: MapMaker
+        try:
+            maker = _of_head(bundle, regions, num_threads) if chain is None else _of_chain(*chain, regions)
+        except UserError as error:
+            if chain is None or not has_classifier:
+                raise
+            log.warning("heat maps are those of the head: %s", "; ".join(error.problems))
+            maker = _of_head(bundle, regions, num_threads)
+        maker.maps(BLANK)  # the first pass is slow
+        return maker
+
+    expected = _methods(chain[0]) if chain is not None else str(bundle.manifest["classifier"]["method"])
+    return LoadedLater(load, expected)
+
+
+def _of_head(bundle: Bundle, regions: tuple[Region, ...], num_threads: int) -> MapMaker:
+    from stage3_detect.serving.model.classifier import OnnxClassifier
+
+    entry = bundle.manifest["classifier"]
+    return OnnxClassifier(bundle.file(entry["file"]), entry, regions=regions, num_threads=num_threads)
+
+
+def _of_chain(stage2: FinishedRun, stage1: Path, regions: tuple[Region, ...]) -> MapMaker:
+    from stage3_detect.serving.model.cam_maps import CamMaps  # PyTorch takes seconds
+
+    return CamMaps(stage2, stage1, regions=regions)
+
+
+def _run_chain(bundle: Bundle) -> tuple[FinishedRun, Path] | None:
+    """The stage 2 run and the stage 1 folder behind a bundle that lies in its run; None where one is not at hand, or
+    where the CAM method is too slow."""
+    try:
+        stage2 = open_input(open_run(bundle.dir.resolve().parents[1], stage="stage3"), "stage2")
+    except UserError:
+        return None
+    stage1 = None if stage2 is None else open_input(stage2, "stage1")
+    if stage2 is None or stage1 is None:
+        return None
+    for method in set(stage2.manifest["methods_by_finding"].values()):
+        milliseconds = stage2.metrics.get(f"ms_per_image/{method}")
+        if milliseconds is not None and milliseconds > MAX_MS_PER_IMAGE:
+            log.warning("heat maps are those of the head: %s takes %.0f ms an image", method, milliseconds)
+            return None
+    return stage2, stage1.dir
+
+
+def _methods(stage2: FinishedRun) -> str:
+    return ", ".join(dict.fromkeys(stage2.manifest["methods_by_finding"].values()))

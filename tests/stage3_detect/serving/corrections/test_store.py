@@ -1,0 +1,152 @@
+"""The folder of corrections: its files are exact, complete after `close`, and remade at each start."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr.config import UserError
+from stage3_detect.serving.corrections.log import DiskFullError, RecordLog
+from stage3_detect.serving.corrections.store import CorrectionStore, Saved, open_readings
+from tests.stage3_detect.serving.corrections.correction_builders import FINDINGS, IMAGE, NOON, box, reading
+from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 20
+PNG_HASH = hashlib.sha256(PNG).hexdigest()
+
+
+def open_store(folder: Path, **options: Any) -> CorrectionStore:
+    return CorrectionStore(folder, **{"findings": FINDINGS, "now": lambda: NOON, **options})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CorrectionStore]:
+    opened = open_store(tmp_path / "corrections")
+    yield opened
+    opened.close()
+
+
+def document(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "corrections.json").read_text(encoding="utf-8"))
+    return content
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_new_folder_has_its_files_and_no_reading(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    assert store.num_readings == 0 and store.accepted_shares() == dict.fromkeys(FINDINGS)
+    store.close()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".lock",
+        "corrections.jsonl",
+        "corrections.json",
+        "labels.csv",
+    }
+    assert document(tmp_path)["images"] == [] and rows(tmp_path) == [] and open_readings(tmp_path) == []
+
+
+def test_a_reading_is_saved_with_id_time_and_findings(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    given = reading([box(), box("rejected", "Lung Opacity")])
+    assert [store.save(given), store.save(given)] == [Saved("000001", None), Saved("000002", None)]
+    first, second = open_readings(tmp_path)  # while the store is open
+    assert dict(first) == {**dict(given), "id": "000001", "time": "2026-05-04T12:00:00+00:00", "findings": FINDINGS}
+    assert (second.id, second.boxes) == ("000002", given.boxes)
+    assert store.num_readings == 2 and store.accepted_shares()["Pleural Effusion"] == 1
+    store.close()
+    assert [entry["reader"] for entry in document(tmp_path)["annotations"]] == ["r1"]
+    assert [row["Lung Opacity"] for row in rows(tmp_path)] == ["0"]
+
+
+def test_a_restart_goes_on_and_remakes_the_files(tmp_path: Path) -> None:
+    first = open_store(tmp_path)
+    first.save(reading([box()]))
+    first.close()
+    for name in ("corrections.json", "labels.csv"):
+        (tmp_path / name).unlink()
+    again = open_store(tmp_path, findings=("Edema", "Pleural Effusion"))
+    assert again.save(reading(reader="r2", complete=True)).id == "000002"
+    again.close()
+    assert [entry["name"] for entry in document(tmp_path)["categories"]][:2] == ["Edema", "Pleural Effusion"]
+    (row,) = rows(tmp_path)
+    assert (row["readers"], row["Edema"], row["Pleural Effusion"], row["Lung Opacity"]) == ("r1 r2", "0", "-1", "")
+
+
+def test_an_unknown_finding_is_refused_and_not_saved(store: CorrectionStore) -> None:
+    with pytest.raises(UserError, match="'Edema'"):
+        store.save(reading([box(finding="Edema")]))
+    assert store.num_readings == 0 and open_readings(store.folder) == []
+
+
+def test_a_second_service_gets_one_clear_error(store: CorrectionStore) -> None:
+    with pytest.raises(UserError, match="another service"):
+        open_store(store.folder)
+    assert store.save(reading()).id == "000001"
+
+
+def test_images_are_kept_with_their_correction_only(tmp_path: Path) -> None:
+    store = open_store(tmp_path, keep_images=True)
+    store.keep(PNG, PNG_HASH)
+    store.keep(b"never corrected", hashlib.sha256(b"never corrected").hexdigest())
+    assert not (tmp_path / "images").exists()
+    assert store.save(reading(image_sha256=PNG_HASH)) == Saved("000001", True)
+    assert store.save(reading()) == Saved("000002", False)  # an image that the service has not seen
+    store.close()
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{PNG_HASH}.png"]
+    assert [row["path"] for row in rows(tmp_path)] == [f"images/{PNG_HASH}.png", "chest.png"]
+    assert document(tmp_path)["info"]["data_root"] == str(tmp_path.resolve())
+
+
+def test_without_keeping_no_image_is_stored(store: CorrectionStore) -> None:
+    store.keep(PNG, PNG_HASH)
+    assert store.save(reading(image_sha256=PNG_HASH)) == Saved("000001", None)
+    assert not (store.folder / "images").exists()
+
+
+def test_a_full_disk_refuses_the_reading_and_the_next_one_is_saved(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save(reading([box()]))
+    store.write_files()
+    files = [tmp_path / name for name in ("corrections.jsonl", "corrections.json", "labels.csv")]
+    before = [path.read_bytes() for path in files]
+    with files_of_at_most(len(before[0]) + 30):
+        with pytest.raises(DiskFullError):
+            store.save(reading([box("drawn")]))
+        with pytest.raises(OSError):
+            store.write_files()
+        assert [path.read_bytes() for path in files] == before
+    assert store.save(reading([box("moved")])).id == "000002"
+    store.close()
+    assert [one.boxes[0].action for one in open_readings(tmp_path)] == ["accepted", "moved"]
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / ".lock", *files])  # nothing half written is left
+
+
+def test_many_readers_at_once_lose_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    given = [reading([box()], reader=f"r{number}", image_sha256=f"{number % 7:064d}") for number in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        ids = [one.id for one in pool.map(store.save, given)]
+    store.close()
+    assert sorted(ids) == [f"{number:06d}" for number in range(1, 61)]
+    assert sorted(one.reader for one in open_readings(tmp_path)) == sorted(one.reader for one in given)
+    assert len(document(tmp_path)["images"]) == 7 and len(document(tmp_path)["annotations"]) == 60
+
+
+def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
+    log = RecordLog(tmp_path / "corrections.jsonl")
+    log.append({"image_sha256": IMAGE})
+    log.close()
+    with pytest.raises(UserError, match="line 1"):
+        open_readings(tmp_path)
+    with pytest.raises(UserError, match="line 1"):
+        open_store(tmp_path)
+    RecordLog(tmp_path / "corrections.jsonl").close()  # the folder is not left locked

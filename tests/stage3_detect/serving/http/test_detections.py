@@ -1,0 +1,134 @@
+"""The routes /v1/model, /v1/detections and /v1/maps on the real model."""
+
+import base64
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import cv2
+import numpy as np
+import pytest
+
+from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.model.images import decode_image
+from tests.stage3_detect.serving.services import IMAGE_HW, Service, files, png, running
+
+
+@pytest.fixture(scope="module")
+def service(model: ServedModel) -> Iterator[Service]:
+    with running(model) as service:
+        yield service
+
+
+def expected_boxes(model: ServedModel, data: bytes, point: str | None = None) -> list[dict[str, object]]:
+    image = decode_image(data, "a.png", max_pixels=10**6)
+    return [
+        {
+            "finding": box.finding,
+            "parents": list(model.facts.parents.get(box.finding, ())),
+            "box_xyxy": list(box.xyxy),
+            "score": box.score,
+            "confidence": box.confidence,
+            "shown": box.shown,
+        }
+        for box in model.detect(image, point)
+    ]
+
+
+def test_no_file_is_refused(service: Service) -> None:
+    with service.client() as client:
+        answer = client.post(
+            "/v1/detections", content=b"--x--\r\n", headers={"content-type": "multipart/form-data; boundary=x"}
+        )
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+
+
+def test_boxes_are_those_of_the_model(service: Service, model: ServedModel) -> None:
+    with service.client() as client:
+        answer = client.post("/v1/detections", files=files("a.png")).json()
+    facts = model.facts
+    assert answer["model"] == {
+        "id": facts.id,
+        "name": facts.name,
+        "findings": list(facts.findings),
+        "manifest_sha256": facts.manifest_sha256,
+    }
+    (image,) = answer["images"]
+    assert (image["name"], image["height_px"], image["width_px"]) == ("a.png", *IMAGE_HW)
+    assert set(image) == {"name", "width_px", "height_px", "quality", "detections"}
+    assert set(image["quality"]) == {"ok", "reasons"}
+    assert image["detections"] == expected_boxes(model, png(seed=0))
+    assert image["detections"]
+
+
+def test_every_operating_point_decides_what_is_shown(service: Service, model: ServedModel) -> None:
+    with service.client() as client:
+        for point in model.facts.points:
+            answer = client.post("/v1/detections", params={"point": point}, files=files("a.png")).json()
+            assert answer["images"][0]["detections"] == expected_boxes(model, png(seed=0), point)
+        assert client.post("/v1/detections?point=nothing", files=files("a.png")).status_code == 422
+        assert client.post("/v1/detections?point=" + 41 * "x", files=files("a.png")).status_code == 422
+
+
+def test_unreadable_files_do_not_spoil_the_others(service: Service, model: ServedModel) -> None:
+    damaged = png()[:200]
+    sent = [
+        *files("a.png"),
+        ("files", ("b.dcm", b"no image")),
+        ("files", ("c.png", damaged)),
+        ("files", ("d.png", b"")),
+    ]
+    with service.client() as client:
+        images = client.post("/v1/detections", files=sent).json()["images"]
+    assert [image["name"] for image in images] == ["a.png", "b.dcm", "c.png", "d.png"]
+    assert [sorted(image) for image in images[1:]] == [["error", "name"]] * 3
+    assert images[0]["detections"] == expected_boxes(model, png(seed=0))
+
+
+def test_order_of_the_answer_is_the_order_of_the_files(service: Service, model: ServedModel) -> None:
+    names = [f"{index}.png" for index in range(8)]
+    with service.client() as client:
+        images = client.post("/v1/detections", files=files(*names)).json()["images"]
+    assert [image["name"] for image in images] == names
+    assert [image["detections"] for image in images] == [expected_boxes(model, png(seed=seed)) for seed in range(8)]
+
+
+def test_formats(service: Service) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65535, IMAGE_HW).astype(np.uint16)
+    kinds = {".png": pixels, ".jpg": (pixels >> 8).astype(np.uint8)}
+    sent = [("files", (f"a{kind}", cv2.imencode(kind, image)[1].tobytes())) for kind, image in kinds.items()]
+    with service.client() as client:
+        images = client.post("/v1/detections", files=sent).json()["images"]
+    assert [(image["height_px"], image["width_px"]) for image in images] == [IMAGE_HW] * 2
+
+
+def test_maps_are_those_of_the_model(service: Service, model: ServedModel) -> None:
+    with service.client() as client:
+        answer = client.post("/v1/maps", files={"file": ("a.png", png())}).json()
+    expected = model.maps(decode_image(png(), "a.png", max_pixels=10**6))
+    assert (answer["height_px"], answer["width_px"]) == IMAGE_HW
+    assert answer["method"] == model.facts.map_method
+    assert tuple(answer["grid_hw"]) == expected[0].values.shape
+    assert [one["finding"] for one in answer["maps"]] == [one.finding for one in expected]
+    assert [base64.b64decode(one["values_base64"]) for one in answer["maps"]] == [
+        one.values.tobytes() for one in expected
+    ]
+
+
+def test_maps_of_an_unreadable_file_or_of_two_files_are_refused(service: Service) -> None:
+    two = [("file", ("a.png", png())), ("file", ("b.png", png()))]
+    with service.client() as client:
+        assert client.post("/v1/maps", files={"file": ("a.png", b"nothing")}).status_code == 422
+        assert client.post("/v1/maps", files=two).status_code == 413
+
+
+def test_model(service: Service, model: ServedModel) -> None:
+    with service.client() as client:
+        answer = client.get("/v1/model").json()
+    facts = model.facts
+    assert answer["points"] == {
+        name: {"about": point.about, "scores": {finding: point.scores.get(finding) for finding in facts.findings}}
+        for name, point in facts.points.items()
+    }
+    assert answer["default_point"] in answer["points"]
+    assert (answer["card"], answer["map_method"]) == (facts.card, facts.map_method)
+    assert (answer["corrections"], answer["version"]) == (False, version("raybox"))
