@@ -4,6 +4,7 @@ Pictures are never square, and small. Every builder returns the folder to give a
 """
 
 import csv
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def write_picture(path: Path, size_hw: tuple[int, int] = SIZE_HW, *, bright_xyxy
     picture = np.full(size_hw, 20, dtype=np.uint8)
     # Files must differ, since identical ones are duplicates: the name leaves a trace in a corner.
     picture[0, : size_hw[1] // 2] = sum(map(ord, path.stem)) % 200
+    picture[1, :4] = 20 + np.frombuffer(zlib.crc32(path.stem.encode()).to_bytes(4, "big"), dtype=np.uint8) // 8
     if bright_xyxy is not None:
         x1, y1, x2, y2 = bright_xyxy
         picture[y1:y2, x1:x2] = 250

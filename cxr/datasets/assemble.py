@@ -9,9 +9,14 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_images
 from cxr.datasets.files_on_disk import files_exist, read_sizes
+from cxr.datasets.inside_root import leave_by_link, leaves, normal_path
+from cxr.datasets.same_content import same_content
 from cxr.tables import BOX_COLUMNS, IMAGE_COLUMNS, Dataset, DataSettings, Problems, count_reasons
 
 DUPLICATE_ROW = "duplicated row"
+DUPLICATE_FILE = "file of an earlier row"
+SAME_CONTENT = "file with the same content as an earlier one"
+OUTSIDE_ROOT = "path that leads out of `root`"
 MISSING = "missing image"
 UNREADABLE = "unreadable image"
 
@@ -36,17 +41,24 @@ class RawTables:
         return RawTables(images, self.labels[kept], self.boxes[~self.boxes["image_id"].isin(dropped)])
 
 
-def assemble(raw: RawTables, settings: DataSettings, problems: Problems, *, name: str) -> Dataset:
+def assemble(
+    raw: RawTables, settings: DataSettings, problems: Problems, *, name: str, unique_content: bool = False
+) -> Dataset:
     """Check rows, files and boxes; exclude what is wrong; build the data set.
+
+    unique_content: files with the same content are problems, since they could fall into train and test. Needs to read
+    files of equal size.
 
     Raises:
         UserError: problems were found and `on_problem` is "error", or no image is left.
     """
     boxes = check_images_known(raw.boxes, raw.images["image_id"], problems)
     raw = RawTables(raw.images, raw.labels, check_shapes(boxes, problems))
-    raw = _unique_images(raw, problems)
+    raw = _inside_root(_unique_images(raw, problems), settings, problems)
     raw = _evenly_spaced(raw, settings.max_images)
     raw = _existing_files(raw, settings, problems)
+    if unique_content and settings.check_files != "none":
+        raw = _unique_content(raw, settings, problems)
     raw = _measured(raw, settings, problems)
     excluded = problems.finish()
     if raw.images.empty:
@@ -66,11 +78,35 @@ def assemble(raw: RawTables, settings: DataSettings, problems: Problems, *, name
 
 
 def _unique_images(raw: RawTables, problems: Problems) -> RawTables:
+    """Each image and each file once; paths get their shortest spelling."""
     twice = raw.images["image_id"].duplicated()
-    if not twice.any():
+    if twice.any():
+        problems.add_all(raw.images.loc[twice, "image_id"].tolist(), DUPLICATE_ROW)
+        raw = raw.keep(~twice)
+    raw = RawTables(raw.images.assign(path=raw.images["path"].map(normal_path)), raw.labels, raw.boxes)
+    again = raw.images.duplicated(["path", "region"])
+    if not again.any():
         return raw
-    problems.add_all(raw.images.loc[twice, "image_id"].tolist(), DUPLICATE_ROW)
-    return raw.keep(~twice)
+    problems.add_all(raw.images.loc[again, "path"].tolist(), DUPLICATE_FILE)
+    return raw.keep(~again)
+
+
+def _inside_root(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
+    outside = np.array([leaves(path) for path in raw.images["path"]], dtype=bool)
+    if settings.check_files != "none":
+        outside |= leave_by_link(settings.root, raw.images["path"])
+    if not outside.any():
+        return raw
+    problems.add_all(raw.images.loc[outside, "path"].tolist(), OUTSIDE_ROOT)
+    return raw.keep(~outside)
+
+
+def _unique_content(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
+    earlier = same_content(settings.root, raw.images["path"])
+    if not earlier:
+        return raw
+    problems.add_all([f"{path} (as {first})" for path, first in earlier.items()], SAME_CONTENT)
+    return raw.keep(~raw.images["path"].isin(earlier))
 
 
 def _evenly_spaced(raw: RawTables, max_images: int | None) -> RawTables:

@@ -9,6 +9,7 @@ import pandas as pd
 from cxr.boxes import CORNERS
 from cxr.tables import BOX_COLUMNS, Problems
 
+NO_SIZE = "box of an image whose original size is no positive number"
 NOT_A_NUMBER = "box with a coordinate that is no number"
 INVERTED = "inverted or empty box"
 OUTSIDE = "box outside the image"
@@ -42,7 +43,13 @@ def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     twice = sound.duplicated(BOX_COLUMNS)
     problems.add_all(describe_boxes(sound[twice]), DUPLICATE_BOX)
     once: pd.DataFrame = sound[~twice]
-    return once
+    if "frame_h" not in once.columns:
+        return once
+    sides = once[["frame_h", "frame_w"]].to_numpy(dtype=np.float64)
+    sized = (np.isfinite(sides) & (sides > 0)).all(axis=1)
+    problems.add_all(describe_boxes(once[~sized]), NO_SIZE)
+    known: pd.DataFrame = once[sized]
+    return known
 
 
 def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Problems) -> pd.DataFrame:

@@ -26,7 +26,8 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.text_cells import Mask, ages, finding_labels, read_text_table, require_columns, sexes
+from cxr.datasets.text_cells import Mask, ages, finding_labels, sexes
+from cxr.datasets.text_files import read_text_table
 from cxr.labels import CHEXPERT_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
@@ -87,9 +88,7 @@ def _read_splits(folder: Path, settings: ChexpertData) -> pd.DataFrame:
     tables = []
     for split in wanted:
         path = folder / f"{split}.csv"
-        table = read_text_table(path, required=["Path"])
-        if split != "test":
-            require_columns(table, FACTS, source=str(path))
+        table = read_text_table(path, required=["Path"] if split == "test" else FACTS)
         tables.append(table.assign(split=split))
     table = pd.concat(tables, ignore_index=True).fillna("")
     return table.assign(**{name: "" for name in FACTS if name not in table.columns})

@@ -12,7 +12,8 @@ age and split. A second table with one row per box is optional. Example::
 
 Requirements; anything else is reported as a problem:
 
-- Paths are relative to `root`. The path without its suffix is the image id.
+- Paths are relative to `root` and stay below it. The path without its suffix is the image id.
+- Each file is listed once, and no two files have the same content: copies could fall into train and test.
 - The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned).
 - `findings` maps the table's names to the findings of ``cxr/labels.py``. The box table uses the same names.
 - The view is frontal, PA or AP; lateral, LAT, LL or RL; or blank. Upper and lower case are equal.
@@ -21,6 +22,7 @@ Requirements; anything else is reported as a problem:
 Without `columns.patient` images are split one by one, so two images of a patient may land in different splits.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -33,7 +35,9 @@ from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
-from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, read_text_table, sexes
+from cxr.datasets.inside_root import inside, normal_path
+from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, sexes
+from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, map_names
 from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 
@@ -42,6 +46,8 @@ VIEWS = {
     **dict.fromkeys(("lateral", "lat", "ll", "rl"), "lateral"),
     "": "",
 }
+
+ENDING = re.compile(r"\.(png|jpe?g|dcm|dicom|dic|tiff?|bmp|gif|webp|jp2)$", re.IGNORECASE)
 
 BAD_VIEW = "unknown view"
 
@@ -96,19 +102,19 @@ class CsvTableData(DataSettings):
         canonical = map_names(self.findings.values(), {name: name for name in FINDINGS}, source="data.findings")
         names = {column: canonical[finding] for column, finding in self.findings.items()}
         named = [column for column in self.columns.model_dump().values() if column is not None]
-        table = read_text_table(self.root / self.table, required=[*named, *names])
+        table = read_text_table(inside(self.root, self.table, key="data.table"), required=[*named, *names])
         tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
         problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
         labels, bad_labels = finding_labels(table[list(names)], names, images["path"], problems)
         boxes = empty_boxes() if self.boxes is None else _boxes(self.root, self.boxes, names, problems)
         raw = RawTables(images, labels, boxes).keep(~(bad_view | bad_labels))
-        return assemble(raw, self, problems, name="csv_table")
+        return assemble(raw, self, problems, name="csv_table", unique_content=True)
 
 
 def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
     """The image table, and a mask of the rows with an unknown view."""
-    paths = table[columns.image].str.strip()
+    paths = table[columns.image].str.strip().map(normal_path)
     view = table[columns.view].str.strip() if columns.view else pd.Series("", index=table.index, dtype=str)
     bad = ~view.str.lower().isin(list(VIEWS))
     problems.add_all((paths + ", view " + view)[bad], BAD_VIEW)
@@ -122,20 +128,21 @@ def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> t
 
 
 def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":
-    """Paths without their suffixes."""
-    return paths.str.replace(r"\.[A-Za-z0-9]+$", "", regex=True)
+    """Paths without the ending of an image file. The last number of a UID is no ending."""
+    return paths.str.replace(ENDING, "", regex=True)
 
 
 def _boxes(root: Path, columns: BoxTable, names: dict[str, str], problems: Problems) -> pd.DataFrame:
     corners = [columns.x1, columns.y1, columns.x2, columns.y2]
     readers = [] if columns.reader is None else [columns.reader]
-    table = read_text_table(root / columns.table, required=[columns.image, columns.finding, *corners, *readers])
+    path = inside(root, columns.table, key="data.boxes.table")
+    table = read_text_table(path, required=[columns.image, columns.finding, *corners, *readers])
     known = known_names(table[columns.finding], names, problems)
     table = table[table[columns.finding].isin(list(known))]
     xyxy = np.column_stack([numbers(table[corner]) for corner in corners])
     if columns.box_format == "xywh":
         xyxy = xywh_to_xyxy(xyxy)
     boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index)
-    image_id = image_ids(table[columns.image].str.strip())
+    image_id = image_ids(table[columns.image].str.strip().map(normal_path))
     reader = "" if columns.reader is None else table[columns.reader]
     return box_table(boxes.assign(image_id=image_id, finding=table[columns.finding].map(known), reader=reader))

@@ -17,7 +17,6 @@ Quirks of the release, and what this module does about them:
 - There are no boxes, views, ages or sexes. "No Finding" means only that there is no pneumonia.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -28,10 +27,11 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import IMAGE_SUFFIXES, require_folder
-from cxr.datasets.text_cells import known_names, look_up, read_text_table
+from cxr.datasets.same_content import same_content
+from cxr.datasets.text_cells import known_names, look_up
+from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, KERMANY_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
-from cxr.threads import in_threads
 
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
 GROUPS = "groups.csv"
@@ -104,15 +104,7 @@ def _labels(finding: pd.Series) -> pd.DataFrame:
 
 def _duplicates(root: Path, paths: pd.Series, problems: Problems) -> npt.NDArray[np.bool_]:
     """(N,) True if an earlier file has the same bytes."""
-
-    def digests(part: list[str]) -> list[str]:
-        return [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in part]
-
-    first: dict[str, str] = {}
-    repeated = []
-    for path, digest in zip(paths, in_threads(digests, paths), strict=True):
-        earlier = first.setdefault(digest, path)
-        repeated.append(earlier != path)
-        if earlier != path:
-            problems.exclude(f"{path} (as {earlier})", IDENTICAL)
-    return np.array(repeated, dtype=bool)
+    earlier = same_content(root, paths)
+    for path, first in earlier.items():
+        problems.exclude(f"{path} (as {first})", IDENTICAL)
+    return paths.isin(earlier).to_numpy()

@@ -27,16 +27,8 @@ from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import find_images, require_folder
-from cxr.datasets.text_cells import (
-    ages,
-    known_names,
-    look_up,
-    merge_columns,
-    numbers,
-    read_text_table,
-    require_columns,
-    sexes,
-)
+from cxr.datasets.text_cells import ages, known_names, look_up, merge_columns, numbers, sexes
+from cxr.datasets.text_files import read_names, read_text_table, require_columns
 from cxr.labels import NIH_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
 
@@ -104,7 +96,7 @@ def _split_of_names(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for name, split in LISTS.items():
         if (root / name).is_file():
-            splits.update(dict.fromkeys((root / name).read_text(encoding="utf-8").split(), split))
+            splits.update(dict.fromkeys(read_names(root / name), split))
     return splits
 
 

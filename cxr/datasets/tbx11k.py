@@ -20,6 +20,7 @@ patient's right lung) and ``tb0005:R`` (region "right_mirrored"), with the label
 and mirrored with it. The halves have the image's name as `patient_id`, so they are never in different splits.
 """
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
 from cxr.datasets.hemithorax import to_hemithoraces
 from cxr.datasets.text_cells import known_names
+from cxr.datasets.text_files import read_names
+from cxr.input_files import read_regular
 from cxr.labels import FINDINGS, TBX11K_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
 
@@ -89,7 +92,7 @@ def _read_lists(root: Path) -> pd.DataFrame:
     files_of = cache(images_by_stem)
     rows = []
     for list_name in lists:
-        for line in (root / "lists" / list_name).read_text(encoding="utf-8").split():
+        for line in read_names(root / "lists" / list_name):
             folder, listed = Path(line).parent.as_posix(), Path(line)
             name = files_of(root / "imgs" / folder).get(listed.stem, listed.name)
             rows.append((listed.stem, folder, f"imgs/{folder}/{name}", LISTS[list_name]))
@@ -106,7 +109,7 @@ def _read_annotations(root: Path, table: pd.DataFrame, problems: Problems) -> tu
             continue
         try:
             rows += [(image_id, *fields) for fields in _objects(path)]
-        except (OSError, ElementTree.ParseError, ValueError) as error:
+        except (UserError, ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: encoding
             problems.add(f"{path.name} ({error})", BAD_XML)
             failed.append(image_id)
     columns = ["image_id", "finding", "x1", "y1", "x2", "y2", "frame_h", "frame_w"]
@@ -115,9 +118,9 @@ def _read_annotations(root: Path, table: pd.DataFrame, problems: Problems) -> tu
 
 def _objects(path: Path) -> list[tuple[str, float, float, float, float, float, float]]:
     """Class, corners, and height and width of the original image for each object. ValueError for an invalid file."""
-    annotation = ElementTree.parse(path).getroot()
+    annotation = ElementTree.fromstring(read_regular(path, what="data"))
     height, width = (_number(annotation, f"size/{side}") for side in ("height", "width"))
-    if not (height > 0 and width > 0):
+    if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"size of height {height:g}, width {width:g}")
     objects = []
     for item in annotation.iter("object"):

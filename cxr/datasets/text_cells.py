@@ -1,14 +1,12 @@
-"""CSV files as text tables, and their cells as numbers and label values. Errors are reported, not guessed away."""
+"""The cells of text tables as numbers and label values. Errors are reported, not guessed away."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr.config import UserError
 from cxr.labels import FINDINGS, map_names, nearest
 from cxr.tables import Problems
 
@@ -18,37 +16,6 @@ BAD_LABEL = "label value outside {1, 0, -1, blank}"
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "": ""}
 
 Mask = npt.NDArray[np.bool_]
-
-
-def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
-
-    Raises:
-        UserError: no such file, not a CSV, or a required column is missing.
-    """
-    if not path.is_file():
-        raise UserError(f"data: no table {path}; check `root` and that the release is unpacked as it came")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"data: {path} is not a CSV table: {reason}; save it in UTF-8, with commas") from None
-    header = ",".join(map(str, table.columns))
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
-        if header.count(separator) > header.count(","):
-            raise UserError(f"data: {path} has {name} between its cells, expected commas; save it with commas")
-    require_columns(table, required, source=str(path))
-    return table
-
-
-def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:
-    """Refuse (UserError) a table without the required columns; names the missing and the existing ones."""
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise UserError(
-            f"data: {source} has no column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(map(str, table.columns))}; is it another table, or another release?"
-        )
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:

@@ -13,7 +13,9 @@ Quirks of the release, and what this module does about them:
 
 - Train says "Other diseases", test "Other disease": both become "Other Disease".
 - A "No finding" row has no box: it shows that a reader saw the image. Rows of global findings have no box either.
-- The tables have no image sizes: they come from the headers of the images with boxes.
+- The tables have no image sizes: they come from the headers of the images with boxes. Copies with smaller images have
+  the original size, to which the boxes refer, in the columns ``width`` and ``height``, or as ``dim1`` and ``dim0`` in a
+  table ``train_meta.csv``: boxes are scaled to the file.
 - Patients are unknown: `patient_id` is "", so images are split one by one.
 - Readers disagree: each box keeps its reader, and image labels follow `label_rule`. Test is a consensus, reader "".
 - The column of the reader is ``rad_id`` or ``rad_ID``.
@@ -24,17 +26,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxr.boxes import CORNERS
 from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
-from cxr.datasets.text_cells import finding_labels, known_names, numbers, read_text_table
+from cxr.datasets.text_cells import finding_labels, known_names, numbers
+from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
 
 BOX_COLUMNS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
+
+META_TABLE = "train_meta.csv"
 
 KAGGLE_CLASSES = (
     "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",
@@ -126,9 +132,24 @@ def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
     corners = dict(zip(CORNERS, BOX_COLUMNS[2:], strict=True))
     marks = pd.DataFrame({new: numbers(table[old]) for new, old in corners.items()}, index=table.index)
     blank = (table[BOX_COLUMNS[2:]].apply(lambda column: column.str.strip()) == "").all(axis=1)
-    return marks.assign(
+    marks = marks.assign(
         image_id=table["image_id"], finding=table["class_name"].map(names), reader=table["rad_id"], blank=blank
     )
+    sizes = _sizes(table, path.with_name(META_TABLE))
+    return marks if sizes is None else marks.assign(**sizes)
+
+
+def _sizes(table: pd.DataFrame, meta: Path) -> dict[str, npt.NDArray[np.float64]] | None:
+    """Height and width of the original image for each row, as box columns; None if no table gives them."""
+    if {"width", "height"} <= set(table.columns):
+        return {"frame_h": numbers(table["height"]), "frame_w": numbers(table["width"])}
+    if not meta.is_file():
+        return None
+    sides = (
+        read_text_table(meta, required=["image_id", "dim0", "dim1"]).drop_duplicates("image_id").set_index("image_id")
+    )
+    here = sides.reindex(table["image_id"]).fillna("")
+    return {"frame_h": numbers(here["dim0"]), "frame_w": numbers(here["dim1"])}
 
 
 def _lower_reader(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,8 @@ import pandas as pd
 from cxr.arrays import Bools
 from cxr.boxes import CORNERS
 from cxr.config import UserError
-from cxr.datasets.text_cells import numbers, read_text_table
+from cxr.datasets.text_cells import numbers
+from cxr.datasets.text_files import read_text_table
 from cxr.labels import nearest
 
 KNOWN_HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -72,8 +73,6 @@ def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
     if not path.is_file():
         raise UserError(f"readers: no table {path}; give a CSV file with one row per box and reader")
     cells = read_text_table(path)
-    if not isinstance(cells.index, pd.RangeIndex):  # pandas uses cells without a header as the index
-        raise UserError(f"readers: {path} has more cells in its rows than in its header; correct the header")
     headers = _headers(cells, columns, source=path)
     cells = pd.DataFrame({field: cells[header].str.strip() for field, header in headers.items()})
     if cells.empty:

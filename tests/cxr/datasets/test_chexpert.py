@@ -69,7 +69,7 @@ def test_lateral_views_on_request(tmp_path: Path) -> None:
 def test_splits_on_request(tmp_path: Path) -> None:
     data = ChexpertData(root=chexpert_folder(tmp_path), splits=("valid",)).read()
     assert data.images["split"].tolist() == ["valid"]
-    with pytest.raises(UserError, match=r"no table .*test.csv"):
+    with pytest.raises(UserError, match=r"no file .*test.csv"):
         ChexpertData(root=tmp_path, splits=("test",)).read()
 
 

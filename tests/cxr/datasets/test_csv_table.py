@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from pydantic import TypeAdapter
@@ -100,3 +101,99 @@ def test_settings_from_yaml_say_what_is_missing(tmp_path: Path) -> None:
     path.write_text("root: somewhere\ntable: images.csv\nfindings: {a: Edema}\n", encoding="utf-8")
     with pytest.raises(UserError, match="'columns' is missing"):
         load_config(CsvTableData, path)
+
+
+@pytest.mark.parametrize("spelling", ["./p1/a.png", "p1//a.png", "p1/../p1/a.png", "p2/../p1/./a.png"])
+def test_another_spelling_of_a_path_is_the_same_image(tmp_path: Path, spelling: str) -> None:
+    root = csv_folder(tmp_path, rows=[(spelling, "p3", "PA", "F", 1, 1, 1)], boxes=[(spelling, "heart", 1, 2, 3, 4)])
+    with pytest.raises(UserError, match="duplicated row"):
+        read(root)
+    data = read(root, on_problem="exclude")
+    assert data.images["image_id"].tolist() == ["p1/a", "p2/b"]
+    assert data.boxes["image_id"].tolist() == ["p1/a", "p1/a"]
+
+
+def test_the_same_file_with_another_ending_in_the_table_is_told(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path, rows=[("p3/c.png", "p3", "PA", "F", 1, 1, 1), ("p3/d.png", "p4", "PA", "F", 1, 1, 1)])
+    (root / "p3").mkdir()
+    (root / "p3/c.png").write_bytes((root / "p1/a.png").read_bytes())
+    (root / "p3/d.png").symlink_to("../p2/b.png")
+    with pytest.raises(UserError) as caught:
+        read(root)
+    reason = "file with the same content as an earlier one"
+    assert [problem.split(": ", 1)[1] for problem in caught.value.problems[:-1]] == [
+        f"p3/c.png (as p1/a.png): {reason}",
+        f"p3/d.png (as p2/b.png): {reason}",
+    ]
+    data = read(root, on_problem="exclude")
+    assert data.images["image_id"].tolist() == ["p1/a", "p2/b"]
+    assert [item.reason for item in data.excluded] == [reason] * 2
+
+
+UPWARDS, LINKS = ("../p1/a.png", "/etc/hostname", "p1/../../a.png"), ("out/a.png", "link.png")
+
+
+@pytest.mark.parametrize(
+    ("path", "check_files"),
+    [
+        *((path, check) for path in UPWARDS for check in ("none", "exist", "header")),
+        *((path, check) for path in LINKS for check in ("exist", "header")),  # "none" looks at no file
+    ],
+)
+def test_paths_out_of_the_folder_are_refused(tmp_path: Path, path: str, check_files: str) -> None:
+    root = csv_folder(tmp_path / "data", rows=[(path, "p3", "PA", "F", 1, 1, 1)])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a.png").write_bytes(b"x")
+    (root / "out").symlink_to(tmp_path / "other")
+    (root / "link.png").symlink_to(tmp_path / "other/a.png")
+    with pytest.raises(UserError, match="path that leads out of `root`"):
+        read(root, check_files=check_files)
+    data = read(root, check_files=check_files, on_problem="exclude")
+    assert data.images["image_id"].tolist() == ["p1/a", "p2/b"]
+
+
+@pytest.mark.parametrize("name", ["images.csv", "boxes.csv"])
+def test_tables_out_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    root = csv_folder(tmp_path / "data")
+    (root / name).rename(tmp_path / name)
+    settings = dict(csv_settings(root))
+    if name == "images.csv":
+        settings["table"] = "../images.csv"
+    else:
+        settings["boxes"] = {**settings["boxes"], "table": "../boxes.csv"}  # type: ignore[dict-item]
+    with pytest.raises(UserError, match=r"data\..*table: \.\./" + name):
+        CsvTableData.model_validate(settings).read()
+
+
+def test_a_short_row_is_an_error_and_no_negative(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path)
+    text = (root / "images.csv").read_text(encoding="utf-8")
+    (root / "images.csv").write_text(text + "p1/a.png,p1,PA\n", encoding="utf-8")
+    for on_problem in ("error", "exclude"):
+        with pytest.raises(UserError, match="line 4 has 3 cells"):
+            read(root, on_problem=on_problem)
+
+
+def test_files_named_by_uid_are_images_of_their_own(tmp_path: Path) -> None:
+    names = [f"1.2.840.113619.2.5.{number}" for number in range(1, 7)]
+    root = csv_folder(tmp_path, rows=[(name, "p3", "PA", "F", 1, 1, 1) for name in names])
+    for number, name in enumerate(names):
+        (root / name).write_bytes(bytes([number]))
+    data = read(root)
+    assert data.images["image_id"].tolist() == ["p1/a", "p2/b", *names]
+
+
+@pytest.mark.parametrize(
+    ("path", "image_id"),
+    [
+        ("a.PNG", "a"),
+        ("a.jpeg", "a"),
+        ("a.b.dcm", "a.b"),
+        ("1.2.3", "1.2.3"),
+        ("scan.v2", "scan.v2"),
+        (".png", ""),
+        ("a", "a"),
+    ],
+)
+def test_only_endings_of_images_are_cut_off(path: str, image_id: str) -> None:
+    assert csv_table.image_ids(pd.Series([path], dtype=str)).tolist() == [image_id]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
-from cxr.datasets.box_checks import CLIPPED
+from cxr.datasets.box_checks import CLIPPED, NO_SIZE, OUTSIDE
 from cxr.datasets.vindr import VindrData
 from cxr.tables import BOX_COLUMNS
-from tests.builders import kaggle_folder, physionet_folder, write_rows
+from tests.builders import KAGGLE_HEADER, kaggle_folder, physionet_folder, write_picture, write_rows
 
 
 def test_kaggle_boxes_keep_their_readers(tmp_path: Path) -> None:
@@ -163,3 +163,49 @@ def test_many_rows_in_seconds(tmp_path: Path) -> None:
     data = VindrData(root=tmp_path, check_files="none").read()
     assert len(data.boxes) == 67_914
     assert len(data.images) == 7_546
+
+
+ORIGINAL = ("width", "height")
+
+
+def shrunk_folder(root: Path, *, meta: bool = False, size: tuple[object, object] = (600, 800)) -> Path:
+    """Images of 60 x 40 px (W x H) whose boxes are in pixels of an original of `size` (W x H)."""
+    rows = [
+        ("a", "Cardiomegaly", 3, "R8", 200, 300, 500, 700),
+        ("b", "Nodule/Mass", 8, "R8", 10, 20, 50, 40),
+        ("c", "No finding", 14, "R8", "", "", "", ""),
+    ]
+    header = KAGGLE_HEADER if meta else (*KAGGLE_HEADER, *ORIGINAL)
+    write_rows(root / "train.csv", header, rows if meta else [(*row, *size) for row in rows])
+    if meta:
+        write_rows(root / "train_meta.csv", ("image_id", "dim0", "dim1"), [(name, size[1], size[0]) for name in "abc"])
+    for name in "abc":
+        write_picture(root / "train" / f"{name}.png")
+    return root
+
+
+@pytest.mark.parametrize("meta", [False, True])
+def test_boxes_of_smaller_copies_are_scaled_to_the_file(tmp_path: Path, meta: bool) -> None:
+    data = VindrData(root=shrunk_folder(tmp_path, meta=meta)).read()
+    assert data.excluded == ()
+    assert data.boxes[["image_id", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [
+        ["a", 20, 15, 50, 35],
+        ["b", 1, 1, 5, 2],
+    ]
+
+
+def test_a_table_with_the_sizes_of_the_files_changes_nothing(tmp_path: Path) -> None:
+    root = shrunk_folder(tmp_path, size=(60, 40))
+    data = VindrData(root=root, on_problem="exclude").read()
+    assert data.boxes[["image_id", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [["b", 10, 20, 50, 40]]
+    assert [item.reason for item in data.excluded] == [OUTSIDE]
+
+
+@pytest.mark.parametrize("size", [("", ""), (0, 800), (600, -800), ("nan", 800), ("inf", 800), ("wide", 800)])
+def test_a_box_without_the_size_of_its_image_is_told(tmp_path: Path, size: tuple[object, object]) -> None:
+    root = shrunk_folder(tmp_path, size=size)
+    with pytest.raises(UserError, match=NO_SIZE):
+        VindrData(root=root).read()
+    data = VindrData(root=root, on_problem="exclude").read()
+    assert data.boxes.empty
+    assert [item.reason for item in data.excluded] == [NO_SIZE] * 2

@@ -1,0 +1,95 @@
+"""The text files of a data set: CSV tables and lists of names. The only reader of tables that come from outside."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+
+from cxr.config import UserError
+from cxr.input_files import read_text
+
+_ADVICE = "check `root` and that the release is unpacked as it came"
+_SHOWN_LINES = 20
+
+Row = tuple[int, list[str]]
+"""Line number, and cells."""
+
+
+def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
+
+    Empty lines are skipped. Columns without a name are called "Unnamed: 0", by their position.
+
+    Raises:
+        UserError: no such file, not a CSV in UTF-8, a row with more or fewer cells than the header, two columns of one
+            name, or a required column is missing.
+    """
+    text = read_text(path, what="data", advice=_ADVICE)
+    if "\0" in text:
+        raise UserError(f"data: {path} is not a CSV table: it holds bytes of value 0; save it in UTF-8, with commas")
+    rows = _rows(text, path)
+    _, header = next(rows, (1, []))
+    _check_header(header, path)
+    names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(header)]
+    require_columns(pd.DataFrame(columns=names), required, source=str(path))
+    _check_lengths(rows, header, path)
+    # pandas makes the table 10 times as fast, but by itself it fills up short rows
+    return pd.read_csv(
+        StringIO(text), dtype=str, keep_default_na=False, na_filter=False, names=names, header=0, index_col=False
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a list, separated by white space. UserError if it cannot be read or is not text in UTF-8."""
+    return read_text(path, what="data", advice=_ADVICE).split()
+
+
+def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:
+    """Refuse (UserError) a table without the required columns; names the missing and the existing ones."""
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise UserError(
+            f"data: {source} has no column {', '.join(map(repr, missing))}; "
+            f"it has {', '.join(map(str, table.columns))}; is it another table, or another release?"
+        )
+
+
+def _rows(text: str, path: Path) -> Iterator[Row]:
+    """The rows that are not empty. UserError where the text is not a CSV."""
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        yield from ((reader.line_num, row) for row in reader if row)
+    except csv.Error as error:
+        raise UserError(
+            f"data: {path} is not a CSV table: line {reader.line_num}: {error}; save it in UTF-8, with commas"
+        ) from None
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    if not any(name.strip() for name in header):
+        raise UserError(f"data: {path} is not a CSV table: it has no header; save it in UTF-8, with commas")
+    line = ",".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
+        if line.count(separator) > line.count(","):
+            raise UserError(f"data: {path} has {name} between its cells, expected commas; save it with commas")
+    twice = [name for name, times in Counter(header).items() if times > 1 and name.strip()]
+    if twice:
+        raise UserError(f"data: {path} has two columns {', '.join(map(repr, twice))}; rename or remove one")
+
+
+def _check_lengths(rows: Iterator[Row], names: list[str], path: Path) -> None:
+    """UserError that names the rows with more cells than the header, or fewer, which would turn into blank ones.
+
+    The cells of columns without a name may be missing at the end.
+    """
+    num_needed = max(place for place, name in enumerate(names, start=1) if name.strip())
+    wrong = [f"line {line} has {len(row)} cells" for line, row in rows if not num_needed <= len(row) <= len(names)]
+    if wrong:
+        more = f" and {len(wrong) - _SHOWN_LINES} more" if len(wrong) > _SHOWN_LINES else ""
+        raise UserError(
+            f"data: {path}: the header has {len(names)} cells, but {', '.join(wrong[:_SHOWN_LINES])}{more}; complete "
+            "them, with commas between blank cells too"
+        )
