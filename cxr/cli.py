@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cxr.config import UserError
 
-# Errors that come from a path given by the user: missing folder, missing rights, existing file, full disk.
+# Errors that come from a path given by the user: missing folder, missing rights, existing file, long name, full disk.
 _USERS_ERRNO = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
+    | {errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EFBIG, errno.EMLINK, errno.ETXTBSY}
 )
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 

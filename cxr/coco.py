@@ -19,6 +19,7 @@ import pandas as pd
 from cxr.arrays import Floats
 from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
+from cxr.input_files import read_json
 from cxr.runs.run_folder import atomic_write_text
 
 IMAGE_FIELDS = ["image_id", "path", "region", "width", "height"]
@@ -186,13 +187,9 @@ def read_coco(path: Path) -> CocoBoxes:
     Raises:
         UserError: no such file, not JSON, or an entry lacks a field or refers to an unknown image or category.
     """
-    if not path.is_file():
-        raise UserError(f"COCO: no file {path}; give a COCO JSON file")
+    document = read_json(path, what="COCO", advice="give a COCO JSON file")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         return _from_document(document)
-    except json.JSONDecodeError as error:
-        raise UserError(f"COCO: {path} is not JSON: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"COCO: {path} has a missing or invalid field: {error!r}; see cxr/coco.py") from None
 

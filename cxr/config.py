@@ -5,16 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cxr.errors import UserError
+from cxr.yaml_files import parse_yaml, read_yaml
 
-class UserError(Exception):
-    """A mistake that the user can correct. `problems` has one line each: what, got, expected, next step."""
+__all__ = ["Settings", "UserError", "load_config", "parse_overrides", "parse_settings"]
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
+_SHOWN = 200
+"""Characters of an override that an error shows."""
 
 
 class Settings(BaseModel):
@@ -50,7 +49,9 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
     except ValidationError as error:
         problems = [_describe(problem, cls, values, source) for problem in error.errors()]
         raise UserError(problems) from None
-    if wrong := [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _ones(settings, values)]:
+    wrong = [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _ones(settings, values)]
+    wrong += [f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _nuls(values)]
+    if wrong:
         raise UserError(wrong)
     return settings
 
@@ -69,17 +70,16 @@ def _ones(value: Any, given: Any, place: str = "") -> Iterator[tuple[str, bool]]
             yield from _ones(one, inner, f"{place}.{number}")
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML libraries silently keep the last value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            if isinstance(key.value, str) and key.value != "<<":
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _nuls(given: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Places of text with a NUL, which no path can have."""
+    if isinstance(given, str) and "\0" in given:
+        yield place, given
+    elif isinstance(given, Mapping):
+        for key, inner in given.items():
+            yield from _nuls(inner, f"{place}.{key}")
+    elif isinstance(given, list):
+        for number, inner in enumerate(given):
+            yield from _nuls(inner, f"{place}.{number}")
 
 
 def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySettings:
@@ -95,13 +95,7 @@ def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySett
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"settings: no file {path}; give one that is listed under configs/")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"settings: {path} is not YAML: {reason}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"settings: {path} holds {type(values).__name__}, expected `key: value` lines")
     return values
@@ -111,10 +105,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r}: expected key=value, for instance train.num_epochs=5")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not YAML; quote it") from None
+    value = parse_yaml(text, source=f"--set {override[:_SHOWN]!r}: the value")
     *parents, last = key.strip().split(".")
     target = values
     for parent in parents:

@@ -7,7 +7,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from cxr.config import UserError
+from cxr.errors import UserError
 
 MAX_BYTES = 2**31
 """Larger files are refused. No radiograph and no table of a released data set comes near it."""

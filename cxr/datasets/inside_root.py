@@ -51,6 +51,6 @@ def leave_by_link(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
 
 def inside(root: Path, path: Path, *, key: str) -> Path:
     """`root / path` for a path that the setting `key` gives. UserError if it leads out of `root`."""
-    if leaves(path.as_posix()) or leave_by_link(root, [path.as_posix()])[0]:
+    if leaves(path.as_posix()) or leave_by_link(root, [normal_path(path.as_posix())])[0]:
         raise UserError(f"{key}: {path} leads out of {root}; give a path below `root`")
     return root / path

@@ -1,15 +1,20 @@
 """Settings of a network's input: size, channels, contrast, normalisation and the picture cache."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from cxr.config import Settings
 
+MAX_SIDE_PX = 4096
+"""No backbone takes more, and a batch would not fit into memory."""
+
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
+
 
 class InputSettings(Settings):
-    size_hw: tuple[PositiveInt, PositiveInt] = (384, 384)
+    size_hw: tuple[Side, Side] = (384, 384)
     keep_aspect: bool = False
     """True: letterbox with black bars. False: squash to the size."""
     channels: Literal["grey", "clahe3"] = "grey"

@@ -4,7 +4,6 @@
 problems of a file are reported at once.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
@@ -16,6 +15,10 @@ import pandas as pd
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.config import UserError
+from cxr.input_files import read_json
+from cxr.labels import nearest
+
+ADVICE = "give a COCO JSON file"
 
 MAX_SHOWN = 10
 """Problems that an error lists; the others are counted."""
@@ -49,7 +52,7 @@ def read_truth(path: Path) -> TruthFile:
     Raises:
         UserError: no such file, not JSON, missing fields, invalid boxes, or boxes of unknown images or classes.
     """
-    document = _load(path)
+    document = read_json(path, what="COCO", advice=ADVICE)
     missing = {"images", "categories", "annotations"} - set(document if isinstance(document, dict) else ())
     if missing:
         raise UserError(f"{path}: lacks {', '.join(sorted(missing))}; ground truth needs a full COCO file")
@@ -83,28 +86,18 @@ def read_predictions(path: Path, truth: TruthFile) -> CocoBoxes:
 
     Raises UserError as `read_truth` does, and for a missing or infinite score.
     """
-    document = _load(path)
+    document = read_json(path, what="COCO", advice=ADVICE)
     if isinstance(document, dict) and "annotations" not in document:
         raise UserError(f"{path}: lacks annotations; give a COCO file or a list of scored boxes")
     images, classes, annotations = truth.images, truth.classes, document
     if isinstance(document, dict):
         annotations = document["annotations"]
         if "images" in document:
-            images = _shared_images(_listed(document, "images", path=path), truth, path=path)
+            images = _shared_images(_listed(document, "images", path=path), annotations, truth, path=path)
         if "categories" in document:
-            known = set(truth.classes.values())
-            classes = {id_: name for id_, name in _class_names(document, path=path).items() if name in known}
+            classes = _shared_classes(_class_names(document, path=path), annotations, truth, path=path)
     rows = _rows(annotations, (images, classes), path=path, scored=True)
     return truth.coco.with_boxes(boxes_table(rows))
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a COCO JSON file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); give a COCO JSON file") from None
 
 
 def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[str, Any]]:
@@ -127,6 +120,31 @@ def _class_names(document: Mapping[str, Any], *, path: Path) -> dict[Hashable, s
     return {entry["id"]: str(entry.get("name", entry["id"])) for entry in entries}
 
 
+def _shared_classes(names: Ids, annotations: Any, truth: TruthFile, *, path: Path) -> Ids:
+    """Class id in a full prediction file -> name, of the classes that the ground truth has.
+
+    Raises:
+        UserError: a box has a class that the ground truth lacks; all such classes are named.
+    """
+    known = set(truth.classes.values())
+    entries = annotations if isinstance(annotations, list) else []
+    used = Counter(names.get(_id_of(entry, "category_id")) for entry in entries)
+    _refuse(
+        [
+            f"{path}: class {name!r} of {num} boxes is not in the ground truth{nearest(name, sorted(known))}; rename it"
+            for name, num in used.items()
+            if name is not None and name not in known
+        ]
+    )
+    return {id_: name for id_, name in names.items() if name in known}
+
+
+def _id_of(entry: Any, field: str) -> Hashable:
+    """The id in an entry; None if there is none that can be one."""
+    value = entry.get(field) if isinstance(entry, dict) else None
+    return value if isinstance(value, (int, float, str)) else None
+
+
 def _image_names(entries: list[dict[str, Any]]) -> list[Hashable]:
     for field in ("image_id", "file_name"):
         names = [entry.get(field) for entry in entries]
@@ -135,8 +153,12 @@ def _image_names(entries: list[dict[str, Any]]) -> list[Hashable]:
     return [entry["id"] for entry in entries]
 
 
-def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Path) -> Ids:
-    """Image id in a full prediction file -> image_id of the ground truth."""
+def _shared_images(entries: list[dict[str, Any]], annotations: Any, truth: TruthFile, *, path: Path) -> Ids:
+    """Image id in a full prediction file -> image_id of the ground truth.
+
+    Raises:
+        UserError: no image is in the ground truth, or boxes lie on images that are not; these are named.
+    """
     for field in ("image_id", "file_name"):
         names = [entry.get(field) for entry in entries]
         theirs = {entry.get(field): truth.images[entry["id"]] for entry in truth.entries}
@@ -148,6 +170,16 @@ def _shared_images(entries: list[dict[str, Any]], truth: TruthFile, *, path: Pat
                 f"{path}: no {field} of its images is in the ground truth (for instance {names[0]!r}); "
                 "give predictions for the same images"
             )
+        others = {e["id"]: n for e, n in zip(entries, names, strict=True) if n not in theirs}
+        marked = {_id_of(entry, "image_id") for entry in (annotations if isinstance(annotations, list) else [])}
+        _refuse(
+            [
+                f"{path}: boxes on image {name!r}, whose {field} is not in the ground truth; give predictions for the "
+                "same images"
+                for id_, name in others.items()
+                if id_ in marked
+            ]
+        )
         return {e["id"]: theirs[n] for e, n in zip(entries, names, strict=True) if n in theirs}
     return dict(truth.images)
 

@@ -1,0 +1,90 @@
+"""Settings from YAML: plain values, or one clear line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cxr.config import Settings, UserError, load_config, parse_overrides, parse_settings
+from cxr.imaging.settings import InputSettings
+from cxr.yaml_files import parse_yaml, read_yaml
+
+
+class Place(Settings):
+    root: Path = Path("a")
+    names: list[str] = []
+
+
+def test_an_empty_text_is_nothing() -> None:
+    assert parse_yaml("", source="x") is None
+
+
+def test_plain_values_anchors_and_merged_sections_are_read(tmp_path: Path) -> None:
+    text = "\ufeffa: &a {x: 1, y: [2, 3]}\nb: {<<: *a, x: 4}\nc: 2024-01-31\n"
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    read = read_yaml(tmp_path / "a.yaml")
+    assert read["a"] == {"x": 1, "y": [2, 3]}
+    assert read["b"] == {"x": 4, "y": [2, 3]}
+
+
+BROKEN = {
+    "1,500 levels": "a: " + "[" * 1500 + "]" * 1500,
+    "1,500 open levels": "{a: " * 1500,
+    "1,500 lines": "\n".join(" " * level + "a:" for level in range(1500)),
+    "laughs": "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{name}: &{name} [{', '.join(f'*{old}' for _ in range(9))}]\n"
+        for old, name in zip("abcdef", "bcdefg", strict=True)
+    ),
+    "an alias of itself": "a: &a [1, *a]",
+    "a list as a key": "? [a, b]\n: 1",
+    "a map as a key": "{{a: 1}: 2}",
+    "a number of 5,000 digits": "a: " + "1" * 5000,
+    "no such day": "a: 2024-13-45",
+    "no such time": "a: 2024-01-01 99:99:99",
+    "code": "a: !!python/object/apply:os.system [ls]",
+    "an unknown tag": "a: !x 1",
+    "an unknown alias": "a: *b",
+    "an open quote": "a: 'b",
+    "a tab": "a:\n\tb: 1",
+    "a control character": "a: \x07",
+    "a NUL": "a: \0",
+    "two documents": "a: 1\n---\nb: 2",
+    "twice": "a: 1\na: 2",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_no_settings_file_is_one_line(tmp_path: Path, case: str) -> None:
+    (tmp_path / "a.yaml").write_text(BROKEN[case], encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(Place, tmp_path / "a.yaml")
+    (problem,) = caught.value.problems
+    assert "a.yaml" in problem
+    assert len(problem) < 600
+    with pytest.raises(UserError) as caught:
+        parse_overrides(Place, [f"names={BROKEN[case]}"])
+    assert all(len(problem) < 900 and "\0" not in problem for problem in caught.value.problems)
+
+
+def test_files_that_are_no_text_or_too_long(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xfc")
+    (tmp_path / "long.yaml").write_text("a: " + "x" * 2**20, encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name in ("latin.yaml", "long.yaml", "pipe.yaml", "gone.yaml", "x" * 300):
+        with pytest.raises(UserError, match=name):
+            load_config(Place, tmp_path / name)
+
+
+def test_a_nul_in_a_path_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text('root: "a\\0b"\nnames: [x, "y\\0"]\n', encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(Place, tmp_path / "a.yaml")
+    assert [problem.split(": ")[1] for problem in caught.value.problems] == ["root", "names.1"]
+
+
+@pytest.mark.parametrize("size_hw", [[1_000_000, 1_000_000], [4097, 32], [0, 32], [32]])
+def test_input_sizes_are_bounded(size_hw: list[int]) -> None:
+    with pytest.raises(UserError, match="size_hw"):
+        parse_settings(InputSettings, {"size_hw": size_hw}, source="x")
+    assert parse_settings(InputSettings, {"size_hw": [4096, 32]}, source="x").size_hw == (4096, 32)
