@@ -19,6 +19,7 @@ SAME_CONTENT = "file with the same content as an earlier one"
 OUTSIDE_ROOT = "path that leads out of `root`"
 MISSING = "missing image"
 UNREADABLE = "unreadable image"
+TURNED = "images turned upright as their EXIF data says; boxes refer to the upright image"
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def _measured(raw: RawTables, settings: DataSettings, problems: Problems) -> Raw
         return raw
     has_boxes = raw.images["image_id"].isin(raw.boxes["image_id"])
     wanted = raw.images if settings.check_files == "header" else raw.images[has_boxes]
-    sizes, reasons = read_sizes(settings.root, wanted["path"])
-    problems.add_all(reasons.values(), UNREADABLE)
-    raw = raw.keep(~raw.images["path"].isin(reasons)) if reasons else raw
+    sizes = read_sizes(settings.root, wanted["path"])
+    problems.add_all(sizes.reasons.values(), UNREADABLE)
+    problems.count(TURNED, sizes.num_turned)
+    raw = raw.keep(~raw.images["path"].isin(sizes.reasons)) if sizes.reasons else raw
     path_of = dict(zip(raw.images["image_id"], raw.images["path"], strict=True))
-    sizes_of = {image_id: sizes[path] for image_id, path in path_of.items() if path in sizes}
+    sizes_of = {image_id: sizes.hw[path] for image_id, path in path_of.items() if path in sizes.hw}
     return RawTables(raw.images, raw.labels, fit_into_images(raw.boxes, sizes_of, problems))

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.config import UserError
-from cxr.imaging.files import read_size_hw
+from cxr.imaging.files import read_header
 from cxr.threads import in_threads
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
@@ -33,24 +34,33 @@ def files_exist(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
     return np.array(in_threads(look_up, paths), dtype=bool)
 
 
-def read_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """Height and width of each image from its header, in threads.
+@dataclass(frozen=True)
+class Sizes:
+    """hw: path -> height and width. reasons: path -> why it cannot be read. num_turned: upright by EXIF data alone."""
 
-    Returns:
-        path -> (height, width) of the readable files, and path -> reason for the others.
-    """
+    hw: dict[str, tuple[int, int]]
+    reasons: dict[str, str]
+    num_turned: int
 
-    def measure(part: list[str]) -> list[tuple[str, tuple[int, int] | str]]:
-        return [(path, _size_or_reason(root / path)) for path in part]
+
+def read_sizes(root: Path, paths: Iterable[str]) -> Sizes:
+    """The size of each upright image from its header, in threads."""
+
+    def measure(part: list[str]) -> list[tuple[str, tuple[tuple[int, int], bool] | str]]:
+        return [(path, _header_or_reason(root / path)) for path in part]
 
     measured = in_threads(measure, dict.fromkeys(paths))
-    sizes = {path: size for path, size in measured if not isinstance(size, str)}
-    return sizes, {path: reason for path, reason in measured if isinstance(reason, str)}
+    headers = {path: header for path, header in measured if not isinstance(header, str)}
+    return Sizes(
+        hw={path: size for path, (size, _) in headers.items()},
+        reasons={path: reason for path, reason in measured if isinstance(reason, str)},
+        num_turned=sum(is_turned for _, is_turned in headers.values()),
+    )
 
 
-def _size_or_reason(path: Path) -> tuple[int, int] | str:
+def _header_or_reason(path: Path) -> tuple[tuple[int, int], bool] | str:
     try:
-        return read_size_hw(path)
+        return read_header(path)
     except UserError as error:
         return str(error)
 

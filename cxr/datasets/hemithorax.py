@@ -55,7 +55,7 @@ def _widths(dataset: Dataset, images: pd.DataFrame, boxes: pd.DataFrame) -> npt.
     """(N,) width of the image of each box."""
     path_of = dict(zip(images["image_id"], images["path"], strict=True))
     paths = [path_of[image_id] for image_id in boxes["image_id"]]
-    sizes, _ = read_sizes(dataset.root, paths)
+    sizes = read_sizes(dataset.root, paths).hw
     return np.array([sizes[path][1] for path in paths], dtype=np.float64)
 
 

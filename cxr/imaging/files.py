@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cxr.config import UserError
 from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, check_contrast, decoding, min_max
 from cxr.imaging.dicom import START_BYTES, dicom_size_hw, is_dicom_start, patient_and_study, read_dicom
-from cxr.imaging.raster import raster_size_hw, read_raster
+from cxr.imaging.raster import raster_header, read_raster
 from cxr.input_files import open_regular, read_regular
 
 __all__ = ["GrayImage", "Pixels", "min_max"]
@@ -110,9 +110,18 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
     Raises:
         UserError: the file is missing or its header cannot be read.
     """
-    with open_regular(path) as file, decoding(str(path)):
-        height, width = dicom_size_hw(file) if _begins_as_dicom(file) else raster_size_hw(file)
+    height, width = read_header(path)[0]
     return (height, width) if region == "full" else (height, width // 2)
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], bool]:
+    """Height and width of the upright image, and whether its EXIF data turns or mirrors what is stored.
+
+    Raises:
+        UserError: as `read_size_hw`.
+    """
+    with open_regular(path) as file, decoding(str(path)):
+        return (dicom_size_hw(file), False) if _begins_as_dicom(file) else raster_header(file)
 
 
 def read_patient_and_study(path: Path) -> tuple[str, str]:

@@ -63,11 +63,11 @@ def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
     return _by_pillow(data)
 
 
-def raster_size_hw(file: BinaryIO) -> tuple[int, int]:
-    """Height and width of the upright image, from the header. Exception as `read_raster`."""
+def raster_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
+    """Height and width of the upright image, and whether it is stored otherwise. Exception as `read_raster`."""
     header = _header(file)
     size_hw = (header.height, header.width)
-    return size_hw[::-1] if header.orientation in _SIDEWAYS else size_hw
+    return size_hw[::-1] if header.orientation in _SIDEWAYS else size_hw, header.orientation != 1
 
 
 def check_jpeg(data: bytes) -> None:

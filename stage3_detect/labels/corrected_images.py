@@ -37,7 +37,7 @@ def find_files(wanted: Mapping[str, SavedReading], stored: Path, folder: Path | 
         UserError: `folder` does not exist or has no image.
     """
     found = FoundFiles()
-    others = [] if folder is None else [image.path for image in find_images([folder]).files]
+    others = [] if folder is None else [image.path for image in find_images([folder]).files if image.path.is_file()]
     for path in sorted(stored.glob("*.*")) if stored.is_dir() else []:
         if path.stem in wanted:
             found.files[path.stem] = path

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cxr.config import Settings, UserError
-from cxr.imaging.files import Pixels, read_pixels
+from cxr.imaging.files import Pixels, read_header, read_pixels
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.points import OperatingPoint
@@ -124,6 +124,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
     if len(waiting) < len(work.listing.files):
         log.info("%d images are already done", len(work.listing.files) - len(waiting))
     unreadable: list[tuple[str, str]] = []  # path and problem of each file
+    num_turned = 0
     with run.phase(f"boxes on {len(waiting)} images"):
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
             try:
@@ -134,7 +135,10 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
                 problem = error.problems[0] if isinstance(error, UserError) else str(error)
                 unreadable.append((str(file.path), " ".join(problem.split())))
                 continue
+            num_turned += read_header(file.path)[1]
             _predict_one(image, file, run.dir, work, lines)
+    if num_turned:
+        log.info("%d images are turned upright as their EXIF data says; boxes refer to the upright image", num_turned)
     path = run.dir / "predictions.json"
     made_by = {"stage": STAGE, "format": work.format, "point": work.point.name, **work.point.as_dict()}
     info = {"data_root": work.listing.root, "kind": "detections", "made_by": made_by}

@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from pydantic import TypeAdapter
 
 from cxr.config import UserError, load_config
 from cxr.datasets import AnyData, csv_table
+from cxr.datasets.assemble import TURNED
 from cxr.datasets.csv_table import CsvTableData
+from cxr.imaging.files import read_pixels
 from cxr.tables import Dataset
 from tests.builders import csv_folder, csv_settings
 
@@ -197,3 +200,16 @@ def test_files_named_by_uid_are_images_of_their_own(tmp_path: Path) -> None:
 )
 def test_only_endings_of_images_are_cut_off(path: str, image_id: str) -> None:
     assert csv_table.image_ids(pd.Series([path], dtype=str)).tolist() == [image_id]
+
+
+def test_images_that_are_turned_upright_are_counted(tmp_path: Path) -> None:
+    """The box is given on the upright image, 40 px high and 60 px wide."""
+    root = csv_folder(tmp_path)
+    with Image.open(root / "p1/a.png") as stored:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        stored.rotate(90, expand=True).save(root / "p1/a.png", exif=exif)
+    data = read(root)
+    assert data.counts[TURNED] == 1
+    assert read_pixels(root / "p1/a.png").shape == (40, 60)
+    assert data.boxes.iloc[0, 2:6].tolist() == [5, 6, 15, 26]

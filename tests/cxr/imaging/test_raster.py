@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from cxr.config import UserError
-from cxr.imaging.files import decode_pixels, read_pixels, read_size_hw
+from cxr.imaging.files import decode_pixels, read_header, read_pixels, read_size_hw
 from tests.cxr.imaging.image_files import SCENE, chunk, encoded, png, turned
 
 LIMIT = 10**6
@@ -62,6 +62,7 @@ def test_images_stand_upright_and_the_header_says_so(tmp_path: Path, kind: str, 
     assert pixels.flags.c_contiguous
     np.testing.assert_array_equal(pixels, shown)
     assert read_size_hw(path) == shown.shape == ((90, 70) if orientation < 5 else (70, 90))
+    assert read_header(path) == (shown.shape, orientation > 1 and kind != "TIFF")
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif", b"MM\0*\0\0\0\xff", b"\0" * 40])
