@@ -71,7 +71,7 @@ class BoxTable(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"form": "box_format"}
 
     table: Path
-    """Relative to `root`."""
+    """Relative to `root` and below it, or absolute."""
     image: str
     finding: str
     x1: str
@@ -90,7 +90,7 @@ class CsvTableData(DataSettings):
 
     dataset: Literal["csv_table"] = "csv_table"
     table: Path
-    """Relative to `root`."""
+    """Relative to `root` and below it, or absolute."""
     columns: ImageColumns
     findings: dict[str, str] = Field(min_length=1)
     """Column of the table -> finding of cxr/labels.py."""

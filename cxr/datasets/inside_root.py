@@ -50,7 +50,12 @@ def leave_by_link(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
 
 
 def inside(root: Path, path: Path, *, key: str) -> Path:
-    """`root / path` for a path that the setting `key` gives. UserError if it leads out of `root`."""
+    """`root / path` for a path that the setting `key` gives. UserError if a relative path leads out of `root`.
+
+    An absolute path is taken as it is: the user wrote it on purpose, as the command for corrections does.
+    """
+    if path.is_absolute():
+        return path
     if leaves(path.as_posix()) or leave_by_link(root, [normal_path(path.as_posix())])[0]:
         raise UserError(f"{key}: {path} leads out of {root}; give a path below `root`")
     return root / path
