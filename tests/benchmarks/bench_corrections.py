@@ -6,7 +6,8 @@ Needs a run on phantom images, whose true boxes are known. A program plays the r
 posts training images, and of the boxes that the service shows it accepts those with an IoU of at least .5 with a true
 box, moves those of at least .1 to it, rejects the others, and draws what is missed. Each image is read completely.
 `stage3_detect/corrections.py` makes the training data, and `stage3_detect/study.py` trains the run's settings with and
-without it. Both detectors are compared on the test split, on the same resamples of its patients.
+without it. The detectors are compared on the test split, on the same resamples of its patients. With --control, a third
+one is trained with the pseudo-boxes of the same images, shown as often as the corrections and with the same weight.
 
 Images are drawn at random, by --sample-seed, from the training images whose label affirms a finding; with --any-image
 from all training images. Prints the study's tables and, as the last line, one JSON object.
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import httpx
 import yaml
 
 from cxr.boxes import CORNERS, iou_matrix
-from cxr.coco import CocoBoxes, read_coco
+from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.labels import slug
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, open_run
@@ -36,6 +38,7 @@ from stage3_detect.labels.corrections import files_of
 from stage3_detect.labels.sources import in_fixed_order
 
 STAGE3 = Path(__file__).parents[2] / "stage3_detect"
+CONTROL = "control.json"
 ACCEPT_IOU, MOVE_IOU = 0.5, 0.1
 Box = dict[str, Any]
 
@@ -115,11 +118,11 @@ def read_images(client: httpx.Client, images: dict[str, Path], truth: CocoBoxes)
 
 
 def train(given: argparse.Namespace, run: FinishedRun, stage2: Path) -> FinishedRun:
-    """The study of both variants with all seeds."""
+    """The study of all variants and seeds."""
     variants: dict[str, dict[str, Any]] = {"without": {}, "corrections": {}}
     variants["corrections"] = {"labels.corrections.path": str(given.out / "data" / "corrections.json")}
-    if given.repeat is not None:
-        variants["corrections"]["labels.corrections.repeat"] = given.repeat
+    if given.control:
+        variants["control"] = {"labels.corrections.path": str(given.out / CONTROL)}
     study = {
         "base": str(run.dir / "config.yaml"),
         "overrides": {"export.formats": []},
@@ -141,9 +144,9 @@ def call(*command: object) -> None:
 
 def figures(study: FinishedRun, findings: Sequence[str]) -> dict[str, float | None]:
     """AP40 of both, their difference with its interval, and each finding."""
-    names = ["ap40/without", "ap40/corrections", "ap40/corrections_minus_reference", "p/corrections"]
-    names += [f"ap40/{variant}/{slug(name)}" for name in findings for variant in ("without", "corrections")]
-    ends = ("", "/low", "/high")
+    variants, ends = ("without", "corrections", "control"), ("", "/low", "/high")
+    names = [f"ap40/{variant}{of}" for variant in variants for of in ("", "_minus_reference")]
+    names += [f"ap40/{variant}/{slug(name)}" for name in findings for variant in variants]
     return {name + end: study.metrics[name + end] for name in names for end in ends if name + end in study.metrics}
 
 
@@ -155,7 +158,7 @@ def main() -> None:
     parser.add_argument("--sample-seed", type=int, default=0)
     parser.add_argument("--any-image", action="store_true", help="also images whose label affirms no finding")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--repeat", type=int, help="labels.corrections.repeat (default: that of the settings)")
+    parser.add_argument("--control", action="store_true", help="train on their pseudo-boxes shown as often, too")
     given = parser.parse_args()
     run = open_run(given.run, stage="stage3")
     stage2 = open_run(run.dir / run.manifest["inputs"]["stage2"]["path"], stage="stage2")
@@ -167,6 +170,9 @@ def main() -> None:
     root = Path(str(truth.info["data_root"]))
     arguments = ["--run", given.run, "--images", root, "--out", given.out / "data"]
     call(STAGE3 / "corrections.py", folder, *arguments)
+    own = labels.select(images).without_ignored()
+    facts = own.images.assign(complete=False, num_readers=1)
+    write_coco(given.out / CONTROL, replace(own, images=facts))
     study = train(given, run, stage2.dir)
     result = {"images": len(images), "actions": dict(actions), "seeds": given.seeds}
     sys.stdout.write(json.dumps(result | figures(study, truth.findings)) + "\n")
