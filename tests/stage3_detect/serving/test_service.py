@@ -6,9 +6,9 @@ from tests.benchmarks.fuzz_service import SHORT_LIMITS, fuzz
 from tests.benchmarks.service_process import running_process
 
 
-def test_no_broken_request_gets_5xx_or_hangs(bundle: Path, tmp_path: Path) -> None:
+def test_no_broken_request_gets_5xx_or_hangs(bundle_alone: Path, tmp_path: Path) -> None:
     corrections = ("--corrections", str(tmp_path / "corrections"))
-    with running_process(bundle, "--maps", *corrections, "--set", *SHORT_LIMITS) as service:
+    with running_process(bundle_alone, "--maps", *corrections, "--set", *SHORT_LIMITS) as service:
         found = fuzz(service, num_requests=200, seed=0)
         assert service.stop() == 0
     assert found.problems == []

@@ -44,11 +44,11 @@ def test_settings_of_a_command_line() -> None:
     assert (settings.host, settings.api_keys, settings.is_loopback) == ("0.0.0.0", Path("keys"), False)
 
 
-def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle: Path) -> None:
+def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle_alone: Path) -> None:
     """SIGTERM while requests are in work: all are answered, then the process ends with 0."""
     large = [("files", ("a.png", png(seed=1, image_hw=(2500, 1900))))] * 4
     statuses: list[int] = []
-    with running_process(bundle, "--workers", "1", "--threads", "1") as service:
+    with running_process(bundle_alone, "--workers", "1", "--threads", "1") as service:
         for words in ("Nodule/Mass, Pleural Effusion", "openvino_fp32", "API keys:    off", "corrections: off"):
             assert words in service.summary
 
@@ -74,9 +74,9 @@ def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle: Pa
     assert statuses == [200] * 4
 
 
-def test_no_file_is_written_and_no_connection_is_opened(bundle: Path, tmp_path: Path) -> None:
+def test_no_file_is_written_and_no_connection_is_opened(bundle_alone: Path, tmp_path: Path) -> None:
     """An upload of many megabytes stays in memory."""
-    with running_process(bundle) as service:
+    with running_process(bundle_alone) as service:
         process = psutil.Process(service.process.pid)
         before = {file.path for file in process.open_files()}
         upload = [("files", ("a.png", png(image_hw=(2500, 1900)) + bytes(20_000_000)))]

@@ -62,11 +62,11 @@ def uploads() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def written(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServiceProcess, Path]]:
+def written(bundle_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServiceProcess, Path]]:
     folder = tmp_path_factory.mktemp("written")
     with (folder / "stderr").open("wb") as stderr:
         given = ("--maps", "--audit", str(folder / "audit"), "--corrections", str(folder / "corrections"))
-        with running_process(bundle, *given, stderr=stderr) as service:
+        with running_process(bundle_alone, *given, stderr=stderr) as service:
             yield service, folder
 
 

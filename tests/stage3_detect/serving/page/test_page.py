@@ -1,6 +1,7 @@
 """The reading page in a browser, against the service as a process."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ def with_boxes(model: BundleModel, size_hw: tuple[int, int]) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("page"), write=write_settled_weights)
+    """A bundle without its runs, so that the service needs no PyTorch."""
+    made = make_bundle(tmp_path_factory.mktemp("page"), write=write_settled_weights)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("alone") / "bundle"))
 
 
 @pytest.fixture(scope="module")
