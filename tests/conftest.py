@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from tests.paths import ROOT
 
@@ -19,6 +19,14 @@ LONG_FILES = ("test_pipeline.py", "test_distributed.py", "test_sweep.py", "test_
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the files that take minutes first, so that no process is left alone with one of them at the end."""
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Names of files that are not UTF-8 reach the captured log, and pytest-xdist cannot send them."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True, scope="session")
