@@ -186,12 +186,13 @@ def model_identity(facts: ModelFacts) -> ModelIdentity:
 
 
 def detection(box: FoundBox, facts: ModelFacts) -> Detection:
-    """A box as it is answered."""
+    """A box as it is answered: coordinates to a hundredth of a pixel, probabilities to six digits."""
+    x1, y1, x2, y2 = (round(corner, 2) for corner in box.xyxy)
     return Detection(
         finding=box.finding,
         parents=list(facts.parents.get(box.finding, ())),
-        box_xyxy=box.xyxy,
-        score=box.score,
-        confidence=box.confidence,
+        box_xyxy=(x1, y1, x2, y2),
+        score=round(box.score, 6),
+        confidence=None if box.confidence is None else round(box.confidence, 6),
         shown=box.shown,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from cxr.config import UserError
 from cxr.runs.provenance import sha256_of
+from cxr.runs.run_folder import open_run
 
 BUNDLE_JSON = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -35,10 +36,7 @@ def open_bundle(path: Path) -> Bundle:
     """
     folders = [folder for folder in (path, path / "export" / "bundle") if (folder / BUNDLE_JSON).is_file()]
     if not folders:
-        raise UserError(
-            f"{path}: is neither a bundle nor a stage 3 run with one; for an older run write it with "
-            f"python stage3_detect/bundle.py {path}"
-        )
+        raise UserError(_why_none(path))
     folder = folders[0]
     content = (folder / BUNDLE_JSON).read_bytes()
     try:
@@ -52,6 +50,15 @@ def open_bundle(path: Path) -> Bundle:
     if problems:
         raise UserError(problems)
     return Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
+
+
+def _why_none(path: Path) -> str:
+    """Why there is no bundle at `path`, and what to do."""
+    try:
+        open_run(path, stage="stage3")
+    except UserError as error:
+        return f"{path}: is no bundle, and no stage 3 run either ({error.problems[0]}); give one of them"
+    return f"{path}: is a run of an older version, without a bundle; write it: python stage3_detect/bundle.py {path}"
 
 
 def _problem(folder: Path, name: str, known: str) -> str:

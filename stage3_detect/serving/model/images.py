@@ -35,11 +35,16 @@ def decode_image(data: bytes, name: str, *, max_pixels: int) -> DecodedImage:
     """Decode an uploaded file.
 
     Raises:
-        UserError: as `decode_pixels`; a JPEG file that takes long to decode on purpose.
+        UserError: as `decode_pixels`; a JPEG file that takes long to decode on purpose. The message calls it "the
+            file", since its name stands beside the message.
     """
     if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
-        raise UserError(f"image: {name} has more than {MAX_JPEG_SCANS} scans; save it as an ordinary JPEG file")
-    return DecodedImage(name, hashlib.sha256(data).hexdigest(), decode_pixels(data, name, max_pixels=max_pixels))
+        raise UserError(f"the file has more than {MAX_JPEG_SCANS} scans; save it as an ordinary JPEG file")
+    try:
+        pixels = decode_pixels(data, "the file", max_pixels=max_pixels)
+    except UserError as error:
+        raise UserError([problem.removeprefix("image: ") for problem in error.problems]) from None
+    return DecodedImage(name, hashlib.sha256(data).hexdigest(), pixels)
 
 
 def quality_of(pixels: Pixels) -> Quality:

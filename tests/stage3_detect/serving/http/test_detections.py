@@ -25,9 +25,9 @@ def expected_boxes(model: ServedModel, data: bytes, point: str | None = None) ->
         {
             "finding": box.finding,
             "parents": list(model.facts.parents.get(box.finding, ())),
-            "box_xyxy": list(box.xyxy),
-            "score": box.score,
-            "confidence": box.confidence,
+            "box_xyxy": [round(corner, 2) for corner in box.xyxy],
+            "score": round(box.score, 6),
+            "confidence": None if box.confidence is None else round(box.confidence, 6),
             "shown": box.shown,
         }
         for box in model.detect(image, point)

@@ -9,6 +9,7 @@ import pytest
 
 from cxr.config import UserError
 from stage3_detect.serving.model.bundle import open_bundle
+from tests.stage3_detect.prediction.run_builders import make_stage3_run
 
 
 @pytest.fixture
@@ -18,9 +19,15 @@ def own(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def test_a_folder_without_a_bundle_is_refused_with_the_command(tmp_path: Path) -> None:
+def test_what_is_no_bundle_is_named(tmp_path: Path, bundle: Path) -> None:
+    for folder, reason in ((tmp_path / "gone", "not a run folder"), (bundle.parents[2] / "stage2", "expected stage3")):
+        with pytest.raises(UserError, match=reason):
+            open_bundle(folder)
+
+
+def test_a_run_without_a_bundle_is_refused_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stage3_detect/bundle\.py"):
-        open_bundle(tmp_path)
+        open_bundle(make_stage3_run(tmp_path / "stage3"))
 
 
 def test_a_run_and_its_bundle_open_as_the_same(bundle: Path) -> None:
