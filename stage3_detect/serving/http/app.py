@@ -108,6 +108,8 @@ def _state_router(context: ServiceContext) -> APIRouter:
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Metrics in the text format of Prometheus."""
+        if context.corrections is not None:
+            context.monitoring.accepted(context.corrections.accepted_shares())
         return Response(context.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

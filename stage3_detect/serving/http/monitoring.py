@@ -1,7 +1,7 @@
 """What the service counts, as Prometheus metrics. Labels come from fixed lists, never from a client."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -51,6 +51,13 @@ class Monitoring:
             "raybox_corrections", "Boxes in corrections by what the reader did.", ["finding", "action"],
             registry=registry,
         )  # fmt: skip
+        self._accepted = Gauge(
+            "raybox_accepted_share",
+            "Share of the model's boxes that readers accepted as they were, over the last reading of each reader and "
+            "image. Low or falling: the model does not fit these images.",
+            ["finding"],
+            registry=registry,
+        )
         waiting = Gauge("raybox_images_waiting", "Images that wait for a thread.", registry=registry)
         waiting.set_function(lambda: workers.num_waiting)
         accepted = Gauge("raybox_requests_accepted", "Requests with a body in work.", registry=registry)
@@ -90,6 +97,12 @@ class Monitoring:
     def corrected(self, finding: str, action: str) -> None:
         """Count a box of a correction. Both labels must be validated: a finding of the model, a known action."""
         self._corrections.labels(finding, action).inc()
+
+    def accepted(self, shares: Mapping[str, float | None]) -> None:
+        """State the share of accepted boxes of each finding; None for a finding that no reader judged."""
+        for finding, share in shares.items():
+            if share is not None:
+                self._accepted.labels(finding).set(share)
 
     def text(self) -> bytes:
         """All metrics in the text format of Prometheus."""

@@ -62,6 +62,7 @@ def test_what_is_posted_is_what_is_saved(client: TestClient, folder: Path) -> No
     assert saved == given
     metrics = client.get("/metrics").text
     assert f'raybox_corrections_total{{action="moved",finding="{NODULE}"}} 1.0' in metrics
+    assert f'raybox_accepted_share{{finding="{NODULE}"}} 0.0' in metrics
 
 
 def test_the_end_of_the_service_completes_the_files(model: ServedModel, folder: Path) -> None:
