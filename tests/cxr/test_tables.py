@@ -9,7 +9,7 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import CLIPPED, fit_into_images
-from cxr.datasets.files_on_disk import files_exist, images_by_stem, read_sizes
+from cxr.datasets.files_on_disk import Sizes, files_exist, images_by_stem, read_sizes
 from cxr.datasets.text_cells import merge_columns
 from cxr.datasets.vindr import VindrData
 from cxr.tables import BOX_COLUMNS, Exclusion, Problems, box_table, count_reasons, empty_boxes, image_table
@@ -120,16 +120,17 @@ def test_selected_images_keep_table_order(tmp_path: Path) -> None:
 
 def test_no_file_at_all(tmp_path: Path) -> None:
     assert files_exist(tmp_path, []).tolist() == []
-    assert read_sizes(tmp_path, []) == ({}, {})
+    assert read_sizes(tmp_path, []) == Sizes({}, {}, 0)
     assert images_by_stem(tmp_path / "nowhere") == {}
 
 
 def test_sizes_are_height_and_width(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", (40, 60))
     (tmp_path / "b.png").write_bytes(b"no picture")
-    sizes, reasons = read_sizes(tmp_path, ["a.png", "b.png", "c.png"])
-    assert sizes == {"a.png": (40, 60)}
-    assert set(reasons) == {"b.png", "c.png"}
+    sizes = read_sizes(tmp_path, ["a.png", "b.png", "c.png"])
+    assert sizes.hw == {"a.png": (40, 60)}
+    assert set(sizes.reasons) == {"b.png", "c.png"}
+    assert sizes.num_turned == 0
 
 
 def test_png_wins_over_dicom_of_one_stem(tmp_path: Path) -> None:

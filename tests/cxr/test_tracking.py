@@ -108,7 +108,7 @@ def test_offline_sends_nothing_and_prints_nothing(tmp_path: Path) -> None:
 def test_online_without_an_account_is_told_in_one_line(tmp_path: Path) -> None:
     done = in_a_process_of_its_own(tmp_path, "online", proxy_port=9)
     assert done.returncode == 1
-    assert "cxr.config.UserError: tracking=online: No API key configured" in done.stderr
+    assert "UserError: tracking=online: No API key configured" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("check the network, or set tracking to offline")
 
 
