@@ -4,11 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from cxr.config import UserError
+from eval.detection.curves import Confidence
 from eval.detection.points import BEST_F1, OperatingPoint, read_points
 
 STATED_SCORE = 0.25
 """Used where a run chose no operating point; the default of ultralytics."""
+
+SAME_CONFIDENCE = 1e-6
+"""Scores are found by inverting the curves, so confidences of one point differ by rounding."""
 
 
 def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoint:
@@ -33,6 +39,20 @@ def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoin
     if not 0 <= score <= 1:
         raise UserError(f"--points {wanted}: expected one of {', '.join([*known, 'a score from 0 to 1'])}")
     return OperatingPoint(wanted, "one score for all findings", dict.fromkeys(manifest["findings"], score))
+
+
+def shared_confidence(point: OperatingPoint, confidence: Confidence | None) -> float | None:
+    """The confidence from which the point shows boxes, if it is the same for all findings; else None.
+
+    Args:
+        confidence: of the run; without it, scores are compared.
+    """
+    limits = {finding: score for finding, score in point.scores.items() if 0 < score < math.inf}
+    values = np.array(list(limits.values()), dtype=np.float64)
+    if confidence is not None:
+        values = confidence.of_scores(list(limits), values)
+    is_shared = len(values) > 0 and float(np.ptp(values)) < SAME_CONFIDENCE
+    return float(values[0]) if is_shared else None
 
 
 def remark(manifest: Mapping[str, Any], point: OperatingPoint, *, asked: bool) -> str:

@@ -40,7 +40,8 @@ class ModelFacts:
 
     parents: finding -> its ancestors, nearest first. manifest_sha256: identity of the bundle. format: of the detector's
     file, for example openvino_fp16. card: the model card in Markdown. map_method: "" where no maps are served.
-    points: a threshold of infinity means that the point never shows the finding. synthetic: trained on
+    points: a threshold of infinity means that the point never shows the finding. point_confidences: point -> the
+    confidence from which it shows boxes, for points with the same one for all findings. synthetic: trained on
     computer-generated images.
     """
 
@@ -53,6 +54,7 @@ class ModelFacts:
     licence: str
     card: str
     points: Mapping[str, OperatingPoint]
+    point_confidences: Mapping[str, float]
     default_point: str
     map_method: str
     synthetic: bool

@@ -24,6 +24,7 @@ from stage3_detect.serving.http.schemas import (
 )
 from stage3_detect.serving.http.uploads import Upload, read_files
 from stage3_detect.serving.interface import ModelFacts
+from stage3_detect.serving.settings import ServiceSettings
 
 READER_NOTE = "for research only, not for diagnosis"
 Point = Annotated[str | None, Query(max_length=40, description="Operating point that decides `shown`.")]
@@ -55,7 +56,7 @@ def make_router(context: ServiceContext) -> APIRouter:
     @router.get("/v1/model", response_model=ModelAnswer, tags=["model"])
     async def model() -> Response:
         """The model: findings, operating points, licence, model card."""
-        described = _described(context.model.facts, corrections=context.settings.corrections is not None)
+        described = _described(context.model.facts, context.settings)
         return _json(described.model_dump_json().encode())
 
     @router.post(
@@ -105,9 +106,13 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _described(facts: ModelFacts, *, corrections: bool) -> ModelAnswer:
+def _described(facts: ModelFacts, settings: ServiceSettings) -> ModelAnswer:
     points = {
-        name: PointAnswer(about=point.about, scores={finding: point.scores.get(finding) for finding in facts.findings})
+        name: PointAnswer(
+            about=point.about,
+            scores={finding: point.scores.get(finding) for finding in facts.findings},
+            confidence=facts.point_confidences.get(name),
+        )
         for name, point in facts.points.items()
     }
     return ModelAnswer(
@@ -120,7 +125,8 @@ def _described(facts: ModelFacts, *, corrections: bool) -> ModelAnswer:
         default_point=facts.default_point,
         map_method=facts.map_method,
         synthetic=facts.synthetic,
-        corrections=corrections,
+        corrections=settings.corrections is not None,
+        images_kept=settings.keep_images,
         reader_note=READER_NOTE,
         version=version("raybox"),
     )

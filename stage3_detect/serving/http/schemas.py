@@ -28,7 +28,11 @@ _IMAGE = {
     "quality": {"ok": True, "reasons": []},
     "detections": [_DETECTION],
 }
-_POINT = {"about": "the best F1 on the tune split", "scores": {"Cardiomegaly": 0.31, "Pleural Effusion": None}}
+_POINT = {
+    "about": "the best F1 on the tune split",
+    "scores": {"Cardiomegaly": 0.31, "Pleural Effusion": None},
+    "confidence": None,
+}
 
 
 def _example(**values: Any) -> ConfigDict:
@@ -60,6 +64,8 @@ class PointAnswer(BaseModel):
     about: str
     scores: dict[str, float | None]
     """Threshold of each finding; null for a finding that is never shown."""
+    confidence: float | None
+    """The limit of confidence where all findings share one; null where each has its own."""
 
 
 class ModelAnswer(BaseModel):
@@ -68,7 +74,7 @@ class ModelAnswer(BaseModel):
     model_config = _example(
         **_MODEL, parents={"Cardiomegaly": ["Enlarged Cardiomediastinum"], "Pleural Effusion": []},
         format="openvino_fp16", licence="AGPL-3.0-or-later", card="# Model card", points={"f1": _POINT},
-        default_point="f1", map_method="", synthetic=True, corrections=False,
+        default_point="f1", map_method="", synthetic=True, corrections=False, images_kept=False,
         reader_note="for research only, not for diagnosis", version="0.1.0",
     )  # fmt: skip
     id: str
@@ -90,6 +96,8 @@ class ModelAnswer(BaseModel):
     """Trained on computer-generated images."""
     corrections: bool
     """Whether corrections are accepted."""
+    images_kept: bool
+    """Whether the images of saved corrections are stored."""
     reader_note: str
     version: str
 

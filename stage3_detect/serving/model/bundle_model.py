@@ -14,10 +14,10 @@ from eval.detection.points import FEW_FALSE, read_points
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, RawOutput
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
-from stage3_detect.prediction.points import open_point
+from stage3_detect.prediction.points import open_point, shared_confidence
 from stage3_detect.serving.interface import DecodedImage, FindingMap, ModelFacts
 from stage3_detect.serving.model.bundle import Bundle, open_bundle
-from stage3_detect.serving.model.maps import BLANK, MapMaker, open_maps
+from stage3_detect.serving.model.maps import BLANK, open_maps
 
 _PACKAGES = {"onnx": "onnxruntime", "tensorrt_fp16": "tensorrt"}
 """Format -> the package that it needs; the others need OpenVINO."""
@@ -36,7 +36,8 @@ class BundleModel:
         """
         manifest = bundle.manifest
         format, network = open_engine(bundle, num_threads=num_threads)
-        self._predictor = BoxPredictor(LockedNetwork(network), PredictorFacts.of_manifest(manifest))
+        predictor_facts = PredictorFacts.of_manifest(manifest)
+        self._predictor = BoxPredictor(LockedNetwork(network), predictor_facts)
         self._points = read_points(manifest.get("operating_points", {}))
         # with the best F1, a finding that the detector hardly knows shows boxes of almost no confidence
         preferred = FEW_FALSE if FEW_FALSE in self._points else None
@@ -44,7 +45,15 @@ class BundleModel:
         self._points.setdefault(self._default.name, self._default)
         regions = self._predictor.regions
         self._maps = open_maps(bundle, regions=regions, num_threads=num_threads) if maps else None
-        self.facts = _facts(bundle, format, self._points, self._default.name, self._maps)
+        shared = {name: shared_confidence(point, predictor_facts.confidence) for name, point in self._points.items()}
+        self.facts = ModelFacts(
+            **_described(bundle),
+            format=format,
+            points=self._points,
+            point_confidences={name: value for name, value in shared.items() if value is not None},
+            default_point=self._default.name,
+            map_method="" if self._maps is None else self._maps.method,
+        )
         self._warm_up()
 
     def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
@@ -121,20 +130,17 @@ def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:
     raise UserError(f"bundle {bundle.dir}: no engine runs on this machine: {'; '.join(reasons) or 'it has none'}")
 
 
-def _facts(bundle: Bundle, format: str, points: Any, default_point: str, maps: MapMaker | None) -> ModelFacts:
+def _described(bundle: Bundle) -> dict[str, Any]:
+    """Fields of `ModelFacts` that do not depend on what is loaded."""
     manifest = bundle.manifest
     parents: dict[str, Sequence[str]] = {name: tuple(above) for name, above in manifest["parents"].items()}
-    return ModelFacts(
-        id=str(manifest["id"]),
-        name=str(manifest["name"]),
-        findings=tuple(manifest["findings"]),
-        parents=parents,
-        manifest_sha256=bundle.sha256,
-        format=format,
-        licence=str(manifest["licence"]),
-        card=bundle.file("MODEL_CARD.md").read_text(encoding="utf-8"),
-        points=points,
-        default_point=default_point,
-        map_method="" if maps is None else maps.method,
-        synthetic=bool(manifest.get("synthetic")),
-    )
+    return {
+        "id": str(manifest["id"]),
+        "name": str(manifest["name"]),
+        "findings": tuple(manifest["findings"]),
+        "parents": parents,
+        "manifest_sha256": bundle.sha256,
+        "licence": str(manifest["licence"]),
+        "card": bundle.file("MODEL_CARD.md").read_text(encoding="utf-8"),
+        "synthetic": bool(manifest.get("synthetic")),
+    }

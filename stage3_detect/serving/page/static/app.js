@@ -1,6 +1,7 @@
 /** State of the page. Parts of the page listen to topics and redraw themselves. */
 
 import { Corrections } from "./corrections.js";
+import { defaultFilter } from "./filter.js";
 import { fitView } from "./geometry.js";
 import { WHOLE_RANGE } from "./picture.js";
 
@@ -51,6 +52,14 @@ export class App {
 
   get isDirty() {
     return this.readings.some((reading) => reading.corrections?.isDirty);
+  }
+
+  /** @param {Model} model  as the service describes it */
+  setModel(model) {
+    this.model = model;
+    this.filter = defaultFilter(model);
+    this.emit("model");
+    this.emit("marks");
   }
 
   /** @param {string} text  announced to screen readers, too */
@@ -145,6 +154,6 @@ export function newReading(file) {
     id: `image${counter}`, file, name: file.name, status: "loading", message: "Reading the image", canRetry: false,
     size: { width: 1, height: 1 }, sha256: "", modelSha256: "", quality: { ok: true, reasons: [] }, detections: [],
     picture: null, window: WHOLE_RANGE, inverted: false, view: { zoom: 1, x: 0, y: 0 }, truth: [], maps: null,
-    mapsMessage: "", corrections: null, seconds: 0, clicks: 0, clicksToBoxes: null,
+    mapsMessage: "", corrections: null, isWhole: false, seconds: 0, clicks: 0, clicksToBoxes: null,
   };
 }

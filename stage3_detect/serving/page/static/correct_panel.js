@@ -13,7 +13,7 @@ import { pickFinding } from "./picker.js";
 
 const READER = "raybox-reader";
 const CONSENT = "I agree that this server stores my corrections with the file's name, my reader id, my reading time and "
-  + "number of clicks, and the image if it is set up to keep images.";
+  + "number of clicks";
 const WHOLE = "I read the whole image: findings without a box are absent.";
 const READER_PATTERN = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,31}";
 
@@ -36,14 +36,22 @@ export class CorrectPanel {
     this.reader.value = sessionStorage.getItem(READER) ?? "";
     this.reader.placeholder = "letters, digits, . _ -";
     this.consent = make("input", "", { id: "consent", type: "checkbox" });
+    this.agreement = labelled(CONSENT, this.consent);
+    this.app.on("model", () => {
+      const image = this.app.model?.images_kept ? ", and the image." : "; the image itself is not stored.";
+      this.agreement.replaceChildren(this.consent, CONSENT + image);
+    });
     this.whole = make("input", "", { id: "whole", type: "checkbox" });
     this.save = make("button", "primary", { id: "save", type: "button", textContent: "Save", title: "Save (Ctrl+S)" });
     this.save.addEventListener("click", () => this.submit());
+    this.whole.addEventListener("input", () => {
+      if (this.current) this.current.reading.isWhole = this.whole.checked;
+    });
     for (const input of [this.reader, this.consent, this.whole]) input.addEventListener("input", () => this.refresh());
     const line = make("div", "save-line");
     line.append(labelled("Reader id", this.reader), this.save);
     this.box.replaceChildren(
-      head, actions, labelled(WHOLE, this.whole), labelled(CONSENT, this.consent), line, this.state);
+      head, actions, labelled(WHOLE, this.whole), this.agreement, line, this.state);
   }
 
   #actionButtons() {
@@ -138,6 +146,8 @@ export class CorrectPanel {
     byId("correct-draw").setAttribute("aria-pressed", String(this.app.drawing));
     byId("correct-undo").disabled = !current?.corrections.canUndo;
     byId("correct-acceptAll").disabled = !current || !undecided(this.app, current.reading).length;
+    this.whole.checked = current?.reading.isWhole ?? false;
+    this.whole.disabled = !current;
     const problem = this.problem();
     this.save.disabled = problem !== null;
     this.state.dataset.kind = current?.corrections.isDirty ? "dirty" : current?.corrections.savedId ? "saved" : "";
@@ -149,7 +159,7 @@ export class CorrectPanel {
     const { current } = this;
     if (!current) return "Open an image first.";
     const open = undecided(this.app, current.reading).length;
-    if (this.whole.checked && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
+    if (current.reading.isWhole && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
     if (!this.whole.checked && !current.corrections.records().length) return "Nothing is decided yet.";
     if (!this.reader.value || !this.reader.checkValidity()) return "Give your reader id.";
     return this.consent.checked ? null : "Tick the consent.";
@@ -176,7 +186,7 @@ export class CorrectPanel {
   #record(reading, corrections) {
     return {
       image_sha256: reading.sha256, name: reading.name, width_px: reading.size.width, height_px: reading.size.height,
-      reader: this.reader.value, consent: this.consent.checked, complete: this.whole.checked,
+      reader: this.reader.value, consent: this.consent.checked, complete: reading.isWhole,
       seconds: Math.round(10 * reading.seconds) / 10, clicks: reading.clicks, model_sha256: reading.modelSha256,
       boxes: corrections.records(),
     };

@@ -46,7 +46,7 @@ export async function ask(question, yes) {
 export async function askForKey(wasRefused) {
   const form = make("form", "key-form", { method: "dialog" });
   const label = make("label", "field", { textContent: "API key" });
-  const input = make("input", "", { id: "api-key", type: "password", autocomplete: "off", required: true });
+  const input = make("input", "", { id: "api-key", type: "password", autocomplete: "off", required: true, autofocus: true });
   label.append(input);
   form.append(label, make("button", "primary", { type: "submit", textContent: "Continue" }));
   form.addEventListener("submit", (/** @type {Event} */ event) => {

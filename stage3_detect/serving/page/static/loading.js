@@ -6,6 +6,8 @@ import { counted } from "./dom.js";
 import { fitView } from "./geometry.js";
 import { heatMaps } from "./heat.js";
 import { Picture } from "./picture.js";
+import { needModel } from "./model.js";
+import { dismiss, notify } from "./notices.js";
 import { qualitySentence } from "./panel.js";
 
 /** @import {App} from "./app.js" */
@@ -15,6 +17,7 @@ export const MAX_IMAGES = 16;
 const AT_ONCE = 2;
 const MAX_TRIES = 5;
 const MAX_WAIT_S = 60;
+const MAX_NAMED = 8;
 const READING = "Reading the image";
 
 /** Replace the study on the page. @param {App} app @param {File[]} files */
@@ -25,9 +28,8 @@ export async function openFiles(app, files) {
   app.activeId = app.readings[0].id;
   Object.assign(app, { focus: null, selectedId: null, drawing: false, single: false, prior: null });
   app.emit("study");
-  app.say(sorted.length > MAX_IMAGES
-    ? `${sorted.length} files; only the first ${MAX_IMAGES} are opened.`
-    : `Reading ${counted(sorted.length, "image", "images")}.`);
+  app.say(`Reading ${counted(app.readings.length, "image", "images")}.`);
+  noteUnopened(sorted);
   await loadAll(app, app.readings);
 }
 
@@ -45,7 +47,28 @@ async function loadAll(app, readings) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
+  noteUnreadable(app);
   for (const reading of readings) await loadMaps(app, reading);
+}
+
+/** @param {File[]} files  all that were given */
+function noteUnopened(files) {
+  const left = files.slice(MAX_IMAGES).map(({ name }) => name);
+  if (!left.length) return dismiss("unopened");
+  notify("unopened", `${MAX_IMAGES} of ${files.length} files are open. Not opened: ${listed(left)}.`);
+}
+
+/** Files that cannot be read, among others that can. @param {App} app */
+function noteUnreadable(app) {
+  const failed = app.readings.filter(({ status }) => status === "error").map(({ name }) => name);
+  if (!failed.length || failed.length === app.readings.length) return dismiss("unreadable");
+  notify("unreadable", `${failed.length} of ${counted(app.readings.length, "file", "files")} could not be read: ${listed(failed)}.`);
+}
+
+/** @param {string[]} names */
+function listed(names) {
+  const more = names.length - MAX_NAMED;
+  return names.slice(0, MAX_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 /** @param {App} app @param {Reading} reading */
@@ -54,6 +77,7 @@ async function load(app, reading) {
   try {
     show(app, reading, { status: "loading", message: READING, canRetry: false });
     const wait = (/** @type {number} */ seconds) => countDown(app, reading, seconds);
+    await withRetries(() => needModel(app), wait);
     const { header, size, greys } = await withRetries(() => fetchReading(reading.file), wait);
     fill(reading, header);
     reading.picture = new Picture(size, greys);
@@ -117,7 +141,7 @@ function pause(seconds) {
 /** @param {App} app @param {Reading} reading @param {unknown} error */
 function fail(app, reading, error) {
   if (!(error instanceof ServiceError)) throw error;
-  show(app, reading, { status: "error", message: error.message, canRetry: isWorthRetrying(error) });
+  show(app, reading, { status: "error", message: error.message, canRetry: !app.model || isWorthRetrying(error) });
   preferReadable(app);
   app.say(`${reading.name}: ${error.message}`);
 }
@@ -167,6 +191,7 @@ async function loadMaps(app, reading) {
 /** Boxes of an earlier image of the patient. @param {App} app @param {File} file */
 export async function openPrior(app, file) {
   try {
+    await needModel(app);
     const { header } = await fetchReading(file);
     const size = { width: header.image.width_px, height: header.image.height_px };
     app.prior = { name: file.name, size, detections: header.image.detections };

@@ -1,20 +1,23 @@
 /** Entry of the page: puts the parts together. */
 
-import { fetchExample, fetchExamples, fetchModel, keyPrompt, ServiceError } from "./api.js";
+import { fetchExample, fetchExamples, keyPrompt, ServiceError } from "./api.js";
 import { App } from "./app.js";
 import { CorrectPanel } from "./correct_panel.js";
 import { ask, askForKey, setUpDialog, showCard, showKeys } from "./dialogs.js";
 import { byId, make } from "./dom.js";
 import { acceptDrops } from "./drop.js";
-import { defaultFilter } from "./filter.js";
 import { FindingList } from "./findings.js";
 import { bindKeys } from "./keys.js";
 import { openFiles, openPrior, retryReading } from "./loading.js";
+import { needModel } from "./model.js";
+import { dismiss, notify } from "./notices.js";
 import { setUpPanel } from "./panel.js";
 import { setUpPrior } from "./prior.js";
 import { Stage } from "./stage.js";
 import { setUpToolbar } from "./toolbar.js";
 import { countUse } from "./use.js";
+
+/** @import {Model} from "./types.js" */
 
 export const app = new App();
 
@@ -72,19 +75,26 @@ async function offerExamples() {
   }));
 }
 
-/** What the service serves; the page works without it until it answers. */
+/** Without the description the page offers to ask again, and asks before each image. */
 async function loadModel() {
-  const model = await fetchModel();
-  app.model = model;
-  app.filter = defaultFilter(model);
+  try {
+    await needModel(app);
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    notify("model", error.message, { label: "Try again", run: loadModel });
+  }
+}
+
+/** What depends on the service's settings. @param {Model} model */
+function showModel(model) {
+  dismiss("model");
   byId("synthetic").hidden = !model.synthetic;
   byId("correct").hidden = !model.corrections;
   byId("heat").hidden = !model.map_method;
-  byId("privacy").hidden = model.corrections; // a server that takes corrections may keep their images
+  byId("privacy").textContent = model.images_kept
+    ? "Images are analysed by this server. Images that you correct and save are stored."
+    : "Images are analysed by this server and are not stored.";
   byId("model-name").textContent = `Model: ${model.name}`;
-  app.emit("model");
-  app.emit("marks");
-  await offerExamples();
 }
 
 function setUp() {
@@ -103,7 +113,11 @@ function setUp() {
   byId("card").addEventListener("click", () => app.model && showCard(app.model));
   byId("help").addEventListener("click", parts.help);
   app.on("status", () => { byId("status").textContent = app.status; });
-  loadModel().catch(sayError);
+  app.on("model", () => {
+    if (app.model) showModel(app.model);
+    offerExamples().catch(sayError);
+  });
+  loadModel();
 }
 
 setUp();

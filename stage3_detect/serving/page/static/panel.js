@@ -3,6 +3,7 @@
 import { byId, counted, make, setAttributes } from "./dom.js";
 import { percent, sliderValue } from "./filter.js";
 import { modelMarks } from "./marks.js";
+import { NO_MODEL } from "./model.js";
 
 /** @import {App} from "./app.js" */
 /** @import {Model, Reading} from "./types.js" */
@@ -94,6 +95,7 @@ function qualityKind(reading) {
 /** @param {App} app @param {Reading} reading */
 export function qualitySentence(app, reading) {
   if (reading.status !== "ready") return reading.message;
+  if (!app.model) return NO_MODEL;
   const count = modelMarks(app, reading).filter((mark) => mark.action !== "rejected").length;
   const found = count ? `${counted(count, "box is", "boxes are")} shown.` : "No box at this setting.";
   const { ok, reasons } = reading.quality;

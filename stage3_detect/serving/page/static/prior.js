@@ -28,6 +28,7 @@ export function setUpPrior(app, open) {
 function draw(app) {
   const { prior } = app;
   byId("prior-clear").hidden = !prior;
+  byId("prior-note").title = prior?.name ?? "";
   byId("prior-note").textContent = prior
     ? `${prior.name}: dotted boxes, only scaled to this image's size.` : EMPTY;
 }

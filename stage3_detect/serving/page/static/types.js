@@ -36,7 +36,8 @@
  * @property {string|null} default_point
  * @property {string} map_method
  * @property {boolean} synthetic
- * @property {boolean} corrections
+ * @property {boolean} corrections  whether they are accepted
+ * @property {boolean} images_kept  whether the images of saved corrections are stored
  *
  * @typedef {{kind: "point", name: string} | {kind: "threshold", value: number}} Filter
  *
@@ -71,6 +72,7 @@
  * @property {Map<string, {probability: number, canvas: HTMLCanvasElement}>|null} maps
  * @property {string} mapsMessage
  * @property {import("./corrections.js").Corrections|null} corrections
+ * @property {boolean} isWhole  the reader read the whole image
  * @property {number} seconds  time on screen as the active image
  * @property {number} clicks  while it is the active image
  * @property {number|null} clicksToBoxes  clicks from opening the file until its boxes were visible

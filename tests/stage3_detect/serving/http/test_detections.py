@@ -126,9 +126,13 @@ def test_model(service: Service, model: ServedModel) -> None:
         answer = client.get("/v1/model").json()
     facts = model.facts
     assert answer["points"] == {
-        name: {"about": point.about, "scores": {finding: point.scores.get(finding) for finding in facts.findings}}
+        name: {
+            "about": point.about,
+            "scores": {finding: point.scores.get(finding) for finding in facts.findings},
+            "confidence": facts.point_confidences.get(name),
+        }
         for name, point in facts.points.items()
     }
     assert answer["default_point"] in answer["points"]
     assert (answer["card"], answer["map_method"]) == (facts.card, facts.map_method)
-    assert (answer["corrections"], answer["version"]) == (False, version("raybox"))
+    assert (answer["corrections"], answer["images_kept"], answer["version"]) == (False, False, version("raybox"))

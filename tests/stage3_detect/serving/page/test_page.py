@@ -1,5 +1,6 @@
 """The reading page in a browser, against the service as a process."""
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from stage3_detect.serving.model.images import decode_image
 from tests.stage3_detect.prediction.run_builders import write_settled_weights
 from tests.stage3_detect.serving.chain_builders import make_bundle
 from tests.stage3_detect.serving.page.browsing import (
+    DROP,
     HOW_TO_GET_IT,
     Reader,
     browsing,
@@ -482,7 +484,57 @@ def test_a_new_study_asks_before_corrections_are_lost(reader: Reader, images: Pa
     assert reader.state("app.isDirty") is False
 
 
+def test_the_whole_image_is_ticked_for_each_image_anew(reader: Reader, images: Path) -> None:
+    reader.drop(images / "noise.png", images / "other.png")
+    page = reader.page
+    page.keyboard.press("e")
+    sign(reader)
+    page.locator("#whole").check()
+    page.keyboard.press("ArrowRight")
+    assert (page.locator("#whole").is_checked(), page.locator("#consent").is_checked()) == (False, True)
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#whole").is_checked()
+    reader.drop(images / "third.png")
+    assert (page.locator("#whole").is_checked(), page.locator("#consent").is_checked()) == (False, True)
+    assert page.locator("#reader").input_value() == "R1"
+
+
 # --- what can go wrong ---
+
+
+def test_files_that_are_left_out_stay_named(reader: Reader, images: Path, tmp_path: Path) -> None:
+    blank = np.full((30, 40), 9, dtype=np.uint8)
+    paths = [tmp_path / f"image{number}.png" for number in range(1, 19)]
+    for path in paths:
+        assert cv2.imwrite(str(path), blank)
+    paths[1].write_bytes(b"no image")
+    files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
+    reader.page.evaluate(DROP, ["body", files])
+    unreadable = reader.page.locator(".warning[data-key=unreadable]")
+    unreadable.wait_for()
+    assert "image2.png" in unreadable.inner_text()
+    unopened = reader.page.locator(".warning[data-key=unopened]")
+    assert all(part in unopened.inner_text() for part in ("16 of 18", "image17.png", "image18.png"))
+    unopened.get_by_role("button", name="Close").click()
+    assert unopened.count() == 0
+    assert unreadable.is_visible()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
+def test_a_prior_image_with_a_long_name_can_be_removed(
+    browser: Browser, address: str, images: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    prior = Path(shutil.copy(images / "prior.png", tmp_path / f"{'1.2.840.113619.' * 10}png"))
+    with reading(browser, address, size=size) as reader:
+        reader.drop(images / "noise.png")
+        reader.drop(prior, on="#prior")
+        reader.marks("prior").first.wait_for()
+        place = reader.page.locator("#prior-clear").bounding_box()
+        assert place
+        assert place["x"] + place["width"] <= size[0]
+        assert place["y"] + place["height"] <= size[1]
+        reader.page.locator("#prior-clear").click()
+        assert reader.marks("prior").count() == 0
 
 
 def test_a_file_beyond_the_limit(browser: Browser, address: str, images: Path) -> None:
@@ -534,6 +586,80 @@ def test_an_api_key_is_asked_for(browser: Browser, model: Path, images: Path, tm
         assert reader.page.locator("#correct").is_hidden()
         assert reader.page.locator("#heat").is_hidden()
         assert all("401" in problem for problem in reader.problems)
+        reader.problems.clear()
+
+
+# --- the model's description ---
+
+
+def refusals(reader: Reader, *kinds: str) -> None:
+    """Let the next calls of /v1/model fail."""
+    left = iter(kinds)
+
+    def answer(route: Any) -> None:
+        kind = next(left, None)
+        if kind == "503":
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": "Starting."})
+        elif kind == "abort":
+            route.abort()
+        else:
+            route.continue_()
+
+    reader.page.route("**/v1/model", answer)
+    reader.page.reload()
+
+
+@pytest.mark.parametrize("kind", ["503", "abort"])
+def test_a_description_that_failed_once_is_fetched_before_the_image(
+    browser: Browser, address: str, images: Path, kind: str
+) -> None:
+    expected = shown(detections(address, images / "noise.png"))
+    with reading(browser, address) as reader:
+        refusals(reader, kind)
+        reader.page.locator("#notices .warning").wait_for()
+        reader.drop(images / "noise.png")
+        np.testing.assert_allclose(reader.boxes_on_image(), expected, atol=0.01)
+        assert reader.page.locator("#notices .warning").count() == 0
+        assert reader.page.locator("#quality").inner_text().startswith(f"{len(expected)} ")
+        reader.problems.clear()
+
+
+def test_no_result_is_shown_without_the_description(browser: Browser, address: str, images: Path) -> None:
+    with reading(browser, address) as reader:
+        refusals(reader, "abort", "abort", "abort")
+        reader.page.locator("#notices .warning").wait_for()
+        reader.drop(images / "noise.png")
+        assert reader.page.locator(".tile").get_attribute("data-status") == "error"
+        assert "description" in reader.page.locator("#quality").inner_text()
+        reader.page.locator("#notices").get_by_role("button", name="Try again").click()
+        reader.page.wait_for_timeout(100)
+        assert reader.page.locator(".tile").get_attribute("data-status") == "error"
+        reader.page.locator(".tile").get_by_role("button", name="Try again").click()
+        reader.marks().first.wait_for()
+        assert reader.marks().count() == len(shown(detections(address, images / "noise.png")))
+        reader.problems.clear()
+
+
+def test_after_a_closed_key_dialog_the_key_is_asked_for_with_the_image(
+    browser: Browser, model: Path, images: Path, tmp_path: Path
+) -> None:
+    key = add_key(tmp_path / "keys.txt", "WARD")
+    with serving(model, "--api-keys", str(tmp_path / "keys.txt")) as address, reading(browser, address) as reader:
+        field = reader.page.locator("#api-key")
+        field.wait_for()
+        assert field.evaluate("(element) => element === document.activeElement")
+        reader.page.keyboard.press("Escape")
+        reader.page.locator("#notices .warning").wait_for()
+        data = base64.b64encode((images / "noise.png").read_bytes()).decode()
+        reader.page.evaluate(DROP, ["body", [["noise.png", data]]])
+        field.fill(key)
+        field.press("Enter")
+        reader.marks().first.wait_for()
+        files = {"files": ("noise.png", (images / "noise.png").read_bytes())}
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx.post(f"{address}/v1/detections", files=files, headers=headers).raise_for_status().json()
+        np.testing.assert_allclose(reader.boxes_on_image(), shown(answer["images"][0]["detections"]), atol=0.01)
+        assert reader.page.locator("#notices .warning").count() == 0
         reader.problems.clear()
 
 
