@@ -18,6 +18,7 @@ export class App {
   /** @type {string} */ activeId = "";
   /** @type {Focus|null} */ focus = null;
   /** @type {Prior|null} */ prior = null;
+  /** Ids of the readings saved from this page. @type {Map<string, string>} */ saved = new Map();
   hidden = false;
   heat = true;
   single = false;
@@ -27,7 +28,7 @@ export class App {
   /** @type {"pan"|"window"} */ tool = "pan";
   clicks = 0;
   droppedAt = 0;
-  status = "";
+  /** What the footer says. */ message = () => "";
   /** @type {Map<Topic, ((reading?: Reading) => void)[]>} */ #listeners = new Map();
 
   /** @param {Topic} topic @param {(reading?: Reading) => void} listener */
@@ -62,9 +63,9 @@ export class App {
     this.emit("marks");
   }
 
-  /** @param {string} text  announced to screen readers, too */
+  /** @param {string|(() => string)} text  announced to screen readers, too; a function: said again when marks change */
   say(text) {
-    this.status = text;
+    this.message = typeof text === "string" ? () => text : text;
     this.emit("status");
   }
 

@@ -1,16 +1,19 @@
 /** Corrections with the pointer: select, move and resize a box, or draw a new one. */
 
 import { startCorrections } from "./app.js";
-import { moveBox, tidyBox } from "./geometry.js";
+import { edgeDistance, moveBox, tidyBox } from "./geometry.js";
 import { element, handlePoints } from "./overlay.js";
 import { pickFinding } from "./picker.js";
 
 /** @import {App} from "./app.js" */
+/** @import {Drawn} from "./overlay.js" */
 /** @import {Drag} from "./pointer.js" */
 /** @import {Tile} from "./tile.js" */
 /** @import {Box, Edit} from "./types.js" */
 
 const GRIP_PX = 9;
+const EDGE_PX = 5;
+const SAME_PLACE_PX = 4;
 const STARTS_AT_PX = 3;
 const CURSORS = ["nwse-resize", "nesw-resize", "nwse-resize", "nesw-resize", "ns-resize", "ew-resize", "ns-resize", "ew-resize"];
 
@@ -22,9 +25,36 @@ export function correctionDrag(app, tile, event) {
   const selected = tile.drawn.find(({ mark }) => mark.id === app.selectedId);
   const grip = selected ? gripAt(selected.box, point) : -1;
   if (selected && grip >= 0) return changeDrag(app, tile, event, handlePoints(selected.box)[grip].moves);
-  const found = boxUnder(tile, point);
-  app.select(found?.mark.id ?? null);
-  return found && found.mark.action !== "rejected" ? changeDrag(app, tile, event, null) : null;
+  const hits = boxesUnder(tile, point);
+  const kept = selected && hits.includes(selected) && (isOnBorder(hits[0], point) ? isSamePlace(event) : true);
+  const found = kept ? selected : hits[0];
+  lastPress = { x: event.clientX, y: event.clientY };
+  if (!found) app.select(null);
+  if (!found) return null;
+  if (!kept) app.select(found.mark.id);
+  const next = hits[(hits.indexOf(found) + 1) % hits.length].mark.id;
+  return withClick(event, changeDrag(app, tile, event, null), () => kept && app.select(next));
+}
+
+/** Where the pointer was last pressed, CSS pixels of the page. */
+let lastPress = { x: Number.NaN, y: Number.NaN };
+
+/** @param {PointerEvent} event */
+function isSamePlace(event) {
+  return Math.hypot(event.clientX - lastPress.x, event.clientY - lastPress.y) <= SAME_PLACE_PX;
+}
+
+/** A drag that counts as a click if the pointer does not move. @param {PointerEvent} start @param {Drag} drag
+ * @param {() => void} click @returns {Drag} */
+function withClick(start, drag, click) {
+  return {
+    move: drag.move,
+    end: (event) => {
+      drag.end(event);
+      const isClick = Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) < STARTS_AT_PX;
+      if (isClick && event.type === "pointerup") click();
+    },
+  };
 }
 
 /** @param {App} app @param {Tile} tile @param {PointerEvent} event */
@@ -34,7 +64,7 @@ export function hoverCursor(app, tile, event) {
   const selected = tile.drawn.find(({ mark }) => mark.id === app.selectedId);
   const grip = selected ? gripAt(selected.box, point) : -1;
   if (grip >= 0) return CURSORS[grip];
-  return boxUnder(tile, point) ? "move" : "";
+  return boxesUnder(tile, point).length ? "move" : "";
 }
 
 /** @param {Box} box @param {[number, number]} point */
@@ -42,14 +72,35 @@ function gripAt(box, [x, y]) {
   return handlePoints(box).findIndex((grip) => Math.hypot(grip.x - x, grip.y - y) <= GRIP_PX);
 }
 
-/** The smallest box of the model or the reader around a point, so that boxes inside others can be reached.
- * @param {Tile} tile @param {[number, number]} point */
-function boxUnder(tile, [x, y]) {
-  const hits = tile.drawn.filter(({ mark, box, caption }) => mark.kind === "edit" && (
-    (x >= box[0] && x <= box[2] && y >= box[1] && y <= box[3])
-    || (caption && x >= caption[0] && x <= caption[2] && y >= caption[1] && y <= caption[3])));
-  const area = (/** @type {Box} */ box) => (box[2] - box[0]) * (box[3] - box[1]);
-  return hits.sort((a, b) => area(a.box) - area(b.box))[0];
+/** Boxes of the model or the reader at a point: those with their caption or edge there first, then those around it,
+ * small ones first. @param {Tile} tile @param {[number, number]} point */
+function boxesUnder(tile, point) {
+  const edits = tile.drawn.filter(({ mark }) => mark.kind === "edit");
+  const onBorder = edits.filter((one) => isOnBorder(one, point))
+    .sort((a, b) => borderDistance(a, point) - borderDistance(b, point));
+  const around = edits.filter((one) => isInside(one.box, point) && !onBorder.includes(one))
+    .sort((a, b) => areaOf(a.box) - areaOf(b.box));
+  return [...onBorder, ...around];
+}
+
+/** @param {Drawn} one @param {[number, number]} point */
+function isOnBorder(one, point) {
+  return borderDistance(one, point) <= EDGE_PX;
+}
+
+/** Pixels to the edge of the box; 0 on its caption. @param {Drawn} one @param {[number, number]} point */
+function borderDistance({ box, caption }, point) {
+  return caption && isInside(caption, point) ? 0 : edgeDistance(box, ...point);
+}
+
+/** @param {Box} box @param {[number, number]} point */
+function isInside(box, [x, y]) {
+  return x >= box[0] && x <= box[2] && y >= box[1] && y <= box[3];
+}
+
+/** @param {Box} box */
+function areaOf(box) {
+  return (box[2] - box[0]) * (box[3] - box[1]);
 }
 
 /** Move the selected box, or the sides that a handle moves. One drag is one step for undo.
@@ -64,7 +115,7 @@ function changeDrag(app, tile, start, sides) {
   return {
     move: (event) => {
       const by = [event.clientX - start.clientX, event.clientY - start.clientY];
-      if (!edit || (!box && Math.hypot(...by) < STARTS_AT_PX)) return;
+      if (!edit || edit.action === "rejected" || (!box && Math.hypot(...by) < STARTS_AT_PX)) return;
       const { scale } = tile.transform;
       box = changed(edit, tile, sides, [by[0] / scale, by[1] / scale]);
       ghost.show(box);

@@ -30,6 +30,7 @@ export class CorrectPanel {
     const head = make("h2", "", { textContent: "Corrections" });
     this.state = make("p", "note", { id: "correct-state" });
     this.state.setAttribute("role", "status");
+    this.named = make("p", "note", { id: "selected" });
     const actions = make("div", "actions");
     actions.append(...this.#actionButtons());
     this.reader = make("input", "", { id: "reader", autocomplete: "off", maxLength: 32, pattern: READER_PATTERN });
@@ -51,7 +52,7 @@ export class CorrectPanel {
     const line = make("div", "save-line");
     line.append(labelled("Reader id", this.reader), this.save);
     this.box.replaceChildren(
-      head, actions, labelled(WHOLE, this.whole), this.agreement, line, this.state);
+      head, this.named, actions, labelled(WHOLE, this.whole), this.agreement, line, this.state);
   }
 
   #actionButtons() {
@@ -146,12 +147,16 @@ export class CorrectPanel {
     byId("correct-draw").setAttribute("aria-pressed", String(this.app.drawing));
     byId("correct-undo").disabled = !current?.corrections.canUndo;
     byId("correct-acceptAll").disabled = !current || !undecided(this.app, current.reading).length;
+    this.named.textContent = selected ? `Selected: ${selected.finding}` : "Select a box: click it, or press the down key.";
     this.whole.checked = current?.reading.isWhole ?? false;
     this.whole.disabled = !current;
     const problem = this.problem();
     this.save.disabled = problem !== null;
     this.state.dataset.kind = current?.corrections.isDirty ? "dirty" : current?.corrections.savedId ? "saved" : "";
-    this.state.textContent = stateText(current?.corrections, problem);
+    const before = current && !current.corrections.savedId ? this.app.saved.get(savedKey(current.reading, this.reader.value)) : "";
+    this.state.textContent = before
+      ? `You saved a reading of this image (${before}). Saving again replaces it. ${stateText(current?.corrections, problem)}`
+      : stateText(current?.corrections, problem);
   }
 
   /** Why saving is not possible yet, or null. @returns {string|null} */
@@ -161,7 +166,7 @@ export class CorrectPanel {
     const open = undecided(this.app, current.reading).length;
     if (current.reading.isWhole && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
     if (!this.whole.checked && !current.corrections.records().length) return "Nothing is decided yet.";
-    if (!this.reader.value || !this.reader.checkValidity()) return "Give your reader id.";
+    if (!this.reader.value || !this.reader.checkValidity()) return "The reader id needs 1 to 32 letters, digits, . _ or -, without spaces; the first is a letter or digit.";
     return this.consent.checked ? null : "Tick the consent.";
   }
 
@@ -174,6 +179,7 @@ export class CorrectPanel {
     try {
       const { id } = await postCorrections(this.#record(reading, corrections));
       corrections.markSaved(edits, id);
+      this.app.saved.set(savedKey(reading, this.reader.value), id);
       this.app.say(`${reading.name}: corrections saved as ${id}.`);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
@@ -204,4 +210,10 @@ function labelled(text, input) {
   const label = make("label", input.type === "checkbox" ? "check" : "field");
   label.append(...(input.type === "checkbox" ? [input, text] : [text, input]));
   return label;
+}
+
+/** A later reading replaces an earlier one of the same image by the same reader. @param {Reading} reading
+ * @param {string} reader */
+function savedKey(reading, reader) {
+  return `${reader} ${reading.sha256}`;
 }

@@ -21,17 +21,23 @@ export function defaultFilter(model) {
   return name && model.points[name] ? { kind: "point", name } : { kind: "threshold", value: 0.5 };
 }
 
-/** Where the slider stands under a filter: its threshold, or the lowest value that the operating point shows.
- * @param {Filter} filter @param {Model} model @param {Detection[]} detections @returns {number} */
-export function sliderValue(filter, model, detections) {
-  if (filter.kind === "threshold") return filter.value;
-  const shown = detections.filter((found) => isShown(found, filter, model)).map(valueOf);
-  return shown.length ? Math.min(...shown) : 0.5;
+/** The confidence from which boxes are shown; null where each finding has its own.
+ * @param {{filter: Filter, model: Model|null}} app @returns {number|null} */
+export function limitOf({ filter, model }) {
+  return filter.kind === "threshold" ? filter.value : model?.points[filter.name]?.confidence ?? null;
 }
 
-/** @param {number} share  in [0, 1] */
-export function percent(share) {
-  return `${Math.round(100 * share)} %`;
+/** A value below the limit is rounded down where it would read as if it reached it.
+ * @param {number} share  in [0, 1] @param {number|null} [limit] */
+export function percent(share, limit = null) {
+  const rounded = Math.round(100 * share);
+  const isMisleading = limit !== null && share < limit && rounded >= 100 * limit - 1e-9;
+  return `${isMisleading ? Math.floor(100 * share) : rounded} %`;
+}
+
+/** With one decimal, rounded down. @param {number} limit  in [0, 1] */
+export function limitText(limit) {
+  return `${Math.floor(1000 * limit + 1e-6) / 10}\u00a0%`;
 }
 
 /**

@@ -1,12 +1,13 @@
 /** The list of findings of the active image: a bar for each, parents above their children. */
 
 import { counted, make, setAttributes } from "./dom.js";
-import { bestValues, findingRows, percent } from "./filter.js";
+import { bestValues, findingRows, limitOf, percent } from "./filter.js";
 import { modelMarks } from "./marks.js";
 import { colourOf } from "./palette.js";
 
 /** @import {App} from "./app.js" */
 /** @import {Row} from "./filter.js" */
+/** @import {Mark} from "./types.js" */
 
 const MOST_TALL_ROWS = 12;
 
@@ -32,12 +33,19 @@ export class FindingList {
     this.rows = findingRows(model);
     this.items = this.rows.map((row, index) => this.#item(row, index));
     this.box.replaceChildren(...this.items);
+    if (this.options.length) this.options[0].tabIndex = 0;
     this.draw();
+  }
+
+  /** Rows that can be pointed at. */
+  get options() {
+    return this.items.filter((_, index) => !this.rows[index].isHeading);
   }
 
   /** @param {Row} row @param {number} index @returns {HTMLElement} */
   #item(row, index) {
-    const item = make("div", `finding${row.isHeading ? " heading" : ""}`, { tabIndex: index ? -1 : 0 });
+    if (row.isHeading) return headingItem(row);
+    const item = make("div", "finding", { tabIndex: -1 });
     item.dataset.finding = row.finding;
     item.setAttribute("role", "option");
     item.style.setProperty("--depth", String(row.depth));
@@ -53,17 +61,18 @@ export class FindingList {
 
   /** Isolate a finding and those below it. @param {number} index */
   focus(index) {
-    this.items.forEach((item, at) => { item.tabIndex = at === index ? 0 : -1; });
+    for (const item of this.options) item.tabIndex = item === this.items[index] ? 0 : -1;
     this.app.setFocus({ findings: this.#family(index), markId: null });
   }
 
   /** Move to the next or previous finding by keyboard. @param {number} step */
   step(step) {
-    if (!this.items.length) return;
-    const at = this.items.findIndex((item) => item === document.activeElement);
-    const next = at < 0 ? (step > 0 ? 0 : this.items.length - 1) : (at + step + this.items.length) % this.items.length;
-    this.items[next].focus({ preventScroll: false });
-    this.focus(next);
+    const { options } = this;
+    if (!options.length) return;
+    const at = options.findIndex((item) => item === document.activeElement);
+    const next = options[at < 0 ? (step > 0 ? 0 : options.length - 1) : (at + step + options.length) % options.length];
+    next.focus({ preventScroll: false });
+    this.focus(this.items.indexOf(next));
   }
 
   /** @param {number} index @returns {string[]} */
@@ -78,23 +87,33 @@ export class FindingList {
     this.box.classList.toggle("compact", this.app.correcting || this.items.length > MOST_TALL_ROWS);
     const reading = this.app.readyActive;
     const best = bestValues(reading?.detections ?? []);
-    const shown = new Map();
-    for (const mark of reading ? modelMarks(this.app, reading) : []) {
-      if (mark.action !== "rejected") shown.set(mark.finding, (shown.get(mark.finding) ?? 0) + 1);
-    }
-    this.rows.forEach((row, index) => this.#drawItem(index, best.get(row.finding), shown.get(row.finding) ?? 0));
+    const marks = (reading ? modelMarks(this.app, reading) : []).filter((mark) => mark.action !== "rejected");
+    this.rows.forEach((row, index) => {
+      if (!row.isHeading) this.#drawItem(index, best.get(row.finding), marks.filter((mark) => mark.finding === row.finding));
+    });
   }
 
-  /** @param {number} index @param {number|undefined} value @param {number} count  boxes shown */
-  #drawItem(index, value, count) {
+  /** @param {number} index @param {number|undefined} value @param {Mark[]} marks  boxes shown */
+  #drawItem(index, value, marks) {
     const [row, item] = [this.rows[index], this.items[index]];
     const isFocused = this.app.focus?.findings[0] === row.finding;
-    const text = value === undefined ? "" : percent(value);
+    const count = marks.length;
+    const isDrawn = count > 0 && marks.every((mark) => mark.action === "drawn");
+    const text = isDrawn ? "drawn" : value === undefined ? "" : percent(value, limitOf(this.app));
     item.classList.toggle("present", count > 0);
     item.classList.toggle("focused", isFocused);
-    /** @type {HTMLElement} */ (item.querySelector(".fill")).style.width = `${100 * (value ?? 0)}%`;
+    /** @type {HTMLElement} */ (item.querySelector(".fill")).style.width = `${isDrawn ? 0 : 100 * (value ?? 0)}%`;
     /** @type {HTMLElement} */ (item.querySelector(".value")).textContent = count > 1 ? `${count} x  ${text}` : text;
-    const label = `${row.finding}: ${text ? `highest confidence ${text}, ` : ""}${counted(count, "box", "boxes")} shown`;
+    const label = `${row.finding}: ${isDrawn ? "drawn, " : text ? `highest confidence ${text}, ` : ""}${counted(count, "box", "boxes")} shown`;
     setAttributes(item, { "aria-selected": isFocused, "aria-label": label });
   }
+}
+
+/** A parent without boxes of its own. @param {Row} row @returns {HTMLElement} */
+function headingItem(row) {
+  const item = make("div", "finding heading");
+  item.setAttribute("role", "presentation");
+  item.style.setProperty("--depth", String(row.depth));
+  item.append(make("span", "swatch"), make("span", "name", { textContent: row.finding }));
+  return item;
 }

@@ -87,7 +87,7 @@ async function load(app, reading) {
     preferReadable(app);
     reading.clicksToBoxes = app.clicks - clicksBefore;
     measureWhenPainted("raybox:drop-to-boxes", app.droppedAt);
-    if (reading.id === app.activeId) app.say(`${reading.name}: ${qualitySentence(app, reading)}`);
+    if (reading.id === app.activeId) app.say(() => (app.active ? `${app.active.name}: ${qualitySentence(app, app.active)}` : ""));
     await loadTruth(app, reading);
   } catch (error) {
     fail(app, reading, error);

@@ -19,6 +19,9 @@ import { countUse } from "./use.js";
 
 /** @import {Model} from "./types.js" */
 
+const MAX_EXAMPLES = 24;
+const MAX_BUTTONS = 8;
+
 export const app = new App();
 
 /** Open files, unless the reader keeps corrections that are not saved. @param {File[]} files */
@@ -67,9 +70,11 @@ function setUpOpening() {
 async function offerExamples() {
   const examples = await fetchExamples();
   byId("examples-box").hidden = !examples.length;
-  byId("examples").append(...examples.map(({ name }) => make("option", "", { value: name, textContent: name })));
-  byId("welcome-examples").append(...examples.slice(0, 8).map(({ name }) => {
-    const button = make("button", "", { type: "button", textContent: name });
+  const offered = examples.slice(0, MAX_EXAMPLES);
+  byId("examples").append(...offered.map(({ name }, index) =>
+    make("option", "", { value: name, textContent: `Example ${index + 1}: ${name}` })));
+  byId("welcome-examples").append(...offered.slice(0, MAX_BUTTONS).map(({ name }, index) => {
+    const button = make("button", "", { type: "button", textContent: `Example ${index + 1}`, title: name });
     button.addEventListener("click", () => openExample(name));
     return button;
   }));
@@ -94,7 +99,6 @@ function showModel(model) {
   byId("privacy").textContent = model.images_kept
     ? "Images are analysed by this server. Images that you correct and save are stored."
     : "Images are analysed by this server and are not stored.";
-  byId("model-name").textContent = `Model: ${model.name}`;
 }
 
 function setUp() {
@@ -112,7 +116,9 @@ function setUp() {
   countUse(app);
   byId("card").addEventListener("click", () => app.model && showCard(app.model));
   byId("help").addEventListener("click", parts.help);
-  app.on("status", () => { byId("status").textContent = app.status; });
+  for (const topic of /** @type {const} */ (["status", "active", "marks"])) {
+    app.on(topic, () => { byId("status").textContent = app.message(); });
+  }
   app.on("model", () => {
     if (app.model) showModel(app.model);
     offerExamples().catch(sayError);

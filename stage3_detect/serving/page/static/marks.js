@@ -1,6 +1,6 @@
 /** Which boxes lie over an image at the moment: detections or corrected boxes, ground truth, prior boxes. */
 
-import { isShown, percent, valueOf } from "./filter.js";
+import { isShown, limitOf, percent, valueOf } from "./filter.js";
 import { rescaleBox } from "./geometry.js";
 
 /** @import {App} from "./app.js" */
@@ -19,12 +19,12 @@ export function visibleMarks(app, reading) {
  * @returns {Mark[]} */
 export function modelMarks(app, reading) {
   if (reading.corrections) {
-    return reading.corrections.edits.filter((edit) => isEditShown(app, edit)).map(editMark);
+    return reading.corrections.edits.filter((edit) => isEditShown(app, edit)).map((edit) => editMark(edit, limitOf(app)));
   }
   const model = app.model;
   if (!model) return [];
   return reading.detections.flatMap((found, index) =>
-    isShown(found, app.filter, model) ? [detectionMark(found, `d${index}`)] : []);
+    isShown(found, app.filter, model) ? [detectionMark(found, `d${index}`, limitOf(app))] : []);
 }
 
 /** Boxes at the filter about which the reader said nothing yet. @param {App} app @param {Reading} reading */
@@ -47,15 +47,15 @@ function isEditShown(app, edit) {
   return isShown(edit.source, app.filter, app.model);
 }
 
-/** @param {Detection} found @param {string} id @returns {Mark} */
-function detectionMark(found, id) {
-  const text = `${found.finding} ${percent(valueOf(found))}`;
+/** @param {Detection} found @param {string} id @param {number|null} limit @returns {Mark} */
+function detectionMark(found, id, limit) {
+  const text = `${found.finding} ${percent(valueOf(found), limit)}`;
   return { id, kind: "detection", finding: found.finding, xyxy: found.box_xyxy, text };
 }
 
-/** @param {Edit} edit @returns {Mark} */
-function editMark(edit) {
-  const value = edit.source ? percent(valueOf(edit.source)) : "";
+/** @param {Edit} edit @param {number|null} limit @returns {Mark} */
+function editMark(edit, limit) {
+  const value = edit.source ? percent(valueOf(edit.source), limit) : "";
   const text = `${edit.finding} ${edit.action ?? value}`;
   return { id: edit.id, kind: "edit", finding: edit.finding, xyxy: edit.xyxy, text, action: edit.action ?? "undecided" };
 }

@@ -22,8 +22,7 @@ function tint(colour) {
 
 // Dark violet, magenta, orange, pale yellow: lightness rises steadily, so the order is readable without hue.
 const HEAT = [[20, 11, 52], [101, 21, 110], [187, 55, 84], [243, 120, 25], [252, 210, 70], [252, 255, 190]];
-const HEAT_OPACITY = 0.68;
-const FULL_FROM = 120; // lower values fade out
+const HEAT_OPACITY = 0.42; // the lungs stay readable below
 
 /** 256 RGBA colours for map values; low values are transparent. @returns {Uint8ClampedArray} */
 export function heatTable() {
@@ -34,7 +33,7 @@ export function heatTable() {
     for (let c = 0; c < 3; c += 1) {
       table[4 * value + c] = HEAT[below][c] + (place - below) * (HEAT[below + 1][c] - HEAT[below][c]);
     }
-    table[4 * value + 3] = 255 * HEAT_OPACITY * Math.min(1, value / FULL_FROM);
+    table[4 * value + 3] = 255 * HEAT_OPACITY * (value / 255);
   }
   return table;
 }

@@ -1,14 +1,19 @@
 /** The panel beside the images: name and quality of the active image, and which boxes are shown. */
 
 import { byId, counted, make, setAttributes } from "./dom.js";
-import { percent, sliderValue } from "./filter.js";
+import { limitOf, limitText } from "./filter.js";
 import { modelMarks } from "./marks.js";
 import { NO_MODEL } from "./model.js";
 
 /** @import {App} from "./app.js" */
 /** @import {Model, Reading} from "./types.js" */
 
-const POINT_NAMES = { f1: "Best F1", half_fp: "0.5 false / image", one_fp: "1 false / image" };
+/** Label of the button, and what the point means. @type {Record<string, [string, string]>} */
+const POINT_TEXTS = {
+  f1: ["Best balance", "Best balance on the tune images"],
+  half_fp: ["1 false / 2 images", "About one false box in two images"],
+  one_fp: ["1 false / image", "About one false box per image"],
+};
 
 /** @param {App} app */
 export function setUpPanel(app) {
@@ -38,13 +43,20 @@ function buildPoints(app) {
 
 /** @param {App} app @param {string} name @param {Model} model */
 function pointButton(app, name, model) {
-  const text = POINT_NAMES[/** @type {keyof POINT_NAMES} */ (name)] ?? name;
-  const button = make("button", "", { type: "button", textContent: text, title: model.points[name].about });
+  const text = POINT_TEXTS[name]?.[0] ?? name;
+  const button = make("button", "", { type: "button", textContent: text, title: pointSentence(name, model) });
   button.dataset.point = name;
   button.setAttribute("role", "radio");
   button.addEventListener("click", () => app.setFilter({ kind: "point", name }));
   button.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => moveRadio(event, button));
   return button;
+}
+
+/** @param {string} name @param {Model} model */
+function pointSentence(name, model) {
+  const { about, confidence } = model.points[name];
+  const limit = confidence === null ? "each finding has its own limit" : `confidence from ${limitText(confidence)}`;
+  return `${POINT_TEXTS[name]?.[1] ?? about}: ${limit}.`;
 }
 
 /** Arrow keys inside the radio group. @param {KeyboardEvent} event @param {HTMLElement} button */
@@ -70,11 +82,12 @@ function drawFilter(app) {
     button.tabIndex = isChosen || (!point && index === 0) ? 0 : -1;
   });
   byId("point-about").textContent = point
-    ? `Operating point ${point}: ${model.points[point].about}.`
+    ? pointSentence(point, model)
     : "Your own threshold, the same for all findings.";
-  const value = sliderValue(filter, model, app.readyActive?.detections ?? []);
-  if (document.activeElement !== byId("threshold") || point) byId("threshold").value = String(Math.round(100 * value));
-  byId("threshold-value").textContent = point ? "by point" : percent(value);
+  const limit = limitOf(app);
+  byId("threshold").classList.toggle("unset", limit === null);
+  byId("threshold").value = String(100 * (limit ?? 0.5));
+  byId("threshold-value").textContent = limit === null ? "by finding" : limitText(limit);
 }
 
 /** @param {App} app */

@@ -1,15 +1,16 @@
 /** One image on the page: canvas of the image, canvas of the heat map, SVG of the marks, texts. */
 
 import { make } from "./dom.js";
-import { percent } from "./filter.js";
+import { bestValues, limitOf, percent } from "./filter.js";
 import { clamp, toImage, transformOf } from "./geometry.js";
 import { visibleMarks } from "./marks.js";
 import { drawMarks } from "./overlay.js";
+import { WHOLE_RANGE } from "./picture.js";
 
 /** @import {App} from "./app.js" */
-/** @import {Box, Reading, Size, Transform} from "./types.js" */
+/** @import {Box, Reading, Size, Transform, Window} from "./types.js" */
 
-const FAINTEST = 0.35; // opacity of the map of an unlikely finding: every map reaches its own full range
+const FULL_FROM = 0.6; // probability with full opacity; below, maps fade out, since each one reaches its own full range
 
 export class Tile {
   /** @type {import("./overlay.js").Drawn[]} */ drawn = [];
@@ -84,7 +85,7 @@ export class Tile {
     this.box.classList.toggle("active", reading.id === this.app.activeId);
     this.box.dataset.status = reading.status;
     this.title.textContent = reading.status === "ready"
-      ? `${reading.name}  ${reading.size.width} x ${reading.size.height}` : reading.name;
+      ? `${reading.name}  ${reading.size.width} x ${reading.size.height}${windowText(reading.window)}` : reading.name;
     this.message.textContent = reading.status === "ready" ? "" : reading.message;
     this.retry.hidden = !(reading.status === "error" && reading.canRetry);
     this.box.setAttribute("aria-label", `Image ${reading.name}${reading.status === "error" ? `: ${reading.message}` : ""}`);
@@ -136,16 +137,26 @@ export class Tile {
     const { width, height } = reading.size;
     const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * devicePixelRatio);
     context.imageSmoothingQuality = "high";
-    context.globalAlpha = clamp(2 * map.probability, FAINTEST, 1);
+    context.globalAlpha = clamp(map.probability / FULL_FROM, 0, 1);
     context.drawImage(map.canvas, ...place);
     context.globalAlpha = 1;
   }
 
   /** @param {string} finding @param {number|undefined} probability */
   #mapText(finding, probability) {
-    const { maps, mapsMessage } = this.reading;
-    if (probability !== undefined) return `Heat map of ${finding} (classifier: ${percent(probability)})`;
+    const { maps, mapsMessage, detections } = this.reading;
+    if (probability !== undefined) {
+      const best = bestValues(detections).get(finding);
+      const box = best === undefined ? "no box" : `best box ${percent(best, limitOf(this.app))}`;
+      return `Where the classifier looked for ${finding}: classifier ${percent(probability)}, ${box}`;
+    }
     if (maps) return `${finding} has no heat map`;
     return mapsMessage ? `No heat map. ${mapsMessage}` : "Heat map is on its way";
   }
+}
+
+/** The window, in percent of the image's grey range, where the reader changed it. @param {Window} window */
+function windowText({ centre, width }) {
+  if (centre === WHOLE_RANGE.centre && width === WHOLE_RANGE.width) return "";
+  return `  window width ${percent(width)}, level ${percent(centre)}`;
 }

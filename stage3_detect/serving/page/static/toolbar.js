@@ -26,6 +26,8 @@ function draw(app) {
     single: app.single, correct: app.correcting,
   };
   for (const [id, isPressed] of Object.entries(pressed)) byId(id).setAttribute("aria-pressed", String(isPressed));
+  byId("correct").classList.toggle("unsaved", app.isDirty);
+  byId("correct").title = `Correct the boxes (E)${app.isDirty ? ": decisions are not saved" : ""}`;
   byId("single").hidden = app.readings.length < 2;
   document.body.classList.toggle("correcting", app.correcting);
   document.body.classList.toggle("window-tool", app.tool === "window");

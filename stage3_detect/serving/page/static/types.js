@@ -32,7 +32,7 @@
  * @property {string} format
  * @property {string} licence
  * @property {string} card
- * @property {Record<string, {about: string, scores: Record<string, number|null>}>} points
+ * @property {Record<string, {about: string, scores: Record<string, number|null>, confidence: number|null}>} points
  * @property {string|null} default_point
  * @property {string} map_method
  * @property {boolean} synthetic

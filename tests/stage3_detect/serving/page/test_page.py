@@ -484,6 +484,34 @@ def test_a_new_study_asks_before_corrections_are_lost(reader: Reader, images: Pa
     assert reader.state("app.isDirty") is False
 
 
+def test_the_edge_wins_and_repeated_clicks_change_the_box(reader: Reader, images: Path) -> None:
+    reader.drop(images / "blocks.png")
+    place = reader.page.locator(".tile").bounding_box()
+    assert place
+    scale = min(place["width"] / 300, place["height"] / 200)
+    boxes = [[100, 60, 260, 160], [150, 80, 250, 150]]
+    add = "app.readings[0].corrections.draw(app.model.findings[0], {})"
+    reader.state("app.setCorrecting(true)")
+    large, small = (reader.state(add.format(box)) for box in boxes)
+    reader.state("app.emit('marks')")
+
+    def click(x: float, y: float) -> object:
+        left, top = (place["width"] - 300 * scale) / 2, (place["height"] - 200 * scale) / 2
+        reader.page.mouse.click(place["x"] + left + x * scale, place["y"] + top + y * scale)
+        return reader.state("app.selectedId")
+
+    assert [click(200, 120) for _ in range(3)] == [small, large, small]
+    assert click(120, 159.5) == large
+    assert click(151, 110) == small
+    assert click(20, 190) is None
+
+
+def test_percentages_do_not_reach_a_limit_that_hides_the_box(reader: Reader) -> None:
+    values = [[0.2486, 0.249], [0.2486, None], [0.252, 0.249], [0.3496, 0.35], [0.24, 0.249]]
+    texts = reader.call("filter", "args.map((pair) => m.percent(...pair))", *values)
+    assert texts == ["24 %", "25 %", "25 %", "34 %", "24 %"]
+
+
 def test_the_whole_image_is_ticked_for_each_image_anew(reader: Reader, images: Path) -> None:
     reader.drop(images / "noise.png", images / "other.png")
     page = reader.page
@@ -503,10 +531,10 @@ def test_the_whole_image_is_ticked_for_each_image_anew(reader: Reader, images: P
 
 
 def test_files_that_are_left_out_stay_named(reader: Reader, images: Path, tmp_path: Path) -> None:
-    blank = np.full((30, 40), 9, dtype=np.uint8)
+    small = noise(5, (60, 80))
     paths = [tmp_path / f"image{number}.png" for number in range(1, 19)]
     for path in paths:
-        assert cv2.imwrite(str(path), blank)
+        assert cv2.imwrite(str(path), small)
     paths[1].write_bytes(b"no image")
     files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
     reader.page.evaluate(DROP, ["body", files])
