@@ -17,6 +17,7 @@ import onnx
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
 from stage3_detect.serving.model.bundle import BUNDLE_JSON, Bundle
+from stage3_detect.serving.model.manifest import MODEL_CARD
 
 CONFIG = "config.pbtxt"
 _VERSION = "1"
@@ -49,7 +50,7 @@ def write_triton(repository: Path, bundle: Bundle) -> Path:
     (partial / _VERSION).mkdir(parents=True)
     model = partial / _VERSION / "model.onnx"
     shutil.copyfile(bundle.file(engines["onnx"]), model)
-    for name in (BUNDLE_JSON, "MODEL_CARD.md"):
+    for name in (BUNDLE_JSON, MODEL_CARD):
         shutil.copyfile(bundle.file(name), partial / name)
     atomic_write_text(partial / "labels.txt", "".join(f"{name}\n" for name in bundle.manifest["findings"]))
     atomic_write_text(partial / CONFIG, config_of(folder.name, model, sha256=bundle.sha256))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cxr.config import UserError
 from cxr.labels import nearest
+from stage3_detect.serving.model.manifest import FindingName, Sha256
 
 Action = Literal["accepted", "rejected", "moved", "drawn", "relabelled"]
 """accepted: the model's box as it is. rejected: there is no such finding here. moved: the reader changed its corners.
@@ -17,12 +18,10 @@ drawn: the model missed it. relabelled: the reader changed its finding, and perh
 ACCEPTED, REJECTED, MOVED, DRAWN, RELABELLED = "accepted", "rejected", "moved", "drawn", "relabelled"
 MAX_BOXES = 500
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
 Corners = tuple[Number, Number, Number, Number]
 Pixels = Annotated[int, Field(strict=True, gt=0, le=100_000)]
-FindingName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class _Record(BaseModel):
@@ -104,7 +103,7 @@ class Reading(_Record):
         path = PurePosixPath(value)
         # Cc, Cs: control characters, and halves of pairs, which no file can hold
         is_text = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value or not is_text:
+        if path.is_absolute() or not path.name or ".." in path.parts or "\\" in value or not is_text:
             raise ValueError("expected a file name, or a relative path without .. and control characters")
         return value
 

@@ -9,6 +9,7 @@ from typing import Any
 from cxr.config import UserError
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
+from stage3_detect.serving.model.manifest import check_manifest
 
 BUNDLE_JSON = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -32,7 +33,8 @@ def open_bundle(path: Path) -> Bundle:
     """Open a bundle, or the bundle of a stage 3 run, and check that every file is as it was written.
 
     Raises:
-        UserError: `path` has no bundle, or one of another format, or a file is missing or was changed.
+        UserError: `path` has no bundle, or one of another format or with damaged facts, or a file is missing or was
+            changed.
     """
     folders = [folder for folder in (path, path / "export" / "bundle") if (folder / BUNDLE_JSON).is_file()]
     if not folders:
@@ -41,12 +43,13 @@ def open_bundle(path: Path) -> Bundle:
     content = (folder / BUNDLE_JSON).read_bytes()
     try:
         manifest = json.loads(content)
-        number, files = manifest["format"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        number = manifest["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"bundle {folder}: {BUNDLE_JSON} is damaged ({error!r}); write the bundle again") from None
     if number != BUNDLE_FORMAT:
         raise UserError(f"bundle {folder}: format {number}, expected {BUNDLE_FORMAT}; write the bundle again")
-    problems = [problem for name, known in files.items() if (problem := _problem(folder, str(name), known))]
+    check_manifest(content, folder / BUNDLE_JSON)
+    problems = [problem for name, known in manifest["files"].items() if (problem := _problem(folder, name, known))]
     if problems:
         raise UserError(problems)
     return Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
@@ -62,8 +65,6 @@ def _why_none(path: Path) -> str:
 
 
 def _problem(folder: Path, name: str, known: str) -> str:
-    if Path(name).name != name:
-        return f"bundle {folder}: names the file {name!r} outside its folder; write the bundle again"
     if not (folder / name).is_file():
         return f"bundle {folder}: {name} is missing; copy the whole folder, or write the bundle again"
     if sha256_of(folder / name) != known:

@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
 from eval.detection.points import FEW_FALSE, read_points
@@ -17,6 +19,7 @@ from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
 from stage3_detect.prediction.points import open_point, shared_confidence
 from stage3_detect.serving.interface import DecodedImage, FindingMap, ModelFacts
 from stage3_detect.serving.model.bundle import Bundle, open_bundle
+from stage3_detect.serving.model.manifest import MODEL_CARD
 from stage3_detect.serving.model.maps import BLANK, open_maps
 
 _PACKAGES = {"onnx": "onnxruntime", "tensorrt_fp16": "tensorrt"}
@@ -123,11 +126,31 @@ def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:
             reasons.append(f"{name} needs the package {package}")
             continue
         try:
-            return name, open_exported(name, bundle.file(engine["file"]), num_threads=num_threads)
+            network = open_exported(name, bundle.file(engine["file"]), num_threads=num_threads)
+            _require_fit(network, bundle, engine["file"])
+            return name, network
         except UserError as error:
             reasons += error.problems
             log.warning("%s", "; ".join(error.problems))
     raise UserError(f"bundle {bundle.dir}: no engine runs on this machine: {'; '.join(reasons) or 'it has none'}")
+
+
+def _require_fit(network: Network, bundle: Bundle, file: str) -> None:
+    """Refuse (UserError) a network whose classes or whose output are not what bundle.json says."""
+    findings = tuple(bundle.manifest["findings"])
+    if tuple(network.findings) != findings:
+        raise UserError(
+            f"bundle {bundle.dir}: {file} finds {', '.join(network.findings)}, but bundle.json names "
+            f"{', '.join(findings)}; write the bundle again"
+        )
+    output = network(np.zeros((network.image_px, network.image_px), dtype=np.uint8))
+    is_nms_free = bool(bundle.manifest["settings"]["predict"].get("nms_free"))
+    num_values, expected = (output.shape[1], 6) if is_nms_free else (output.shape[0], 4 + len(findings))
+    if num_values != expected or not np.isfinite(output).all():
+        raise UserError(
+            f"bundle {bundle.dir}: {file} gives {num_values} values for a box, expected {expected} finite ones; write "
+            "the bundle again"
+        )
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:
@@ -141,6 +164,6 @@ def _described(bundle: Bundle) -> dict[str, Any]:
         "parents": parents,
         "manifest_sha256": bundle.sha256,
         "licence": str(manifest["licence"]),
-        "card": bundle.file("MODEL_CARD.md").read_text(encoding="utf-8"),
+        "card": bundle.file(MODEL_CARD).read_text(encoding="utf-8", errors="replace"),
         "synthetic": bool(manifest.get("synthetic")),
     }

@@ -36,16 +36,18 @@ class OnnxClassifier:
             self._members = [Calibration.from_dict(entry) for entry in facts["members"]]
             self._calibration = Calibration.from_dict(facts["calibration"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"bundle {path.parent}: classifier: damaged ({error!r}); write the bundle again") from None
+            reason = " ".join(repr(error).split())
+            raise UserError(f"bundle {path.parent}: classifier: damaged ({reason}); write the bundle again") from None
+        graph = _read_graph(path)
+        self._require_fit(graph, path)
         self._regions = regions
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
         try:
-            self._request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
+            self._request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"bundle {path.parent}: OpenVINO cannot load {path.name}: {reason}") from None
+            raise _unusable(path, error) from None
 
     def maps(self, image: Pixels) -> list[FindingMap]:
         """A map for each finding of an image (H, W)."""
@@ -56,6 +58,20 @@ class OnnxClassifier:
             FindingMap(name, float(probabilities[k]), to_bytes(maps[k], (image.shape[0], image.shape[1])))
             for k, name in enumerate(self.findings)
         ]
+
+    def _require_fit(self, graph: openvino.Model, path: Path) -> None:
+        """Refuse (UserError) a file whose findings, input or output are not what bundle.json says."""
+        num_findings, settings = len(self.findings), self._settings
+        num_planes = 3 if settings.channels == "clahe3" else 1
+        shapes = [list(port.partial_shape.get_max_shape()) for port in (*graph.inputs, *graph.outputs)]
+        expected = [[1, num_planes, *settings.size_hw], [len(self._members), num_findings]]
+        counts = {num_findings, *(len(own.curves) for own in (*self._members, self._calibration))}
+        fits = shapes[:2] == expected and [shape[:1] for shape in shapes[2:]] == [[num_findings]]
+        if not fits or counts != {num_findings} or _findings_of(graph) != self.findings:
+            raise UserError(
+                f"bundle {path.parent}: {path.name} and the classifier in bundle.json have other findings, sizes or "
+                "calibrations; write the bundle again"
+            )
 
     def _of_region(self, image: Pixels, region: Region) -> tuple[Floats, Maps]:
         """Calibrated probabilities (K,), and maps (K, h, w) that cover the region as it lies in the image."""
@@ -70,3 +86,22 @@ class OnnxClassifier:
         covered = resize_of(self._settings, image_hw).boxes_to_net([[0, 0, image_hw[1], image_hw[0]]])
         cut = np.stack([cut_map(one, covered[0] / np.tile(net_hw[::-1], 2), image_hw) for one in maps])
         return probabilities, cut[:, :, ::-1] if region == "right_mirrored" else cut
+
+
+def _read_graph(path: Path) -> openvino.Model:
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _unusable(path, error) from None
+
+
+def _findings_of(graph: openvino.Model) -> tuple[str, ...]:
+    """The findings that `export_classifier` wrote into the file; empty where it has none."""
+    info: Any = graph.get_rt_info()
+    facts = dict(info["framework"]) if "framework" in info else {}
+    return tuple(str(facts["findings"].value).split("|")) if "findings" in facts else ()
+
+
+def _unusable(path: Path, error: RuntimeError) -> UserError:
+    reason = str(error).strip().splitlines()[-1]
+    return UserError(f"bundle {path.parent}: OpenVINO cannot load {path.name}: {reason}")

@@ -22,6 +22,9 @@ MAX_MS_PER_IMAGE = 1000.0
 BLANK = np.tile(np.arange(64, dtype=np.uint8), (80, 1))
 """An image (H, W) for first passes."""
 
+Chain = tuple[FinishedRun, Path]
+"""The stage 2 run, and the folder of the stage 1 run."""
+
 log = logging.getLogger("raybox")
 
 
@@ -62,30 +65,36 @@ def open_maps(bundle: Bundle, *, regions: tuple[Region, ...], num_threads: int) 
     """The maps of the run's CAM method where PyTorch and the run chain are at hand, else those of the head.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is neither, or the classifier in the bundle is damaged.
     """
     chain = _run_chain(bundle) if find_spec("torch") is not None else None
-    has_classifier = bundle.manifest["classifier"] is not None
-    if chain is None and not has_classifier:
+    if chain is None and bundle.manifest["classifier"] is None:
         raise UserError(
             f"--maps: the bundle {bundle.dir} has no classifier; write it again where the stage 1 run is at hand "
             "(python stage3_detect/bundle.py RUN --from STAGE1_RUN), or leave out --maps"
         )
 
+    # the head at once, so that a damaged file ends the start and not each request for maps
+    head = _of_head(bundle, regions, num_threads) if chain is None else None
+
     def load() -> MapMaker:
-        maker: MapMaker
-        try:
-            maker = _of_head(bundle, regions, num_threads) if chain is None else _of_chain(*chain, regions)
-        except UserError as error:
-            if chain is None or not has_classifier:
-                raise
-            log.warning("heat maps are those of the head: %s", "; ".join(error.problems))
-            maker = _of_head(bundle, regions, num_threads)
+        maker = head if chain is None else _of_chain_or_head(bundle, chain, regions, num_threads)
+        assert maker is not None
         maker.maps(BLANK)  # the first pass is slow
         return maker
 
     expected = _methods(chain[0]) if chain is not None else str(bundle.manifest["classifier"]["method"])
     return LoadedLater(load, expected)
+
+
+def _of_chain_or_head(bundle: Bundle, chain: Chain, regions: tuple[Region, ...], num_threads: int) -> MapMaker:
+    try:
+        return _of_chain(*chain, regions)
+    except UserError as error:
+        if bundle.manifest["classifier"] is None:
+            raise
+        log.warning("heat maps are those of the head: %s", "; ".join(error.problems))
+        return _of_head(bundle, regions, num_threads)
 
 
 def _of_head(bundle: Bundle, regions: tuple[Region, ...], num_threads: int) -> MapMaker:
@@ -101,7 +110,7 @@ def _of_chain(stage2: FinishedRun, stage1: Path, regions: tuple[Region, ...]) ->
     return CamMaps(stage2, stage1, regions=regions)
 
 
-def _run_chain(bundle: Bundle) -> tuple[FinishedRun, Path] | None:
+def _run_chain(bundle: Bundle) -> Chain | None:
     """The stage 2 run and the stage 1 folder behind a bundle that lies in its run; None where one is not at hand, or
     where the CAM method is too slow."""
     try:

@@ -60,6 +60,6 @@ def test_another_format_and_files_elsewhere_are_refused(own: Path) -> None:
     (own / "bundle.json").write_text(json.dumps(manifest | {"format": 99}))
     with pytest.raises(UserError, match="format 99, expected 1"):
         open_bundle(own)
-    (own / "bundle.json").write_text(json.dumps(manifest | {"files": {"../best.pt": "0"}}))
+    (own / "bundle.json").write_text(json.dumps(manifest | {"files": {"../best.pt": "0" * 64}}))
     with pytest.raises(UserError, match="outside its folder"):
         open_bundle(own)

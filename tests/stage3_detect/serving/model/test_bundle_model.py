@@ -78,6 +78,30 @@ def test_a_damaged_engine_gives_way_to_the_next(bundle: Path, tmp_path: Path) ->
         open_engine(damaged, num_threads=1)
 
 
+@pytest.mark.parametrize("changed", ["findings", "head"])
+def test_a_network_that_is_not_that_of_the_facts_is_refused(bundle: Path, tmp_path: Path, changed: str) -> None:
+    own = tmp_path / "bundle"
+    shutil.copytree(bundle, own)
+    facts = json.loads((own / "bundle.json").read_text())
+    if changed == "findings":
+        facts["findings"].reverse()
+    else:
+        facts["settings"]["predict"]["nms_free"] = True
+    (own / "bundle.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="bundle.json names" if changed == "findings" else "values for a box"):
+        open_model(own)
+
+
+def test_a_damaged_classifier_ends_the_start(bundle: Path, tmp_path: Path) -> None:
+    own = tmp_path / "bundle"
+    shutil.copytree(bundle, own)
+    facts = json.loads((own / "bundle.json").read_text())
+    facts["classifier"]["members"] = []
+    (own / "bundle.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"classifier\.onnx"):
+        open_model(own, maps=True)
+
+
 def test_maps_without_a_classifier_are_refused(bundle: Path, tmp_path: Path) -> None:
     own = tmp_path / "bundle"
     shutil.copytree(bundle, own)

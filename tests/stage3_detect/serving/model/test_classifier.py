@@ -32,6 +32,19 @@ def test_damaged_facts_are_refused(bundle: Path, key: str) -> None:
         OnnxClassifier(bundle / "classifier.onnx", entry, regions=("full",), num_threads=1)
 
 
+@pytest.mark.parametrize("key", ["findings", "input", "members", "calibration"])
+def test_facts_of_another_classifier_are_refused(bundle: Path, key: str) -> None:
+    entry = dict(open_bundle(bundle).manifest["classifier"])
+    others = {
+        "findings": entry["findings"][::-1],
+        "input": entry["input"] | {"size_hw": [48, 32]},
+        "members": entry["members"] * 2,
+        "calibration": entry["calibration"] | {"curves": entry["calibration"]["curves"][:2]},
+    }
+    with pytest.raises(UserError, match=r"classifier\.onnx and the classifier in bundle\.json"):
+        OnnxClassifier(bundle / "classifier.onnx", entry | {key: others[key]}, regions=("full",), num_threads=1)
+
+
 def test_a_damaged_file_is_refused(bundle: Path, tmp_path: Path) -> None:
     entry = open_bundle(bundle).manifest["classifier"]
     (tmp_path / "classifier.onnx").write_bytes(b"no network")
