@@ -21,6 +21,7 @@ from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
 from stage3_detect.serving.model.bundle import BUNDLE_FORMAT, BUNDLE_JSON
+from stage3_detect.serving.model.manifest import MODEL_CARD
 
 LICENCE = "AGPL-3.0-or-later"
 _DETECTORS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
@@ -73,23 +74,28 @@ def write_bundle(folder: Path, source: BundleSource) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / BUNDLE_JSON).is_file()):
         raise UserError(f"--out {folder}: exists and is not a bundle; give an empty or new folder")
     engines = usable_engines(source)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder = folder.absolute()  # "." has no name
+    partial, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "old"))
+    for left_over in (partial, old):  # of a process that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir(parents=True)
     for engine in engines:
         for name in (engine["format"], f"{engine['format']}_bin"):
             if name in source.files:
                 shutil.copyfile(source.files[name], partial / source.files[name].name)
-    shutil.copyfile(source.files["model_card"], partial / "MODEL_CARD.md")
+    shutil.copyfile(source.files["model_card"], partial / MODEL_CARD)
     facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
     classifier = _classifier(partial, source.stage1)
     parents = PARENTS if classifier is None else classifier.pop("parents")
-    facts |= {"parents": {name: ancestors(name, parents) for name in facts["findings"]}}
+    named = dict.fromkeys([*facts["findings"], *(classifier or {}).get("findings", ())])
+    facts |= {"parents": {name: ancestors(name, parents) for name in named}}
     facts |= {"engines": engines, "classifier": classifier}
     content = _identity(source) | facts | {"files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())}}
     atomic_write_text(partial / BUNDLE_JSON, json.dumps(content, indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)  # not deleted first: a kill would leave a part of it
     partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder / BUNDLE_JSON
 
 

@@ -55,7 +55,9 @@ def test_the_bundle_holds_what_prediction_needs(bundle: Path) -> None:
     for key in ("findings", "operating_points", "score_curves", "synthetic"):
         assert manifest[key] == run.manifest[key]
     assert [engine["file"] for engine in manifest["engines"]] == ["detector_fp32.xml", "detector.onnx"]
-    assert manifest["parents"] == {"Nodule/Mass": [], "Pleural Effusion": []}
+    assert manifest["parents"] == {
+        "Nodule/Mass": [], "Pleural Effusion": [], "Lung Opacity": [], "Lung Lesion": ["Lung Opacity"],
+    }  # fmt: skip
     assert manifest["weights_sha256"] == run.manifest["outputs"]["weights"]["sha256"]
 
 
@@ -64,6 +66,26 @@ def test_the_command_writes_the_same_bundle_again(bundle: Path, tmp_path: Path, 
     assert (tmp_path / "again" / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
     assert "openvino_fp32, onnx; with heat maps" in capsys.readouterr().out
     main(parse([str(bundle.parents[1]), "--out", str(tmp_path / "again")]))  # replaces an older bundle
+
+
+def test_a_kill_leaves_the_old_bundle_or_the_new_one(bundle: Path, tmp_path: Path) -> None:
+    """At each step that removes or renames something."""
+    source = BundleSource.of_run(open_run(bundle.parents[1]))
+    source = replace(source, stage1=None)
+    folder = tmp_path / "bundle"
+    write_bundle(folder, source)
+    old = open_bundle(folder)
+
+    class Killed(BaseException):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.unlink", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            write_bundle(folder, source)
+    assert open_bundle(folder) == old
+    write_bundle(folder, source)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_folder_with_other_files_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
