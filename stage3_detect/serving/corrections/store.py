@@ -73,6 +73,8 @@ class CorrectionStore:
         self.folder = folder
         self._findings, self._now = tuple(findings), now
         self._log = RecordLog(folder / READINGS)
+        for path in folder.glob(".*.partial"):  # of a process that was killed
+            path.unlink()
         try:
             self._readings = parse_readings(self._log.records, folder / READINGS)
         except UserError:

@@ -15,6 +15,7 @@ from stage3_detect.serving.http.detections import UPLOAD_ERRORS
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.schemas import ErrorAnswer
 from stage3_detect.serving.http.uploads import read_json
+from stage3_detect.serving.interface import ModelFacts
 
 _EXAMPLE: dict[str, Any] = {
     "image_sha256": 64 * "0",
@@ -26,7 +27,6 @@ _EXAMPLE: dict[str, Any] = {
     "complete": True,
     "seconds": 14.2,
     "clicks": 3,
-    "model_sha256": 64 * "0",
 }
 _ERRORS = UPLOAD_ERRORS | {status: {"model": ErrorAnswer} for status in (404, 507)}
 
@@ -49,7 +49,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/corrections", status_code=201, response_model=CorrectionAnswer, responses=_ERRORS, tags=["corrections"],
-        openapi_extra=_json_body(context.model.facts.findings[0]),
+        openapi_extra=_json_body(context.model.facts),
     )  # fmt: skip
     async def save_correction(request: Request) -> CorrectionAnswer:
         """Save what a reader decided. It is on disk when the answer is sent."""
@@ -57,6 +57,11 @@ def make_router(context: ServiceContext) -> APIRouter:
         if store is None:
             raise Refusal(404, "no_corrections", "This service takes no corrections; start it with --corrections.")
         reading = await read_json(request, Reading, limits)
+        if reading.model_sha256 != context.model.facts.manifest_sha256:
+            # its findings may be others, and `complete` would judge those that the reader never saw
+            raise Refusal(
+                422, "other_model", "The boxes are of another model than this service's; open the image again."
+            )
         saved = await run_in_threadpool(_save, store, reading)
         for box in reading.boxes:
             context.monitoring.corrected(box.finding, box.action)
@@ -74,10 +79,10 @@ def _save(store: CorrectionStore, reading: Reading) -> Saved:
         raise Refusal(507, "disk_full", str(error)) from None
 
 
-def _json_body(finding: str) -> dict[str, Any]:
+def _json_body(facts: ModelFacts) -> dict[str, Any]:
     """The body for OpenAPI; the route reads it itself, to keep its limits and errors those of the service."""
     schema = Reading.model_json_schema(ref_template="#/components/schemas/{model}")
     schema["properties"]["boxes"]["items"] = schema.pop("$defs")["ReadBox"]
-    box = {"finding": finding, "box_xyxy": [810, 1290, 2010, 2100], "action": "accepted", "score": 0.81}
-    schema["examples"] = [{**_EXAMPLE, "boxes": [box]}]
+    box = {"finding": facts.findings[0], "box_xyxy": [810, 1290, 2010, 2100], "action": "accepted", "score": 0.81}
+    schema["examples"] = [{**_EXAMPLE, "model_sha256": facts.manifest_sha256, "boxes": [box]}]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

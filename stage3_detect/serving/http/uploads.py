@@ -72,8 +72,8 @@ async def read_json(request: Request, model: type[AnyModel], limits: Limits) -> 
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "body"
-        raise Refusal(422, "json", f"{where}: {problem['msg']}.") from None
+        where = ".".join(map(str, problem["loc"]))[:_NAME_CHARACTERS] or "body"
+        raise Refusal(422, "json", f"{where}: {problem['msg'].removeprefix('Value error, ')}.") from None
 
 
 class _Form:

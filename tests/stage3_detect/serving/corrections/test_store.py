@@ -150,3 +150,9 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 1"):
         open_store(tmp_path)
     RecordLog(tmp_path / "corrections.jsonl").close()  # the folder is not left locked
+
+
+def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".labels.csv.17.partial").write_text("path,", encoding="utf-8")
+    open_store(tmp_path).close()
+    assert not list(tmp_path.glob(".*.partial"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import Limits, ServiceSettings
 from tests.builders import write_picture
-from tests.stage3_detect.serving.corrections.correction_builders import body, box
+from tests.stage3_detect.serving.corrections.correction_builders import MODEL, body, box
 from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
 from tests.stage3_detect.stage3_builders import FINDINGS
 
@@ -26,7 +27,9 @@ URL = "/v1/corrections"
 
 @pytest.fixture(scope="module")
 def model(bundle: Path) -> ServedModel:
-    return open_model(bundle, num_threads=1)
+    opened = open_model(bundle, num_threads=1)
+    opened.facts = replace(opened.facts, manifest_sha256=MODEL)
+    return opened
 
 
 @pytest.fixture
@@ -94,11 +97,22 @@ def test_a_bad_body_is_refused_with_one_sentence(client: TestClient, folder: Pat
     assert open_readings(folder) == []
 
 
+def test_boxes_of_another_model_are_refused(client: TestClient, folder: Path) -> None:
+    answer = client.post(URL, json=body(model_sha256="0" * 64, complete=True))
+    assert answer.status_code == 422 and "another model" in answer.json()["error"]
+    assert open_readings(folder) == []
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
 def test_numbers_that_are_none_are_refused(client: TestClient, number: str) -> None:
     text = json.dumps(body()).replace("14.5", number)
     answer = client.post(URL, content=text, headers={"content-type": "application/json"})
     assert answer.status_code == 422 and "seconds" in answer.json()["error"]
+
+
+def test_an_answer_does_not_repeat_a_long_key(client: TestClient) -> None:
+    answer = client.post(URL, json=body() | {100_000 * "k": 1})
+    assert answer.status_code == 422 and len(answer.json()["error"]) < 400
 
 
 def test_other_kinds_of_requests(model: ServedModel, folder: Path) -> None:
