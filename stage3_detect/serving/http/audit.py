@@ -19,7 +19,9 @@ class Audit:
             UserError: the file cannot be written.
         """
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            size = os.fstat(self._file).st_size  # 0 for a pipe
+            self._is_cut = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"  # by a kill
         except OSError as error:
             raise UserError(f"--audit {path}: {error.strerror}; give a file that can be written") from None
         self._lock = threading.Lock()
@@ -40,10 +42,17 @@ class Audit:
                 "num_boxes": num_boxes,
             }
         )
-        try:
-            with self._lock, os.fdopen(self._file, "ab", closefd=False) as file:
-                file.write(line.encode() + b"\n")
-                file.flush()
-                os.fsync(self._file)
-        except OSError:
-            raise Refusal(507, "audit", "The audit trail cannot be written, so no result is given.") from None
+        with self._lock:
+            try:
+                self._append(line.encode() + b"\n")
+            except OSError:
+                raise Refusal(507, "audit", "The audit trail cannot be written, so no result is given.") from None
+
+    def _append(self, line: bytes) -> None:
+        """After a line that a full disk has cut, the next one begins on a line of its own."""
+        data = b"\n" + line if self._is_cut else line
+        self._is_cut = True
+        while data:  # a nearly full disk takes a part
+            data = data[os.write(self._file, data) :]
+        self._is_cut = False
+        os.fsync(self._file)

@@ -9,8 +9,10 @@ import pytest
 
 from cxr.config import UserError
 from stage3_detect.serving.http.audit import Audit
+from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.keys import add_key
 from stage3_detect.serving.interface import ServedModel
+from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
 from tests.stage3_detect.serving.services import files, png, running
 
 
@@ -42,6 +44,21 @@ def test_one_line_an_image(model: ServedModel, tmp_path: Path) -> None:
     ]
     assert sorted(map(str, lines[1:3])) == sorted(str({k: one[k] for k in lines[1]}) for one in detections)
     assert lines[3:] == [{**common, "route": "/v1/maps", "image_sha256": hashes[0], "num_boxes": 0}]
+
+
+def test_a_line_that_was_cut_stands_alone(tmp_path: Path) -> None:
+    facts = {"key": "", "route": "/v1/maps", "image_sha256": "a", "model_sha256": "b", "num_boxes": 0}
+    trail = tmp_path / "audit.jsonl"
+    trail.write_text('{"cut by a kill')
+    audit = Audit(trail)
+    audit.write(**facts)
+    with files_of_at_most(trail.stat().st_size + 20), pytest.raises(Refusal):
+        audit.write(**facts)
+    audit.write(**facts)
+    lines = trail.read_text().splitlines()
+    assert [line[:2] for line in lines] == ['{"'] * 4
+    assert [json.loads(lines[place])["route"] for place in (1, 3)] == ["/v1/maps"] * 2
+    assert (lines[0], len(lines[2])) == ('{"cut by a kill', 20)
 
 
 def test_without_a_line_on_disk_there_is_no_answer(model: ServedModel) -> None:
