@@ -49,6 +49,8 @@ def start(options: ModelOptions, settings: ServiceSettings) -> None:
     Raises:
         UserError: the run, a file of the settings or the address cannot be used.
     """
+    if options.num_threads < 0:
+        raise UserError(f"--threads {options.num_threads}: expected 0, which uses all cores, or more")
     opened = listen(settings.host, settings.port)
     model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
     app = make_app(model, settings)

@@ -155,7 +155,11 @@ def _add_examples(router: APIRouter, context: ServiceContext) -> None:
         """The file of an example."""
         if name not in paths:
             raise Refusal(404, "no_example", "There is no example of this name.")
-        return Response(paths[name].read_bytes(), media_type="application/octet-stream")
+        try:
+            content = paths[name].read_bytes()
+        except OSError:
+            raise Refusal(404, "no_example", "The file of this example was removed.") from None
+        return Response(content, media_type="application/octet-stream")
 
     @router.get("/v1/truth")
     async def true_boxes(name: str) -> TruthAnswer:
@@ -167,11 +171,14 @@ def example_paths(folder: Path) -> dict[str, Path]:
     """The images of a folder, without its subfolders, by file name and in its order.
 
     Raises:
-        UserError: no such folder, or no image in it.
+        UserError: no such folder, no image in it, or a file name that is not printable text.
     """
     if not folder.is_dir():
         raise UserError(f"--examples {folder}: no such folder")
     paths = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and _is_image(path)}
+    for name in paths:
+        if not name.isprintable():  # nor is half a pair, which stands for bytes that are not UTF-8
+            raise UserError(f"--examples {folder}: JSON or a page cannot show the file name {name!r}; rename the file")
     if not paths:
         raise UserError(f"--examples {folder}: no PNG, JPEG or DICOM file in this folder")
     return paths

@@ -35,8 +35,9 @@ def listen(host: str, port: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen(_BACKLOG)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}; give another address or port") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
+        reason = error.strerror if isinstance(error, OSError) else "no host name"
+        raise UserError(f"--host {host} --port {port}: {reason}; give another address or port") from None
     return opened
 
 

@@ -1,6 +1,7 @@
 """True boxes from a COCO file, which the reading page draws dashed. Needs no pandas, unlike `cxr.coco`."""
 
 import json
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -40,7 +41,7 @@ def read_truth(path: Path) -> Truth:
                 truth[names[entry["image_id"]]].append(_box(entry, findings))
     except OSError as error:
         raise UserError(f"--truth {path}: {error.strerror}; give a COCO file") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"--truth {path}: not a COCO file of boxes ({error!r})") from None
     return truth
 
@@ -61,4 +62,6 @@ def _names(document: Mapping[str, Any], path: Path) -> dict[Any, str]:
 
 def _box(entry: Mapping[str, Any], findings: Mapping[Any, str]) -> TruthBox:
     x, y, width, height = map(float, entry["bbox"])
+    if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
+        raise ValueError(f"bbox {entry['bbox']}")
     return TruthBox(finding=findings[entry["category_id"]], box_xyxy=(x, y, x + width, y + height))

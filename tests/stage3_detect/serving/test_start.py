@@ -11,7 +11,7 @@ import pytest
 from cxr.config import UserError
 from stage3_detect.serve import parse
 from stage3_detect.serving.settings import ServiceSettings
-from stage3_detect.serving.start import settings_of
+from stage3_detect.serving.start import ModelOptions, settings_of, start
 from tests.benchmarks.service_process import running_process
 from tests.stage3_detect.serving.services import files, png
 
@@ -34,6 +34,11 @@ def test_settings_that_are_refused(arguments: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         settings_of(vars(parse(["run", *arguments])))
     assert len(caught.value.problems) == 1
+
+
+def test_a_negative_number_of_threads_is_refused() -> None:
+    with pytest.raises(UserError, match="--threads -1"):
+        start(ModelOptions(Path("run"), num_threads=-1), ServiceSettings())
 
 
 def test_settings_of_a_command_line() -> None:

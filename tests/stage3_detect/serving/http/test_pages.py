@@ -145,6 +145,17 @@ def test_examples_and_truth(model: ServedModel, tmp_path: Path) -> None:
         assert client.get("/v1/truth", params={"name": "two.png"}).json() == {"boxes": [box]}
 
 
+def test_an_example_that_was_removed_and_a_name_that_is_no_text(model: ServedModel, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    app = make_app(model, ServiceSettings(examples=tmp_path))
+    (tmp_path / "a.png").unlink()
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert client.get("/v1/examples/a.png").status_code == 404
+    (tmp_path / "b\udcff.png").write_bytes(b"b")
+    with pytest.raises(UserError, match="rename"):
+        example_paths(tmp_path)
+
+
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match="--examples"):

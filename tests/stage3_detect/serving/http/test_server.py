@@ -25,6 +25,8 @@ def test_an_address_in_use_is_an_error(service: Service) -> None:
         listen("127.0.0.1", service.port)
     with pytest.raises(UserError, match="--host"):
         listen("no.such.host.invalid", 0)
+    with pytest.raises(UserError, match="no host name"):
+        listen(70 * "a", 0)
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"])

@@ -39,6 +39,9 @@ def test_boxes_by_file_name_without_ignore_regions(tmp_path: Path) -> None:
         ({"images": [{"id": 2, "file_name": "x.png", "region": "left"}]}, "x.png"),
         ({"categories": []}, "coco.json"),
         ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2]}]}, "coco.json"),
+        ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2, float("nan"), 4]}]}, "bbox"),
+        ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2, 3, -4]}]}, "bbox"),
+        ({"images": ["one.png"]}, "coco.json"),
     ],
 )
 def test_a_file_that_would_mislead_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
@@ -46,7 +49,7 @@ def test_a_file_that_would_mislead_is_refused(tmp_path: Path, changes: dict[str,
         read_truth(write(tmp_path / "coco.json", **changes))
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{"])
+@pytest.mark.parametrize("content", [None, "", "[]", "{", 100_000 * "["])
 def test_what_is_no_coco_file_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "coco.json"
     if content is not None:
