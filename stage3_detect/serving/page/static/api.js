@@ -57,53 +57,66 @@ async function errorOf(answer) {
   return new ServiceError(sentence || `The service answered with status ${answer.status}.`, answer.status, seconds);
 }
 
-/** @param {string} path @returns {Promise<any>} */
-async function getJson(path) {
-  return (await call(path)).json();
+const NO_ANSWER = "The answer is not one of this service. Check what lies between it and this page.";
+
+/** @template T @param {() => T|Promise<T>} read  throws if the answer is damaged @returns {Promise<T>} */
+async function understood(read) {
+  try {
+    return await read();
+  } catch (error) {
+    throw error instanceof ServiceError ? error : new ServiceError(NO_ANSWER, 0, 5);
+  }
 }
 
-/** @param {string} path @param {File} file @returns {Promise<Response>} */
-function postFile(path, file) {
+/** @param {string} path @param {RequestInit} [options] @returns {Promise<any>} */
+async function callJson(path, options) {
+  const answer = await call(path, options);
+  return understood(() => answer.json());
+}
+
+/** @param {File} file @returns {RequestInit} */
+function upload(file) {
   const body = new FormData();
   body.append("file", file, file.name);
-  return call(path, { method: "POST", body });
+  return { method: "POST", body };
 }
 
 /** @returns {Promise<Model>} */
 export function fetchModel() {
-  return getJson("v1/model");
+  return callJson("v1/model");
 }
 
 /** @returns {Promise<{name: string, has_truth: boolean}[]>} */
 export async function fetchExamples() {
-  return (await getJson("v1/examples")).examples;
+  return (await callJson("v1/examples")).examples;
 }
 
 /** @param {string} name @returns {Promise<File>} */
 export async function fetchExample(name) {
   const answer = await call(`v1/examples/${encodeURIComponent(name)}`);
-  return new File([await answer.blob()], name);
+  return new File([await understood(() => answer.blob())], name);
 }
 
 /** True boxes of an image, by its file name. @param {string} name */
 export async function fetchTruth(name) {
-  return (await getJson(`v1/truth?name=${encodeURIComponent(name)}`)).boxes;
+  return (await callJson(`v1/truth?name=${encodeURIComponent(name)}`)).boxes;
 }
 
 /** Boxes and pixels of one image. @param {File} file */
 export async function fetchReading(file) {
-  return parseReading(await (await postFile("page/readings", file)).arrayBuffer());
+  const answer = await call("page/readings", upload(file));
+  return understood(async () => parseReading(await answer.arrayBuffer()));
 }
 
 /** Heat maps of one image. @param {File} file */
 export async function fetchMaps(file) {
-  return (await postFile("v1/maps", file)).json();
+  return callJson("v1/maps", upload(file));
 }
 
 /** @param {object} record @returns {Promise<{id: string}>} */
 export async function postCorrections(record) {
   const headers = { "Content-Type": "application/json" };
-  return (await call("v1/corrections", { method: "POST", headers, body: JSON.stringify(record) })).json();
+  return callJson("v1/corrections", { method: "POST", headers, body: JSON.stringify(record) });
 }
 
 /** Header (JSON) and grey values of the answer of /page/readings. @param {ArrayBuffer} buffer */

@@ -22,6 +22,7 @@ export class CorrectPanel {
   constructor(app, box) {
     this.app = app;
     this.box = box;
+    this.isSaving = false;
     this.#build();
     for (const topic of /** @type {const} */ (["study", "active", "marks"])) app.on(topic, () => this.refresh());
   }
@@ -167,23 +168,34 @@ export class CorrectPanel {
     if (current.reading.isWhole && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
     if (!this.whole.checked && !current.corrections.records().length) return "Nothing is decided yet.";
     if (!this.reader.value || !this.reader.checkValidity()) return "The reader id needs 1 to 32 letters, digits, . _ or -, without spaces; the first is a letter or digit.";
-    return this.consent.checked ? null : "Tick the consent.";
+    if (!this.consent.checked) return "Tick the consent.";
+    const { isDirty, savedId, savedAs } = current.corrections;
+    return savedId && !isDirty && savedAs === this.signature ? "Nothing changed since." : null;
+  }
+
+  /** What is saved with the boxes. */
+  get signature() {
+    return `${this.reader.value} ${this.current?.reading.isWhole}`;
   }
 
   async submit() {
     const { current } = this;
     if (!current || this.problem()) return;
+    if (this.isSaving) return; // a second press of the key
     const { reading, corrections } = current;
-    const { edits } = corrections;
+    const [{ edits }, signature] = [corrections, this.signature];
+    this.isSaving = true;
     sessionStorage.setItem(READER, this.reader.value);
     try {
       const { id } = await postCorrections(this.#record(reading, corrections));
-      corrections.markSaved(edits, id);
+      corrections.markSaved(edits, signature, id);
       this.app.saved.set(savedKey(reading, this.reader.value), id);
       this.app.say(`${reading.name}: corrections saved as ${id}.`);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       this.app.say(`Not saved: ${error.message}`);
+    } finally {
+      this.isSaving = false;
     }
     this.app.emit("marks");
   }

@@ -19,6 +19,7 @@ export class Corrections {
     }));
     this.saved = this.edits;
     this.savedId = "";
+    this.savedAs = "";
   }
 
   get isDirty() {
@@ -76,9 +77,11 @@ export class Corrections {
     return Boolean(before);
   }
 
-  /** @param {Edit[]} edits  what was sent @param {string} id  of the record */
-  markSaved(edits, id) {
+  /** @param {Edit[]} edits  what was sent @param {string} as  what else was sent with them
+   * @param {string} id  of the record */
+  markSaved(edits, as, id) {
     this.saved = edits;
+    this.savedAs = as;
     this.savedId = id;
   }
 

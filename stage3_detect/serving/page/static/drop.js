@@ -23,7 +23,8 @@ async function filesOf(entry) {
 }
 
 /** Let an element take files. A target inside another one takes them alone.
- * @param {HTMLElement} box @param {(files: File[]) => void} take @param {() => void} started  before files are read */
+ * @param {HTMLElement} box @param {(files: File[], choice: number) => void} take
+ * @param {() => number} started  before files are read; returns the number of this drop */
 export function acceptDrops(box, take, started) {
   let depth = 0;
   const mark = (/** @type {number} */ now) => {
@@ -37,7 +38,7 @@ export function acceptDrops(box, take, started) {
   box.addEventListener("drop", async (event) => {
     event.preventDefault();
     event.stopPropagation();
-    started();
-    if (event.dataTransfer) take(await droppedFiles(event.dataTransfer));
+    const choice = started();
+    if (event.dataTransfer) take(await droppedFiles(event.dataTransfer), choice);
   });
 }

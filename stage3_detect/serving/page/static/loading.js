@@ -188,11 +188,17 @@ async function loadMaps(app, reading) {
   }
 }
 
+/** @type {File|null} */
+let latestPrior = null;
+
 /** Boxes of an earlier image of the patient. @param {App} app @param {File} file */
 export async function openPrior(app, file) {
+  const study = app.readings;
+  latestPrior = file;
   try {
     await needModel(app);
     const { header } = await fetchReading(file);
+    if (app.readings !== study || latestPrior !== file) return; // of another patient, or replaced meanwhile
     const size = { width: header.image.width_px, height: header.image.height_px };
     app.prior = { name: file.name, size, detections: header.image.detections };
     app.emit("marks");

@@ -24,8 +24,13 @@ const MAX_BUTTONS = 8;
 
 export const app = new App();
 
-/** Open files, unless the reader keeps corrections that are not saved. @param {File[]} files */
-async function open(files) {
+/** Number of the last choice of images. An example or a folder that comes later than the next choice is left out. */
+let chosen = 0;
+
+/** Open files, unless the reader keeps corrections that are not saved. @param {File[]} files
+ * @param {number} [choice]  that they belong to */
+async function open(files, choice = chosen) {
+  if (choice !== chosen) return;
   const question = "Corrections of this study are not saved. Open the new images and lose them?";
   if (files.length && app.isDirty && !(await ask(question, "Open and lose them"))) return;
   byId("welcome").hidden = files.length > 0 || app.readings.length > 0;
@@ -34,16 +39,19 @@ async function open(files) {
 
 /** @param {string} name */
 async function openExample(name) {
-  started();
+  const choice = started();
   try {
-    await open([await fetchExample(name)]);
+    await open([await fetchExample(name)], choice);
   } catch (error) {
     sayError(error);
   }
 }
 
+/** Note when the reader chose images; returns the number of the choice. */
 function started() {
   app.droppedAt = performance.now();
+  chosen += 1;
+  return chosen;
 }
 
 /** @param {unknown} error */

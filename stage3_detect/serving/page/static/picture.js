@@ -38,10 +38,13 @@ export class Picture {
     return { canvas: this.canvas, level };
   }
 
-  /** The smallest level with at least `width` columns. @param {number} width @returns {Level} */
+  /** The smallest level with at least `width` columns; a strip has no level without rows.
+   * @param {number} width @returns {Level} */
   levelFor(width) {
     let index = 0;
-    while (this.levels[index].width / 2 >= width && this.levels[index].width / 2 >= SMALLEST_LEVEL) {
+    for (;;) {
+      const { width: columns, height } = this.levels[index];
+      if (columns / 2 < Math.max(width, SMALLEST_LEVEL) || height < 2) break;
       this.levels[index + 1] ??= halved(this.levels[index]);
       index += 1;
     }

@@ -11,7 +11,7 @@ const EMPTY = "Drop an earlier image of the patient here to see its boxes dotted
 export function setUpPrior(app, open) {
   const input = byId("prior-file");
   const take = (/** @type {File[]} */ files) => files.length && open(files[0]);
-  acceptDrops(byId("prior"), take, () => {});
+  acceptDrops(byId("prior"), take, () => 0);
   byId("prior-open").addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     take([...input.files]);

@@ -278,6 +278,37 @@ def test_boxes_of_a_prior_image_are_scaled(reader: Reader, images: Path) -> None
     assert reader.marks("prior").count() == 0
 
 
+def delayed(reader: Reader, path: str, *, milliseconds: int) -> None:
+    """Let the page get the next answer of a route later."""
+    script = """([path, milliseconds]) => {
+      const original = window.fetch;
+      let isFirst = true;
+      window.fetch = async (...given) => {
+        const isDelayed = isFirst && String(given[0]).startsWith(path);
+        if (isDelayed) isFirst = false;
+        const answer = await original(...given);
+        if (isDelayed) await new Promise((resolve) => setTimeout(resolve, milliseconds));
+        return answer;
+      };
+    }"""
+    reader.page.evaluate(script, [path, milliseconds])
+
+
+def test_what_comes_late_does_not_replace_a_newer_choice(reader: Reader, images: Path) -> None:
+    """The prior image of one patient, and an example, that arrive after the next study was opened."""
+    reader.drop(images / "noise.png")
+    delayed(reader, "page/readings", milliseconds=300)
+    reader.drop(images / "prior.png", on="#prior")
+    reader.drop(images / "other.png")
+    reader.page.wait_for_timeout(500)
+    assert reader.state("app.prior") is None
+    delayed(reader, "v1/examples", milliseconds=300)
+    reader.page.locator("#examples").select_option("noise.png")
+    reader.drop(images / "other.png")
+    reader.page.wait_for_timeout(500)
+    assert reader.state("app.readings.map((reading) => reading.name)") == ["other.png"]
+
+
 def test_an_example_is_read(reader: Reader, images: Path) -> None:
     reader.page.locator("#examples").select_option("noise.png")
     reader.marks().first.wait_for()
@@ -338,6 +369,8 @@ def test_greys_and_map_values_between_cells(reader: Reader) -> None:
     level = "m.halved({ width: 5, height: 2, coverX: 1, coverY: 1, greys: Uint8Array.from(args[0]) })"
     halved = f"(({{ width, height, greys, coverX }}) => [width, height, [...greys], coverX])({level})"
     assert reader.call("picture", halved, [0, 4, 9, 9, 1, 0, 4, 9, 9, 1]) == [2, 1, [2, 9], 0.8]
+    strip = "new m.Picture({ width: 3000, height: 3 }, new Uint8Array(9000)).levelFor(1)"
+    assert reader.call("picture", f"(({{ width, height }}) => [width, height])({strip})") == [1500, 1]
     table = "[...m.greyTable(255, { centre: 0.25, width: 0.5 }, false)].map((colour) => colour & 255)"
     greys = reader.call("picture", table)
     assert [greys[value] for value in (0, 1, 64, 127, 128, 255)] == [0, 2, 128, 254, 255, 255]  # type: ignore[index]
@@ -464,6 +497,23 @@ def test_saving_needs_reader_consent_and_decisions(reader: Reader, images: Path)
     reader.page.locator("#reader").fill("R-2")
     reader.page.locator("#consent").uncheck()
     assert save.is_disabled()
+
+
+def test_what_did_not_change_is_not_saved_twice(reader: Reader, images: Path, saved: Path) -> None:
+    reader.drop(images / "noise.png")
+    reader.page.keyboard.press("e")
+    sign(reader)
+    reader.page.locator("#correct-acceptAll").click()
+    before = len(read_records(saved / "corrections.jsonl"))
+    for _ in range(3):
+        reader.page.keyboard.press("Control+s")
+    reader.page.locator("#correct-state", has_text="Saved as").wait_for()
+    reader.page.keyboard.press("Control+s")
+    reader.page.wait_for_timeout(100)
+    assert len(read_records(saved / "corrections.jsonl")) == before + 1
+    reader.page.locator("#reader").fill("R-3")
+    reader.page.locator("#save").click()
+    reader.page.locator("#correct-state", has_text=f"Saved as {before + 2:06d}").wait_for()
 
 
 def test_a_new_study_asks_before_corrections_are_lost(reader: Reader, images: Path) -> None:
@@ -599,6 +649,18 @@ def test_a_busy_service_is_asked_again_and_a_dead_one_on_request(browser: Browse
         reader.marks().first.wait_for()
         assert len(reader.problems) == 2
         reader.problems.clear()
+
+
+@pytest.mark.parametrize("content", [b"\x05\0\0\0hello", b"", b"<html>"])
+def test_an_answer_of_another_server_is_an_error(reader: Reader, images: Path, content: bytes) -> None:
+    for path in ("**/page/readings", "**/v1/maps"):
+        reader.page.route(path, lambda route: route.fulfill(status=200, body=content))
+        reader.drop(images / "other.png")
+        if path.endswith("readings"):
+            assert reader.page.locator(".tile").get_attribute("data-status") == "error"
+            reader.page.unroute(path)
+    assert reader.state("app.readings[0].status") == "ready"
+    assert reader.state("app.readings[0].mapsMessage") not in (None, "")
 
 
 def test_an_api_key_is_asked_for(browser: Browser, model: Path, images: Path, tmp_path: Path) -> None:
