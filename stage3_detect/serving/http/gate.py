@@ -53,7 +53,8 @@ class Gate:
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             with self._admitted(scope) as num_bytes:
-                receive = steady_receive(receive, num_bytes, self._context.settings.limits)
+                context = self._context
+                receive = steady_receive(receive, num_bytes, context.settings.limits, context.workers)
                 # routes for GET answer HEAD too; the server leaves the body out
                 inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
                 await self._app(inner, receive, answer.send)

@@ -76,7 +76,7 @@ def add_key(path: Path, name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"--new-key: got the name {name!r}, expected 1 to 40 letters, digits, dots, - or _")
-    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if any(line.split(" ")[0] == name for line in there.splitlines()):
         raise UserError(f"--new-key: {path} already has a key named {name}; give another name or delete its line")
     key = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)

@@ -39,6 +39,13 @@ def test_a_last_line_without_end_is_completed(tmp_path: Path) -> None:
     assert read_keys(path).name_of(key) == "new"
 
 
+def test_a_key_is_added_to_a_file_with_other_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"# caf\xe9\n")
+    add_key(path, "ward-3")
+    assert path.read_bytes().startswith(b"# caf\xe9\nward-3 ")
+
+
 def test_a_name_is_short_and_new(tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     add_key(path, "ward")

@@ -1,5 +1,6 @@
 """Limits on length and speed of a body, and on the queue, with clients that write to the socket."""
 
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,3 +141,22 @@ def _wait_until(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_upload_does_not_keep_the_service_from_ending(model: ServedModel) -> None:
+    """It is fast enough for the limit on speed."""
+    body, headers = multipart(data=bytes(400_000))
+    limits = {"min_upload_bytes_per_s": 1000, "drain_upload_s": 0.2}
+    with (
+        running(model, limits=limits) as service,
+        service.raw(post("/v1/detections", headers + CLOSE, body[:1000])) as connection,
+    ):
+        while not service.context.workers.num_accepted:
+            time.sleep(0.01)
+        service.context.workers.draining = True
+        for place in range(1000, 31_000, 1000):
+            time.sleep(0.02)
+            if select.select([connection], [], [], 0)[0]:
+                break
+            connection.sendall(body[place : place + 1000])
+        assert read_answer(connection)[0] == 503
