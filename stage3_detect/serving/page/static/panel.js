@@ -11,8 +11,8 @@ import { NO_MODEL } from "./model.js";
 /** Label of the button, and what the point means. @type {Record<string, [string, string]>} */
 const POINT_TEXTS = {
   f1: ["Best balance", "Best balance on the tune images"],
-  half_fp: ["1 false / 2 images", "About one false box in two images"],
-  one_fp: ["1 false / image", "About one false box per image"],
+  half_fp: ["1 false in 2", "About one false box in two images"],
+  one_fp: ["1 per image", "About one false box per image"],
 };
 
 /** @param {App} app */

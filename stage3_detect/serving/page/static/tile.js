@@ -10,7 +10,8 @@ import { WHOLE_RANGE } from "./picture.js";
 /** @import {App} from "./app.js" */
 /** @import {Box, Reading, Size, Transform, Window} from "./types.js" */
 
-const FULL_FROM = 0.6; // probability with full opacity; below, maps fade out, since each one reaches its own full range
+// Confidence with full opacity; below, maps fade out, since each one reaches its own full range.
+const FULL_FROM = 0.6;
 
 export class Tile {
   /** @type {import("./overlay.js").Drawn[]} */ drawn = [];
@@ -137,7 +138,8 @@ export class Tile {
     const { width, height } = reading.size;
     const place = [t.left, t.top, width * t.scale, height * t.scale].map((value) => value * devicePixelRatio);
     context.imageSmoothingQuality = "high";
-    context.globalAlpha = clamp(map.probability / FULL_FROM, 0, 1);
+    const surest = Math.max(map.probability, bestValues(reading.detections).get(finding) ?? 0);
+    context.globalAlpha = clamp(surest / FULL_FROM, 0, 1);
     context.drawImage(map.canvas, ...place);
     context.globalAlpha = 1;
   }
