@@ -85,6 +85,7 @@ def write_bundle(folder: Path, source: BundleSource) -> Path:
                 shutil.copyfile(source.files[name], partial / source.files[name].name)
     shutil.copyfile(source.files["model_card"], partial / MODEL_CARD)
     facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
+    facts["score_curves"] = facts.get("score_curves") or None  # {} in a run without true boxes on its tune split
     classifier = _classifier(partial, source.stage1)
     parents = PARENTS if classifier is None else classifier.pop("parents")
     named = dict.fromkeys([*facts["findings"], *(classifier or {}).get("findings", ())])

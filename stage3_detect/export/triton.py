@@ -31,7 +31,7 @@ _ANY_LENGTH = -1
 
 
 def write_triton(repository: Path, bundle: Bundle) -> Path:
-    """Write the detector into a Triton model repository, beside the models that are there; returns its folder.
+    """Write the detector into a Triton model repository, next to the models that are there; returns its folder.
 
     The folder has the name of the model, which holds a hash of its weights: another model never replaces it.
 

@@ -55,7 +55,7 @@ class ServiceSettings(Settings):
     api_keys: Path | None = None
     corrections: Path | None = None
     keep_images: bool = False
-    """Store the image beside its correction."""
+    """Store the image with its correction."""
     examples: Path | None = None
     truth: Path | None = None
     audit: Path | None = None

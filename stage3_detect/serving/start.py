@@ -29,7 +29,7 @@ def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
             f"--host {settings.host}: others could use the service; give --api-keys FILE (--new-key FILE NAME makes it)"
         )
     if settings.keep_images and settings.corrections is None:
-        raise UserError("--keep-images: images are kept beside corrections; give --corrections DIR too")
+        raise UserError("--keep-images: images are kept with corrections only; give --corrections DIR too")
     return settings
 
 

@@ -100,15 +100,18 @@ def test_run_without_points_says_what_is_taken(tmp_path: Path):
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points={}, score_curves={}))
     point = open_point(finished.manifest, None)
     assert point.scores == dict.fromkeys(FINDINGS, 0.25)
-    told = "the run has no operating points: boxes with a score of 0.25 or more are shown"
-    assert remark(finished.manifest, point, asked=False) == told and remark(finished.manifest, point, asked=True) == ""
+    expected_line = "the run has no operating points: boxes with a score of 0.25 or more are shown"
+    assert (
+        remark(finished.manifest, point, asked=False) == expected_line
+        and remark(finished.manifest, point, asked=True) == ""
+    )
 
 
 def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
     points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
-    told = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
-    assert remark(finished.manifest, open_point(finished.manifest, None), asked=False) == told
+    expected_line = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
+    assert remark(finished.manifest, open_point(finished.manifest, None), asked=False) == expected_line
 
 
 def boxes_of(run: FinishedRun, picture: np.ndarray) -> list[FoundBox]:

@@ -36,7 +36,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int) -> DecodedImage:
 
     Raises:
         UserError: as `decode_pixels`; a JPEG file that takes long to decode on purpose. The message calls it "the
-            file", since its name stands beside the message.
+            file", since its name is given with the message.
     """
     if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
         raise UserError(f"the file has more than {MAX_JPEG_SCANS} scans; save it as an ordinary JPEG file")

@@ -122,11 +122,11 @@ def test_tables_hold_variants_failures_and_what_is_not_compared(result: Result, 
     assert rows["bad"][2] == f"{first:.3f}, {second:.3f} (sd {spread([first, second]):.3f})"
     assert rows["supervised"][-1] is None
     assert [row[0] for row in findings_table(result).rows] == [name for name in rows if name != "lost"]
-    told = summary(settings, result)
-    assert f"AP40 {result.group.rows[0].values[0].value:.3f} against " in told
-    assert "2 of 3 comparisons" in told
-    assert "bad -0." in told
-    assert told.endswith("not compared: lost.")
+    shown_text = summary(settings, result)
+    assert f"AP40 {result.group.rows[0].values[0].value:.3f} against " in shown_text
+    assert "2 of 3 comparisons" in shown_text
+    assert "bad -0." in shown_text
+    assert shown_text.endswith("not compared: lost.")
 
 
 def test_columns_that_would_repeat_or_be_empty_are_omitted(scorer: DetectionScorer, tmp_path: Path) -> None:

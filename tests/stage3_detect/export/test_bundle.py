@@ -5,13 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from stage3_detect.bundle import main, parse
 from stage3_detect.export.bundle import BundleSource, ancestors, classifier_of, usable_engines, write_bundle
+from stage3_detect.serving.interface import DecodedImage
 from stage3_detect.serving.model.bundle import open_bundle
+from stage3_detect.serving.model.bundle_model import open_model
+from tests.stage3_detect.serving.chain_builders import make_bundle
 
 FORMATS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
 
@@ -107,3 +111,13 @@ def test_a_chain_without_its_classifier_gives_a_bundle_without_maps(
     assert written["classifier"] is None
     assert "classifier.onnx" not in written["files"]
     assert written["id"] == f"phantom-yolo26n-{written['weights_sha256'][:8]}"
+
+
+def test_a_run_without_curves_and_points_can_be_served(tmp_path: Path) -> None:
+    """Its tune split had no true boxes."""
+    model = open_model(make_bundle(tmp_path, score_curves={}, operating_points={}))
+    assert model.facts.default_point == "0.25"
+    pixels = np.tile(np.arange(90, dtype=np.uint8), (70, 1))
+    boxes = model.detect(DecodedImage("a.png", "", pixels))
+    assert boxes
+    assert {box.confidence for box in boxes} == {None}
