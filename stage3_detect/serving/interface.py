@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +16,16 @@ from stage3_detect.model.predictor import FoundBox
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One uploaded image. name: as the client calls it. sha256: of the file's bytes. pixels: (H, W), bone bright."""
+    """One uploaded image. name: as the client calls it. data: the file's bytes. pixels: (H, W), bone bright."""
 
     name: str
-    sha256: str
+    data: bytes
     pixels: Pixels
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes, in hex. Computed when somebody asks: a large file takes as long as its decoding."""
+        return sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True)

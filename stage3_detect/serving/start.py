@@ -11,6 +11,7 @@ from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.logs import set_up_logs
 from stage3_detect.serving.http.server import listen, serve
 from stage3_detect.serving.interface import ModelFacts
+from stage3_detect.serving.memory import keep_freed_memory
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import Limits, ServiceSettings
 
@@ -51,6 +52,7 @@ def start(options: ModelOptions, settings: ServiceSettings) -> None:
     """
     if options.num_threads < 0:
         raise UserError(f"--threads {options.num_threads}: expected 0, which uses all cores, or more")
+    keep_freed_memory()
     opened = listen(settings.host, settings.port)
     model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
     app = make_app(model, settings)

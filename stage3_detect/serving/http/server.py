@@ -17,6 +17,8 @@ from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.settings import Limits, ServiceSettings
 
 _BACKLOG = 1024
+_RECEIVE_BUFFER_BYTES = 4 << 20
+"""The system's default makes a client wait for each piece of a large file."""
 _KEEP_ALIVE_S = 75
 """Longer than proxies keep an idle connection, so that they close it first."""
 _GRACE_S = 10
@@ -33,6 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)  # connections inherit it
         opened.bind(address)
         opened.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host

@@ -82,7 +82,7 @@ class BundleModel:
     def _warm_up(self) -> None:
         """The first passes through a network select its kernels."""
         for _ in range(2):
-            self.detect(DecodedImage("", "", BLANK))
+            self.detect(DecodedImage("", b"", BLANK))
 
 
 class LockedNetwork:

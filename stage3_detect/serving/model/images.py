@@ -1,6 +1,5 @@
 """Uploaded images: decoding, and whether an image looks like a chest radiograph that the detector can judge."""
 
-import hashlib
 from dataclasses import dataclass
 
 import cv2
@@ -44,7 +43,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int) -> DecodedImage:
         pixels = decode_pixels(data, "the file", max_pixels=max_pixels)
     except UserError as error:
         raise UserError([problem.removeprefix("image: ") for problem in error.problems]) from None
-    return DecodedImage(name, hashlib.sha256(data).hexdigest(), pixels)
+    return DecodedImage(name, data, pixels)
 
 
 def quality_of(pixels: Pixels) -> Quality:

@@ -118,6 +118,6 @@ def test_a_run_without_curves_and_points_can_be_served(tmp_path: Path) -> None:
     model = open_model(make_bundle(tmp_path, score_curves={}, operating_points={}))
     assert model.facts.default_point == "0.25"
     pixels = np.tile(np.arange(90, dtype=np.uint8), (70, 1))
-    boxes = model.detect(DecodedImage("a.png", "", pixels))
+    boxes = model.detect(DecodedImage("a.png", b"", pixels))
     assert boxes
     assert {box.confidence for box in boxes} == {None}

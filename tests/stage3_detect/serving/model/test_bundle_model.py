@@ -27,7 +27,7 @@ BLOCKED = ("torch", "torchvision", "timm", "ultralytics", "pandas", "sklearn", "
 
 def picture(seed: int) -> DecodedImage:
     pixels, _ = draw_image(np.random.default_rng(seed), num_boxes=2)
-    return DecodedImage("a.png", "", np.round(pixels * 65535).astype(np.uint16))
+    return DecodedImage("a.png", b"", np.round(pixels * 65535).astype(np.uint16))
 
 
 def test_boxes_are_those_of_the_run(bundle: Path) -> None:
@@ -123,7 +123,7 @@ import stage3_detect.serving.http.app
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.interface import DecodedImage
 model = open_model(Path({str(bundle)!r}), maps=True)
-image = DecodedImage("a", "", np.eye(80, 60, dtype=np.float32))
+image = DecodedImage("a", b"", np.eye(80, 60, dtype=np.float32))
 print(len(model.detect(image)) > 0, len(model.maps(image)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
