@@ -1,20 +1,18 @@
-"""The backbone: a timm network with features (B, C, h, w), from scratch, timm's hub or a local file."""
+"""The backbone: a timm network with features (B, C, h, w), from scratch or with pretrained weights."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.layers.patch_embed import PatchEmbed
-from timm.models import load_state_dict
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from cxr.config import UserError
 from cxr.labels import nearest
+from stage1_classify.model.weights import read_weights
 from stage1_classify.settings.classifier import BackboneSettings
 
 _FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError, OSError)
@@ -93,10 +91,9 @@ def _create_network(settings: BackboneSettings, input_hw: tuple[int, int]) -> An
         raise UserError(f"backbone.name: timm has no model {settings.name!r}{hint}")
     options = _options(settings, input_hw)
     try:
-        if settings.weights is not None:
-            _check_weights(settings, settings.weights)
-        pretrained = settings.pretrained or settings.weights is not None
-        return timm.create_model(settings.name, pretrained=pretrained, **options)
+        if settings.weights is None:
+            return timm.create_model(settings.name, pretrained=settings.pretrained, **options)
+        return _create_with_weights(settings, options)
     except _FAILURES as error:
         raise _creation_error(settings, error, options) from None
 
@@ -117,9 +114,17 @@ def _options(settings: BackboneSettings, input_hw: tuple[int, int]) -> dict[str,
         options["output_stride"] = settings.output_stride
     if settings.drop_path_rate is not None:
         options["drop_path_rate"] = settings.drop_path_rate
-    if settings.weights is not None:
-        options["pretrained_cfg_overlay"] = {"file": str(settings.weights)}
     return options
+
+
+def _create_with_weights(settings: BackboneSettings, options: Mapping[str, Any]) -> Any:
+    whole = timm.create_model(settings.name, **_without_classifier(settings))
+    overlay = {"state_dict": dict(read_weights(settings, whole.state_dict()))}
+    network = timm.create_model(settings.name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    for module in network.modules():
+        if isinstance(configuration := getattr(module, "pretrained_cfg", None), dict):
+            configuration.pop("state_dict", None)  # else every copy of the network would copy the tensors too
+    return network
 
 
 def _without_classifier(settings: BackboneSettings) -> dict[str, Any]:
@@ -153,42 +158,6 @@ def _creation_error(settings: BackboneSettings, error: Exception, options: Mappi
             "repair the connection, or give a local file as backbone.weights"
         )
     return UserError(f"backbone: timm cannot make {settings.name!r} with {options}: {reason}")
-
-
-def _check_weights(settings: BackboneSettings, path: Path) -> None:
-    """Raise a UserError unless the file has all weights of the network and no others, except a classifier's.
-
-    timm itself skips unknown names, so a wrong file would silently mean training from scratch.
-    """
-    if not path.is_file():
-        raise UserError(f"backbone.weights: no file {path}; give a file, or leave the setting out")
-    try:
-        held = set(load_state_dict(str(path)))
-    except (*_FAILURES, EOFError, SafetensorError) as error:
-        raise UserError(
-            f"backbone.weights: {path} cannot be read: damaged, or no safetensors or pth file with weights alone "
-            f"({type(error).__name__}: {_one_line(error)})"
-        ) from None
-    expected = set(timm.create_model(settings.name, **_without_classifier(settings)).state_dict())
-    counters = {name for name in held | expected if name.endswith("num_batches_tracked")}
-    classifier = {name for name in held if name.startswith(_classifier_prefixes(settings.name))}
-    missing, unknown = expected - held - counters, held - expected - counters - classifier
-    if missing or unknown:
-        raise UserError(
-            f"backbone.weights: {path} is not a file of {settings.name!r} in timm's naming: {_listed(missing)} "
-            f"missing, {_listed(unknown)} unknown; give the file of this network, or another backbone.name"
-        )
-
-
-def _classifier_prefixes(name: str) -> tuple[str, ...]:
-    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    layers = configuration.classifier if configuration is not None else None
-    return tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers or ()))
-
-
-def _listed(names: set[str]) -> str:
-    """The number of names, and the first one."""
-    return f"{len(names)} ({min(names)}, ...)" if names else "none"
 
 
 def _one_line(error: Exception) -> str:

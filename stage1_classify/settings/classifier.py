@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
@@ -24,6 +24,10 @@ from stage1_classify.settings.training import (
 UncertainPolicy = Literal["ignore", "zeros", "ones", "smooth_ones", "smooth_zeros", "three_class", "self_train"]
 Combine = Literal["mean", "minimum", "maximum"]
 Flip = Literal["none", "horizontal"]
+PackageWeights = Literal["package:efficientnet_lite0", "package:efficientnet_lite1", "package:efficientnet_lite2"]
+
+PACKAGE_PREFIX = "package:"
+"""Begins the weights of an installed package; the rest is timm's name of the network without ``tf_``."""
 
 
 class BackboneSettings(Settings):
@@ -37,11 +41,31 @@ class BackboneSettings(Settings):
     """Use dilation instead of stride, where timm offers it (ResNet, ConvNeXt and EfficientNet families)."""
     pretrained: bool = False
     """Download timm's pretrained weights. The only setting that uses the network."""
-    weights: Path | None = None
-    """A local file with weights of this network in timm's naming (safetensors or pth). The classifier is skipped, the
-    first convolution is summed for one input channel, and position embeddings are resampled to the input size."""
+    weights: PackageWeights | Path | None = None
+    """A local file with weights of this network in timm's naming (safetensors or pth), or the ImageNet weights of an
+    installed package: package:efficientnet_lite0 for tf_efficientnet_lite0, and so for lite1 and lite2. The classifier
+    is skipped, the first convolution is summed for one input channel, and position embeddings are resampled to the
+    input size."""
     drop_path_rate: float | None = Field(None, ge=0, lt=1)
     """Stochastic depth in training (Huang et al. 2016), where timm offers it."""
+
+    @field_validator("weights")
+    @classmethod
+    def _package_is_known(cls, weights: PackageWeights | Path | None) -> PackageWeights | Path | None:
+        if isinstance(weights, Path) and str(weights).startswith(PACKAGE_PREFIX):
+            raise ValueError(f"no such package of weights; known: {', '.join(get_args(PackageWeights))}")
+        return weights
+
+    @model_validator(mode="after")
+    def _package_fits(self) -> "BackboneSettings":
+        if isinstance(self.weights, str):
+            name = f"tf_{self.weights.removeprefix(PACKAGE_PREFIX)}"
+            if self.name.partition(".")[0] != name:
+                raise ValueError(
+                    f"weights: {self.weights} are the weights of {name}, not of {self.name}; give name: {name}, or "
+                    "other weights"
+                )
+        return self
 
 
 class HeadSettings(Settings):
