@@ -27,6 +27,7 @@ from stage1_classify.model import relabel, seen_patients
 from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid
+from stage1_classify.model.weights import check_normalisation
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import precision_of
 from stage1_classify.training.train import fit
@@ -120,6 +121,8 @@ def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: F
     cases = make_cases(data, settings.views.max_views)
     pictures = Pictures(data, settings.input, progress=is_first)
     resolved = resolved_input(settings.input, pictures, num_channels=settings.backbone.in_channels, progress=is_first)
+    if is_first:
+        check_normalisation(settings.backbone, mean=resolved.mean, std=resolved.std)
     targets = make_hierarchy(settings.hierarchy, settings.findings).propagate(_targets(cases, run, settings, fabric))
     split = Split(pictures.normalised_by(resolved), cases, targets)
     return split, settings.model_copy(update={"input": resolved})

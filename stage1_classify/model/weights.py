@@ -1,6 +1,7 @@
 """Pretrained weights of a backbone from a local file or an installed package, checked. Nothing is downloaded."""
 
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +15,13 @@ from stage1_classify.settings.classifier import PACKAGE_PREFIX, BackboneSettings
 
 StateDict = Mapping[str, Tensor]
 
+log = logging.getLogger("raybox")
+
 _FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, OSError, EOFError, SafetensorError)
 """Errors of timm, torch and safetensors for files that are damaged or hold something else."""
+
+_SAME_NORMALISATION = 0.01
+"""Means and standard deviations that differ by less are equal for a network."""
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _BLOCK = {
@@ -50,6 +56,25 @@ def read_weights(settings: BackboneSettings, network: StateDict) -> StateDict:
     if not isinstance(source, Path):
         _check_shapes(settings, state, network)
     return state
+
+
+def check_normalisation(settings: BackboneSettings, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Log a warning if images are normalised by other values than those that the pretrained weights were trained with.
+
+    The averages over the channels are compared. Nothing is known of local files.
+    """
+    source = timm.get_pretrained_cfg(settings.name)
+    is_known = isinstance(settings.weights, str) or (settings.pretrained and settings.weights is None)
+    if source is None or not is_known:
+        return
+    ours, theirs = ([sum(values) / len(values) for values in pair] for pair in ((mean, std), (source.mean, source.std)))
+    if max(abs(one - other) for one, other in zip(ours, theirs, strict=True)) > _SAME_NORMALISATION:
+        log.warning(
+            "input: normalised by mean %.3g and std %.3g; the pretrained weights of %s were trained with %.3g and %.3g",
+            *ours,
+            settings.name,
+            *theirs,
+        )
 
 
 def _file_of_package(source: str) -> Path:
