@@ -29,7 +29,8 @@ from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid
 from stage1_classify.model.weights import check_normalisation
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.fabric import precision_of
+from stage1_classify.training.computation import with_computation
+from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.train import fit
 
 Ids = dict[str, list[str]]
@@ -55,6 +56,8 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         val, test = (evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test"))
         _log_cases(ids, {"train": train, "val": val, "test": test})
     with run.phase("training"):
+        settings = with_computation(run, settings, fabric)
+        fabric = make_fabric(settings)  # the same processes, in the chosen precision
         progress = fit(fabric, train, val, settings, run.dir)
     if not is_first:
         return
@@ -71,7 +74,8 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
             "world_size": fabric.world_size,
-            "precision": precision_of(fabric),
+            "precision": settings.train.precision,
+            "memory_format": settings.train.memory_format,
             "best_epoch": progress.best_epoch,
         }
         finish_run(run, settings, evidence, outputs=outputs, facts=facts)

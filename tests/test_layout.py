@@ -38,6 +38,7 @@ DOORS = {
     "pydicom": {*(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys")), "cxr/phantom/dicom.py"},
     "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {
+        "stage1_classify/training/computation.py",
         "stage1_classify/training/fabric.py",
         "stage1_classify/training/train.py",
         "stage1_classify/pipeline.py",

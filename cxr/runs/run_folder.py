@@ -172,8 +172,8 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
 def _holds_nothing_made(out: Path) -> bool:
     """True if an earlier call ended before it produced anything, so other settings may replace it."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    read = {"splits.json", "labels.sha256"} if "started.json" in names else set()  # else they are foreign
-    return names <= {"started.json", "config.yaml", "log.txt"} | read
+    begun = {"splits.json", "labels.sha256", "computation.json"} if "started.json" in names else set()  # else foreign
+    return names <= {"started.json", "config.yaml", "log.txt"} | begun
 
 
 def _lock(out: Path) -> IO[str] | None:

@@ -88,10 +88,15 @@ def load_classifier(run_dir: Path) -> tuple[Classifier, Stage1Settings]:
 
 def read_classifier(settings: Stage1Settings, weights: Path) -> Classifier:
     """A classifier with saved weights, on the CPU and in evaluation mode."""
-    blank = settings.backbone.model_copy(update={"pretrained": False, "weights": None})
-    model = Classifier(settings.model_copy(update={"backbone": blank}))
+    model = blank_classifier(settings)
     model.load_state_dict(load_file(weights))
     return model.eval()
+
+
+def blank_classifier(settings: Stage1Settings) -> Classifier:
+    """A classifier with random weights, whatever the settings say of pretrained ones."""
+    blank = settings.backbone.model_copy(update={"pretrained": False, "weights": None})
+    return Classifier(settings.model_copy(update={"backbone": blank}))
 
 
 def start_from_run(model: Classifier, run_dir: Path) -> None:

@@ -20,8 +20,8 @@ log = logging.getLogger("raybox")
 _FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, OSError, EOFError, SafetensorError)
 """Errors of timm, torch and safetensors for files that are damaged or hold something else."""
 
-_SAME_NORMALISATION = 0.01
-"""Means and standard deviations that differ by less are equal for a network."""
+_SIMILAR_NORMALISATION = 0.1
+"""Means and standard deviations that differ by less need no warning."""
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _BLOCK = {
@@ -68,7 +68,7 @@ def check_normalisation(settings: BackboneSettings, *, mean: Sequence[float], st
     if source is None or not is_known:
         return
     ours, theirs = ([sum(values) / len(values) for values in pair] for pair in ((mean, std), (source.mean, source.std)))
-    if max(abs(one - other) for one, other in zip(ours, theirs, strict=True)) > _SAME_NORMALISATION:
+    if max(abs(one - other) for one, other in zip(ours, theirs, strict=True)) > _SIMILAR_NORMALISATION:
         log.warning(
             "input: normalised by mean %.3g and std %.3g; the pretrained weights of %s were trained with %.3g and %.3g",
             *ours,

@@ -123,8 +123,11 @@ class TrainSettings(Settings):
     min_positives: PositiveInt = 5
     """Findings with fewer validation positives are reported but not used to choose the best epoch."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """fp16 and bf16 are mixed precision; heads always compute in float32. auto: bf16 where the processor or GPU
-    computes in it, else fp32."""
+    """fp16 and bf16 are mixed precision; heads always compute in float32. auto: the faster of fp32 and, where the
+    processor or GPU computes in it, bf16, as a few steps of this network show at the start."""
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """Order of images and features in memory. auto: the faster one, as for `precision`. A run with both given does not
+    depend on timing."""
     max_skipped_steps: int = Field(20, ge=0)
     """fp16: training stops after more than this many consecutive steps that overflow. Such steps are skipped and
     counted."""

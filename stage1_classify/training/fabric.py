@@ -7,7 +7,6 @@ import torch
 from lightning_fabric import Fabric
 
 from cxr.config import UserError
-from cxr.runs.hardware import computes_in_bf16
 from stage1_classify.settings.classifier import Stage1Settings
 
 # Fabric logs the precision at each start; the manifest holds it.
@@ -17,14 +16,18 @@ _FABRIC_PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed
 
 
 def make_fabric(settings: Stage1Settings) -> Fabric:
-    """One process, or as many as ``torchrun`` started. UserError for fp16 without a GPU."""
+    """One process, or as many as ``torchrun`` started.
+
+    With precision "auto" it computes in fp32, until `with_computation` has chosen.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     strategy = "ddp" if local * num_nodes > 1 else "auto"
     device_type = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    precision = settings.train.precision
-    if precision == "auto":
-        precision = "bf16" if computes_in_bf16(device_type) else "fp32"
+    precision = "fp32" if settings.train.precision == "auto" else settings.train.precision
     if precision == "fp16" and device_type == "cpu":
         raise UserError("train.precision: got fp16, which needs a GPU, and there is none; set auto, bf16 or fp32")
     fabric = Fabric(
@@ -36,9 +39,3 @@ def make_fabric(settings: Stage1Settings) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def precision_of(fabric: Fabric) -> str:
-    """fp32, fp16 or bf16."""
-    names = {theirs: ours for ours, theirs in _FABRIC_PRECISIONS.items()}
-    return names[fabric.strategy.precision.precision]

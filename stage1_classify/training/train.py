@@ -26,6 +26,7 @@ from stage1_classify.model.classifier import CaseForward, Classifier, start_from
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.checkpoint import Progress, Stateful, load_last, save_last, save_weights
+from stage1_classify.training.computation import MEMORY_FORMATS
 from stage1_classify.training.finite_check import FiniteCheck, explain, non_finite_error
 from stage1_classify.training.freezing import Freezing
 from stage1_classify.training.losses import training_loss
@@ -83,7 +84,9 @@ class Trainer:
         self._fabric, self._train, self._settings, self._run_dir = fabric, train, settings, run_dir
         self._last = run_dir / "last.ckpt"
         torch.manual_seed(settings.seed)
-        self.model = Classifier(settings).to(memory_format=torch.channels_last)
+        assert settings.train.memory_format != "auto", "see with_computation"
+        self._memory_format = MEMORY_FORMATS[settings.train.memory_format]
+        self.model = Classifier(settings).to(memory_format=self._memory_format)
         if settings.init_from is not None:
             start_from_run(self.model, settings.init_from)
         fabric.to_device(self.model)
@@ -228,7 +231,7 @@ class Trainer:
     def _loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the batch's cases. `module` is a CaseForward, wrapped or not."""
         device = self._fabric.device
-        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        images = batch.images.to(device, memory_format=self._memory_format, non_blocking=True)
         try:
             outputs = module(images, batch.cases.to(device, non_blocking=True), len(batch.targets))
         except ValueError as error:

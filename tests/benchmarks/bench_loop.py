@@ -47,6 +47,7 @@ def settings_of(given: argparse.Namespace) -> Stage1Settings:
         "accumulate_steps": given.accumulate_steps,
         "ema_decay": 0.999 if given.ema else None,
         "precision": "fp32",
+        "memory_format": "channels_last",
     }
     values: dict[str, Any] = {
         "data": {

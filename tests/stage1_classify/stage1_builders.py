@@ -49,7 +49,7 @@ def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
             "erase_probability": 0.5,
         },
         "optimizer": {"learning_rate": 0.003},
-        "train": {"num_epochs": 3, "batch_size": 4, "min_positives": 1},
+        "train": {"num_epochs": 3, "batch_size": 4, "min_positives": 1, "memory_format": "channels_last"},
     }
     for section, keys in changes.items():
         values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys

@@ -159,8 +159,8 @@ def test_a_file_with_a_packages_names_is_taken_for_the_same_network_alone(tmp_pa
         ({"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0"}, [0.5], [0.5], False),
         ({"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0"}, [0.5], [0.25], True),
         ({"name": "resnet18", "pretrained": True}, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], False),
-        ({"name": "resnet18", "pretrained": True}, [0.449], [0.226], False),
-        ({"name": "resnet18", "pretrained": True}, [0.5], [0.226], True),
+        ({"name": "resnet18", "pretrained": True}, [0.5], [0.25], False),
+        ({"name": "resnet18", "pretrained": True}, [0.3], [0.226], True),
     ],
 )
 def test_another_normalisation_than_that_of_the_weights_is_said(

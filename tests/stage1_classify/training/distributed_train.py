@@ -1,7 +1,8 @@
 """Trainings for test_stage1_distributed, run by torchrun: ``distributed_train.py DATA OUT NAME ...``.
 
-A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; or one of
-BROKEN: then something is broken on purpose, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
+A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; "computation":
+then the precision and memory format of each process go to ``OUT/computation.<rank>.txt``; or one of BROKEN: then
+something is broken on purpose, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
 """
 
 import sys
@@ -16,9 +17,11 @@ from lightning_fabric import Fabric
 from torch import distributed, nn
 
 from cxr.config import UserError
+from cxr.runs.run_folder import start_run
 from stage1_classify.data.batches import TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training import train
+from stage1_classify.training import computation, train
+from stage1_classify.training.computation import with_computation
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.sampling import EpochSampler, make_sampler
 from stage1_classify.training.train import Trainer
@@ -167,6 +170,18 @@ def interrupted(data: Path, out: Path, fabric: Fabric) -> None:
     fitted(settings_of(data, "dropout"), out, fabric)
 
 
+def choose_computation(data: Path, out: Path, fabric: Fabric) -> None:
+    """The first process finds the last option fastest; the second one would take the first option."""
+    plain = settings_of(data, "plain")
+    is_open = plain.train.model_copy(update={"precision": "auto", "memory_format": "auto"})
+    settings = plain.model_copy(update={"train": is_open})
+    run = start_run(out / "computation", stage="stage1", settings=settings, inputs={}, processes=fabric)
+    place = -1 if fabric.is_global_zero else 0
+    with mock.patch.object(computation, "fastest", lambda seconds: list(seconds)[place]):
+        train = with_computation(run, settings, fabric).train
+    (out / f"computation.{fabric.global_rank}.txt").write_text(f"{train.precision} {train.memory_format}")
+
+
 def main(data: Path, out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     fabric = make_fabric(settings_of(data, "plain"))
@@ -176,6 +191,9 @@ def main(data: Path, out: Path, names: list[str]) -> None:
             continue
         if name == "interrupted":
             interrupted(data, out / name, fabric)
+            continue
+        if name == "computation":
+            choose_computation(data, out, fabric)
             continue
         said = "nothing\n"
         with BROKEN[name]():

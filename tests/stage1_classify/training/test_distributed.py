@@ -59,6 +59,7 @@ def two(data: Path) -> Path:
             out,
             *SCENARIOS,
             "interrupted",
+            "computation",
         ]
     )
     return out
@@ -99,6 +100,12 @@ def test_batch_norms_train_in_two_processes_and_are_kept(two: Path) -> None:
     best = load_file(two / "norms" / "best.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in best.values())
     assert any(name.endswith("running_var") and not torch.equal(t, torch.ones_like(t)) for name, t in best.items())
+
+
+def test_all_processes_compute_as_the_first_one_chose(two: Path) -> None:
+    first, second = ((two / f"computation.{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert first.endswith(" contiguous")
 
 
 @pytest.fixture(scope="module")
