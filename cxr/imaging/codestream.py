@@ -3,11 +3,13 @@
 import struct
 
 from cxr.imaging.decoding import UnusableError
-from cxr.imaging.raster import check_jpeg
+from cxr.imaging.raster import check_jpeg, check_jpeg_scans
 
 _JPEG_START, _END = b"\xff\xd8", b"\xff\xd9"
 _J2K_START, _JP2_START = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
-_HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+_BASELINE = 0xC0
+"""Frame header of the usual JPEG. With one channel libjpeg refuses a second scan itself."""
+_HUFFMAN_FRAMES = frozenset({_BASELINE, 0xC1, 0xC2})
 """Frame headers of the JPEGs that libjpeg decodes."""
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7})
 """Frame headers of lossless, arithmetic and JPEG-LS files."""
@@ -19,11 +21,14 @@ def check_codestream(frame: bytes, size_hw: tuple[int, int]) -> None:
     Frames of other kinds, such as RLE, are left to their decoder, which knows the size.
 
     Raises:
-        UnusableError, struct.error, ValueError: the frame is damaged, has more than one channel, or is of another size.
+        UnusableError, struct.error, ValueError: the frame is damaged, has more than one channel, is of another size,
+            or has very many scans.
     """
     if frame.startswith(_JPEG_START):
         kind, bits, height, width, channels = _jpeg_header(frame)
         own_hw = height, width
+        if (kind, bits) != (_BASELINE, 8):
+            check_jpeg_scans(frame)
     elif frame.startswith((_J2K_START, _JP2_START)):
         own_hw, channels = _j2k_header(frame)
         kind, bits = 0, 0

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cxr.config import UserError
 from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, check_contrast, decoding, min_max
 from cxr.imaging.dicom import START_BYTES, dicom_size_hw, is_dicom_start, patient_and_study, read_dicom
-from cxr.imaging.raster import raster_header, read_raster
+from cxr.imaging.raster import JPEG_START, PNG_START, raster_header, read_raster
 from cxr.input_files import open_regular, read_regular
 
 __all__ = ["GrayImage", "Pixels", "min_max"]
@@ -21,6 +21,8 @@ the right in both halves. If the width is odd, the middle column belongs to neit
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+KIND_SUFFIXES = (".png", ".jpg", ".dcm")
+"""What `kind_suffix` returns."""
 
 
 def read_image(path: Path, *, region: Region = "full") -> GrayImage:
@@ -92,6 +94,14 @@ def is_dicom(path: Path) -> bool:
         return suffix in DICOM_SUFFIXES
     with open_regular(path) as file:
         return is_dicom_start(file.read(START_BYTES))
+
+
+def kind_suffix(data: bytes) -> str | None:
+    """The suffix for the bytes of a PNG, JPEG or DICOM file, by how they begin; None for any other content."""
+    if is_dicom_start(data[:START_BYTES]):
+        return ".dcm"
+    starts = {".png": PNG_START, ".jpg": JPEG_START}
+    return next((suffix for suffix, start in starts.items() if data.startswith(start)), None)
 
 
 def cut_region(image: Pixels, region: Region) -> Pixels:

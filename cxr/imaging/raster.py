@@ -18,11 +18,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from cxr.imaging.decoding import Pixels, UnusableError, check_size, min_max
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange height and width."""
 
+_JPEG_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
+"""A progressive JPEG has about ten. Each scan is a pass over all pixels and may take a few bytes only."""
 _MAX_CHUNKS = 2**17
 _DEFLATE_RATIO = 1040
 """Deflate compresses at most 1032 to 1, so less data cannot hold the pixels that a header claims."""
@@ -55,10 +58,10 @@ def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
     """
     header = _header(BytesIO(data))
     check_size(header.height, header.width, max_pixels=max_pixels)
-    if data.startswith(_PNG):
+    if data.startswith(PNG_START):
         _check_png(data)
         return _upright(_grey(_by_opencv(data)), header.orientation)
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG_START):
         return _upright(_read_jpeg(data), header.orientation)
     return _by_pillow(data)
 
@@ -70,17 +73,26 @@ def raster_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
     return size_hw[::-1] if header.orientation in _SIDEWAYS else size_hw, header.orientation != 1
 
 
+def check_jpeg_scans(data: bytes) -> None:
+    """UnusableError if a JPEG, also a lossless one, is made to take long to decode.
+
+    The pixel data cannot contain the mark of a scan: JPEG and JPEG-LS put a zero bit after each byte 0xFF.
+    """
+    if data.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise UnusableError(f"it has more than {_MAX_SCANS} scans; save it as an ordinary JPEG")
+
+
 def check_jpeg(data: bytes) -> None:
     """Decode a JPEG of 8 bits strictly: ValueError if libjpeg warns of damaged data."""
     simplejpeg.decode_jpeg(data, _jpeg_colours(data), strict=True)
 
 
 def _header(file: BinaryIO) -> _Header:
-    start = file.read(len(_PNG))
+    start = file.read(len(PNG_START))
     file.seek(0)
-    if start == _PNG:
+    if start == PNG_START:
         return _png_header(file)
-    if start.startswith(_JPEG):
+    if start.startswith(JPEG_START):
         with JpegImageFile(file) as image:  # Image.open has a limit of its own, and other packages replace it
             return _Header(image.height, image.width, _orientation(image.info.get("exif") or b""))
     with _opened(file) as image:
@@ -119,7 +131,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 def _png_header(file: BinaryIO) -> _Header:
     """The header, read up to the pixels; EXIF data must come before them."""
     width, height = struct.unpack(">8x4x4sII", file.read(24))[1:]
-    file.seek(len(_PNG))
+    file.seek(len(PNG_START))
     for _ in range(_MAX_CHUNKS):
         length, kind = struct.unpack(">I4s", file.read(8))
         if kind == b"eXIf":
@@ -132,7 +144,7 @@ def _png_header(file: BinaryIO) -> _Header:
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     """The parts of a PNG up to its end. struct.error if the file is cut off."""
-    at = len(_PNG)
+    at = len(PNG_START)
     for _ in range(_MAX_CHUNKS):
         length, kind = struct.unpack_from(">I4s", data, at)
         yield _Chunk(kind, at + 8, length)
@@ -150,7 +162,7 @@ def _check_png(data: bytes) -> None:
         if zlib.crc32(content[start - 4 : start + length]) != checksum:
             raise UnusableError(f"it is damaged: the checksum of its part {kind!r} is wrong")
         held += length if kind == b"IDAT" else 0
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, len(_PNG) + 8)
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, len(PNG_START) + 8)
     if held * _DEFLATE_RATIO < height * width * bits * _CHANNELS[colour] // 8:
         raise UnusableError(f"it claims {width} x {height} pixels, but {held} bytes cannot hold them")
 
@@ -176,6 +188,7 @@ def _jpeg_colours(data: bytes) -> str:
 
 
 def _read_jpeg(data: bytes) -> Pixels:
+    check_jpeg_scans(data)
     if _jpeg_colours(data) == "CMYK":
         check_jpeg(data)
         return _grey(_by_opencv(data))

@@ -6,11 +6,8 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
+from cxr.imaging.files import KIND_SUFFIXES, kind_suffix
 from stage3_detect.serving.corrections.log import FULL, DiskFullError
-
-_MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
-_OTHER = ".dcm"
-"""Ending of any other file: the service decodes PNG, JPEG and DICOM."""
 
 _PARTIAL = ".partial"
 
@@ -27,7 +24,7 @@ class ImageKeeper:
             path.unlink()
 
     def hold(self, data: bytes, sha256: str) -> None:
-        """Hold a file in memory. A file that alone exceeds the limit is not held."""
+        """Hold a PNG, JPEG or DICOM file in memory. A file that alone exceeds the limit is not held."""
         if len(data) > self._max_bytes:
             return
         with self._lock:
@@ -55,17 +52,13 @@ class ImageKeeper:
             if data is None:
                 return False
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            _write(self.folder / f"{sha256}{_ending(data)}", data)
+            _write(self.folder / f"{sha256}{kind_suffix(data)}", data)
         return True
 
     def stored(self, sha256: str) -> Path | None:
         """The stored file of an image."""
-        paths = (self.folder / f"{sha256}{ending}" for ending in (*_MAGIC.values(), _OTHER))
+        paths = (self.folder / f"{sha256}{suffix}" for suffix in KIND_SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
-
-
-def _ending(data: bytes) -> str:
-    return next((ending for magic, ending in _MAGIC.items() if data.startswith(magic)), _OTHER)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from cxr.config import UserError
-from cxr.imaging.files import Pixels, decode_pixels
+from cxr.imaging.files import Pixels, decode_pixels, kind_suffix
 from stage3_detect.serving.interface import DecodedImage
 
 MIN_SIDE_PX = 256
@@ -16,10 +16,6 @@ MAX_CLIPPED_SHARE = 0.4
 """Share of pixels at the darkest or the brightest value, outside the dark border, above which contrast is lost."""
 MIN_LEVELS = 32
 """Different grey values of the image, at 8 bits."""
-
-MAX_JPEG_SCANS = 100
-"""A progressive file has about ten. Each is a pass over all pixels, and may take a few bytes only."""
-_JPEG_START, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
 
 
 @dataclass(frozen=True)
@@ -34,11 +30,11 @@ def decode_image(data: bytes, name: str, *, max_pixels: int) -> DecodedImage:
     """Decode an uploaded file.
 
     Raises:
-        UserError: as `decode_pixels`; a JPEG file that takes long to decode on purpose. The message calls it "the
-            file", since its name is given with the message.
+        UserError: as `decode_pixels`; the content is not PNG, JPEG or DICOM. The message calls it "the file", since its
+            name is given with the message.
     """
-    if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
-        raise UserError(f"the file has more than {MAX_JPEG_SCANS} scans; save it as an ordinary JPEG file")
+    if kind_suffix(data) is None:
+        raise UserError("the file is damaged, or not PNG, JPEG or DICOM; export the image in one of these formats")
     try:
         pixels = decode_pixels(data, "the file", max_pixels=max_pixels)
     except UserError as error:

@@ -209,6 +209,14 @@ def test_damaged_jpeg_data_inside_dicom_is_found() -> None:
     assert "Corrupt JPEG data" in refused(framed(bytes(frame), large.shape, JPEGBaseline8Bit))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_frame_of_very_many_scans_is_refused(progressive: bool) -> None:
+    frame = encoded(SCENE, "JPEG", progressive=progressive)
+    scan = frame[frame.rindex(b"\xff\xda") : -2]
+    assert decode(framed(frame, SCENE.shape, JPEGBaseline8Bit)).shape == SCENE.shape
+    assert "scan" in refused(framed(frame[:-2] + 101 * scan + frame[-2:], SCENE.shape, JPEGBaseline8Bit))
+
+
 def test_a_sequence_nested_without_end_is_refused() -> None:
     head = dicom(RAMP)[:132] + dicom(RAMP)[132 : 132 + 12 + struct.unpack("<I", dicom(RAMP)[140:144])[0]]
     item = struct.pack("<HH2sHIHHI", 0x0028, 0x3000, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)

@@ -11,6 +11,7 @@ from cxr.config import UserError
 from cxr.imaging.files import read_pixels
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from stage3_detect.serving.model.images import decode_image, quality_of
+from tests.cxr.imaging.image_files import encoded
 
 
 def radiograph(height: int = 400, width: int = 320) -> np.ndarray:
@@ -48,6 +49,12 @@ def test_dicom_is_known_by_its_content(tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(UserError, match="the file"):
         decode_image(data, "scan7", max_pixels=10**6)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM"])
+def test_formats_that_are_not_offered_are_refused(kind: str) -> None:
+    with pytest.raises(UserError, match="PNG, JPEG or DICOM"):
+        decode_image(encoded(radiograph(), kind), "a", max_pixels=10**6)
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
