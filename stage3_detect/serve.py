@@ -52,10 +52,14 @@ def main(given: argparse.Namespace) -> None:
         file, name = given.new_key
         sys.stdout.write(f"{add_key(Path(file), name)}\n")
         return
-    from stage3_detect.serving.start import ModelOptions, settings_of, start
+    from stage3_detect.serving.http.port import listen
+    from stage3_detect.serving.settings import settings_of
 
-    model = ModelOptions(given.run, maps=given.maps, points=given.points, num_threads=given.threads)
-    start(model, settings_of(vars(given)))
+    settings = settings_of(vars(given))
+    opened = listen(settings.host, settings.port)
+    from stage3_detect.serving.start import ModelOptions, start  # takes more than a second
+
+    start(ModelOptions(given.run, maps=given.maps, points=given.points, num_threads=given.threads), settings, opened)
 
 
 def run() -> int:

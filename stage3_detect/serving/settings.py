@@ -1,10 +1,12 @@
 """Settings of the service."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
-from cxr.config import Settings
+from cxr.config import Settings, UserError, parse_overrides, parse_settings
 
 MIB = 1 << 20
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -64,3 +66,21 @@ class ServiceSettings(Settings):
     def is_loopback(self) -> bool:
         """True if only programs on this machine reach the service."""
         return self.host in LOOPBACK_HOSTS
+
+
+def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
+    """The settings in a command line; `given["set"]` changes limits.
+
+    Raises:
+        UserError: values that do not validate; an address other than loopback without API keys.
+    """
+    values = {name: value for name, value in given.items() if name in ServiceSettings.model_fields}
+    values["limits"] = parse_overrides(Limits, given["set"])
+    settings = parse_settings(ServiceSettings, values, source="command line")
+    if not settings.is_loopback and settings.api_keys is None:
+        raise UserError(
+            f"--host {settings.host}: others could use the service; give --api-keys FILE (--new-key FILE NAME makes it)"
+        )
+    if settings.keep_images and settings.corrections is None:
+        raise UserError("--keep-images: images are kept with corrections only; give --corrections DIR too")
+    return settings

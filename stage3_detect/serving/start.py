@@ -1,37 +1,18 @@
-"""Start the service: settings from the command line, the model, the port, and what is served in a few lines."""
+"""Start the service: the model, the application, and what is served in a few lines."""
 
+import socket
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cxr.config import UserError, parse_overrides, parse_settings
+from cxr.config import UserError
 from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.logs import set_up_logs
-from stage3_detect.serving.http.server import listen, serve
+from stage3_detect.serving.http.server import serve
 from stage3_detect.serving.interface import ModelFacts
 from stage3_detect.serving.memory import keep_freed_memory
 from stage3_detect.serving.model.bundle_model import open_model
-from stage3_detect.serving.settings import Limits, ServiceSettings
-
-
-def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
-    """The settings in a command line; `given["set"]` changes limits.
-
-    Raises:
-        UserError: values that do not validate; an address other than loopback without API keys.
-    """
-    values = {name: value for name, value in given.items() if name in ServiceSettings.model_fields}
-    values["limits"] = parse_overrides(Limits, given["set"])
-    settings = parse_settings(ServiceSettings, values, source="command line")
-    if not settings.is_loopback and settings.api_keys is None:
-        raise UserError(
-            f"--host {settings.host}: others could use the service; give --api-keys FILE (--new-key FILE NAME makes it)"
-        )
-    if settings.keep_images and settings.corrections is None:
-        raise UserError("--keep-images: images are kept with corrections only; give --corrections DIR too")
-    return settings
+from stage3_detect.serving.settings import ServiceSettings
 
 
 @dataclass(frozen=True)
@@ -44,16 +25,15 @@ class ModelOptions:
     num_threads: int = 0
 
 
-def start(options: ModelOptions, settings: ServiceSettings) -> None:
-    """Serve until a signal.
+def start(options: ModelOptions, settings: ServiceSettings, opened: socket.socket) -> None:
+    """Serve until a signal. opened: the port, from `listen`.
 
     Raises:
-        UserError: the run, a file of the settings or the address cannot be used.
+        UserError: the run or a file of the settings cannot be used.
     """
     if options.num_threads < 0:
         raise UserError(f"--threads {options.num_threads}: expected 0, which uses all cores, or more")
     keep_freed_memory()
-    opened = listen(settings.host, settings.port)
     model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
     app = make_app(model, settings)
     set_up_logs()

@@ -10,38 +10,15 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cxr.config import UserError
 from stage3_detect.serving.http.errors import error_body
 from stage3_detect.serving.http.headers import with_security_headers
 from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.settings import Limits, ServiceSettings
 
-_BACKLOG = 1024
-_RECEIVE_BUFFER_BYTES = 4 << 20
-"""The system's default makes a client wait for each piece of a large file."""
 _KEEP_ALIVE_S = 75
 """Longer than proxies keep an idle connection, so that they close it first."""
 _GRACE_S = 10
 """Beyond the limits on sending and processing, before the end no longer waits for a request."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the port.
-
-    Raises:
-        UserError: the address is unknown or in use.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)  # connections inherit it
-        opened.bind(address)
-        opened.listen(_BACKLOG)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
-        reason = error.strerror if isinstance(error, OSError) else "no host name"
-        raise UserError(f"--host {host} --port {port}: {reason}; give another address or port") from None
-    return opened
 
 
 def serve(app: FastAPI, opened: socket.socket) -> None:
@@ -59,7 +36,6 @@ def serve(app: FastAPI, opened: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.processing_timeout_s + limits.send_timeout_s) + _GRACE_S,
     )

@@ -14,7 +14,8 @@ import numpy as np
 
 from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.context import ServiceContext
-from stage3_detect.serving.http.server import listen, serve
+from stage3_detect.serving.http.port import listen
+from stage3_detect.serving.http.server import serve
 from stage3_detect.serving.interface import DecodedImage, FindingMap, FoundBox, ServedModel
 from stage3_detect.serving.settings import Limits, ServiceSettings
 

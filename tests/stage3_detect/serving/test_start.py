@@ -1,5 +1,6 @@
-"""Starting and ending the service: settings, what it says, and that it answers what it accepted."""
+"""Starting and ending the service: what it says, and that it answers what it accepted."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -9,44 +10,15 @@ import psutil
 import pytest
 
 from cxr.config import UserError
-from stage3_detect.serve import parse
 from stage3_detect.serving.settings import ServiceSettings
-from stage3_detect.serving.start import ModelOptions, settings_of, start
+from stage3_detect.serving.start import ModelOptions, start
 from tests.benchmarks.service_process import running_process
 from tests.stage3_detect.serving.services import files, png
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--host", "0.0.0.0"], "--api-keys"),
-        (["--host", "::"], "--api-keys"),
-        (["--host", "192.0.2.1"], "--api-keys"),
-        (["--keep-images"], "--corrections"),
-        (["--set", "max_file=3"], "max_files"),
-        (["--set", "max_files=0"], "max_files"),
-        (["--set", "max_files"], "key=value"),
-        (["--port", "70000"], "port"),
-        (["--workers", "0"], "num_workers"),
-    ],
-)
-def test_settings_that_are_refused(arguments: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
-        settings_of(vars(parse(["run", *arguments])))
-    assert len(caught.value.problems) == 1
-
-
 def test_a_negative_number_of_threads_is_refused() -> None:
-    with pytest.raises(UserError, match="--threads -1"):
-        start(ModelOptions(Path("run"), num_threads=-1), ServiceSettings())
-
-
-def test_settings_of_a_command_line() -> None:
-    assert settings_of(vars(parse(["run"]))) == ServiceSettings()
-    given = ["run", "--host", "0.0.0.0", "--api-keys", "keys", "--set", "max_files=3", "max_pixels=99"]
-    settings = settings_of(vars(parse(given)))
-    assert (settings.limits.max_files, settings.limits.max_pixels) == (3, 99)
-    assert (settings.host, settings.api_keys, settings.is_loopback) == ("0.0.0.0", Path("keys"), False)
+    with socket.socket() as opened, pytest.raises(UserError, match="--threads -1"):
+        start(ModelOptions(Path("run"), num_threads=-1), ServiceSettings(), opened)
 
 
 def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle_alone: Path) -> None:

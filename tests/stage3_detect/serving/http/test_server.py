@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from cxr.config import UserError
-from stage3_detect.serving.http.server import listen
 from stage3_detect.serving.interface import ServedModel
 from tests.stage3_detect.serving.services import Service, files, multipart, post, read_answer, running
 
@@ -18,15 +16,6 @@ def service(model: ServedModel) -> Iterator[Service]:
         model, limits={"header_timeout_s": 0.5, "send_timeout_s": 0.5, "max_connections": 8, "max_request_bytes": 10**6}
     ) as service:
         yield service
-
-
-def test_an_address_in_use_is_an_error(service: Service) -> None:
-    with pytest.raises(UserError, match="--port"):
-        listen("127.0.0.1", service.port)
-    with pytest.raises(UserError, match="--host"):
-        listen("no.such.host.invalid", 0)
-    with pytest.raises(UserError, match="no host name"):
-        listen(70 * "a", 0)
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"])
