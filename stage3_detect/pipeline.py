@@ -13,7 +13,7 @@ from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
 from stage3_detect.evaluation.results import Evaluation
-from stage3_detect.export.bundle import BundleSource, classifier_of, write_bundle
+from stage3_detect.export.bundle import BundleSource, write_bundle
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
 from stage3_detect.export.model_card import write_model_card
@@ -22,6 +22,7 @@ from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
 from stage3_detect.model.predict import predict_images
 from stage3_detect.model.torch_network import TorchNetwork, pick_device
+from stage3_detect.run_chain import chain_of
 from stage3_detect.self_training.report import rounds_blocks
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
 from stage3_detect.settings.detector import DetectSettings
@@ -90,7 +91,7 @@ def _write_bundle(
     run: Run, facts: Mapping[str, Any], metrics: Metrics, outputs: Mapping[str, Path], stage2: FinishedRun
 ) -> None:
     """Write what the service runs on. It checks its own hashes, and may be written again later, so it is no output."""
-    chain, stage1 = run.dir.resolve().parent.name, classifier_of(stage2)
+    chain, stage1 = run.dir.resolve().parent.name, chain_of(stage2).stage1
     source = BundleSource(facts, run.settings.model_dump(mode="json"), metrics, outputs, chain, stage1)
     try:
         write_bundle(run.dir / "export" / "bundle", source)

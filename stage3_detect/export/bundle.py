@@ -9,7 +9,8 @@ MODEL_CARD.md
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 from cxr.config import UserError
 from cxr.labels import PARENTS, slug
 from cxr.runs.provenance import sha256_of
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
+from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
+from stage3_detect.run_chain import chain_of
 from stage3_detect.serving.model.bundle import BUNDLE_FORMAT, BUNDLE_JSON
 from stage3_detect.serving.model.manifest import MODEL_CARD
 
@@ -54,15 +56,8 @@ class BundleSource:
             UserError: an output is missing.
         """
         files = {name: run.output(name) for name in run.manifest["outputs"]}
-        found = stage1 or classifier_of(run)
+        found = stage1 or chain_of(run).stage1
         return cls(run.manifest, run.settings, run.metrics, files, run.dir.resolve().parent.name, found)
-
-
-def classifier_of(run: FinishedRun) -> Path | None:
-    """The stage 1 run behind a stage 2 or stage 3 run; None if a folder of the chain was moved."""
-    stage2 = open_input(run, "stage2") if run.stage == "stage3" else run
-    stage1 = None if stage2 is None else open_input(stage2, "stage1")
-    return None if stage1 is None else stage1.dir
 
 
 def write_bundle(folder: Path, source: BundleSource) -> Path:
@@ -74,30 +69,50 @@ def write_bundle(folder: Path, source: BundleSource) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / BUNDLE_JSON).is_file()):
         raise UserError(f"--out {folder}: exists and is not a bundle; give an empty or new folder")
     engines = usable_engines(source)
-    folder = folder.absolute()  # "." has no name
+    with _replaced(folder.absolute()) as partial:  # "." has no name
+        _copy_files(partial, source, engines)
+        classifier = _classifier(partial, source.stage1)
+        content = _identity(source) | _facts(source, engines, classifier=classifier)
+        content |= {"files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())}}
+        atomic_write_text(partial / BUNDLE_JSON, json.dumps(content, indent=1) + "\n")
+    return folder.absolute() / BUNDLE_JSON
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` at the end; after an error or a kill the old one is still whole."""
     partial, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "old"))
     for left_over in (partial, old):  # of a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir(parents=True)
-    for engine in engines:
-        for name in (engine["format"], f"{engine['format']}_bin"):
-            if name in source.files:
-                shutil.copyfile(source.files[name], partial / source.files[name].name)
-    shutil.copyfile(source.files["model_card"], partial / MODEL_CARD)
-    facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
-    facts["score_curves"] = facts.get("score_curves") or None  # {} in a run without true boxes on its tune split
-    classifier = _classifier(partial, source.stage1)
-    parents = PARENTS if classifier is None else classifier.pop("parents")
-    named = dict.fromkeys([*facts["findings"], *(classifier or {}).get("findings", ())])
-    facts |= {"parents": {name: ancestors(name, parents) for name in named}}
-    facts |= {"engines": engines, "classifier": classifier}
-    content = _identity(source) | facts | {"files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())}}
-    atomic_write_text(partial / BUNDLE_JSON, json.dumps(content, indent=1) + "\n")
+    yield partial
     if folder.exists():
         folder.replace(old)  # not deleted first: a kill would leave a part of it
     partial.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
-    return folder / BUNDLE_JSON
+
+
+def _copy_files(folder: Path, source: BundleSource, engines: Sequence[Mapping[str, Any]]) -> None:
+    """The files of the engines, and the model card."""
+    for engine in engines:
+        for name in (engine["format"], f"{engine['format']}_bin"):
+            if name in source.files:
+                shutil.copyfile(source.files[name], folder / source.files[name].name)
+    shutil.copyfile(source.files["model_card"], folder / MODEL_CARD)
+
+
+def _facts(
+    source: BundleSource, engines: Sequence[Mapping[str, Any]], *, classifier: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What bundle.json says of detector and classifier, and the ancestors of all their findings."""
+    facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
+    facts["score_curves"] = facts.get("score_curves") or None  # {} in a run without true boxes on its tune split
+    parents, own = PARENTS, None
+    if classifier is not None:
+        parents, own = classifier["parents"], {key: classifier[key] for key in classifier if key != "parents"}
+    named = dict.fromkeys([*facts["findings"], *(own or {}).get("findings", ())])
+    above = {name: ancestors(name, parents) for name in named}
+    return facts | {"parents": above, "engines": engines, "classifier": own}
 
 
 def _identity(source: BundleSource) -> dict[str, Any]:

@@ -67,6 +67,10 @@ class ModelFacts:
     synthetic: bool
 
 
+class MapsError(Exception):
+    """The service cannot make heat maps, whatever the image. The message is a sentence for the client."""
+
+
 class ServedModel(Protocol):
     """A model in memory. `detect` and `maps` may be called from several threads."""
 
@@ -77,5 +81,9 @@ class ServedModel(Protocol):
         ...
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
-        """A map for each finding of the classifier; empty where no maps are served."""
+        """A map for each finding of the classifier; empty where no maps are served.
+
+        Raises:
+            MapsError: the maps could not be loaded.
+        """
         ...

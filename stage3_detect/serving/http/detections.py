@@ -23,7 +23,7 @@ from stage3_detect.serving.http.schemas import (
     model_identity,
 )
 from stage3_detect.serving.http.uploads import Upload, read_files
-from stage3_detect.serving.interface import ModelFacts
+from stage3_detect.serving.interface import MapsError, ModelFacts
 from stage3_detect.serving.settings import ServiceSettings
 
 READER_NOTE = "for research only, not for diagnosis"
@@ -90,6 +90,8 @@ def make_router(context: ServiceContext) -> APIRouter:
             answer = await context.workers.run(partial(examine_maps, context, upload, asked), is_map=True)
         except UserError as error:
             raise Refusal(422, "unreadable", error.problems[0]) from None
+        except MapsError as error:
+            raise Refusal(503, "maps_failed", str(error)) from None
         return _json(answer.model_dump_json().encode())
 
     return router

@@ -71,7 +71,11 @@ class BundleModel:
         return self._predictor.predict(image.pixels, chosen)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
-        """A map for each finding of the classifier; empty where no maps are served."""
+        """A map for each finding of the classifier; empty where no maps are served.
+
+        Raises:
+            MapsError: the maps could not be loaded.
+        """
         if self._maps is None:
             return []
         maps = self._maps.maps(image.pixels)

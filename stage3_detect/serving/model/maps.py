@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -12,8 +12,9 @@ import numpy as np
 
 from cxr.config import UserError
 from cxr.imaging.files import Pixels, Region
-from cxr.runs.run_folder import FinishedRun, open_input, open_run
-from stage3_detect.serving.interface import FindingMap
+from cxr.runs.run_folder import FinishedRun, open_run
+from stage3_detect.run_chain import chain_of
+from stage3_detect.serving.interface import FindingMap, MapsError
 from stage3_detect.serving.model.bundle import Bundle
 
 MAX_MS_PER_IMAGE = 1000.0
@@ -47,18 +48,29 @@ class LoadedLater:
         self._lock = Lock()
         pool = ThreadPoolExecutor(1, thread_name_prefix="maps")
         self._maker = pool.submit(load)
+        self._maker.add_done_callback(_log_failure)
         pool.shutdown(wait=False)
 
     def maps(self, image: Pixels) -> list[FindingMap]:
         """A map for each finding of an image (H, W).
 
         Raises:
-            UserError: loading failed.
+            MapsError: loading failed; the reason was logged when it did.
         """
+        if self._maker.exception() is not None:
+            raise MapsError("The heat maps of this service could not be loaded; its log gives the reason.")
         maker = self._maker.result()
         self.method = maker.method
         with self._lock:
             return maker.maps(image)
+
+
+def _log_failure(maker: "Future[MapMaker]") -> None:
+    error = maker.exception()
+    if isinstance(error, UserError):
+        log.error("heat maps: %s", "; ".join(error.problems))
+    elif error is not None:
+        log.error("heat maps could not be loaded", exc_info=error)
 
 
 def open_maps(bundle: Bundle, *, regions: tuple[Region, ...], num_threads: int) -> LoadedLater:
@@ -114,18 +126,17 @@ def _run_chain(bundle: Bundle) -> Chain | None:
     """The stage 2 run and the stage 1 folder behind a bundle that lies in its run; None where one is not at hand, or
     where the CAM method is too slow."""
     try:
-        stage2 = open_input(open_run(bundle.dir.resolve().parents[1], stage="stage3"), "stage2")
+        chain = chain_of(open_run(bundle.dir.resolve().parent.parent, stage="stage3"))
     except UserError:
         return None
-    stage1 = None if stage2 is None else open_input(stage2, "stage1")
-    if stage2 is None or stage1 is None:
+    if chain.stage2 is None or chain.stage1 is None:
         return None
-    for method in set(stage2.manifest["methods_by_finding"].values()):
-        milliseconds = stage2.metrics.get(f"ms_per_image/{method}")
+    for method in set(chain.stage2.manifest["methods_by_finding"].values()):
+        milliseconds = chain.stage2.metrics.get(f"ms_per_image/{method}")
         if milliseconds is not None and milliseconds > MAX_MS_PER_IMAGE:
             log.warning("heat maps are those of the head: %s takes %.0f ms an image", method, milliseconds)
             return None
-    return stage2, stage1.dir
+    return chain.stage2, chain.stage1
 
 
 def _methods(stage2: FinishedRun) -> str:

@@ -1,14 +1,18 @@
 """The routes /v1/model, /v1/detections and /v1/maps on the real model."""
 
 import base64
+import json
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.model.images import decode_image
 from tests.stage3_detect.serving.services import IMAGE_HW, Service, files, png, running
 
@@ -119,6 +123,22 @@ def test_maps_of_an_unreadable_file_or_of_two_files_are_refused(service: Service
     with service.client() as client:
         assert client.post("/v1/maps", files={"file": ("a.png", b"nothing")}).status_code == 422
         assert client.post("/v1/maps", files=two).status_code == 413
+
+
+def test_maps_that_cannot_be_loaded_are_the_services_fault(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run chain that was damaged, and a bundle without a classifier to take its place."""
+    chain = Path(shutil.copytree(bundle.parents[2], tmp_path / "chain"))
+    (chain / "stage1" / "calibration.json").unlink()
+    file = chain / bundle.relative_to(bundle.parents[2]) / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"classifier": None}))
+    with running(open_model(file.parent, maps=True, num_threads=1)) as service, service.client() as client:
+        answers = [client.post("/v1/maps", files={"file": ("a.png", png())}) for _ in range(2)]
+        assert [(answer.status_code, list(answer.json())) for answer in answers] == [(503, ["error"])] * 2
+        assert client.post("/v1/detections", files=files("a.png")).status_code == 200
+    assert caplog.text.count("calibration.json") == 1
+    assert str(tmp_path) not in answers[0].text
 
 
 def test_model(service: Service, model: ServedModel) -> None:
