@@ -126,6 +126,14 @@ def class_slugs(classes: Iterable[str]) -> dict[str, str]:
     return slugs
 
 
+def ancestors(finding: str, parents: Mapping[str, str] = PARENTS) -> list[str]:
+    """The ancestors of a finding, nearest first. parents: child -> parent."""
+    found: list[str] = []
+    while (finding := parents.get(finding, "")) and finding not in found:
+        found.append(finding)
+    return found
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (nearest: 'x')`` for an error message, or "" if no known name is similar."""
     by_lower = {item.lower(): item for item in known}

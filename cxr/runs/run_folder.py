@@ -49,11 +49,12 @@ class Processes(Protocol):
     def barrier(self) -> None: ...
 
 
-def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: another process sees the old text or the new one. An error leaves nothing behind."""
+def atomic_write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Replace a file as a whole: another process sees the old text or the new one. An error leaves nothing behind.
+    mode: its permissions, before the umask."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with open(partial, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

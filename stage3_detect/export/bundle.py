@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError
-from cxr.labels import PARENTS, slug
+from cxr.labels import PARENTS, ancestors, slug
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
@@ -126,14 +126,6 @@ def _identity(source: BundleSource) -> dict[str, Any]:
         "weights_sha256": weights,
         "settings": {"predict": dict(source.settings["predict"])},
     }
-
-
-def ancestors(finding: str, parents: Mapping[str, str]) -> list[str]:
-    """The ancestors of a finding, nearest first. parents: child -> parent."""
-    found: list[str] = []
-    while (finding := parents.get(finding, "")) and finding not in found:
-        found.append(finding)
-    return found
 
 
 def usable_engines(source: BundleSource) -> list[dict[str, Any]]:

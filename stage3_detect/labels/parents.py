@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxr.boxes import CORNERS, Boxes, iou_matrix, weighted_boxes_fusion
 from cxr.coco import CocoBoxes
-from cxr.labels import PARENTS
+from cxr.labels import ancestors
 
 log = logging.getLogger("raybox")
 
@@ -41,14 +41,10 @@ def find_kinship(readers: CocoBoxes) -> Kinship:
     shares = {
         (child, parent): _share(corners, child, parent)
         for child in readers.findings
-        for parent in _ancestors(child, readers.findings)
+        for parent in ancestors(child)
+        if parent in readers.findings
     }
     return {pair: share for pair, share in shares.items() if share >= MIN_SHARE}
-
-
-def _ancestors(child: str, findings: tuple[str, ...]) -> list[str]:
-    parent = PARENTS.get(child)
-    return [] if parent is None else [name for name in (parent,) if name in findings] + _ancestors(parent, findings)
 
 
 def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:

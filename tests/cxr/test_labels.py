@@ -9,6 +9,7 @@ from cxr.labels import (
     PARENTS,
     TBX11K_NAMES,
     VINDR_NAMES,
+    ancestors,
     check_findings,
     class_slugs,
     map_names,
@@ -79,6 +80,13 @@ def test_the_tree_holds_chexperts() -> None:
     children = {child for child, parent in PARENTS.items() if parent == "Lung Opacity"}
     assert {"Edema", "Consolidation", "Lung Lesion", "Atelectasis"} <= children
     assert "No Finding" not in {*PARENTS, *PARENTS.values()}
+
+
+def test_ancestors_nearest_first() -> None:
+    assert ancestors("Lung Opacity") == []
+    assert ancestors("Pneumonia") == ["Consolidation", "Lung Opacity"]
+    assert ancestors("Pneumonia", {}) == []
+    assert ancestors("a", {"a": "b", "b": "a"}) == ["b", "a"]
 
 
 def test_class_slugs_are_unique_and_never_the_end_of_an_interval() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr.labels import PARENTS
 from stage3_detect.serving.corrections.record import ACCEPTED, Corners, Reading, SavedReading
 
 Label = int | None
@@ -48,19 +47,14 @@ def all_findings(images: ByImage, served: Sequence[str] = ()) -> tuple[str, ...]
 def judgement(reading: SavedReading) -> dict[str, int]:
     """What one reader says about each finding: 1 present, 0 absent; a finding without an entry is not judged.
 
-    A kept box makes its finding present, and the findings that it implies (`cxr.labels.PARENTS`). A finding is absent
+    A kept box makes its finding present, and the findings that it implies in the model's hierarchy. A finding is absent
     if the reader rejected all its boxes, or, in a complete reading, if it has none.
     """
     present = {box.finding for box in reading.boxes if box.is_kept}
-    present |= {parent for name in present for parent in _ancestors(name)}
+    present |= {parent for name in present for parent in reading.ancestors(name)}
     denied = {box.proposed_finding or box.finding for box in reading.boxes} | {box.finding for box in reading.boxes}
     denied |= set(reading.findings) if reading.complete else set()
     return dict.fromkeys(denied, 0) | dict.fromkeys(present, 1)
-
-
-def _ancestors(finding: str) -> list[str]:
-    parent = PARENTS.get(finding)
-    return [] if parent is None else [parent, *_ancestors(parent)]
 
 
 def image_labels(readings: Sequence[SavedReading], findings: Iterable[str]) -> dict[str, Label]:

@@ -6,10 +6,40 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
+from cxr.config import UserError
 from cxr.imaging.files import KIND_SUFFIXES, kind_suffix
-from stage3_detect.serving.corrections.log import FULL, DiskFullError
+from stage3_detect.serving.corrections.log import disk_full_named
+from stage3_detect.serving.corrections.record import Reading
+from stage3_detect.serving.interface import DecodedImage
 
 _PARTIAL = ".partial"
+_MAX_SIZES = 10_000
+
+
+class ImageSizes:
+    """Sizes of the images that were shown last. Other replicas may have shown others, so one may be unknown."""
+
+    def __init__(self) -> None:
+        self._sizes_wh: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def remember(self, image: DecodedImage) -> None:
+        """Remember the size of an image as it is shown."""
+        height, width = image.pixels.shape
+        with self._lock:
+            self._sizes_wh.pop(image.sha256, None)
+            self._sizes_wh[image.sha256] = (width, height)
+            if len(self._sizes_wh) > _MAX_SIZES:
+                self._sizes_wh.popitem(last=False)
+
+    def check(self, reading: Reading) -> None:
+        """UserError if the image is known to have another size than the reading says."""
+        given = (reading.width_px, reading.height_px)
+        known = self._sizes_wh.get(reading.image_sha256, given)
+        if given != known:
+            raise UserError(
+                f"width_px, height_px: got {given[0]} x {given[1]}, but the image has {known[0]} x {known[1]} pixels"
+            )
 
 
 class ImageKeeper:
@@ -51,8 +81,9 @@ class ImageKeeper:
                 data = self._files.get(sha256)
             if data is None:
                 return False
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            _write(self.folder / f"{sha256}{kind_suffix(data)}", data)
+            with disk_full_named():
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                _write(self.folder / f"{sha256}{kind_suffix(data)}", data)
         return True
 
     def stored(self, sha256: str) -> Path | None:
@@ -69,9 +100,7 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        if error.errno in FULL:
-            raise DiskFullError("the disk is full, so nothing was saved; free some space and save again") from None
         raise

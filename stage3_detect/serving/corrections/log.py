@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,22 @@ from cxr.config import UserError
 
 log = logging.getLogger("raybox")
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskFullError(Exception):
     """The disk, the quota or the largest allowed file size is reached. Nothing was written."""
+
+
+@contextlib.contextmanager
+def disk_full_named() -> Iterator[None]:
+    """Raise `DiskFullError` for an OSError that means it; others pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError("the disk is full, so nothing was saved; free some space and save again") from None
+        raise
 
 
 class RecordLog:
@@ -61,17 +72,16 @@ class RecordLog:
             OSError: the disk failed; the file is as it was, or the next call or start restores it.
         """
         line = _line(record)
-        try:
-            os.ftruncate(self._file, self._size)  # no effect, unless the clean-up of a failed write failed too
-            _write_at(self._file, line, self._size)
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
+        with disk_full_named():
+            try:
+                os.ftruncate(self._file, self._size)  # no effect, unless the clean-up of a failed write failed too
+                _write_at(self._file, line, self._size)
                 os.fsync(self._file)
-            if error.errno in FULL:
-                raise DiskFullError("the disk is full, so nothing was saved; free some space and save again") from None
-            raise
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._size)
+                    os.fsync(self._file)
+                raise
         self._size += len(line)
         self.records.append(dict(record))
 

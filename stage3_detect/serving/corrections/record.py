@@ -1,14 +1,14 @@
 """A reading: what one reader decided about the boxes of one image. As the reading page posts it, and as it is saved."""
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cxr.config import UserError
-from cxr.labels import nearest
+from cxr.labels import ancestors, nearest
 from stage3_detect.serving.model.manifest import FindingName, Sha256
 
 Action = Literal["accepted", "rejected", "moved", "drawn", "relabelled"]
@@ -123,11 +123,18 @@ class SavedReading(Reading):
     """A reading in the file.
 
     id: number of its line. time: UTC, ISO 8601, when it was saved. findings: all findings of the model that was shown.
+    parents: the ancestors of each of them, nearest first; None in files of earlier versions, where `cxr.labels.PARENTS`
+    is used.
     """
 
     id: Annotated[str, Field(pattern=r"^[0-9]{6,}$")]
     time: str
     findings: tuple[FindingName, ...]
+    parents: dict[FindingName, tuple[FindingName, ...]] | None = None
+
+    def ancestors(self, finding: str) -> Sequence[str]:
+        """The findings that a finding implies."""
+        return ancestors(finding) if self.parents is None else self.parents.get(finding, ())
 
 
 def check_findings_known(reading: Reading, findings: Collection[str]) -> None:

@@ -8,11 +8,12 @@ images/             the corrected images, if they are kept
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,9 +28,10 @@ from stage3_detect.serving.corrections.files import (
     label_table,
     last_readings,
 )
-from stage3_detect.serving.corrections.images import ImageKeeper
+from stage3_detect.serving.corrections.images import ImageKeeper, ImageSizes
 from stage3_detect.serving.corrections.log import RecordLog, read_records
 from stage3_detect.serving.corrections.record import Reading, SavedReading, check_findings_known
+from stage3_detect.serving.interface import DecodedImage
 
 log = logging.getLogger("raybox")
 
@@ -59,12 +61,13 @@ class CorrectionStore:
         folder: Path,
         *,
         findings: Sequence[str],
+        parents: Mapping[str, Sequence[str]],
         keep_images: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
         Args:
-            findings: of the served model. now: the clock.
+            findings, parents: of the served model; see `ModelFacts`. now: the clock.
 
         Raises:
             UserError: another service writes into the folder, or a line of corrections.jsonl is damaged.
@@ -72,6 +75,8 @@ class CorrectionStore:
         """
         self.folder = folder
         self._findings, self._now = tuple(findings), now
+        implied = {finding: tuple(parents.get(finding, ())) for finding in findings}
+        self._model: dict[str, Any] = {"findings": self._findings, "parents": implied}
         self._log = RecordLog(folder / READINGS)
         for path in folder.glob(".*.partial"):  # of a process that was killed
             path.unlink()
@@ -81,6 +86,7 @@ class CorrectionStore:
             self._log.close()
             raise
         self._images = ImageKeeper(folder / IMAGES, max_bytes=MAX_HELD_BYTES)
+        self._sizes = ImageSizes()
         self._keeps_images = keep_images
         self._lock, self._files_lock, self._changed = Lock(), Lock(), Event()
         self._is_open = True
@@ -93,25 +99,27 @@ class CorrectionStore:
         """All readings, also those that a later one of the same reader replaces."""
         return len(self._readings)
 
-    def keep(self, data: bytes, sha256: str) -> None:
-        """Hold an image that is shown to a reader, so that it can be stored with its correction; no-op without
-        `keep_images`."""
+    def keep(self, image: DecodedImage) -> None:
+        """Remember the size of an image that is shown to a reader; with `keep_images` also hold its file, so that it
+        can be stored with its correction."""
+        self._sizes.remember(image)
         if self._keeps_images:
-            self._images.hold(data, sha256)
+            self._images.hold(image.data, image.sha256)
 
     def save(self, reading: Reading) -> Saved:
         """Save a reading; when this returns it is on disk.
 
         Raises:
-            UserError: a finding is unknown.
+            UserError: a finding is unknown, or the image has another size.
             DiskFullError: there is no room; nothing was saved.
             OSError: the disk failed.
         """
         check_findings_known(reading, self._findings)
+        self._sizes.check(reading)
         kept = self._images.store(reading.image_sha256) if self._keeps_images else None
         with self._lock:
             number, time = len(self._readings) + 1, self._now().isoformat(timespec="seconds")
-            saved = SavedReading(**dict(reading), id=f"{number:06d}", time=time, findings=self._findings)
+            saved = SavedReading(**dict(reading), id=f"{number:06d}", time=time, **self._model)
             self._log.append(saved.model_dump(mode="json"))
             self._readings.append(saved)
         self._changed.set()
@@ -129,8 +137,8 @@ class CorrectionStore:
             findings = all_findings(images, self._findings)
             places = {image: self._place(image, readings[-1].name) for image, readings in images.items()}
             document = coco_document(images, findings, places, data_root=str(self.folder.resolve()))
-            atomic_write_text(self.folder / BOXES, json.dumps(document, indent=1, allow_nan=False) + "\n")
-            atomic_write_text(self.folder / LABELS, label_table(images, findings, places))
+            atomic_write_text(self.folder / BOXES, json.dumps(document, indent=1, allow_nan=False) + "\n", mode=0o600)
+            atomic_write_text(self.folder / LABELS, label_table(images, findings, places), mode=0o600)
 
     def close(self) -> None:
         """Write the files and let other services use the folder."""

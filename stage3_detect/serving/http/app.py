@@ -73,7 +73,8 @@ def _open_corrections(model: ServedModel, settings: ServiceSettings) -> Correcti
     if folder is None:
         return None
     try:
-        return CorrectionStore(folder, findings=model.facts.findings, keep_images=settings.keep_images)
+        facts = model.facts
+        return CorrectionStore(folder, findings=facts.findings, parents=facts.parents, keep_images=settings.keep_images)
     except OSError as error:
         raise UserError(f"--corrections {folder}: {error.strerror}; give a folder that can be written") from None
 

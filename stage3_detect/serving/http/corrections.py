@@ -13,6 +13,7 @@ from stage3_detect.serving.corrections.store import CorrectionStore, Saved
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.detections import UPLOAD_ERRORS
 from stage3_detect.serving.http.errors import Refusal
+from stage3_detect.serving.http.logs import log_error
 from stage3_detect.serving.http.schemas import ErrorAnswer
 from stage3_detect.serving.http.uploads import read_json
 from stage3_detect.serving.interface import ModelFacts
@@ -77,6 +78,10 @@ def _save(store: CorrectionStore, reading: Reading) -> Saved:
         raise Refusal(422, "corrections", error.problems[0]) from None
     except DiskFullError as error:
         raise Refusal(507, "disk_full", str(error)) from None
+    except OSError as error:
+        log_error(error, "corrections")
+        sentence = "The reading cannot be written, so it was not saved; see the log of the service."
+        raise Refusal(507, "disk_failed", sentence) from None
 
 
 def _json_body(facts: ModelFacts) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _decoded(context: ServiceContext, upload: Upload) -> DecodedImage:
         context.monitoring.unreadable()
         raise UserError("the file cannot be read; it is damaged or of an unknown kind") from None
     if context.corrections is not None:
-        context.corrections.keep(upload.data, image.sha256)
+        context.corrections.keep(image)
     return image
 
 

@@ -11,7 +11,7 @@ import pytest
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
 from stage3_detect.bundle import main, parse
-from stage3_detect.export.bundle import BundleSource, ancestors, usable_engines, write_bundle
+from stage3_detect.export.bundle import BundleSource, usable_engines, write_bundle
 from stage3_detect.serving.interface import DecodedImage
 from stage3_detect.serving.model.bundle import open_bundle
 from stage3_detect.serving.model.bundle_model import open_model
@@ -43,14 +43,6 @@ def test_the_fastest_format_comes_first_and_onnx_stays() -> None:
     assert formats(source(speeds)) == ["tensorrt_fp16", "openvino_int8", "onnx"]
     assert formats(source(speeds, ("openvino_int8",))) == ["tensorrt_fp16", "openvino_fp16", "onnx"]
     assert formats(source({"onnx": 1.0, "openvino_fp16": 2.0})) == ["onnx"]
-
-
-def test_ancestors_nearest_first() -> None:
-    assert ancestors("Pneumonia", {"Pneumonia": "Consolidation", "Consolidation": "Lung Opacity"}) == [
-        "Consolidation",
-        "Lung Opacity",
-    ]
-    assert ancestors("Pneumonia", {}) == []
 
 
 def test_the_bundle_holds_what_prediction_needs(bundle: Path) -> None:

@@ -40,7 +40,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def correct(folder: Path, *pictures: Path, name: str | None = None, **changes: object) -> None:
     """A reading of each picture, with one drawn box."""
-    store = CorrectionStore(folder, findings=FINDINGS)
+    store = CorrectionStore(folder, findings=FINDINGS, parents={})
     for picture in pictures:
         facts = {"width_px": IMAGE_HW[1], "height_px": IMAGE_HW[0], "name": name or picture.name, **changes}
         store.save(reading([box("drawn", EFFUSION)], image_sha256=sha256_of(picture), **facts))

@@ -7,6 +7,7 @@ from typing import Any
 from stage3_detect.serving.corrections.record import Reading, SavedReading
 
 FINDINGS = ("Lung Opacity", "Consolidation", "Pleural Effusion")
+PARENTS = {"Lung Opacity": (), "Consolidation": ("Lung Opacity",), "Pleural Effusion": ()}
 IMAGE, OTHER_IMAGE, MODEL = "a" * 64, "b" * 64, "f" * 64
 BOX, MOVED_BOX = (10.0, 20.0, 40.0, 50.5), (12.0, 20.0, 44.0, 50.0)
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -44,5 +45,5 @@ def reading(boxes: Sequence[dict[str, Any]] = (), **changes: Any) -> Reading:
 
 
 def saved(boxes: Sequence[dict[str, Any]] = (), **changes: Any) -> SavedReading:
-    facts = {"id": "000001", "time": NOON.isoformat(), "findings": FINDINGS}
-    return SavedReading.model_validate(body(boxes, **changes) | facts)
+    facts = {"id": "000001", "time": NOON.isoformat(), "findings": FINDINGS, "parents": PARENTS}
+    return SavedReading.model_validate(body(boxes) | facts | changes)

@@ -72,6 +72,13 @@ def test_a_child_implies_its_parent_even_where_the_reader_rejected_the_parents_b
     assert judgement(given) == {OPACITY: 1, CONSOLIDATION: 1, EFFUSION: 0}
 
 
+def test_the_hierarchy_is_that_of_the_model_that_was_shown() -> None:
+    given = [box("accepted", CONSOLIDATION)]
+    assert judgement(saved(given, parents={})) == {CONSOLIDATION: 1}
+    assert judgement(saved(given, parents={CONSOLIDATION: (EFFUSION,)})) == {CONSOLIDATION: 1, EFFUSION: 1}
+    assert judgement(saved(given, parents=None)) == {CONSOLIDATION: 1, OPACITY: 1}  # of an earlier version
+
+
 def test_several_readers_vote_and_a_tie_is_uncertain() -> None:
     yes, no, silent = saved([box()]), saved([box("rejected")], reader="r2"), saved(reader="r3")
     assert image_labels([yes, silent], [EFFUSION]) == {EFFUSION: 1}

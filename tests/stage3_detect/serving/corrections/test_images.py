@@ -1,6 +1,8 @@
 """Images are stored once, only with a correction, and never half."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,20 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         keeper.store(sha(large))
     assert list(tmp_path.iterdir()) == []
     assert keeper.store(sha(large))
+
+
+def test_a_disk_without_room_for_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = ImageKeeper(tmp_path / "images", max_bytes=1000)
+    keeper.hold(PNG, sha(PNG))
+
+    def full(*_: object) -> None:  # a test cannot fill a disk
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        with pytest.raises(DiskFullError):
+            keeper.store(sha(PNG))
+    assert keeper.store(sha(PNG))
 
 
 def test_the_rest_of_a_killed_process_is_removed(tmp_path: Path) -> None:

@@ -1,27 +1,29 @@
 """The folder of corrections: its files are exact, complete after `close`, and remade at each start."""
 
 import csv
-import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cxr.config import UserError
 from stage3_detect.serving.corrections.log import DiskFullError, RecordLog
 from stage3_detect.serving.corrections.store import CorrectionStore, Saved, open_readings
-from tests.stage3_detect.serving.corrections.correction_builders import FINDINGS, IMAGE, NOON, box, reading
+from stage3_detect.serving.interface import DecodedImage
+from tests.stage3_detect.serving.corrections.correction_builders import FINDINGS, IMAGE, NOON, PARENTS, box, reading
 from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 20
-PNG_HASH = hashlib.sha256(PNG).hexdigest()
+PNG = DecodedImage("chest.png", b"\x89PNG\r\n\x1a\n" + b"p" * 20, np.zeros((90, 130), np.uint8))
+SHOWN = {"findings": FINDINGS, "parents": PARENTS}
 
 
 def open_store(folder: Path, **options: Any) -> CorrectionStore:
-    return CorrectionStore(folder, **{"findings": FINDINGS, "now": lambda: NOON, **options})
+    return CorrectionStore(folder, **{"findings": FINDINGS, "parents": PARENTS, "now": lambda: NOON, **options})
 
 
 @pytest.fixture
@@ -54,12 +56,21 @@ def test_a_new_folder_has_its_files_and_no_reading(tmp_path: Path) -> None:
     assert document(tmp_path)["images"] == [] and rows(tmp_path) == [] and open_readings(tmp_path) == []
 
 
+def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        open_store(tmp_path).close()
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
 def test_a_reading_is_saved_with_id_time_and_findings(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     given = reading([box(), box("rejected", "Lung Opacity")])
     assert [store.save(given), store.save(given)] == [Saved("000001", None), Saved("000002", None)]
     first, second = open_readings(tmp_path)  # while the store is open
-    assert dict(first) == {**dict(given), "id": "000001", "time": "2026-05-04T12:00:00+00:00", "findings": FINDINGS}
+    assert dict(first) == {**dict(given), "id": "000001", "time": "2026-05-04T12:00:00+00:00", **SHOWN}
     assert (second.id, second.boxes) == ("000002", given.boxes)
     assert store.num_readings == 2 and store.accepted_shares()["Pleural Effusion"] == 1
     store.close()
@@ -95,21 +106,30 @@ def test_a_second_service_gets_one_clear_error(store: CorrectionStore) -> None:
 
 def test_images_are_kept_with_their_correction_only(tmp_path: Path) -> None:
     store = open_store(tmp_path, keep_images=True)
-    store.keep(PNG, PNG_HASH)
-    store.keep(b"never corrected", hashlib.sha256(b"never corrected").hexdigest())
+    store.keep(PNG)
+    store.keep(DecodedImage("other.png", b"never corrected", PNG.pixels))
     assert not (tmp_path / "images").exists()
-    assert store.save(reading(image_sha256=PNG_HASH)) == Saved("000001", True)
+    assert store.save(reading(image_sha256=PNG.sha256)) == Saved("000001", True)
     assert store.save(reading()) == Saved("000002", False)  # an image that the service has not seen
     store.close()
-    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{PNG_HASH}.png"]
-    assert [row["path"] for row in rows(tmp_path)] == [f"images/{PNG_HASH}.png", "chest.png"]
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{PNG.sha256}.png"]
+    assert [row["path"] for row in rows(tmp_path)] == [f"images/{PNG.sha256}.png", "chest.png"]
     assert document(tmp_path)["info"]["data_root"] == str(tmp_path.resolve())
 
 
 def test_without_keeping_no_image_is_stored(store: CorrectionStore) -> None:
-    store.keep(PNG, PNG_HASH)
-    assert store.save(reading(image_sha256=PNG_HASH)) == Saved("000001", None)
+    store.keep(PNG)
+    assert store.save(reading(image_sha256=PNG.sha256)) == Saved("000001", None)
     assert not (store.folder / "images").exists()
+
+
+def test_another_size_than_that_of_the_image_is_refused(store: CorrectionStore) -> None:
+    store.keep(PNG)
+    with pytest.raises(UserError, match=r"got 90 x 130, but the image has 130 x 90"):
+        store.save(reading(image_sha256=PNG.sha256, width_px=90, height_px=130))
+    assert store.num_readings == 0
+    assert store.save(reading(image_sha256=PNG.sha256)).id == "000001"
+    assert store.save(reading(width_px=90, height_px=130)).id == "000002"  # an image that the service has not seen
 
 
 def test_a_full_disk_refuses_the_reading_and_the_next_one_is_saved(tmp_path: Path) -> None:

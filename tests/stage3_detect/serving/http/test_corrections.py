@@ -16,12 +16,13 @@ from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import Limits, ServiceSettings
-from tests.builders import write_picture
 from tests.stage3_detect.serving.corrections.correction_builders import MODEL, body, box
 from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
+from tests.stage3_detect.serving.services import IMAGE_HW, png
 from tests.stage3_detect.stage3_builders import FINDINGS
 
 NODULE, EFFUSION = FINDINGS
+PNG_SIZE = {"height_px": IMAGE_HW[0], "width_px": IMAGE_HW[1]}
 URL = "/v1/corrections"
 
 
@@ -58,7 +59,7 @@ def test_what_is_posted_is_what_is_saved(client: TestClient, folder: Path) -> No
     given = body([box(), box("moved", NODULE), box("drawn", NODULE), box("rejected")], complete=True, clicks=7)
     assert client.post(URL, json=given).json()["id"] == "000001"
     (reading,) = open_readings(folder)  # before the service ends
-    saved = reading.model_dump(mode="json", exclude={"id", "time", "findings"})
+    saved = reading.model_dump(mode="json", exclude={"id", "time", "findings", "parents"})
     for one in given["boxes"]:
         one.setdefault("original_box_xyxy", None)
         one["original_finding"] = None
@@ -130,13 +131,13 @@ def test_without_a_folder_there_is_no_route(model: ServedModel) -> None:
     assert answer.status_code == 404 and "--corrections" in answer.json()["error"]
 
 
-def test_an_image_is_kept_with_its_correction(model: ServedModel, folder: Path, tmp_path: Path) -> None:
-    write_picture(tmp_path / "chest.png")
-    data = (tmp_path / "chest.png").read_bytes()
+def test_an_image_is_kept_with_its_correction(model: ServedModel, folder: Path) -> None:
+    data = png()
     with service(model, corrections=folder, keep_images=True) as client:
         assert client.post("/v1/detections", files={"files": ("chest.png", data)}).status_code == 200
         assert not (folder / "images").exists()
-        given = body(image_sha256=hashlib.sha256(data).hexdigest())
+        given = body(image_sha256=hashlib.sha256(data).hexdigest(), **PNG_SIZE)
+        assert client.post(URL, json=given | {"width_px": 130}).status_code == 422
         assert client.post(URL, json=given).json()["image_kept"] is True
         assert client.post(URL, json=body()).json()["image_kept"] is False  # the service has not seen this image
     assert [path.read_bytes() for path in (folder / "images").iterdir()] == [data]
@@ -149,6 +150,16 @@ def test_a_full_disk_is_507_and_nothing_is_saved(client: TestClient, folder: Pat
     assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
     assert len(open_readings(folder)) == 1
     assert client.post(URL, json=body([box()])).json()["id"] == "000002"
+
+
+def test_a_folder_that_cannot_be_written_is_507_and_nothing_is_saved(model: ServedModel, folder: Path) -> None:
+    data = png()
+    with service(model, corrections=folder, keep_images=True) as client:
+        assert client.post("/v1/detections", files={"files": ("chest.png", data)}).status_code == 200
+        (folder / "images").write_text("in the way", encoding="utf-8")
+        answer = client.post(URL, json=body(image_sha256=hashlib.sha256(data).hexdigest(), **PNG_SIZE))
+    assert (answer.status_code, list(answer.json())) == (507, ["error"])
+    assert open_readings(folder) == []
 
 
 def test_a_second_service_on_the_folder_does_not_start(client: TestClient, model: ServedModel, folder: Path) -> None:
