@@ -46,7 +46,7 @@ class Limits(Settings):
 
 
 class ServiceSettings(Settings):
-    """The service: what it offers besides detections, and where it keeps files. None switches an offer off."""
+    """The service: its optional features, and where it keeps files. None switches a feature off."""
 
     limits: Limits = Limits()
     host: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Seconds of a bootstrap of mean AP40, beside pycocotools asked to accumulate every resample.
+"""Seconds of a bootstrap of mean AP40, compared with pycocotools asked to accumulate every resample.
 
     python tests/benchmarks/bench_bootstrap.py [--methods 13] [--classes 14] [--images 3000] [--resamples 1000]
 
@@ -102,22 +102,22 @@ def main() -> None:
     for _ in range(given.methods):
         assert bootstrap(ap_measure(matches, MAIN_IOU), counts).mean_interval.low > 0
     ours = time.process_time() - begin
-    beside = {}
+    others = {}
     for name, make in other_measures(truth, predictions).items():
         begin = time.process_time()
         make().resampled(counts)
-        beside[name] = time.process_time() - begin
+        others[name] = time.process_time() - begin
     once = seconds_of_library(truth, predictions, counts[:LIBRARY_RESAMPLES]) / LIBRARY_RESAMPLES
     library = once * given.resamples * given.methods
     table = Table("what", "seconds", title=f"{given.methods} methods, {given.resamples} resamples each")
     table.add_row("matching, one method", f"{matching:.2f}")
     table.add_row("bootstrap, ours", f"{ours:.2f}")
     table.add_row("bootstrap, library", f"{library:.1f} ({library / ours:.0f}x)")
-    for name, seconds in beside.items():
+    for name, seconds in others.items():
         table.add_row(f"{name}, one method", f"{seconds:.2f}")
     Console(width=110).print(table)
     figures = {"matching_s": matching, "ours_s": ours, "library_s": library, "ratio": library / ours}
-    Console(width=10_000).print(json.dumps(vars(given) | figures | beside), markup=False, highlight=False)
+    Console(width=10_000).print(json.dumps(vars(given) | figures | others), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Box rules tried a second: the search over shared maps, beside each rule run and scored by pycocotools by itself.
+"""Box rules tried a second: the search over shared maps, against each rule run and scored by pycocotools by itself.
 
     python tests/benchmarks/bench_boxes.py [--images 200] [--findings 7] [--side 20] [--methods 13]
 

@@ -1,4 +1,4 @@
-"""Milliseconds and memory of each CAM method, beside pytorch-grad-cam and torch-cam on the same model and images.
+"""Milliseconds and memory of each CAM method, against pytorch-grad-cam and torch-cam on the same model and images.
 
     python tests/benchmarks/bench_cam.py [--backbone densenet121] [--size 224] [--classes 14] [--images 4]
     python tests/benchmarks/bench_cam.py --device cuda --bf16 --backbone convnext_large --size 384

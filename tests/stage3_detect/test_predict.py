@@ -54,7 +54,7 @@ def scans(tmp_path: Path) -> Path:
     return folder
 
 
-def test_folder_without_an_image_and_missing_path_are_told_together(tmp_path: Path):
+def test_folder_without_an_image_and_missing_path_are_reported_together(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("")
     with pytest.raises(UserError) as caught:
@@ -107,7 +107,7 @@ def test_run_without_points_says_what_is_taken(tmp_path: Path):
     )
 
 
-def test_point_that_never_shows_a_finding_is_told(tmp_path: Path):
+def test_point_that_never_shows_a_finding_is_reported(tmp_path: Path):
     points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
     expected_line = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
@@ -237,7 +237,7 @@ def test_captions_stay_in_the_picture_and_off_each_other():
     assert cover.max() == 1
 
 
-def test_default_folder_is_beside_the_run():
+def test_default_folder_is_next_to_the_run():
     assert default_out(Call(Path("runs/p/stage3"), (Path("x/scan.png"),))) == Path("runs/p/predictions/scan")
 
 
@@ -258,7 +258,7 @@ def test_a_format_that_was_not_exported_is_an_error(run: Path, scans: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_device_that_is_not_there_is_told_and_nothing_written(run: Path, scans: Path, tmp_path: Path):
+def test_device_that_is_not_there_is_reported_and_nothing_written(run: Path, scans: Path, tmp_path: Path):
     with pytest.raises(UserError, match="device: 99, but"):
         predict_files(Call(run, (scans,), out=tmp_path / "out", device="99"))
     assert not (tmp_path / "out").exists()

@@ -300,7 +300,7 @@ def test_all_boxes_held_out_is_the_users_mistake() -> None:
     assert training.images["image_id"].tolist() == [ids[1]]
 
 
-def test_validation_without_a_box_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_validation_without_a_box_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     make_training_set(coco_of(many(4)), None, coco_of({"t": []}), settings(validate_on="tune_boxes"))
     assert "no validation image has a box" in caplog.text
 
@@ -379,7 +379,7 @@ def test_files_of_other_findings_are_refused(tmp_path: Path) -> None:
         open_sources(stage2_of(tmp_path, tables), LabelSettings(), seed=0)
 
 
-def test_missing_pictures_of_tune_and_test_are_told_before_training(tmp_path: Path) -> None:
+def test_missing_pictures_of_tune_and_test_are_reported_before_training(tmp_path: Path) -> None:
     train, tune, test = (
         replace(coco_of(many(count, prefix=name)), info={"data_root": str(tmp_path)})
         for name, count in (("r", 2), ("u", 2), ("e", 7))

@@ -60,7 +60,7 @@ def test_texts_exact_value(tmp_path: Path) -> None:
     assert read_targets(tmp_path / "empty.txt").shape == (0, 7)
 
 
-def test_targets_stand_beside_the_pictures() -> None:
+def test_targets_lie_next_to_the_pictures() -> None:
     assert targets_path(Path("a/images/train/x.png")) == Path("a/targets/train/x.txt")
 
 

@@ -37,10 +37,10 @@ function* candidates(box, size, tile) {
   for (let distance = 0; distance < STEPS; distance += 1) {
     const away = distance * (size.height + GAP);
     const [above, below] = [y1 - size.height - GAP - away, y2 + GAP + away];
-    const [beside, before] = [x2 + GAP, x1 - size.width - GAP];
+    const [toRight, toLeft] = [x2 + GAP, x1 - size.width - GAP];
     for (const [x, y] of [
       [x1, above], [right, above], [x1, below], [right, below],
-      [beside, y1 + away], [before, y1 + away], [beside, y2 - size.height - away], [before, y2 - size.height - away],
+      [toRight, y1 + away], [toLeft, y1 + away], [toRight, y2 - size.height - away], [toLeft, y2 - size.height - away],
     ]) yield { place: inside(x, y, size, tile), distance };
   }
   yield { place: inside(x1 + GAP, y1 + GAP, size, tile), distance: 0 };

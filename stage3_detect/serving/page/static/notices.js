@@ -3,7 +3,7 @@
 import { byId, make } from "./dom.js";
 
 /** Show a message in place of the one with the same key. @param {string} key @param {string} text
- * @param {{label: string, run: () => void}} [action]  a button beside the text */
+ * @param {{label: string, run: () => void}} [action]  a button next to the text */
 export function notify(key, text, action) {
   dismiss(key);
   const notice = make("div", "warning");

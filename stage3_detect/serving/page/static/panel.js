@@ -1,4 +1,4 @@
-/** The panel beside the images: name and quality of the active image, and which boxes are shown. */
+/** The panel next to the images: name and quality of the active image, and which boxes are shown. */
 
 import { byId, counted, make, setAttributes } from "./dom.js";
 import { limitOf, limitText } from "./filter.js";

@@ -61,7 +61,7 @@ export class Stage {
   }
 }
 
-/** Columns of a grid of upright images. @param {number} count @param {number} aspect  width by height of the room
+/** Columns of a grid of upright images. @param {number} count @param {number} aspect  width by height of the area
  * @returns {number} */
 export function bestColumns(count, aspect) {
   const upright = 0.85;

@@ -37,7 +37,7 @@ def test_one_request_may_exceed_the_limit_on_bytes_of_all() -> None:
         pass
 
 
-def test_work_runs_beside_the_event_loop_and_the_waiting_is_counted() -> None:
+def test_work_runs_off_the_event_loop_and_the_waiting_is_counted() -> None:
     workers = Workers(2, Limits())
     go, seen = threading.Event(), []
 

@@ -771,7 +771,7 @@ def test_everything_that_can_be_used_has_a_name(reader: Reader, images: Path) ->
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_nothing_needs_scroll_bars(browser: Browser, address: str, images: Path, size: tuple[int, int]) -> None:
     overflowing = """() => [document.documentElement, 
-        ...document.querySelectorAll(".bar, .room, .stage, .panel, .foot")]
+        ...document.querySelectorAll(".bar, .workspace, .stage, .panel, .foot")]
         .filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.className)"""
     with reading(browser, address, size=size) as reader:
         reader.drop(images / "noise.png", images / "other.png")
