@@ -59,6 +59,7 @@ export class App {
   setModel(model) {
     this.model = model;
     this.filter = defaultFilter(model);
+    Object.assign(this, { focus: null, selectedId: null, drawing: false });
     this.emit("model");
     this.emit("marks");
   }

@@ -6,7 +6,7 @@ import { counted } from "./dom.js";
 import { fitView } from "./geometry.js";
 import { heatMaps } from "./heat.js";
 import { Picture } from "./picture.js";
-import { needModel } from "./model.js";
+import { matchModel, needModel } from "./model.js";
 import { dismiss, notify } from "./notices.js";
 import { qualitySentence } from "./panel.js";
 
@@ -78,7 +78,7 @@ async function load(app, reading) {
     show(app, reading, { status: "loading", message: READING, canRetry: false });
     const wait = (/** @type {number} */ seconds) => countDown(app, reading, seconds);
     await withRetries(() => needModel(app), wait);
-    const { header, size, greys } = await withRetries(() => fetchReading(reading.file), wait);
+    const { header, size, greys } = await withRetries(() => ownReading(app, reading.file), wait);
     fill(reading, header);
     reading.picture = new Picture(size, greys);
     if (app.correcting) startCorrections(reading);
@@ -92,6 +92,30 @@ async function load(app, reading) {
   } catch (error) {
     fail(app, reading, error);
   }
+}
+
+/** A reading by the model that the page describes. @param {App} app @param {File} file */
+async function ownReading(app, file) {
+  const answer = await fetchReading(file);
+  await matchModel(app, answer.header.model);
+  return answer;
+}
+
+/** Heat maps by the model that the page describes. @param {App} app @param {File} file */
+async function ownMaps(app, file) {
+  const answer = await fetchMaps(file);
+  await matchModel(app, answer.model);
+  return heatMaps(answer);
+}
+
+/** Read the images again that a former model of the service has read. @param {App} app */
+export async function readAgain(app) {
+  const former = app.readings.filter(({ status, modelSha256 }) => status === "ready" && modelSha256 !== app.model?.manifest_sha256);
+  app.prior = null;
+  for (const reading of former) {
+    show(app, reading, { status: "loading", message: READING, corrections: null, isWhole: false, maps: null, mapsMessage: "" });
+  }
+  await loadAll(app, former);
 }
 
 /** For the benchmark: the time from `start` to the end of the frame that shows the boxes.
@@ -178,7 +202,7 @@ async function loadTruth(app, reading) {
 async function loadMaps(app, reading) {
   if (!app.model?.map_method || reading.status !== "ready" || !app.readings.includes(reading)) return;
   try {
-    reading.maps = heatMaps(await withRetries(() => fetchMaps(reading.file), pause));
+    reading.maps = await withRetries(() => ownMaps(app, reading.file), pause);
     app.emit("marks");
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
@@ -197,7 +221,7 @@ export async function openPrior(app, file) {
   latestPrior = file;
   try {
     await needModel(app);
-    const { header } = await fetchReading(file);
+    const { header } = await ownReading(app, file);
     if (app.readings !== study || latestPrior !== file) return; // of another patient, or replaced meanwhile
     const size = { width: header.image.width_px, height: header.image.height_px };
     app.prior = { name: file.name, size, detections: header.image.detections };

@@ -8,7 +8,7 @@ import { byId, make } from "./dom.js";
 import { acceptDrops } from "./drop.js";
 import { FindingList } from "./findings.js";
 import { bindKeys } from "./keys.js";
-import { openFiles, openPrior, retryReading } from "./loading.js";
+import { openFiles, openPrior, readAgain, retryReading } from "./loading.js";
 import { needModel } from "./model.js";
 import { dismiss, notify } from "./notices.js";
 import { setUpPanel } from "./panel.js";
@@ -79,9 +79,9 @@ async function offerExamples() {
   const examples = await fetchExamples();
   byId("examples-box").hidden = !examples.length;
   const offered = examples.slice(0, MAX_EXAMPLES);
-  byId("examples").append(...offered.map(({ name }, index) =>
+  byId("examples").replaceChildren(make("option", "", { value: "", textContent: "Examples" }), ...offered.map(({ name }, index) =>
     make("option", "", { value: name, textContent: `Example ${index + 1}: ${name}` })));
-  byId("welcome-examples").append(...offered.slice(0, MAX_BUTTONS).map(({ name }, index) => {
+  byId("welcome-examples").replaceChildren(...offered.slice(0, MAX_BUTTONS).map(({ name }, index) => {
     const button = make("button", "", { type: "button", textContent: `Example ${index + 1}`, title: name });
     button.addEventListener("click", () => openExample(name));
     return button;
@@ -103,6 +103,7 @@ function showModel(model) {
   dismiss("model");
   byId("synthetic").hidden = !model.synthetic;
   byId("correct").hidden = !model.corrections;
+  if (app.correcting && !model.corrections) app.setCorrecting(false);
   byId("heat").hidden = !model.map_method;
   byId("privacy").textContent = model.images_kept
     ? "Images are analysed by this server. Images that you correct and save are stored."
@@ -129,6 +130,7 @@ function setUp() {
   }
   app.on("model", () => {
     if (app.model) showModel(app.model);
+    void readAgain(app);
     offerExamples().catch(sayError);
   });
   loadModel();

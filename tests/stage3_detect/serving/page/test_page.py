@@ -221,7 +221,64 @@ def test_pointing_at_a_caption_isolates_one_box(reader: Reader, images: Path) ->
     assert [mark.get_attribute("data-id") for mark in reader.marks().all()] == [name]
 
 
+def test_a_map_fades_where_neither_classifier_nor_detector_is_sure(reader: Reader, images: Path) -> None:
+    reader.drop(images / "noise.png")
+    strongest = """() => document.querySelector(".tile canvas.heat").getContext("2d").getImageData(0, 0, 950, 730)
+        .data.reduce((most, value, index) => index % 4 === 3 ? Math.max(most, value) : most, 0)"""
+    full = 255 * 0.42
+    for probability, confidence, expected in ((0.6, 0, full), (0.3, 0, full / 2), (0.3, 0.45, 0.75 * full), (0, 0, 0)):
+        found = f"[{{ finding: '{EFFUSION}', confidence: {confidence}, score: 0.9, box_xyxy: [0, 0, 9, 9] }}]"
+        reader.state(f"app.readings[0].maps.get('{EFFUSION}').probability = {probability}")
+        reader.state(f"(app.readings[0].detections = {found}, app.emit('marks'))")
+        reader.page.keyboard.press("ArrowUp")
+        assert reader.page.locator(".tile").get_attribute("data-map") == EFFUSION
+        assert reader.page.evaluate(strongest) == pytest.approx(expected, abs=3)
+        note = reader.page.locator(".map-note").inner_text()
+        assert f"{100 * probability:.0f} %" in note
+        assert f"{100 * confidence:.0f} %" in note
+        reader.page.keyboard.press("Escape")
+
+
 # --- threshold ---
+
+
+def test_the_knob_is_where_the_operating_point_begins(reader: Reader, images: Path) -> None:
+    reader.drop(images / "noise.png")
+    knob, value = reader.page.locator("#threshold"), reader.page.locator("#threshold-value")
+
+    def shown_at() -> tuple[str, bool, bool]:
+        """Value of the knob, whether it is faded, and whether a number stands next to it."""
+        return knob.input_value(), "unset" in (knob.get_attribute("class") or ""), "%" in value.inner_text()
+
+    assert shown_at() == ("50", True, False)  # the one point of this model has a score for each finding
+    knob.fill("60")
+    assert (shown_at(), value.inner_text()) == (("60", False, True), "60\u00a0%")
+    reader.page.get_by_role("radio").first.click()
+    assert shown_at() == ("50", True, False)
+    reader.state("(app.model.points.f1.confidence = 0.2486, app.emit('marks'))")
+    assert (shown_at(), value.inner_text()) == (("25", False, True), "24.8\u00a0%")
+
+
+def test_the_panel_says_how_many_boxes_are_shown_and_what_the_image_lacks(reader: Reader, images: Path) -> None:
+    names = ("noise.png", "blocks.png", "broken.png")
+    sent = [("files", (name, (images / name).read_bytes())) for name in names]
+    answers = httpx.post(f"{reader.address}/v1/detections", files=sent).raise_for_status().json()["images"]
+    quality = reader.page.locator("#quality")
+    for name, answer, kind in zip(names, answers, ("ok", "poor", "error"), strict=True):
+        reader.drop(images / name)
+        assert quality.get_attribute("data-kind") == kind
+        text = quality.inner_text()
+        assert text in reader.page.locator("#status").inner_text()
+        if kind == "error":
+            assert text == answer["error"]
+            continue
+        count, reasons = len(shown(answer["detections"])), answer["quality"]["reasons"]
+        assert text.startswith(f"{count} box" if count else "No box")
+        assert text.endswith(" ".join(reasons) or "nothing unusual.")
+        reader.page.locator("#threshold").fill("100")
+        assert quality.inner_text().startswith("No box")
+        assert quality.inner_text().endswith(text.split(". ", 1)[1])
+        reader.page.get_by_role("radio").first.click()
 
 
 def test_the_slider_and_the_operating_point_filter_at_once(reader: Reader, images: Path) -> None:
@@ -753,6 +810,36 @@ def test_after_a_closed_key_dialog_the_key_is_asked_for_with_the_image(
         reader.problems.clear()
 
 
+def test_another_model_after_a_restart_reads_the_open_image_again(reader: Reader, images: Path) -> None:
+    """Answers that name a former model come first; then those of the service itself."""
+    own = str(reader.state("app.model.manifest_sha256"))
+    former = "0" * 64
+
+    def renamed(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.body().replace(own.encode(), former.encode()))
+
+    for path in ("**/v1/model", "**/page/readings", "**/v1/maps"):
+        reader.page.route(path, renamed)
+    reader.page.reload()
+    reader.drop(images / "noise.png")
+    reader.page.keyboard.press("e")
+    reader.page.keyboard.press("Shift+A")
+    assert reader.state("[app.readings[0].modelSha256, app.isDirty]") == [former, True]
+    assert reader.page.locator(".warning").count() == 0
+    reader.page.unroute_all()
+    reader.drop(images / "prior.png", on="#prior")
+    notice = reader.page.locator(".warning[data-key=model-changed]")
+    notice.wait_for()
+    assert "not saved" in notice.inner_text()
+    reader.page.locator(".tile[data-status=ready]").wait_for()
+    assert reader.state("[app.model.manifest_sha256, app.readings[0].modelSha256]") == [own, own]
+    assert reader.state("app.isDirty") is False
+    assert reader.marks("edit").count() == len(shown(detections(reader.address, images / "noise.png")))
+    reader.marks("prior").first.wait_for()
+    assert reader.page.locator("#examples option").count() == 1 + len(list(images.iterdir()))
+
+
 # --- for everyone ---
 
 
@@ -768,16 +855,34 @@ def test_everything_that_can_be_used_has_a_name(reader: Reader, images: Path) ->
     assert nameless == []
 
 
+OVERFLOWING = """() => [document.documentElement,
+    ...document.querySelectorAll(".bar, .workspace, .stage, .panel, .foot")]
+    .filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.className)"""
+
+
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_nothing_needs_scroll_bars(browser: Browser, address: str, images: Path, size: tuple[int, int]) -> None:
-    overflowing = """() => [document.documentElement, 
-        ...document.querySelectorAll(".bar, .workspace, .stage, .panel, .foot")]
-        .filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.className)"""
     with reading(browser, address, size=size) as reader:
         reader.drop(images / "noise.png", images / "other.png")
-        assert reader.page.evaluate(overflowing) == []
+        assert reader.page.evaluate(OVERFLOWING) == []
         reader.page.keyboard.press("e")
-        assert reader.page.evaluate(overflowing) == []
+        assert reader.page.evaluate(OVERFLOWING) == []
+
+
+def test_in_a_small_window_only_the_panel_scrolls(reader: Reader, images: Path) -> None:
+    reader.drop(images / "noise.png", images / "other.png")
+    reader.page.keyboard.press("e")
+    for width, height in ((800, 600), (600, 800)):
+        reader.page.set_viewport_size({"width": width, "height": height})
+        assert reader.page.evaluate(OVERFLOWING) == ["panel"]
+        save = reader.page.locator("#save")
+        save.scroll_into_view_if_needed()
+        for button in (save, *reader.page.locator(".bar button:visible").all()):
+            place = button.bounding_box()
+            assert place
+            assert place["x"] >= 0
+            assert place["x"] + place["width"] <= width
+            assert place["y"] + place["height"] <= height
 
 
 def test_the_model_card_and_the_keys_are_shown(reader: Reader) -> None:
