@@ -20,8 +20,7 @@ import yaml
 
 from stage3_detect.serve import parse
 from stage3_detect.serving.http.server import _GRACE_S, _KEEP_ALIVE_S
-from stage3_detect.serving.settings import Limits, ServiceSettings
-from stage3_detect.serving.start import settings_of
+from stage3_detect.serving.settings import Limits, ServiceSettings, settings_of
 from tests.paths import ROOT
 from tests.stage3_detect.serving.chain_builders import make_bundle
 from tests.stage3_detect.serving.services import files

@@ -29,6 +29,8 @@ _MAX_SCANS = 100
 _MAX_CHUNKS = 2**17
 _DEFLATE_RATIO = 1040
 """Deflate compresses at most 1032 to 1, so less data cannot hold the pixels that a header claims."""
+_BYTES_PER_PIXEL = 4
+"""With the limit on pixels this limits memory: colours of 16 bits take up to eight bytes a pixel, grey takes two."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of PNG's colour types."""
 
@@ -59,7 +61,7 @@ def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
     header = _header(BytesIO(data))
     check_size(header.height, header.width, max_pixels=max_pixels)
     if data.startswith(PNG_START):
-        _check_png(data)
+        _check_png(data, max_bytes=_BYTES_PER_PIXEL * max_pixels)
         return _upright(_grey(_by_opencv(data)), header.orientation)
     if data.startswith(JPEG_START):
         return _upright(_read_jpeg(data), header.orientation)
@@ -154,8 +156,8 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
     raise UnusableError(f"it has more than {_MAX_CHUNKS} parts")
 
 
-def _check_png(data: bytes) -> None:
-    """UnusableError if a checksum is wrong, or the data is too short for the size in the header."""
+def _check_png(data: bytes, *, max_bytes: int) -> None:
+    """UnusableError if a checksum is wrong, or if the size in the header is too large for the data or for memory."""
     content, held = memoryview(data), 0
     for kind, start, length in _chunks(data):
         (checksum,) = struct.unpack_from(">I", data, start + length)
@@ -163,7 +165,10 @@ def _check_png(data: bytes) -> None:
             raise UnusableError(f"it is damaged: the checksum of its part {kind!r} is wrong")
         held += length if kind == b"IDAT" else 0
     width, height, bits, colour = struct.unpack_from(">IIBB", data, len(PNG_START) + 8)
-    if held * _DEFLATE_RATIO < height * width * bits * _CHANNELS[colour] // 8:
+    num_bytes = height * width * bits * _CHANNELS[colour] // 8
+    if num_bytes > max_bytes:
+        raise UnusableError(f"it decodes to {num_bytes} bytes, expected at most {max_bytes}; save it in grey")
+    if held * _DEFLATE_RATIO < num_bytes:
         raise UnusableError(f"it claims {width} x {height} pixels, but {held} bytes cannot hold them")
 
 

@@ -161,6 +161,18 @@ def test_floats_that_are_not_finite_are_refused(value: float) -> None:
         decode(encoded(pixels, "TIFF"))
 
 
+@pytest.mark.parametrize(("bits", "colour", "num_bytes"), [(16, 6, 96), (16, 2, 72), (8, 6, 48), (16, 0, 24)])
+def test_colours_of_many_bits_count_more(bits: int, colour: int, num_bytes: int) -> None:
+    rows = 3 * (b"\0" + bytes(range(num_bytes // 3)))
+    data = png((3, 4), rows, bits=bits, colour=colour)
+    assert decode_pixels(data, "a", max_pixels=24).shape == (3, 4)
+    if num_bytes > 48:
+        with pytest.raises(UserError, match=f"{num_bytes} bytes"):
+            decode_pixels(data, "a", max_pixels=12)
+    else:
+        assert decode_pixels(data, "a", max_pixels=12).shape == (3, 4)
+
+
 def test_a_png_that_is_too_short_for_its_header_is_refused() -> None:
     data = bytearray(png((3, 4), b"\0abcd\0abce\0abcf"))
     data[16:24] = struct.pack(">II", 900, 900)
