@@ -31,7 +31,9 @@ def request(weights: str, batch: int, image_px: int, threads: int) -> Any:
         copy = Path(folder) / Path(weights).name
         if Path(weights).exists():
             shutil.copyfile(weights, copy)
-        made = YOLO(copy if copy.exists() else weights).export(format="onnx", batch=batch, imgsz=image_px, verbose=False)
+        made = YOLO(copy if copy.exists() else weights).export(
+            format="onnx", batch=batch, imgsz=image_px, verbose=False
+        )
         network = ov.Core().read_model(Path(made).read_bytes())
         Path(made).unlink()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
