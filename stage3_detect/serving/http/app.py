@@ -16,7 +16,7 @@ from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal, busy, error_response
 from stage3_detect.serving.http.gate import Gate
-from stage3_detect.serving.http.keys import read_keys
+from stage3_detect.serving.http.keys import KeyFile
 from stage3_detect.serving.http.monitoring import Monitoring
 from stage3_detect.serving.http.schemas import ErrorAnswer, StateAnswer
 from stage3_detect.serving.http.workers import Workers
@@ -36,7 +36,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         settings=settings,
         workers=workers,
         monitoring=Monitoring(workers),
-        keys=read_keys(settings.api_keys) if settings.api_keys else None,
+        keys=KeyFile(settings.api_keys) if settings.api_keys else None,
         audit=Audit(settings.audit) if settings.audit else None,
         corrections=_open_corrections(model, settings),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stage3_detect.serving.corrections.store import CorrectionStore
 from stage3_detect.serving.http.audit import Audit
-from stage3_detect.serving.http.keys import KeyRing
+from stage3_detect.serving.http.keys import KeyFile
 from stage3_detect.serving.http.monitoring import Monitoring
 from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import ServedModel
@@ -20,6 +20,6 @@ class ServiceContext:
     settings: ServiceSettings
     workers: Workers
     monitoring: Monitoring
-    keys: KeyRing | None
+    keys: KeyFile | None
     audit: Audit | None
     corrections: CorrectionStore | None

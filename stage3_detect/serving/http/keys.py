@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from cxr.config import UserError
 from stage3_detect.serving.http.errors import Refusal
+
+log = logging.getLogger("raybox")
 
 _PREFIX = "raybox_"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
@@ -42,6 +45,46 @@ class KeyRing:
             sentence = "This service needs an API key: send the header Authorization: Bearer KEY."
             raise Refusal(401, "key", sentence, headers={"WWW-Authenticate": "Bearer"})
         return name
+
+
+class KeyFile:
+    """The keys of a file, which is read again when it changes: keys can be withdrawn from a running service."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            UserError: as `read_keys`.
+        """
+        self._path = path
+        self._version = self._stat()
+        self._keys = read_keys(path)
+
+    def check(self, headers: Mapping[str, str]) -> str:
+        """The name of the key in the headers.
+
+        Raises:
+            Refusal: 401.
+        """
+        version = self._stat()
+        if version != self._version:
+            self._version = version
+            self._read_again()
+        return self._keys.check(headers)
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            facts = self._path.stat()
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+    def _read_again(self) -> None:
+        """An editor may write the file in parts, so a file that is damaged now leaves the keys as they were."""
+        try:
+            self._keys = read_keys(self._path)
+        except (UserError, OSError) as error:
+            problems = error.problems if isinstance(error, UserError) else [f"{self._path}: {error.strerror}"]
+            log.error("API keys: the former ones stay valid: %s", "; ".join(problems))
 
 
 def read_keys(path: Path) -> KeyRing:

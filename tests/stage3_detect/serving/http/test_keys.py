@@ -66,6 +66,31 @@ def test_bad_lines_are_all_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_running_service_follows_the_file(
+    model: ServedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.txt"
+    first = add_key(path, "first")
+    with running(model, api_keys=path) as service, service.client() as client:
+
+        def status(key: str) -> int:
+            return client.get("/v1/model", headers={"authorization": f"Bearer {key}"}).status_code
+
+        assert status(first) == 200
+        second = add_key(path, "second")
+        assert [status(key) for key in (first, second)] == [200, 200]
+        path.write_text(path.read_text().splitlines()[1] + "\n")
+        assert [status(key) for key in (first, second)] == [401, 200]
+        path.write_text("damaged")
+        assert [status(key) for key in (first, second)] == [401, 200]
+        path.unlink()
+        assert [status(key) for key in (first, second)] == [401, 200]
+        third = add_key(path, "third")
+        assert [status(key) for key in (second, third)] == [401, 200]
+    errors = [record for record in caplog.records if "former" in record.message]
+    assert len(errors) == 2
+
+
 def test_which_routes_need_a_key(model: ServedModel, tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     key = add_key(path, "ward")
