@@ -103,6 +103,15 @@ class Manifest(_Part):
         return self
 
     @model_validator(mode="after")
+    def _parents_form_a_tree(self) -> Self:
+        for finding, above in self.parents.items():
+            path = (finding, *above)
+            for place, name in enumerate(path[1:], start=1):
+                if name in path[:place] or self.parents.get(name, path[place + 1 :]) != path[place + 1 :]:
+                    raise ValueError(f"parents: {finding!r} and {name!r} do not fit into one tree")
+        return self
+
+    @model_validator(mode="after")
     def _files_have_hashes(self) -> Self:
         used = {MODEL_CARD, *(engine.file for engine in self.engines)}
         used |= {self.classifier.file} if self.classifier else set()

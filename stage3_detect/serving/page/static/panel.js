@@ -55,7 +55,7 @@ function pointButton(app, name, model) {
 /** @param {string} name @param {Model} model */
 function pointSentence(name, model) {
   const { about, confidence } = model.points[name];
-  const limit = confidence === null ? "each finding has its own limit" : `confidence from ${limitText(confidence)}`;
+  const limit = confidence === null ? "the confidence from which boxes are shown differs by finding" : `confidence from ${limitText(confidence)}`;
   return `${POINT_TEXTS[name]?.[1] ?? about}: ${limit}.`;
 }
 

@@ -32,6 +32,8 @@ def problems_of(facts: Any) -> list[str]:
 def test_the_facts_of_a_bundle_are_valid(facts: dict[str, Any]) -> None:
     assert problems_of(facts) == []
     assert problems_of(facts | {"added": "by a later version"}) == []
+    facts["parents"].update({FIRST: ["Lung Lesion", "Lung Opacity"], FINDINGS[1]: ["no entry of its own"]})
+    assert problems_of(facts) == []
 
 
 @pytest.mark.parametrize("key", ["id", "name", "licence", "findings", "parents", "settings", "engines", "files"])
@@ -50,6 +52,10 @@ def test_a_missing_fact_is_named(facts: dict[str, Any], key: str) -> None:
         lambda facts: facts["findings"].append("x" * 201),
         lambda facts: facts["findings"].append("a\nb"),
         lambda facts: facts.update(parents={}),
+        lambda facts: facts["parents"].update({FIRST: [FIRST]}),
+        lambda facts: facts["parents"].update({FIRST: [FINDINGS[1]], FINDINGS[1]: [FIRST]}),
+        lambda facts: facts["parents"].update({FIRST: ["Lung Lesion"]}),  # whose own parent is an opacity
+        lambda facts: facts["parents"].update({FIRST: ["Lung Lesion", "Lung Opacity", "Lung Lesion"]}),
         lambda facts: facts["operating_points"]["f1"]["scores"].update({FIRST: NAN}),
         lambda facts: facts["operating_points"]["f1"]["scores"].update({FIRST: -0.1}),
         lambda facts: facts["operating_points"]["f1"]["scores"].update({"Edema": 0.1}),
