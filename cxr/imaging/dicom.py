@@ -19,6 +19,7 @@ from pydicom.uid import (
 from cxr.imaging.codestream import check_codestream
 from cxr.imaging.decoding import GrayImage, UnusableError, check_size
 from cxr.imaging.dicom_greys import grey_of
+from cxr.imaging.dicom_limits import LimitedFile, check_elements, check_fragments, check_tables
 
 _MARK, _MARK_AT = b"DICM", 128
 START_BYTES = _MARK_AT + len(_MARK)
@@ -94,7 +95,8 @@ def _header(file: BinaryIO, tags: tuple[str, ...], *, stop_before_pixels: bool =
     file.seek(0)
     if not is_dicom_start(start):
         raise UnusableError("it does not begin as a DICOM file does")
-    return pydicom.dcmread(file, force=True, specific_tags=list(tags), stop_before_pixels=stop_before_pixels)
+    limited = LimitedFile(file)
+    return pydicom.dcmread(limited, force=True, specific_tags=list(tags), stop_before_pixels=stop_before_pixels)
 
 
 def _check_inflated(data: bytes, *, max_pixels: int) -> None:
@@ -103,17 +105,21 @@ def _check_inflated(data: bytes, *, max_pixels: int) -> None:
     if data[_MARK_AT:START_BYTES] == _MARK:
         file.seek(START_BYTES)
     meta = read_dataset(
-        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2
+        LimitedFile(file),
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag >> 16 != 2,
     )
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     limit = 4 * max_pixels + _SPARE_BYTES
-    inflate.decompress(data[file.tell() :], limit)
+    content = inflate.decompress(data[file.tell() :], limit)
     if inflate.unconsumed_tail:
         raise UnusableError(f"it inflates to more than {limit} bytes")
     if not inflate.eof:
         raise UnusableError("it is cut off")
+    check_elements(content)
 
 
 def _check_header(dicom: pydicom.FileDataset, *, max_pixels: int) -> None:
@@ -124,6 +130,7 @@ def _check_header(dicom: pydicom.FileDataset, *, max_pixels: int) -> None:
         raise UnusableError(f"it has {frames} frames with {samples} channels of {kind}, expected one grey frame")
     if not any(dicom.get(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnusableError("it has no pixels")
+    check_tables(dicom)
     allocated, stored = int(dicom.BitsAllocated), int(dicom.get("BitsStored") or dicom.BitsAllocated)
     high = dicom.get("HighBit")
     if not 0 < stored <= allocated or (high is not None and int(high) != stored - 1 and "PixelData" in dicom):
@@ -136,6 +143,7 @@ def _stored(dicom: pydicom.FileDataset) -> npt.NDArray[Any]:
     size_hw = _size_hw(dicom)
     _set_transfer_syntax(dicom)
     if dicom.file_meta.TransferSyntaxUID.is_encapsulated:
+        check_fragments(dicom.PixelData)
         check_codestream(get_frame(dicom.PixelData, 0, number_of_frames=1), size_hw)
     elif "PixelData" in dicom:
         num_bytes = size_hw[0] * size_hw[1] * int(dicom.BitsAllocated) // 8 + 1  # one to make it even

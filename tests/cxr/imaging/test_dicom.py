@@ -13,6 +13,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -22,7 +23,7 @@ from pydicom.uid import (
 
 from cxr.config import UserError
 from cxr.imaging.files import decode_pixels, is_dicom, read_image, read_patient_and_study, read_size_hw
-from tests.cxr.imaging.image_files import RAMP, SCENE, SIZE_HW, dicom, encoded, framed
+from tests.cxr.imaging.image_files import RAMP, SCENE, SIZE_HW, dicom, encoded, framed, table
 
 LIMIT = 10**6
 STRETCHED = RAMP / np.float32(4095)
@@ -221,6 +222,59 @@ def test_a_sequence_nested_without_end_is_refused() -> None:
     head = dicom(RAMP)[:132] + dicom(RAMP)[132 : 132 + 12 + struct.unpack("<I", dicom(RAMP)[140:144])[0]]
     item = struct.pack("<HH2sHIHHI", 0x0028, 0x3000, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
     refused(head + item * 20_000)
+
+
+def items(number: int, group: int, element: int) -> bytes:
+    """A sequence of empty items."""
+    head = struct.pack("<HH2sHI", group, element, b"SQ", 0, 0xFFFFFFFF)
+    return head + number * struct.pack("<HHI", 0xFFFE, 0xE000, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+PIXELS_TAG = struct.pack("<HH", 0x7FE0, 0x0010)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "added"),
+    [
+        (ExplicitVRLittleEndian, items(60_000, 0x0028, 0x3010)),
+        (ExplicitVRLittleEndian, items(60_000, 0x0029, 0x1010)),
+        (ExplicitVRLittleEndian, 101_000 * struct.pack("<HH2sH", 0x0029, 0x1010, b"LO", 0)),
+        (DeflatedExplicitVRLittleEndian, 101_000 * struct.pack("<HH2sH", 0x0029, 0x1010, b"LO", 0)),
+    ],
+)
+def test_a_header_of_very_many_parts_is_refused(syntax: pydicom.uid.UID, added: bytes) -> None:
+    data = dicom(RAMP, syntax=syntax)
+    if syntax == ExplicitVRLittleEndian:
+        at = data.index(PIXELS_TAG)
+        refused(data[:at] + added + data[at:])
+        return
+    start = 144 + struct.unpack_from("<I", data, 140)[0]  # after the file meta information
+    inside = zlib.decompress(data[start:], -15)
+    at = inside.index(PIXELS_TAG)
+    packer = zlib.compressobj(wbits=-15)
+    refused(data[:start] + packer.compress(inside[:at] + added + inside[at:]) + packer.flush())
+
+
+def test_a_table_larger_than_all_greys_is_refused() -> None:
+    data = dicom(RAMP, VOILUTSequence=table(0, 16, np.arange(4096)))
+    assert decode(data).shape == RAMP.shape
+    head = struct.pack("<HH2sHI", 0x0028, 0x3010, b"SQ", 0, 2**22 + 8)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 2**22) + bytes(2**22)
+    at = dicom(RAMP).index(PIXELS_TAG)
+    assert "VOILUTSequence" in refused(dicom(RAMP)[:at] + head + item + dicom(RAMP)[at:])
+
+
+def test_a_frame_in_very_many_fragments_is_refused() -> None:
+    file = pydicom.dcmread(BytesIO(framed(encoded(SCENE, "JPEG"), SCENE.shape, JPEGBaseline8Bit)))
+    offsets, frame = file.PixelData[:12], file.PixelData[12:]
+    for number in (3, 70_000):
+        file.PixelData = offsets + number * struct.pack("<HHI", 0xFFFE, 0xE000, 0) + frame
+        written = BytesIO()
+        file.save_as(written)
+        if number == 3:
+            assert decode(written.getvalue()).shape == SCENE.shape
+        else:
+            refused(written.getvalue())
 
 
 def test_patient_and_study_of_broken_files(tmp_path: Path) -> None:
