@@ -35,7 +35,10 @@ FOLDERS = {
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
-    "pydicom": {*(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys")), "cxr/phantom/dicom.py"},
+    "pydicom": {
+        *(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys", "dicom_limits")),
+        "cxr/phantom/dicom.py",
+    },
     "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {
         "stage1_classify/training/computation.py",
