@@ -40,17 +40,26 @@ _LATE: Bools = np.arange(101) / 100 < RECALLS
 def ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:
     """AP of each class at one of the matched IoU thresholds; the measure's name is "ap40" at .4."""
     figures = [ap_figure(m, iou) for m in matches]
-    return blocks_measure(f"ap{round(100 * iou)}", [m.finding for m in matches], figures)
+    return blocks_measure(f"ap{round(100 * iou)}", [m.finding for m in matches], figures, cases=true_boxes(matches))
 
 
 def ap5095_measure(matches: Sequence[ClassMatches]) -> Measure:
-    """AP of each class averaged over the IoU thresholds .50 to .95, all of which must have been matched; "ap5095"."""
+    """AP of each class averaged over the IoU thresholds .50 to .95, all of which must have been matched; "ap5095".
+
+    For its interval the mean over thresholds counts as a share of twice as many boxes, because it varies less.
+    """
     parts = [ap_measure(matches, iou) for iou in COCO_IOUS]
 
     def resampled(counts: Counts) -> Floats:
         return np.asarray(np.mean([part.resampled(counts) for part in parts], axis=0), dtype=np.float64)
 
-    return Measure("ap5095", tuple(m.finding for m in matches), resampled)
+    return Measure("ap5095", tuple(m.finding for m in matches), resampled, cases=2 * true_boxes(matches))
+
+
+def true_boxes(matches: Sequence[ClassMatches]) -> Floats:
+    """(I, K) true boxes of each image and class."""
+    num_images = len(matches[0].num_true) if matches else 0
+    return np.array([m.num_true for m in matches], dtype=np.float64).reshape(len(matches), num_images).T
 
 
 def main_ap_measure(truth: CocoBoxes, detections: CocoBoxes) -> Measure:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.arrays import Floats, mean_over_classes
-from eval.detection.average_precision import num_true_row, sum_rows
+from eval.detection.average_precision import num_true_row, sum_rows, true_boxes
 from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Block
 from eval.stats.measures import Measure, blocks_measure
@@ -41,7 +41,8 @@ def froc_measure(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> M
     Detections match as for AP at `iou`; a second one on the same true box is a false positive. Detections with equal
     scores count together. False positives are counted over all images, also those without the class.
     """
-    return blocks_measure("froc", [m.finding for m in matches], [_figure(m, iou) for m in matches])
+    figures = [_figure(m, iou) for m in matches]
+    return blocks_measure("froc", [m.finding for m in matches], figures, cases=true_boxes(matches))
 
 
 def froc_curve(matches: ClassMatches, *, iou: float = MAIN_IOU) -> FrocCurve:

@@ -105,7 +105,8 @@ def _best_share(weights: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
 
 def _share(name: str, true: TruthIndex, hits: Bools) -> Measure:
     cases = true.num_true > 0
-    return share_measure(name, true.findings, (hits & cases).astype(np.float64), cases.astype(np.float64))
+    right, total = (hits & cases).astype(np.float64), cases.astype(np.float64)
+    return share_measure(name, true.findings, right, total, independent=True)
 
 
 def _refuse_repeated(points: pd.DataFrame) -> None:

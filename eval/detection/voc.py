@@ -38,7 +38,8 @@ def voc_measure(boxes: Indexed, *, iou: float = MAIN_IOU) -> Measure:
         _area_figure(HitRanking(image[finding == k], is_hit[finding == k], num_true))
         for k, num_true in enumerate(true.num_true.T)
     ]
-    return blocks_measure(f"voc{round(100 * iou)}", true.findings, figures)
+    cases = true.num_true.astype(np.float64)
+    return blocks_measure(f"voc{round(100 * iou)}", true.findings, figures, cases=cases)
 
 
 def _area_figure(ranking: HitRanking) -> Callable[[Block], Floats]:

@@ -11,29 +11,42 @@ import numpy as np
 
 from cxr.arrays import Floats
 from eval.report.format import gap_text
-from eval.stats.bootstrap import Difference, percentile_interval
-from eval.stats.paired import ALPHA, holm, p_value
+from eval.stats.bootstrap import Difference
+from eval.stats.intervals import Resampled, difference_of, p_of_difference, ratio_of
+from eval.stats.paired import ALPHA, holm
 
 
 @dataclass(frozen=True)
 class Figures:
     """M figures of one training, or the mean of several. The first figure decides what differs significantly.
 
-    values: (M,) on all cases. samples: (R, M) on each bootstrap resample of patients.
+    values: (M,) on all cases. samples: (R, M) on each bootstrap resample of patients. num_boxes: (M,) as
+    `eval.stats.intervals.Resampled.num_cases`; None for figures with percentile intervals.
     """
 
     values: Floats
     samples: Floats
+    num_boxes: Floats | None = None
 
-    def minus(self, other: "Figures") -> "Figures":
-        """The paired difference: same cases, same resamples."""
-        return Figures(self.values - other.values, self.samples - other.samples)
+    @classmethod
+    def of(cls, figures: Sequence[Resampled]) -> "Figures":
+        """M figures with their resamples, all of them shares of boxes or none."""
+        values = np.array([one.value for one in figures])
+        samples = np.stack([one.samples for one in figures], axis=1)
+        num_boxes = [one.num_cases for one in figures if one.num_cases is not None]
+        return cls(values, samples, np.array(num_boxes) if num_boxes else None)
+
+    def __getitem__(self, place: int) -> Resampled:
+        num_boxes = None if self.num_boxes is None else float(self.num_boxes[place])
+        return Resampled(float(self.values[place]), self.samples[:, place], num_boxes)
+
+    def minus(self, other: "Figures") -> tuple[Difference, ...]:
+        """The paired differences of each figure: same cases, same resamples."""
+        return tuple(difference_of(self[place], other[place]) for place in range(len(self.values)))
 
     def estimates(self) -> tuple[Difference, ...]:
         """Value and 95 % interval of each figure."""
-        intervals = [percentile_interval(column) for column in self.samples.T]
-        pairs = zip(self.values, intervals, strict=True)
-        return tuple(Difference(float(value), interval.low, interval.high) for value, interval in pairs)
+        return tuple(self[place].estimate for place in range(len(self.values)))
 
 
 Trainings = Mapping[int | None, Figures]
@@ -102,20 +115,16 @@ def mean_of(trainings: Sequence[Figures]) -> Figures:
     stacked = np.stack([one.samples for one in trainings])
     values, mean = np.mean([one.values for one in trainings], axis=0), stacked.mean(axis=0)
     if num < 2:
-        return Figures(values, mean)
+        return Figures(values, mean, trainings[0].num_boxes)
     chosen = np.random.default_rng(num).integers(num, size=(len(mean), num))
     shares = np.stack([(chosen == place).mean(axis=1) for place in range(num)])
     resampled = np.einsum("sr,srm->rm", shares, stacked)
-    return Figures(values, mean + np.sqrt(num / (num - 1)) * (resampled - mean))
+    return Figures(values, mean + np.sqrt(num / (num - 1)) * (resampled - mean), trainings[0].num_boxes)
 
 
-def share_of(own: Figures, whole: Figures) -> Figures:
+def share_of(own: Figures, whole: Figures) -> Difference:
     """The first figure of `own` as a share of that of `whole`; NaN where `whole` is 0."""
-    return Figures(_share(own.values[:1], whole.values[:1]), _share(own.samples[:, :1], whole.samples[:, :1]))
-
-
-def _share(own: Floats, whole: Floats) -> Floats:
-    return np.divide(own, whole, out=np.full_like(own, np.nan), where=whole > 0)
+    return ratio_of(own[0], whole[0])
 
 
 def spread(values: Iterable[float]) -> float:
@@ -135,12 +144,12 @@ def _row(name: str, own: Trainings, reference: Trainings | None) -> Row:
     row = Row(name, mean.estimates(), own is reference, by_seed)
     if reference is None or row.is_reference:
         return row
-    difference = mean.minus(mean_of(list(reference.values())))
+    other = mean_of(list(reference.values()))
     return replace(
         row,
-        differences=difference.estimates(),
-        differences_by_seed=tuple(float(a.minus(b).values[0]) for a, b in _pairs(own, reference)),
-        p=p_value(difference.samples[:, 0]),
+        differences=mean.minus(other),
+        differences_by_seed=tuple(float(a.values[0] - b.values[0]) for a, b in _pairs(own, reference)),
+        p=p_of_difference(mean[0], other[0]),
     )
 
 

@@ -44,7 +44,7 @@ class HumanCounts:
             reached = np.searchsorted(RECALLS, hits / np.maximum(true, 1), side="right") / len(RECALLS)
             return np.where(true > 0, hits / np.maximum(marked, 1) * reached, np.nan)
 
-        return Measure("ap40", self.findings, resampled)
+        return Measure("ap40", self.findings, resampled, self.true)
 
     def precision(self) -> Measure:
         """ "precision40": share of the readers' boxes that the others confirm; NaN without a box."""

@@ -1,4 +1,4 @@
-"""Bootstrap resamples of patients or images, percentile intervals and paired differences.
+"""Bootstrap resamples of patients or images, and percentile intervals; `eval.stats.intervals` has those of AP.
 
 Whole patients are resampled, or single images where the patient is not known, because boxes of one image and images of
 one patient are not independent. Predictions that are compared share their resamples (same groups, same seed).

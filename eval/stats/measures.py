@@ -7,13 +7,14 @@ Whatever needs the boxes, such as matching, is computed once per set of predicti
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxr.arrays import Floats, mean_over_classes
+from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.labels import slug
-from eval.stats.bootstrap import Block, Counts, Difference, Interval, over_blocks, percentile_interval
+from eval.stats.bootstrap import Block, Counts, Difference, Interval, over_blocks
+from eval.stats.intervals import Resampled, difference_of
 
 
 @dataclass(frozen=True)
@@ -22,26 +23,39 @@ class Measure:
 
     name: as in metrics.json, for example "ap40". findings: its K columns. resampled: function from counts (R, I), how
     often each image occurs, to values (R, K) in [0, 1]; NaN where a class has no positives.
+    cases: (I, K) true boxes of each image and class, or whether the image counts, where the value is a share of them,
+    as AP is; None for other measures, whose intervals are percentiles.
     """
 
     name: str
     findings: tuple[str, ...]
     resampled: Callable[[Counts], Floats]
+    cases: Floats | None = None
 
     def values(self, num_images: int) -> Floats:
         """(K,) values of the original sample, in which every image occurs once."""
         values: Floats = self.resampled(np.ones((1, num_images), dtype=np.int32))[0]
         return values
 
+    def within(self, images: Bools) -> "Measure":
+        """The measure of some of the images only, (I,) true for each that counts."""
+        own = np.asarray(images, dtype=np.int32)
+        cases = None if self.cases is None else self.cases * own[:, None]
+        return replace(self, resampled=lambda counts: self.resampled(counts * own), cases=cases)
+
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A measure with its bootstrap. values: (K,) on the original sample. samples: (R, K) on the resamples."""
+    """A measure with its bootstrap.
+
+    values: (K,) on the original sample. samples: (R, K) on the resamples. num_cases: (K,) sums of `Measure.cases`.
+    """
 
     name: str
     findings: tuple[str, ...]
     values: Floats
     samples: Floats
+    num_cases: Floats | None = None
 
     @property
     def mean(self) -> float:
@@ -50,46 +64,68 @@ class Bootstrapped:
 
     @property
     def mean_interval(self) -> Interval:
-        return percentile_interval(mean_over_classes(self.samples))
+        return self.of().interval
 
     def interval(self, finding: str) -> Interval:
-        return percentile_interval(self.samples[:, self.findings.index(finding)])
+        return self.of(finding).interval
 
     def estimate(self, finding: str | None = None) -> Difference:
         """Value and interval of a class, or of the mean (None)."""
-        value = self.mean if finding is None else float(self.values[self.findings.index(finding)])
-        interval = self.mean_interval if finding is None else self.interval(finding)
-        return Difference(value, interval.low, interval.high)
+        return self.of(finding).estimate
+
+    def of(self, finding: str | None = None) -> Resampled:
+        """A class, or the mean (None), with its resamples."""
+        if finding is None:
+            num_cases = None if self.num_cases is None else cases_of_mean(self.num_cases, self.values)
+            return Resampled(self.mean, mean_over_classes(self.samples), num_cases)
+        k = self.findings.index(finding)
+        num_cases = None if self.num_cases is None else float(self.num_cases[k])
+        return Resampled(float(self.values[k]), self.samples[:, k], num_cases)
+
+
+def cases_of_mean(num_cases: Floats, values: Floats) -> float:
+    """Cases of the mean over the classes that have a value, (K,) each; 0 without such a class.
+
+    The mean of K shares of n_k cases varies like one share of K^2 / sum(1 / n_k) cases.
+    """
+    own = num_cases[~np.isnan(values)]
+    return float(len(own) ** 2 / (1 / own).sum()) if len(own) else 0.0
 
 
 def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
     """Compute a measure on the original sample and on each resample in `counts` (R, I)."""
-    return Bootstrapped(measure.name, measure.findings, measure.values(counts.shape[1]), measure.resampled(counts))
+    num_cases = None if measure.cases is None else measure.cases.sum(axis=0)
+    values, samples = measure.values(counts.shape[1]), measure.resampled(counts)
+    return Bootstrapped(measure.name, measure.findings, values, samples, num_cases)
 
 
 def difference(first: Bootstrapped, second: Bootstrapped) -> Difference:
     """Paired difference: mean of the first minus mean of the second, both from the same counts."""
     assert first.findings == second.findings and first.samples.shape == second.samples.shape
-    gap = percentile_interval(mean_over_classes(first.samples) - mean_over_classes(second.samples))
-    return Difference(first.mean - second.mean, gap.low, gap.high)
+    return difference_of(first.of(), second.of())
 
 
-def share_measure(name: str, findings: Sequence[str], hits: Floats, cases: Floats) -> Measure:
+def share_measure(
+    name: str, findings: Sequence[str], hits: Floats, cases: Floats, *, independent: bool = False
+) -> Measure:
     """Hits over cases, for example correct top boxes over images with the class; NaN without a case.
 
-    hits, cases: (I, K) numbers per image and class.
+    hits, cases: (I, K) numbers per image and class. independent: each case is an image or a box that is right or wrong,
+    so that the value is a share of them (see `Measure.cases`); not pairs of readers, and not sums of overlaps.
     """
 
     def resampled(counts: Counts) -> Floats:
         total = counts @ cases
         return np.where(total > 0, (counts @ hits) / np.maximum(total, 1e-12), np.nan)
 
-    return Measure(name, tuple(findings), resampled)
+    return Measure(name, tuple(findings), resampled, cases if independent else None)
 
 
-def blocks_measure(name: str, findings: Sequence[str], figures: Sequence[Callable[[Block], Floats]]) -> Measure:
+def blocks_measure(
+    name: str, findings: Sequence[str], figures: Sequence[Callable[[Block], Floats]], *, cases: Floats
+) -> Measure:
     """A measure whose values are computed by one function per class, as `over_blocks` accepts them."""
-    return Measure(name, tuple(findings), lambda counts: over_blocks(counts, figures))
+    return Measure(name, tuple(findings), lambda counts: over_blocks(counts, figures), cases)
 
 
 def bootstrap_figures(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr.arrays import Floats, mean_over_classes
 from eval.stats.bootstrap import Difference
+from eval.stats.intervals import p_of_difference
 from eval.stats.measures import Bootstrapped, difference
 
 ALPHA = 0.05
@@ -16,18 +16,6 @@ ALPHA = 0.05
 def needed_resamples(num_comparisons: int) -> int:
     """Resamples that are needed so that the smallest p-value, corrected for all comparisons, can fall below `ALPHA`."""
     return round(2 * num_comparisons / ALPHA)
-
-
-def p_value(gaps: Floats) -> float:
-    """Two-sided p-value of a difference from its R bootstrap samples; NaN without samples.
-
-    Twice the smaller share on one side of zero, at least 2 / (R + 1) (Davison and Hinkley 1997, section 4.2).
-    """
-    known = gaps[~np.isnan(gaps)]
-    if not len(known):
-        return float("nan")
-    smaller = min((known <= 0).sum(), (known >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(known) + 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -69,5 +57,5 @@ class Comparison:
 def compare_paired(one: Bootstrapped, others: Mapping[str, Bootstrapped]) -> list[Comparison]:
     """One entry against each of the others, in their order; p-values are corrected for the number of comparisons."""
     gaps = {name: difference(one, other) for name, other in others.items()}
-    raw = [p_value(mean_over_classes(one.samples) - mean_over_classes(other.samples)) for other in others.values()]
+    raw = [p_of_difference(one.of(), other.of()) for other in others.values()]
     return [Comparison(name, gaps[name], p) for name, p in zip(others, holm(raw), strict=True)]

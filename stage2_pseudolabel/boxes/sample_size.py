@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr.arrays import Floats, mean_over_classes
 from cxr.coco import CocoBoxes
 from eval.detection.average_precision import main_ap_measure
-from eval.stats.bootstrap import Counts, percentile_interval, resample_counts
+from eval.stats.bootstrap import Counts, resample_counts
+from eval.stats.intervals import Resampled
 from eval.stats.measures import bootstrap
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
@@ -69,8 +69,8 @@ def sample_size_curve(
         samples = [sample_images(tune[1], size, rng) for _ in range(1 if size is None else NUM_REPEATS)]
         parts = [_part(tune, rows) for rows in samples]
         results = [_test_ap(part, test, settings, frame=frame, counts=counts) for part in parts]
-        values = [value for value, _ in results]
-        interval = percentile_interval(np.concatenate([resampled for _, resampled in results]))
+        values = [result.value for result in results]
+        interval = _pooled(results).interval
         points.append(
             SizePoint(
                 size,
@@ -103,6 +103,12 @@ def _part(tune: tuple[Scored, CocoBoxes], rows: list[int]) -> tuple[Scored, Coco
     return Scored(scored.maps[rows], scored.probabilities[rows]), part
 
 
+def _pooled(results: Sequence[Resampled]) -> Resampled:
+    """The mean over samples of tune images, with the resamples of all of them."""
+    samples = np.concatenate([result.samples for result in results])
+    return Resampled(float(np.mean([result.value for result in results])), samples, results[0].num_cases)
+
+
 def _test_ap(
     part: tuple[Scored, CocoBoxes],
     test: tuple[Scored, CocoBoxes],
@@ -110,10 +116,9 @@ def _test_ap(
     *,
     frame: Frame,
     counts: Counts,
-) -> tuple[float, Floats]:
-    """Mean test AP40 of rules tuned on the part, and its resamples (R,)."""
+) -> Resampled:
+    """Mean test AP40 of rules tuned on the part."""
     tuned = tune_rules(*part, settings, frame=frame)
     scored, truth = test
     found = truth.with_boxes(detect(scored, truth, tuned.rules, frame=frame))
-    result = bootstrap(main_ap_measure(truth, found), counts)
-    return result.mean, mean_over_classes(result.samples)
+    return bootstrap(main_ap_measure(truth, found), counts).of()

@@ -82,10 +82,8 @@ def score_entry(
     ap40 = next(measure for measure in found if measure.name == AP40)
     readers = {}
     for group, image_ids in test.readers.items():
-        own = np.asarray(test.truth.images["image_id"].isin(list(image_ids)), dtype=np.int32)
-        readers[group] = Bootstrapped(
-            AP40, ap40.findings, ap40.resampled(own[None])[0], ap40.resampled(test.counts * own)
-        )
+        own = test.truth.images["image_id"].isin(list(image_ids)).to_numpy(dtype=np.bool_)
+        readers[group] = bootstrap(ap40.within(own), test.counts)
     kind: Literal["method", "prior"] = "method" if methods else "prior"
     return CamEntry(name, kind, detections, measures, tuned, tuple(methods), readers, dict(min_scores or {}))
 
@@ -153,7 +151,9 @@ def _columns_of(scored: Sequence[Bootstrapped]) -> Bootstrapped:
     """Column k of the k-th one."""
     values = np.array([own.values[column] for column, own in enumerate(scored)])
     samples = np.stack([own.samples[:, column] for column, own in enumerate(scored)], axis=1)
-    return Bootstrapped(scored[0].name, scored[0].findings, values, samples)
+    cases = [np.nan if own.num_cases is None else own.num_cases[column] for column, own in enumerate(scored)]
+    num_cases = None if scored[0].num_cases is None else np.array(cases)
+    return Bootstrapped(scored[0].name, scored[0].findings, values, samples, num_cases)
 
 
 def make_leaderboard(

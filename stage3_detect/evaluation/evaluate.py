@@ -6,9 +6,6 @@ patients. Operating points and calibration are chosen on the tune split.
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
@@ -17,8 +14,8 @@ from eval.detection.measures import box_measures
 from eval.detection.points import BEST_F1
 from eval.leaderboard.leaderboard import Entry, Kind, Leaderboard, bootstrapped
 from eval.leaderboard.names import AP40, DETECTOR, HUMAN, PRIORS, RODEO, TEACHER, Metrics
-from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
-from eval.stats.measures import Bootstrapped
+from eval.stats.bootstrap import resample_counts
+from eval.stats.intervals import ratio_of
 from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.evaluation.scores import evaluate_scores
 from stage3_detect.labels.sources import Sources
@@ -62,16 +59,8 @@ def evaluate(
     )
     more = _figures_of_stage2(stage2.metrics, teacher)
     board = Leaderboard(truth, entries, entries[0], more=more, teacher=teacher)
-    shares = {name: share_of(board.main.ap40, board.entry(name).ap40) for name in others}
+    shares = {name: ratio_of(board.main.ap40.of(), board.entry(name).ap40.of()) for name in others}
     return Evaluation(board, shares, scores)
-
-
-def share_of(one: Bootstrapped, whole: Bootstrapped) -> Difference:
-    """Mean of the one over the mean of the whole, with the paired 95 % interval; NaN where the whole is 0."""
-    part, total = (np.append(mean_over_classes(own.samples), own.mean) for own in (one, whole))
-    shares = np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0)
-    interval = percentile_interval(shares[:-1])
-    return Difference(float(shares[-1]), interval.low, interval.high)
 
 
 def _priors(stage2: FinishedRun) -> dict[str, CocoBoxes]:

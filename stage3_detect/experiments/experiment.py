@@ -71,11 +71,11 @@ def compare_detectors(group: Group, others: Mapping[str, Figures], *, scorer: De
     """Compare the variants with `others`: the CAM teacher, the priors, and finished runs."""
     figures = {**group.figures, **others}
     compared = {name: own for name, own in figures.items() if name != TEACHER and not name.startswith(PRIOR)}
-    minus_teacher = {name: own.minus(others[TEACHER]).estimates()[0] for name, own in compared.items()}
+    minus_teacher = {name: own.minus(others[TEACHER])[0] for name, own in compared.items()}
     shares = {}
     if (supervised := figures.get(SUPERVISED)) is not None:
         rest = {name: own for name, own in figures.items() if name != SUPERVISED}
-        shares = {name: share_of(own, supervised).estimates()[0] for name, own in rest.items()}
+        shares = {name: share_of(own, supervised) for name, own in rest.items()}
     return Result(
         tuple(scorer.truth.findings),
         replace(group, others={name: own.estimates() for name, own in others.items()}),

@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from cxr.arrays import mean_over_classes
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
@@ -14,6 +11,7 @@ from eval.detection.average_precision import main_ap_measure
 from eval.experiments.comparison import Figures, Trainings
 from eval.experiments.plan import Runs
 from eval.stats.bootstrap import resample_counts
+from eval.stats.measures import bootstrap
 from stage3_detect.settings.experiments import PRIOR, TEACHER
 
 
@@ -38,11 +36,9 @@ class DetectionScorer:
 
     def score(self, detections: CocoBoxes) -> Figures:
         """Raises a UserError where `detections` are of other images or findings."""
-        measure = main_ap_measure(self.truth, detections)
         counts = resample_counts(self.truth.groups, num_resamples=self.num_resamples)
-        tables = (measure.values(len(self.truth.images))[None], measure.resampled(counts))
-        values, resampled = (np.concatenate([mean_over_classes(own)[:, None], own], axis=1) for own in tables)
-        return Figures(values[0], resampled)
+        scored = bootstrap(main_ap_measure(self.truth, detections), counts)
+        return Figures.of([scored.of(finding) for finding in (None, *scored.findings)])
 
     def score_run(self, folder: Path) -> Figures:
         """Score the detections of a finished stage 3 run.

@@ -1,6 +1,7 @@
 """`eval/run.py score`: figures by name, files of other tools, and every way in which a file can be wrong."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ TRUTH: dict[str, Any] = {
         {"id": 2, "image_id": 12, "category_id": 5, "bbox": [50, 30, 100, 100]},
     ],
 }
+HALF_OF_TWO = ((1 - math.sin(3.92 / math.sqrt(10))) / 2, (1 + math.sin(3.92 / math.sqrt(10))) / 2)
+"""Interval of one of two boxes found: 45 degrees +- 1.96 / sqrt(4 x 2 + 2) on the arcsine scale."""
 EXACT = {"image_id": 11, "category_id": 5, "bbox": [10, 20, 100, 40], "score": 0.9}
 
 
@@ -62,9 +65,8 @@ def test_figures_by_name(tmp_path: Path) -> None:
     for name in ("ap10", "ap30", "ap40", "ap50", "ap70", "ap5095"):
         assert figures[f"half/{name}"] == figures[f"half/{name}/edema"] == pytest.approx(51 / 101)
     assert figures["half/voc40"] == pytest.approx(0.5)
-    assert figures["half/ap40/low"] == 0.0
-    assert figures["half/ap40/high"] == pytest.approx(1.0)
-    assert figures["half/ap40/edema/high"] == pytest.approx(1.0)
+    for key in ("half/ap40", "half/ap40/edema"):
+        assert (figures[f"{key}/low"], figures[f"{key}/high"]) == pytest.approx(HALF_OF_TWO, abs=0.015)
 
 
 def test_other_measures_than_ap(tmp_path: Path) -> None:
@@ -72,21 +74,23 @@ def test_other_measures_than_ap(tmp_path: Path) -> None:
     figures = score(tmp_path, TRUTH, half=[EXACT], late=[EXACT | {"score": 0.4}], none=[])
     for name in ("froc", "corloc", "iou_accuracy30", "iou_accuracy50", "rodeo"):
         assert figures[f"half/{name}"] == figures[f"half/{name}/edema"] == pytest.approx(0.5)
-        assert figures[f"half/{name}/low"] == figures[f"half/{name}/edema/low"] == 0.0
-        assert figures[f"half/{name}/high"] == figures[f"half/{name}/edema/high"] == pytest.approx(1.0)
+        ends = (0, 1) if name == "rodeo" else HALF_OF_TWO
+        for key in (f"half/{name}", f"half/{name}/edema"):
+            assert (figures[f"{key}/low"], figures[f"{key}/high"]) == pytest.approx(ends, abs=0.01)
         assert figures[f"half/{name}/nodule_mass"] is figures[f"half/{name}/nodule_mass/low"] is None
         assert figures[f"none/{name}"] == 0.0
     assert figures["late/corloc"] == pytest.approx(0.5)
     assert figures["late/rodeo"] == 0.0
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Other measures" in html
-    assert "0.500 [0.000, 1.000]" in html
+    assert "0.500 [0.000, 1.000]" in html  # RoDeO
 
 
 def test_several_predictions_are_compared_in_pairs(tmp_path: Path) -> None:
     figures = score(tmp_path, TRUTH, half=[EXACT], none=[])
     assert figures["difference40/half/none"] == pytest.approx(51 / 101)
-    assert figures["difference40/half/none/low"] == 0.0
+    # the lower arm of one of two is .473; none of two ends at sin(.378 + 1.96 / sqrt(10))^2 = .706
+    assert figures["difference40/half/none/low"] == pytest.approx(51 / 101 - math.hypot(0.473, 0.706), abs=0.02)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Is the best one better?" in html
     assert "not significant" in html

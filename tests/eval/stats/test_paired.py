@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from eval.stats.bootstrap import Difference
+from eval.stats.intervals import p_value
 from eval.stats.measures import Bootstrapped
-from eval.stats.paired import ALPHA, Comparison, compare_paired, holm, needed_resamples, p_value
+from eval.stats.paired import ALPHA, Comparison, compare_paired, holm, needed_resamples
 
 NAN = float("nan")
 
@@ -38,18 +39,6 @@ def test_worse_and_unknown() -> None:
 
 def test_a_clear_interval_need_not_survive_the_correction() -> None:
     assert not Comparison("x", Difference(0.2, 0.01, 0.3), 0.06).survives
-
-
-def test_no_draws_have_no_p_value() -> None:
-    assert np.isnan(p_value(np.array([])))
-    assert np.isnan(p_value(np.array([NAN, NAN])))
-
-
-def test_p_value_is_twice_the_smaller_tail_and_never_zero() -> None:
-    assert p_value(np.array([1.0] * 39)) == pytest.approx(2 / 40)
-    assert p_value(np.array([1.0] * 36 + [-1.0] * 3)) == pytest.approx(8 / 40)
-    assert p_value(np.array([1.0, -1.0])) == 1
-    assert p_value(np.zeros(9)) == 1
 
 
 def test_holm_corrects_step_by_step_and_ignores_unknown_values() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
 from eval.detection.measures import best_f1_scores, top_box_points
 from eval.leaderboard.leaderboard import leaderboard_rows, write_leaderboard
+from eval.stats.intervals import Resampled
 from eval.stats.measures import Bootstrapped, Measure
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
@@ -266,7 +268,7 @@ def test_figures_are_flat_and_have_the_ends_of_their_intervals(tmp_path: Path) -
     known = {
         "ap40/pcam": half,
         "ap40/pcam/lung_lesion": half,
-        "ap40/pcam/lung_lesion/high": np.percentile([half, 1, 0], 97.5),
+        "ap40/pcam/lung_lesion/high": Resampled(half, np.array([half, 1, 0]), 2).interval.high,  # of two boxes
         "ap40/pcam/readers/r_1": 1,
         "corloc/pcam": 0.5,
         "iobb_accuracy70/pcam": 0.5,
@@ -276,7 +278,7 @@ def test_figures_are_flat_and_have_the_ends_of_their_intervals(tmp_path: Path) -
     }
     assert {name: metrics[name] for name in known} == pytest.approx(known)
     assert np.isnan(metrics["froc/pcam/pleural_effusion/low"])
-    assert metrics["voc40/pcam/low"] == pytest.approx(0.025)  # of the draws .5, 1 and 0
+    assert metrics["voc40/pcam/low"] == pytest.approx(Resampled(0.5, np.array([0.5, 1, 0]), 2).interval.low)
     for measure in MEASURES:
         ends = {f"{measure}/pcam{end}" for end in ("", "/low", "/high", "/lung_lesion/low")}
         assert ends <= set(metrics)
@@ -307,11 +309,13 @@ def test_each_kind_of_rule_is_compared_with_the_chosen_rules(tmp_path: Path) -> 
     best = score_entry("pcam", test, found, tuned=both, methods=("pcam",) * 2)
     absolute, relative = compare_rules(best, test)
     assert (absolute.kind, absolute.tune_ap, absolute.test.mean) == ("absolute", 0.7, 0)
-    assert (absolute.gap.value, absolute.gap.low, absolute.gap.high) == (-1, -1, -1)
-    assert (relative.test.mean, relative.gap.value, relative.gap.high) == (1, 0, 0)
+    assert (absolute.gap.value, absolute.gap.low) == (-1, -1)
+    assert absolute.gap.high == pytest.approx(-1 + 0.706 * math.sqrt(2), abs=1e-3)  # none against both of two boxes
+    assert (relative.test.mean, relative.gap.value) == (1, 0)
+    assert relative.gap.high == pytest.approx(0.706, abs=1e-3)  # the same boxes, but two cannot show a difference
     board = make_leaderboard([best], test)
     metrics = Evaluation(board, test, [relative], []).metrics
-    assert [metrics[f"rule_ap40/relative{end}"] for end in ("", "/low", "/high")] == [1, 1, 1]
+    assert [metrics[f"rule_ap40/relative{end}"] for end in ("", "/high")] == [1, 1]
 
 
 # --- the verdict ---
@@ -388,7 +392,8 @@ def test_leaderboard_files_have_a_row_for_each_entry_and_finding(tmp_path: Path)
     ]
     mean, lesion, effusion = rows[:3]
     assert (mean["method"], mean["chosen"], mean["ms_per_image"], mean["peak_mib"]) == ("pcam", True, 2.5, 31.0)
-    assert (mean["ap40"], mean["ap40_low"], mean["froc_high"], mean["tune_ap40"]) == (1, 1, 1, 0.5)
+    assert (mean["ap40"], mean["ap40_high"], mean["froc_high"], mean["tune_ap40"]) == (1, 1, 1, 0.5)
+    assert mean["ap40_low"] == pytest.approx(0.294, abs=5e-4)  # two of two boxes
     assert (lesion["rule"], lesion["tune_ap40"], lesion["ms_per_image"]) == (str(HALF), 0.5, None)
     assert (effusion["ap40"], effusion["tune_ap40"]) == (None, None)
     assert rows[3]["maxboxaccv2"] is None
