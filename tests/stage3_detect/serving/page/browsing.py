@@ -92,7 +92,7 @@ class Reader:
         self.page.evaluate(DROP, [on, files])
         if on == "body":
             self.page.locator(".tile").nth(len(paths) - 1).wait_for()
-            self.page.locator(".tile[data-status=loading]").first.wait_for(state="detached")
+            self.page.locator(".tile:not([data-status=ready], [data-status=error])").first.wait_for(state="detached")
             while not self.state(HAS_ALL):  # marks are drawn again when maps arrive
                 self.page.wait_for_timeout(20)
 
