@@ -116,7 +116,7 @@ def _orientation(exif: bytes) -> int:
     try:
         tags.load(exif)
         value = tags.get(_ORIENTATION, 1)
-    except Exception:
+    except Exception:  # Pillow's parser raises many kinds for damaged tags
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
