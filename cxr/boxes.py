@@ -8,7 +8,7 @@ overlap with nothing.
 import numpy as np
 import numpy.typing as npt
 
-from cxr.arrays import Bools, Floats
+from cxr.arrays import Bools, Floats, Ints
 
 Boxes = Floats
 Corners = tuple[float, float, float, float]
@@ -169,22 +169,54 @@ def weighted_boxes_fusion(
     (array([[ 0. ,  0. , 10. ,  9.5]]), array([0.4]), [[0, 1]])
     """
     boxes, weights = as_boxes(xyxy), np.asarray(scores, dtype=np.float64)
-    assert len(boxes) == len(weights) and not (weights < 0).any(), "one score per box, none below 0"
-    fused: Boxes = np.zeros((0, 4))
-    members: list[list[int]] = []
-    for index in np.argsort(-weights, kind="stable").tolist():
-        overlaps = iou_matrix(boxes[index], fused)[0]
-        nearest = int(np.argmax(overlaps)) if len(fused) else -1
-        if nearest < 0 or overlaps[nearest] <= iou:
-            fused = np.concatenate([fused, boxes[[index]]])
-            members.append([index])
-            continue
-        members[nearest].append(index)
-        own = weights[members[nearest]]
-        fused[nearest] = np.average(boxes[members[nearest]], axis=0, weights=own if own.any() else None)
+    cluster, fused = fused_clusters(boxes, weights, np.zeros(len(boxes), dtype=np.int64), iou=iou)
+    ranked = np.argsort(-weights, kind="stable")
+    members = [ranked[cluster[ranked] == number].tolist() for number in range(len(fused))]
     means = np.array([weights[own].mean() for own in members], dtype=np.float64)
     order = np.argsort(-means, kind="stable")
-    return fused[order], means[order], [members[cluster] for cluster in order.tolist()]
+    return fused[order], means[order], [members[number] for number in order.tolist()]
+
+
+def fused_clusters(xyxy: npt.ArrayLike, scores: npt.ArrayLike, groups: Ints, *, iou: float) -> tuple[Ints, Boxes]:
+    """The clusters of `weighted_boxes_fusion` in many groups of boxes at once, for example in all images.
+
+    All groups take their next box together, so the time depends on the largest group, not on their number.
+
+    Args:
+        xyxy: (N, 4) corners. scores: (N,), at least 0. groups: (N,) numbers; only boxes of one group are fused.
+
+    Returns:
+        (N,) cluster of each box; (C, 4) fused boxes, by group, within a group as the clusters were started.
+
+    >>> fused_clusters([[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 10]], [0.6, 0.2, 0.5], np.array([0, 0, 1]), iou=0.5)
+    (array([0, 0, 1]), array([[ 0. ,  0. , 10. ,  9.5],
+           [ 0. ,  0. , 10. , 10. ]]))
+    """
+    boxes, weights = as_boxes(xyxy), np.asarray(scores, dtype=np.float64)
+    assert len(boxes) == len(weights) == len(groups) and not (weights < 0).any(), "one score per box, none below 0"
+    order = np.lexsort((-weights, groups))
+    _, start, group = np.unique(groups[order], return_index=True, return_inverse=True)
+    place = np.arange(len(order)) - start[group]
+    size = int(place.max(initial=-1)) + 1
+    fused, sums, plain = (np.zeros((len(start), size, 4)) for _ in range(3))
+    mass, num = (np.zeros((len(start), size, 1)) for _ in range(2))
+    started, slot = np.zeros(len(start), dtype=np.int64), np.zeros(len(order), dtype=np.int64)
+    for rank in range(size):
+        rows = np.flatnonzero(place == rank)
+        at, own, weight = group[rows], boxes[order[rows]], weights[order[rows], None]
+        overlaps = _iou(own[:, None], fused[at, : rank + 1])  # a cluster that is not started has no area
+        nearest = overlaps.argmax(axis=1)
+        joins = overlaps[np.arange(len(rows)), nearest] > iou
+        slot[rows] = np.where(joins, nearest, started[at])
+        started[at] += ~joins
+        to = (at, slot[rows])
+        for total, more in ((sums, weight * own), (plain, own), (mass, weight), (num, 1)):
+            total[to] += more
+        means = np.where(mass[to] > 0, sums[to] / np.where(mass[to] > 0, mass[to], 1), plain[to] / num[to])
+        fused[to] = np.where(joins[:, None], means, own)  # one box alone keeps its exact corners
+    cluster = np.zeros(len(order), dtype=np.int64)
+    cluster[order] = (np.cumsum(started) - started)[group] + slot
+    return cluster, fused[np.arange(size) < started[:, None]]
 
 
 # The functions below take arrays of shape (..., 4) that broadcast against each other and return (...).

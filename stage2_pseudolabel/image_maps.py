@@ -2,23 +2,20 @@
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from cxr.arrays import Floats
 from cxr.config import UserError, parse_settings
 from cxr.imaging.equalise import picture_of
 from cxr.imaging.files import Pixels
 from cxr.imaging.pictures import input_of
 from cxr.runs.run_folder import FinishedRun
+from eval.leaderboard.names import methods_of
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.cam_maps.balance import in_terms_of_the_first, read_levels
+from stage2_pseudolabel.cam_maps.mean_of_methods import Maps, maps_of
 from stage2_pseudolabel.cam_maps.store import SCALES_FILE
 from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
-
-Maps = npt.NDArray[np.float32]
 
 
 class ImageMaps:
@@ -40,14 +37,19 @@ class ImageMaps:
         own = self._teacher.trained.settings.input
         self.frame = Frame(own.size_hw, own.keep_aspect, self._teacher.shift_hw())
 
-    def __call__(self, image: Pixels) -> tuple[Floats, Maps]:
-        """Calibrated probabilities (K,) and maps (K, h, w) of an image (H, W); `frame` says how they lie over it."""
+    def __call__(self, image: Pixels) -> tuple[Floats, list[Maps]]:
+        """Calibrated probabilities (K,) and K maps (h, w) of an image (H, W); `frame` says how they lie over it.
+
+        Maps of two findings may differ in size. Several methods as one have the mean of their maps.
+        """
         trained = self._teacher.trained
         picture = picture_of(image, trained.settings.input)
         inputs = [input_of(picture, member.input, member.num_channels)[None] for member in trained.members]
-        methods = list(dict.fromkeys(self.methods))
+        methods = list(dict.fromkeys(one for name in self.methods for one in methods_of(name)))
         result = self._teacher.maps(inputs, methods, scales=self._scales)
-        maps = np.stack([result.maps[name][0, k].numpy() for k, name in enumerate(self.methods)])
+        stacks = {name: maps.numpy() for name, maps in result.maps.items()}
+        by_name = {name: maps_of(stacks, name) for name in dict.fromkeys(self.methods)}
+        maps = [by_name[name][0, k] for k, name in enumerate(self.methods)]
         return trained.probabilities_of([logits.numpy() for logits in result.logits])[0], maps
 
     def _read_scales(self, stage2: FinishedRun) -> Scales | None:
@@ -56,6 +58,6 @@ class ImageMaps:
             return None
         levels = read_levels(stage2.dir / "maps" / SCALES_FILE)
         scales = {"pcam": [1.0] * num_views} | {name: in_terms_of_the_first(own) for name, own in levels.items()}
-        if missing := set(self.methods) - scales.keys():
+        if missing := {one for name in self.methods for one in methods_of(name)} - scales.keys():
             raise UserError(f"run {stage2.dir}: maps/{SCALES_FILE} has no scales of {', '.join(sorted(missing))}")
         return scales

@@ -12,6 +12,7 @@ from cxr.runs.run_folder import Run
 from cxr.splits import fingerprint
 from cxr.tables import Dataset, Exclusion, count_reasons
 from eval.leaderboard.leaderboard import write_leaderboard
+from eval.leaderboard.names import methods_of
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.truth import findings_to_score
@@ -65,7 +66,8 @@ def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) 
     with run.phase("maps of the tune and test split"):
         tune, test = (_split(context, data.select(splits[name]), name) for name in ("tune", "test"))
     evaluation = _evaluate(context, tune, test) if processes.is_first else None
-    methods = processes.from_first([] if evaluation is None else list(dict.fromkeys(evaluation.board.main.methods)))
+    chosen = [] if evaluation is None else evaluation.board.main.methods
+    methods = processes.from_first(list(dict.fromkeys(one for name in chosen for one in methods_of(name))))
     with run.phase("maps of the training images"):
         max_images = settings.pseudo_labels.max_images
         train = training_images(stage1, source, max_images=max_images, progress=processes.is_first)
@@ -110,8 +112,9 @@ def _evaluate(context: Context, tune: SplitData, test: SplitData) -> Evaluation:
     settings, teacher = context.settings, context.teacher
     with context.run.phase("box rules on the tune split, scores on the test split"):
         evaluation = evaluate(tune, test, settings)
+    names = [*settings.methods, *settings.fusions]
     with context.run.phase("time and memory of each method"):
-        timing = measure_methods(teacher, test.pictures, settings.methods, num_images=settings.max_timing_images)
+        timing = measure_methods(teacher, test.pictures, names, num_images=settings.max_timing_images)
     return replace(evaluation, timing=timing)
 
 

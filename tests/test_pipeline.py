@@ -31,6 +31,8 @@ STAGE1 = {
 }
 STAGE2 = {
     "methods": ["gradcam", "layercam", "layercamfusion", "scorecambudget", "dff", "pcam"],
+    "fuse_maps": [["layercamfusion", "pcam"]],
+    "fuse_boxes": [["layercamfusion", "pcam"]],
     "cam": {"scorecam_budget": 4},
     "pseudo_labels": {"min_probability": 0.0},
     "num_resamples": 50,
@@ -108,11 +110,13 @@ def test_figures_have_their_names(chain: Path) -> None:
     first, second, third = (open_run(chain / f"stage{n}").metrics for n in (1, 2, 3))
     for name in ("auroc/mean", "auroc/cardiomegaly", "f1/mean", "auprc/mean", "auroc/mean/low"):
         assert name in first
-    for method in (*STAGE2["methods"], "prior_mean_box", "prior_center_box", "prior_no_map"):
+    fused = [f"{kind}_layercamfusion+pcam" for kind in ("maps", "boxes")]
+    for method in (*STAGE2["methods"], *fused, "prior_mean_box", "prior_center_box", "prior_no_map"):
         assert f"ap40/{method}" in second
         assert f"ap40/{method}/cardiomegaly" in second
     assert second["ms_per_image/pcam"] is not None
     assert second["peak_mib/pcam"] is not None
+    assert all(second[f"ms_per_image/{name}"] is not None for name in fused)
     for name in ("ap40/detector", "ap40/teacher", "ap40/prior_mean_box", "ms_per_image/detector"):
         assert name in third
     best = open_run(chain / "stage2").manifest["best_method"]

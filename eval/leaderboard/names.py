@@ -1,7 +1,7 @@
 """Names of the entries of a leaderboard: in `metrics.json`, in tables and charts, and in sentences."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 Metrics = Mapping[str, float | None]
 """Figures by name, as in `metrics.json`; docs/run_folder.md lists the names."""
@@ -12,6 +12,9 @@ PER_FINDING = "per_finding"
 """The entry that uses, for each finding, the method that is best for it on the tune split."""
 PRIORS = ("prior_mean_box", "prior_center_box", "prior_no_map")
 REFERENCES = ("prior_", HUMAN, SUPERVISED)
+
+FUSIONS = {"maps": "mean map", "boxes": "box fusion"}
+"""What an entry of several CAM methods fuses."""
 
 NAMES = {
     "gradcam": "GradCAM",
@@ -49,14 +52,39 @@ IN_SENTENCES = {
 }
 
 
+def fused_name(kind: str, methods: Iterable[str]) -> str:
+    """The name of several CAM methods as one. kind: of `FUSIONS`.
+
+    >>> fused_name("maps", ["layercam", "pcam"])
+    'maps_layercam+pcam'
+    """
+    return f"{kind}_{'+'.join(methods)}"
+
+
+def fusion_of(name: str) -> str:
+    """What an entry of several CAM methods fuses, of `FUSIONS`; "" for any other entry."""
+    kind, _, methods = name.partition("_")
+    return kind if kind in FUSIONS and "+" in methods else ""
+
+
+def methods_of(name: str) -> tuple[str, ...]:
+    """The CAM methods that an entry fuses; the name alone for any other entry.
+
+    >>> methods_of("maps_layercam+pcam"), methods_of("pcam")
+    (('layercam', 'pcam'), ('pcam',))
+    """
+    return tuple(name.partition("_")[2].split("+")) if fusion_of(name) else (name,)
+
+
 def display_name(name: str) -> str:
     """How a method, prior or detector is written in a table."""
-    return NAMES.get(name, name)
+    methods = " + ".join(NAMES.get(method, method) for method in methods_of(name))
+    return f"{FUSIONS[fusion_of(name)]} of {methods}" if fusion_of(name) else methods
 
 
 def sentence_name(name: str) -> str:
     """How it is written within a sentence, with its article."""
-    return IN_SENTENCES.get(name, display_name(name))
+    return IN_SENTENCES.get(name, ("the " if fusion_of(name) else "") + display_name(name))
 
 
 def is_reference(name: str) -> bool:

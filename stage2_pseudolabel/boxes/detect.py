@@ -8,20 +8,35 @@ import pandas as pd
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import BOX_FIELDS, CocoBoxes
+from stage2_pseudolabel.boxes.fused_rule import AnyRule, find_boxes
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Boxes, Maps, Rule
+from stage2_pseudolabel.boxes.rule import Boxes, Maps
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Maps (N, K, h, w) by one method and probabilities (N, K) of N images and K findings."""
+    """Maps (N, K, h, w) by one method and probabilities (N, K) of N images and K findings.
+
+    further: maps by other methods whose boxes are fused with those of the first (see `FusedRule`); sizes may differ.
+    """
 
     maps: Maps
     probabilities: Floats
+    further: tuple[Maps, ...] = ()
+
+    @property
+    def by_method(self) -> "list[Scored]":
+        """Each method alone."""
+        return [Scored(maps, self.probabilities) for maps in (self.maps, *self.further)]
+
+    def of(self, rows: Sequence[int] | slice, columns: Sequence[int] | slice) -> "Scored":
+        """Some images and findings."""
+        maps, *further = (own[rows][:, columns] for own in (self.maps, *self.further))
+        return Scored(maps, self.probabilities[rows][:, columns], tuple(further))
 
 
 def detect(
-    scored: Scored, truth: CocoBoxes, rules: Sequence[Rule], *, frame: Frame, leave_own_out: bool = False
+    scored: Scored, truth: CocoBoxes, rules: Sequence[AnyRule], *, frame: Frame, leave_own_out: bool = False
 ) -> pd.DataFrame:
     """Boxes of all findings in all images, whatever their probability; score = probability x evidence.
 
@@ -34,7 +49,10 @@ def detect(
         table of cxr.coco.BOX_FIELDS, by image, then finding, the strongest first.
     """
     patients = truth.groups if leave_own_out else None
-    found = [rule.find(scored.maps[:, column], patients=patients) for column, rule in enumerate(rules)]
+    stacks = (scored.maps, *scored.further)
+    found = [
+        find_boxes(rule, [maps[:, column] for maps in stacks], patients=patients) for column, rule in enumerate(rules)
+    ]
     column = np.repeat(np.arange(len(found)), [len(one) for one in found])
     image = np.concatenate([np.zeros(0, dtype=np.int64), *(one.image for one in found)])
     order = np.argsort(image, kind="stable")

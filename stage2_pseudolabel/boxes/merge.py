@@ -1,46 +1,63 @@
-"""Fuse overlapping boxes of one map."""
+"""Fuse overlapping boxes of one map, or of the maps of several CAM methods."""
+
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from cxr.boxes import weighted_boxes_fusion
-from stage2_pseudolabel.boxes.rule import Found, joined
+from cxr.arrays import Floats, Ints
+from cxr.boxes import fused_clusters
+from stage2_pseudolabel.boxes.rule import Boxes, Found, nothing_found
 from stage2_pseudolabel.settings.boxes import Merge
+
+FUSION_IOU = 0.5
+"""Boxes of several methods that overlap by more than this are one."""
 
 
 def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:
     """Merge "wbf": boxes of a map that overlap by more than `iou` become their mean weighted by evidence, with the mean
     evidence. "none" changes nothing. Boxes are grouped by image, the strongest first, before and after.
     """
-    touched = _overlapping_images(found, iou) if merge != "none" else np.zeros(0, dtype=np.int64)
-    if not len(touched):
+    if merge == "none":
         return found
-    alone = ~np.isin(found.image, touched)
-    parts = [(-1, found.boxes[:0], found.evidence[:0])]
-    for row in touched.tolist():
-        boxes, evidence = found.of(row)
-        parts.append((row, *weighted_boxes_fusion(boxes, evidence, iou=iou)[:2]))
-    merged = joined(parts)
-    image = np.concatenate([found.image[alone], merged.image])
-    order = np.argsort(image, kind="stable")
-    return Found(
-        image[order],
-        np.concatenate([found.boxes[alone], merged.boxes])[order],
-        np.concatenate([found.evidence[alone], merged.evidence])[order],
+    cluster, boxes = fused_clusters(found.boxes, found.evidence, found.image, iou=iou)
+    if len(boxes) == len(found):
+        return found
+    means = np.bincount(cluster, weights=found.evidence) / np.bincount(cluster)
+    return _ordered(_first_of(found.image, cluster, len(boxes)), boxes, means)
+
+
+def fuse_methods(parts: Sequence[Found], *, iou: float = FUSION_IOU) -> Found:
+    """Weighted boxes fusion of what several CAM methods find in the same images.
+
+    Boxes that overlap by more than `iou` become their mean weighted by evidence. Its evidence is the mean over all
+    methods of their strongest box there, 0 for a method without one, so it grows with the number of methods that agree.
+    (The mean over all boxes times the share of methods, as in the paper, is lower where a method also gives weak boxes
+    at the same place.) The boxes of one method alone stay as they are.
+
+    Returns:
+        boxes grouped by image, the strongest first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    image, boxes, evidence = (
+        np.concatenate(values) for values in zip(*((one.image, one.boxes, one.evidence) for one in parts), strict=True)
     )
+    if not len(image):
+        return nothing_found()
+    method = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
+    cluster, fused = fused_clusters(boxes, evidence, image, iou=iou)
+    strongest = np.zeros((len(fused), len(parts)))
+    np.maximum.at(strongest, (cluster, method), evidence)
+    return _ordered(_first_of(image, cluster, len(fused)), fused, strongest.mean(axis=1))
 
 
-def _overlapping_images(found: Found, iou: float) -> npt.NDArray[np.int64]:
-    """Images with two boxes that overlap by more than `iou`: most maps have none and need no loop."""
-    boxes, hits = found.boxes, [found.image[:0]]
-    sides = boxes[:, 2:] - boxes[:, :2]
-    areas = sides[:, 0] * sides[:, 1]
-    for lag in range(1, len(found)):
-        same = np.flatnonzero(found.image[lag:] == found.image[:-lag])
-        if not len(same):
-            break  # images are grouped, so none has more boxes than this
-        first, second = boxes[same], boxes[same + lag]
-        shared = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-        both = np.clip(shared, 0, None).prod(axis=1)
-        hits.append(found.image[same[both > iou * (areas[same] + areas[same + lag] - both)]])
-    return np.unique(np.concatenate(hits))
+def _first_of(image: Ints, cluster: Ints, count: int) -> Ints:
+    """(count,) the image of each cluster."""
+    of_cluster = np.zeros(count, dtype=np.int64)
+    of_cluster[cluster] = image
+    return of_cluster
+
+
+def _ordered(image: Ints, boxes: Boxes, evidence: Floats) -> Found:
+    order = np.lexsort((-evidence, image))
+    return Found(image[order], boxes[order], evidence[order])

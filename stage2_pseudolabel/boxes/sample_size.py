@@ -10,6 +10,7 @@ from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.intervals import Resampled
 from eval.stats.measures import bootstrap
+from stage2_pseudolabel.boxes.fused_rule import fused_rules
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
@@ -100,7 +101,7 @@ def _part(tune: tuple[Scored, CocoBoxes], rows: list[int]) -> tuple[Scored, Coco
     images = truth.images.iloc[rows].reset_index(drop=True)
     boxes = truth.boxes[truth.boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
     part = CocoBoxes(images, boxes, truth.findings, truth.info)
-    return Scored(scored.maps[rows], scored.probabilities[rows]), part
+    return scored.of(rows, slice(None)), part
 
 
 def _pooled(results: Sequence[Resampled]) -> Resampled:
@@ -118,7 +119,8 @@ def _test_ap(
     counts: Counts,
 ) -> Resampled:
     """Mean test AP40 of rules tuned on the part."""
-    tuned = tune_rules(*part, settings, frame=frame)
+    on_part, boxes = part
     scored, truth = test
-    found = truth.with_boxes(detect(scored, truth, tuned.rules, frame=frame))
+    rules = fused_rules([tune_rules(one, boxes, settings, frame=frame).rules for one in on_part.by_method])
+    found = truth.with_boxes(detect(scored, truth, rules, frame=frame))
     return bootstrap(main_ap_measure(truth, found), counts).of()

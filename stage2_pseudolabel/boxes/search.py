@@ -17,17 +17,18 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from cxr.arrays import Floats, Ints
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import average_precisions
+from eval.detection.average_precision import average_precisions, evaluate
 from eval.detection.indexed import TruthIndex
 from eval.detection.matching import MAIN_IOU, Detections, TrueBoxes
 from stage2_pseudolabel.boxes.bayes import BayesRule
 from stage2_pseudolabel.boxes.detect import Scored, detect, image_boxes, sizes_hw_of
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
+from stage2_pseudolabel.boxes.fused_rule import AnyRule, fused_rules
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Found, Rule
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
-__all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "mean_of", "tune_rules"]
+__all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "fuse_tuned", "mean_of", "tune_rules"]
 
 CHOICE_IOUS = (0.3, 0.4, 0.5)
 """Rules are chosen by mean AP at these IoUs: the reported .4 and its neighbours, to reduce the effect of chance."""
@@ -50,9 +51,9 @@ class Tuned:
     true box. by_kind: the same two if only rules of that kind are tried. num_tried: rules tried, over all findings.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[AnyRule, ...]
     aps: dict[str, float]
-    by_kind: Mapping[str, tuple[tuple[Rule, ...], dict[str, float]]]
+    by_kind: Mapping[str, tuple[tuple[AnyRule, ...], dict[str, float]]]
     num_tried: int
 
     @property
@@ -94,6 +95,22 @@ def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame
     return Tuned(
         *_named(truth, best), {kind: _named(truth, ones) for kind, ones in kinds.items()}, sum(map(len, tried))
     )
+
+
+def fuse_tuned(by_method: Sequence[Tuned], scored: Scored, truth: CocoBoxes, *, frame: Frame) -> Tuned:
+    """The rules of several methods as one: their boxes are fused, and the AP is that of the fused boxes.
+
+    Args:
+        by_method: what `tune_rules` found for each method. scored: the maps of these methods, in this order.
+    """
+
+    def fused(rules: Sequence[Sequence[AnyRule]]) -> tuple[tuple[AnyRule, ...], dict[str, float]]:
+        together = fused_rules(rules)
+        found = truth.with_boxes(detect(scored, truth, together, frame=frame, leave_own_out=True))
+        return together, evaluate(truth, found, ious=(MAIN_IOU,)).ap(MAIN_IOU)
+
+    kinds = {kind: fused([one.by_kind[kind][0] for one in by_method]) for kind in by_method[0].by_kind}
+    return Tuned(*fused([one.rules for one in by_method]), kinds, sum(one.num_tried for one in by_method))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Exclusion
+from eval.leaderboard.names import fusion_of, methods_of
 from stage2_pseudolabel.cam.methods import choose_methods
 from stage2_pseudolabel.cam_maps.balance import member_view_scales
+from stage2_pseudolabel.cam_maps.mean_of_methods import maps_of
 from stage2_pseudolabel.cam_maps.parts import Maps, Part, compute_part, methods_in
 from stage2_pseudolabel.cam_maps.processes import Processes
 from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
@@ -43,6 +45,14 @@ class SplitMaps:
     maps: Mapping[str, Maps]
     probabilities: npt.NDArray[np.float64]
     bad: tuple[Exclusion, ...] = ()
+
+    def of(self, method: str) -> Maps:
+        """The maps by a method, or by several as one (see `maps_of`)."""
+        return maps_of(self.maps, method)
+
+    def stacks_of(self, method: str) -> list[Maps]:
+        """The maps from which the boxes of a method come: those of each method where boxes are fused, else `of`."""
+        return [self.of(name) for name in (methods_of(method) if fusion_of(method) == "boxes" else (method,))]
 
     def select(self, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> "SplitMaps":
         """Only the images and findings at these places, in this order (None: all); `bad` stays."""

@@ -9,13 +9,13 @@ from cxr.readers import ReaderSettings
 from eval.detection.average_precision import main_ap_measure
 from eval.detection.measures import best_f1_scores
 from eval.leaderboard.leaderboard import Leaderboard
-from eval.leaderboard.names import AP40, HUMAN
+from eval.leaderboard.names import AP40, HUMAN, methods_of
 from eval.readers.human import human_counts
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
-from stage2_pseudolabel.boxes.search import detect, mean_of, tune_rules
+from stage2_pseudolabel.boxes.search import Tuned, detect, fuse_tuned, mean_of, tune_rules
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 from stage2_pseudolabel.settings.boxes import BoxSettings
@@ -69,9 +69,10 @@ def evaluate(tune: SplitData, test: SplitData, settings: Stage2Settings) -> Eval
 
     The chosen method is scored again with each kind of box rule and with fewer tune boxes.
     """
-    entries = [
-        _entry(name, name, tune, test, settings.boxes) for name in track(settings.methods, "box rules and scores")
-    ]
+    entries: list[CamEntry] = []
+    for name in track([*settings.methods, *settings.fusions], "box rules and scores"):
+        known = {entry.name: entry.tuned for entry in entries if entry.tuned is not None}
+        entries.append(_entry(name, _tuned(name, tune, settings.boxes, known=known), tune, test))
     entries += _priors(tune, test, settings)
     human = _human(test, settings.readers)
     on_tune = _human(tune, settings.readers) if human is None else None
@@ -81,20 +82,25 @@ def evaluate(tune: SplitData, test: SplitData, settings: Stage2Settings) -> Eval
     return Evaluation(board, test, compare_rules(board.main, test), _curve(board, tune, test, settings))
 
 
-def _entry(
-    name: str, method: str, tune: SplitData, test: SplitData, boxes: BoxSettings, *, is_prior: bool = False
-) -> CamEntry:
-    """The entry `name`: boxes from the maps of `method`, by the rules that are best on the tune split."""
-    scored = tune.scored(method)
-    tuned = tune_rules(scored, tune.truth, boxes, frame=tune.frame)
-    on_tune = detect(scored, tune.truth, tuned.rules, frame=tune.frame, leave_own_out=True)
+def _tuned(name: str, tune: SplitData, boxes: BoxSettings, *, known: Mapping[str, Tuned]) -> Tuned:
+    """The rules of a method that are best on the tune split; for fused boxes those of its methods, which are known."""
+    scored = tune.scored(name)
+    if scored.further:
+        return fuse_tuned([known[method] for method in methods_of(name)], scored, tune.truth, frame=tune.frame)
+    return tune_rules(scored, tune.truth, boxes, frame=tune.frame)
+
+
+def _entry(name: str, tuned: Tuned, tune: SplitData, test: SplitData, *, prior_by: str | None = None) -> CamEntry:
+    """The entry `name`: boxes from its maps by the tuned rules. prior_by: the method whose maps a prior is given."""
+    method = prior_by or name
+    on_tune = detect(tune.scored(method), tune.truth, tuned.rules, frame=tune.frame, leave_own_out=True)
     methods = (method,) * len(tune.truth.findings)
     entry = score_entry(
         name,
         test,
         test.detect(tuned.rules, methods),
         tuned=tuned,
-        methods=() if is_prior else methods,
+        methods=() if prior_by else methods,
         min_scores=best_f1_scores(tune.truth, on_tune),
     )
     log.info("%-20s AP40 tune %.3f  test %.3f", name, entry.tune_ap, entry.ap40.mean)
@@ -116,7 +122,8 @@ def _priors(tune: SplitData, test: SplitData, settings: Stage2Settings) -> list[
         update = {"rules": ["bayes"], "bayes_betas": [0.0], "background": ["none"]}
         first = settings.methods[0]  # any method: with beta 0 the rule ignores the map
         without_map = settings.boxes.model_copy(update=update)
-        priors.append(_entry("prior_no_map", first, tune, test, without_map, is_prior=True))
+        tuned = _tuned(first, tune, without_map, known={})
+        priors.append(_entry("prior_no_map", tuned, tune, test, prior_by=first))
     return priors
 
 

@@ -44,7 +44,7 @@ def median_examples(test: SplitData, entry: CamEntry, number: int) -> list[Examp
 
 def _write_pictures(run_dir: Path, test: SplitData, entry: CamEntry, one: Example) -> dict[str, str]:
     method = entry.methods[one.column]
-    cam = test.maps.maps[method][one.row, one.column]
+    cam = test.maps.of(method)[one.row, one.column]
     names = [f"pictures/examples/{one.column}_{kind}.jpg" for kind in ("radiograph", "map")]
     for name, own in zip(names, (None, cam), strict=True):
         save_jpeg(run_dir / name, radiograph(test, one.row, own, longer_side_px=LONGER_SIDE_PX))

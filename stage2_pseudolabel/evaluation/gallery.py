@@ -129,7 +129,7 @@ def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int)
     """Pictures with maps and boxes, longer side `tile_px`; white for None. The maps of each method are read once."""
     cams: dict[Tile, Floats] = {}
     for method in dict.fromkeys(one.method for one in shown if one is not None and one.method is not None):
-        maps = test.maps.maps[method]
+        maps = test.maps.of(method)
         cams |= {one: maps[one.row, one.column] for one in shown if one is not None and one.method == method}
     blank: Rgb = np.full((1, 1, 3), 255, dtype=np.uint8)
     return [blank if one is None else render_tile(test, one, cams.get(one), tile_px=tile_px) for one in shown]

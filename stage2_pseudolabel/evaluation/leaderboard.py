@@ -76,7 +76,7 @@ def score_entry(
     methods: the same CAM method K times; () for a prior. `choose_best` makes the entry with a method per finding.
     """
     assert len(set(methods)) <= 1, "choose_best combines entries of several methods"
-    maps = test.maps.maps[methods[0]] if methods else None
+    maps = test.maps.of(methods[0]) if methods else None
     found = all_measures(test.truth, detections, maps=maps, frame=test.frame, min_scores=min_scores)
     measures = bootstrapped(found, test.counts)
     ap40 = next(measure for measure in found if measure.name == AP40)

@@ -16,8 +16,8 @@ from cxr.tables import Dataset, empty_boxes
 from eval.stats.bootstrap import Counts, resample_counts
 from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
+from stage2_pseudolabel.boxes.fused_rule import AnyRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Rule
 from stage2_pseudolabel.boxes.search import Scored, detect
 from stage2_pseudolabel.boxes.truth import check_boxes, ground_truth
 from stage2_pseudolabel.cam_maps.store import SplitMaps
@@ -46,10 +46,11 @@ class SplitData:
     marked: pd.DataFrame = field(default_factory=empty_boxes)
 
     def scored(self, method: str) -> Scored:
-        """Maps of a method with the probabilities."""
-        return Scored(self.maps.maps[method], self.maps.probabilities)
+        """Maps of a method with the probabilities; those of each method where boxes are fused."""
+        maps, *further = self.maps.stacks_of(method)
+        return Scored(maps, self.maps.probabilities, tuple(further))
 
-    def detect(self, rules: Sequence[Rule], methods: Sequence[str]) -> CocoBoxes:
+    def detect(self, rules: Sequence[AnyRule], methods: Sequence[str]) -> CocoBoxes:
         """Scored boxes of all findings in all images. rules, methods: (K,) box rule and CAM method of each finding.
 
         Findings of one method are detected together, because the maps of two methods may differ in size.
@@ -60,7 +61,7 @@ class SplitData:
             findings, boxes = tuple(self.truth.findings[column] for column in columns), self.truth.boxes
             own_boxes = boxes[boxes["finding"].isin(findings)]
             truth = CocoBoxes(self.truth.images, own_boxes, findings, self.truth.info)
-            scored = Scored(self.maps.maps[method][:, columns], self.maps.probabilities[:, columns])
+            scored = self.scored(method).of(slice(None), columns)
             tables.append(detect(scored, truth, [rules[column] for column in columns], frame=self.frame))
         return self.truth.with_boxes(pd.concat(tables, ignore_index=True))
 

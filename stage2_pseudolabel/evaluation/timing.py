@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from cxr.imaging.pictures import Pictures
+from eval.leaderboard.names import methods_of
 from stage2_pseudolabel.cam.agreement import rank_correlation
 from stage2_pseudolabel.cam_maps.teacher import Teacher
 
@@ -31,12 +32,12 @@ def measure_methods(
     if not count:
         return {}
     inputs = teacher.inputs(pictures, range(count))
-    teacher.maps(teacher.inputs(pictures, [0]), methods[:1])  # libraries warm up
+    teacher.maps(teacher.inputs(pictures, [0]), methods_of(methods[0]))  # libraries warm up
     figures: dict[str, float] = {}
     for method in methods:
         with _peak_mib() as peak:
             begin = time.perf_counter()
-            teacher.maps(inputs, [method])
+            teacher.maps(inputs, methods_of(method))
             seconds = time.perf_counter() - begin
         figures[f"ms_per_image/{method}"] = 1000 * seconds / count
         figures[f"peak_mib/{method}"] = peak[0]

@@ -3,9 +3,10 @@
 import math
 
 from eval.leaderboard.leaderboard import Leaderboard
-from eval.leaderboard.names import PER_FINDING, display_name
+from eval.leaderboard.names import PER_FINDING, display_name, sentence_name
 from eval.leaderboard.verdict import about_intervals, against_human, against_strongest_prior, named
-from eval.report.format import listed, short, short_interval
+from eval.report.format import capital, listed, short, short_interval
+from stage2_pseudolabel.boxes.fused_rule import single_rules
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 
 
@@ -26,7 +27,7 @@ def _chosen(best: CamEntry) -> str:
     ends = best.ap40.mean_interval
     reached = f"AP40 {short_interval(best.ap40.mean, ends.low, ends.high)} on the test split"
     if best.name != PER_FINDING:
-        return f"{display_name(best.name)} is the best CAM method on the tune split and reaches {reached}."
+        return f"{capital(sentence_name(best.name))} is the best CAM method on the tune split and reaches {reached}."
     pairs = zip(best.ap40.findings, best.methods, strict=True)
     methods = ", ".join(f"{finding}: {display_name(method)}" for finding, method in pairs)
     return f"The best method per finding on the tune split ({methods}) reaches {reached}."
@@ -52,14 +53,14 @@ def _highest(board: Leaderboard[CamEntry]) -> list[str]:
     top = next(entry for entry in board.ranked if not entry.is_prior)
     if math.isnan(top.ap40.mean) or top.ap40.mean == board.main.ap40.mean:
         return []
-    return [f"{display_name(top.name)} has the highest AP40 on the test split, {short(top.ap40.mean)}."]
+    return [f"{capital(sentence_name(top.name))} has the highest AP40 on the test split, {short(top.ap40.mean)}."]
 
 
 def _without_map(best: CamEntry) -> list[str]:
     """The findings whose best rule ignores the map, so that their boxes do not depend on the method."""
     rules = () if best.tuned is None else best.tuned.rules
     pairs = zip(best.ap40.findings, rules, strict=False)
-    blind = [finding for finding, rule in pairs if rule.as_dict().get("beta") == 0]
+    blind = [finding for finding, rule in pairs if all(one.as_dict().get("beta") == 0 for one in single_rules(rule))]
     if not blind:
         return []
     return [f"The best rule for {', '.join(blind)} ignores the map: its boxes are those of the prior."]

@@ -10,8 +10,9 @@ from cxr.arrays import Bools
 from cxr.boxes import area
 from cxr.coco import boxes_table
 from stage2_pseudolabel.boxes.detect import image_boxes
+from stage2_pseudolabel.boxes.fused_rule import AnyRule, find_boxes
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.rule import Found, Rule, nothing_found
+from stage2_pseudolabel.boxes.rule import Found, nothing_found
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 
 
@@ -21,7 +22,7 @@ class BoxPredictors:
 
     findings: tuple[str, ...]
     methods: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[AnyRule, ...]
     frame: Frame
 
     def __post_init__(self) -> None:
@@ -44,12 +45,12 @@ class BoxPredictors:
         assert wanted.shape == (len(images), len(self.findings)), wanted.shape
         found = [nothing_found() for _ in self.findings]
         for method in dict.fromkeys(self.methods):
-            maps = scored.maps[method]  # once per method, because maps are read from disk
+            stacks = scored.stacks_of(method)  # once per method, because maps are read from disk
             for column in range(len(self.findings)):
                 if self.methods[column] == method:
                     rows = np.flatnonzero(wanted[:, column])
                     own = None if patients is None else [patients[row] for row in rows.tolist()]
-                    one = self.rules[column].find(maps[rows, column], patients=own)
+                    one = find_boxes(self.rules[column], [maps[rows, column] for maps in stacks], patients=own)
                     found[column] = Found(rows[one.image], one.boxes, one.evidence)
         return self._table(found, scored, images)
 

@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
+from cxr.labels import nearest
 from cxr.readers import ReaderSettings
 from cxr.splits import SplitSettings
+from eval.leaderboard.names import fused_name
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from stage2_pseudolabel.settings.cam import CamOptions
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
@@ -31,6 +33,12 @@ class Stage2Settings(Settings):
     """Findings to score. None: those of the classifier that have boxes in the tune part."""
     methods: list[str] = Field(min_length=1)
     """CAM methods to compare (see docs/stage2.md)."""
+    fuse_maps: list[list[str]] = []
+    """Several of `methods` as one more method: the mean of their maps, each divided by its root mean square. Its box
+    rules are chosen as those of any method."""
+    fuse_boxes: list[list[str]] = []
+    """Several of `methods` as one more method: their boxes, each method with its own rules, by weighted boxes fusion. A
+    box scores higher if more methods find it."""
     choose: Literal["one", "per_finding"] = "one"
     """The method for the pseudo-labels. one: the best on the tune split, mean over findings. per_finding: the best for
     each finding."""
@@ -53,3 +61,28 @@ class Stage2Settings(Settings):
         if twice:
             raise ValueError(f"{', '.join(twice)} listed more than once; list each method once")
         return methods
+
+    @model_validator(mode="after")
+    def _fuses_listed_methods(self) -> "Stage2Settings":
+        for key, fusions in (("fuse_maps", self.fuse_maps), ("fuse_boxes", self.fuse_boxes)):
+            for place, fused in enumerate(fusions):
+                if problem := self._problem_of(fused, fusions[:place]):
+                    raise ValueError(f"{key}: [{', '.join(fused)}] {problem}")
+        return self
+
+    def _problem_of(self, fused: list[str], before: list[list[str]]) -> str:
+        """What is wrong with the methods that are to be one; "" if nothing is."""
+        for name in fused:
+            if name not in self.methods:
+                return f"has {name!r}, which is not in `methods`{nearest(name, self.methods)}; list it there too"
+        if len(set(fused)) < len(fused):
+            return "lists a method more than once; list each method once"
+        if len(fused) < 2:
+            return "is not several methods; list at least two"
+        return "is listed twice; list it once" if set(fused) in map(set, before) else ""
+
+    @property
+    def fusions(self) -> list[str]:
+        """Names of the entries of several methods."""
+        maps = [fused_name("maps", fused) for fused in self.fuse_maps]
+        return maps + [fused_name("boxes", fused) for fused in self.fuse_boxes]

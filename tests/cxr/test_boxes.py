@@ -9,12 +9,14 @@ from cxr import boxes
 from cxr.boxes import (
     area,
     clip_boxes,
+    fused_clusters,
     giou_matrix,
     iobb_pairs,
     iou_matrix,
     iou_of_two,
     iou_pairs,
     overlap_more,
+    weighted_boxes_fusion,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
@@ -74,3 +76,24 @@ def test_pairs_that_overlap_more_are_those_of_the_iou(number: int) -> None:
     corners = rng.integers(0, 40, (number, 2))
     boxes = np.concatenate([corners, corners + rng.integers(1, 30, (number, 2))], axis=1).astype(np.float32)
     np.testing.assert_array_equal(overlap_more(boxes, 0.45), iou_matrix(boxes, boxes) > 0.45)
+
+
+def test_many_groups_are_fused_as_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    groups, scores = rng.integers(0, 5, 60) * 3, rng.choice([0, 0.2, 0.5, 0.9], 60)
+    corners = rng.uniform(0, 6, (60, 4))
+    corners[:, 2:] = corners[:, :2] + rng.uniform(2, 6, (60, 2))
+    cluster, fused = fused_clusters(corners, scores, groups, iou=0.3)
+    assert cluster.max() + 1 == len(fused) < 60
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        alone, _, members = weighted_boxes_fusion(corners[own], scores[own], iou=0.3)
+        for box, rows in zip(alone, members, strict=True):
+            (number,) = set(cluster[own[rows]].tolist())
+            np.testing.assert_allclose(fused[number], box)
+            assert (cluster == number).sum() == len(rows)
+
+
+def test_no_boxes_have_no_clusters() -> None:
+    cluster, fused = fused_clusters([], [], np.zeros(0, dtype=np.int64), iou=0.5)
+    assert (cluster.shape, fused.shape) == ((0,), (0, 4))

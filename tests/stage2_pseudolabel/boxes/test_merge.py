@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cxr.boxes import weighted_boxes_fusion
-from stage2_pseudolabel.boxes.merge import merge_boxes
+from stage2_pseudolabel.boxes.merge import fuse_methods, merge_boxes
 from stage2_pseudolabel.boxes.rule import Found, nothing_found
 
 A, NEAR_A, FAR = ([0.0, 0.0, 4.0, 2.0], [1.0, 0.0, 5.0, 2.0], [10.0, 10.0, 12.0, 11.0])  # IoU of the first two: 3/5
@@ -74,3 +74,29 @@ def test_none_and_boxes_apart_stay_as_they_are() -> None:
 def test_overlaps_are_seen_between_boxes_that_are_not_neighbours_in_order() -> None:
     found = Found(np.zeros(3, dtype=np.int64), np.array([A, FAR, NEAR_A]), np.array([0.9, 0.5, 0.3]))
     assert merge_boxes(found, "wbf", iou=0.5).evidence.tolist() == pytest.approx([0.6, 0.5])
+
+
+def test_methods_that_find_nothing_fuse_to_nothing() -> None:
+    assert len(fuse_methods([nothing_found(), nothing_found()])) == 0
+
+
+def test_boxes_of_one_method_alone_are_not_fused() -> None:
+    assert fuse_methods([FOUND], iou=0.5) is FOUND
+
+
+def test_a_box_that_more_methods_find_has_more_evidence() -> None:
+    """Image 0: both find A. Image 3: one method finds it. Image 4: both, and one also far away."""
+    first = Found(np.array([0, 4, 4]), np.array([A, A, FAR]), np.array([0.3, 0.6, 0.5]))
+    second = Found(np.array([0, 3, 4]), np.array([NEAR_A, A, A]), np.array([0.9, 0.8, 0.6]))
+    fused = fuse_methods([first, second], iou=0.5)
+    assert fused.image.tolist() == [0, 3, 4, 4]
+    np.testing.assert_allclose(fused.boxes, [[0.75, 0, 4.75, 2], A, A, FAR])
+    np.testing.assert_allclose(fused.evidence, [0.6, 0.4, 0.6, 0.25])
+
+
+def test_weak_boxes_of_a_method_do_not_lower_its_strongest_one() -> None:
+    first = Found(np.zeros(2, dtype=np.int64), np.array([A, A]), np.array([0.8, 0.2]))
+    second = Found(np.zeros(1, dtype=np.int64), np.array([A]), np.array([0.6]))
+    fused = fuse_methods([first, second], iou=0.5)
+    np.testing.assert_allclose(fused.boxes, [A])
+    np.testing.assert_allclose(fused.evidence, [0.7])

@@ -93,3 +93,12 @@ def test_a_draw_has_the_maps_and_probabilities_of_its_images() -> None:
     assert set(truth.boxes["image_id"]) == {"i4"}
     np.testing.assert_array_equal(scored.maps, tune[0].maps[[7, 4]])
     np.testing.assert_array_equal(scored.probabilities, tune[0].probabilities[[7, 4]])
+
+
+def test_each_method_of_a_fusion_is_tuned_on_the_sample() -> None:
+    """A method that is fused with itself gives the curve of the method; max_boxes 1, so no two boxes are fused."""
+    (scored, truth), (on_test, test_truth) = split(0, 16), split(1, 12)
+    twice = [Scored(one.maps, one.probabilities, (one.maps,)) for one in (scored, on_test)]
+    alone = sample_size_curve((scored, truth), (on_test, test_truth), SETTINGS, frame=FRAME, seed=0, sizes=(5, None))
+    fused = sample_size_curve((twice[0], truth), (twice[1], test_truth), SETTINGS, frame=FRAME, seed=0, sizes=(5, None))
+    assert [point.ap40 for point in fused] == pytest.approx([point.ap40 for point in alone])

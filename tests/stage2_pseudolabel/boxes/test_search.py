@@ -14,9 +14,10 @@ from stage2_pseudolabel.boxes import search
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
+from stage2_pseudolabel.boxes.fused_rule import FusedRule
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.rule import Found, Maps, first_boxes, joined, nothing_found
-from stage2_pseudolabel.boxes.search import Frame, Scored, detect, mean_of, tune_rules
+from stage2_pseudolabel.boxes.search import Frame, Scored, detect, fuse_tuned, mean_of, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth_of
 
@@ -322,3 +323,29 @@ def test_prior_is_one_box_an_image_and_finding_with_the_classifiers_score() -> N
     found = prior_detections(TRUTH, boxes, np.array([[0.1, 0.2], [0.3, 0.4]]))
     assert found["score"].tolist() == [0.1, 0.2, 0.3, 0.4]
     np.testing.assert_allclose(found.loc[2, ["x1", "y1", "x2", "y2"]].to_numpy(float), [0, 15, 45, 30])
+
+
+# --- several methods as one -------------------------------------------------------------------------------------------
+
+
+def test_fused_boxes_are_scored_without_those_of_the_own_patient() -> None:
+    """The AP of the fused rules is that of their boxes; patients' own boxes are no candidates."""
+    (first, truth), (second, _) = random_split(0), random_split(0)
+    second = Scored(np.roll(second.maps, 1, axis=3), first.probabilities)
+    settings = BoxSettings(rules=["relative", "bayes"], bayes_betas=[0, 2], max_boxes=[1, 3])
+    tuned = [tune_rules(one, truth, settings, frame=FRAME) for one in (first, second)]
+    both = Scored(first.maps, first.probabilities, (second.maps,))
+    fused = fuse_tuned(tuned, both, truth, frame=FRAME)
+    assert fused.rules == tuple(FusedRule(rules) for rules in zip(tuned[0].rules, tuned[1].rules, strict=True))
+    assert list(fused.by_kind) == ["relative", "bayes"]
+    assert fused.num_tried == 2 * tuned[0].num_tried
+    for rules, aps in ((fused.rules, fused.aps), fused.by_kind["bayes"]):
+        found = truth.with_boxes(detect(both, truth, rules, frame=FRAME, leave_own_out=True))
+        assert aps == pytest.approx(evaluate(truth, found).ap(0.4))
+
+
+def test_a_method_fused_with_itself_finds_what_it_finds_alone() -> None:
+    scored, truth = random_split(1)
+    tuned = tune_rules(scored, truth, RELATIVE, frame=FRAME)
+    both = Scored(scored.maps, scored.probabilities, (scored.maps,))
+    assert fuse_tuned([tuned, tuned], both, truth, frame=FRAME).aps == pytest.approx(tuned.aps)

@@ -18,7 +18,9 @@ from eval.stats.intervals import Resampled
 from eval.stats.measures import Bootstrapped, Measure
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
+from stage2_pseudolabel.boxes.fused_rule import FusedRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
+from stage2_pseudolabel.cam_maps.mean_of_methods import mean_of_methods
 from stage2_pseudolabel.evaluation.evaluate import Evaluation, compare_rules
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.map_measures import BOX_THRESHOLDS, all_measures, boxes_at_thresholds, map_points
@@ -172,6 +174,29 @@ def test_findings_of_two_methods_are_found_in_the_maps_of_each(tmp_path: Path) -
     assert found.findings == FINDINGS
     assert found.boxes["finding"].tolist() == [LESION, LESION, EFFUSION]
     np.testing.assert_allclose(found.boxes.iloc[2][["x1", "y1", "x2", "y2"]].to_numpy(float), ON_FLAT[2:], atol=1e-4)
+
+
+def test_fused_boxes_come_from_the_maps_of_each_method(tmp_path: Path) -> None:
+    """Both methods find the lesion of the first image, the second method alone that of the second one."""
+    first = lit_maps()
+    first[1] = 0
+    fine = np.repeat(np.repeat(lit_maps(), 2, axis=2), 2, axis=3)
+    test = split_data(tmp_path, {"pcam": first, "layercam": fine})
+    name, rule = "boxes_pcam+layercam", FusedRule((HALF, HALF))
+    found = test.detect((rule, rule), (name, name))
+    np.testing.assert_allclose(found.boxes[["x1", "y1", "x2", "y2"]].to_numpy(), [ON_WIDE[2:], ON_FLAT[2:]], atol=1e-4)
+    assert found.boxes["score"].tolist() == pytest.approx([0.9, 0.5 / 2])
+    entry = score_entry(name, test, found, methods=(name, name))
+    assert entry.ap40.mean == 1
+    assert entry.measures["pointing"].values[0] == 1  # by the mean map
+
+
+def test_the_mean_map_is_a_method_of_its_own(tmp_path: Path) -> None:
+    maps = {"pcam": lit_maps(), "layercam": 100 * np.roll(lit_maps(), 2, axis=3)}
+    test = split_data(tmp_path, maps)
+    scored = test.scored("maps_pcam+layercam")
+    assert scored.further == ()
+    np.testing.assert_allclose(scored.maps, mean_of_methods(list(maps.values())))
 
 
 # --- the choice ---
@@ -363,9 +388,10 @@ def test_verdict_of_a_single_method_and_of_a_choice_by_finding(tmp_path: Path) -
 def test_verdict_names_the_findings_whose_rule_ignores_the_map(tmp_path: Path) -> None:
     prior = BayesRule(Candidates(np.array([[0.1, 0.2, 0.5, 0.6]]), ("p",)), beta=0)
     seeing = plain_entry("gradcam", 0.3, tune=0.3)
-    blind = replace(seeing, tuned=tuned(0.5, 0.5, rules=(HALF, prior)))  # type: ignore[arg-type]
     assert not any(EFFUSION in words for words in words_of(tmp_path, [seeing]))
-    assert sum(EFFUSION in words for words in words_of(tmp_path, [blind])) == 1
+    for rule, number in ((prior, 1), (FusedRule((prior, prior)), 1), (FusedRule((prior, HALF)), 0)):
+        blind = replace(seeing, tuned=tuned(0.5, 0.5, rules=(HALF, rule)))  # type: ignore[arg-type]
+        assert sum(EFFUSION in words for words in words_of(tmp_path, [blind])) == number
 
 
 # --- files ---

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from cxr.coco import boxes_table, read_coco, write_coco
+from stage2_pseudolabel.boxes.fused_rule import FusedRule
+from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.export import (
     LOW_CONFIDENCE,
     UNCERTAIN_LABEL,
@@ -15,6 +17,7 @@ from stage2_pseudolabel.pseudolabels.export import (
 from stage2_pseudolabel.pseudolabels.report import count_table
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
 from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
+    FRAME,
     LIT_BOX,
     RULE,
     exported,
@@ -122,6 +125,18 @@ def test_each_finding_has_its_own_method(tmp_path: Path) -> None:
     pseudo = exported(training_set(tmp_path, [[1, 1]]), maps, using=predictors("gradcam", "pcam"))
     np.testing.assert_allclose(pseudo.coco.boxes[CORNERS].to_numpy(float), [[50.0, 30.0, 60.0, 40.0], LIT_BOX])
     assert pseudo.coco.boxes["method"].tolist() == ["gradcam", "pcam"]
+
+
+def test_boxes_of_several_methods_are_exported_as_one(tmp_path: Path) -> None:
+    """The second image's box is found by one method of two, so its score is half as high."""
+    maps = {"pcam": lit_maps(2), "gradcam": lit_maps(2, dark=[(1, 0), (1, 1)])}
+    name, rule = "boxes_pcam+gradcam", FusedRule((RULE, RULE))
+    using = BoxPredictors(FINDINGS, (name, "pcam"), (rule, RULE), FRAME)
+    pseudo = exported(training_set(tmp_path, [[1, 0], [1, 1]]), maps, using=using)
+    np.testing.assert_allclose(pseudo.coco.boxes[CORNERS].to_numpy(float), [LIT_BOX] * 3)
+    assert pseudo.coco.boxes["score"].tolist() == pytest.approx([0.9, 0.45, 0.9])
+    assert pseudo.coco.boxes["method"].tolist() == [name, name, "pcam"]
+    assert pseudo.coco.info["made_by"]["rules"][FINDINGS[0]] == f"{RULE}; {RULE}"
 
 
 def test_the_file_says_where_its_boxes_come_from(tmp_path: Path) -> None:

@@ -58,15 +58,23 @@ def make_classifier_run(out: Path, **changes: Any) -> Path:
     return out
 
 
-def make_chain(root: Path, *, stage2_metrics: dict[str, float | None] | None = None, **facts: Any) -> Path:
-    """Runs of all stages in `root`, the last with the formats onnx and openvino_fp32; returns the stage 3 run."""
-    stage1 = make_classifier_run(root / "stage1")
+def make_stage2_run(
+    out: Path, stage1: Path, *, methods: tuple[str, ...], metrics: dict[str, float | None] | None = None
+) -> None:
+    """A finished stage 2 run that has chosen these methods of the detector's findings."""
     data = {"dataset": "phantom", "root": "nowhere", "part": "vindr"}
     split = {"kind": "official", "names": {"tune": "train", "test": "test"}}
     values = {"data": data, "split": split, "methods": ["layercam", "hirescam"]}
     settings = parse_settings(Stage2Settings, values, source="test")
-    run = start_run(root / "stage2", stage="stage2", settings=settings, inputs={"stage1": stage1})
-    run.finish(stage2_metrics or {}, {}, best_method="layercam", methods_by_finding=dict.fromkeys(FINDINGS, "layercam"))
+    run = start_run(out, stage="stage2", settings=settings, inputs={"stage1": stage1})
+    by_finding = dict(zip(FINDINGS, methods, strict=True))
+    run.finish(metrics or {}, {}, best_method=methods[0], methods_by_finding=by_finding)
+
+
+def make_chain(root: Path, *, stage2_metrics: dict[str, float | None] | None = None, **facts: Any) -> Path:
+    """Runs of all stages in `root`, the last with the formats onnx and openvino_fp32; returns the stage 3 run."""
+    stage1 = make_classifier_run(root / "stage1")
+    make_stage2_run(root / "stage2", stage1, methods=("layercam", "layercam"), metrics=stage2_metrics)
     speeds = {"ms_per_image/detector_onnx": 2.0, "ms_per_image/detector_openvino_fp32": 1.0}
     inputs = {"stage2": root / "stage2"}
     return make_stage3_run(root / "stage3", inputs=inputs, export=export_small, metrics=speeds, **facts)

@@ -10,14 +10,17 @@ import torch
 from cxr.runs.run_folder import open_run
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.cam import compute_maps
+from stage2_pseudolabel.cam_maps.mean_of_methods import mean_of_methods
+from stage2_pseudolabel.image_maps import ImageMaps
 from stage3_detect.export.bundle import BundleSource, write_bundle
 from stage3_detect.serving.interface import DecodedImage
 from stage3_detect.serving.model.bundle import open_bundle
 from stage3_detect.serving.model.bundle_model import open_model
+from stage3_detect.serving.model.cam_maps import CamMaps
 from stage3_detect.serving.model.images import decode_image
 from stage3_detect.serving.model.maps import open_maps
 from tests.builders import write_picture
-from tests.stage3_detect.serving.chain_builders import CLASSIFIED, make_chain
+from tests.stage3_detect.serving.chain_builders import CLASSIFIED, make_chain, make_classifier_run, make_stage2_run
 
 
 @pytest.fixture
@@ -44,6 +47,24 @@ def test_maps_are_the_methods_own(bundle: Path, image: DecodedImage) -> None:
         peak = np.unravel_index(int(values.argmax()), values.shape)
         cell = one.values.shape[0] / values.shape[0]
         assert one.values[int((peak[0] + 0.5) * cell), int((peak[1] + 0.5) * cell)] > 230
+
+
+def test_several_methods_as_one_have_their_mean_map(tmp_path: Path, image: DecodedImage) -> None:
+    """Maps of the findings differ in size; those of the service are on one grid."""
+    stage1 = make_classifier_run(tmp_path / "stage1")
+    kinds = {"fused": ("boxes_layercam+hirescam", "layercamfusion")} | {
+        one: (one, one) for one in ("layercam", "hirescam")
+    }
+    runs = {}
+    for name, methods in kinds.items():
+        make_stage2_run(tmp_path / name, stage1, methods=methods)
+        runs[name] = open_run(tmp_path / name)
+    (_, found), (_, first), (_, second) = (ImageMaps(run, stage1)(image.pixels) for run in runs.values())
+    np.testing.assert_allclose(found[0], mean_of_methods([first[0], second[0]]), rtol=1e-5)
+    assert found[2].shape[1] == 2 * found[0].shape[1]
+    service = CamMaps(runs["fused"], stage1, regions=("full",))
+    assert service.method == "boxes_layercam+hirescam, layercamfusion"
+    assert len({one.values.shape for one in service.maps(image.pixels)}) == 1
 
 
 def test_a_bundle_alone_has_the_maps_of_the_head(bundle: Path, tmp_path: Path) -> None:
