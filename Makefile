@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint style types pytest test lock
+.PHONY: setup demo picture lint style types pytest test lock audit
 
 setup: .venv/.done
 
@@ -49,3 +49,11 @@ lock: setup
 	$(BIN)/uv pip compile $(COMPILE) --extra train --extra weights --extra serve --extra dev \
 		--output-file requirements.lock
 	$(BIN)/uv pip compile $(COMPILE) --extra serve --constraint requirements.lock --output-file requirements-serve.lock
+
+PIP_AUDIT_VERSION := 2.9.0
+
+# Known vulnerabilities of the locked packages. Asks the package index about each, so `make test` does not call it.
+audit: setup
+	for lock in requirements.lock requirements-serve.lock; do \
+		$(BIN)/uvx pip-audit@$(PIP_AUDIT_VERSION) --requirement $$lock --disable-pip --require-hashes || exit 1; \
+	done

@@ -1,4 +1,5 @@
-"""Stop ultralytics, ONNX Runtime and OpenVINO from using the network or writing to the home folder."""
+"""Stop ultralytics, ONNX Runtime and OpenVINO from using the network, writing to the home folder or running code
+of checkpoints."""
 
 import atexit
 import json
@@ -14,6 +15,7 @@ _SWITCHES = {
     "YOLO_AUTOINSTALL": "false",  # a missing package is an error, never `pip install`
     "YOLO_VERBOSE": "false",  # its own log lines and progress bars; ours come from callbacks
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
+    "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are pickles; code that they may hold is not run
     "NO_ALBUMENTATIONS_UPDATE": "1",
     # ONNX Runtime's wheels send usage events and store a device id in the home folder; the variable's
     # name differs between versions

@@ -30,7 +30,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     where = "new folder for the results (default: predictions/<name of the first of IMAGES> next to RUN)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     formats = "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
-    parser.add_argument("--format", default="pytorch", help=formats + " (default: pytorch)")
+    default = " (default: on a CPU openvino_fp32 or onnx if exported, else pytorch)"
+    parser.add_argument("--format", help=formats + default)
     parser.add_argument("--form", action=_Renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     devices = "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
     parser.add_argument("--device", default="auto", help=devices)

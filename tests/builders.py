@@ -5,8 +5,9 @@ Pictures are never square, and small. Every builder returns the folder to give a
 
 import csv
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,16 @@ VINDR_LABELS = ("Cardiomegaly", "Nodule/Mass", "COPD", "No finding")
 KAGGLE_HEADER = ("image_id", "class_name", "class_id", "rad_id", "x_min", "y_min", "x_max", "y_max")
 
 Row = Sequence[object]
+
+
+class PickledCall:
+    """Unpickled, it is the result of a call, as in a pickle that runs code."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._call
 
 
 def write_picture(path: Path, size_hw: tuple[int, int] = SIZE_HW, *, bright_xyxy: Sequence[int] | None = None) -> None:

@@ -3,7 +3,6 @@
 A process that is killed does not end the other runs, and the next call resumes its run.
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from pydantic import AfterValidator, Field
 from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import UserError
 from cxr.progress import track
+from cxr.runs.lock import is_locked
 from cxr.runs.run_folder import open_run
 
 POLL_S = 0.2
@@ -120,7 +120,7 @@ def run_jobs(
                 ended = [_outcome(job, process) for job, process in running.items() if process.poll() is not None]
                 for job in [job for job in waiting if all(path in outcomes for path in job.needs)]:
                     early = _without_work(job, outcomes)
-                    if early is None and len(running) < num_parallel and not _is_locked(job.out, reported):
+                    if early is None and len(running) < num_parallel and not _must_wait(job.out, reported):
                         running[job] = _start(job, num_threads)
                         waiting.remove(job)
                     elif early is not None:
@@ -181,20 +181,14 @@ def _without_work(job: Job, outcomes: Mapping[Path, Outcome]) -> Outcome | None:
     return Outcome(job) if is_finished(job.out) else None
 
 
-def _is_locked(out: Path, reported: set[Path]) -> bool:
-    """True while another process writes into the folder, such as one that an earlier, killed call left behind."""
-    lock = out / ".lock"
-    if not lock.is_file():
+def _must_wait(out: Path, reported: set[Path]) -> bool:
+    """True while another process writes into the folder; logged once."""
+    if not is_locked(out):
         return False
-    with lock.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if out not in reported:
-                log.info("%s: another process still writes there; waiting for it", out)
-            reported.add(out)
-            return True
-    return False
+    if out not in reported:
+        log.info("%s: another process still writes there; waiting for it", out)
+    reported.add(out)
+    return True
 
 
 def _start(job: Job, num_threads: int | None) -> "subprocess.Popen[str]":

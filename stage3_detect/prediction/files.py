@@ -11,7 +11,7 @@ from cxr.imaging.files import Pixels, read_header, read_pixels
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.points import OperatingPoint
-from stage3_detect.export.formats import open_predictor
+from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.predictor import BoxPredictor
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
@@ -26,12 +26,13 @@ RESEARCH_ONLY = "raybox: for research only, not for diagnosis"
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. points: None means the run's own operating point."""
+    """What the user asked for. format: None means `preferred_format`. points: None means the run's own operating
+    point."""
 
     run: Path
     images: tuple[Path, ...]
     out: Path | None = None
-    format: str = "pytorch"
+    format: str | None = None
     device: str = "auto"
     points: str | None = None
     on_problem: OnProblem = "error"
@@ -74,11 +75,13 @@ def predict_files(call: Call) -> str:
     point = open_point(source.manifest, call.points)
     out = call.out or default_out(call)
     _refuse_inside(out, call.images)
-    predictor = open_predictor(source, call.format, device=pick_device(call.device))
+    device = pick_device(call.device)
+    format = call.format or preferred_format(source, device=device)
+    predictor = open_predictor(source, format, device=device)
     settings = CallSettings(
         images=tuple(map(str, call.images)),
         listing=_fingerprint(listing),
-        format=call.format,
+        format=format,
         points=point.name,
         pictures=call.pictures,
     )
@@ -89,7 +92,7 @@ def predict_files(call: Call) -> str:
             log.info("%s", warning)
         synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
         note = f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
-        work = _Work(listing, point, predictor, note, call.format, call.pictures)
+        work = _Work(listing, point, predictor, note, format, call.pictures)
         _predict(run, source, work)
     run.release()
     return _report(open_run(out, stage=STAGE), call.on_problem)

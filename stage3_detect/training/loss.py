@@ -18,6 +18,7 @@ from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import TaskAlignedAssigner
 
+from stage3_detect.model.checkpoint import allowed_in_checkpoints
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, WEIGHT
 
 
@@ -167,6 +168,7 @@ def make_loss(model: nn.Module, *, shared_iou: float | None) -> NoisyLabelLoss |
     return E2ELoss(model, of_one_head) if has_pair else of_one_head(model)
 
 
+@allowed_in_checkpoints
 class NoisyLabelModel(DetectionModel):
     """Ultralytics' model with `NoisyLabelLoss`. shared_iou: `NoiseSettings.shared_boxes_iou`."""
 

@@ -1,14 +1,14 @@
 """Where a training starts from: an architecture of ultralytics, or a weights file."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch  # noqa: F401 - before ultralytics, see stage3_detect/__init__.py
 from ultralytics.nn.modules import Detect
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cxr.config import UserError
+from stage3_detect.model.checkpoint import read_network
 from stage3_detect.settings.detector import DetectSettings
 
 
@@ -55,11 +55,7 @@ def _check_architecture(name: str) -> bool:
 def _check_weights(path: Path) -> bool:
     """Whether its network has a one-to-one head in addition to the one-to-many head."""
     advice = "give a .pt file of a YOLO detection network that was trained with ultralytics"
-    try:
-        model: Any = load_checkpoint(path)[0]
-    except (AttributeError, KeyError, TypeError, RuntimeError, OSError, ImportError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model: {path} cannot be loaded: {reason}; {advice}") from None
+    model, _ = read_network(path, what="model", advice=advice)
     layers: Any = model.model if isinstance(model, DetectionModel) else [model]
     head = layers[-1]
     if type(head) is not Detect:

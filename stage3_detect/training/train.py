@@ -17,6 +17,7 @@ from stage3_detect.labels.parents import find_kinship, with_implied_parents, wit
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
+from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.settings.detector import AugmentSettings, DetectSettings
 from stage3_detect.training.loss import as_ultralytics_model
@@ -190,9 +191,11 @@ def publish_weights(trained: Path, published: Path) -> None:
     """Copy a checkpoint without its optimiser and anything about this machine, atomically."""
     published.parent.mkdir(parents=True, exist_ok=True)
     partial = published.with_suffix(".partial")
-    strip_optimizer(str(trained), s=str(partial), updates={"git": None, "train_results": None, "date": None})
-    # written just above, so unpickling is safe
-    checkpoint = torch.load(partial, map_location="cpu", weights_only=False)
+    # first read so that no code of it runs; strip_optimizer would run it
+    read_checkpoint(trained, what="run", advice=f"remove {trained.parents[1]} to train again")
+    checkpoint = strip_optimizer(
+        str(trained), s=str(partial), updates={"git": None, "train_results": None, "date": None}
+    )
     for arguments in (checkpoint["train_args"], checkpoint["model"].args):
         for name in ("data", "save_dir", "project", "name", "resume", "model"):
             arguments[name] = Path(str(arguments[name])).name if arguments.get(name) else None

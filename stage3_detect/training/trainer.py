@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
 
+from cxr.config import UserError
 from stage3_detect.labels.yolo_folder import EXTRAS
+from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
 from stage3_detect.training.loss import NoisyLabelModel
 from stage3_detect.training.reporting import EpochReport
@@ -185,8 +186,7 @@ def epochs_done(last: Path) -> int | None:
     if not last.is_file():
         return None
     try:
-        # our own file, so unpickling is safe; it holds the whole model
-        checkpoint = torch.load(last, map_location="cpu", weights_only=False)
+        checkpoint = read_checkpoint(last, what="run", advice="it is not used")
         return int(checkpoint["epoch"]) + 1
-    except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, OSError):
+    except (UserError, KeyError, TypeError):
         return None

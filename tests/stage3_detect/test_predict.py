@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cxr.coco import CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.points import OperatingPoint
-from stage3_detect.export.formats import open_predictor
+from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
@@ -29,6 +32,7 @@ from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, place_plate, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
+from tests.cxr.imaging.image_files import dicom
 from tests.paths import ROOT
 from tests.stage3_detect.prediction.run_builders import make_stage3_run
 from tests.stage3_detect.stage3_builders import FINDINGS, draw_image
@@ -256,6 +260,50 @@ def test_a_format_that_was_not_exported_is_an_error(run: Path, scans: Path, tmp_
     with pytest.raises(UserError, match="pytorch"):
         predict_files(Call(run, (scans,), out=tmp_path / "out", format="onnx"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("exported", "device", "expected"),
+    [
+        ((), "cpu", "pytorch"),
+        (("openvino_int8", "openvino_fp16", "tensorrt_fp16"), "cpu", "pytorch"),
+        (("onnx", "openvino_int8"), "cpu", "onnx"),
+        (("onnx", "openvino_fp32"), "cpu", "openvino_fp32"),
+        (("onnx", "openvino_fp32"), "0", "pytorch"),
+        (("onnx", "openvino_fp32"), "mps", "pytorch"),
+    ],
+)
+def test_an_exported_format_in_32_bits_is_preferred_on_a_cpu(
+    run: Path, exported: tuple[str, ...], device: str, expected: str
+):
+    finished = open_run(run)
+    outputs: dict[str, object] = {name: {} for name in ("weights", *exported)}
+    given = replace(finished, manifest=finished.manifest | {"outputs": outputs})
+    assert preferred_format(given, device=device) == expected
+
+
+def test_no_patient_name_in_what_predict_writes(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Readable and damaged files of a made-up patient, with names in all elements for them, PNG text among them."""
+    scans, name = tmp_path / "scans", "Zzyzx"
+    scans.mkdir()
+    patient = {"PatientName": f"{name}^Anna", "PatientID": f"{name}1", "InstitutionName": f"{name} Clinic"}
+    good = dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64)[:48], **patient)
+    broken = (good[:-200], good[:400], good.replace(b"MONOCHROME2", b"COLOURED   "), good.replace(b"PN", b"XX"))
+    for number, content in enumerate((good, *broken)):
+        assert name.encode() in content
+        (scans / f"{number}.dcm").write_bytes(content)
+    text = PngInfo()
+    text.add_text("Patient", f"{name}^Anna")
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(32, 128)).save(scans / "text.png", pnginfo=text)
+    assert name.encode() in (scans / "text.png").read_bytes()
+    out = tmp_path / "out"
+    with pytest.raises(UserError) as caught:
+        predict_files(Call(run, (scans,), out=out, points="0.0"))
+    assert open_run(out).metrics["images"] == 3
+    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    shown = "".join([str(caught.value), *capfd.readouterr()])
+    assert b"0.dcm" in written and "2.dcm" in shown
+    assert name.lower().encode() not in written.lower() and name.lower() not in shown.lower()
 
 
 def test_device_that_is_not_there_is_reported_and_nothing_written(run: Path, scans: Path, tmp_path: Path):

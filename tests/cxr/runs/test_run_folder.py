@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cxr.config import Settings, UserError
+from cxr.runs.provenance import command_line
 from cxr.runs.run_folder import Run, open_run, start_run
 
 
@@ -208,3 +209,27 @@ def test_a_name_that_is_not_utf8_is_logged(tmp_path: Path) -> None:
     logging.getLogger("raybox").info("read %s", os.fsdecode(b"\xff.png"))
     assert (run.dir / "log.txt").read_text().endswith("read \\udcff.png\n")
     run.release()
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("data.root=/x", "data.root=/x"),
+        ("api_key=1234", "api_key=***"),
+        ("--wandb-token=1234", "--wandb-token=***"),
+        ("tracking.SECRET_word=1234 5", "tracking.SECRET_word=***"),
+        ("sampling.keyed=1", "sampling.keyed=1"),
+        ("base=https://me:1234@host/path", "base=https://me:***@host/path"),
+    ],
+)
+def test_a_secret_on_the_command_line_is_not_kept(word: str, kept: str) -> None:
+    assert command_line(["/somewhere/run.py", word]) == ["run.py", kept]
+
+
+def test_no_secret_of_the_environment_is_in_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "ULTRALYTICS_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, f"zzyzx{name}")
+    monkeypatch.setattr(sys, "argv", ["run.py", "--set", "api_key=zzyzx"])
+    files = [path for path in finished(tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert not [path for path in files if b"zzyzx" in path.read_bytes()]

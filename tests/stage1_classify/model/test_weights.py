@@ -17,6 +17,7 @@ from cxr.config import UserError
 from stage1_classify.model.backbone import Backbone
 from stage1_classify.model.weights import check_normalisation, read_weights
 from stage1_classify.settings.classifier import BackboneSettings
+from tests.builders import PickledCall
 
 SIZE_HW = (64, 96)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -93,6 +94,19 @@ def packaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
             names += [f"_blocks.{block}.{conv}.weight", *(f"_blocks.{block}.{norm}.{part}" for part in NORM)]
     names += ["_conv_head.weight", *(f"_bn1.{part}" for part in NORM), "_fc.weight", "_fc.bias"]
     return dict(zip(names, state.values(), strict=True))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("key", ["state_dict", "epoch"])
+def test_code_in_a_file_of_weights_is_refused_before_it_runs(tmp_path: Path, key: str, legacy: bool) -> None:
+    content = {"state_dict": {"w": torch.zeros(1)}, key: PickledCall(Path.mkdir, tmp_path / "mark")}
+    path = tmp_path / "w.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"w\.pth cannot be read"):
+        read_weights(BackboneSettings(name="resnet10t", weights=path), {})
+    assert not (tmp_path / "mark").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "mark").is_dir()
 
 
 @pytest.fixture

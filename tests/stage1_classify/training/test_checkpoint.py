@@ -14,9 +14,10 @@ from stage1_classify import pipeline
 from stage1_classify.model.classifier import load_classifier
 from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.checkpoint import Progress, save_last, save_weights
+from stage1_classify.training.checkpoint import Progress, load_last, save_last, save_weights
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.train import Trainer
+from tests.builders import PickledCall
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
 
@@ -123,6 +124,13 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
         train(settings, out)
+
+
+def test_code_in_a_checkpoint_is_refused_before_it_runs(tmp_path: Path) -> None:
+    torch.save({"progress": PickledCall(Path.mkdir, tmp_path / "mark")}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        load_last(tmp_path / "last.ckpt", {})
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_checkpoint_of_another_version_is_told(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_files_that_are_no_detection_network_are_the_users_mistake(tmp_path: Pat
     saved(tmp_path / "segment.pt", SegmentationModel("yolo11n-seg.yaml", ch=1, nc=2, verbose=False))
     expected = {
         "broken": "cannot be loaded",
-        "state": "cannot be loaded",
+        "state": "holds no network",
         "linear": "holds a Linear, not a detection network",
         "segment": "holds a Segment, not a detection network",
     }

@@ -1,0 +1,42 @@
+"""One process at a time writes into a run folder."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from cxr.config import UserError
+
+_LOCK = ".lock"
+
+
+def lock_folder(out: Path) -> IO[str] | None:
+    """Lock the folder until the returned file is closed or this process ends. None under torchrun for all processes
+    but the first one, which locks for all.
+
+    Raises:
+        UserError: another process has the lock.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    file = (out / _LOCK).open("w", encoding="utf-8")
+    if not _take(file):
+        file.close()
+        raise UserError(f"run {out}: another process writes into it; wait until it ends, or give another --out")
+    return file
+
+
+def is_locked(out: Path) -> bool:
+    """True while another process writes into the folder, such as one that an earlier, killed call left behind."""
+    if not (out / _LOCK).is_file():
+        return False
+    with (out / _LOCK).open("a", encoding="utf-8") as file:
+        return not _take(file)
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
