@@ -93,6 +93,22 @@ def overlap_more(xyxy: npt.NDArray[np.float32], iou: float) -> Bools:
     return np.asarray(shared * np.float32((1 + iou) / iou) > area[:, None] + area)
 
 
+def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
+    """Non-maximum suppression: the rows (n,) of the boxes (N, 4), highest score first, that no better box suppresses.
+
+    A box is suppressed if its IoU with a better box that stays is above `max_iou`.
+
+    >>> suppress(np.array([[0, 0, 10, 10], [0, 0, 10, 8], [20, 0, 30, 10]], np.float32), 0.5)
+    array([0, 2])
+    """
+    suppresses = np.triu(overlap_more(xyxy, max_iou), k=1)
+    stays = np.ones(len(xyxy), dtype=bool)
+    for row in np.flatnonzero(suppresses.any(axis=1)).tolist():
+        if stays[row]:
+            stays &= ~suppresses[row]
+    return np.flatnonzero(stays)
+
+
 def iou_of_two(a: Corners, b: Corners) -> float:
     """Intersection over union in [0, 1] of two upright boxes, for loops over few boxes, where arrays are slow.
 

@@ -8,7 +8,7 @@ without a true box has no AP: NaN, excluded from all means.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -44,16 +44,43 @@ def ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:
 
 
 def ap5095_measure(matches: Sequence[ClassMatches]) -> Measure:
-    """AP of each class averaged over the IoU thresholds .50 to .95, all of which must have been matched; "ap5095".
+    """AP of each class averaged over the IoU thresholds .50 to .95, all of which must have been matched; "ap5095"."""
+    return averaged_ap_measure("ap5095", matches, COCO_IOUS)
+
+
+def averaged_ap_measure(name: str, matches: Sequence[ClassMatches], ious: Sequence[float]) -> Measure:
+    """AP of each class averaged over several of the matched IoU thresholds.
 
     For its interval the mean over thresholds counts as a share of twice as many boxes, because it varies less.
     """
-    parts = [ap_measure(matches, iou) for iou in COCO_IOUS]
+    parts = [ap_measure(matches, iou) for iou in ious]
 
     def resampled(counts: Counts) -> Floats:
         return np.asarray(np.mean([part.resampled(counts) for part in parts], axis=0), dtype=np.float64)
 
-    return Measure("ap5095", tuple(m.finding for m in matches), resampled, cases=2 * true_boxes(matches))
+    return Measure(name, tuple(m.finding for m in matches), resampled, cases=2 * true_boxes(matches))
+
+
+def label_ap_measure(matches: Sequence[ClassMatches], iou: float) -> Measure:
+    """Label-conditioned AP: AP of each class over the images that have a true box of it; "label_ap40" at .4.
+
+    It asks where a finding is that is known to be there, so detections in images without the finding do not count.
+    This is what systems report that are given the finding's name with the image.
+    """
+    measure = ap_measure([_with_class(m) for m in matches], iou)
+    return replace(measure, name=f"label_{measure.name}")
+
+
+def _with_class(matches: ClassMatches) -> ClassMatches:
+    """Without the detections in images that have no true box of the class."""
+    kept = matches.num_true[matches.image] > 0
+    return replace(
+        matches,
+        scores=matches.scores[kept],
+        image=matches.image[kept],
+        hit=matches.hit[:, kept],
+        ignored=matches.ignored[:, kept],
+    )
 
 
 def true_boxes(matches: Sequence[ClassMatches]) -> Floats:

@@ -1,4 +1,4 @@
-"""Localisation in images that have the class: CorLoc, T(IoU), T(IoBB), the pointing game and MaxBoxAccV2.
+"""Localisation in images that have the class: CorLoc, T(IoU), T(IoBB), mIoU, the pointing game and MaxBoxAccV2.
 
 False alarms in other images do not count. All are NaN for a class that no image has.
 """
@@ -39,6 +39,15 @@ def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> M
     """
     name = f"{overlap}_accuracy{round(100 * threshold)}"
     return _share(name, boxes.true, boxes.top_overlaps[overlap] > threshold)
+
+
+def mean_iou_measure(boxes: Indexed) -> Measure:
+    """mIoU: mean over the images with a class of the IoU between the best-scored box and the true box that it overlaps
+    most; 0 for an image without a box. It is the area under T(IoU) over all thresholds from 0 to 1.
+    """
+    cases = (boxes.true.num_true > 0).astype(np.float64)
+    overlaps = np.maximum(boxes.top_overlaps["iou"], 0.0) * cases
+    return share_measure("mean_iou", boxes.true.findings, overlaps, cases)
 
 
 def pointing_measure(true: TruthIndex, points: pd.DataFrame) -> Measure:

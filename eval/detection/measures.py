@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes
-from eval.detection.average_precision import ap5095_measure, ap_measure
+from eval.detection.average_precision import ap5095_measure, ap_measure, label_ap_measure
+from eval.detection.chex import chex_measure
 from eval.detection.froc import froc_measure
 from eval.detection.indexed import Indexed, Overlap, TruthIndex
-from eval.detection.localization import accuracy_measure, corloc_measure, pointing_measure
+from eval.detection.localization import accuracy_measure, corloc_measure, mean_iou_measure, pointing_measure
 from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import f1_thresholds, rodeo_measure
 from eval.detection.voc import voc_measure
 from eval.stats.measures import Measure
 
 AP_IOUS = (0.1, 0.3, MAIN_IOU, 0.5, 0.7)
-ACCURACY_THRESHOLDS = (0.1, 0.3, 0.5, 0.7)
+LABEL_AP_IOUS = (MAIN_IOU, 0.5)
+ACCURACY_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 OVERLAPS: tuple[Overlap, ...] = ("iou", "iobb")
 
 _POINT_FIELDS = ["image_id", "finding", "x", "y"]
@@ -34,10 +36,13 @@ def box_measures(
     measures = [
         *(ap_measure(boxes.matches, iou) for iou in AP_IOUS),
         ap5095_measure(boxes.matches),
+        *(label_ap_measure(boxes.matches, iou) for iou in LABEL_AP_IOUS),
         voc_measure(boxes),
+        chex_measure(boxes),
         froc_measure(boxes.matches),
         corloc_measure(boxes),
         *(accuracy_measure(boxes, overlap=kind, threshold=t) for kind in OVERLAPS for t in ACCURACY_THRESHOLDS),
+        mean_iou_measure(boxes),
         pointing_measure(boxes.true, points),
     ]
     if min_scores is not None:

@@ -25,16 +25,33 @@ from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, diff
 
 NUM_RESAMPLES = 1000
 MAIN = "ap40"
-OTHER_MEASURES = {
-    "froc": "FROC",
-    "corloc": "CorLoc",
-    "iou_accuracy30": "IoU > .3",
-    "iou_accuracy50": "IoU > .5",
-    "rodeo": "RoDeO",
-}
-"""Measures other than AP, with their headings in the table."""
 MEANS = {"ap10": "AP10", "ap30": "AP30", "ap50": "AP50", "ap70": "AP70", "ap5095": "AP50:95", "voc40": "VOC40"}
-WITH_INTERVAL = (MAIN, *OTHER_MEASURES)
+NAMED = {"label_ap40": "AP40, label known", "label_ap50": "AP50, label known", "chex_map": "ChEX mAP"}
+"""Further kinds of average precision, with their headings in the table."""
+OTHER_MEASURES = {"froc": "FROC", "corloc": "CorLoc", "mean_iou": "mIoU", "rodeo": "RoDeO"}
+ACCURACIES = {f"iou_accuracy{t}": f"IoU > .{t // 10}" for t in range(10, 80, 10)}
+WITH_INTERVAL = (MAIN, *NAMED, *OTHER_MEASURES, *ACCURACIES)
+_FURTHER = (
+    (
+        "Further kinds of average precision",
+        NAMED,
+        "Label known: only images that have the class. ChEX mAP: mean over IoU .4 to .75 after non-maximum suppression "
+        "at IoU .25.",
+    ),
+    (
+        "Other measures",
+        OTHER_MEASURES,
+        "FROC: mean share of true boxes found at 1/8 to 8 false positives per image (IoU .4). CorLoc: share of the "
+        "images with a class whose best-scored box has IoU .5 or more. mIoU: mean IoU of that box, 0 where there is "
+        f"none. RoDeO: boxes with a score of at least {MIN_SCORE}.",
+    ),
+    (
+        "T(IoU)",
+        ACCURACIES,
+        "Share of the images with a class whose best-scored box overlaps a true box by more than T.",
+    ),
+)
+"""Title, columns and note of tables with one interval per cell."""
 
 Figures = dict[str, float | None]
 
@@ -119,7 +136,8 @@ def score_figures(scored: Sequence[Scored]) -> Figures:
 
 def score_tables(scored: Sequence[Scored]) -> list[Table]:
     """Mean AP, other measures, AP by class and, for several predictions, their differences."""
-    tables = [_means_table(scored), _others_table(scored), _classes_table(scored)]
+    further = [_estimates_table(scored, title, columns, note) for title, columns, note in _FURTHER]
+    tables = [_means_table(scored), *further, _classes_table(scored)]
     return tables if len(scored) < 2 else [*tables, _differences_table(scored)]
 
 
@@ -135,16 +153,11 @@ def _means_table(scored: Sequence[Scored]) -> Table:
     return Table("Average precision", ["predictions", "AP40 [95 %]", *MEANS.values()], rows, note)
 
 
-def _others_table(scored: Sequence[Scored]) -> Table:
+def _estimates_table(scored: Sequence[Scored], title: str, columns: Mapping[str, str], note: str) -> Table:
     rows: list[list[Cell]] = [
-        [item.name, *(estimate_text(item.results[name].estimate()) for name in OTHER_MEASURES)] for item in scored
+        [item.name, *(estimate_text(item.results[name].estimate()) for name in columns)] for item in scored
     ]
-    note = (
-        "FROC: mean share of true boxes found at 1/8 to 8 false positives per image (IoU .4). CorLoc and IoU > T: "
-        "share of the images with a class whose best-scored box overlaps enough. "
-        f"RoDeO: boxes with a score of at least {MIN_SCORE}."
-    )
-    return Table("Other measures", ["predictions", *OTHER_MEASURES.values()], rows, note)
+    return Table(title, ["predictions", *columns.values()], rows, note)
 
 
 def _classes_table(scored: Sequence[Scored]) -> Table:

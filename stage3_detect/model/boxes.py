@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cxr.arrays import Ints
-from cxr.boxes import Boxes, clip_boxes, overlap_more
+from cxr.boxes import Boxes, clip_boxes, suppress
 from cxr.imaging.files import Pixels
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net
@@ -78,19 +77,6 @@ def _boxes_of_class(output: RawOutput, index: int, settings: PredictSettings) ->
     xyxy = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
     kept = suppress(xyxy, settings.nms_iou)
     return xyxy[kept], values[kept]
-
-
-def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
-    """Non-maximum suppression: the rows (n,) of the boxes (N, 4), highest score first, that no better box suppresses.
-
-    A box is suppressed if its IoU with a better box that stays is above `max_iou`.
-    """
-    suppresses = np.triu(overlap_more(xyxy, max_iou), k=1)
-    stays = np.ones(len(xyxy), dtype=bool)
-    for row in np.flatnonzero(suppresses.any(axis=1)).tolist():
-        if stays[row]:
-            stays &= ~suppresses[row]
-    return np.flatnonzero(stays)
 
 
 def _rows_of_class(output: RawOutput, index: int, settings: PredictSettings) -> ClassBoxes:

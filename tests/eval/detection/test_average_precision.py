@@ -15,9 +15,11 @@ from eval.detection.average_precision import (
     ap5095_measure,
     ap_measure,
     evaluate,
+    label_ap_measure,
     levels_reached,
     main_ap_measure,
 )
+from eval.detection.indexed import Indexed
 from eval.detection.matching import COCO_IOUS, IOUS, ClassMatches
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, difference
@@ -91,6 +93,37 @@ def test_crowd_region_is_neither_right_nor_wrong() -> None:
     late = coco_boxes([WRONG_A, (*EXACT_A[:6], 0.1)])
     result = evaluate(truth, late)
     assert result.mean_ap(0.4) == pytest.approx(1.0)
+
+
+def label_ap(true: CocoBoxes, found: CocoBoxes) -> np.ndarray:
+    measure = label_ap_measure(Indexed(true, found).matches, 0.4)
+    assert measure.name == "label_ap40"
+    return measure.values(len(true.images))
+
+
+def test_label_conditioned_ap_does_not_see_images_without_the_class() -> None:
+    """Best box in an image without the class: it halves AP and does not count where the label is known."""
+    elsewhere = coco_boxes([("b", "Edema", 0, 0, 9, 9, 0.95), EXACT_A])
+    assert main_ap_measure(coco_boxes([TRUE_A]), elsewhere).values(2).tolist() == [0.5]
+    assert label_ap(coco_boxes([TRUE_A]), elsewhere).tolist() == [1]
+    assert label_ap(coco_boxes([TRUE_A]), coco_boxes([WRONG_A, EXACT_A])).tolist() == [1]
+    assert label_ap(coco_boxes([TRUE_A]), coco_boxes([(*WRONG_A[:6], 1.0), EXACT_A])).tolist() == [0.5]
+    assert label_ap(coco_boxes([TRUE_A]), coco_boxes([])).tolist() == [0]
+    assert np.isnan(label_ap(coco_boxes([]), elsewhere)).all()
+
+
+def test_an_ignore_region_alone_is_no_label() -> None:
+    region = coco_boxes([]).with_boxes(boxes_table([TRUE_A, TRUE_B]).assign(iscrowd=[0, 1]))
+    assert label_ap(region, coco_boxes([("b", "Edema", 200, 100, 250, 150, 0.95), EXACT_A])).tolist() == [1]
+
+
+def test_label_conditioned_ap_is_the_ap_of_the_images_with_the_class() -> None:
+    truth, found = random_case(5)
+    values = label_ap(truth, found)
+    for k, finding in enumerate(truth.findings):
+        ids = truth.boxes.loc[truth.boxes["finding"] == finding, "image_id"]
+        kept = found.boxes[found.boxes["image_id"].isin(ids)]
+        assert evaluate(truth, truth.with_boxes(kept)).ap(0.4)[finding] == pytest.approx(values[k], nan_ok=True)
 
 
 def test_threshold_that_was_not_asked_for_is_an_error() -> None:

@@ -9,7 +9,13 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.indexed import Indexed, TruthIndex
-from eval.detection.localization import accuracy_measure, corloc_measure, max_box_accuracy_measure, pointing_measure
+from eval.detection.localization import (
+    accuracy_measure,
+    corloc_measure,
+    max_box_accuracy_measure,
+    mean_iou_measure,
+    pointing_measure,
+)
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Measure
 from tests.eval.detection.box_builders import Row, coco_boxes, random_case
@@ -68,6 +74,31 @@ def test_names_tell_overlap_and_threshold() -> None:
     pair = coco_boxes([TRUE_A]), coco_boxes([])
     assert accuracy_measure(Indexed(*pair), overlap="iobb", threshold=0.1).name == "iobb_accuracy10"
     assert accuracy_measure(Indexed(*pair), overlap="iou", threshold=0.7).name == "iou_accuracy70"
+
+
+MEAN_IOUS = [
+    pytest.param([TRUE_A], [], 0.0, id="no_predictions"),
+    pytest.param([], [EXACT_A], NAN, id="no_true_boxes"),
+    pytest.param([TRUE_A, TRUE_B], [HALF_A, EXACT_B], 0.75, id="mean_over_images"),
+    pytest.param([TRUE_A, TRUE_B], [HALF_A], 0.25, id="image_without_a_box_counts_as_nought"),
+    pytest.param([TRUE_A], [EXACT_A, EXACT_B], 1.0, id="image_without_the_class_does_not_count"),
+    pytest.param([TRUE_A], [HALF_A, (*EXACT_A[:6], 0.6)], 0.5, id="only_the_best_scored_box_counts"),
+]
+
+
+@pytest.mark.parametrize(("true", "found", "expected"), MEAN_IOUS)
+def test_mean_iou_exact_value(true: list[Row], found: list[Row], expected: float) -> None:
+    measure = mean_iou_measure(Indexed(coco_boxes(true), coco_boxes(found)))
+    assert measure.name == "mean_iou"
+    assert value(measure) == pytest.approx(expected, nan_ok=True)
+
+
+def test_mean_iou_is_the_area_under_the_accuracies() -> None:
+    boxes = Indexed(*random_case(1))
+    num_images = boxes.true.shape[0]
+    middles = (np.arange(400) + 0.5) / 400
+    curve = [accuracy_measure(boxes, overlap="iou", threshold=float(t)).values(num_images) for t in middles]
+    np.testing.assert_allclose(mean_iou_measure(boxes).values(num_images), np.mean(curve, axis=0), atol=1 / 400)
 
 
 def points(*rows: tuple[object, ...]) -> pd.DataFrame:

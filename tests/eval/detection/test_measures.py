@@ -16,8 +16,8 @@ from tests.eval.detection.box_builders import coco_boxes, random_case
 NAN = float("nan")
 TRUE = ("a", "Edema", 10, 20, 110, 60, NAN)
 NAMES = [
-    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "voc40", "froc", "corloc",
-    *(f"iou_accuracy{t}" for t in (10, 30, 50, 70)), *(f"iobb_accuracy{t}" for t in (10, 30, 50, 70)), "pointing",
+    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "label_ap40", "label_ap50", "voc40", "chex_map", "froc",
+    "corloc", *(f"{kind}_accuracy{t}0" for kind in ("iou", "iobb") for t in range(1, 8)), "mean_iou", "pointing",
 ]  # fmt: skip
 
 

@@ -64,6 +64,9 @@ def test_figures_by_name(tmp_path: Path) -> None:
     figures = score(tmp_path, TRUTH, half=[EXACT])
     for name in ("ap10", "ap30", "ap40", "ap50", "ap70", "ap5095"):
         assert figures[f"half/{name}"] == figures[f"half/{name}/edema"] == pytest.approx(51 / 101)
+    for name in ("label_ap40", "label_ap50", "chex_map"):
+        assert figures[f"half/{name}"] == pytest.approx(51 / 101)
+        assert figures[f"half/{name}/edema/low"] is not None
     assert figures["half/voc40"] == pytest.approx(0.5)
     for key in ("half/ap40", "half/ap40/edema"):
         assert (figures[f"{key}/low"], figures[f"{key}/high"]) == pytest.approx(HALF_OF_TWO, abs=0.015)
@@ -72,9 +75,9 @@ def test_figures_by_name(tmp_path: Path) -> None:
 def test_other_measures_than_ap(tmp_path: Path) -> None:
     """One of two images found; nothing false. RoDeO sees boxes from score .5 on."""
     figures = score(tmp_path, TRUTH, half=[EXACT], late=[EXACT | {"score": 0.4}], none=[])
-    for name in ("froc", "corloc", "iou_accuracy30", "iou_accuracy50", "rodeo"):
+    for name in ("froc", "corloc", "iou_accuracy20", "iou_accuracy70", "mean_iou", "rodeo"):
         assert figures[f"half/{name}"] == figures[f"half/{name}/edema"] == pytest.approx(0.5)
-        ends = (0, 1) if name == "rodeo" else HALF_OF_TWO
+        ends = (0, 1) if name in ("mean_iou", "rodeo") else HALF_OF_TWO
         for key in (f"half/{name}", f"half/{name}/edema"):
             assert (figures[f"{key}/low"], figures[f"{key}/high"]) == pytest.approx(ends, abs=0.01)
         assert figures[f"half/{name}/nodule_mass"] is figures[f"half/{name}/nodule_mass/low"] is None

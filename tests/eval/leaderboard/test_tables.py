@@ -14,7 +14,7 @@ ROWS = Rows({"detector": "detector", "teacher": "CAM teacher", "prior_mean_box":
 def test_without_entries_tables_have_no_rows() -> None:
     empty = Rows({}, {})
     assert main_table(empty, title="x").rows == []
-    assert [len(table.columns) for table in further_tables(empty)] == [1, 1, 1]
+    assert [len(table.columns) for table in further_tables(empty)] == [1, 1, 1, 1]
     assert empty.highlight is None
 
 
@@ -27,6 +27,12 @@ def test_main_table_has_the_measures_that_any_row_has() -> None:
         ["prior", "–", None],
     ]
     assert further_tables(ROWS)[1].rows[1] == ["CAM teacher", "0.200"]
+
+
+def test_accuracies_stand_in_the_order_of_their_thresholds() -> None:
+    figures = {f"iou_accuracy{t}/a": t / 100 for t in (70, 10, 40)}
+    table = further_tables(Rows({"a": "A"}, figures))[2]
+    assert (table.columns[1:], table.rows) == (["IoU > .1", "IoU > .4", "IoU > .7"], [["A", "0.100", "0.400", "0.700"]])
 
 
 def test_table_per_finding_takes_further_columns() -> None:

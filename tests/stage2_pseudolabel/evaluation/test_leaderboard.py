@@ -44,8 +44,9 @@ from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth
 
 SQUASHED = Frame(NET_HW, False)
 MEASURES = {
-    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "voc40", "froc", "corloc", "pointing", "maxboxaccv2", "rodeo",
-    *(f"{kind}_accuracy{t}" for kind in ("iou", "iobb") for t in (10, 30, 50, 70)),
+    "ap10", "ap30", "ap40", "ap50", "ap70", "ap5095", "label_ap40", "label_ap50", "voc40", "chex_map", "froc",
+    "corloc", "mean_iou", "pointing", "maxboxaccv2", "rodeo",
+    *(f"{kind}_accuracy{t}0" for kind in ("iou", "iobb") for t in range(1, 8)),
 }  # fmt: skip
 RIGHT = boxes_table([(*ON_WIDE, 0.9), (*ON_FLAT, 0.8)])
 WRONG = boxes_table([("wide", LESION, 40, 30, 50, 40, 0.9)])

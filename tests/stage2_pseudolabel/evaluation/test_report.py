@@ -90,22 +90,23 @@ def test_leaderboard_table_ranks_by_test_and_marks_the_chosen(made: Made) -> Non
     assert table.highlight == 0
     shown = dict(zip(table.columns, table.rows[0], strict=True))
     assert shown["AP40 [95 %]"] == TWO_OF_TWO
-    assert (shown["AP50:95"], shown["AP40 on tune"], shown["ms/image"]) == (1, 0.6, "12.3")
+    assert (shown["AP40, label known"], shown["AP40 on tune"], shown["ms/image"]) == (1, 0.6, "12.3")
     assert table.rows[2][-1] is None
     assert len(table.columns) <= 8
     further = further_tables(rows)[0]
-    assert further.rows[0] == ["PCAM (chosen)", *[TWO_OF_TWO] * 3, "5.0"]
+    mean_of_thresholds = "1.000 [0.539, 1.000]"  # counts as a share of twice as many boxes
+    expected = [*[TWO_OF_TWO] * 2, mean_of_thresholds, *[TWO_OF_TWO] * 2, mean_of_thresholds]
+    assert further.rows[0] == ["PCAM (chosen)", *expected, "5.0"]
 
 
 def test_other_measures_have_intervals_and_the_oracle_says_so(made: Made) -> None:
-    _, table, accuracies = further_tables(made[0].rows())
-    assert table.columns[4] == "MaxBoxAccV2 (oracle threshold)"
-    assert table.columns[5] == "RoDeO"
-    assert table.rows[0][1:] == [*[TWO_OF_TWO] * 3, *["1.000 [1.000, 1.000]"] * 2]
-    assert table.rows[2][4] == "–"
-    assert accuracies.columns == [
-        "boxes by", "IoU > .1", "IoU > .3", "IoU > .5", "IoU > .7", "IoBB > .1", "IoBB > .3", "IoBB > .5", "IoBB > .7",
-    ]  # fmt: skip
+    _, table, accuracies, _ = further_tables(made[0].rows())
+    shown = dict(zip(table.columns, table.rows[0], strict=True))
+    plain = "1.000 [1.000, 1.000]"
+    assert [shown[name] for name in ("FROC", "CorLoc", "pointing game")] == [TWO_OF_TWO] * 3
+    assert [shown[name] for name in ("mIoU", "MaxBoxAccV2 (oracle threshold)", "RoDeO")] == [plain] * 3
+    assert table.rows[2][table.columns.index("MaxBoxAccV2 (oracle threshold)")] == "–"
+    assert accuracies.columns == ["boxes by", *(f"IoU > .{t}" for t in range(1, 8))]
 
 
 def test_table_of_the_chosen_method_per_finding(made: Made) -> None:
@@ -270,9 +271,9 @@ def test_report_holds_every_table_and_picture(made: Made, tmp_path: Path) -> Non
     kinds = [type(block) for block in report.blocks[:4]]
     assert kinds == [PictureRows, Figure, Verdict, Table]
     tables = [block for block in report.blocks if isinstance(block, Table)]
-    assert len(tables) == 10
+    assert len(tables) == 11
     assert tables[0].rows[-1][:2] == ["human ceiling (tune split)", "0.500 [0.400, 0.600]"]
-    assert [table.collapsed for table in tables[:5]] == [False, False, True, True, True]
+    assert [table.collapsed for table in tables[:6]] == [False, False, *[True] * 4]
     figures = [block.path for block in report.blocks if isinstance(block, Figure)]
     assert figures == ["pictures/leaderboard.png", "pictures/examples.jpg", "pictures/methods_lung_lesion.jpg"]
     assert all((tmp_path / path).is_file() for path in figures)

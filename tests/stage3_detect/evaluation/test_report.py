@@ -88,7 +88,7 @@ def test_page_has_every_part_and_no_path_of_the_machine(page: Path, stage2: Fini
     assert kinds == [Figure, Figure, Verdict, Table]
     headings = [block.title for block in report.blocks if isinstance(block, Text) and not block.body]
     assert headings == ["Findings", "False positives", "Operating points and calibration", "Pictures", "Training"]
-    assert len([block for block in report.blocks if isinstance(block, Table)]) == 13
+    assert len([block for block in report.blocks if isinstance(block, Table)]) == 14
     paths = [block.path for block in report.blocks if isinstance(block, Figure)]
     assert paths == [
         f"pictures/{name}"
