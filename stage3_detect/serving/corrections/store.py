@@ -8,6 +8,7 @@ images/             the corrected images, if they are kept
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +40,10 @@ READINGS, BOXES, LABELS, IMAGES = "corrections.jsonl", "corrections.json", "labe
 
 MAX_HELD_BYTES = 256 << 20
 """Memory for the images that are being read."""
+
+
+_PAUSE = 9
+"""Times as long as a writing: with ten thousand images one takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ class CorrectionStore:
         self._images = ImageKeeper(folder / IMAGES, max_bytes=MAX_HELD_BYTES)
         self._sizes = ImageSizes()
         self._keeps_images = keep_images
-        self._lock, self._files_lock, self._changed = Lock(), Lock(), Event()
-        self._is_open = True
+        self._lock, self._files_lock, self._changed, self._ended = Lock(), Lock(), Event(), Event()
         self._changed.set()
         self._writer = Thread(target=self._write_after_changes, name="corrections", daemon=True)
         self._writer.start()
@@ -118,8 +122,8 @@ class CorrectionStore:
         self._sizes.check(reading)
         kept = self._images.store(reading.image_sha256) if self._keeps_images else None
         with self._lock:
-            number, time = len(self._readings) + 1, self._now().isoformat(timespec="seconds")
-            saved = SavedReading(**dict(reading), id=f"{number:06d}", time=time, **self._model)
+            facts = {"id": f"{len(self._readings) + 1:06d}", "time": self._now().isoformat(timespec="seconds")}
+            saved = SavedReading(**dict(reading), **facts, **self._model)
             self._log.append(saved.model_dump(mode="json"))
             self._readings.append(saved)
         self._changed.set()
@@ -142,7 +146,7 @@ class CorrectionStore:
 
     def close(self) -> None:
         """Write the files and let other services use the folder."""
-        self._is_open = False
+        self._ended.set()
         self._changed.set()
         self._writer.join()
         self._log.close()
@@ -157,12 +161,13 @@ class CorrectionStore:
         return Place(name if stored is None else f"{IMAGES}/{stored.name}")
 
     def _write_after_changes(self) -> None:
-        """Readings that are saved during one writing share the next."""
+        """Readings that are saved during one writing share the next. A pause leaves the processor to the images."""
         is_open = True
         while is_open:
             self._changed.wait()
             self._changed.clear()
-            is_open = self._is_open  # read before the writing, so that the last reading is never left out
+            is_open = not self._ended.is_set()  # read before the writing, so that the last reading is never left out
+            begin = time.monotonic()
             try:
                 self.write_files()
             except OSError as error:
@@ -173,6 +178,7 @@ class CorrectionStore:
                     error.strerror,
                     READINGS,
                 )
+            self._ended.wait(_PAUSE * (time.monotonic() - begin))
 
 
 def open_readings(folder: Path) -> list[SavedReading]:

@@ -107,7 +107,7 @@ def _state_router(context: ServiceContext) -> APIRouter:
         return StateAnswer(status="ok")
 
     @router.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
+    def metrics() -> Response:
         """Metrics in the text format of Prometheus."""
         if context.corrections is not None:
             context.monitoring.accepted(context.corrections.accepted_shares())
