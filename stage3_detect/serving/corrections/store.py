@@ -42,8 +42,8 @@ MAX_HELD_BYTES = 256 << 20
 """Memory for the images that are being read."""
 
 
-_PAUSE = 9
-"""Times as long as a writing: with ten thousand images one takes seconds."""
+_PAUSE_FACTOR = 9
+"""The pause after a writing, as a multiple of its time: with ten thousand images one takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class CorrectionStore:
                     error.strerror,
                     READINGS,
                 )
-            self._ended.wait(_PAUSE * (time.monotonic() - begin))
+            self._ended.wait(_PAUSE_FACTOR * (time.monotonic() - begin))
 
 
 def open_readings(folder: Path) -> list[SavedReading]:
