@@ -13,8 +13,11 @@ from pydantic import Field, PositiveInt, model_validator
 from cxr.arrays import Ints
 from cxr.boxes import CORNERS, Corners, iou_of_two, weighted_boxes_fusion
 from cxr.config import Settings, UserError
+from cxr.reader_em import Marks, probability_real
 
-FusionRule = Literal["union", "majority", "wbf", "single"]
+FusionRule = Literal["union", "majority", "wbf", "em", "single"]
+MIN_PROBABILITY = 0.5 - 1e-6
+"""Rule em keeps boxes that are real with at least this probability: half, where rounding decides no tie."""
 
 FUSED_COLUMNS = ["image_id", "finding", *CORNERS, "reader", "votes"]
 READING_COLUMNS = ["image_id", "reader"]
@@ -27,7 +30,9 @@ class ReaderSettings(Settings):
 
     rule: FusionRule = "majority"
     """union: the box around each cluster. majority: the mean box of each cluster that more than half of the image's
-    readers marked. wbf: weighted boxes fusion with equal weights. single: the boxes of one reader."""
+    readers marked. wbf: weighted boxes fusion with equal weights. em: the mean box of each cluster that is real with
+    a probability of at least .5, estimated by expectation-maximisation together with how often each reader misses and
+    invents boxes. single: the boxes of one reader."""
     iou: float = Field(0.4, gt=0, le=1)
     """Boxes of two readers show the same finding if their IoU is at least this (wbf: above it)."""
     min_votes: PositiveInt | None = None
@@ -64,10 +69,10 @@ def fuse_readers(
 ) -> pd.DataFrame:
     """Fuse the boxes of several readers into one ground truth, for each image and finding.
 
-    union and majority cluster the boxes: at first each box is a cluster; then the two clusters without a common reader
-    whose mean boxes overlap most are merged, as long as their IoU is at least `iou`. So two boxes of one reader are
-    never merged, except by wbf. The votes of a fused box are its distinct readers; see `ReaderSettings` for the rules
-    and the votes that a box needs. Boxes of a consensus (reader "") stay unchanged and have no votes.
+    union, majority and em cluster the boxes: at first each box is a cluster; then the two clusters without a common
+    reader whose mean boxes overlap most are merged, as long as their IoU is at least `iou`. So two boxes of one reader
+    are never merged, except by wbf. The votes of a fused box are its distinct readers; see `ReaderSettings` for the
+    rules and the votes that a box needs. Boxes of a consensus (reader "") stay unchanged and have no votes.
 
     Args:
         boxes: columns image_id, finding, x1, y1, x2, y2 (pixels), reader; all findings, so that all readers are known.
@@ -85,7 +90,7 @@ def fuse_readers(
     if settings.rule == "single":
         fused = _with_votes(_boxes_of(marked, str(settings.reader)), votes=1.0)
     else:
-        fused = _fuse(marked, settings, _votes_needed(marked, settings, readers_of or {}))
+        fused = _fuse(marked, settings, _num_readers(marked, settings, readers_of or {}))
     parts = [part for part in (_with_votes(consensus, votes=np.nan), fused) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else fused.reset_index(drop=True)
 
@@ -102,31 +107,46 @@ def _with_votes(boxes: pd.DataFrame, *, votes: float) -> pd.DataFrame:
     return boxes.assign(reader="", votes=votes)[FUSED_COLUMNS]
 
 
-def _votes_needed(marked: pd.DataFrame, settings: ReaderSettings, readers_of: Mapping[str, int]) -> Ints:
-    """(N,) votes that a cluster with this box needs."""
-    if settings.min_votes is not None or settings.rule != "majority":
-        return np.full(len(marked), settings.min_votes or 1, dtype=np.int64)
-    image_ids = marked["image_id"]
+def _num_readers(marked: pd.DataFrame, settings: ReaderSettings, readers_of: Mapping[str, int]) -> Ints:
+    """(N,) number of readers of each box's image."""
     marking = marked.groupby("image_id")["reader"].transform("nunique").to_numpy(dtype=np.int64)
-    known = np.array([readers_of.get(image_id, 0) for image_id in image_ids], dtype=np.int64)
-    needed: Ints = np.maximum(np.maximum(marking, known), settings.num_readers or 0) // 2 + 1
-    return needed
+    known = np.array([readers_of.get(image_id, 0) for image_id in marked["image_id"]], dtype=np.int64)
+    number: Ints = np.maximum(np.maximum(marking, known), settings.num_readers or 0)
+    return number
 
 
-def _fuse(marked: pd.DataFrame, settings: ReaderSettings, needed: Ints) -> pd.DataFrame:
+def _fuse(marked: pd.DataFrame, settings: ReaderSettings, num_readers: Ints) -> pd.DataFrame:
     fuse = _FUSIONS[settings.rule]
+    of_majority = num_readers // 2 + 1 if settings.rule == "majority" else np.ones_like(num_readers)
     corners = marked[CORNERS].to_numpy(dtype=np.float64)
     names, image_ids, findings = (marked[column].to_numpy() for column in ("reader", "image_id", "finding"))
     rows: list[tuple[object, ...]] = []
+    voters: list[set[str]] = []
+    firsts: list[int] = []
     for members in _groups(marked):
         first = members[0]
         readers = names[members].tolist()
         for box, of in fuse([_corners(corners[m]) for m in members], readers, settings.iou):
-            votes = len({readers[i] for i in of})
-            if votes >= needed[first]:
-                rows.append((image_ids[first], findings[first], *box, "", float(votes)))
-    table = pd.DataFrame(rows, columns=FUSED_COLUMNS)
-    return table.astype(dict.fromkeys([*CORNERS, "votes"], np.float64))
+            votes = {readers[i] for i in of}
+            if len(votes) >= (settings.min_votes or of_majority[first]):
+                rows.append((image_ids[first], findings[first], *box, "", float(len(votes))))
+                voters.append(votes)
+                firsts.append(first)
+    table = pd.DataFrame(rows, columns=FUSED_COLUMNS).astype(dict.fromkeys([*CORNERS, "votes"], np.float64))
+    if settings.rule != "em" or table.empty:
+        return table
+    real, _ = probability_real(_marks(table, voters, marked, num_readers[firsts]))
+    return table[real >= MIN_PROBABILITY]
+
+
+def _marks(table: pd.DataFrame, voters: Sequence[set[str]], marked: pd.DataFrame, num_readers: Ints) -> Marks:
+    """Who marked each box of the table, and who read its image. num_readers: (C,) of that image."""
+    readers = sorted(set(marked["reader"]))
+    read_by = {image_id: set(own) for image_id, own in marked.groupby("image_id")["reader"]}
+    has_marked = np.array([[reader in own for reader in readers] for own in voters])
+    has_read = np.array([[reader in read_by[image_id] for reader in readers] for image_id in table["image_id"]])
+    finding = np.unique(table["finding"].to_numpy(dtype=str), return_inverse=True)[1]
+    return Marks(has_marked, has_read, num_readers - has_read.sum(axis=1), finding)
 
 
 def _groups(marked: pd.DataFrame) -> Iterator[Ints]:
@@ -168,6 +188,7 @@ def _weighted(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
 _FUSIONS: Mapping[str, Callable[[list[Corners], list[str], float], Fused]] = {
     "union": _around,
     "majority": _averaged,
+    "em": _averaged,
     "wbf": _weighted,
 }
 

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rule",
-        choices=("majority", "union", "wbf"),
+        choices=("majority", "union", "wbf", "em"),
         default="majority",
         help="how the other readers' boxes are fused into the ground truth of the human AP (majority)",
     )

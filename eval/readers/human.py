@@ -66,7 +66,7 @@ def human_counts(
     """Compare each reader of each image with the other readers' boxes, fused as `settings` say, at IoU 0.4.
 
     With m other readers a fused box needs min(min_votes, m) votes; without `min_votes`, "majority" needs more than half
-    of m (both of two), "union" and "wbf" one. With the rule "single" the chosen reader is the ground truth of the
+    of m (both of two), "union", "wbf" and "em" one. With the rule "single" the chosen reader is the ground truth of the
     others and is not scored. Boxes match in pairs of falling overlap, each at most once; further boxes are wrong.
 
     Args:

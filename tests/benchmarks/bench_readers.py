@@ -84,7 +84,7 @@ def main() -> None:
         rows.to_csv(path, index=False)
         with timed(seconds, "read"):
             table = read_reader_table(path)
-        for rule in ("union", "majority", "wbf"):
+        for rule in ("union", "majority", "wbf", "em"):
             with timed(seconds, f"fuse_{rule}"):
                 fuse_readers(table.boxes, ReaderSettings(rule=rule))
         with timed(seconds, "agreement"):

@@ -34,7 +34,7 @@ def fused(*rows: tuple[object, ...], **settings: Any) -> list[list[object]]:
     return found[["finding", "x1", "y1", "x2", "y2", "votes"]].to_numpy().tolist()
 
 
-@pytest.mark.parametrize("settings", [*({"rule": rule} for rule in RULES), {"rule": "single", "reader": "R1"}])
+@pytest.mark.parametrize("settings", [*({"rule": rule} for rule in (*RULES, "em")), {"rule": "single", "reader": "R1"}])
 def test_no_boxes_stay_no_boxes(settings: dict[str, Any]) -> None:
     found = fuse_readers(table(), ReaderSettings(**settings))
     assert found.empty
@@ -67,6 +67,24 @@ def test_wbf_merges_all_boxes_that_overlap_and_votes_are_distinct_readers() -> N
     assert fused(*rows, rule="wbf", min_votes=3) == []
 
 
+def test_em_believes_a_careful_reader_alone_and_not_a_careless_one() -> None:
+    """R1 marks in twelve images what nobody else sees; R2 and R3 agree in twelve others."""
+    rows: list[tuple[object, ...]] = []
+    for k in range(12):
+        rows += [(f"a{k}", "Edema", 0, 0, 10, 4, "R1"), (f"a{k}", "Mass", 50, 0, 60, 4, "R2")]
+        rows += [(f"a{k}", "Mass", 50, 0, 60, 4, "R3"), (f"b{k}", "Mass", 2, 0, 12, 4, "R2")]
+        rows += [(f"b{k}", "Mass", 0, 0, 10, 4, "R3"), (f"b{k}", "Nodule", 80, 0, 90, 4, "R1")]
+    alone = ("b0", "Mass", 30, 0, 40, 4, "R3")
+    found = fuse_readers(table(*rows, alone), ReaderSettings(rule="em"))
+    assert found["votes"].value_counts().to_dict() == {2: 24, 1: 1}
+    assert found.loc[found["votes"] == 1, ["image_id", "x1"]].to_numpy().tolist() == [["b0", 30]]
+    assert set(found["finding"]) == {"Mass"}
+    assert (found.loc[found["image_id"] == "b3", ["x1", "x2"]].to_numpy() == [[1, 11]]).all()
+    majority = fuse_readers(table(*rows, alone), ReaderSettings(rule="majority"))
+    assert majority["votes"].tolist() == [2] * 24
+    assert fuse_readers(table(*rows, alone), ReaderSettings(rule="em", min_votes=2))["votes"].tolist() == [2] * 24
+
+
 def test_single_gives_one_readers_boxes_as_they_are() -> None:
     assert fused(*ROWS, rule="single", reader="R3") == [
         ["Edema", 50, 0, 60, 4, 1], ["Nodule", 0, 0, 10, 4, 1],
@@ -82,7 +100,7 @@ def test_min_votes_overrides_the_rule(rule: str) -> None:
     assert fused(*ROWS, rule=rule, min_votes=3) == []
 
 
-@pytest.mark.parametrize("rule", ["union", "majority"])
+@pytest.mark.parametrize("rule", ["union", "majority", "em"])
 def test_two_boxes_of_one_reader_never_merge(rule: str) -> None:
     rows = [("a", "Edema", 0, 0, 10, 4, "R1"), ("a", "Edema", 1, 0, 11, 4, "R1")]
     assert [row[-1] for row in fused(*rows, rule=rule, min_votes=1)] == [1, 1]
@@ -112,7 +130,7 @@ def test_images_and_findings_do_not_mix() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "em"])
 def test_the_order_of_rows_changes_no_box(rule: str) -> None:
     rng = np.random.default_rng(5)
     corners = rng.uniform((0, 0, 20, 10), (40, 30, 60, 40), size=(60, 4))

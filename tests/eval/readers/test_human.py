@@ -29,7 +29,7 @@ def counts(*rows: tuple[object, ...], readings: pd.DataFrame | None = None, **se
     return [values[:, 0].tolist() for values in (found.hits, found.marked, found.true)]
 
 
-@pytest.mark.parametrize("rule", ["majority", "union", "wbf"])
+@pytest.mark.parametrize("rule", ["majority", "union", "wbf", "em"])
 def test_without_readers_there_is_no_figure(rule: Any) -> None:
     settings = ReaderSettings(rule=rule)
     for boxes in (table(), table(("a", "Edema", 0, 0, 10, 4, ""))):
