@@ -62,13 +62,13 @@ def _quality(marks: Marks, real: Floats) -> Quality:
     return Quality(
         _rate("sensitivity", real @ marked, real @ read),
         _rate("false_rate", (1 - real) @ marked, (1 - real) @ read),
-        _rate("prior", np.bincount(marks.finding, weights=real), np.bincount(marks.finding).astype(np.float64)),
+        _rate("prior", np.bincount(marks.finding, weights=real), np.bincount(marks.finding)),
     )
 
 
-def _rate(name: str, successes: Floats, cases: Floats) -> Floats:
+def _rate(name: str, successes: Floats, cases: Floats | Ints) -> Floats:
     more, of = _BEFORE[name]
-    return (successes + more) / (cases + of)
+    return np.asarray((successes + more) / (cases + of), dtype=np.float64)
 
 
 def _expected(marks: Marks, quality: Quality) -> Floats:
