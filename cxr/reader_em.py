@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cxr.arrays import Bools, Floats, Ints
 
@@ -62,13 +63,13 @@ def _quality(marks: Marks, real: Floats) -> Quality:
     return Quality(
         _rate("sensitivity", real @ marked, real @ read),
         _rate("false_rate", (1 - real) @ marked, (1 - real) @ read),
-        _rate("prior", np.bincount(marks.finding, weights=real), np.bincount(marks.finding)),
+        _rate("prior", *(np.bincount(marks.finding, weights=one) for one in (real, np.ones_like(real)))),
     )
 
 
-def _rate(name: str, successes: Floats, cases: Floats | Ints) -> Floats:
+def _rate(name: str, successes: npt.ArrayLike, cases: npt.ArrayLike) -> Floats:
     more, of = _BEFORE[name]
-    return np.asarray((successes + more) / (cases + of), dtype=np.float64)
+    return np.asarray((np.asarray(successes) + more) / (np.asarray(cases) + of), dtype=np.float64)
 
 
 def _expected(marks: Marks, quality: Quality) -> Floats:
