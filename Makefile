@@ -34,8 +34,9 @@ style: setup
 types: setup
 	$(BIN)/mypy
 
+# A test process that dies is not replaced: pytest-xdist would give its finished files out again and wait for ever.
 pytest: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # The type check runs at the same time as the tests, since it uses one core.
 test: style
