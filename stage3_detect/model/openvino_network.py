@@ -10,6 +10,7 @@ from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
 from stage3_detect.model.metadata import read_metadata
 from stage3_detect.model.network import RawOutput
+from stage3_detect.model.openvino_core import openvino_core
 
 
 class OpenvinoNetwork:
@@ -30,7 +31,7 @@ class OpenvinoNetwork:
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
-        core = openvino.Core()
+        core = openvino_core()
         try:
             graph = core.read_model(path)
         except RuntimeError as error:

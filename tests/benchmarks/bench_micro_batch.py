@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
 from stage3_detect.export.exporter import exported
+from stage3_detect.model.openvino_core import openvino_core
 from tests.benchmarks.bench_detector import untrained
 
 BATCHES = (1, 2, 4, 8)
@@ -29,9 +29,9 @@ NUM_ROUNDS = 20
 def compiled(weights: Path, batch: int, threads: int) -> Any:
     """A request to the network that takes `batch` images at once."""
     with exported(weights, nms_free=False, format="onnx", batch=batch, device="cpu", simplify=True) as made:
-        network = ov.Core().read_model(made.read_bytes())
+        network = openvino_core().read_model(made.read_bytes())
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    return ov.Core().compile_model(network, "CPU", options).create_infer_request()
+    return openvino_core().compile_model(network, "CPU", options).create_infer_request()
 
 
 def batch_seconds(requests: dict[int, Any]) -> dict[int, float]:

@@ -13,6 +13,7 @@ from cxr.imaging.equalise import picture_of, resize_of
 from cxr.imaging.files import Pixels, Region, cut_region
 from cxr.imaging.settings import InputSettings
 from eval.classification.calibration import Calibration
+from stage3_detect.model.openvino_core import openvino_core
 from stage3_detect.serving.interface import FindingMap
 from stage3_detect.serving.model.map_grid import Maps, cut_map, to_bytes
 
@@ -45,7 +46,7 @@ class OnnxClassifier:
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
         try:
-            self._request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+            self._request = openvino_core().compile_model(graph, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise _unusable(path, error) from None
 
@@ -90,7 +91,7 @@ class OnnxClassifier:
 
 def _read_graph(path: Path) -> openvino.Model:
     try:
-        return openvino.Core().read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         raise _unusable(path, error) from None
 
