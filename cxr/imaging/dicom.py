@@ -1,6 +1,7 @@
 """Decode DICOM radiographs of one grey frame. What the header claims is checked against the pixel data."""
 
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -81,6 +82,11 @@ def patient_and_study(file: BinaryIO) -> tuple[str, str]:
     """Patient ID and study UID; "" where the file does not say. Exception as `read_dicom`."""
     header = _header(file, ("PatientID", "StudyInstanceUID"), stop_before_pixels=True)
     return str(header.get("PatientID") or "").strip(), str(header.get("StudyInstanceUID") or "")
+
+
+def header_of(data: bytes, tags: Sequence[str]) -> pydicom.FileDataset:
+    """The given elements of a DICOM file that `read_dicom` has accepted; no others are parsed. Exception as there."""
+    return _header(BytesIO(data), tuple(tags), stop_before_pixels=True)
 
 
 def _size_hw(header: pydicom.FileDataset) -> tuple[int, int]:

@@ -4,13 +4,14 @@ import base64
 from dataclasses import dataclass
 
 from cxr.config import UserError
+from stage3_detect.model.image_quality import quality_of
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.logs import log_error
 from stage3_detect.serving.http.schemas import ImageAnswer, MapAnswer, MapsAnswer, Quality, detection, model_identity
 from stage3_detect.serving.http.uploads import Upload
 from stage3_detect.serving.interface import DecodedImage
-from stage3_detect.serving.model.images import decode_image, quality_of
+from stage3_detect.serving.model.images import decode_image
 
 
 @dataclass(frozen=True)

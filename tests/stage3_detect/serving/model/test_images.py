@@ -1,4 +1,4 @@
-"""Decoding of uploads, and the quality of an image."""
+"""Decoding of uploads."""
 
 import hashlib
 from pathlib import Path
@@ -10,14 +10,9 @@ import pytest
 from cxr.config import UserError
 from cxr.imaging.files import read_pixels
 from cxr.phantom.dicom import DicomFacts, write_dicom
-from stage3_detect.serving.model.images import decode_image, quality_of
+from stage3_detect.serving.model.images import decode_image
 from tests.cxr.imaging.image_files import encoded
-
-
-def radiograph(height: int = 400, width: int = 320) -> np.ndarray:
-    """Dark air around a bright body, with all grey values."""
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return np.clip(255 * (1.2 - 1.2 * (x**2 + y**2)), 0, 250).astype(np.uint8)
+from tests.stage3_detect.model.test_image_quality import radiograph
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -64,24 +59,3 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
         decode_image(cut, "a", max_pixels=59_999)
     with pytest.raises(UserError, match="cannot decode"):
         decode_image(cut, "a", max_pixels=60_000)
-
-
-def test_a_radiograph_is_fine_at_8_and_16_bits() -> None:
-    assert quality_of(radiograph()).ok
-    assert quality_of(radiograph().astype(np.uint16) * 16).ok
-
-
-@pytest.mark.parametrize(
-    ("pixels", "word"),
-    [
-        (radiograph(100, 90), "small"),
-        (radiograph(900, 300), "strip"),
-        (np.full((400, 300), 7, np.uint8), "contrast"),
-        (255 - radiograph(), "inverted"),
-        (np.where(radiograph() > 100, 255, radiograph()).astype(np.uint8), "black or white"),
-    ],
-)
-def test_each_problem_has_its_reason(pixels: np.ndarray, word: str) -> None:
-    quality = quality_of(pixels)
-    assert not quality.ok
-    assert [word in reason for reason in quality.reasons] == [True]
