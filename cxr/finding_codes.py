@@ -18,7 +18,7 @@ OWN_SCHEME_NAME = "raybox codes for findings without a standard code"
 
 
 class Code(NamedTuple):
-    """A coded concept. value: at most 16 characters. scheme: as in PS3.16, table 8-1. meaning: at most 64 characters."""
+    """A coded concept. value: at most 16 characters. scheme: of PS3.16, table 8-1. meaning: at most 64 characters."""
 
     value: str
     scheme: str

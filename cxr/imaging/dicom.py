@@ -84,6 +84,11 @@ def patient_and_study(file: BinaryIO) -> tuple[str, str]:
     return str(header.get("PatientID") or "").strip(), str(header.get("StudyInstanceUID") or "")
 
 
+def instance_uid(file: BinaryIO) -> str:
+    """SOP instance UID; "" where the file does not say. Exception as `read_dicom`."""
+    return str(_header(file, ("SOPInstanceUID",), stop_before_pixels=True).get("SOPInstanceUID") or "")
+
+
 def header_of(data: bytes, tags: Sequence[str]) -> pydicom.FileDataset:
     """The given elements of a DICOM file that `read_dicom` has accepted; no others are parsed. Exception as there."""
     return _header(BytesIO(data), tuple(tags), stop_before_pixels=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cxr.config import UserError
 from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, check_contrast, decoding, min_max
-from cxr.imaging.dicom import START_BYTES, dicom_size_hw, is_dicom_start, patient_and_study, read_dicom
+from cxr.imaging.dicom import START_BYTES, dicom_size_hw, instance_uid, is_dicom_start, patient_and_study, read_dicom
 from cxr.imaging.raster import JPEG_START, PNG_START, raster_header, read_raster
 from cxr.input_files import open_regular, read_regular
 
@@ -144,6 +144,18 @@ def read_patient_and_study(path: Path) -> tuple[str, str]:
         return "", ""
     with open_regular(path) as file, decoding(str(path)):
         return patient_and_study(file)
+
+
+def read_instance_uid(path: Path) -> str:
+    """SOP instance UID of a DICOM file; "" where it does not say, and for other files.
+
+    Raises:
+        UserError: the file is missing or its header cannot be read.
+    """
+    if not is_dicom(path):
+        return ""
+    with open_regular(path) as file, decoding(str(path)):
+        return instance_uid(file)
 
 
 def _begins_as_dicom(file: BinaryIO) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import (
     CodeContentItem,
     CodedConcept,
@@ -12,7 +13,6 @@ from highdicom.sr import (
     RelationshipTypeValues,
     TextContentItem,
 )
-from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
 from cxr.finding_codes import OWN_SCHEME, OWN_SCHEME_NAME, Code
 
@@ -72,9 +72,7 @@ def text(name: CodedConcept, value: str) -> TextContentItem:
     return TextContentItem(name, value, CONTAINS)
 
 
-def code(
-    name: CodedConcept, value: CodedConcept, relationship: RelationshipTypeValues = CONTAINS
-) -> CodeContentItem:
+def code(name: CodedConcept, value: CodedConcept, relationship: RelationshipTypeValues = CONTAINS) -> CodeContentItem:
     """A coded value."""
     return CodeContentItem(name, value, relationship)
 

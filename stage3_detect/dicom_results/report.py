@@ -67,7 +67,7 @@ def structured_report(
     first = results[0].source
     replaced = occasion.replaces
     uid = instance_uid("report", results, algorithm, settings.sr_class, replaced.sop_instance_uid if replaced else "")
-    report = _CLASSES[settings.sr_class](
+    return _CLASSES[settings.sr_class](
         evidence=[result.source.header for result in results],
         content=_root(results, algorithm),
         series_instance_uid=series_uid("reports", first),
@@ -82,7 +82,6 @@ def structured_report(
         **equipment(algorithm),
         **times(occasion.time),
     )
-    return report
 
 
 def equipment(algorithm: Algorithm) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class ResultSettings(Settings):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Who found the boxes. manifest_sha256: identity of the model's files. point: the operating point that decides which
-    boxes are shown. synthetic: trained on computer-generated images."""
+    """Who found the boxes. manifest_sha256: identity of the model's files. point: name of the operating point that
+    decides which boxes are shown. synthetic: trained on computer-generated images."""
 
     name: str
     version: str

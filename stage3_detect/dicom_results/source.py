@@ -27,8 +27,8 @@ RADIOGRAPH_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.7.2": "OT",  # multi-frame grayscale byte secondary capture
     "1.2.840.10008.5.1.4.1.1.7.3": "OT",  # multi-frame grayscale word secondary capture
 }
-"""SOP classes that a radiograph can have, and their modality. Results on a slice of CT or MR would be nonsense, so these
-are refused."""
+"""SOP classes that a radiograph can have, and their modality. Others, such as slices of CT, are refused, since results
+on them would be nonsense."""
 
 _UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _TEXTS = ("PatientID", "AccessionNumber", "StudyID")
@@ -40,7 +40,7 @@ _REQUIRED = (*_UIDS, *_TEXTS, *_NAMES, *_DATES, *_TIMES, "SOPClassUID", "Patient
 _DISPLAY = (
     "PhotometricInterpretation", "BitsStored", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
     "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelSpacing", "PixelSpacingCalibrationType",
-    "PatientOrientation", "BurnedInAnnotation",
+    "PatientOrientation", "BurnedInAnnotation", "LossyImageCompression",
 )  # fmt: skip
 
 _MAX_TEXT = {"PatientID": 64, "AccessionNumber": 16, "StudyID": 16}
@@ -147,7 +147,7 @@ def _clean(full: Dataset) -> Dataset:
     for keyword in _TIMES:
         setattr(header, keyword, _matching(full.get(keyword), r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"))
     header.PatientSex = _matching(full.get("PatientSex"), "[MFO]")
-    header.Rows, header.Columns = int(full.Rows), int(full.Columns)
+    header.Rows, header.Columns, header.SamplesPerPixel = int(full.Rows), int(full.Columns), 1
     return header
 
 

@@ -1,6 +1,6 @@
 """Render a radiograph with its boxes, captions that do not overlap, and a note below."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -10,22 +10,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cxr.imaging.files import Pixels, min_max, write_png
-from eval.report.pictures import BLACK, BLUE, GREEN, INK, ORANGE, WHITE, Colour, Rgb, as_rgb, font_of
+from eval.report.pictures import BLACK, INK, WHITE, Colour, Rgb, as_rgb, font_of
+from stage3_detect.captions import Plate, place_plate
 from stage3_detect.model.predictor import FoundBox
+from stage3_detect.palette import colour_of
 
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1280
 """Limits of the longer side of a rendered picture. Small images are enlarged, so that captions have room."""
 
-# Yellow and pink complete Okabe & Ito's palette (see eval/report/pictures.py); four more serve long lists of findings.
-# A finding keeps its colour over all pictures, and its name is at each box for readers who are colour blind.
-_COLOURS: tuple[Colour, ...] = (
-    *(BLUE, ORANGE, GREEN, (240, 228, 66), (230, 159, 200), WHITE),
-    *((255, 80, 80), (165, 120, 255), (170, 240, 60), (200, 160, 110)),
-)
 _SMALLEST_FONT_PX, _LARGEST_FONT_PX = 9, 26
-
-Plate = tuple[int, int, int, int]
-"""x1, y1, x2, y2 in pixels of the rendered picture."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ def render_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[st
     for box in boxes:
         if box.shown:
             x1, y1, x2, y2 = np.clip(np.rint(np.array(box.xyxy) * scale), 0, ends).astype(int).tolist()
-            colour = _COLOURS[findings.index(box.finding) % len(_COLOURS)]
+            colour = colour_of(box.finding, findings)
             tags.append(_Tag(caption(box), (x1, y1, x2, y2), colour))
     _draw_lines(picture, tags)
     return _with_note(_draw_tags(picture, tags), note)
@@ -105,36 +98,6 @@ def _font_px(draw: ImageDraw.ImageDraw, texts: Sequence[str], size_wh: tuple[int
             break
         size_px -= 1
     return size_px
-
-
-def place_plate(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]) -> Plate:
-    """Place of a caption: the first place near its box that lies in the picture and covers no other caption.
-
-    The places are tried in this order: above the box, below it, inside it, further down, further up. If all are taken,
-    the caption goes to the corner of the box.
-    """
-    width, height = plate_wh
-    for x, y in _places(box, plate_wh, size_wh):
-        plate = (x, y, x + width, y + height)
-        if y >= 0 and plate[3] <= size_wh[1] and not any(_overlap(plate, other) for other in taken):
-            return plate
-    x, y = max(0, min(box[0], size_wh[0] - width)), max(0, min(box[1], size_wh[1] - height))
-    return (x, y, x + width, y + height)
-
-
-def _places(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    x1, y1, x2, y2 = box
-    width, height = plate_wh
-    left, right = (max(0, min(x, size_wh[0] - width)) for x in (x1, x2 - width + 1))
-    above, below, inside_top, inside_bottom = y1 - height, y2 + 1, y1, y2 - height + 1
-    yield from ((left, above), (left, below), (right, above), (right, below))
-    yield from ((left, inside_top), (left, inside_bottom), (right, inside_top), (right, inside_bottom))
-    yield from ((left, y) for y in range(inside_top, size_wh[1], height))
-    yield from ((left, y) for y in range(above, -1, -height))
-
-
-def _overlap(a: Plate, b: Plate) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _with_note(picture: Rgb, note: str) -> Rgb:

@@ -21,6 +21,7 @@ from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.points import OperatingPoint
+from stage3_detect.captions import place_plate
 from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
@@ -29,7 +30,7 @@ from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
 from stage3_detect.prediction.listing import find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
-from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, place_plate, render_found
+from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
 from tests.cxr.imaging.image_files import dicom
