@@ -39,6 +39,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     problem = "if files cannot be read: continue, then exit with 2 (error, the default) or with 0 (exclude)"
     parser.add_argument("--on-problem", choices=("error", "exclude"), default="error", help=problem)
+    dicom = "write DICOM results of DICOM files to DIR: structured report, presentation state, secondary capture"
+    parser.add_argument("--dicom", type=Path, metavar="DIR", help=dicom)
+    sr_class = "SOP class of the report; comprehensive_3d is what IHE AIR asks for (default: comprehensive)"
+    parser.add_argument(
+        "--sr-class", choices=("comprehensive", "comprehensive_3d"), default="comprehensive", help=sr_class
+    )
+    capture = "pixels of the secondary capture: 8 bits in colour, or size and bits of the image (default: colour)"
+    parser.add_argument("--capture", choices=("colour", "grey"), default="colour", help=capture)
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write predictions.json only")
     return parser.parse_args(argv)
 

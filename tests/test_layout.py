@@ -32,13 +32,27 @@ FOLDERS = {
 }
 """Folders of a stage in the order of its work: each may import those before it."""
 
+DICOM_RESULTS = (
+    "concepts",
+    "groups",
+    "make",
+    "presentation_state",
+    "read_report",
+    "report",
+    "secondary_capture",
+    "source",
+)
+"""Files of stage3_detect/dicom_results that read or write DICOM."""
+
 DOORS = {
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
     "pydicom": {
         *(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys", "dicom_limits")),
         "cxr/phantom/dicom.py",
+        *(f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS),
     },
+    "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},
     "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {
         "stage1_classify/training/computation.py",
@@ -48,7 +62,8 @@ DOORS = {
         "stage2_pseudolabel/cam_maps/processes.py",
     },
     "fastapi": {
-        f"stage3_detect/serving/http/{name}.py" for name in ("app", "corrections", "detections", "pages", "server")
+        f"stage3_detect/serving/http/{name}.py"
+        for name in ("app", "corrections", "detections", "dicom", "pages", "server")
     },
     "uvicorn": {"stage3_detect/serving/http/server.py"},
     "prometheus_client": {"stage3_detect/serving/http/monitoring.py"},

@@ -20,12 +20,9 @@ from highdicom.sr import (
 from cxr.arrays import Floats
 from cxr.finding_codes import code_of
 from stage3_detect.dicom_results import concepts
-from stage3_detect.dicom_results.result import Algorithm, ImageResult, TrackedBox
+from stage3_detect.dicom_results.result import EDITABLE_PREFIX, MANUFACTURER, Algorithm, ImageResult, TrackedBox
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.dicom_results.uids import derived_uid
-
-EDITABLE_PREFIX = "Cornerstone3DTools@^0.1.0:RectangleROI"
-"""OHIF edits a region as a rectangle if its tracking identifier begins so; the label of the box follows."""
 
 
 def polyline_of(box: TrackedBox) -> Floats:
@@ -75,7 +72,7 @@ def identification(algorithm: Algorithm) -> AlgorithmIdentification:
     parameters = [f"manifest SHA-256 {algorithm.manifest_sha256}", f"operating point {algorithm.point}"]
     if algorithm.synthetic:
         parameters.append("trained on computer-generated images")
-    return AlgorithmIdentification(algorithm.name, algorithm.version, parameters, manufacturer="raybox")
+    return AlgorithmIdentification(algorithm.name, algorithm.version, parameters, manufacturer=MANUFACTURER)
 
 
 def _source_of(source: SourceImage) -> SourceImageForRegion:

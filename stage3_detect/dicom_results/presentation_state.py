@@ -23,8 +23,15 @@ from pydicom.valuerep import DSfloat
 
 from stage3_detect.dicom_results.burn_in import caption_of
 from stage3_detect.dicom_results.groups import polyline_of
-from stage3_detect.dicom_results.report import NOT_FOR_DIAGNOSIS, PR_SERIES, Occasion, equipment
-from stage3_detect.dicom_results.result import Algorithm, ImageResult, TrackedBox, instance_uid, series_uid
+from stage3_detect.dicom_results.report import PR_SERIES, Occasion, equipment
+from stage3_detect.dicom_results.result import (
+    NOT_FOR_DIAGNOSIS,
+    Algorithm,
+    ImageResult,
+    TrackedBox,
+    instance_uid,
+    series_uid,
+)
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.palette import colour_of
 

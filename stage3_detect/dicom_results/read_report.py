@@ -15,9 +15,7 @@ from cxr.finding_codes import OWN_SCHEME, finding_of
 from cxr.imaging.decoding import decoding
 from cxr.imaging.dicom import START_BYTES, header_of, is_dicom_start
 from cxr.labels import nearest
-from stage3_detect.dicom_results.groups import EDITABLE_PREFIX
-from stage3_detect.dicom_results.report import MANUFACTURER
-from stage3_detect.dicom_results.result import Predecessor, TrackedBox
+from stage3_detect.dicom_results.result import EDITABLE_PREFIX, MANUFACTURER, Predecessor, TrackedBox
 from stage3_detect.model.predictor import Box
 
 _TAGS = (

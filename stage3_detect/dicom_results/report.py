@@ -22,6 +22,8 @@ from pydicom.sr.codedict import codes
 from stage3_detect.dicom_results import concepts
 from stage3_detect.dicom_results.groups import box_group, image_group
 from stage3_detect.dicom_results.result import (
+    MANUFACTURER,
+    NOT_FOR_DIAGNOSIS,
     Algorithm,
     ImageResult,
     Predecessor,
@@ -31,8 +33,6 @@ from stage3_detect.dicom_results.result import (
 )
 from stage3_detect.dicom_results.uids import derived_uid
 
-MANUFACTURER = "raybox"
-NOT_FOR_DIAGNOSIS = "For research only, not for diagnosis"
 SR_SERIES, PR_SERIES, SC_SERIES = 9901, 9902, 9903
 """Series numbers, after those of any modality."""
 

@@ -12,6 +12,12 @@ from stage3_detect.dicom_results.uids import derived_uid
 from stage3_detect.model.image_quality import Quality
 from stage3_detect.model.predictor import Box, FoundBox
 
+MANUFACTURER = "raybox"
+NOT_FOR_DIAGNOSIS = "For research only, not for diagnosis"
+
+EDITABLE_PREFIX = "Cornerstone3DTools@^0.1.0:RectangleROI"
+"""OHIF edits a region as a rectangle if its tracking identifier begins so; the label of the box follows."""
+
 SAME_BOX_IOU = 0.5
 """A box of an earlier result with the same finding and at least this overlap marks the same thing."""
 

@@ -105,12 +105,12 @@ def read_source(data: bytes, name: str) -> SourceImage:
         UserError: no DICOM, no radiograph, or its header lacks what a result must refer to.
     """
     if not is_dicom_start(data[:START_BYTES]):
-        raise UserError(f"DICOM results: {name} is not DICOM, so there is no study for its results; give DICOM files")
+        raise UserError(f"{name} is not DICOM, so there is no study for its results; give DICOM files")
     with decoding(name):
         full = header_of(data, [*_REQUIRED, *_DISPLAY])
         problem = _problem(full)
         if problem:
-            raise UserError(f"DICOM results: {name} {problem}")
+            raise UserError(f"{name} {problem}")
         display = Dataset()
         for keyword in _DISPLAY:
             if keyword in full:

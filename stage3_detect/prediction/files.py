@@ -15,6 +15,7 @@ from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.predictor import BoxPredictor
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
+from stage3_detect.prediction.dicom_files import Capture, DicomWriter, SrClass
 from stage3_detect.prediction.listing import ImageFile, Listing, find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
@@ -37,6 +38,9 @@ class Call:
     points: str | None = None
     on_problem: OnProblem = "error"
     pictures: bool = True
+    dicom: Path | None = None
+    sr_class: SrClass = "comprehensive"
+    capture: Capture = "colour"
 
 
 class CallSettings(Settings):
@@ -48,6 +52,8 @@ class CallSettings(Settings):
     format: str
     points: str
     pictures: bool
+    dicom: tuple[str, ...] = ()
+    """Folder of the DICOM results, and how they are written; empty without them."""
 
 
 class _Work(NamedTuple):
@@ -59,13 +65,15 @@ class _Work(NamedTuple):
     note: str
     format: str
     pictures: bool
+    dicom: DicomWriter | None
 
 
 def predict_files(call: Call) -> str:
     """Find boxes on every image of `call`; returns a summary in one line.
 
-    The output folder holds predictions.json (COCO, all boxes), pictures/<image id>.png and manifest.json. All readable
-    images are processed before unreadable files are reported.
+    The output folder holds predictions.json (COCO, all boxes), pictures/<image id>.png and manifest.json. With
+    `call.dicom`, that folder holds the DICOM results of each image. All readable images are processed before problems
+    are reported.
 
     Raises:
         UserError: an invalid call; unreadable files, all of them named (on_problem "error"); no readable file.
@@ -84,6 +92,7 @@ def predict_files(call: Call) -> str:
         format=format,
         points=point.name,
         pictures=call.pictures,
+        dicom=() if call.dicom is None else (str(call.dicom), call.sr_class, call.capture),
     )
     run = start_run(out, stage=STAGE, settings=settings, inputs={"stage3": call.run})
     if run.state != "finished":
@@ -92,10 +101,20 @@ def predict_files(call: Call) -> str:
             log.info("%s", warning)
         synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
         note = f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
-        work = _Work(listing, point, predictor, note, format, call.pictures)
+        dicom = _dicom_writer(call, source, point, predictor.findings)
+        work = _Work(listing, point, predictor, note, format, call.pictures, dicom)
         _predict(run, source, work)
     run.release()
     return _report(open_run(out, stage=STAGE), call.on_problem)
+
+
+def _dicom_writer(
+    call: Call, source: FinishedRun, point: OperatingPoint, findings: Sequence[str]
+) -> DicomWriter | None:
+    if call.dicom is None:
+        return None
+    _refuse_inside(call.dicom, call.images, option="--dicom")
+    return DicomWriter(call.dicom, source, point, findings, sr_class=call.sr_class, capture=call.capture)
 
 
 def default_out(call: Call) -> Path:
@@ -104,12 +123,12 @@ def default_out(call: Call) -> Path:
     return call.run.parent / "predictions" / (first.name if first.is_dir() else first.stem)
 
 
-def _refuse_inside(out: Path, given: Sequence[Path]) -> None:
+def _refuse_inside(out: Path, given: Sequence[Path], *, option: str = "--out") -> None:
     for path in given:
         folder = (path if path.is_dir() else path.parent).resolve()
         target = out.resolve()
         if target == folder or (path.is_dir() and folder in target.parents):
-            raise UserError(f"--out {out}: lies among the images in {path}; give a folder elsewhere")
+            raise UserError(f"{option} {out}: lies among the images in {path}; give a folder elsewhere")
 
 
 def _fingerprint(listing: Listing) -> str:
@@ -135,11 +154,13 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
                 if not image.size:
                     raise UserError(f"image: {file.path} has no pixels")
             except (UserError, OSError) as error:
-                problem = error.problems[0] if isinstance(error, UserError) else str(error)
-                unreadable.append((str(file.path), " ".join(problem.split())))
+                unreadable.append((str(file.path), _one_line(error)))
                 continue
             num_turned += read_header(file.path)[1]
-            _predict_one(image, file, run.dir, work, lines)
+            try:
+                _predict_one(image, file, run.dir, work, lines)
+            except UserError as error:  # no DICOM results
+                unreadable.append((str(file.path), _one_line(error)))
     if num_turned:
         log.info("%d images are turned upright as their EXIF data says; boxes refer to the upright image", num_turned)
     path = run.dir / "predictions.json"
@@ -167,8 +188,12 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
     lines.path.unlink(missing_ok=True)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join((error.problems[0] if isinstance(error, UserError) else str(error)).split())
+
+
 def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:
-    """The picture is written before the line, because an image with a line counts as done."""
+    """Pictures and DICOM results are written before the line, because an image with a line counts as done."""
     boxes = work.predictor.predict(image, work.point)
     if work.pictures:
         note = f"{counted(sum(box.shown for box in boxes), 'box')} {work.note}"
@@ -176,7 +201,11 @@ def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, line
         write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
     height, width = image.shape
     entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
-    lines.add(entry, boxes)
+    try:
+        if work.dicom is not None:
+            work.dicom.write(file, image, boxes)
+    finally:  # an image without DICOM results still has its boxes
+        lines.add(entry, boxes)
 
 
 def _report(done: FinishedRun, on_problem: OnProblem) -> str:

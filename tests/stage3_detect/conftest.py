@@ -7,6 +7,7 @@ import pytest
 
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.model.bundle_model import open_model
+from tests.stage3_detect.prediction.run_builders import write_settled_weights
 from tests.stage3_detect.serving.chain_builders import make_bundle
 
 
@@ -26,3 +27,15 @@ def bundle_alone(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def model(bundle: Path) -> ServedModel:
     """The bundle's model with maps, in memory."""
     return open_model(bundle, maps=True, num_threads=1)
+
+
+@pytest.fixture(scope="session")
+def settled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose detector shows a few boxes of different scores."""
+    return make_bundle(tmp_path_factory.mktemp("settled"), write=write_settled_weights)
+
+
+@pytest.fixture(scope="session")
+def settled_model(settled_bundle: Path) -> ServedModel:
+    """The model of that bundle, without maps."""
+    return open_model(settled_bundle, num_threads=1)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from cxr.config import UserError
 from stage3_detect.serving.corrections.store import CorrectionStore
-from stage3_detect.serving.http import corrections, detections, pages
+from stage3_detect.serving.http import corrections, detections, dicom, pages
 from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal, busy, error_response
@@ -58,7 +58,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         },
     )
     app.state.context = context
-    makers = (_state_router, detections.make_router, corrections.make_router, pages.make_router)
+    makers = (_state_router, detections.make_router, dicom.make_router, corrections.make_router, pages.make_router)
     routers = [make_router(context) for make_router in makers]
     for router in routers:
         app.include_router(router)

@@ -99,7 +99,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
 def _answered(context: ServiceContext, upload: Upload, point: str | None, asked: Asked) -> ImageAnswer | ImageError:
     try:
-        return examine(context, upload, point, asked).answer
+        return examine(context, upload, point, asked).answer(context.model.facts)
     except UserError as error:
         return ImageError(name=upload.name, error=error.problems[0])
 

@@ -1,25 +1,40 @@
 """Work on one uploaded image, in a thread of the service: decode, quality, boxes or maps, audit, metrics."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cxr.config import UserError
-from stage3_detect.model.image_quality import quality_of
+from stage3_detect.model.image_quality import Quality, quality_of
+from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.logs import log_error
-from stage3_detect.serving.http.schemas import ImageAnswer, MapAnswer, MapsAnswer, Quality, detection, model_identity
+from stage3_detect.serving.http.schemas import ImageAnswer, MapAnswer, MapsAnswer, detection, model_identity
+from stage3_detect.serving.http.schemas import Quality as QualityAnswer
 from stage3_detect.serving.http.uploads import Upload
-from stage3_detect.serving.interface import DecodedImage
+from stage3_detect.serving.interface import DecodedImage, ModelFacts
 from stage3_detect.serving.model.images import decode_image
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A decoded image and its boxes."""
+    """A decoded image, its quality and its boxes."""
 
     image: DecodedImage
-    answer: ImageAnswer
+    quality: Quality
+    boxes: Sequence[FoundBox]
+
+    def answer(self, facts: ModelFacts) -> ImageAnswer:
+        """For JSON."""
+        height, width = self.image.pixels.shape
+        return ImageAnswer(
+            name=self.image.name,
+            width_px=width,
+            height_px=height,
+            quality=QualityAnswer(ok=self.quality.ok, reasons=list(self.quality.reasons)),
+            detections=[detection(box, facts) for box in self.boxes],
+        )
 
 
 @dataclass(frozen=True)
@@ -48,21 +63,12 @@ def examine(context: ServiceContext, upload: Upload, point: str | None, asked: A
         Refusal: the audit trail cannot be written.
     """
     image = _decoded(context, upload)
-    height, width = image.pixels.shape
     quality = quality_of(image.pixels)
-    facts = context.model.facts
     with context.monitoring.phase("detect"):
         boxes = context.model.detect(image, point)
     _record(context, image, asked, num_boxes=sum(box.shown for box in boxes))
     context.monitoring.found(boxes)
-    answer = ImageAnswer(
-        name=upload.name,
-        width_px=width,
-        height_px=height,
-        quality=Quality(ok=quality.ok, reasons=list(quality.reasons)),
-        detections=[detection(box, facts) for box in boxes],
-    )
-    return Examined(image, answer)
+    return Examined(image, quality, boxes)
 
 
 def examine_maps(context: ServiceContext, upload: Upload, asked: Asked) -> MapsAnswer:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.http.workers import Workers
 
-Phase = Literal["decode", "detect", "maps", "picture"]
+Phase = Literal["decode", "detect", "maps", "picture", "dicom"]
 
 _SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _TENTHS = tuple(step / 10 for step in range(1, 11))

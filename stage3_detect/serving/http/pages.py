@@ -109,7 +109,7 @@ def _reading(context: ServiceContext, upload: Upload, point: str | None, asked: 
     with context.monitoring.phase("picture"):
         pixels = shown_pixels(examined.image.pixels)
     height, width = pixels.shape
-    header["image"] = examined.answer.model_dump()
+    header["image"] = examined.answer(context.model.facts).model_dump()
     header["image_sha256"] = examined.image.sha256
     header["picture"] = {"width_px": width, "height_px": height, "dtype": pixels.dtype.name}
     return _packed(header, pixels)

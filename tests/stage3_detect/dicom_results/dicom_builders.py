@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from stage3_detect.dicom_results.report import Occasion
@@ -104,3 +104,11 @@ def result(found: tuple[FoundBox, ...] = FOUND, quality: Quality = GOOD, **chang
 def pixels() -> np.ndarray:
     """As decoded."""
     return (1 - stored() / np.float32(4095)).astype(np.float32)
+
+
+def texts(item: Dataset) -> list[str]:
+    """All names and values below an item."""
+    found = [str(item.get(name)) for name in ("TextValue", "UID") if name in item]
+    for name in ("ConceptNameCodeSequence", "ConceptCodeSequence"):
+        found += [code.CodeMeaning for code in item.get(name, [])]
+    return found + [text for child in item.get("ContentSequence", []) for text in texts(child)]

@@ -21,6 +21,7 @@ from tests.stage3_detect.dicom_results.dicom_builders import (
     STUDY,
     result,
     source,
+    texts,
 )
 from tests.stage3_detect.dicom_results.viewer_rules import Refused, ohif_edits, ohif_shows, stone_shows
 
@@ -36,14 +37,6 @@ def report(*results: ImageResult, sr_class: str = "comprehensive", occasion: Occ
     settings = ResultSettings.model_validate({"sr_class": sr_class})
     made = structured_report(results or (result(),), ALGORITHM, settings, occasion)
     return pydicom.dcmread(BytesIO(encoded(made)))
-
-
-def texts(item: Dataset) -> list[str]:
-    """All names and values below an item."""
-    found = [str(item.get(name)) for name in ("TextValue", "UID") if name in item]
-    for name in ("ConceptNameCodeSequence", "ConceptCodeSequence"):
-        found += [code.CodeMeaning for code in item.get(name, [])]
-    return found + [text for child in item.get("ContentSequence", []) for text in texts(child)]
 
 
 def test_without_a_box_the_report_says_so_and_viewers_accept_it():
