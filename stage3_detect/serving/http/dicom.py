@@ -52,7 +52,7 @@ def make_router(context: ServiceContext) -> APIRouter:
         check_point(context, point)
         (upload,) = await read_files(request, "file", limits, max_files=1)
         asked = asked_by(request, "/v1/dicom-results", 1)
-        settings = {"sr_class": sr_class, "capture": capture}
+        settings: dict[str, str] = {"sr_class": sr_class, "capture": capture}
         try:
             archive = await context.workers.run(partial(_archive, context, upload, point, (asked, settings)))
         except UserError as error:
