@@ -5,10 +5,13 @@ Boxes are float64 arrays of shape (N, 4) with the corners ``x1, y1, x2, y2`` in 
 overlap with nothing.
 """
 
+from typing import Any
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxr.arrays import Bools, Floats, Ints
+from cxr.arrays import Floats, Ints
 
 Boxes = Floats
 Corners = tuple[float, float, float, float]
@@ -75,37 +78,23 @@ def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     return _iou(as_boxes(a)[:, None], as_boxes(b)[None])
 
 
-def overlap_more(xyxy: npt.NDArray[np.float32], iou: float) -> Bools:
-    """Which pairs of boxes overlap by more than `iou`: (N, 4) to (N, N). Float32, for speed in non-maximum suppression.
-
-    >>> overlap_more(np.array([[0, 0, 10, 10], [0, 0, 10, 8]], np.float32), 0.5)
-    array([[ True,  True],
-           [ True,  True]])
-    """
-    x1, y1, x2, y2 = np.ascontiguousarray(xyxy.T)
-    shared, height = np.minimum(x2[:, None], x2), np.minimum(y2[:, None], y2)
-    shared -= np.maximum(x1[:, None], x1)
-    height -= np.maximum(y1[:, None], y1)
-    np.maximum(shared, 0, out=shared)
-    shared *= np.maximum(height, 0, out=height)
-    area = (x2 - x1) * (y2 - y1)
-    # IoU > t where shared > t (area + area - shared), without a division
-    return np.asarray(shared * np.float32((1 + iou) / iou) > area[:, None] + area)
-
-
 def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
     """Non-maximum suppression: the rows (n,) of the boxes (N, 4), highest score first, that no better box suppresses.
 
-    A box is suppressed if its IoU with a better box that stays is above `max_iou`.
+    A box is suppressed if its IoU with a better box that stays is above `max_iou`. Empty and inverted boxes stay.
 
     >>> suppress(np.array([[0, 0, 10, 10], [0, 0, 10, 8], [20, 0, 30, 10]], np.float32), 0.5)
     array([0, 2])
     """
-    suppresses = np.triu(overlap_more(xyxy, max_iou), k=1)
-    stays = np.ones(len(xyxy), dtype=bool)
-    for row in np.flatnonzero(suppresses.any(axis=1)).tolist():
-        if stays[row]:
-            stays &= ~suppresses[row]
+    xywh = xyxy.astype(np.float64)
+    xywh[:, 2:] -= xywh[:, :2]
+    has_area = (xywh[:, 2:] > 0).all(axis=1)
+    rows = np.flatnonzero(has_area)
+    stays = ~has_area
+    if len(rows):
+        boxes: Any = xywh[rows]  # OpenCV's annotations ask for lists
+        ranks: Any = np.arange(len(rows), 0, -1, dtype=np.float32)
+        stays[rows[np.asarray(cv2.dnn.NMSBoxes(boxes, ranks, score_threshold=0, nms_threshold=max_iou))]] = True
     return np.flatnonzero(stays)
 
 

@@ -15,7 +15,7 @@ from cxr.boxes import (
     iou_matrix,
     iou_of_two,
     iou_pairs,
-    overlap_more,
+    suppress,
     weighted_boxes_fusion,
     xywh_to_xyxy,
     xyxy_to_xywh,
@@ -71,11 +71,20 @@ def test_area_and_clip() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 60])
-def test_pairs_that_overlap_more_are_those_of_the_iou(number: int) -> None:
+def test_a_box_is_suppressed_by_a_better_one_that_stays(number: int) -> None:
     rng = np.random.default_rng(number)
     corners = rng.integers(0, 40, (number, 2))
     boxes = np.concatenate([corners, corners + rng.integers(1, 30, (number, 2))], axis=1).astype(np.float32)
-    np.testing.assert_array_equal(overlap_more(boxes, 0.45), iou_matrix(boxes, boxes) > 0.45)
+    expected: list[int] = []
+    for row in range(number):
+        if not (iou_matrix(boxes[row], boxes[expected]) > 0.45).any():
+            expected.append(row)
+    assert suppress(boxes, 0.45).tolist() == expected
+
+
+def test_empty_and_inverted_boxes_suppress_nothing() -> None:
+    boxes = np.array([[5, 5, 5, 5], [5, 5, 5, 5], [9, 9, 2, 2], [1, 1, 9, 9], [1, 1, 9, 8]], np.float32)
+    assert suppress(boxes, 0.5).tolist() == [0, 1, 2, 3]
 
 
 def test_many_groups_are_fused_as_each_alone() -> None:
