@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from cxr.arrays import Floats
-from cxr.config import UserError, parse_settings
+from cxr.config import parse_settings
 from cxr.imaging.equalise import picture_of
 from cxr.imaging.files import Pixels
 from cxr.imaging.pictures import input_of
 from cxr.runs.run_folder import FinishedRun
-from eval.leaderboard.names import methods_of
+from eval.leaderboard.names import single_methods
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.cam_maps.balance import in_terms_of_the_first, read_levels
+from stage2_pseudolabel.cam_maps.balance import stored_scales
 from stage2_pseudolabel.cam_maps.mean_of_methods import Maps, maps_of
 from stage2_pseudolabel.cam_maps.store import SCALES_FILE
-from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher
+from stage2_pseudolabel.cam_maps.teacher import Teacher
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 
 
@@ -33,7 +33,9 @@ class ImageMaps:
         chosen = stage2.manifest["methods_by_finding"]
         main = next(iter(chosen.values()))
         self.methods: tuple[str, ...] = tuple(chosen.get(name, main) for name in self.findings)
-        self._scales = self._read_scales(stage2)
+        self._single = single_methods(self.methods)
+        num_views = len(self._teacher.member_views)
+        self._scales = stored_scales(stage2.dir / "maps" / SCALES_FILE, self._single, num_views=num_views)
         own = self._teacher.trained.settings.input
         self.frame = Frame(own.size_hw, own.keep_aspect, self._teacher.shift_hw())
 
@@ -45,19 +47,8 @@ class ImageMaps:
         trained = self._teacher.trained
         picture = picture_of(image, trained.settings.input)
         inputs = [input_of(picture, member.input, member.num_channels)[None] for member in trained.members]
-        methods = list(dict.fromkeys(one for name in self.methods for one in methods_of(name)))
-        result = self._teacher.maps(inputs, methods, scales=self._scales)
+        result = self._teacher.maps(inputs, self._single, scales=self._scales)
         stacks = {name: maps.numpy() for name, maps in result.maps.items()}
         by_name = {name: maps_of(stacks, name) for name in dict.fromkeys(self.methods)}
         maps = [by_name[name][0, k] for k, name in enumerate(self.methods)]
         return trained.probabilities_of([logits.numpy() for logits in result.logits])[0], maps
-
-    def _read_scales(self, stage2: FinishedRun) -> Scales | None:
-        num_views = len(self._teacher.member_views)
-        if num_views == 1:
-            return None
-        levels = read_levels(stage2.dir / "maps" / SCALES_FILE)
-        scales = {"pcam": [1.0] * num_views} | {name: in_terms_of_the_first(own) for name, own in levels.items()}
-        if missing := {one for name in self.methods for one in methods_of(name)} - scales.keys():
-            raise UserError(f"run {stage2.dir}: maps/{SCALES_FILE} has no scales of {', '.join(sorted(missing))}")
-        return scales

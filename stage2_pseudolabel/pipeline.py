@@ -12,17 +12,20 @@ from cxr.runs.run_folder import Run
 from cxr.splits import fingerprint
 from cxr.tables import Dataset, Exclusion, count_reasons
 from eval.leaderboard.leaderboard import write_leaderboard
-from eval.leaderboard.names import methods_of
+from eval.leaderboard.names import single_methods
 from stage1_classify.model.loading import load_trained
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.truth import findings_to_score
 from stage2_pseudolabel.cam.methods import choose_methods
 from stage2_pseudolabel.cam.stages import choose_stages
+from stage2_pseudolabel.cam_maps.balance import stored_scales
 from stage2_pseudolabel.cam_maps.processes import Processes
-from stage2_pseudolabel.cam_maps.store import SplitMaps, split_maps
+from stage2_pseudolabel.cam_maps.store import SCALES_FILE, SplitMaps, split_maps
 from stage2_pseudolabel.cam_maps.teacher import Teacher
+from stage2_pseudolabel.evaluation.blank_image import BlankImage, blank_image
 from stage2_pseudolabel.evaluation.evaluate import Evaluation, evaluate
 from stage2_pseudolabel.evaluation.example_files import write_examples
+from stage2_pseudolabel.evaluation.faithfulness import faithfulness, with_faithfulness
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, rules_of
 from stage2_pseudolabel.evaluation.report import write_cam_report
 from stage2_pseudolabel.evaluation.split_data import SplitData, make_split, read_box_data, true_boxes
@@ -67,7 +70,7 @@ def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) 
         tune, test = (_split(context, data.select(splits[name]), name) for name in ("tune", "test"))
     evaluation = _evaluate(context, tune, test) if processes.is_first else None
     chosen = [] if evaluation is None else evaluation.board.main.methods
-    methods = processes.from_first(list(dict.fromkeys(one for name in chosen for one in methods_of(name))))
+    methods = processes.from_first(single_methods(chosen))
     with run.phase("maps of the training images"):
         max_images = settings.pseudo_labels.max_images
         train = training_images(stage1, source, max_images=max_images, progress=processes.is_first)
@@ -115,7 +118,18 @@ def _evaluate(context: Context, tune: SplitData, test: SplitData) -> Evaluation:
     names = [*settings.methods, *settings.fusions]
     with context.run.phase("time and memory of each method"):
         timing = measure_methods(teacher, test.pictures, names, num_images=settings.max_timing_images)
-    return replace(evaluation, timing=timing)
+    board = evaluation.board
+    if settings.max_faithfulness_pairs:
+        with context.run.phase("faithfulness of the maps"):
+            scored = faithfulness(teacher, test, names, num_pairs=settings.max_faithfulness_pairs)
+            board = with_faithfulness(board, scored)
+    return replace(evaluation, timing=timing, board=board, blank=_blank_image(context, board.main, test))
+
+
+def _blank_image(context: Context, best: CamEntry, test: SplitData) -> BlankImage:
+    teacher, file = context.teacher, context.run.dir / "maps" / SCALES_FILE
+    scales = stored_scales(file, single_methods(best.methods), num_views=len(teacher.member_views))
+    return blank_image(teacher, test, best, scales=scales)
 
 
 def _export(

@@ -35,6 +35,7 @@ STAGE2 = {
     "fuse_boxes": [["layercamfusion", "pcam"]],
     "cam": {"scorecam_budget": 4},
     "pseudo_labels": {"min_probability": 0.0},
+    "max_faithfulness_pairs": 2,
     "num_resamples": 50,
 }
 STAGE3 = {
@@ -116,7 +117,8 @@ def test_figures_have_their_names(chain: Path) -> None:
         assert f"ap40/{method}/cardiomegaly" in second
     assert second["ms_per_image/pcam"] is not None
     assert second["peak_mib/pcam"] is not None
-    assert all(second[f"ms_per_image/{name}"] is not None for name in fused)
+    assert all(second[f"{what}/{name}"] is not None for name in fused for what in ("ms_per_image", "road", "deletion"))
+    assert "blank_ap40" in second
     for name in ("ap40/detector", "ap40/teacher", "ap40/prior_mean_box", "ms_per_image/detector"):
         assert name in third
     best = open_run(chain / "stage2").manifest["best_method"]

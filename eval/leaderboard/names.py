@@ -76,6 +76,15 @@ def methods_of(name: str) -> tuple[str, ...]:
     return tuple(name.partition("_")[2].split("+")) if fusion_of(name) else (name,)
 
 
+def single_methods(names: Iterable[str]) -> list[str]:
+    """The CAM methods that several entries need, each once.
+
+    >>> single_methods(["pcam", "maps_layercam+pcam"])
+    ['pcam', 'layercam']
+    """
+    return list(dict.fromkeys(method for name in names for method in methods_of(name)))
+
+
 def display_name(name: str) -> str:
     """How a method, prior or detector is written in a table."""
     methods = " + ".join(NAMES.get(method, method) for method in methods_of(name))

@@ -115,22 +115,22 @@ def further_tables(rows: Rows) -> list[Table]:
     """Collapsed tables: further kinds of AP, localisation, and accuracy of the best-scored box."""
     places = rows.known(LOCALIZATION_COLUMNS)
     return [
-        _measure_table(
+        measure_table(
             rows,
             "Further kinds of average precision",
             rows.known(FURTHER_COLUMNS),
             note="Label known: only images that have the finding. VOC AP40 is AP40 as in the VinBigData competition on "
             "Kaggle. ChEX mAP is the mean over IoU .4 to .75 after non-maximum suppression at IoU .25.",
         ),
-        _measure_table(rows, "Localisation", places, note=" ".join(_LOCALIZATION_NOTES[name] for name in places)),
+        measure_table(rows, "Localisation", places, note=" ".join(_LOCALIZATION_NOTES[name] for name in places)),
         *(
-            _measure_table(rows, f"T({kind}) of the best-scored box", rows.known(columns), note=_ACCURACY_NOTES[kind])
+            measure_table(rows, f"T({kind}) of the best-scored box", rows.known(columns), note=_ACCURACY_NOTES[kind])
             for kind, columns in ACCURACY_COLUMNS.items()
         ),
     ]
 
 
-def _measure_table(rows: Rows, title: str, columns: Mapping[str, str], *, note: str) -> Table:
+def measure_table(rows: Rows, title: str, columns: Mapping[str, str], *, note: str) -> Table:
     """Means with intervals; a dash where an entry has no such measure."""
     cells: list[list[Cell]] = [
         [shown, *(rows.cell(name, entry) if name in _ONE_DECIMAL else rows.text(name, entry) for name in columns)]

@@ -7,11 +7,12 @@ the first member view, whose scale is 1. PCAM's maps are probabilities and need 
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
+from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from cxr.runs.run_folder import atomic_write_text
 from stage2_pseudolabel.cam_maps.parts import usable
@@ -44,6 +45,21 @@ def member_view_scales(
             atomic_write_text(file, json.dumps(known, indent=1) + "\n")
     known = processes.from_first(known)
     return scales | {name: in_terms_of_the_first(known[name]) for name in measured}
+
+
+def stored_scales(file: Path, methods: Iterable[str], *, num_views: int) -> Scales | None:
+    """The scales that a run has stored, by method; None where there is one member view, which needs none.
+
+    Raises:
+        UserError: the file lacks a method.
+    """
+    if num_views == 1:
+        return None
+    scales = {name: [1.0] * num_views for name in _PROBABILITIES}
+    scales |= {name: in_terms_of_the_first(levels) for name, levels in read_levels(file).items()}
+    if missing := set(methods) - scales.keys():
+        raise UserError(f"{file}: no scales of {', '.join(sorted(missing))}; run stage 2 again")
+    return scales
 
 
 def in_terms_of_the_first(levels: Sequence[float]) -> list[float]:

@@ -103,6 +103,10 @@ class Teacher:
                 logits[place] = self._plain_logits(place, inputs[place])
         return view_maps, torch.stack(logits)
 
+    def logits(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits (M, B, K) of each network at its own size, averaged over flips; float32 on the CPU."""
+        return torch.stack([self._plain_logits(place, images) for place, images in enumerate(inputs)])
+
     def are_finite(self, inputs: Sequence[Tensor]) -> Tensor:
         """(B,) bool: are the features of these pictures finite, for all member views and flips?"""
         finite = torch.ones(len(inputs[0]), dtype=torch.bool)

@@ -16,6 +16,7 @@ from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, diff
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
 from stage2_pseudolabel.boxes.search import Tuned, detect, fuse_tuned, mean_of, tune_rules
+from stage2_pseudolabel.evaluation.blank_image import BlankImage
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 from stage2_pseudolabel.settings.boxes import BoxSettings
@@ -43,7 +44,7 @@ class Evaluation:
 
     board: the leaderboard; its main entry is the chosen method. test: the test split.
     rules: each kind of box rule with the maps of the chosen method. tune_boxes: AP40 by number of tune boxes.
-    timing: ``ms_per_image/<method>`` and ``peak_mib/<method>``.
+    timing: ``ms_per_image/<method>`` and ``peak_mib/<method>``. blank: the maps of a blank image.
     """
 
     board: Leaderboard[CamEntry]
@@ -51,6 +52,7 @@ class Evaluation:
     rules: Sequence[RuleComparison]
     tune_boxes: Sequence[SizePoint]
     timing: Mapping[str, float] = field(default_factory=dict)
+    blank: BlankImage | None = None
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -61,7 +63,7 @@ class Evaluation:
         for point in self.tune_boxes:
             name = f"tune_boxes_ap40/{'all' if point.size is None else point.size}"
             figures |= {name: point.ap40, f"{name}/low": point.low, f"{name}/high": point.high}
-        return {**figures, **self.timing}
+        return {**figures, **self.timing, **({} if self.blank is None else self.blank.figures)}
 
 
 def evaluate(tune: SplitData, test: SplitData, settings: Stage2Settings) -> Evaluation:

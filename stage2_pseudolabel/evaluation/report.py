@@ -12,11 +12,13 @@ from eval.leaderboard.tables import ap40_chart, difference_table, further_tables
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Figure, Text, write_report
 from eval.report.pictures import GREEN, ORANGE, save_jpeg
+from stage2_pseudolabel.evaluation.blank_image import blank_image_blocks
 from stage2_pseudolabel.evaluation.evaluate import Evaluation
 from stage2_pseudolabel.evaluation.gallery import example_gallery, method_galleries, shown_findings
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.report_tables import (
     chosen_table,
+    faithfulness_table,
     rank_correlation_line,
     readers_table,
     rules_table,
@@ -47,7 +49,7 @@ def write_cam_report(run_dir: Path, found: Evaluation, pseudo_labels: Sequence[B
         main_table(rows, title="Leaderboard, test split", note=_NOTE),
         difference_table(rows, list(board.compared.values()), {}),
         *further_tables(rows),
-        *_optional_blocks(found),
+        *_optional_blocks(run_dir, found),
         Text("Findings"),
         chosen_table(board),
         *_galleries(run_dir, board, found.test),
@@ -66,9 +68,11 @@ _NOTE = (
 )
 
 
-def _optional_blocks(found: Evaluation) -> list[Block]:
-    line, table = rank_correlation_line(found.timing), readers_table(found.board)
-    return [*([Text("ScoreCAM budget", line)] if line else []), *([] if table is None else [table])]
+def _optional_blocks(run_dir: Path, found: Evaluation) -> list[Block]:
+    line = rank_correlation_line(found.timing)
+    tables = [table for table in (faithfulness_table(found.board), readers_table(found.board)) if table is not None]
+    blank = [] if found.blank is None else blank_image_blocks(run_dir, found.blank, found.test)
+    return [*([Text("ScoreCAM budget", line)] if line else []), *tables, *blank]
 
 
 def _rule_blocks(found: Evaluation) -> list[Block]:

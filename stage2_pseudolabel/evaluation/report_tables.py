@@ -8,7 +8,7 @@ import numpy as np
 from cxr.labels import slug
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import AP40, display_name
-from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, finding_table
+from eval.leaderboard.tables import ENTRY, INTERVAL, Rows, finding_table, measure_table
 from eval.report.blocks import Table
 from eval.report.format import Cell, figure_text, gap_text, with_interval
 from stage2_pseudolabel.boxes.sample_size import SizePoint
@@ -51,6 +51,21 @@ def rules_table(best: CamEntry, compared: Sequence[RuleComparison]) -> Table:
     columns = ["rule", "AP40 on tune", f"AP40 on test {INTERVAL}", "minus the best rules, paired"]
     note = "Each kind uses its own best settings per finding, chosen on the tune split."
     return Table(f"Kinds of box rules: {display_name(best.name)}", columns, rows, note, highlight=0)
+
+
+def faithfulness_table(board: Leaderboard[CamEntry]) -> Table | None:
+    """Faithfulness of each method's maps; None where it was not measured."""
+    rows = board.rows()
+    columns = rows.known({"deletion": "deletion (low is good)", "insertion": "insertion", "road": "ROAD"})
+    if not columns:
+        return None
+    note = (
+        "How much the classifier's probability of a finding depends on what its map marks. Deletion and insertion: "
+        "area under the probability while the most relevant pixels are replaced by the image's mean, or inserted into "
+        "the blurred image. ROAD: probability without the least relevant pixels minus that without the most relevant "
+        "ones, halved; removed pixels are imputed."
+    )
+    return measure_table(rows, "Faithfulness of the maps", columns, note=note)
 
 
 def readers_table(board: Leaderboard[CamEntry]) -> Table | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cxr.config import Settings
 from cxr.datasets import AnyData
@@ -51,6 +51,9 @@ class Stage2Settings(Settings):
     """Bootstrap resamples for the 95 % intervals."""
     max_timing_images: PositiveInt = 16
     """Images for measuring time and memory of each method."""
+    max_faithfulness_pairs: NonNegativeInt = 0
+    """Test images with a finding on which the faithfulness of all maps is measured (deletion, insertion, ROAD); about
+    30 forward passes per pair and method. 0: not measured."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random in a run."""
 
