@@ -88,9 +88,8 @@ def suppress(xyxy: npt.NDArray[np.float32], max_iou: float) -> Ints:
     """
     xywh = xyxy.astype(np.float64)
     xywh[:, 2:] -= xywh[:, :2]
-    has_area = (xywh[:, 2:] > 0).all(axis=1)
-    rows = np.flatnonzero(has_area)
-    stays = ~has_area
+    has_area = (xywh[:, 2] > 0) & (xywh[:, 3] > 0)
+    rows, stays = np.flatnonzero(has_area), ~has_area
     if len(rows):
         boxes: Any = xywh[rows]  # OpenCV's annotations ask for lists
         ranks: Any = np.arange(len(rows), 0, -1, dtype=np.float32)
