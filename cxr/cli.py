@@ -21,12 +21,14 @@ EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 @dataclass(frozen=True)
 class StageArguments:
-    """The parsed command line of a stage. `sources` are the run folders of the previous stage."""
+    """The parsed command line of a stage. `sources` are the run folders of the previous stage. `num_checked`: the N of
+    --check-distributed."""
 
     config: Path
     out: Path
     sources: tuple[Path, ...]
     overrides: tuple[str, ...]
+    num_checked: int | None = None
 
 
 def parse_stage_arguments(
@@ -36,6 +38,7 @@ def parse_stage_arguments(
     previous: str | None = None,
     about: str = "",
     several: bool = False,
+    check: bool = False,
 ) -> StageArguments:
     """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
 
@@ -43,6 +46,7 @@ def parse_stage_arguments(
     --from the same experiment's previous stage.
 
     several: True if an experiment has several settings files of this kind; --out then ends in the file's name.
+    check: True for a stage with --check-distributed.
     """
     parser = argparse.ArgumentParser(description=about)
     shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
@@ -57,11 +61,14 @@ def parse_stage_arguments(
         parser.add_argument(
             "--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=f"finished {previous} run(s)"
         )
+    if check:
+        only = "only compare a few steps of N processes with those of one process; writes no run folder"
+        parser.add_argument("--check-distributed", dest="num_checked", type=int, metavar="N", help=only)
     given = parser.parse_args(argv)
     experiment = Path("runs") / given.config.resolve().parent.name
     sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
     out = given.out or experiment / (given.config.stem if several else stage)
-    return StageArguments(given.config, out, tuple(sources), tuple(given.set))
+    return StageArguments(given.config, out, tuple(sources), tuple(given.set), getattr(given, "num_checked", None))
 
 
 def exit_code(main: Callable[[], None]) -> int:

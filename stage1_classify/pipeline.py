@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -44,33 +44,52 @@ LABELS = "labels.sha256"
 log = logging.getLogger("raybox")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run. settings: with the resolved normalisation. before: what earlier classifiers have seen."""
+
+    data: Dataset
+    ids: Ids
+    splits: Mapping[str, Split]
+    settings: Stage1Settings
+    before: seen_patients.Seen
+
+
+def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
+    """Read and check the data, and pin it in the folder of `run`."""
+    is_first = fabric.is_global_zero
+    data, ids = _read_data(settings, progress=is_first)
+    _pin_data(run, data, ids, write=is_first)
+    sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
+    before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
+    train, settings = _training_split(data.select(ids["train"]), run, settings, fabric)
+    others = {name: evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test")}
+    splits = {"train": train, **others}
+    _log_cases(ids, splits)
+    return Prepared(data, ids, splits, settings, before)
+
+
 def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
     """Train and evaluate a classifier in the folder of `run`. All processes train, the first one evaluates."""
-    is_first = fabric.is_global_zero
     with run.phase("reading the data"):
-        data, ids = _read_data(settings, progress=is_first)
-        _pin_data(run, data, ids, write=is_first)
-        sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
-        before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
-        train, settings = _training_split(data.select(ids["train"]), run, settings, fabric)
-        val, test = (evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test"))
-        _log_cases(ids, {"train": train, "val": val, "test": test})
+        prepared = prepare(run, settings, fabric)
+        data, ids, splits = prepared.data, prepared.ids, prepared.splits
     with run.phase("training"):
-        settings = with_computation(run, settings, fabric)
+        settings = with_computation(run, prepared.settings, fabric)
         fabric = make_fabric(settings)  # the same processes, in the chosen precision
-        progress = fit(fabric, train, val, settings, run.dir)
-    if not is_first:
+        progress = fit(fabric, splits["train"], splits["val"], settings, run.dir)
+    if not fabric.is_global_zero:
         return
     log.info("best epoch %d of %d", progress.best_epoch, progress.epoch)
     with run.phase("evaluation"):
         model = read_classifier(settings, run.dir / "best.safetensors").to(fabric.device)
-        scored_val, scored_test = (_predict(model, split, settings) for split in (val, test))
-        evidence = Evidence(data, ids, scored_val, scored_test, train=train)
+        scored_val, scored_test = (_predict(model, splits[name], settings) for name in ("val", "test"))
+        evidence = Evidence(data, ids, scored_val, scored_test, train=splits["train"])
         files = {"weights": "best.safetensors", "splits": "splits.json", seen_patients.OUTPUT: "seen.json"}
         if settings.labels.teacher is not None:
             files["relabelled"] = relabel.TABLE
         outputs = {name: run.dir / file for name, file in files.items()}
-        seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=before)
+        seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=prepared.before)
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
             "world_size": fabric.world_size,

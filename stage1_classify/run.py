@@ -14,6 +14,11 @@ def main(arguments: StageArguments) -> None:
     from stage1_classify.training.fabric import make_fabric
 
     settings = load_config(Stage1Settings, arguments.config, arguments.overrides)
+    if arguments.num_checked is not None:
+        from stage1_classify.check_distributed import check_distributed
+
+        sys.stdout.write(check_distributed(settings, arguments.num_checked) + "\n")
+        return
     fabric = make_fabric(settings)
     sources = {"init_from": settings.init_from, "teacher": settings.labels.teacher}
     inputs = {name: path for name, path in sources.items() if path is not None}
@@ -25,5 +30,5 @@ def main(arguments: StageArguments) -> None:
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("stage1", about=__doc__ or "")
+    given = parse_stage_arguments("stage1", about=__doc__ or "", check=True)
     sys.exit(exit_code(lambda: main(given)))

@@ -57,6 +57,7 @@ DOORS = {
     "lightning_fabric": {
         "stage1_classify/training/computation.py",
         "stage1_classify/training/fabric.py",
+        "stage1_classify/training/recording.py",
         "stage1_classify/training/train.py",
         "stage1_classify/pipeline.py",
         "stage2_pseudolabel/cam_maps/processes.py",

@@ -13,7 +13,7 @@ from stage1_classify.data.batches import Batch
 from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.training.sampling import EpochSampler
 
-_TOLERANCE = 1e-2
+_TOLERANCE = 1e-2  # mixed precision; `run.py --check-distributed` compares closer, and more than one step
 
 # float16 gradients are scaled up and may overflow on a first batch; a power of 2 does not change the digits.
 _SMALL = 2.0**-10
@@ -37,7 +37,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Copy the running statistics of the first process to all; they differ because each sees other cases."""
+    """Copy the running statistics of the first process to all, for norms that are not synchronised."""
     if distributed.is_initialized():
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
@@ -73,8 +73,8 @@ def check_processes(
     """Raise a UserError in all processes unless they start alike and make the first step that one process makes.
 
     Together the processes must have the cases of the epoch's first batch. On at most 4 of them per process, their loss
-    and gradient must be those of one process. Norms are in evaluation mode, because their batch statistics differ
-    between processes by design.
+    and gradient must be those of one process. Norms are in evaluation mode, so that the first process can compute the
+    same alone.
 
     Args:
         wrapped: the module that averages gradients over the processes.

@@ -25,6 +25,7 @@ from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.model.classifier import CaseForward, Classifier, start_from_run
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training.batch_norms import synchronise_batch_norms
 from stage1_classify.training.checkpoint import Progress, Stateful, load_last, save_last, save_weights
 from stage1_classify.training.computation import MEMORY_FORMATS
 from stage1_classify.training.finite_check import FiniteCheck, explain, non_finite_error
@@ -90,6 +91,8 @@ class Trainer:
         if settings.init_from is not None:
             start_from_run(self.model, settings.init_from)
         fabric.to_device(self.model)
+        if fabric.world_size > 1:
+            synchronise_batch_norms(self.model, fabric.device)
         decay = settings.train.ema_decay
         self._average = None if decay is None else ModelEmaV3(self.model, decay=decay, use_warmup=True)
         self._sampler = make_sampler(train.targets, settings, rank=fabric.global_rank, world_size=fabric.world_size)

@@ -32,12 +32,13 @@ NORMS = {"name": "resnet10t", "feature_stage": 2}
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "accumulated": {"train": {"accumulate_steps": 2}},
+    "weighted": {"sampling": {"num_samples": 20, "normal_weight": 0.2}, "train": {"accumulate_steps": 2}},
     "averaged": {"train": {"ema_decay": 0.5}},
     "frozen": {"freeze": {"backbone_epochs": 1, "gradual_epochs": 1}, "train": {"num_epochs": 3}},
     "views": {"views": {"max_views": 2}, "data": {"table": "studies.csv"}},
     "dropout": {"head": {"dropout": 0.5}, "backbone": NORMS, "train": {"num_epochs": 3}},
     "norms": {"backbone": NORMS, "freeze": {"gradual_epochs": 1}, "train": {"num_epochs": 3, "ema_decay": 0.5}},
+    "mixed": {"backbone": NORMS, "train": {"precision": "bf16"}},
 }
 
 # A seed that gives the processes pictures of other findings in the first batch: else their gradients would be alike.
@@ -45,7 +46,7 @@ UNLIKE = {"seed": 1}
 
 
 def settings_of(data: Path, name: str) -> Stage1Settings:
-    """12 cases per epoch in batches of 4: with two per step the last step has one."""
+    """20 cases per epoch in 3 batches of 6: two are left out, and with two batches per step the last step has one."""
     changes = SCENARIOS.get(name, UNLIKE)
     table = {"table": "labels.csv", **changes.get("data", {})}
     columns = {"image": "path", "patient": "patient"}
@@ -54,10 +55,11 @@ def settings_of(data: Path, name: str) -> Stage1Settings:
     findings = {finding: finding for finding in ("Lung Lesion", "Pleural Effusion")}
     given = {
         "augment": PLAIN,
-        "sampling": {"num_samples": 12},
+        "sampling": {"num_samples": 20},
         **changes,
         "data": {"dataset": "csv_table", "root": str(data), "columns": columns, "findings": findings, **table},
-        "train": {"precision": "fp32", "num_epochs": 2, **changes.get("train", {})},
+        "optimizer": {"learning_rate": 1e-3},
+        "train": {"batch_size": 6, "precision": "fp32", "num_epochs": 2, **changes.get("train", {})},
     }
     return stage1_settings(data, **given)
 
