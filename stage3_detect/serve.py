@@ -18,20 +18,21 @@ from cxr.cli import exit_code
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="finished stage 3 run, or a bundle of one")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="finished stage 3 run, or its bundle")
     parser.add_argument("--maps", action="store_true", help="serve heat maps too")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any other needs --api-keys")
+    host = "address to listen on (default: 127.0.0.1); others, except ::1 and localhost, need --api-keys"
+    parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
     parser.add_argument("--api-keys", type=Path, metavar="FILE", help="accept only requests with a key of this file")
     new_key = "add a key to FILE, print it and end; FILE keeps only its hash"
     parser.add_argument("--new-key", nargs=2, metavar=("FILE", "NAME"), help=new_key)
-    points = "operating point of the run, or score, from which boxes are shown (default: half_fp, else as predict.py)"
+    points = "show boxes from this operating point of the run, or score (default: half_fp, else f1, else 0.25)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     parser.add_argument("--corrections", type=Path, metavar="DIR", help="accept corrections and save them in DIR")
     parser.add_argument("--keep-images", action="store_true", help="save corrected images too")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="images that the page offers as examples")
     parser.add_argument("--truth", type=Path, metavar="COCO", help="true boxes that the page draws, by file name")
-    parser.add_argument("--audit", type=Path, metavar="FILE", help="append to FILE who saw which image, by hash")
+    parser.add_argument("--audit", type=Path, metavar="FILE", help="record in FILE who sent which image, by hash")
     workers = "images in work at the same time (default: 2)"
     parser.add_argument("--workers", dest="num_workers", type=int, default=2, metavar="N", help=workers)
     threads = "threads of the engine for one image (default: the engine decides)"

@@ -65,8 +65,10 @@ def make_training_folder(call: Call) -> str:
     document = coco_document(chosen.images, findings, chosen.places, data_root=str(chosen.root))
     atomic_write_text(call.out / BOXES, json.dumps(document, indent=1, allow_nan=False) + "\n")
     atomic_write_text(call.out / LABELS, label_table(chosen.images, findings, chosen.places))
-    commands = [write_stage3(call.out, run, stage2), *write_stage1(call.out, stage2, chosen.root, findings)]
-    return "\n".join([_summary(call, images, chosen, found), "Train with", *(f"  {line}" for line in commands)])
+    lines = [_summary(call, images, chosen, found), "Train the detector:", f"  {write_stage3(call.out, run, stage2)}"]
+    for command in write_stage1(call.out, stage2, chosen.root, findings):
+        lines += ["Train the classifier further, with some hundreds of corrected images:", f"  {command}"]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

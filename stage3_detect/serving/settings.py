@@ -79,7 +79,8 @@ def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
     settings = parse_settings(ServiceSettings, values, source="command line")
     if not settings.is_loopback and settings.api_keys is None:
         raise UserError(
-            f"--host {settings.host}: others could use the service; give --api-keys FILE (--new-key FILE NAME makes it)"
+            f"--host {settings.host}: an address other than {', '.join(sorted(LOOPBACK_HOSTS))} needs --api-keys FILE "
+            "(--new-key FILE NAME makes it)"
         )
     if settings.keep_images and settings.corrections is None:
         raise UserError("--keep-images: images are kept with corrections only; give --corrections DIR too")

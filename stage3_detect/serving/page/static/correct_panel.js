@@ -148,7 +148,7 @@ export class CorrectPanel {
     byId("correct-draw").setAttribute("aria-pressed", String(this.app.drawing));
     byId("correct-undo").disabled = !current?.corrections.canUndo;
     byId("correct-acceptAll").disabled = !current || !undecided(this.app, current.reading).length;
-    this.named.textContent = selected ? `Selected: ${selected.finding}` : "Select a box: click it, or press the down key.";
+    this.named.textContent = this.hint();
     this.whole.checked = current?.reading.isWhole ?? false;
     this.whole.disabled = !current;
     const problem = this.problem();
@@ -160,6 +160,12 @@ export class CorrectPanel {
       : stateText(current?.corrections, problem);
   }
 
+  /** What the pointer and the buttons act on. */
+  hint() {
+    if (this.app.drawing) return "Drag on the image to draw a box.";
+    return this.selected ? `Selected: ${this.selected.finding}` : "Select a box: click it, or press the down key.";
+  }
+
   /** Why saving is not possible yet, or null. @returns {string|null} */
   problem() {
     const { current } = this;
@@ -167,8 +173,9 @@ export class CorrectPanel {
     const open = undecided(this.app, current.reading).length;
     if (current.reading.isWhole && open) return `${counted(open, "box is", "boxes are")} not decided yet.`;
     if (!this.whole.checked && !current.corrections.records().length) return "Nothing is decided yet.";
-    if (!this.reader.value || !this.reader.checkValidity()) return "The reader id needs 1 to 32 letters, digits, . _ or -, without spaces; the first is a letter or digit.";
-    if (!this.consent.checked) return "Tick the consent.";
+    if (!this.reader.checkValidity()) return "The reader id needs 1 to 32 letters, digits, . _ or -, without spaces; the first is a letter or digit.";
+    const missing = [...(this.consent.checked ? [] : ["tick the agreement"]), ...(this.reader.value ? [] : ["enter a reader id"])];
+    if (missing.length) return `To save, ${missing.join(" and ")}.`;
     const { isDirty, savedId, savedAs } = current.corrections;
     return savedId && !isDirty && savedAs === this.signature ? "Nothing changed since." : null;
   }
@@ -214,7 +221,8 @@ export class CorrectPanel {
 /** @param {Corrections|undefined} corrections @param {string|null} problem */
 function stateText(corrections, problem) {
   if (corrections?.savedId && !corrections.isDirty) return `Saved as ${corrections.savedId}.`;
-  return `${corrections?.isDirty ? "Not saved. " : ""}${problem ?? "Ready to save."}`;
+  if (problem === null) return corrections?.isDirty ? "Not saved yet." : "Ready to save.";
+  return `${corrections?.isDirty ? "Not saved. " : ""}${problem}`;
 }
 
 /** @param {string} text @param {HTMLInputElement} input */

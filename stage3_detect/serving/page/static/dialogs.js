@@ -54,7 +54,7 @@ export async function askForKey(wasRefused) {
     closeDialog(input.value.trim());
   });
   const sentence = wasRefused ? "The service refused this key. Try another one." : "This service needs an API key.";
-  const note = "It is kept in this tab until you close it.";
+  const note = "The key is kept in this tab until you close it.";
   return (await openDialog("API key", [make("p", "", { textContent: `${sentence} ${note}` }), form])) || null;
 }
 
@@ -62,7 +62,7 @@ export async function askForKey(wasRefused) {
 export function showKeys(groups) {
   const tables = make("div", "key-tables");
   tables.append(...groups.filter((rows) => rows.length).map(keyTable));
-  openDialog("Keys and mouse", [tables]);
+  openDialog("Keyboard and mouse", [tables]);
 }
 
 /** @param {[string, string][]} rows */

@@ -10,9 +10,9 @@ import { NO_MODEL } from "./model.js";
 
 /** Label of the button, and what the point means. @type {Record<string, [string, string]>} */
 const POINT_TEXTS = {
-  f1: ["Best balance", "Best balance on the tune images"],
-  half_fp: ["1 false in 2", "About one false box in two images"],
-  one_fp: ["1 per image", "About one false box per image"],
+  f1: ["Best balance", "Best balance of missed and false boxes (F1)"],
+  half_fp: ["½ false/image", "About one false box in two images"],
+  one_fp: ["1 false/image", "About one false box per image"],
 };
 
 /** @param {App} app */
