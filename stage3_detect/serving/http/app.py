@@ -42,7 +42,8 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
     )
     app = FastAPI(
         title="raybox",
-        description="Findings on chest radiographs, as boxes. For research only, not for diagnosis.",
+        description="Findings on chest radiographs, as boxes. For research only, not for diagnosis. "
+        "A service with API keys needs the header Authorization: Bearer KEY.",
         docs_url=None,  # the pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
