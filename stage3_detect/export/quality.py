@@ -93,9 +93,12 @@ def warning_of(name: str, metrics: Metrics) -> str | None:
     if loss is None or low is None or not (loss > _LARGE_LOSS and low > 0):
         return None
     high = metrics[f"export/{name}/ap40_loss/high"]
+    advice = f"use {' or '.join(EXACT_FORMATS)}"
+    if name == "openvino_int8":
+        advice = "use openvino_fp16 or openvino_fp32, or raise export.num_calibration_images"
     return (
-        f"{name} loses {loss:.3f} of AP40 compared with the trained network (95 % interval {low:.3f} to {high:.3f}); "
-        f"use openvino_fp16 or openvino_fp32, or raise export.num_calibration_images"
+        f"{name} loses {loss:.3f} of AP40 compared with the trained network "
+        f"(95 % interval {low:.3f} to {high:.3f}); {advice}"
     )
 
 

@@ -292,6 +292,13 @@ def test_a_clear_and_large_loss_is_a_warning(loss: float | None, low: float | No
         assert line.startswith("openvino_int8 loses 0.050 of AP40")
 
 
+@pytest.mark.parametrize(("name", "calibrates"), [("openvino_int8", True), ("openvino_fp16", False)])
+def test_the_warning_does_not_advise_the_format_itself(name: str, calibrates: bool):
+    figures: dict[str, float | None] = {f"export/{name}/ap40_loss{end}": 0.05 for end in ("", "/low", "/high")}
+    _, advice = (warning_of(name, figures) or "").split("; ")
+    assert name not in advice and ("num_calibration_images" in advice) == calibrates
+
+
 @pytest.fixture(scope="module")
 def run(case: Case) -> FinishedRun:
     folder = case.folder.parent
