@@ -1,0 +1,43 @@
+"""The language of a report, by its frequent words."""
+
+import re
+from collections.abc import Mapping
+
+from stage1_classify.reports.spelling import plain
+from stage1_classify.reports.tables import Language, LanguageTable, phrases_of
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+class LanguageDetector:
+    """Counts the words that only one language has."""
+
+    def __init__(self, tables: Mapping[Language, LanguageTable]) -> None:
+        """tables: their function words, and the words of their findings and cues."""
+        words = {language: _words_of(table) for language, table in tables.items()}
+        self._votes = {
+            word: language
+            for language, own in words.items()
+            for word in own
+            if not any(word in others for other, others in words.items() if other != language)
+        }
+
+    def __call__(self, text: str) -> Language | None:
+        """The language with more words in the text; None if there is no such word or a tie."""
+        counts: dict[Language, int] = {}
+        for word in _WORD.findall(plain(text)):
+            language = self._votes.get(word)
+            if language is not None:
+                counts[language] = counts.get(language, 0) + 1
+        ranked = sorted(counts.items(), key=lambda item: -item[1])
+        if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+            return None
+        return ranked[0][0]
+
+
+def _words_of(table: LanguageTable) -> set[str]:
+    phrases = [*table.function_words, *table.fillers, *table.degrees, *table.coordination, *table.normal]
+    phrases += [*table.negation.before, *table.negation.after, *table.compared]
+    phrases += [term for words in table.findings.values() for term in [*words.terms, *words.subjects]]
+    expanded = (plain(one) for phrase in phrases for one in phrases_of(phrase))
+    return {word for phrase in expanded for word in _WORD.findall(phrase) if len(word) > 1}

@@ -1,0 +1,181 @@
+"""Sentences and the phrases of the cue tables in them, found by EDS-NLP.
+
+Of EDS-NLP this uses the tokeniser, the sentence splitter and the phrase matcher. One matcher finds the phrases of all
+kinds in one pass; of phrases that overlap the longest counts, so that "cannot be excluded" hides "excluded". EDS-NLP's
+own qualifiers need a pass each and know neither sides nor predicates; `verdicts.py` takes their place.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import edsnlp
+import numpy as np
+from edsnlp.matchers.phrase import EDSPhraseMatcher
+from spacy.attrs import NORM, ORTH, SENT_START, TAG
+from spacy.tokens import Doc
+
+from cxr.config import UserError
+from stage1_classify.reports.spelling import Speller, plain
+from stage1_classify.reports.tables import LanguageTable, phrases_of
+from stage1_classify.reports.vocabulary import Role, roles_of_phrases
+
+SKIPPED = "EXCLUDED"
+"""The tag of tokens that EDS-NLP's matcher passes over."""
+
+_SKIPPED_MARKS = {"-", "\n", "\r", "\t", "(", ")", "*", "•", "_"}
+STATEMENT = Role("statement")
+"""A comma before a word of degree: "no effusion, small pneumothorax"."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A phrase in a sentence. start, end: its tokens in the report. begin, stop: its characters in the report."""
+
+    roles: tuple[Role, ...]
+    start: int
+    end: int
+    begin: int
+    stop: int
+    text: str
+
+    def role(self, kind: str) -> Role | None:
+        """Its role of a kind."""
+        return next((role for role in self.roles if role.kind == kind), None)
+
+    @property
+    def is_mention(self) -> bool:
+        """True for names of findings, and for structures that a predicate may turn into a finding."""
+        return any(role.kind in ("term", "subject") for role in self.roles)
+
+    @property
+    def is_interpreting(self) -> bool:
+        """True for cues which say that a finding explains another one: "probably", "consistent with"."""
+        return any(role.kind in ("uncertainty", "interpretation") for role in self.roles)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence. begin, stop: its characters in the report. matches: in their order, none overlaps another."""
+
+    begin: int
+    stop: int
+    text: str
+    matches: tuple[Match, ...]
+
+
+class PhraseFinder:
+    """Finds sentences and phrases of one language."""
+
+    def __init__(self, table: LanguageTable) -> None:
+        self._nlp: Any = edsnlp.blank("eds")
+        self._nlp.add_pipe("eds.sentences", config={"use_bullet_start": True, "ignore_excluded": False})
+        self._degrees = _plain_words(table.degrees)
+        self._skipped = _plain_words(table.fillers) | self._degrees | _SKIPPED_MARKS
+        self._openers = self._degrees | {
+            plain(phrase) for name in ("L", "R", "B") for pattern in table.places[name] for phrase in phrases_of(pattern)
+        }
+        self._continuing = _plain_words(table.list_continues)
+        self._abbreviations = _plain_words(table.abbreviations)
+        self._roles: list[tuple[Role, ...]] = []
+        phrases: dict[tuple[str, ...], list[Role]] = {}
+        for phrase, roles in roles_of_phrases(table).items():
+            known = phrases.setdefault(self._checked_words(phrase), [])
+            known += [role for role in roles if role not in known]
+        vocabulary = {word for words in phrases for word in words} | self._skipped | _plain_words(table.function_words)
+        self._spell = Speller(vocabulary, correct=_plain_words(table.correct_words))
+        self._matcher = EDSPhraseMatcher(self._nlp.vocab, attr="NORM", ignore_excluded=True)
+        self._label_roles = {self._add(words): tuple(roles) for words, roles in phrases.items()}
+        self._codes: dict[int, tuple[int, int]] = {}
+
+    def __call__(self, text: str) -> list[Sentence]:
+        """The sentences of a text, in their order; those without any phrase too."""
+        doc = self._nlp(text)
+        if not len(doc):
+            return []
+        starts = self._normalise(doc)
+        found = _longest([*self._matcher(doc)])
+        ends = [*starts[1:], len(doc)]
+        sentences = []
+        for start, end in zip(starts, ends, strict=True):
+            inside = [one for one in found if start <= one[1] < end]
+            sentences.append(self._sentence(doc, start, end, found=inside))
+        return sentences
+
+    def _words(self, phrase: str) -> tuple[str, ...]:
+        """The words of a phrase that the matcher compares. A phrase of skipped words alone has none."""
+        tokens = (plain(token.text) for token in self._nlp.make_doc(phrase))
+        return tuple(word for word in tokens if word not in self._skipped)
+
+    def _checked_words(self, phrase: str) -> tuple[str, ...]:
+        """`_words` of a phrase of the cue tables. UserError if the matcher would pass over a word that matters."""
+        words = self._words(phrase)
+        degrees = [token.text for token in self._nlp.make_doc(phrase) if plain(token.text) in self._degrees]
+        if degrees or not words:
+            which = ", ".join(map(repr, degrees)) or "no word of meaning"
+            raise UserError(f"phrase {phrase!r} has {which}; words of degree and articles may stand anywhere: leave out")
+        return words
+
+    def _add(self, words: tuple[str, ...]) -> int:
+        """Add a phrase to the matcher; returns its label."""
+        key = " ".join(words)
+        doc = Doc(self._nlp.vocab, words=list(words))
+        for token, word in zip(doc, words, strict=True):
+            token.norm_ = word
+        self._matcher.add(key, [doc])
+        return int(self._nlp.vocab.strings[key])
+
+    def _normalise(self, doc: Doc) -> list[int]:
+        """Set what the matcher compares: the plain spelling, and the tag of skipped words. Returns sentence starts."""
+        table = doc.to_array([ORTH, SENT_START])
+        codes = [self._codes.get(orth) or self._encode(orth) for orth in table[:, 0].tolist()]
+        doc.from_array([NORM, TAG], np.array(codes, dtype=np.uint64))
+        starts = np.flatnonzero(table[:, 1] == 1).tolist()
+        return [0, *(start for start in starts if start > 0 and not self._is_abbreviation(doc, start))]
+
+    def _encode(self, orth: int) -> tuple[int, int]:
+        strings = self._nlp.vocab.strings
+        word = self._spell(strings[orth])
+        code = strings.add(word), strings.add(SKIPPED) if word in self._skipped or not word.strip() else 0
+        self._codes[orth] = code
+        return code
+
+    def _is_abbreviation(self, doc: Doc, start: int) -> bool:
+        """True if the full stop before `start` belongs to an abbreviation."""
+        return start >= 2 and doc[start - 1].text == "." and doc[start - 2].norm_ in self._abbreviations
+
+    def _sentence(self, doc: Doc, start: int, end: int, *, found: list[tuple[int, int, int]]) -> Sentence:
+        matches = tuple(self._match(doc, *one) for one in found)
+        begin, stop = doc[start].idx, doc[end - 1].idx + len(doc[end - 1].text)
+        text = doc.text[begin:stop]
+        stop -= len(text) - len(text.rstrip())
+        return Sentence(begin, stop, doc.text[begin:stop], matches)
+
+    def _match(self, doc: Doc, label: int, start: int, end: int) -> Match:
+        roles = self._label_roles[label]
+        begin, stop = doc[start].idx, doc[end - 1].idx + len(doc[end - 1].text)
+        if doc[start].text == "," and self._begins_statement(doc, end):
+            roles = (*roles, STATEMENT)
+        return Match(roles, start, end, begin, stop, doc.text[begin:stop])
+
+    def _begins_statement(self, doc: Doc, place: int) -> bool:
+        """True if what follows a comma is no further part of a list: "no effusion, small pneumothorax"."""
+        if place >= len(doc):
+            return False
+        word = doc[place].norm_
+        return word in self._openers or (bool(self._continuing) and word not in self._continuing)
+
+
+def _plain_words(patterns: list[str]) -> set[str]:
+    return {plain(word) for pattern in patterns for word in phrases_of(pattern)}
+
+
+def _longest(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Matches (label, start, end) in their order; of those that overlap the longest, of equals the first."""
+    taken: set[int] = set()
+    kept = []
+    for match in sorted(found, key=lambda one: (one[1] - one[2], one[1])):
+        tokens = range(match[1], match[2])
+        if taken.isdisjoint(tokens):
+            taken.update(tokens)
+            kept.append(match)
+    return sorted(kept, key=lambda one: one[1])
