@@ -14,6 +14,9 @@ from cxr.input_files import read_text
 _ADVICE = "check `root` and that the release is unpacked as it came"
 _SHOWN_LINES = 20
 
+DELIMITERS = (",", ";", "\t")
+"""As spreadsheets write them; the first wins where the header has none or as many of another."""
+
 Row = tuple[int, list[str]]
 """Line number, and cells."""
 
@@ -21,7 +24,7 @@ Row = tuple[int, list[str]]
 def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
 
-    Empty lines are skipped. Columns without a name are called "Unnamed: 0", by their position.
+    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped. Columns without a name are called "Unnamed: 0", by their position.
 
     Raises:
         UserError: no such file, not a CSV in UTF-8, a row with more or fewer cells than the header, two columns of one
@@ -30,7 +33,8 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
     text = read_text(path, what="data", advice=_ADVICE)
     if "\0" in text:
         raise UserError(f"data: {path} is not a CSV table: it holds bytes of value 0; save it in UTF-8, with commas")
-    rows = _rows(text, path)
+    delimiter = _delimiter(text)
+    rows = _rows(text, path, delimiter)
     _, header = next(rows, (1, []))
     _check_header(header, path)
     names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(header)]
@@ -38,7 +42,14 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
     _check_lengths(rows, header, path)
     # pandas makes the table 10 times as fast, but by itself it fills up short rows
     return pd.read_csv(
-        StringIO(text), dtype=str, keep_default_na=False, na_filter=False, names=names, header=0, index_col=False
+        StringIO(text),
+        sep=delimiter,
+        dtype=str,
+        keep_default_na=False,
+        na_filter=False,
+        names=names,
+        header=0,
+        index_col=False,
     )
 
 
@@ -57,9 +68,15 @@ def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str
         )
 
 
-def _rows(text: str, path: Path) -> Iterator[Row]:
+def _delimiter(text: str) -> str:
+    """What stands between the cells of the header, the first line that is not empty."""
+    header = next((line for line in StringIO(text) if line.strip()), "")
+    return max(DELIMITERS, key=header.count)
+
+
+def _rows(text: str, path: Path, delimiter: str) -> Iterator[Row]:
     """The rows that are not empty. UserError where the text is not a CSV."""
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader if row)
     except csv.Error as error:
@@ -71,10 +88,6 @@ def _rows(text: str, path: Path) -> Iterator[Row]:
 def _check_header(header: list[str], path: Path) -> None:
     if not any(name.strip() for name in header):
         raise UserError(f"data: {path} is not a CSV table: it has no header; save it in UTF-8, with commas")
-    line = ",".join(header)
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
-        if line.count(separator) > line.count(","):
-            raise UserError(f"data: {path} has {name} between its cells, expected commas; save it with commas")
     twice = [name for name, times in Counter(header).items() if times > 1 and name.strip()]
     if twice:
         raise UserError(f"data: {path} has two columns {', '.join(map(repr, twice))}; rename or remove one")
@@ -91,5 +104,5 @@ def _check_lengths(rows: Iterator[Row], names: list[str], path: Path) -> None:
         more = f" and {len(wrong) - _SHOWN_LINES} more" if len(wrong) > _SHOWN_LINES else ""
         raise UserError(
             f"data: {path}: the header has {len(names)} cells, but {', '.join(wrong[:_SHOWN_LINES])}{more}; complete "
-            "them, with commas between blank cells too"
+            "them, with commas or semicolons between blank cells too"
         )

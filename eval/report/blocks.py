@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.columns import column_groups, is_numeric_column
 from eval.report.format import Cell, format_cell, json_value
+from eval.report.templating import page_environment
 
 FORMAT = 1
 TEMPLATE = "report.html.j2"
@@ -126,7 +125,7 @@ def write_report(folder: Path, *, title: str, lead: str, blocks: Sequence[Block]
     content = {"format": FORMAT, "title": title, "lead": lead, "synthetic": synthetic, "blocks": entries}
     atomic_write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     headings = [view for view in views if view["is_heading"]] or [view for view in views if view["title"]]
-    html = _template().render(title=title, lead=_paragraphs(lead), synthetic=synthetic, blocks=views, contents=headings)
+    html = page_environment().get_template(TEMPLATE).render(title=title, lead=_paragraphs(lead), synthetic=synthetic, blocks=views, contents=headings)
     page = folder / "report.html"
     atomic_write_text(page, html)
     return page
@@ -187,11 +186,3 @@ def _embedded(path: Path) -> str:
         raise UserError(f"report: no picture {path}; run the stage that makes it again")
     media = _MEDIA[path.suffix.lower()]
     return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(TEMPLATE)

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 
 from stage1_classify.reports.spelling import plain
 from stage1_classify.reports.tables import Language, LanguageTable, phrases_of
+from stage1_classify.reports.vocabulary import roles_of_phrases
 
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 class LanguageDetector:
-    """Counts the words that only one language has."""
+    """Counts the words that only one of the cue tables has."""
 
     def __init__(self, tables: Mapping[Language, LanguageTable]) -> None:
-        """tables: their function words, and the words of their findings and cues."""
+        """tables: their function words and the words of their phrases."""
         words = {language: _words_of(table) for language, table in tables.items()}
         self._votes = {
             word: language
@@ -36,8 +37,6 @@ class LanguageDetector:
 
 
 def _words_of(table: LanguageTable) -> set[str]:
-    phrases = [*table.function_words, *table.fillers, *table.degrees, *table.coordination, *table.normal]
-    phrases += [*table.negation.before, *table.negation.after, *table.compared]
-    phrases += [term for words in table.findings.values() for term in [*words.terms, *words.subjects]]
-    expanded = (plain(one) for phrase in phrases for one in phrases_of(phrase))
-    return {word for phrase in expanded for word in _WORD.findall(phrase) if len(word) > 1}
+    phrases = [one for words in (table.function_words, table.fillers, table.degrees) for one in words]
+    expanded = [*roles_of_phrases(table), *(one for phrase in phrases for one in phrases_of(phrase))]
+    return {word for phrase in expanded for word in _WORD.findall(plain(phrase)) if len(word) > 1}

@@ -59,7 +59,6 @@ class Sentence:
 
     begin: int
     stop: int
-    text: str
     matches: tuple[Match, ...]
 
 
@@ -98,7 +97,9 @@ class PhraseFinder:
         sentences = []
         for start, end in zip(starts, ends, strict=True):
             inside = [one for one in found if start <= one[1] < end]
-            sentences.append(self._sentence(doc, start, end, found=inside))
+            matches = tuple(self._match(doc, text, *one) for one in inside)
+            begin, stop = _characters(doc, start, end)
+            sentences.append(Sentence(begin, begin + len(text[begin:stop].rstrip()), matches))
         return sentences
 
     def _words(self, phrase: str) -> tuple[str, ...]:
@@ -143,19 +144,12 @@ class PhraseFinder:
         """True if the full stop before `start` belongs to an abbreviation."""
         return start >= 2 and doc[start - 1].text == "." and doc[start - 2].norm_ in self._abbreviations
 
-    def _sentence(self, doc: Doc, start: int, end: int, *, found: list[tuple[int, int, int]]) -> Sentence:
-        matches = tuple(self._match(doc, *one) for one in found)
-        begin, stop = doc[start].idx, doc[end - 1].idx + len(doc[end - 1].text)
-        text = doc.text[begin:stop]
-        stop -= len(text) - len(text.rstrip())
-        return Sentence(begin, stop, doc.text[begin:stop], matches)
-
-    def _match(self, doc: Doc, label: int, start: int, end: int) -> Match:
+    def _match(self, doc: Doc, text: str, label: int, start: int, end: int) -> Match:
         roles = self._label_roles[label]
-        begin, stop = doc[start].idx, doc[end - 1].idx + len(doc[end - 1].text)
-        if doc[start].text == "," and self._begins_statement(doc, end):
+        begin, stop = _characters(doc, start, end)
+        if text[begin:stop] == "," and self._begins_statement(doc, end):
             roles = (*roles, STATEMENT)
-        return Match(roles, start, end, begin, stop, doc.text[begin:stop])
+        return Match(roles, start, end, begin, stop, text[begin:stop])
 
     def _begins_statement(self, doc: Doc, place: int) -> bool:
         """True if what follows a comma is no further part of a list: "no effusion, small pneumothorax"."""
@@ -163,6 +157,12 @@ class PhraseFinder:
             return False
         word = doc[place].norm_
         return word in self._openers or (bool(self._continuing) and word not in self._continuing)
+
+
+def _characters(doc: Doc, start: int, end: int) -> tuple[int, int]:
+    """First character of a span of tokens, and the one after its last."""
+    last = doc[end - 1]
+    return doc[start].idx, last.idx + len(last)
 
 
 def _plain_words(patterns: list[str]) -> set[str]:

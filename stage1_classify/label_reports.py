@@ -1,0 +1,42 @@
+"""Label chest X-ray reports in English or French: positive, negative, uncertain or not mentioned, with side and zone.
+
+    python stage1_classify/label_reports.py reports.csv --out runs/labels
+
+REPORTS.csv has the columns report_id and report, optionally language (en or fr; otherwise it is detected); other
+columns are carried over. The output folder gets labels.csv, sides.csv, evidence.jsonl and report.html.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxr.cli import exit_code
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", type=Path, metavar="REPORTS.csv", help="table of reports")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    own = "YAML file with your own findings and synonyms (docs/reports.md)"
+    parser.add_argument("--findings", type=Path, metavar="FILE", help=own)
+    language = "language of reports whose row does not tell it (default: detect it)"
+    parser.add_argument("--language", choices=("en", "fr"), help=language)
+    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = f"processes (default: {num_cpus}, one per processor)"
+    parser.add_argument("--workers", type=int, default=num_cpus, dest="num_workers", metavar="N", help=workers)
+    return parser.parse_args(argv)
+
+
+def main(given: argparse.Namespace) -> None:
+    """Label the reports and print where the page is."""
+    from stage1_classify.reports.label_table import Call, label_table  # edsnlp takes seconds, --help needs none
+
+    sys.stdout.write(label_table(Call(**vars(given))) + "\n")
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    sys.exit(exit_code(lambda: main(arguments)))

@@ -1,0 +1,128 @@
+"""Label a table of reports, in several processes and in one run folder that can be resumed."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from cxr.config import Settings
+from cxr.labels import FINDINGS
+from cxr.progress import track
+from cxr.runs.run_folder import Run, start_run
+from stage1_classify.reports.labeller import ReportLabeller
+from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, result_columns, write_tables
+from stage1_classify.reports.page import write_page
+from stage1_classify.reports.records import RecordFile, record_of
+from stage1_classify.reports.report_table import Report, ReportTable, read_reports
+from stage1_classify.reports.tables import FOLDER, LANGUAGES, Language, finding_names, load_tables, remark_names
+
+STAGE = "report_labels"
+RECORDS = "records.partial.jsonl"
+CHUNK = 200
+"""Reports that a process labels at a time. An interruption loses at most this many per process."""
+
+FEW = 10 * CHUNK
+"""Up to so many reports one process is as fast as several, because each needs seconds to start."""
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the user asked for. findings: a file with own findings and synonyms, if any."""
+
+    reports: Path
+    out: Path
+    findings: Path | None = None
+    language: Language | None = None
+    num_workers: int = 1
+
+
+class CallSettings(Settings):
+    """What identifies a call, so that the same command resumes an interrupted one."""
+
+    language: Language | None
+
+
+def label_table(call: Call) -> str:
+    """Label all reports of a table; returns a summary in one line.
+
+    The output folder gets labels.csv, sides.csv, evidence.jsonl and report.html. A call that was interrupted goes on
+    after the last whole report, and writes the same files as one that was not.
+
+    Raises:
+        UserError: a mistake in the table or in the file of findings, or `out` holds something else.
+    """
+    tables = load_tables(call.findings)
+    findings = sorted(finding_names(tables), key=lambda name: FINDINGS.index(name) if name in FINDINGS else len(FINDINGS))
+    remarks = remark_names(tables)
+    table = read_reports(call.reports, reserved=result_columns(findings, remarks)[1:], language=call.language)
+    inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
+    inputs |= {"findings": call.findings} if call.findings else {}
+    run = start_run(call.out, stage=STAGE, settings=CallSettings(language=call.language), inputs=inputs)
+    if run.state != "finished":
+        _label(run, table, call, findings=findings, remarks=remarks)
+    run.release()
+    return f"{call.out / 'report.html'}"
+
+
+def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str], remarks: Sequence[str]) -> None:
+    records = RecordFile(run.dir / RECORDS)
+    waiting = table.reports[records.num_done :]
+    if records.num_done:
+        log.info("%d reports are already labelled", records.num_done)
+    with run.phase(f"labelling {len(waiting)} reports"):
+        done = _labelled(waiting, call.findings, num_workers=call.num_workers)
+        for lines in track(done, "labelling, in chunks", total=-(-len(waiting) // CHUNK)):
+            records.add(lines)
+    counts = write_tables(run.dir, table.rows, records, findings=findings, remarks=remarks)
+    write_page(run.dir, records, counts, findings=findings, remarks=remarks, source=call.reports.name)
+    outputs = {Path(name).stem: run.dir / name for name in (LABELS, SIDES, EVIDENCE)}
+    run.finish(_figures(counts), outputs, findings=list(findings))
+    records.path.unlink()
+
+
+def _figures(counts: Counts) -> dict[str, float | None]:
+    figures: dict[str, float | None] = {
+        "reports": counts.num_reports,
+        "reports_without_findings": counts.num_empty,
+        "reports_without_language": counts.languages[""],
+    }
+    return figures | {f"reports_{language}": counts.languages[language] for language in LANGUAGES}
+
+
+def _labelled(reports: Sequence[Report], own: Path | None, *, num_workers: int) -> Iterator[list[str]]:
+    """The records of the reports as lines of JSON, in their order, in chunks."""
+    chunks = _in_chunks(reports)
+    if num_workers <= 1 or len(reports) <= FEW:
+        _start_process(own)
+        yield from map(_label_chunk, chunks)
+        return
+    # spawn, not fork: the parent may have threads that do not survive a fork
+    with ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=_start_process, initargs=(own,)
+    ) as pool:
+        yield from pool.map(_label_chunk, chunks)
+
+
+def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
+    rest = iter(reports)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+_labeller: list[ReportLabeller] = []
+"""The labeller of this process."""
+
+
+def _start_process(own: Path | None) -> None:
+    _labeller[:] = [ReportLabeller(load_tables(own))]
+
+
+def _label_chunk(reports: Sequence[Report]) -> list[str]:
+    found = (record_of(report, _labeller[0](report.text, report.language)) for report in reports)
+    return [json.dumps(record, ensure_ascii=False) for record in found]

@@ -1,0 +1,80 @@
+"""The table of reports that the user gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from cxr.config import UserError
+from cxr.datasets.text_files import read_text_table
+from stage1_classify.reports.tables import LANGUAGES, Language
+
+REPORT_ID, REPORT, LANGUAGE = "report_id", "report", "language"
+_SHOWN = 20
+
+
+class Report(NamedTuple):
+    """One report. language: None where the table does not tell it."""
+
+    report_id: str
+    text: str
+    language: Language | None
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """The rows of the user's table, and its reports: rows with the same id, such as two images, share one report.
+
+    rows: columns report_id and what is carried over, all text.
+    """
+
+    rows: pd.DataFrame
+    reports: tuple[Report, ...]
+
+
+def read_reports(path: Path, *, reserved: Sequence[str], language: Language | None = None) -> ReportTable:
+    """Read the table: columns report_id, report, optionally language; others are carried over.
+
+    Args:
+        reserved: names of columns that the results will have.
+        language: of the reports whose row does not tell it.
+
+    Raises:
+        UserError: no such table or column, a blank or ambiguous id, an unknown language, a column with a reserved name.
+    """
+    table = read_text_table(path, required=[REPORT_ID, REPORT])
+    ids = table[REPORT_ID].str.strip()
+    given = table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
+    first = pd.DataFrame({"id": ids, "text": table[REPORT], "language": given}).drop_duplicates()
+    problems = _bad_rows(first, path)
+    taken = [name for name in table.columns if name in reserved]
+    problems += [f"{path}: column {name!r} has the name of a column of the result; rename it" for name in taken]
+    if problems:
+        raise UserError(problems)
+    cells = zip(first["id"], first["text"], first["language"], strict=True)
+    reports = tuple(Report(str(name), str(text), LANGUAGE_OF[str(own)] or language) for name, text, own in cells)
+    rows = table.drop(columns=[name for name in (REPORT_ID, REPORT, LANGUAGE) if name in table])
+    rows.insert(0, REPORT_ID, ids)
+    return ReportTable(rows, reports)
+
+
+LANGUAGE_OF: dict[str, Language | None] = {"": None, **{language: language for language in LANGUAGES}}
+
+
+def _bad_rows(first: pd.DataFrame, path: Path) -> list[str]:
+    """What is wrong with the reports; `first` has one row for each different id, text and language."""
+    problems = [f"{path}: {REPORT_ID} is blank in a row; give each report an id"] if (first["id"] == "").any() else []
+    twice = first.loc[first["id"].duplicated() & (first["id"] != ""), "id"].unique().tolist()
+    problems += [
+        f"{path}: {REPORT_ID} {name!r} has several reports or languages; give each report its own id"
+        for name in twice[:_SHOWN]
+    ]
+    unknown = first.loc[~first["language"].isin(list(LANGUAGE_OF)), "language"].unique().tolist()
+    problems += [
+        f"{path}: {LANGUAGE} {name!r}, expected {', '.join(LANGUAGES)} or a blank cell; correct the table"
+        for name in unknown[:_SHOWN]
+    ]
+    more = len(twice) + len(unknown) - len(twice[:_SHOWN]) - len(unknown[:_SHOWN])
+    return [*problems, f"{path}: and {more} more"] if more else problems

@@ -1,0 +1,163 @@
+"""Figures of the labeller on sentences or reports with expected labels: F1 for mention, negation, uncertainty, side.
+
+The table has the columns text and labels, optionally language and kind. The cell `labels` lists what the text says:
+``Pleural Effusion=1[L lower, R]; Pneumothorax=0; cut_off_bases``. 1 is present, 0 absent, -1 uncertain; in brackets
+stand side (L, R, B, or - for none) and zone; a name alone is a remark or mark. Other findings are not mentioned.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from cxr.config import UserError
+from cxr.datasets.text_files import read_text_table
+from cxr.labels import NO_FINDING, nearest
+from stage1_classify.reports.labeller import ReportLabeller, ReportLabels
+from stage1_classify.reports.report_table import LANGUAGE_OF
+from stage1_classify.reports.tables import Language
+
+TASKS = ("mention", "present", "negation", "uncertainty", "side", "zone")
+"""What is scored. mention: the report speaks of the finding. side, zone: of findings that are present or uncertain."""
+
+_ENTRY = re.compile(r"(?P<name>[^=\[\]]+?)(?:=(?P<label>-1|0|1)(?:\[(?P<places>[^\]]*)\])?)?")
+_TASK_OF = {1: "present", 0: "negation", -1: "uncertainty"}
+
+
+class Expected(NamedTuple):
+    """What a text says. labels: finding -> 1, 0, -1. places: finding -> {(side, zone)}."""
+
+    labels: Mapping[str, int]
+    places: Mapping[str, frozenset[tuple[str, str]]]
+    remarks: frozenset[str]
+
+
+class Example(NamedTuple):
+    """A text with what it says."""
+
+    text: str
+    language: Language | None
+    kind: str
+    expected: Expected
+
+
+@dataclass
+class Score:
+    """Counts of one finding and task."""
+
+    found: int = 0
+    """Expected and found."""
+    missed: int = 0
+    wrong: int = 0
+    """Found, not expected."""
+
+    @property
+    def support(self) -> int:
+        return self.found + self.missed
+
+    @property
+    def f1(self) -> float | None:
+        """None if it is neither expected nor found anywhere."""
+        total = 2 * self.found + self.missed + self.wrong
+        return 2 * self.found / total if total else None
+
+
+@dataclass
+class Scores:
+    """Scores of all findings. by_task: (finding, task) -> score. kinds: kind -> texts, and texts without any mistake."""
+
+    by_task: dict[tuple[str, str], Score] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
+    right: Counter[str] = field(default_factory=Counter)
+    mistakes: list[str] = field(default_factory=list)
+
+    def total(self, task: str) -> Score:
+        """The counts of all findings together, whose F1 is the micro average."""
+        parts = [score for (_, name), score in self.by_task.items() if name == task]
+        counts = zip(*((one.found, one.missed, one.wrong) for one in parts), strict=True)
+        return Score(*(sum(column) for column in counts))
+
+
+def read_examples(path: Path, *, findings: Sequence[str], remarks: Sequence[str]) -> list[Example]:
+    """Read a table of texts with expected labels. UserError with one line per cell that cannot be read."""
+    table = read_text_table(path, required=["text", "labels"])
+    examples, problems = [], []
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        language = str(row.get("language", "")).strip().lower()
+        try:
+            expected = parse_labels(str(row["labels"]), findings=findings, remarks=remarks)
+            if language not in LANGUAGE_OF:
+                raise ValueError(f"unknown language {language!r}, expected en, fr or a blank cell")
+        except ValueError as error:
+            problems.append(f"{path}: row {number}: {error}")
+            continue
+        examples.append(Example(str(row["text"]), LANGUAGE_OF[language], str(row.get("kind", "")), expected))
+    if problems:
+        raise UserError(problems)
+    return examples
+
+
+def parse_labels(cell: str, *, findings: Sequence[str], remarks: Sequence[str]) -> Expected:
+    """Read a cell such as ``Pneumothorax=1[L upper]; compared``. ValueError if it is something else."""
+    labels: dict[str, int] = {}
+    places: dict[str, frozenset[tuple[str, str]]] = {}
+    named: set[str] = set()
+    for entry in filter(None, (part.strip() for part in cell.split(";"))):
+        match = _ENTRY.fullmatch(entry)
+        known = findings if match and match["label"] else remarks
+        if match is None or match["name"] not in known:
+            raise ValueError(f"cannot read {entry!r}{nearest(entry, [*findings, *remarks])}")
+        if match["label"] is None:
+            named.add(match["name"])
+            continue
+        labels[match["name"]] = int(match["label"])
+        if match["places"]:
+            places[match["name"]] = frozenset(map(_place, match["places"].split(",")))
+    return Expected(labels, places, frozenset(named))
+
+
+def _place(text: str) -> tuple[str, str]:
+    side, _, zone = text.strip().partition(" ")
+    if side not in ("L", "R", "B", "-") or zone not in ("", "upper", "middle", "lower"):
+        raise ValueError(f"unknown place {text.strip()!r}, expected L, R, B or -, then upper, middle or lower")
+    return side.replace("-", ""), zone
+
+
+def score(examples: Iterable[Example], labeller: ReportLabeller) -> Scores:
+    """Label all texts and compare."""
+    scores = Scores()
+    for example in examples:
+        found = _found(labeller(example.text, example.language))
+        scores.kinds[example.kind] += 1
+        if found == example.expected:
+            scores.right[example.kind] += 1
+        else:
+            scores.mistakes.append(example.text)
+        wanted_marks, found_marks = _marks(example.expected), _marks(found)
+        for key in wanted_marks | found_marks:
+            counts = scores.by_task.setdefault(key[:2], Score())
+            counts.found += key in wanted_marks and key in found_marks
+            counts.missed += key not in found_marks
+            counts.wrong += key not in wanted_marks
+    return scores
+
+
+def _found(labels: ReportLabels) -> Expected:
+    """The labeller's answer. No Finding counts only if a sentence says so, not if it follows from the others."""
+    known = labels.labels()
+    if not any(one.mention.finding == NO_FINDING for one in labels.evidence):
+        known.pop(NO_FINDING, None)
+    places = {finding: frozenset(map(tuple, places)) for finding, places in labels.places().items()}
+    return Expected(known, places, labels.remarks)
+
+
+def _marks(said: Expected) -> set[tuple[str, str, str]]:
+    """All (finding, task, value) that a text says."""
+    marks = {(finding, "mention", "") for finding in said.labels}
+    marks |= {(finding, _TASK_OF[label], "") for finding, label in said.labels.items()}
+    for finding, places in said.places.items():
+        marks |= {(finding, "side", side) for side, _ in places if side}
+        marks |= {(finding, "zone", f"{side} {zone}") for side, zone in places if zone}
+    return marks | {(remark, "remark", "") for remark in said.remarks}
