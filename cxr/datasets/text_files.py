@@ -24,7 +24,8 @@ Row = tuple[int, list[str]]
 def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
 
-    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped. Columns without a name are called "Unnamed: 0", by their position.
+    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped.
+    Columns without a name are called "Unnamed: 0", by their position.
 
     Raises:
         UserError: no such file, not a CSV in UTF-8, a row with more or fewer cells than the header, two columns of one

@@ -105,6 +105,8 @@ class RenderedCase:
     repeated as `Lung Opacity`."""
     findings: frozenset[str]
     """Positive findings, including parents, `Support Devices` and `No Finding`."""
+    frame: Frame
+    """Where the body lies in the picture."""
 
 
 def sample_patient(rng: np.random.Generator) -> Patient:
@@ -154,7 +156,7 @@ def render_frontal(
     picture = _develop(matter, hospital, frame=frame, rng=rng)
     found = list(scene.found)
     found += [("Lung Opacity", box) for name, box in scene.found if name in DENSE_FINDINGS]
-    return RenderedCase(picture, tuple(found), _true_findings(found, wanted, rng))
+    return RenderedCase(picture, tuple(found), _true_findings(found, wanted, rng), frame)
 
 
 def render_lateral(

@@ -2,7 +2,7 @@
 
 Every case depends on (seed, part, index) alone, so the files do not depend on the number of processes. In addition to
 the released layout each part gets `phantom_boxes.csv` and `phantom_truth.csv`: what is really in the images, also where
-the layout has no boxes.
+the layout has no boxes; CheXpert's train part also gets reports.
 """
 
 import csv
@@ -31,8 +31,13 @@ from cxr.phantom.cases import (
     sample_patient,
 )
 from cxr.phantom.dicom import DicomFacts, write_dicom
+from cxr.phantom.report_text import MIDDLE, place_of, write_report
 from cxr.phantom.reports import VINDR_SPELLING, clean_labels, read_by, readers_of, reported_labels
+from cxr.phantom.wording import Language
 from cxr.progress import track
+
+REPORTS, PLACES = "phantom_reports.csv", "phantom_places.csv"
+"""CheXpert train: a report for each study, and where its findings are: side L, R, B; zone upper, middle, lower."""
 
 BOXES = "phantom_boxes.csv"
 """The true boxes, one line per box, in pixels of the image."""
@@ -44,6 +49,9 @@ FIRST_VALID_PATIENT = 64541
 
 SECOND_STUDY = 0.08
 LATERAL = 0.1
+FRENCH = 0.4
+"""Share of the reports in French; the others are in English."""
+
 MONOCHROME1 = 0.25
 
 PARTS = ("train", "valid", "vindr_train", "vindr_test")
@@ -89,6 +97,8 @@ def write_chexpert(jobs: Sequence[Job], *, folder: Path, num_workers: int) -> No
     header = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_FINDINGS]
     for part in ("train", "valid"):
         _write_table(release / f"{part}.csv", header, tables.get(part, []))
+    _write_table(folder / REPORTS, ["report_id", "Path", "language", "report"], tables.get("reports", []))
+    _write_table(folder / PLACES, ["report_id", "finding", "side", "zone"], tables.get("places", []))
     _write_truth(folder, "Path", tables)
 
 
@@ -172,11 +182,27 @@ def _chexpert_study(job: Job, patient: Patient, study: str, *, rows: Rows, rng: 
     projection = "AP" if rng.random() < 0.8 else "PA"
     rows.add(job.part, path, *person, "Frontal", projection, *cells)
     _note_truth(rows, path, case)
+    if job.part == "train":
+        _note_report(rows, job, study, path=path, case=case, labels=labels)
     if rng.random() < LATERAL:
         path = f"{RELEASE}/{study}/view2_lateral.jpg"
         picture = render_lateral(patient, case.findings, BEDSIDE, rng=rng)
         _write_jpeg(job.folder / path, picture)
         rows.add(job.part, path, *person, "Lateral", "", *cells)
+
+
+def _note_report(
+    rows: Rows, job: Job, study: str, *, path: str, case: RenderedCase, labels: Sequence[float | None]
+) -> None:
+    """Add the report of a study. It has a random generator of its own, so that the images do not depend on reports."""
+    rng = np.random.default_rng([job.seed, PARTS.index(job.part), job.index, *study.encode()])
+    language: Language = "fr" if rng.random() < FRENCH else "en"
+    names = sorted({name for name, _ in case.boxes} - MIDDLE)
+    places = {name: place_of([box for found, box in case.boxes if found == name], case.frame) for name in names}
+    report_id = study.removeprefix(f"{job.part}/").replace("/", "_")
+    rows.add("reports", report_id, path, language, write_report(labels, places, language=language, rng=rng))
+    for name, place in places.items():
+        rows.add("places", report_id, name, *place)
 
 
 def _write_jpeg(path: Path, picture: Layer) -> None:

@@ -125,7 +125,11 @@ def write_report(folder: Path, *, title: str, lead: str, blocks: Sequence[Block]
     content = {"format": FORMAT, "title": title, "lead": lead, "synthetic": synthetic, "blocks": entries}
     atomic_write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     headings = [view for view in views if view["is_heading"]] or [view for view in views if view["title"]]
-    html = page_environment().get_template(TEMPLATE).render(title=title, lead=_paragraphs(lead), synthetic=synthetic, blocks=views, contents=headings)
+    html = (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(title=title, lead=_paragraphs(lead), synthetic=synthetic, blocks=views, contents=headings)
+    )
     page = folder / "report.html"
     atomic_write_text(page, html)
     return page

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,10 +13,10 @@ from pathlib import Path
 from cxr.config import Settings
 from cxr.labels import FINDINGS
 from cxr.progress import track
-from cxr.runs.run_folder import Run, start_run
+from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from stage1_classify.reports.labeller import ReportLabeller
 from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, result_columns, write_tables
-from stage1_classify.reports.page import write_page
+from stage1_classify.reports.page import PAGE, write_page
 from stage1_classify.reports.records import RecordFile, record_of
 from stage1_classify.reports.report_table import Report, ReportTable, read_reports
 from stage1_classify.reports.tables import FOLDER, LANGUAGES, Language, finding_names, load_tables, remark_names
@@ -58,7 +59,9 @@ def label_table(call: Call) -> str:
         UserError: a mistake in the table or in the file of findings, or `out` holds something else.
     """
     tables = load_tables(call.findings)
-    findings = sorted(finding_names(tables), key=lambda name: FINDINGS.index(name) if name in FINDINGS else len(FINDINGS))
+    findings = sorted(
+        finding_names(tables), key=lambda name: FINDINGS.index(name) if name in FINDINGS else len(FINDINGS)
+    )
     remarks = remark_names(tables)
     table = read_reports(call.reports, reserved=result_columns(findings, remarks)[1:], language=call.language)
     inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
@@ -67,7 +70,15 @@ def label_table(call: Call) -> str:
     if run.state != "finished":
         _label(run, table, call, findings=findings, remarks=remarks)
     run.release()
-    return f"{call.out / 'report.html'}"
+    return _summary(open_run(call.out, stage=STAGE), call.out)
+
+
+def _summary(done: FinishedRun, out: Path) -> str:
+    count = {name: int(value or 0) for name, value in done.metrics.items()}
+    unknown = count["reports_without_language"]
+    text = f"{count['reports']} reports, {count['reports_without_findings']} of them without any finding"
+    text += f", {unknown} in no known language (give --language, or a column language)" if unknown else ""
+    return f"{text} -> {out / PAGE}"
 
 
 def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str], remarks: Sequence[str]) -> None:
@@ -83,7 +94,7 @@ def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str],
     write_page(run.dir, records, counts, findings=findings, remarks=remarks, source=call.reports.name)
     outputs = {Path(name).stem: run.dir / name for name in (LABELS, SIDES, EVIDENCE)}
     run.finish(_figures(counts), outputs, findings=list(findings))
-    records.path.unlink()
+    records.path.unlink(missing_ok=True)
 
 
 def _figures(counts: Counts) -> dict[str, float | None]:
@@ -97,16 +108,14 @@ def _figures(counts: Counts) -> dict[str, float | None]:
 
 def _labelled(reports: Sequence[Report], own: Path | None, *, num_workers: int) -> Iterator[list[str]]:
     """The records of the reports as lines of JSON, in their order, in chunks."""
+    label = partial(_label_chunk, own=own)
     chunks = _in_chunks(reports)
     if num_workers <= 1 or len(reports) <= FEW:
-        _start_process(own)
-        yield from map(_label_chunk, chunks)
+        yield from map(label, chunks)
         return
     # spawn, not fork: the parent may have threads that do not survive a fork
-    with ProcessPoolExecutor(
-        num_workers, mp_context=get_context("spawn"), initializer=_start_process, initargs=(own,)
-    ) as pool:
-        yield from pool.map(_label_chunk, chunks)
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(label, chunks)
 
 
 def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
@@ -115,14 +124,13 @@ def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
         yield chunk
 
 
-_labeller: list[ReportLabeller] = []
-"""The labeller of this process."""
+@lru_cache(maxsize=1)
+def _labeller(own: Path | None) -> ReportLabeller:
+    """The labeller of this process."""
+    return ReportLabeller(load_tables(own))
 
 
-def _start_process(own: Path | None) -> None:
-    _labeller[:] = [ReportLabeller(load_tables(own))]
-
-
-def _label_chunk(reports: Sequence[Report]) -> list[str]:
-    found = (record_of(report, _labeller[0](report.text, report.language)) for report in reports)
+def _label_chunk(reports: Sequence[Report], *, own: Path | None) -> list[str]:
+    label = _labeller(own)
+    found = (record_of(report, label(report.text, report.language)) for report in reports)
     return [json.dumps(record, ensure_ascii=False) for record in found]

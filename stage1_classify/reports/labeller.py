@@ -93,10 +93,10 @@ class ReportLabeller:
 
 
 def _evidence(sentence: Sentence, sections: Sequence[Section], marks: tuple[str, ...]) -> Iterator[Evidence]:
-    for mention in mentions_of(sentence):
-        section = section_of(sections, mention.begin)
-        if section in UNREAD:
-            mention = mention._replace(verdict="ignored", reason=UNREAD[section], cue=None)
+    for found in mentions_of(sentence):
+        section = section_of(sections, found.begin)
+        reason = UNREAD.get(section)
+        mention = found._replace(verdict="ignored", reason=reason, cue=None) if reason else found
         yield Evidence(mention, (sentence.begin, sentence.stop), section, marks)
 
 

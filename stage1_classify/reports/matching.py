@@ -71,14 +71,17 @@ class PhraseFinder:
         self._degrees = _plain_words(table.degrees)
         self._skipped = _plain_words(table.fillers) | self._degrees | _SKIPPED_MARKS
         self._openers = self._degrees | {
-            plain(phrase) for name in ("L", "R", "B") for pattern in table.places[name] for phrase in phrases_of(pattern)
+            plain(phrase)
+            for name in ("L", "R", "B")
+            for pattern in table.places[name]
+            for phrase in phrases_of(pattern)
         }
         self._continuing = _plain_words(table.list_continues)
         self._abbreviations = _plain_words(table.abbreviations)
         self._roles: list[tuple[Role, ...]] = []
         phrases: dict[tuple[str, ...], list[Role]] = {}
         for phrase, roles in roles_of_phrases(table).items():
-            known = phrases.setdefault(self._checked_words(phrase), [])
+            known = phrases.setdefault(self._words(phrase), [])
             known += [role for role in roles if role not in known]
         vocabulary = {word for words in phrases for word in words} | self._skipped | _plain_words(table.function_words)
         self._spell = Speller(vocabulary, correct=_plain_words(table.correct_words))
@@ -103,17 +106,15 @@ class PhraseFinder:
         return sentences
 
     def _words(self, phrase: str) -> tuple[str, ...]:
-        """The words of a phrase that the matcher compares. A phrase of skipped words alone has none."""
-        tokens = (plain(token.text) for token in self._nlp.make_doc(phrase))
-        return tuple(word for word in tokens if word not in self._skipped)
-
-    def _checked_words(self, phrase: str) -> tuple[str, ...]:
-        """`_words` of a phrase of the cue tables. UserError if the matcher would pass over a word that matters."""
-        words = self._words(phrase)
-        degrees = [token.text for token in self._nlp.make_doc(phrase) if plain(token.text) in self._degrees]
+        """The words of a phrase that the matcher compares. UserError if it would pass over a word that matters."""
+        tokens = [plain(token.text) for token in self._nlp.make_doc(phrase)]
+        words = tuple(word for word in tokens if word not in self._skipped)
+        degrees = [word for word in tokens if word in self._degrees]
         if degrees or not words:
             which = ", ".join(map(repr, degrees)) or "no word of meaning"
-            raise UserError(f"phrase {phrase!r} has {which}; words of degree and articles may stand anywhere: leave out")
+            raise UserError(
+                f"phrase {phrase!r} has {which}; words of degree and articles may stand anywhere: leave out"
+            )
         return words
 
     def _add(self, words: tuple[str, ...]) -> int:

@@ -50,7 +50,13 @@ class Shown(NamedTuple):
 
 
 def write_page(
-    folder: Path, records: Iterable[Record], counts: Counts, *, findings: Sequence[str], remarks: Sequence[str], source: str
+    folder: Path,
+    records: Iterable[Record],
+    counts: Counts,
+    *,
+    findings: Sequence[str],
+    remarks: Sequence[str],
+    source: str,
 ) -> None:
     """Write report.html. `records` is gone through once."""
     shown = _sentences(records, counts)

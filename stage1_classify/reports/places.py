@@ -29,7 +29,12 @@ class Place(NamedTuple):
 
 
 def place_words(
-    chunks: Sequence[Chunk], places: Sequence[list[Match]], *, known: Mapping[int, list[Match]], number: int, mention: Match
+    chunks: Sequence[Chunk],
+    places: Sequence[list[Match]],
+    *,
+    known: Mapping[int, list[Match]],
+    number: int,
+    mention: Match,
 ) -> list[Match]:
     """The words which say where a mention in chunk `number` is.
 

@@ -46,7 +46,9 @@ def read_reports(path: Path, *, reserved: Sequence[str], language: Language | No
     """
     table = read_text_table(path, required=[REPORT_ID, REPORT])
     ids = table[REPORT_ID].str.strip()
-    given = table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
+    given = (
+        table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
+    )
     first = pd.DataFrame({"id": ids, "text": table[REPORT], "language": given}).drop_duplicates()
     problems = _bad_rows(first, path)
     taken = [name for name in table.columns if name in reserved]

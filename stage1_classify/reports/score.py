@@ -6,21 +6,24 @@ stand side (L, R, B, or - for none) and zone; a name alone is a remark or mark. 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import NO_FINDING, nearest
+from eval.stats.bootstrap import Interval, percentile_interval
 from stage1_classify.reports.labeller import ReportLabeller, ReportLabels
 from stage1_classify.reports.report_table import LANGUAGE_OF
 from stage1_classify.reports.tables import Language
 
-TASKS = ("mention", "present", "negation", "uncertainty", "side", "zone")
+TASKS = ("mention", "present", "negation", "uncertainty", "side", "zone", "remark")
 """What is scored. mention: the report speaks of the finding. side, zone: of findings that are present or uncertain."""
+
+NUM_RESAMPLES = 1000
 
 _ENTRY = re.compile(r"(?P<name>[^=\[\]]+?)(?:=(?P<label>-1|0|1)(?:\[(?P<places>[^\]]*)\])?)?")
 _TASK_OF = {1: "present", 0: "negation", -1: "uncertainty"}
@@ -43,15 +46,12 @@ class Example(NamedTuple):
     expected: Expected
 
 
-@dataclass
-class Score:
-    """Counts of one finding and task."""
+class Score(NamedTuple):
+    """Counts. found: expected and found. wrong: found, not expected."""
 
     found: int = 0
-    """Expected and found."""
     missed: int = 0
     wrong: int = 0
-    """Found, not expected."""
 
     @property
     def support(self) -> int:
@@ -64,20 +64,16 @@ class Score:
         return 2 * self.found / total if total else None
 
 
-@dataclass
-class Scores:
-    """Scores of all findings. by_task: (finding, task) -> score. kinds: kind -> texts, and texts without any mistake."""
+class Answer(NamedTuple):
+    """A text, and what of it the labeller found: expected and found values as (finding, task, value)."""
 
-    by_task: dict[tuple[str, str], Score] = field(default_factory=dict)
-    kinds: Counter[str] = field(default_factory=Counter)
-    right: Counter[str] = field(default_factory=Counter)
-    mistakes: list[str] = field(default_factory=list)
+    example: Example
+    expected: frozenset[tuple[str, str, str]]
+    found: frozenset[tuple[str, str, str]]
 
-    def total(self, task: str) -> Score:
-        """The counts of all findings together, whose F1 is the micro average."""
-        parts = [score for (_, name), score in self.by_task.items() if name == task]
-        counts = zip(*((one.found, one.missed, one.wrong) for one in parts), strict=True)
-        return Score(*(sum(column) for column in counts))
+    @property
+    def is_right(self) -> bool:
+        return self.expected == self.found
 
 
 def read_examples(path: Path, *, findings: Sequence[str], remarks: Sequence[str]) -> list[Example]:
@@ -125,23 +121,35 @@ def _place(text: str) -> tuple[str, str]:
     return side.replace("-", ""), zone
 
 
-def score(examples: Iterable[Example], labeller: ReportLabeller) -> Scores:
-    """Label all texts and compare."""
-    scores = Scores()
-    for example in examples:
-        found = _found(labeller(example.text, example.language))
-        scores.kinds[example.kind] += 1
-        if found == example.expected:
-            scores.right[example.kind] += 1
-        else:
-            scores.mistakes.append(example.text)
-        wanted_marks, found_marks = _marks(example.expected), _marks(found)
-        for key in wanted_marks | found_marks:
-            counts = scores.by_task.setdefault(key[:2], Score())
-            counts.found += key in wanted_marks and key in found_marks
-            counts.missed += key not in found_marks
-            counts.wrong += key not in wanted_marks
-    return scores
+def answers_of(examples: Iterable[Example], labeller: ReportLabeller) -> list[Answer]:
+    """Label all texts."""
+    return [
+        Answer(example, _values(example.expected), _values(_found(labeller(example.text, example.language))))
+        for example in examples
+    ]
+
+
+def score(answers: Iterable[Answer], *, task: str, finding: str | None = None) -> Score:
+    """The counts of one task over all texts, of one finding or of all together (micro average)."""
+    total = np.sum([_counts(answer, task, finding) for answer in answers], axis=0, initial=0, dtype=int)
+    return Score(*map(int, np.broadcast_to(total, 3)))
+
+
+def interval(answers: Sequence[Answer], *, task: str, seed: int = 0) -> Interval:
+    """95 % bootstrap interval of the micro F1 of a task; texts are resampled."""
+    counts = np.array([_counts(answer, task, None) for answer in answers], dtype=float).reshape(-1, 3)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(counts), size=(NUM_RESAMPLES, len(counts)))
+    found, missed, wrong = np.moveaxis(counts[picks].sum(axis=1), 1, 0)
+    return percentile_interval(2 * found / np.maximum(2 * found + missed + wrong, 1))
+
+
+def _counts(answer: Answer, task: str, finding: str | None) -> Score:
+    expected, found = (
+        {value for value in values if value[1] == task and finding in (None, value[0])}
+        for values in (answer.expected, answer.found)
+    )
+    return Score(len(expected & found), len(expected - found), len(found - expected))
 
 
 def _found(labels: ReportLabels) -> Expected:
@@ -153,11 +161,11 @@ def _found(labels: ReportLabels) -> Expected:
     return Expected(known, places, labels.remarks)
 
 
-def _marks(said: Expected) -> set[tuple[str, str, str]]:
+def _values(said: Expected) -> frozenset[tuple[str, str, str]]:
     """All (finding, task, value) that a text says."""
     marks = {(finding, "mention", "") for finding in said.labels}
     marks |= {(finding, _TASK_OF[label], "") for finding, label in said.labels.items()}
     for finding, places in said.places.items():
         marks |= {(finding, "side", side) for side, _ in places if side}
         marks |= {(finding, "zone", f"{side} {zone}") for side, zone in places if zone}
-    return marks | {(remark, "remark", "") for remark in said.remarks}
+    return frozenset(marks | {(remark, "remark", "") for remark in said.remarks})
