@@ -125,12 +125,12 @@ def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
 
 
 @lru_cache(maxsize=1)
-def _labeller(own: Path | None) -> ReportLabeller:
+def labeller_of(own: Path | None) -> ReportLabeller:
     """The labeller of this process."""
     return ReportLabeller(load_tables(own))
 
 
 def _label_chunk(reports: Sequence[Report], *, own: Path | None) -> list[str]:
-    label = _labeller(own)
+    label = labeller_of(own)
     found = (record_of(report, label(report.text, report.language)) for report in reports)
     return [json.dumps(record, ensure_ascii=False) for record in found]

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 MIN_LETTERS, MIN_LETTERS_TWO = 5, 11
-"""Words shorter than the first are never corrected; words shorter than the second have at most one mistake."""
+"""Shorter words than the first are never corrected, and corrections to shorter words than the second have one edit."""
 
 _LIGATURES = str.maketrans({"œ": "oe", "Œ": "oe", "æ": "ae", "Æ": "ae", "’": "'", "ʼ": "'", "‑": "-", "–": "-"})
 
@@ -43,12 +43,12 @@ class Speller:
         return known
 
     def _nearest(self, word: str) -> str:
-        allowed = 2 if len(word) >= MIN_LETTERS_TWO else 1
-        best, fewest = word, allowed + 1
+        best, fewest = word, 3
         for candidate in self._by_letter.get(word[0], ()):
-            if abs(len(candidate) - len(word)) < fewest:
-                num = num_edits(word, candidate, at_most=fewest - 1)
-                if num < fewest:
+            at_most = min(fewest - 1, 2 if len(candidate) >= MIN_LETTERS_TWO else 1)
+            if abs(len(candidate) - len(word)) <= at_most:
+                num = num_edits(word, candidate, at_most=at_most)
+                if num <= at_most:
                     best, fewest = candidate, num
         return best
 

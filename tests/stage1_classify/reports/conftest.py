@@ -2,10 +2,10 @@
 
 import pytest
 
+from stage1_classify.reports.label_table import labeller_of
 from stage1_classify.reports.labeller import ReportLabeller
-from stage1_classify.reports.tables import load_tables
 
 
 @pytest.fixture(scope="session")
 def label() -> ReportLabeller:
-    return ReportLabeller(load_tables())
+    return labeller_of(None)

@@ -76,7 +76,7 @@ def test_evidence_tells_where_the_words_are(label: ReportLabeller) -> None:
     assert (one.mention.finding, one.mention.verdict, one.mention.reason) == ("Pneumothorax", "absent", "negation")
     assert text[one.mention.begin : one.mention.stop] == "Pneumothorax"
     assert one.mention.cue is not None
-    assert text[slice(*one.mention.cue)] == "no evidence of"
+    assert text[slice(*one.mention.cue)] == "no evidence"
 
 
 def test_lines_that_wrap_are_one_sentence(label: ReportLabeller) -> None:
@@ -88,7 +88,7 @@ def test_the_full_stop_of_an_abbreviation_ends_no_sentence(label: ReportLabeller
     assert labels(label, "Left atelectasis vs. pneumonia.") == {"Atelectasis": -1, "Pneumonia": -1}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["", "No left effusion, ", "Pas d'épanchement "]))
 def test_any_text_can_be_labelled(label: ReportLabeller, noise: str, start: str) -> None:
     for text in (start + noise, noise + start):
