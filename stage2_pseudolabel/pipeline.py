@@ -35,6 +35,7 @@ from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.export import PseudoLabels, make_pseudo_labels
 from stage2_pseudolabel.pseudolabels.quality import Quality, pseudo_label_quality
 from stage2_pseudolabel.pseudolabels.report import pseudo_label_blocks
+from stage2_pseudolabel.pseudolabels.report_places import load_gate
 from stage2_pseudolabel.pseudolabels.training_images import training_images, training_truth
 from stage2_pseudolabel.pseudolabels.tune_statistics import tune_statistics
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
@@ -140,7 +141,11 @@ def _export(
     assert best.tuned is not None, f"{best.name} has no rules"
     predictors = BoxPredictors(context.findings, best.methods, best.tuned.rules, tune.frame)
     statistics = tune_statistics(predictors, tune.maps, tune.truth)
-    labels = make_pseudo_labels(train, maps, predictors, statistics=statistics, settings=settings.pseudo_labels)
+    places = settings.pseudo_labels.report_places
+    gate = None if places is None else load_gate(places, train)
+    labels = make_pseudo_labels(
+        train, maps, predictors, statistics=statistics, settings=settings.pseudo_labels, gate=gate
+    )
     for reason, count in count_reasons(labels.excluded).items():
         log.info("pseudo-labels: %d images excluded: %s", count, reason)
     if labels.coco.is_ignored.all():  # also without any box

@@ -18,7 +18,8 @@ def main(arguments: StageArguments) -> None:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one stage 1 run")
     source = arguments.sources[0]
     processes = make_processes()
-    inputs = {"stage1": source}
+    places = settings.pseudo_labels.report_places
+    inputs = {"stage1": source} | ({"sides": places.sides, "labels": places.labels} if places else {})
     fabric = processes.fabric
     run = start_run(arguments.out, stage="stage2", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":

@@ -45,6 +45,8 @@ DICOM_RESULTS = (
 """Files of stage3_detect/dicom_results that read or write DICOM."""
 
 DOORS = {
+    "edsnlp": {"stage1_classify/reports/matching.py"},
+    "spacy": {"stage1_classify/reports/matching.py"},
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
     "pydicom": {

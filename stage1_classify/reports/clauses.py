@@ -29,6 +29,11 @@ class Chunk:
         return [match for match in self.matches if match.is_mention]
 
     @property
+    def owners(self) -> list[Match]:
+        """The mentions that a place can belong to. "The right lung" is itself a place."""
+        return [match for match in self.mentions if not match.role("place")]
+
+    @property
     def places(self) -> list[Match]:
         return [match for match in self.matches if match.role("place")]
 
@@ -46,6 +51,8 @@ def chunks_of(sentence: Sentence) -> list[Chunk]:
             statement = match.role("statement") is not None
             ends_list = match.role("list_end") is not None
             chunks.append(Chunk(last.clause, last.thought, separator, statement, ends_list))
+            if any(role.direction for role in match.roles):  # "neither effusion nor pneumothorax"
+                chunks[-1].matches.append(match)
         else:
             last.matches.append(match)
     return chunks
@@ -73,7 +80,7 @@ def with_places(chunks: Sequence[Chunk]) -> list[list[Match]]:
     for number, chunk in enumerate(chunks):
         if owner is not None and chunks[owner].thought != chunk.thought:
             owner = None
-        if chunk.mentions:
+        if chunk.owners:
             owner = number
         elif owner is not None:
             places[owner] += places[number]

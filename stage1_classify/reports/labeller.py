@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING
 from stage1_classify.reports.language import LanguageDetector
 from stage1_classify.reports.matching import PhraseFinder, Sentence
-from stage1_classify.reports.places import Place
+from stage1_classify.reports.places import Place, most_exact
 from stage1_classify.reports.sections import Section, SectionFinder, SectionKind, section_of
 from stage1_classify.reports.tables import Language, LanguageTable
 from stage1_classify.reports.verdicts import Mention, mentions_of
@@ -64,9 +64,8 @@ class ReportLabels:
         places: dict[str, list[Place]] = {}
         for one in self.evidence:
             if one.mention.verdict in ("present", "uncertain"):
-                known = places.setdefault(one.mention.finding, [])
-                known += [place for place in one.mention.places if place not in known]
-        return {finding: known for finding, known in places.items() if known}
+                places.setdefault(one.mention.finding, []).extend(one.mention.places)
+        return {finding: most_exact(known) for finding, known in places.items() if known}
 
 
 class ReportLabeller:

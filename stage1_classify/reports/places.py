@@ -49,19 +49,19 @@ def place_words(
     if places[number]:
         return places[number]
     for later in range(number + 1, len(chunks)):
-        if not chunks[later].mentions or not linked(chunks, number, later):
+        if not chunks[later].owners or not linked(chunks, number, later):
             continue
-        found = [place for place in places[later] if place.start >= chunks[later].mentions[-1].end]
+        found = [place for place in places[later] if place.start >= chunks[later].owners[-1].end]
         if found:
             return found
-    before = next((n for n in range(number - 1, -1, -1) if chunks[n].mentions), None)
+    before = next((n for n in range(number - 1, -1, -1) if chunks[n].owners), None)
     if before is None or chunks[before].thought != chunks[number].thought:
         return []
     explains = any(match.is_interpreting and match.start < mention.start for match in chunks[number].matches)
     explains |= any(match.is_interpreting and match.role("uncertainty") for match in chunks[number].matches)
-    if explains:
+    if explains or (not places[before] and linked(chunks, before, number)):
         return known.get(before, [])
-    return [place for place in places[before] if place.start < chunks[before].mentions[0].start]
+    return [place for place in places[before] if place.start < chunks[before].owners[0].start]
 
 
 def merged(names: Sequence[str]) -> list[Place]:
@@ -84,3 +84,13 @@ def merged(names: Sequence[str]) -> list[Place]:
             side, zone = "B" if other_side else word_side or side, word_zone or zone
     places.append(Place(side, zone))
     return [place for place in dict.fromkeys(places) if place != ("", "")]
+
+
+def most_exact(places: Sequence[Place]) -> list[Place]:
+    """The places without those that another one tells more exactly: of left and left base, left base."""
+
+    def covers(exact: Place, place: Place) -> bool:
+        side = place.side in ("", exact.side) or exact.side == "B"
+        return side and place.zone in ("", exact.zone) and exact != place
+
+    return [place for place in dict.fromkeys(places) if not any(covers(exact, place) for exact in places)]

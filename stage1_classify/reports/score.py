@@ -157,7 +157,7 @@ def _found(labels: ReportLabels) -> Expected:
     known = labels.labels()
     if not any(one.mention.finding == NO_FINDING for one in labels.evidence):
         known.pop(NO_FINDING, None)
-    places = {finding: frozenset(map(tuple, places)) for finding, places in labels.places().items()}
+    places = {finding: frozenset((one.side, one.zone) for one in own) for finding, own in labels.places().items()}
     return Expected(known, places, labels.remarks)
 
 

@@ -134,7 +134,21 @@ def _winner(match: Match, scope: _Scope) -> _Cue | None:
         if ignoring:
             return ignoring[0]
     deciding = [cue for cue in cues if cue.role.kind in VERDICT_OF]
-    return min(deciding, key=lambda cue: _distance(cue.match, match), default=None)
+    nearest = min(deciding, key=lambda cue: _distance(cue.match, match), default=None)
+    return nearest and _denied(nearest, deciding, scope)
+
+
+def _denied(nearest: _Cue, cues: Sequence[_Cue], scope: _Scope) -> _Cue:
+    """The negation of an uncertain cue, if there is one: "no signs suggestive of"; else the cue itself."""
+    if nearest.role.kind != "uncertainty" or nearest.role.direction != "before":
+        return nearest
+    mentions = scope.chunks[nearest.chunk].mentions
+    for cue in cues:
+        is_before = cue.chunk == nearest.chunk and cue.match.end <= nearest.match.start
+        between = any(cue.match.end <= mention.start < nearest.match.start for mention in mentions)
+        if cue.role.kind == "negation" and is_before and not between:
+            return cue
+    return nearest
 
 
 def _verdict(cue: _Cue | None) -> Verdict:

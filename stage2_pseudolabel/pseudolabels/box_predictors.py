@@ -14,6 +14,7 @@ from stage2_pseudolabel.boxes.fused_rule import AnyRule, find_boxes
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Found, nothing_found
 from stage2_pseudolabel.cam_maps.store import SplitMaps
+from stage2_pseudolabel.pseudolabels.report_places import PlaceGate
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,13 @@ class BoxPredictors:
         assert len(self.findings) == len(self.methods) == len(self.rules), "one method and one rule per finding"
 
     def boxes(
-        self, scored: SplitMaps, images: pd.DataFrame, *, wanted: Bools, patients: Sequence[str] | None = None
+        self,
+        scored: SplitMaps,
+        images: pd.DataFrame,
+        *,
+        wanted: Bools,
+        patients: Sequence[str] | None = None,
+        gate: PlaceGate | None = None,
     ) -> pd.DataFrame:
         """Predict boxes with score = probability x evidence; boxes without area inside the image are dropped.
 
@@ -38,6 +45,7 @@ class BoxPredictors:
             images: (N) rows with image_id, width, height.
             wanted: (N, K), true where boxes of the finding are wanted.
             patients: (N,) patients of the images whose true boxes the rules know (the tune split).
+            gate: places of findings; there are no boxes elsewhere.
 
         Returns:
             table of cxr.coco.BOX_FIELDS and method, sorted by image, then finding, then falling score.
@@ -50,9 +58,14 @@ class BoxPredictors:
                 if self.methods[column] == method:
                     rows = np.flatnonzero(wanted[:, column])
                     own = None if patients is None else [patients[row] for row in rows.tolist()]
-                    one = find_boxes(self.rules[column], [maps[rows, column] for maps in stacks], patients=own)
+                    maps = [stack[rows, column] for stack in stacks]
+                    if gate is not None:
+                        place = images.iloc[rows], self.findings[column]
+                        maps = [gate.masked(one, *place, frame=self.frame) for one in maps]
+                    one = find_boxes(self.rules[column], maps, patients=own)
                     found[column] = Found(rows[one.image], one.boxes, one.evidence)
-        return self._table(found, scored, images)
+        table = self._table(found, scored, images)
+        return table if gate is None else table[gate.holds(table, images)].reset_index(drop=True)
 
     def _table(self, found: Sequence[Found], scored: SplitMaps, images: pd.DataFrame) -> pd.DataFrame:
         column = np.repeat(np.arange(len(found)), [len(one) for one in found])

@@ -21,6 +21,7 @@ from eval.detection.confidence import ConfidenceFigures
 from stage2_pseudolabel.boxes.truth import image_sizes, info
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
+from stage2_pseudolabel.pseudolabels.report_places import PlaceGate
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
 
@@ -66,15 +67,17 @@ def make_pseudo_labels(
     *,
     statistics: TuneStatistics,
     settings: PseudoLabelSettings,
+    gate: PlaceGate | None = None,
 ) -> PseudoLabels:
     """Predict boxes with score, confidence and method. Images with a normal label stay, without boxes.
 
     Args:
         scored: maps and probabilities of the images of `train`; columns in the order of the predictors' findings.
+        gate: places of findings from reports.
     """
     labels = train.labels[list(predictors.findings)].to_numpy(dtype=np.float64)
     images = _LabelledImages(_image_rows(train, scored), labels, scored, predictors.findings)
-    found = predictors.boxes(scored, images.table, wanted=images.are(POSITIVE) | images.are(UNCERTAIN))
+    found = predictors.boxes(scored, images.table, wanted=images.are(POSITIVE) | images.are(UNCERTAIN), gate=gate)
     excluded = _exclusions(images, found, settings)
     out = {item.what for item in excluded}
     found = found.assign(confidence=statistics.confidence.of(found))

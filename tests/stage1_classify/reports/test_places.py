@@ -3,7 +3,7 @@
 import pytest
 
 from cxr.labels import FINDINGS
-from stage1_classify.reports.places import WITHOUT_SIDE, Place, merged
+from stage1_classify.reports.places import WITHOUT_SIDE, Place, merged, most_exact
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,22 @@ from stage1_classify.reports.places import WITHOUT_SIDE, Place, merged
 )
 def test_merged_places(names: list[str], places: list[tuple[str, str]]) -> None:
     assert merged(names) == [Place(*place) for place in places]
+
+
+@pytest.mark.parametrize(
+    ("places", "exact"),
+    [
+        ([], []),
+        ([("L", ""), ("L", "lower")], [("L", "lower")]),
+        ([("", "lower"), ("R", "lower")], [("R", "lower")]),
+        ([("B", "lower"), ("B", ""), ("L", "")], [("B", "lower")]),
+        ([("L", ""), ("R", "lower")], [("L", ""), ("R", "lower")]),
+        ([("L", "upper"), ("L", "lower"), ("L", "upper")], [("L", "upper"), ("L", "lower")]),
+        ([("B", ""), ("B", "")], [("B", "")]),
+    ],
+)
+def test_the_most_exact_places(places: list[tuple[str, str]], exact: list[tuple[str, str]]) -> None:
+    assert most_exact([Place(*place) for place in places]) == exact
 
 
 def test_findings_without_a_side_are_the_projects() -> None:
