@@ -10,7 +10,7 @@ from cxr.phantom.canvas import Frame
 from cxr.phantom.scene import Box
 from cxr.phantom.wording import WORDINGS, Language, Side, Wording, Zone
 
-MIDDLE = frozenset({"Enlarged Cardiomediastinum", "Cardiomegaly", "Edema", "Support Devices"})
+MIDDLE = frozenset({"Aortic Enlargement", "Enlarged Cardiomediastinum", "Cardiomegaly", "Edema", "Support Devices"})
 """Findings without a side in reports."""
 
 SILENT, QUESTION, EARLIER, REMARK, MISSPELT = 0.12, 0.5, 0.15, 0.1, 0.1

@@ -28,6 +28,7 @@ from cxr.phantom.cases import (
 )
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from cxr.phantom.findings import DENSE_FINDINGS, PAINTERS
+from cxr.phantom.report_text import MIDDLE
 from cxr.phantom.reports import FALSE_ALARM, clean_labels, read_by, reported_labels
 
 SMALL = PhantomSettings(
@@ -261,6 +262,21 @@ def test_chexpert_tables_are_as_released(root: Path) -> None:
     assert all((root / "chexpert" / path).is_file() for path in [*train["Path"], *valid["Path"]])
     sizes = {read_image(root / "chexpert" / path).shape for path in train["Path"]}
     assert len(sizes) > 2
+
+
+def test_each_study_of_train_has_a_report_and_the_places_of_its_boxes(root: Path) -> None:
+    release = root / "chexpert" / "CheXpert-v1.0-small"
+    train = text(release / "train.csv")
+    reports, places = (text(root / "chexpert" / name) for name in ("phantom_reports.csv", "phantom_places.csv"))
+    assert reports["Path"].tolist() == train.loc[train["Frontal/Lateral"] == "Frontal", "Path"].tolist()
+    assert reports["report_id"].is_unique
+    assert set(reports["language"]) == {"en", "fr"}
+    assert (reports["report"].str.len() > 0).all()
+    assert set(places["side"]) <= {"L", "R", "B"}
+    boxes = text(root / "chexpert" / "phantom_boxes.csv").merge(reports, on="Path")
+    sided = boxes[~boxes["finding"].isin(MIDDLE)]
+    keys = [set(zip(table["report_id"], table["finding"], strict=True)) for table in (sided, places)]
+    assert keys[0] == keys[1]
 
 
 def test_chexpert_valid_agrees_with_the_truth(root: Path) -> None:
