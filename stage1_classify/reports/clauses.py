@@ -11,10 +11,10 @@ Separator = Literal["", "comma", "joining", "other"]
 
 @dataclass
 class Chunk:
-    """The part of a clause between two separators. It has at least one mention, unless the sentence has none.
+    """The part of a clause between two separators.
 
     separator: what stands before it: "and" or "or" is joining. statement: it begins with a word of degree after a
-    comma. clause: cues do not act over its border. thought: places do not act over its border.
+    comma. ends_list: "or" stands before it. clause, thought: numbers; cues act inside a clause, places inside a thought.
     """
 
     clause: int = 0

@@ -69,6 +69,7 @@ def label_table(call: Call) -> str:
     run = start_run(call.out, stage=STAGE, settings=CallSettings(language=call.language), inputs=inputs)
     if run.state != "finished":
         _label(run, table, call, findings=findings, remarks=remarks)
+    (run.dir / RECORDS).unlink(missing_ok=True)
     run.release()
     return _summary(open_run(call.out, stage=STAGE), call.out)
 
@@ -92,9 +93,8 @@ def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str],
             records.add(lines)
     counts = write_tables(run.dir, table.rows, records, findings=findings, remarks=remarks)
     write_page(run.dir, records, counts, findings=findings, remarks=remarks, source=call.reports.name)
-    outputs = {Path(name).stem: run.dir / name for name in (LABELS, SIDES, EVIDENCE)}
+    outputs = {Path(name).stem: run.dir / name for name in (LABELS, SIDES, EVIDENCE, PAGE)}
     run.finish(_figures(counts), outputs, findings=list(findings))
-    records.path.unlink(missing_ok=True)
 
 
 def _figures(counts: Counts) -> dict[str, float | None]:
