@@ -14,7 +14,7 @@ class Chunk:
     """The part of a clause between two separators.
 
     separator: what stands before it: "and" or "or" is joining. statement: it begins with a word of degree after a
-    comma. ends_list: "or" stands before it. clause, thought: numbers; cues act inside a clause, places inside a thought.
+    comma. ends_list: "or" stands before it. clause, thought: numbers; cues act inside a clause, places in a thought.
     """
 
     clause: int = 0
