@@ -33,6 +33,9 @@ _BYTES_PER_PIXEL = 4
 """With the limit on pixels this limits memory: colours of 16 bits take up to eight bytes a pixel, grey takes two."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of PNG's colour types."""
+_PIXEL_PARTS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_OPTIONAL = 0x20
+"""Bit of the first letter of a part's name: a decoder may leave the part out."""
 
 
 class _Header(NamedTuple):
@@ -62,7 +65,7 @@ def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
     check_size(header.height, header.width, max_pixels=max_pixels)
     if data.startswith(PNG_START):
         _check_png(data, max_bytes=_BYTES_PER_PIXEL * max_pixels)
-        return _upright(_grey(_by_opencv(data)), header.orientation)
+        return _upright(_grey(_by_opencv(_pixel_parts(data))), header.orientation)
     if data.startswith(JPEG_START):
         return _upright(_read_jpeg(data), header.orientation)
     return _by_pillow(data)
@@ -170,6 +173,25 @@ def _check_png(data: bytes, *, max_bytes: int) -> None:
         raise UnusableError(f"it decodes to {num_bytes} bytes, expected at most {max_bytes}; save it in grey")
     if held * _DEFLATE_RATIO < num_bytes:
         raise UnusableError(f"it claims {width} x {height} pixels, but {held} bytes cannot hold them")
+
+
+def _pixel_parts(data: bytes) -> bytes:
+    """The PNG without texts, profiles and other parts that do not change its pixels.
+
+    libpng writes to standard error what it finds wrong in them, with names that may be a patient's.
+
+    Raises:
+        UnusableError: an unknown part that must not be left out.
+    """
+    chunks = list(_chunks(data))
+    others = [chunk.kind for chunk in chunks if chunk.kind not in _PIXEL_PARTS]
+    if unknown := [kind for kind in others if not kind[0] & _OPTIONAL]:
+        raise UnusableError(f"it has an unknown part {unknown[0]!r}")
+    if not others:
+        return data
+    content = memoryview(data)
+    kept = [content[start - 8 : start + length + 4] for kind, start, length in chunks if kind in _PIXEL_PARTS]
+    return b"".join([PNG_START, *kept])
 
 
 def _by_opencv(data: bytes) -> Pixels:

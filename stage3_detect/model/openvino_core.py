@@ -12,5 +12,10 @@ def openvino_core() -> openvino.Core:
     The CPU plug-in gives the thread that loads it another signal stack, and frees that stack with the last network. If
     another thread drops that network, the first one keeps the freed stack, and the next signal that Python handles ends
     the process (a segmentation fault without a traceback). A core that stays keeps the plug-in and its stack.
+
+    Files are read, not mapped: a network uses the pages of a mapped file as its weights, so a file that is replaced or
+    cut off while it serves would change its boxes or end the process.
     """
-    return openvino.Core()
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core

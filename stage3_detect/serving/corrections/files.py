@@ -31,10 +31,16 @@ ByImage = dict[str, list[SavedReading]]
 
 
 def last_readings(readings: Iterable[SavedReading]) -> ByImage:
-    """Of several readings of an image by one reader the last one counts; those of other readers stay."""
+    """Of several readings of an image by one reader the last one counts; those of other readers stay.
+
+    Readings that give the image another size than its last one are left out: their boxes do not lie in the image.
+    """
+    given = list(readings)
+    sizes_wh = {reading.image_sha256: reading.size_wh for reading in given}
     found: dict[str, dict[str, SavedReading]] = {}
-    for reading in readings:
-        found.setdefault(reading.image_sha256, {})[reading.reader] = reading
+    for reading in given:
+        if reading.size_wh == sizes_wh[reading.image_sha256]:
+            found.setdefault(reading.image_sha256, {})[reading.reader] = reading
     return {image: list(by_reader.values()) for image, by_reader in found.items()}
 
 

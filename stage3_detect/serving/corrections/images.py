@@ -32,10 +32,13 @@ class ImageSizes:
             if len(self._sizes_wh) > _MAX_SIZES:
                 self._sizes_wh.popitem(last=False)
 
-    def check(self, reading: Reading) -> None:
-        """UserError if the image is known to have another size than the reading says."""
-        given = (reading.width_px, reading.height_px)
-        known = self._sizes_wh.get(reading.image_sha256, given)
+    def check(self, reading: Reading, *, earlier_wh: tuple[int, int] | None = None) -> None:
+        """UserError if the image is known to have another size than the reading says.
+
+        earlier_wh: the size in its last reading, which counts where the image was not shown here.
+        """
+        given = reading.size_wh
+        known = self._sizes_wh.get(reading.image_sha256, earlier_wh or given)
         if given != known:
             raise UserError(
                 f"width_px, height_px: got {given[0]} x {given[1]}, but the image has {known[0]} x {known[1]} pixels"
@@ -85,6 +88,12 @@ class ImageKeeper:
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 _write(self.folder / f"{sha256}{kind_suffix(data)}", data)
         return True
+
+    def remove(self, sha256: str) -> None:
+        """Delete the stored file of an image whose reading could not be saved."""
+        path = self.stored(sha256)
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     def stored(self, sha256: str) -> Path | None:
         """The stored file of an image."""

@@ -17,6 +17,8 @@ drawn: the model missed it. relabelled: the reader changed its finding, and perh
 
 ACCEPTED, REJECTED, MOVED, DRAWN, RELABELLED = "accepted", "rejected", "moved", "drawn", "relabelled"
 MAX_BOXES = 500
+_MIN_SIDE_PX = 0.009
+"""A hundredth of a pixel, to which boxes are answered, less what floats round away."""
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
@@ -89,6 +91,11 @@ class Reading(_Record):
     model_sha256: Sha256
     boxes: Annotated[tuple[ReadBox, ...], Field(max_length=MAX_BOXES)]
 
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the image in pixels."""
+        return self.width_px, self.height_px
+
     @field_validator("consent")
     @classmethod
     def _is_given(cls, value: bool) -> bool:
@@ -135,6 +142,17 @@ class SavedReading(Reading):
     def ancestors(self, finding: str) -> Sequence[str]:
         """The findings that a finding implies."""
         return ancestors(finding) if self.parents is None else self.parents.get(finding, ())
+
+
+def check_box_sides(reading: Reading) -> None:
+    """Refuse (UserError) a reading with a box narrower than a hundredth of a pixel, which COCO would hold as empty.
+
+    Not checked when a file is read, so that boxes of earlier versions do not keep a service from starting.
+    """
+    for number, box in enumerate(reading.boxes):
+        x1, y1, x2, y2 = box.box_xyxy
+        if min(x2 - x1, y2 - y1) < _MIN_SIDE_PX:
+            raise UserError(f"boxes.{number}: {x2 - x1:g} x {y2 - y1:g} pixels are less than {_MIN_SIDE_PX}, so no box")
 
 
 def check_findings_known(reading: Reading, findings: Collection[str]) -> None:

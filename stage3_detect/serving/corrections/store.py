@@ -6,10 +6,11 @@ labels.csv          labels of the images, for stage 1 (data set csv_table)
 images/             the corrected images, if they are kept
 """
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +31,8 @@ from stage3_detect.serving.corrections.files import (
     last_readings,
 )
 from stage3_detect.serving.corrections.images import ImageKeeper, ImageSizes
-from stage3_detect.serving.corrections.log import RecordLog, read_records
-from stage3_detect.serving.corrections.record import Reading, SavedReading, check_findings_known
+from stage3_detect.serving.corrections.log import DiskFullError, RecordLog, read_records
+from stage3_detect.serving.corrections.record import Reading, SavedReading, check_box_sides, check_findings_known
 from stage3_detect.serving.interface import DecodedImage
 
 log = logging.getLogger("raybox")
@@ -92,6 +93,7 @@ class CorrectionStore:
             raise
         self._images = ImageKeeper(folder / IMAGES, max_bytes=MAX_HELD_BYTES)
         self._sizes = ImageSizes()
+        self._sizes_wh = {reading.image_sha256: reading.size_wh for reading in self._readings}
         self._keeps_images = keep_images
         self._lock, self._files_lock, self._changed, self._ended = Lock(), Lock(), Event(), Event()
         self._changed.set()
@@ -114,20 +116,40 @@ class CorrectionStore:
         """Save a reading; when this returns it is on disk.
 
         Raises:
-            UserError: a finding is unknown, or the image has another size.
+            UserError: a finding is unknown, a box has no area, or the image has another size.
             DiskFullError: there is no room; nothing was saved.
             OSError: the disk failed.
         """
         check_findings_known(reading, self._findings)
-        self._sizes.check(reading)
-        kept = self._images.store(reading.image_sha256) if self._keeps_images else None
+        check_box_sides(reading)
         with self._lock:
-            facts = {"id": f"{len(self._readings) + 1:06d}", "time": self._now().isoformat(timespec="seconds")}
-            saved = SavedReading(**dict(reading), **facts, **self._model)
-            self._log.append(saved.model_dump(mode="json"))
+            earlier_wh = self._sizes_wh.get(reading.image_sha256)
+            self._sizes.check(reading, earlier_wh=earlier_wh)
+            with self._image_of(reading.image_sha256) as kept:
+                facts = {"id": f"{len(self._readings) + 1:06d}", "time": self._now().isoformat(timespec="seconds")}
+                saved = SavedReading(**dict(reading), **facts, **self._model)
+                self._log.append(saved.model_dump(mode="json"))
             self._readings.append(saved)
+            self._sizes_wh[saved.image_sha256] = saved.size_wh
+        if earlier_wh not in (None, saved.size_wh):
+            log.warning("corrections: earlier readings of an image do not count: they give it another size")
         self._changed.set()
         return Saved(saved.id, kept)
+
+    @contextlib.contextmanager
+    def _image_of(self, sha256: str) -> Iterator[bool | None]:
+        """Store an image, unless its reading cannot be saved. Yields as `Saved.image_kept`."""
+        if not self._keeps_images:
+            yield None
+            return
+        is_new = self._images.stored(sha256) is None
+        kept = self._images.store(sha256)
+        try:
+            yield kept
+        except (DiskFullError, OSError):
+            if is_new:
+                self._images.remove(sha256)
+            raise
 
     def accepted_shares(self) -> dict[str, float | None]:
         """Finding -> share of the model's boxes that were accepted, over the last readings; see `correction_files`."""

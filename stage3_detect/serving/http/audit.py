@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from stage3_detect.serving.http.errors import Refusal
 
 
 class Audit:
-    """Appends one JSON line for each image to a file, on disk before the answer is sent."""
+    """Appends one JSON line for each image to a file, on disk before the answer is sent, or to a pipe."""
 
     def __init__(self, path: Path) -> None:
         """
@@ -20,7 +21,9 @@ class Audit:
         """
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            size = os.fstat(self._file).st_size  # 0 for a pipe
+            facts = os.fstat(self._file)
+            self._is_stored = stat.S_ISREG(facts.st_mode)  # a pipe or a terminal cannot be synchronised
+            size = facts.st_size  # 0 for a pipe
             self._is_cut = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"  # by a kill
         except OSError as error:
             raise UserError(f"--audit {path}: {error.strerror}; give a file that can be written") from None
@@ -55,4 +58,5 @@ class Audit:
         while data:  # a nearly full disk takes a part
             data = data[os.write(self._file, data) :]
         self._is_cut = False
-        os.fsync(self._file)
+        if self._is_stored:
+            os.fsync(self._file)

@@ -79,12 +79,17 @@ class KeyFile:
         return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
     def _read_again(self) -> None:
-        """An editor may write the file in parts, so a file that is damaged now leaves the keys as they were."""
+        """An editor may write the file in parts, so a file that is damaged now leaves the keys as they were. A file
+        without a key is not damaged: it withdraws all."""
         try:
-            self._keys = read_keys(self._path)
+            digests = _digests_in(self._path)
         except (UserError, OSError) as error:
             problems = error.problems if isinstance(error, UserError) else [f"{self._path}: {error.strerror}"]
             log.error("API keys: the former ones stay valid: %s", "; ".join(problems))
+            return
+        self._keys = KeyRing(digests)
+        if not digests:
+            log.warning("API keys: %s has no key, so all requests are refused", self._path)
 
 
 def read_keys(path: Path) -> KeyRing:
@@ -93,6 +98,14 @@ def read_keys(path: Path) -> KeyRing:
     Raises:
         UserError: no such file, no key in it, or lines that are not of that form (all of them named).
     """
+    digests = _digests_in(path)
+    if not digests:
+        raise UserError(f"{path}: no key; add one with: serve.py --new-key {path} NAME")
+    return KeyRing(digests)
+
+
+def _digests_in(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 of each key; empty for a file without a key. UserError as `read_keys`."""
     if not path.is_file():
         raise UserError(f"--api-keys: no file {path}; create it with: serve.py --new-key {path} NAME")
     digests: dict[str, str] = {}
@@ -104,11 +117,9 @@ def read_keys(path: Path) -> KeyRing:
         if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest) or name in digests:
             problems.append(f"{path}: line {number}: expected a new NAME and a SHA-256, as --new-key writes them")
         digests[name] = digest
-    if not digests and not problems:
-        problems.append(f"{path}: no key; add one with: serve.py --new-key {path} NAME")
     if problems:
         raise UserError(problems)
-    return KeyRing(digests)
+    return digests
 
 
 def add_key(path: Path, name: str) -> str:

@@ -1,6 +1,7 @@
 """PNG, JPEG and other formats: upright, equal to the stored values, or refused."""
 
 import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -114,6 +115,21 @@ def test_a_claim_of_many_pixels_is_refused_before_decoding(tmp_path: Path, side:
 def test_the_size_of_a_large_image_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png((13_400, 14_000), b""))
     assert read_size_hw(tmp_path / "a.png") == (13_400, 14_000)
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "tEXt", "zTXt", "iTXt", "sPLT", "pCAL", "sCAL", "tIME", "gAMA", "acTL"])
+def test_parts_that_are_no_pixels_write_nothing(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    profile = struct.pack(">I", 400) + bytes(range(256)) + bytes(140)  # its size is right, the rest is not
+    content = b"Doe^Anna\0\0" + zlib.compress(profile)
+    rows = b"".join(b"\0" + row.tobytes() for row in SCENE)
+    np.testing.assert_array_equal(decode(png(SCENE.shape, rows, before=chunk(kind.encode(), content))), SCENE)
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_an_unknown_part_that_a_decoder_needs_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="unknown part b'ANNA'"):
+        decode(png((2, 3), b"\0abc\0def", before=chunk(b"ANNA", b"Doe")))
+    assert tuple(capfd.readouterr()) == ("", "")
 
 
 def test_too_many_parts_are_refused() -> None:

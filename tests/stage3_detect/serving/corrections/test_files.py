@@ -51,6 +51,12 @@ def test_the_last_reading_of_each_reader_counts() -> None:
     assert last_readings([first, other, elsewhere, again]) == {IMAGE: [again, other], OTHER_IMAGE: [elsewhere]}
 
 
+def test_readings_of_another_size_than_the_last_are_left_out() -> None:
+    larger, other = saved([box()], width_px=1300), saved(reader="r2", image_sha256=OTHER_IMAGE)
+    last = saved(reader="r3")
+    assert last_readings([larger, other, last]) == {OTHER_IMAGE: [other], IMAGE: [last]}
+
+
 def test_findings_of_earlier_models_come_last() -> None:
     images = last_readings([saved().model_copy(update={"findings": ("Edema", EFFUSION)})])
     assert all_findings(images, (EFFUSION, OPACITY)) == (EFFUSION, OPACITY, "Edema")

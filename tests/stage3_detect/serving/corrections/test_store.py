@@ -132,6 +132,53 @@ def test_another_size_than_that_of_the_image_is_refused(store: CorrectionStore) 
     assert store.save(reading(width_px=90, height_px=130)).id == "000002"  # an image that the service has not seen
 
 
+def test_an_image_has_one_size_also_where_the_service_has_not_seen_it(tmp_path: Path) -> None:
+    first = open_store(tmp_path)
+    first.save(reading([box()]))
+    with pytest.raises(UserError, match=r"got 30 x 40, but the image has 130 x 90"):
+        first.save(reading(reader="r2", width_px=30, height_px=40))
+    first.close()
+    again = open_store(tmp_path)
+    with pytest.raises(UserError, match=r"got 90 x 130, but the image has 130 x 90"):
+        again.save(reading(reader="r2", width_px=90, height_px=130))
+    assert again.save(reading(reader="r2")).id == "000002"
+    again.close()
+
+
+def test_the_size_that_was_shown_replaces_that_of_earlier_readings(store: CorrectionStore) -> None:
+    store.save(reading([box()], image_sha256=PNG.sha256, width_px=1300, height_px=900))
+    store.keep(PNG)
+    assert store.save(reading(image_sha256=PNG.sha256, reader="r2", complete=True)).id == "000002"
+    store.write_files()
+    (entry,) = document(store.folder)["images"]
+    assert (entry["width"], entry["height"], entry["num_readers"]) == (130, 90, 1)
+    assert document(store.folder)["annotations"] == []
+
+
+def test_a_box_of_less_than_a_hundredth_of_a_pixel_is_refused(store: CorrectionStore) -> None:
+    for x2, y2 in ((10.0000001, 50.0), (40.0, 20.004)):
+        with pytest.raises(UserError, match=r"boxes\.1"):
+            store.save(reading([box(), box("drawn", box_xyxy=[10.0, 20.0, x2, y2])]))
+    assert store.num_readings == 0
+    store.save(reading([box(box_xyxy=[10.0, 20.0, 10.01, 20.01])]))
+    store.write_files()
+    assert [entry["bbox"] for entry in document(store.folder)["annotations"]] == [[10.0, 20.0, 0.01, 0.01]]
+
+
+def test_an_image_is_not_kept_without_its_reading(tmp_path: Path) -> None:
+    store = open_store(tmp_path, keep_images=True)
+    store.keep(PNG)
+    size = (tmp_path / "corrections.jsonl").stat().st_size
+    with files_of_at_most(max(size, len(PNG.data))), pytest.raises(DiskFullError):
+        store.save(reading([box()], image_sha256=PNG.sha256))
+    assert list((tmp_path / "images").iterdir()) == []
+    assert store.save(reading([box()], image_sha256=PNG.sha256)) == Saved("000001", True)
+    with files_of_at_most(len(PNG.data)), pytest.raises(DiskFullError):
+        store.save(reading([box()], image_sha256=PNG.sha256))
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{PNG.sha256}.png"]  # of the first reading
+    store.close()
+
+
 def test_a_full_disk_refuses_the_reading_and_the_next_one_is_saved(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.save(reading([box()]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_a_line_that_was_cut_stands_alone(tmp_path: Path) -> None:
     assert [line[:2] for line in lines] == ['{"'] * 4
     assert [json.loads(lines[place])["route"] for place in (1, 3)] == ["/v1/maps"] * 2
     assert (lines[0], len(lines[2])) == ('{"cut by a kill', 20)
+
+
+def test_a_pipe_takes_the_lines(tmp_path: Path) -> None:
+    trail = tmp_path / "pipe"
+    os.mkfifo(trail)
+    reader = os.open(trail, os.O_RDONLY | os.O_NONBLOCK)
+    Audit(trail).write(key="", route="/v1/maps", image_sha256="a", model_sha256="b", num_boxes=3)
+    assert json.loads(os.read(reader, 1000))["num_boxes"] == 3
+    os.close(reader)
 
 
 def test_without_a_line_on_disk_there_is_no_answer(model: ServedModel) -> None:

@@ -87,6 +87,11 @@ def test_a_running_service_follows_the_file(
         assert [status(key) for key in (first, second)] == [401, 200]
         third = add_key(path, "third")
         assert [status(key) for key in (second, third)] == [401, 200]
+        for nothing in ("# all keys are withdrawn\n", ""):
+            path.write_text(nothing)
+            assert status(third) == 401
+        fourth = add_key(path, "fourth")
+        assert [status(key) for key in (third, fourth)] == [401, 200]
     errors = [record for record in caplog.records if "former" in record.message]
     assert len(errors) == 2
 

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def uploads() -> list[bytes]:
     raster = png()
     chunk = raster[:33] + b"\0\0\0\x09" + text[:4] + 9 * b"z" + b"\0\0\0\0" + raster[33:]
     jpeg = cv2.imencode(".jpg", np.zeros(IMAGE_HW, np.uint8))[1].tobytes()
-    return [good, raster, *broken, chunk, raster[:900] + text, jpeg[:300] + text * 20, text, b""]
+    profile = zlib.compress((400).to_bytes(4, "big") + bytes(range(256)) + bytes(140))  # not one of colours
+    content = b"iCCP" + text + b"\0\0" + profile
+    crc = zlib.crc32(content).to_bytes(4, "big")
+    named = raster[:33] + (len(content) - 4).to_bytes(4, "big") + content + crc + raster[33:]
+    return [good, raster, named, *broken, chunk, raster[:900] + text, jpeg[:300] + text * 20, text, b""]
 
 
 @pytest.fixture(scope="module")
