@@ -69,8 +69,10 @@ class RecordLog:
 
         Raises:
             DiskFullError: there is no room; the file is as it was.
-            OSError: the disk failed; the file is as it was, or the next call or start restores it.
+            OSError: the disk failed; the file is as it was, or the next call or start restores it. Or another program
+                has replaced or cut the file, and what is written would not be found again.
         """
+        self._check_place()
         line = _line(record)
         with disk_full_named():
             try:
@@ -84,6 +86,15 @@ class RecordLog:
                 raise
         self._size += len(line)
         self.records.append(dict(record))
+
+    def _check_place(self) -> None:
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or there.st_ino != os.fstat(self._file).st_ino or there.st_size < self._size:
+            log.error("corrections: %s was replaced, cut or removed while in use; start the service again", self.path)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))
 
     def close(self) -> None:
         """Let other processes write into the folder."""

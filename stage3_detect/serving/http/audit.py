@@ -53,6 +53,8 @@ class Audit:
 
     def _append(self, line: bytes) -> None:
         """After a line that a full disk has cut, the next one begins on a line of its own."""
+        if self._is_stored and os.fstat(self._file).st_nlink == 0:
+            raise FileNotFoundError("the file was removed, so nobody would find the line")
         data = b"\n" + line if self._is_cut else line
         self._is_cut = True
         while data:  # a nearly full disk takes a part

@@ -185,7 +185,12 @@ def example_paths(folder: Path) -> dict[str, Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg", ".jpeg") or is_dicom(path)
+    try:
+        return path.suffix.lower() in (".png", ".jpg", ".jpeg") or is_dicom(path)
+    except UserError:
+        raise UserError(
+            f"--examples {path.parent}: cannot read {path.name}; check its rights, or move it away"
+        ) from None
 
 
 def _binary() -> dict[int | str, dict[str, Any]]:

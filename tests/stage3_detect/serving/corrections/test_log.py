@@ -50,6 +50,26 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         read_records(tmp_path / "log.jsonl")
 
 
+@pytest.mark.parametrize("way", ["removed", "replaced", "cut"])
+def test_a_file_that_another_program_has_changed_takes_no_record(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "log.jsonl"
+    log = RecordLog(path)
+    log.append(RECORD)
+    if way == "cut":
+        path.write_bytes(b"")
+    else:
+        path.rename(tmp_path / "other")
+    if way == "replaced":
+        path.write_text(LINE, encoding="utf-8")
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(OSError, match="log.jsonl"):
+        log.append(RECORD)
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert log.records == [RECORD]
+    log.close()
+    assert stored(path) == ([RECORD] if way == "replaced" else [])
+
+
 def test_a_record_is_one_line_with_its_checksum(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = RecordLog(path)

@@ -62,6 +62,20 @@ def test_a_line_that_was_cut_stands_alone(tmp_path: Path) -> None:
     assert (lines[0], len(lines[2])) == ('{"cut by a kill', 20)
 
 
+def test_a_file_that_was_removed_takes_no_line(tmp_path: Path) -> None:
+    facts = {"key": "", "route": "/v1/maps", "image_sha256": "a", "model_sha256": "b", "num_boxes": 0}
+    trail = tmp_path / "audit.jsonl"
+    audit = Audit(trail)
+    audit.write(**facts)
+    trail.rename(tmp_path / "audit.jsonl.1")  # as logrotate does; the line is kept there
+    audit.write(**facts)
+    assert len((tmp_path / "audit.jsonl.1").read_text().splitlines()) == 2
+    (tmp_path / "audit.jsonl.1").unlink()
+    with pytest.raises(Refusal) as caught:
+        audit.write(**facts)
+    assert caught.value.status == 507
+
+
 def test_a_pipe_takes_the_lines(tmp_path: Path) -> None:
     trail = tmp_path / "pipe"
     os.mkfifo(trail)
