@@ -62,7 +62,7 @@ def test_a_file_that_another_program_has_changed_takes_no_record(tmp_path: Path,
     if way == "replaced":
         path.write_text(LINE, encoding="utf-8")
     before = path.read_bytes() if path.exists() else None
-    with pytest.raises(OSError, match="log.jsonl"):
+    with pytest.raises(OSError, match=r"log\.jsonl"):
         log.append(RECORD)
     assert (path.read_bytes() if path.exists() else None) == before
     assert log.records == [RECORD]
