@@ -74,11 +74,28 @@ async function callJson(path, options) {
   return understood(() => answer.json());
 }
 
-/** @param {File} file @returns {RequestInit} */
-function upload(file) {
+const GONE = "The browser can no longer read this file: it was changed, moved or deleted. Open it again.";
+
+/** @param {string} path @param {File} file @returns {Promise<Response>} */
+async function upload(path, file) {
   const body = new FormData();
   body.append("file", file, file.name);
-  return { method: "POST", body };
+  try {
+    return await call(path, { method: "POST", body });
+  } catch (error) { // the browser does not say which side failed
+    const isLost = error instanceof ServiceError && error.status === 0;
+    throw isLost && !(await isReadable(file)) ? new ServiceError(GONE, 0) : error;
+  }
+}
+
+/** @param {File} file */
+async function isReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** @returns {Promise<Model>} */
@@ -104,13 +121,14 @@ export async function fetchTruth(name) {
 
 /** Boxes and pixels of one image. @param {File} file */
 export async function fetchReading(file) {
-  const answer = await call("page/readings", upload(file));
+  const answer = await upload("page/readings", file);
   return understood(async () => parseReading(await answer.arrayBuffer()));
 }
 
 /** Heat maps of one image. @param {File} file */
 export async function fetchMaps(file) {
-  return callJson("v1/maps", upload(file));
+  const answer = await upload("v1/maps", file);
+  return understood(() => answer.json());
 }
 
 /** @param {object} record @returns {Promise<{id: string}>} */

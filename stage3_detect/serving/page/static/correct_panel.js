@@ -2,7 +2,7 @@
 
 import { startCorrections } from "./app.js";
 import { postCorrections, ServiceError } from "./api.js";
-import { byId, counted, make } from "./dom.js";
+import { byId, counted, isolated, make } from "./dom.js";
 import { moveBox, tidyBox } from "./geometry.js";
 import { modelMarks, undecided } from "./marks.js";
 import { pickFinding } from "./picker.js";
@@ -197,7 +197,7 @@ export class CorrectPanel {
       const { id } = await postCorrections(this.#record(reading, corrections));
       corrections.markSaved(edits, signature, id);
       this.app.saved.set(savedKey(reading, this.reader.value), id);
-      this.app.say(`${reading.name}: corrections saved as ${id}.`);
+      this.app.say(`${isolated(reading.name)}: corrections saved as ${id}.`);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       this.app.say(`Not saved: ${error.message}`);

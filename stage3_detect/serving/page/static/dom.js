@@ -17,6 +17,12 @@ export function setAttributes(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
 }
 
+/** A file name inside a sentence, whose characters from right to left do not turn the rest of it around.
+ * @param {string} name */
+export function isolated(name) {
+  return `\u2068${name}\u2069`;
+}
+
 /** "1 box", "2 boxes". @param {number} count @param {string} one @param {string} many */
 export function counted(count, one, many) {
   return `${count} ${count === 1 ? one : many}`;

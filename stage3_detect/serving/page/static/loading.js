@@ -2,7 +2,7 @@
 
 import { newReading, startCorrections } from "./app.js";
 import { fetchMaps, fetchReading, fetchTruth, ServiceError } from "./api.js";
-import { counted } from "./dom.js";
+import { counted, isolated } from "./dom.js";
 import { fitView } from "./geometry.js";
 import { heatMaps } from "./heat.js";
 import { Picture } from "./picture.js";
@@ -22,7 +22,7 @@ const READING = "Reading the image";
 
 /** Replace the study on the page. @param {App} app @param {File[]} files */
 export async function openFiles(app, files) {
-  if (!files.length) return;
+  if (!files.length) return notify("unopened", "There is no file in what you dropped.");
   const sorted = files.toSorted((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   app.readings = sorted.slice(0, MAX_IMAGES).map(newReading);
   app.activeId = app.readings[0].id;
@@ -68,7 +68,7 @@ function noteUnreadable(app) {
 /** @param {string[]} names */
 function listed(names) {
   const more = names.length - MAX_NAMED;
-  return names.slice(0, MAX_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  return names.slice(0, MAX_NAMED).map(isolated).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 /** @param {App} app @param {Reading} reading */
@@ -87,7 +87,7 @@ async function load(app, reading) {
     preferReadable(app);
     reading.clicksToBoxes = app.clicks - clicksBefore;
     measureWhenPainted("raybox:drop-to-boxes", app.droppedAt);
-    if (reading.id === app.activeId) app.say(() => (app.active ? `${app.active.name}: ${qualitySentence(app, app.active)}` : ""));
+    if (reading.id === app.activeId) app.say(() => (app.active ? `${isolated(app.active.name)}: ${qualitySentence(app, app.active)}` : ""));
     await loadTruth(app, reading);
   } catch (error) {
     fail(app, reading, error);
@@ -167,7 +167,7 @@ function fail(app, reading, error) {
   if (!(error instanceof ServiceError)) throw error;
   show(app, reading, { status: "error", message: error.message, canRetry: !app.model || isWorthRetrying(error) });
   preferReadable(app);
-  app.say(`${reading.name}: ${error.message}`);
+  app.say(`${isolated(reading.name)}: ${error.message}`);
 }
 
 /** Where the active image cannot be read, the first that can becomes active. @param {App} app */
@@ -194,7 +194,7 @@ async function loadTruth(app, reading) {
     if (reading.truth.length) app.emit("marks");
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    app.say(`${reading.name}: no ground truth. ${error.message}`);
+    app.say(`${isolated(reading.name)}: no ground truth. ${error.message}`);
   }
 }
 
@@ -208,7 +208,7 @@ async function loadMaps(app, reading) {
     if (!(error instanceof ServiceError)) throw error;
     reading.mapsMessage = error.message;
     app.emit("marks");
-    app.say(`${reading.name}: no heat map. ${error.message}`);
+    app.say(`${isolated(reading.name)}: no heat map. ${error.message}`);
   }
 }
 
@@ -228,6 +228,6 @@ export async function openPrior(app, file) {
     app.emit("marks");
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    app.say(`Prior image ${file.name}: ${error.message}`);
+    app.say(`Prior image ${isolated(file.name)}: ${error.message}`);
   }
 }

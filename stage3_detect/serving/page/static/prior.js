@@ -1,6 +1,6 @@
 /** The second, smaller drop target: an earlier image of the patient. */
 
-import { byId } from "./dom.js";
+import { byId, isolated } from "./dom.js";
 import { acceptDrops } from "./drop.js";
 
 /** @import {App} from "./app.js" */
@@ -30,5 +30,5 @@ function draw(app) {
   byId("prior-clear").hidden = !prior;
   byId("prior-note").title = prior?.name ?? "";
   byId("prior-note").textContent = prior
-    ? `${prior.name}: dotted boxes, only scaled to this image's size.` : EMPTY;
+    ? `${isolated(prior.name)}: dotted boxes, only scaled to this image's size.` : EMPTY;
 }

@@ -1,6 +1,6 @@
 /** One image on the page: canvas of the image, canvas of the heat map, SVG of the marks, texts. */
 
-import { make } from "./dom.js";
+import { isolated, make } from "./dom.js";
 import { bestValues, limitOf, percent } from "./filter.js";
 import { clamp, toImage, transformOf } from "./geometry.js";
 import { visibleMarks } from "./marks.js";
@@ -86,10 +86,10 @@ export class Tile {
     this.box.classList.toggle("active", reading.id === this.app.activeId);
     this.box.dataset.status = reading.status;
     this.title.textContent = reading.status === "ready"
-      ? `${reading.name}  ${reading.size.width} x ${reading.size.height}${windowText(reading.window)}` : reading.name;
+      ? `${isolated(reading.name)}  ${reading.size.width} x ${reading.size.height}${windowText(reading.window)}` : reading.name;
     this.message.textContent = reading.status === "ready" ? "" : reading.message;
     this.retry.hidden = !(reading.status === "error" && reading.canRetry);
-    this.box.setAttribute("aria-label", `Image ${reading.name}${reading.status === "error" ? `: ${reading.message}` : ""}`);
+    this.box.setAttribute("aria-label", `Image ${isolated(reading.name)}${reading.status === "error" ? `: ${reading.message}` : ""}`);
   }
 
   drawBase() {

@@ -709,6 +709,33 @@ def test_a_busy_service_is_asked_again_and_a_dead_one_on_request(browser: Browse
         reader.problems.clear()
 
 
+def test_a_file_that_is_gone_is_not_blamed_on_the_service(reader: Reader, images: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(images / "noise.png", tmp_path))
+    reader.page.route("**/page/readings", lambda route: route.abort())
+    reader.page.locator("#files").set_input_files(path)
+    again = reader.page.get_by_role("button", name="Try again")
+    again.wait_for()
+    path.unlink()
+    reader.page.unroute("**/page/readings")
+    again.click()
+    reader.page.get_by_text("deleted").first.wait_for()
+    assert (reader.page.locator(".tile").get_attribute("data-status"), again.count()) == ("error", 0)
+    reader.problems.clear()  # the browser itself reports both failures
+
+
+def test_a_name_from_right_to_left_does_not_turn_the_size_around(reader: Reader, images: Path, tmp_path: Path) -> None:
+    reader.drop(Path(shutil.copy(images / "noise.png", tmp_path / "a\u202eb.png")))
+    title = reader.page.locator(".tile .title")
+    assert title.text_content() == f"\u2068a\u202eb.png\u2069  {WIDTH} x {HEIGHT}"
+
+
+def test_a_drop_without_a_file_says_so(reader: Reader, images: Path) -> None:
+    reader.drop(images / "noise.png")
+    reader.page.evaluate(DROP, ["body", []])
+    reader.page.locator(".warning[data-key=unopened]").wait_for()
+    assert reader.page.locator(".tile[data-status=ready]").count() == 1
+
+
 @pytest.mark.parametrize("content", [b"\x05\0\0\0hello", b"", b"<html>"])
 def test_an_answer_of_another_server_is_an_error(reader: Reader, images: Path, content: bytes) -> None:
     for path in ("**/page/readings", "**/v1/maps"):
