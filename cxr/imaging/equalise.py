@@ -19,7 +19,11 @@ def resize_of(settings: InputSettings, image_hw: tuple[int, int]) -> Resize:
 
 def picture_of(image: Pixels, settings: InputSettings) -> NetImage:
     """The picture of an image (H, W): (h, w) uint8, or (h, w, 3) with channels: clahe3; see `to_net_image`."""
-    picture = to_net_image(image, resize_of(settings, (image.shape[0], image.shape[1])))
+    return equalised(to_net_image(image, resize_of(settings, (image.shape[0], image.shape[1]))), settings)
+
+
+def equalised(picture: NetImage, settings: InputSettings) -> NetImage:
+    """A grey picture (h, w) after the equalisation that the settings ask for: (h, w), or (h, w, 3) with clahe3."""
     if settings.channels == "clahe3":
         return np.stack([picture, *(_clahe(picture, clip) for clip in _CLAHE3_CLIPS)], axis=-1)
     return picture if settings.clahe_clip is None else _clahe(picture, settings.clahe_clip)
