@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.coco import CocoBoxes, read_coco
+from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
 from stage3_detect.labels.corrections import read_corrections, refuse_evaluation_images, without_corrected
@@ -40,6 +40,19 @@ class Sources:
         tables = ((self.true.images, self.tune.images), (self.true.boxes, self.tune.boxes))
         images, boxes = (pd.concat(pair, ignore_index=True) for pair in tables)
         return replace(self.tune, images=images, boxes=boxes)
+
+    @property
+    def training_images(self) -> CocoBoxes:
+        """The images of `labels` and `corrections`, with or without boxes, as a table without boxes. Files of the
+        corrections have absolute paths."""
+        columns = [*IMAGE_FIELDS, "patient_id"]
+        tables = [self.labels.images.reindex(columns=columns, fill_value="")]
+        if self.corrections is not None:
+            images = self.corrections.images.reindex(columns=columns, fill_value="")
+            root = Path(str(self.corrections.info["data_root"])).absolute()
+            tables.append(images.assign(path=[str(root / path) for path in images["path"]]))
+        images = pd.concat(tables, ignore_index=True)
+        return CocoBoxes(images, boxes_table(), self.labels.findings, self.labels.info)
 
 
 def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> Sources:

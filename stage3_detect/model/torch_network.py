@@ -29,7 +29,7 @@ class TorchNetwork:
         self.channels = int(model.yaml.get("channels", 3))
         self.image_px = int(content["train_args"]["imgsz"])
         model.end2end = nms_free
-        self.device = torch.device(f"cuda:{device.partition(',')[0]}" if device[0].isdigit() else device)
+        self.device = first_device(device)
         self._type = torch.float16 if half else torch.float32
         # fused in 32 bits: fusing the normalisation layers in 16 bits loses precision
         self._model = model.float().fuse(verbose=False).eval().to(self.device, self._type)
@@ -45,6 +45,11 @@ class TorchNetwork:
         output = self._model(net_inputs.to(self._type))
         raw: torch.Tensor = output[0] if isinstance(output, tuple) else output
         return raw
+
+
+def first_device(device: str) -> torch.device:
+    """PyTorch's name of a device that `pick_device` returned; of several GPUs, the first."""
+    return torch.device(f"cuda:{device.partition(',')[0]}" if device[0].isdigit() else device)
 
 
 def pick_device(wanted: str) -> str:

@@ -1,5 +1,6 @@
 """Where a training starts from: an architecture of ultralytics, or a weights file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cxr.config import UserError
+from stage3_detect.labels.yolo_folder import CHANNELS
 from stage3_detect.model.checkpoint import read_network
 from stage3_detect.settings.detector import DetectSettings
+
+_ADVICE = "give a .pt file of a YOLO detection network that was trained with ultralytics"
 
 
 def weights_input(settings: DetectSettings) -> dict[str, Path]:
@@ -37,6 +41,20 @@ def weights_input(settings: DetectSettings) -> dict[str, Path]:
     return {"weights": path} if settings.from_weights else {}
 
 
+def make_network(settings: DetectSettings, findings: Sequence[str]) -> DetectionModel:
+    """The network of `settings.model` with one grey input channel: new, or with the weights of the file.
+
+    As in ultralytics' trainer: what does not fit, such as the outputs of other classes, stays new.
+    """
+    loaded = _read_weights(Path(settings.model)) if settings.from_weights else None
+    layout = settings.model if loaded is None else loaded.yaml
+    network = DetectionModel(layout, ch=CHANNELS, nc=len(findings), verbose=False)
+    if loaded is not None:
+        network.load(loaded, verbose=False)
+    network.names = dict(enumerate(findings))
+    return network
+
+
 def _check_architecture(name: str) -> bool:
     """Whether it has a one-to-one head in addition to the one-to-many head."""
     advice = "try yolo26n.yaml or yolo11n.yaml"
@@ -54,12 +72,16 @@ def _check_architecture(name: str) -> bool:
 
 def _check_weights(path: Path) -> bool:
     """Whether its network has a one-to-one head in addition to the one-to-many head."""
-    advice = "give a .pt file of a YOLO detection network that was trained with ultralytics"
-    model, _ = read_network(path, what="model", advice=advice)
+    model = _read_weights(path)
     layers: Any = model.model if isinstance(model, DetectionModel) else [model]
     head = layers[-1]
     if type(head) is not Detect:
-        raise UserError(f"model: {path} holds a {type(head).__name__}, not a detection network; {advice}")
+        raise UserError(f"model: {path} holds a {type(head).__name__}, not a detection network; {_ADVICE}")
     if model.is_fused():
         raise UserError(f"model: {path} holds a network that was fused for inference; give the unfused file")
     return getattr(head, "one2one_cv2", None) is not None
+
+
+def _read_weights(path: Path) -> Any:
+    """The network in a weights file. UserError as `read_network`."""
+    return read_network(path, what="model", advice=_ADVICE)[0]
