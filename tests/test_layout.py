@@ -19,8 +19,12 @@ MAY_IMPORT = {
     "stage3_detect": {"cxr", "eval", "stage3_detect"},
 }
 
-# The service shows the classifier's maps, so these files take the classifier and its CAM methods.
-CLASSIFIER_IN_STAGE3 = {"stage3_detect/export/classifier_file.py", "stage3_detect/serving/model/cam_maps.py"}
+# The service shows the classifier's maps, and the detector learns the classifier's features.
+CLASSIFIER_IN_STAGE3 = {
+    "stage3_detect/export/classifier_file.py",
+    "stage3_detect/serving/model/cam_maps.py",
+    "stage3_detect/distillation/teacher.py",
+}
 
 # Stage 2 takes the classifier and its settings from stage 1, nothing of its training.
 FROM_STAGE1 = ("stage1_classify.model", "stage1_classify.settings")
@@ -28,7 +32,7 @@ FROM_STAGE1 = ("stage1_classify.model", "stage1_classify.settings")
 FOLDERS = {
     "stage1_classify": ["settings", "data", "model", "training", "evaluation"],
     "stage2_pseudolabel": ["settings", "cam", "cam_maps", "boxes", "evaluation", "pseudolabels"],
-    "stage3_detect": ["settings", "model", "labels", "training", "self_training"],
+    "stage3_detect": ["settings", "model", "labels", "training", "distillation", "self_training"],
 }
 """Folders of a stage in the order of its work: each may import those before it."""
 

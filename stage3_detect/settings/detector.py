@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from cxr.config import Settings
 from cxr.tracking import TrackingMode
+from stage3_detect.settings.distillation import DistillationSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings, SelfTrainingSettings, Share
 
 
@@ -123,6 +124,7 @@ class DetectSettings(Settings):
     scratch, or the path of a weights file (.pt) to start from. The network has one grey input channel; the first
     convolution of a file is summed over its colours, which gives the same output for a grey image."""
     data: DataSettings
+    distillation: DistillationSettings = DistillationSettings()
     labels: LabelSettings = LabelSettings()
     noise: NoiseSettings = NoiseSettings()
     self_training: SelfTrainingSettings = SelfTrainingSettings()

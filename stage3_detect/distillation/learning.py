@@ -1,0 +1,201 @@
+"""The epochs of a distillation: the student learns the teacher's features of the same augmented pictures."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cxr.config import UserError
+from cxr.progress import track
+from cxr.tracking import Tracker
+from stage3_detect.distillation.augment import augment
+from stage3_detect.distillation.student import Student
+from stage3_detect.distillation.teacher import Teacher
+from stage3_detect.model.checkpoint import read_checkpoint
+from stage3_detect.settings.detector import DetectSettings
+
+CHECKPOINT = "last.pt"
+_WARMUP_SHARE = 0.05
+
+Figures = dict[str, float | None]
+Indices = npt.NDArray[np.int64]
+
+log = logging.getLogger("raybox")
+
+
+@dataclass(frozen=True)
+class Material:
+    """The pictures (N, H, W) uint8, and the rows to learn from and those held out."""
+
+    pictures: npt.NDArray[np.uint8]
+    train: Indices
+    held_out: Indices
+    device: torch.device
+    batch_size: int
+
+    def batches(self, rows: Indices) -> Iterator[Tensor]:
+        """The pictures of these rows in order, (B, 1, H, W) in [0, 1] on the device, in batches of about one size."""
+        for part in np.array_split(rows, self.num_batches(rows)) if len(rows) else []:
+            grey = torch.from_numpy(self.pictures[part])[:, None].to(self.device).float() / 255
+            yield grey.contiguous(memory_format=torch.channels_last)
+
+    def num_batches(self, rows: Indices) -> int:
+        """How many batches `batches` gives."""
+        return math.ceil(len(rows) / self.batch_size)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a distillation consists of. precision: fp32 or bf16."""
+
+    student: Student
+    teacher: Teacher
+    material: Material
+    settings: DetectSettings
+    precision: str
+
+    def pairs(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Predicted features and the teacher's, float32, for each tap."""
+        kind = self.material.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16"):
+            targets, predictions = self.teacher(pictures), self.student(pictures)
+        return [(found.float(), wanted.float()) for found, wanted in zip(predictions, targets, strict=True)]
+
+
+def learn(job: Learning, folder: Path) -> Figures:
+    """Train the student, and resume in the epoch after the last checkpoint in `folder`.
+
+    Returns:
+        the share of the variance that the student explains on the held-out images, by tap; see `explained`.
+
+    Raises:
+        UserError: the loss is no longer a number.
+    """
+    settings = job.settings.distillation
+    optimizer = torch.optim.AdamW(job.student.trained_parameters(), weight_decay=settings.weight_decay)
+    tracker = Tracker(folder, job.settings.tracking)
+    done, shares = _resume(folder / CHECKPOINT, job.student, optimizer)
+    for epoch in range(done, settings.num_epochs):
+        begin = time.perf_counter()
+        loss = _train_epoch(job, optimizer, epoch)
+        shares = explained(job)
+        seconds = round(time.perf_counter() - begin, 2)
+        tracker.log(epoch + 1, {"loss": loss, **shares, "seconds": seconds})
+        _save(folder / CHECKPOINT, job.student, optimizer, epoch=epoch + 1, shares=shares)
+        title = f"epoch {epoch + 1} of {settings.num_epochs}"
+        log.info("stage3: distillation: %s  loss %.4g  R2 %s  %.3g s", title, loss, shares_text(shares), seconds)
+    tracker.finish()
+    return shares
+
+
+def shares_text(shares: Mapping[str, float | None]) -> str:
+    """For example `backbone_8 .312, backbone_16 .401`."""
+    shown = {name: "unknown" if value is None else f"{value:.3f}" for name, value in shares.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+@torch.no_grad()
+def explained(job: Learning) -> Figures:
+    """1 - (squared error) / (variance of the teacher's features around their mean per channel), on the held-out
+    images without augmentation. 1 is perfect, 0 is as good as the mean; None without held-out images."""
+    job.student.eval()
+    moments = [_Moments() for _ in job.student.names]
+    for pictures in job.material.batches(job.material.held_out):
+        for own, (found, wanted) in zip(moments, job.pairs(pictures), strict=True):
+            own.add(found, wanted)
+    return {name: own.share_explained() for name, own in zip(job.student.names, moments, strict=True)}
+
+
+@dataclass
+class _Moments:
+    """Sums over pictures and cells, per channel: squared errors, targets and their squares."""
+
+    count: int = 0
+    errors: Any = 0.0
+    sums: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, found: Tensor, wanted: Tensor) -> None:
+        self.count += wanted.numel() // wanted.shape[1]
+        self.errors += (found - wanted).square().sum((0, 2, 3)).double().cpu()
+        self.sums += wanted.sum((0, 2, 3)).double().cpu()
+        self.squares += wanted.square().sum((0, 2, 3)).double().cpu()
+
+    def share_explained(self) -> float | None:
+        """None without pictures, or if the targets do not vary."""
+        if not self.count:
+            return None
+        variance = float((self.squares - self.sums**2 / self.count).sum())
+        return 1 - float(self.errors.sum()) / variance if variance > 0 else None
+
+
+def _train_epoch(job: Learning, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+    """One pass over the training images in random order; returns the mean loss."""
+    settings = job.settings.distillation
+    seed = np.random.SeedSequence([job.settings.seed, epoch]).generate_state(1, np.uint32)
+    generator = torch.Generator().manual_seed(int(seed[0]))
+    rows = job.material.train[torch.randperm(len(job.material.train), generator=generator).numpy()]
+    num_batches = job.material.num_batches(rows)
+    title = f"distillation, epoch {epoch + 1} of {settings.num_epochs}"
+    batches = track(job.material.batches(rows), title, total=num_batches, images_in=len)
+    total = 0.0
+    job.student.train()
+    for number, pictures in enumerate(batches):
+        progress = (epoch + (number + 1) / num_batches) / settings.num_epochs
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * learning_rate_factor(progress)
+        total += _step(job, augment(pictures, job.settings.augment, generator), optimizer)
+    return total / num_batches
+
+
+def _step(job: Learning, pictures: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    losses = [nn.functional.smooth_l1_loss(found, wanted) for found, wanted in job.pairs(pictures)]
+    loss = torch.stack(losses).mean()
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"distillation: the loss is {float(loss)}; lower distillation.learning_rate "
+            f"({job.settings.distillation.learning_rate}) or set train.precision to fp32"
+        )
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())
+
+
+def learning_rate_factor(progress: float) -> float:
+    """Share of the highest learning rate at `progress` in (0, 1]: a linear rise, then a cosine to 0."""
+    if progress < _WARMUP_SHARE:
+        return progress / _WARMUP_SHARE
+    return (1 + math.cos(math.pi * (progress - _WARMUP_SHARE) / (1 - _WARMUP_SHARE))) / 2
+
+
+def _save(
+    path: Path, student: Student, optimizer: torch.optim.Optimizer, *, epoch: int, shares: Mapping[str, float | None]
+) -> None:
+    state = {"student": student.state_dict(), "optimizer": optimizer.state_dict()}
+    partial = path.with_suffix(".partial")
+    torch.save({**state, "epoch": epoch, "shares": dict(shares)}, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, student: Student, optimizer: torch.optim.Optimizer) -> tuple[int, Figures]:
+    """Load a checkpoint; returns its number of epochs and figures, or 0 and none without one."""
+    if not path.is_file():
+        return 0, {}
+    try:
+        state = read_checkpoint(path, what="distillation", advice="it starts from the beginning")
+    except UserError as error:
+        log.warning("stage3: %s", "; ".join(error.problems))
+        return 0, {}
+    student.load_state_dict(state["student"])
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("stage3: distillation: resuming after epoch %d", state["epoch"])
+    return int(state["epoch"]), dict(state["shares"])
