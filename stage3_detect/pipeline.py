@@ -10,6 +10,7 @@ from typing import Any
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
+from stage3_detect.distillation.start import DistilledStart, distilled_start
 from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
 from stage3_detect.evaluation.results import Evaluation
@@ -36,8 +37,9 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
     compared = open_compared(settings.compare_with, sources.test)
+    start = _distil(run, sources, settings, stage2) if settings.distillation.num_epochs else None
     with run.phase("training"):
-        trained = run_rounds(run, sources, settings)
+        trained = run_rounds(run, sources, settings, start=None if start is None else start.weights)
     with run.phase("detection"):
         network = TorchNetwork(trained.weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
         correction = trained.correction
@@ -55,9 +57,11 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         speed = speed_figures("ms_per_image/detector", milliseconds) if len(milliseconds) else {}
         speed["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
         metrics = {**evaluation.metrics, **speed, **exports.metrics, **trained.metrics}
+        metrics |= {} if start is None else start.metrics
         files = _write_pages(run, stage2, sources, settings, (trained, evaluation, exports), metrics)
     log.info("stage3: %s", evaluation.verdict)
     outputs = {"weights": trained.weights, **files, **exports.files}
+    outputs |= {} if start is None else {"weights_distilled": start.weights}
     for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
         if coco is not None:
             outputs[name] = run.dir / "coco" / f"{name}.json"
@@ -85,6 +89,18 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         training=count_facts(trained.folder),
         not_exported=exports.notes,
     )
+
+
+def _distil(run: Run, sources: Sources, settings: DetectSettings, stage2: FinishedRun) -> DistilledStart:
+    """Weights that know the classifier's features. UserError if the classifier is not at hand."""
+    stage1 = chain_of(stage2).stage1
+    if stage1 is None:
+        raise UserError(
+            f"distillation.num_epochs: {settings.distillation.num_epochs} needs the classifier behind {stage2.dir}, "
+            "whose stage 1 run is not where it was or is no longer whole; restore it, or set num_epochs to 0"
+        )
+    with run.phase("distillation"):
+        return distilled_start(run.dir, sources.training_images, settings, stage1=stage1)
 
 
 def _write_bundle(

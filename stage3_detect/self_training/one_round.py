@@ -49,13 +49,14 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """What all rounds share."""
+    """What all rounds share. start: weights to start from, instead of those in the settings."""
 
     run: Run
     sources: Sources
     settings: DetectSettings
     fit: Fit
     predictor: Predictor
+    start: Path | None = None
 
 
 def one_round(job: SelfTraining, before: list[FinishedRun]) -> FinishedRun:
@@ -63,6 +64,7 @@ def one_round(job: SelfTraining, before: list[FinishedRun]) -> FinishedRun:
     out = job.run.dir / "rounds" / str(len(before))
     settings = _settings_of(job.settings, len(before))
     inputs = dict(job.run.inputs) | ({"student": before[-1].output("weights")} if before else {})
+    inputs |= {} if job.start is None else {"start": job.start}
     with _round_folder(out, settings, inputs) as part:
         if part.state != "finished":
             figures = _make(job, part, settings, before)
@@ -111,7 +113,7 @@ def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[F
             labels, files, facts["student_scale"] = _relabelled(job, part, before[-1])
             outputs |= files
     with part.phase("training"):
-        start = before[-1].output("weights") if before and settings.self_training.start_from == "student" else None
+        start = before[-1].output("weights") if before and settings.self_training.start_from == "student" else job.start
         weights, folder = job.fit(part.dir, job.sources, labels, settings, start=start)
         outputs["weights"] = weights
     with part.phase("tune split"):

@@ -50,7 +50,13 @@ class RoundsResult:
 
 
 def run_rounds(
-    run: Run, sources: Sources, settings: DetectSettings, *, fit: Fit = fit, predictor: Predictor | None = None
+    run: Run,
+    sources: Sources,
+    settings: DetectSettings,
+    *,
+    start: Path | None = None,
+    fit: Fit = fit,
+    predictor: Predictor | None = None,
 ) -> RoundsResult:
     """Train on `sources.labels`, then up to `max_rounds` times on labels that combine teacher and student.
 
@@ -59,6 +65,9 @@ def run_rounds(
     scores of the student count, when the rounds end and which round is the best (`reason_to_stop`). The tune AP40 of
     the best round is therefore slightly optimistic. The test split is never used.
 
+    Args:
+        start: weights to start from, instead of those in the settings.
+
     Returns:
         the best round. Its weights are copied to ``<run.dir>/weights/best.pt``.
 
@@ -66,7 +75,7 @@ def run_rounds(
         UserError: rounds are requested, but there is nothing to relabel or no true box in the tune split.
     """
     _require_rounds_make_sense(sources, settings)
-    job = SelfTraining(run, sources, settings, fit, predictor or predict_with)
+    job = SelfTraining(run, sources, settings, fit, predictor or predict_with, start)
     rounds: list[FinishedRun] = []
     stopped = None
     while stopped is None:
