@@ -10,6 +10,7 @@ from typing import Any
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
+from stage3_detect.distillation.report import distillation_blocks
 from stage3_detect.distillation.start import DistilledStart, distilled_start
 from stage3_detect.evaluation.evaluate import check_others, evaluate
 from stage3_detect.evaluation.report import ReportParts, write_detector_report
@@ -58,7 +59,8 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         speed["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
         metrics = {**evaluation.metrics, **speed, **exports.metrics, **trained.metrics}
         metrics |= {} if start is None else start.metrics
-        files = _write_pages(run, stage2, sources, settings, (trained, evaluation, exports), metrics)
+        made = (trained, evaluation, exports, start)
+        files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", evaluation.verdict)
     outputs = {"weights": trained.weights, **files, **exports.files}
     outputs |= {} if start is None else {"weights_distilled": start.weights}
@@ -129,12 +131,12 @@ def _write_pages(
     stage2: FinishedRun,
     sources: Sources,
     settings: DetectSettings,
-    made: tuple[RoundsResult, Evaluation, Exports],
+    made: tuple[RoundsResult, Evaluation, Exports, DistilledStart | None],
     metrics: Metrics,
 ) -> dict[str, Path]:
     """The report on the run, and the model card for users of the detector."""
-    trained, evaluation, exports = made
-    blocks = rounds_blocks(run.dir, trained, sources.tune)
+    trained, evaluation, exports, start = made
+    blocks = [*distillation_blocks(start), *rounds_blocks(run.dir, trained, sources.tune)]
     facts = ReportParts(trained.folder, metrics, settings.num_gallery_images, blocks)
     card = CardFacts(
         settings,

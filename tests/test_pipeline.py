@@ -125,6 +125,14 @@ def test_figures_have_their_names(chain: Path) -> None:
     assert third["ap40/teacher"] == pytest.approx(second[f"ap40/{best}"])
 
 
+def test_without_a_distillation_nothing_of_it_runs(chain: Path) -> None:
+    run = open_run(chain / "stage3")
+    assert run.settings["distillation"]["num_epochs"] == 0
+    assert "weights_distilled" not in run.manifest["outputs"] and not (chain / "stage3" / "distillation").exists()
+    assert "training" in run.manifest["phases"] and "distillation" not in run.manifest["phases"]
+    assert "start" not in open_run(chain / "stage3" / "rounds" / "0").manifest["inputs"]
+
+
 def test_runs_say_that_their_data_is_synthetic(chain: Path) -> None:
     for number in (1, 2, 3):
         assert "phantom" in (chain / f"stage{number}" / "report.html").read_text().lower()

@@ -17,7 +17,7 @@ def stage_maps(backbone: Backbone, images: Tensor) -> list[Tensor]:
     caught: list[Tensor] = []
     with ExitStack() as stack:
         for module, num_channels in _stages(backbone.network):
-            hook = _keep_map(caught, num_channels)
+            hook = _keep_map(caught, num_channels, axis=3 if backbone.is_channels_last else 1)
             stack.callback(module.register_forward_hook(hook).remove)
         last = backbone(images)
     return [*caught, last]
@@ -37,15 +37,15 @@ def _stages(network: Any) -> list[tuple[nn.Module, int]]:
     return found
 
 
-def _keep_map(caught: list[Tensor], num_channels: int) -> Any:
-    """A hook that keeps a module's output if it is a map, with the channels first."""
+def _keep_map(caught: list[Tensor], num_channels: int, *, axis: int) -> Any:
+    """A hook that keeps a module's output if it is a map, with the channels first. axis: where they probably are."""
 
     def hook(_: nn.Module, __: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim != 4:
             return
-        if output.shape[1] == num_channels:
-            caught.append(output)
-        elif output.shape[3] == num_channels:
-            caught.append(output.permute(0, 3, 1, 2))
+        # stems may have another layout than the stages
+        found = [place for place in (axis, 4 - axis) if output.shape[place] == num_channels]
+        if found:
+            caught.append(output if found[0] == 1 else output.permute(0, 3, 1, 2))
 
     return hook

@@ -1,53 +1,78 @@
 """Random changes of a batch of pictures, made before both networks see it."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from stage3_detect.settings.detector import AugmentSettings
 
-_CONTRAST, _GAMMA = 0.2, 0.2
-"""Largest relative changes, as in the training on boxes."""
+_GREY_SHARE = 0.2
+"""Largest change of brightness, contrast and gamma, as in the training on boxes."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """One number per picture, (B,) each.
+
+    angle: radians, clockwise. scale: of the content. right, down: shifts as shares of the width and height.
+    flip: -1 for a left-right flip, else 1; it comes first.
+    """
+
+    angle: Tensor
+    scale: Tensor
+    right: Tensor
+    down: Tensor
+    flip: Tensor
 
 
 def augment(pictures: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """Flip, rotate, scale and shift each picture, then change brightness, contrast and gamma, within the limits of
-    the training on boxes. Content outside a picture is black.
+    the training on boxes. There is no mosaic.
 
     Args:
-        pictures: (B, 1, H, W) in [0, 1]. generator: on the CPU, so that all devices draw the same.
+        pictures: (B, 1, H, W) in [0, 1].
+        generator: on the CPU, so that all devices draw the same.
     """
-    matrices = _matrices(len(pictures), (pictures.shape[2], pictures.shape[3]), settings, generator)
-    grid = nn.functional.affine_grid(matrices.to(pictures.device), list(pictures.shape), align_corners=False)
-    moved = nn.functional.grid_sample(pictures, grid, align_corners=False)
-    return _change_grey(moved, settings.contrast_probability, generator)
+    moves = draw_moves(len(pictures), settings, generator)
+    return _change_grey(moved(pictures, moves), settings.contrast_probability, generator)
 
 
-def _matrices(count: int, picture_hw: tuple[int, int], settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """(B, 2, 3) from output to input coordinates, which run from -1 to 1 over each side."""
-    height, width = picture_hw
-    angle = _uniform(count, math.radians(settings.rotate_deg), generator)
-    zoom = 1 / (1 + _uniform(count, settings.scale_share, generator))
-    shifts = [2 * _uniform(count, settings.translate_share, generator) for _ in range(2)]
-    sign = 1 - 2 * (torch.rand(count, generator=generator) < settings.flip_probability).float()
-    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
-    # the aspect ratio keeps angles right, because both sides have the length 2
-    rows = [cosine * sign, -sine * height / width, shifts[0], sine * sign * width / height, cosine, shifts[1]]
-    return torch.stack(rows, 1).reshape(count, 2, 3)
+def draw_moves(count: int, settings: AugmentSettings, generator: torch.Generator) -> Moves:
+    """Random moves of `count` pictures, uniform within the settings' limits."""
+    return Moves(
+        _uniform(count, math.radians(settings.rotate_deg), generator),
+        1 + _uniform(count, settings.scale_share, generator),
+        _uniform(count, settings.translate_share, generator),
+        _uniform(count, settings.translate_share, generator),
+        1 - 2 * (torch.rand(count, generator=generator) < settings.flip_probability).float(),
+    )
+
+
+def moved(pictures: Tensor, moves: Moves) -> Tensor:
+    """Flip, rotate and scale pictures (B, C, H, W) around their centre, then shift them. Content from outside is 0."""
+    height, width = pictures.shape[2:]
+    cosine, sine = moves.angle.cos() / moves.scale, moves.angle.sin() / moves.scale
+    # from output to input; coordinates run from -1 to 1 over each side, so the aspect ratio keeps angles right
+    rows = torch.stack([cosine * moves.flip, sine * moves.flip * height / width], 1)
+    columns = torch.stack([-sine * width / height, cosine], 1)
+    linear = torch.stack([rows, columns], 1)
+    shift = 2 * torch.stack([moves.right, moves.down], 1)[..., None]
+    matrices = torch.cat([linear, -linear @ shift], 2).to(pictures.device)
+    grid = nn.functional.affine_grid(matrices, list(pictures.shape), align_corners=False)
+    return nn.functional.grid_sample(pictures, grid, align_corners=False)
 
 
 def _change_grey(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    count, device = len(pictures), pictures.device
-    each = [_sometimes(count, size, probability, generator).to(device) for size in (_CONTRAST, _CONTRAST, _GAMMA)]
-    contrast, brightness, gamma = (one.reshape(-1, 1, 1, 1) for one in each)
+    """Brightness and contrast of a picture change together or not at all, and gamma independently of them."""
+    count = len(pictures)
+    linear, other = (torch.rand(count, generator=generator) < probability for _ in range(2))
+    contrast, brightness, gamma = (
+        (_uniform(count, _GREY_SHARE, generator) * chosen).reshape(-1, 1, 1, 1).to(pictures.device)
+        for chosen in (linear, linear, other)
+    )
     return (pictures * (1 + contrast) + brightness).clamp(0, 1) ** (1 + gamma)
-
-
-def _sometimes(count: int, limit: float, probability: float, generator: torch.Generator) -> Tensor:
-    """(B,) uniform in [-limit, limit] with this probability, else 0."""
-    chosen = torch.rand(count, generator=generator) < probability
-    return _uniform(count, limit, generator) * chosen
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:

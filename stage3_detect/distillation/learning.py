@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr.config import UserError
+from cxr.imaging.cache import PictureCache
 from cxr.progress import track
 from cxr.tracking import Tracker
 from stage3_detect.distillation.augment import augment
@@ -33,9 +34,9 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Material:
-    """The pictures (N, H, W) uint8, and the rows to learn from and those held out."""
+    """The pictures, (H, W) uint8 by row, and the rows to learn from and those held out."""
 
-    pictures: npt.NDArray[np.uint8]
+    pictures: PictureCache
     train: Indices
     held_out: Indices
     device: torch.device
@@ -44,7 +45,8 @@ class Material:
     def batches(self, rows: Indices) -> Iterator[Tensor]:
         """The pictures of these rows in order, (B, 1, H, W) in [0, 1] on the device, in batches of about one size."""
         for part in np.array_split(rows, self.num_batches(rows)) if len(rows) else []:
-            grey = torch.from_numpy(self.pictures[part])[:, None].to(self.device).float() / 255
+            levels = np.stack([self.pictures[row] for row in part])
+            grey = torch.from_numpy(levels)[:, None].to(self.device).float() / 255
             yield grey.contiguous(memory_format=torch.channels_last)
 
     def num_batches(self, rows: Indices) -> int:
@@ -107,7 +109,7 @@ def explained(job: Learning) -> Figures:
     """1 - (squared error) / (variance of the teacher's features around their mean per channel), on the held-out
     images without augmentation. 1 is perfect, 0 is as good as the mean; None without held-out images."""
     job.student.eval()
-    moments = [_Moments() for _ in job.student.names]
+    moments = [Moments() for _ in job.student.names]
     for pictures in job.material.batches(job.material.held_out):
         for own, (found, wanted) in zip(moments, job.pairs(pictures), strict=True):
             own.add(found, wanted)
@@ -115,7 +117,7 @@ def explained(job: Learning) -> Figures:
 
 
 @dataclass
-class _Moments:
+class Moments:
     """Sums over pictures and cells, per channel: squared errors, targets and their squares."""
 
     count: int = 0
@@ -159,15 +161,16 @@ def _train_epoch(job: Learning, optimizer: torch.optim.Optimizer, epoch: int) ->
 def _step(job: Learning, pictures: Tensor, optimizer: torch.optim.Optimizer) -> float:
     losses = [nn.functional.smooth_l1_loss(found, wanted) for found, wanted in job.pairs(pictures)]
     loss = torch.stack(losses).mean()
-    if not torch.isfinite(loss):
+    value = float(loss.detach())
+    if not math.isfinite(value):
         raise UserError(
-            f"distillation: the loss is {float(loss)}; lower distillation.learning_rate "
+            f"distillation: the loss is {value}; lower distillation.learning_rate "
             f"({job.settings.distillation.learning_rate}) or set train.precision to fp32"
         )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return float(loss.detach())
+    return value
 
 
 def learning_rate_factor(progress: float) -> float:

@@ -1,18 +1,19 @@
 """The weights that a training starts from after distillation: made once per run, and resumed after an interruption."""
 
 import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from stage3_detect.distillation.learning import CHECKPOINT, Figures, Indices, Learning, Material, learn, shares_text
-from stage3_detect.distillation.pictures import PICTURES, frame_of, write_pictures
+from stage3_detect.distillation.pictures import frame_of, open_pictures
 from stage3_detect.distillation.student import Student, find_taps
 from stage3_detect.distillation.teacher import Teacher, load_member
 from stage3_detect.labels.sources import in_fixed_order
@@ -26,6 +27,9 @@ from stage3_detect.training.train import precision_of
 _EXPLAINED = "explained"
 """Key of the weights file for the figures."""
 
+_PICTURES = "pictures"
+"""Folder of the decoded pictures, in the folder of the distillation."""
+
 _NUM_SAMPLE = 512
 """Training images on which the features' mean and standard deviation are measured."""
 
@@ -35,39 +39,40 @@ log = logging.getLogger("raybox")
 @dataclass(frozen=True)
 class DistilledStart:
     """weights: the file to start from. explained: share of the variance of the classifier's features that the detector
-    explains on held-out images, by layer."""
+    explains on held-out images, by layer; None without held-out images."""
 
     weights: Path
     explained: Figures
 
     @property
     def metrics(self) -> Figures:
-        """Metrics ``distillation/<layer>/r2``."""
-        return {f"distillation/{name}/r2": value for name, value in self.explained.items()}
+        """Metrics ``distillation/r2/<layer>``."""
+        return {f"distillation/r2/{name}": value for name, value in self.explained.items()}
 
 
 def distilled_start(run_dir: Path, images: CocoBoxes, settings: DetectSettings, *, stage1: Path) -> DistilledStart:
-    """Write `run_dir`/weights/distilled.pt, or return it where it is finished.
+    """Write `run_dir`/weights/distilled.pt, or return it where it is finished. An interrupted call continues after its
+    last whole epoch.
 
     Args:
         images: all that may be trained on, with or without boxes.
         stage1: run folder of the classifier. Of an ensemble, the first network is the teacher.
 
     Raises:
-        UserError: an image or the classifier cannot be read, or the loss is no longer a number.
+        UserError: there are no images, one of them or the classifier cannot be read, or the loss is not a number.
     """
     weights, folder = run_dir / "weights" / "distilled.pt", run_dir / "distillation"
     explained = _finished(weights)
-    if explained is not None:
+    if explained is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        job = _make_job(folder, images, settings, stage1)
+        explained = learn(job, folder)
+        _publish(weights, job.student.model, explained)
+        _report(explained, len(job.material.held_out))
+    else:
         log.info("stage3: the distillation is finished: %s", weights.name)
-        return DistilledStart(weights, explained)
-    folder.mkdir(parents=True, exist_ok=True)
-    job = _make_job(folder, images, settings, stage1)
-    explained = learn(job, folder)
-    _publish(weights, job.student.model, explained)
-    for path in (folder / PICTURES, folder / CHECKPOINT):
-        path.unlink()
-    _report(explained, len(job.material.held_out))
+    shutil.rmtree(folder / _PICTURES, ignore_errors=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return DistilledStart(weights, explained)
 
 
@@ -75,8 +80,8 @@ def _make_job(folder: Path, images: CocoBoxes, settings: DetectSettings, stage1:
     own, device_name = settings.distillation, pick_device(settings.device)
     device = first_device(device_name)
     frame_hw = frame_of(images, own.image_px or settings.data.image_px)
-    pictures, is_good = write_pictures(folder / PICTURES, images, frame_hw, on_problem=settings.data.on_problem)
-    train, held = _parts(images, is_good, settings)
+    pictures, rows = open_pictures(folder / _PICTURES, images, frame_hw, on_problem=settings.data.on_problem)
+    train, held = _parts(images, rows, settings)
     torch.manual_seed(settings.seed)
     network = make_network(settings, images.findings)
     taps = find_taps(network, own.layers)
@@ -92,13 +97,12 @@ def _make_job(folder: Path, images: CocoBoxes, settings: DetectSettings, stage1:
     return Learning(student, teacher, material, settings, precision_of(settings, device_name))
 
 
-def _parts(images: CocoBoxes, is_good: npt.NDArray[np.bool_], settings: DetectSettings) -> tuple[Indices, Indices]:
-    """Row numbers of the images to learn from, in a fixed random order, and of the patients held out."""
-    ids = images.images["image_id"].to_numpy()
-    row_of = {image_id: row for row, image_id in enumerate(ids)}
-    good = ids[is_good].tolist()
-    held = held_out(images, good, settings.data.holdout_share, settings.seed)
-    ordered = in_fixed_order(good, seed=settings.seed)
+def _parts(images: CocoBoxes, rows: Sequence[int], settings: DetectSettings) -> tuple[Indices, Indices]:
+    """Those of these rows to learn from, in a fixed random order, and those of the patients held out."""
+    ids = images.images["image_id"]
+    row_of = {str(ids[row]): row for row in rows}
+    held = held_out(images, list(row_of), settings.data.holdout_share, settings.seed)
+    ordered = in_fixed_order(row_of, seed=settings.seed)
     train, others = ([row_of[name] for name in ordered if (name in held) == is_held] for is_held in (False, True))
     return np.array(train, dtype=np.int64), np.array(others, dtype=np.int64)
 
@@ -107,6 +111,7 @@ def _publish(weights: Path, network: DetectionModel, explained: Figures) -> None
     """Write the network as a file of ultralytics, atomically, without the projections."""
     weights.parent.mkdir(parents=True, exist_ok=True)
     partial = weights.with_suffix(".partial")
+    network.pt_path = weights.name  # else the path of the file that it started from
     checkpoint = {"model": network.cpu().eval(), "train_args": {}, "epoch": -1, _EXPLAINED: explained}
     torch.save(checkpoint, partial)
     partial.replace(weights)

@@ -42,16 +42,14 @@ def weights_input(settings: DetectSettings) -> dict[str, Path]:
 
 
 def make_network(settings: DetectSettings, findings: Sequence[str]) -> DetectionModel:
-    """The network of `settings.model` with one grey input channel: new, or with the weights of the file.
-
-    As in ultralytics' trainer: what does not fit, such as the outputs of other classes, stays new.
-    """
+    """The network of `settings.model` with one grey input channel, as ultralytics' trainer makes it: new, or with the
+    weights of the file, where what does not fit, such as the outputs of other classes, is new."""
     loaded = _read_weights(Path(settings.model)) if settings.from_weights else None
     layout = settings.model if loaded is None else loaded.yaml
     network = DetectionModel(layout, ch=CHANNELS, nc=len(findings), verbose=False)
+    network.names = dict(enumerate(findings))  # before loading, because outputs of classes are found by their names
     if loaded is not None:
         network.load(loaded, verbose=False)
-    network.names = dict(enumerate(findings))
     return network
 
 

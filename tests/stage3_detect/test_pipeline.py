@@ -13,11 +13,13 @@ import pytest
 from cxr.cli import StageArguments, parse_stage_arguments
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
+from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.pipeline import open_compared
 from stage3_detect.run import main
 from tests.paths import ROOT
+from tests.stage3_detect.serving.chain_builders import make_classifier_run
 from tests.stage3_detect.stage3_builders import make_coco, make_stage2_run, tiny_settings
 
 # Every attempt to reach the network is written down and refused; the home folder is a fresh one.
@@ -50,7 +52,13 @@ def command(folder: Path, *changes: str) -> list[str]:
         "export.formats=[onnx, openvino_fp32, openvino_fp16, openvino_int8]",
         "self_training.max_rounds=1",
     ]
-    small += ["self_training.num_epochs=1", "num_gallery_images=3", "device=cpu", "num_workers=1"]
+    small += [
+        "distillation.num_epochs=1",
+        "self_training.num_epochs=1",
+        "num_gallery_images=3",
+        "device=cpu",
+        "num_workers=1",
+    ]
     paths = ["--from", str(folder / "stage2"), "--out", str(folder / "stage3")]
     return [str(ROOT / "stage3_detect" / "run.py"), *paths, "--set", *settings, *small, *changes]
 
@@ -69,7 +77,7 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage 3 run that was killed after its first epoch and then given the same command again."""
     folder = tmp_path_factory.mktemp("stage3")
-    make_stage2_run(folder)
+    make_stage2_run(folder, inputs={"stage1": make_classifier_run(folder / "stage1")})
     first = start(folder)
     last = folder / "stage3" / "rounds" / "0" / "train" / "weights" / "last.pt"
     deadline = time.monotonic() + 300
@@ -89,6 +97,22 @@ def test_killed_run_goes_on_where_it_was(folder: Path):
     text = (folder / "stage3" / "rounds" / "0" / "metrics.jsonl").read_text()
     steps = [json.loads(line)["step"] for line in text.splitlines()]
     assert steps[-1] == 3 and sorted(set(steps)) == [1, 2, 3]
+
+
+def test_the_training_starts_from_distilled_weights(folder: Path):
+    run = open_run(folder / "stage3", stage="stage3")
+    assert "the distillation is finished" in (folder / "stage3" / "log.txt").read_text()
+    first, second = (open_run(folder / "stage3" / "rounds" / name, stage="stage3_round") for name in "01")
+    weights = sha256_of(run.output("weights_distilled"))
+    assert first.manifest["inputs"]["start"]["sha256"] == second.manifest["inputs"]["start"]["sha256"] == weights
+    assert {f"distillation/r2/backbone_{stride}" for stride in (8, 16, 32)} <= set(run.metrics)
+    assert "Distillation" in run.output("report").read_text() and "learned" in run.output("model_card").read_text()
+
+
+def test_a_distillation_needs_the_classifier(tmp_path: Path):
+    make_stage2_run(tmp_path, num_train=3, num_test=3)
+    with pytest.raises(UserError, match=r"distillation.num_epochs: 1 needs the classifier"):
+        main(given(command(tmp_path)))
 
 
 def test_nothing_reached_for_the_network_or_wrote_into_the_home(folder: Path):

@@ -159,6 +159,9 @@ def test_sources_of_a_run_with_corrections(tmp_path: Path) -> None:
     sources = open_sources(stage2, settings, seed=0)
     assert sources.corrections is not None and sources.corrections.images["image_id"].tolist() == [IMAGE]
     assert len(sources.labels.images) == 24  # none of the training images is corrected
+    known = sources.training_images
+    assert known.images["image_id"].tolist() == [*sources.labels.images["image_id"], IMAGE] and not len(known.boxes)
+    assert files_of(known)[IMAGE] == (tmp_path / "aaaa.png").absolute() and files_of(known)["train_000"] == first
     (tmp_path / "aaaa.png").write_bytes(first.read_bytes())
     assert "train_000" not in set(open_sources(stage2, settings, seed=0).labels.images["image_id"])
     (tmp_path / "aaaa.png").write_bytes((tmp_path / "data/tune/tune_001.png").read_bytes())

@@ -8,7 +8,7 @@ from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from cxr.config import UserError
 from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
-from stage3_detect.training.starting_point import weights_input
+from stage3_detect.training.starting_point import make_network, weights_input
 from tests.stage3_detect.stage3_builders import tiny_settings, trainer_of
 
 SIZES = "nsmlx"
@@ -120,6 +120,21 @@ def test_one_channel_goes_on_as_it_is_and_other_classes_start_anew(tmp_path: Pat
     }
     assert set(others) == last and all(len(after[name]) == 2 for name in others)
     assert torch.equal(before["model.0.conv.weight"], after["model.0.conv.weight"])
+    own = make_network(settings(path), ("Nodule/Mass", "Pleural Effusion")).state_dict()
+    assert all(torch.equal(own[name], after[name]) for name in after if name not in others)
+    assert all(own[name].shape == after[name].shape for name in others)
+
+
+def test_outputs_of_classes_are_found_by_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    colour = DetectionModel("yolo26n.yaml", ch=3, nc=2, verbose=False)
+    colour.names = {0: "b", 1: "a"}
+    network = make_network(settings(saved(tmp_path / "colour.pt", colour)), "abc")
+    assert network.yaml["channels"] == 1 and network.names == {0: "a", 1: "b", 2: "c"}
+    given, found = (model.state_dict() for model in (colour, network))
+    torch.testing.assert_close(found["model.0.conv.weight"], given["model.0.conv.weight"].sum(1, keepdim=True))
+    last = "model.23.cv3.0.2.weight"
+    assert torch.equal(found[last][:2], given[last].flip(0))
 
 
 def test_an_architecture_gets_one_grey_channel(tmp_path: Path) -> None:
