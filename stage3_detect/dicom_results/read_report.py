@@ -29,8 +29,11 @@ _CERTAINTY = "111012"
 
 @dataclass(frozen=True)
 class Report:
-    """A report. image uid -> boxes. reader: name of the person who made it; "" for a program. is_own: made by raybox.
-    num_other_regions: regions that are no boxes, such as points and lines."""
+    """A report.
+
+    reader: name of the person who made it; "" for a program. is_own: made by raybox. images: UIDs of all images that it
+    is about. boxes: image UID -> its boxes. num_other_regions: regions that are no boxes, such as points and lines.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -38,6 +41,7 @@ class Report:
     instance_number: int
     reader: str
     is_own: bool
+    images: tuple[str, ...]
     boxes: dict[str, list[TrackedBox]] = field(default_factory=dict)
     num_other_regions: int = 0
 
@@ -70,6 +74,7 @@ def read_report(data: bytes, name: str, findings: Sequence[str]) -> Report | Non
             int(document.get("InstanceNumber") or 1),
             _reader(document),
             str(document.get("Manufacturer", "")) == MANUFACTURER,
+            tuple(dict.fromkeys(_images(document))),
         )
         return _with_boxes(report, document, findings, name)
 
@@ -130,6 +135,14 @@ def _groups(document: Dataset) -> Iterator[Dataset]:
                 yield item
             else:
                 yield from _groups(item)
+
+
+def _images(item: Dataset) -> Iterator[str]:
+    """UIDs of all images that an item or those below it name."""
+    if item.get("ValueType") == "IMAGE":
+        yield str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+    for child in item.get("ContentSequence") or ():
+        yield from _images(child)
 
 
 def _region(group: Dataset) -> Dataset | None:
