@@ -22,9 +22,9 @@ from tests.stage3_detect.dicom_results.dicom_builders import ALGORITHM, GOOD, IM
 FOUND = tuple(
     FoundBox(finding, xyxy, score, None, True)
     for finding, xyxy, score in (
-        ("Lung Opacity", (30.0, 40.0, 130.0, 170.0), 0.8),
+        ("Nodule/Mass", (30.0, 40.0, 130.0, 170.0), 0.8),
         ("Pleural Effusion", (150.0, 200.0, 260.0, 300.0), 0.5),
-        ("Lung Opacity", (250.0, 60.0, 380.0, 200.0), 0.4),
+        ("Nodule/Mass", (250.0, 60.0, 380.0, 200.0), 0.4),
     )
 )
 """Findings of the detector in the tests' bundle."""
@@ -105,7 +105,7 @@ def test_each_change_in_the_viewer_is_an_action(folder: Path, bundle: Path):
     drawn = deepcopy(accepted)
     region(drawn).GraphicData = [5, 6, 25, 6, 25, 36, 5, 36, 5, 6]
     named(drawn, "121071").ConceptCodeSequence = Sequence(
-        [code("CORNERSTONEFREETEXT", "CORNERSTONEJS", "lung opacity 2")]
+        [code("CORNERSTONEFREETEXT", "CORNERSTONEJS", "nodule/mass 2")]
     )
     measurements(report).ContentSequence = Sequence([accepted, moved, drawn])
     del gone
@@ -115,17 +115,17 @@ def test_each_change_in_the_viewer_is_an_action(folder: Path, bundle: Path):
     (reading,) = open_readings(folder / "corrections")
     assert (reading.reader, reading.name, reading.width_px, reading.height_px) == ("Meier-Anna", "a/one.dcm", 400, 320)
     assert [(box.action, box.finding, box.box_xyxy) for box in reading.boxes] == [
-        ("accepted", "Lung Opacity", (30.0, 40.0, 130.0, 170.0)),
+        ("accepted", "Nodule/Mass", (30.0, 40.0, 130.0, 170.0)),
         ("moved", "Pleural Effusion", (160.0, 205.0, 270.0, 310.0)),
-        ("drawn", "Lung Opacity", (5.0, 6.0, 25.0, 36.0)),
-        ("rejected", "Lung Opacity", (250.0, 60.0, 380.0, 200.0)),
+        ("drawn", "Nodule/Mass", (5.0, 6.0, 25.0, 36.0)),
+        ("rejected", "Nodule/Mass", (250.0, 60.0, 380.0, 200.0)),
     ]
     assert reading.boxes[1].original_box_xyxy == (150.0, 200.0, 260.0, 300.0)
     coco = read_coco(folder / "corrections" / "corrections.json")
     assert coco.boxes[["finding", "reader"]].values.tolist() == [
-        ["Lung Opacity", "Meier-Anna"],
+        ["Nodule/Mass", "Meier-Anna"],
         ["Pleural Effusion", "Meier-Anna"],
-        ["Lung Opacity", "Meier-Anna"],
+        ["Nodule/Mass", "Meier-Anna"],
     ]
     assert "0 new readings, 1 were there already" in run(folder, bundle)
 
@@ -137,7 +137,7 @@ def test_another_finding_of_a_box_is_a_relabelling(folder: Path, bundle: Path):
     run(folder, bundle, complete=True)
     (reading,) = open_readings(folder / "corrections")
     first = reading.boxes[0]
-    assert (first.action, first.finding, first.original_finding) == ("relabelled", "Pleural Effusion", "Lung Opacity")
+    assert (first.action, first.finding, first.original_finding) == ("relabelled", "Pleural Effusion", "Nodule/Mass")
     assert reading.complete
 
 

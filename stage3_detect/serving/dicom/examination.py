@@ -1,0 +1,93 @@
+"""From an accepted image to boxes, and from boxes to results. What is found is kept as text in the queue."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+from pydicom.dataset import Dataset
+
+from cxr.labels import FINDINGS
+from stage3_detect.dicom_results.make import encoded
+from stage3_detect.dicom_results.presentation_state import presentation_state
+from stage3_detect.dicom_results.read_report import Report, read_report
+from stage3_detect.dicom_results.report import Occasion, structured_report
+from stage3_detect.dicom_results.result import Algorithm, ImageResult, ResultSettings, image_result
+from stage3_detect.dicom_results.secondary_capture import secondary_capture
+from stage3_detect.dicom_results.source import SourceImage, read_source
+from stage3_detect.model.image_quality import Quality, quality_of
+from stage3_detect.model.predictor import FoundBox
+from stage3_detect.serving.dicom.store import QueuedImage
+from stage3_detect.serving.interface import DecodedImage, ServedModel
+from stage3_detect.serving.model.images import decode_image
+
+File = tuple[str, bytes]
+"""SOP instance UID, and the content of the file."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image that can be accepted: its header is complete, and its pixels were decoded."""
+
+    source: SourceImage
+    image: DecodedImage
+
+
+def read_arrival(data: bytes, *, max_pixels: int) -> Arrival:
+    """Decode an image and read its header. UserError says why it cannot be accepted."""
+    image = decode_image(data, "the image", max_pixels=max_pixels)
+    return Arrival(read_source(data, "the image"), image)
+
+
+class Examiner:
+    """Makes results with one model."""
+
+    def __init__(self, model: ServedModel, settings: ResultSettings) -> None:
+        self._model, self._settings = model, settings
+        facts = model.facts
+        self._algorithm = Algorithm(
+            facts.name, version("raybox"), facts.manifest_sha256, facts.default_point, facts.findings, facts.synthetic
+        )
+        self._known = tuple(dict.fromkeys([*facts.findings, *FINDINGS]))
+
+    def examine(self, arrival: Arrival) -> tuple[str, int]:
+        """Boxes, quality and header of an image as JSON, and the number of boxes that are shown."""
+        boxes = self._model.detect(arrival.image)
+        quality = quality_of(arrival.image.pixels)
+        content = {
+            "header": arrival.source.header.to_json_dict(),
+            "display": arrival.source.display.to_json_dict(),
+            "boxes": [asdict(box) for box in boxes if box.shown],
+            "quality": asdict(quality),
+        }
+        return json.dumps(content), sum(box.shown for box in boxes)
+
+    def report(self, images: list[QueuedImage], last: bytes) -> File:
+        """The report on all images of a study. last: the report that it replaces, b"" for none."""
+        replaced = self._read(last)
+        results = [self._result(image, replaced) for image in images]
+        occasion = Occasion(datetime.now(), replaced.as_predecessor() if replaced else None)
+        return _file(structured_report(results, self._algorithm, self._settings, occasion))
+
+    def pictures(self, image: QueuedImage, pixels: DecodedImage, report: bytes) -> list[File]:
+        """Presentation state and secondary capture of an image that `report` is about."""
+        known = self._read(report)
+        result = self._result(image, known)
+        occasion = Occasion(datetime.now())
+        state = presentation_state(result, self._algorithm, occasion)
+        capture = secondary_capture(result, pixels.pixels, self._algorithm, self._settings, occasion)
+        return [_file(state), _file(capture)]
+
+    def _read(self, report: bytes) -> Report | None:
+        return read_report(report, "the last report", self._known) if report else None
+
+    def _result(self, image: QueuedImage, earlier: Report | None) -> ImageResult:
+        content = json.loads(image.examined or "")
+        source = SourceImage(Dataset.from_json(content["header"]), Dataset.from_json(content["display"]), image.sha256)
+        boxes = [FoundBox(**box | {"xyxy": tuple(box["xyxy"])}) for box in content["boxes"]]
+        quality = Quality(content["quality"]["ok"], tuple(content["quality"]["reasons"]))
+        return image_result(source, boxes, quality, earlier=earlier.boxes.get(image.uid, ()) if earlier else ())
+
+
+def _file(dataset: Dataset) -> File:
+    return str(dataset.SOPInstanceUID), encoded(dataset)

@@ -1,0 +1,98 @@
+"""The DICOM listener: C-ECHO, and C-STORE of radiographs. Success is answered when the image is on disk."""
+
+import logging
+from collections.abc import Callable
+
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessP14,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from cxr.config import UserError
+from stage3_detect.dicom_results.source import RADIOGRAPH_CLASSES
+from stage3_detect.serving.dicom.settings import DicomSettings
+from stage3_detect.serving.dicom.store import FullError
+from stage3_detect.serving.http.logs import log_error
+
+TRANSFER_SYNTAXES = (
+    ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessP14, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
+    JPEG2000Lossless, JPEG2000, RLELossless,
+)  # fmt: skip
+
+SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, FAILURE = 0x0000, 0xA700, 0xC000, 0x0110
+
+Accept = Callable[[bytes, str], None]
+"""Stores an image, given its file and the AE title of its sender. UserError: it cannot have results. FullError."""
+
+for _name in ("pynetdicom", "pydicom"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # their lines name patients
+
+
+def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> ThreadedAssociationServer:
+    """Open the port and answer in threads.
+
+    Args:
+        max_bytes: of one image; an association that sends a longer one is aborted.
+
+    Raises:
+        UserError: the port cannot be opened.
+    """
+    application = AE(ae_title=settings.ae)
+    application.require_called_aet = True
+    application.require_calling_aet = list(settings.peers)
+    application.maximum_associations = settings.max_associations
+    application.network_timeout = application.dimse_timeout = application.acse_timeout = settings.network_timeout_s
+    application.maximum_pdu_size = 0  # no limit: large radiographs in few pieces
+    application.add_supported_context(Verification)
+    for sop_class in RADIOGRAPH_CLASSES:
+        application.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    handlers = [(evt.EVT_C_STORE, _stored, [accept]), (evt.EVT_PDU_RECV, _counted, [max_bytes])]
+    try:
+        server = application.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
+    except OSError as error:
+        raise UserError(
+            f"--dicom-port {settings.port} on {settings.host}: {error.strerror}; give another port"
+        ) from None
+    assert server is not None
+    return server
+
+
+def _stored(event: evt.Event, accept: Accept) -> int:
+    """The status of one C-STORE."""
+    event.assoc.num_bytes = 0
+    try:
+        accept(event.encoded_dataset(), str(event.assoc.requestor.ae_title).strip())
+    except UserError:
+        return CANNOT_UNDERSTAND
+    except FullError:
+        return OUT_OF_RESOURCES
+    except Exception as error:
+        log_error(error, "C-STORE")
+        return FAILURE
+    return SUCCESS
+
+
+def _counted(event: evt.Event, max_bytes: int) -> None:
+    """Abort an association that sends more than an image can have; the whole image is held in memory."""
+    data = getattr(event.pdu, "presentation_data_value_items", None)
+    if data is None:
+        return
+    num_bytes = getattr(event.assoc, "num_bytes", 0) + sum(len(item.presentation_data_value or b"") for item in data)
+    event.assoc.num_bytes = num_bytes
+    if num_bytes > max_bytes:
+        event.assoc.abort()

@@ -1,0 +1,167 @@
+"""The DICOM node: the listener, the work on accepted images, and the sending of results, each in threads."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from cxr.config import UserError
+from stage3_detect.serving.dicom.examination import Arrival, Examiner, read_arrival
+from stage3_detect.serving.dicom.listener import listen
+from stage3_detect.serving.dicom.sender import NotSentError, open_sender
+from stage3_detect.serving.dicom.settings import DicomSettings
+from stage3_detect.serving.dicom.store import DicomQueue, FullError, QueuedImage
+from stage3_detect.serving.http.audit import Audit
+from stage3_detect.serving.http.errors import Refusal
+from stage3_detect.serving.http.logs import log_error
+from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.settings import Limits
+
+log = logging.getLogger("raybox.serving")
+
+_IDLE_S = 30.0
+"""Longest sleep without a notice, in case one is missed."""
+_RELEASE_S = 2.0
+"""How long an association for results stays open without one."""
+_HELD_IMAGES = 4
+"""Decoded images that are kept between their arrival and their pictures."""
+
+
+class DicomNode:
+    """Runs until `close`."""
+
+    def __init__(self, model: ServedModel, settings: DicomSettings, limits: Limits, audit: Audit | None = None) -> None:
+        """Open the queue and the port, and go on with what an earlier process left.
+
+        Raises:
+            UserError: the folder or the port cannot be used.
+        """
+        self.settings, self._limits, self._audit = settings, limits, audit
+        self._model_sha256 = model.facts.manifest_sha256
+        self._examiner = Examiner(model, settings.results)
+        self._held: OrderedDict[str, Arrival] = OrderedDict()
+        self._held_lock = threading.Lock()
+        self._is_open = True
+        self.queue = DicomQueue(settings.folder)
+        try:
+            self._server = listen(settings, self.accept, max_bytes=limits.max_file_bytes)
+        except UserError:
+            self.queue.close()
+            raise
+        self.port: int = self._server.socket.getsockname()[1]
+        work: list[Callable[[], None]] = [self._work]
+        work += [lambda to=destination: self._send_to(to) for destination in settings.send_to]  # type: ignore[misc]
+        self._threads = [threading.Thread(target=target, name="dicom", daemon=True) for target in work]
+        for thread in self._threads:
+            thread.start()
+
+    def accept(self, data: bytes, sender: str) -> None:
+        """Take responsibility for an image; it is on disk when this returns.
+
+        Raises:
+            UserError: it cannot have results. FullError: it cannot be stored.
+        """
+        arrival = read_arrival(data, max_pixels=self._limits.max_pixels)
+        source = arrival.source
+        self._hold(arrival)
+        self.queue.accept(source.uid, str(source.header.StudyInstanceUID), source.data_sha256, data)
+        if self._audit is not None:
+            try:
+                self._audit.write(
+                    key=sender, route="C-STORE", image_sha256=source.data_sha256, model_sha256=self._model_sha256,
+                    num_boxes=0,
+                )  # fmt: skip
+            except Refusal:
+                raise FullError("the audit trail cannot be written") from None
+
+    def close(self) -> None:
+        """Take no more images, finish the step at hand, and leave the rest to the next process."""
+        self._is_open = False
+        self._server.shutdown()
+        with self.queue.changed:
+            self.queue.changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self.queue.close()
+
+    def _work(self) -> None:
+        while self._is_open:
+            try:
+                if not self._step():
+                    _, wait_s = self.queue.due_studies(self.settings.quiet_s)
+                    self._wait(min(_IDLE_S, wait_s or _IDLE_S))
+            except FullError:
+                log.error('{"level": "error", "what": "DICOM queue", "error": "the disk is full or failed"}')
+                self._wait(1)
+            except Exception as error:
+                log_error(error, "DICOM work")
+                self._wait(1)
+
+    def _step(self) -> bool:
+        """Do the next piece of work; False if there is none. Reports first, since somebody waits for them."""
+        for study in self.queue.due_studies(self.settings.quiet_s)[0]:
+            images = self.queue.images_of(study)
+            report = self._examiner.report(images, self.queue.last_report(study))
+            self.queue.publish(study, images, report, self.settings.send_to)
+            return True
+        if (image := self.queue.next_unexamined()) is not None:
+            examined, _ = self._examiner.examine(self._arrival(image))
+            self.queue.save_examination(image, examined)
+            return True
+        if (image := self.queue.next_undrawn()) is not None:
+            arrival = self._arrival(image)
+            files = self._examiner.pictures(image, arrival.image, self.queue.last_report(image.study))
+            self.queue.save_pictures(image, files, self.settings.send_to)
+            with self._held_lock:
+                self._held.pop(image.sha256, None)
+            return True
+        return False
+
+    def _send_to(self, destination: str) -> None:
+        sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)
+        pause_s = 0.5
+        while self._is_open:
+            parcel = self.queue.next_parcel(destination)
+            if parcel is None:
+                self._wait(_RELEASE_S)
+                if self.queue.next_parcel(destination) is None:
+                    sender.close()
+                    self._wait(_IDLE_S)
+                continue
+            try:
+                sender.send(parcel.data)
+                self.queue.sent(parcel)
+                pause_s = 0.5
+            except (NotSentError, FullError) as error:
+                log.warning('{"level": "warning", "what": "result not sent", "reason": "%s"}', error)
+                sender.close()
+                self._sleep(pause_s)
+                pause_s = min(2 * pause_s, self.settings.max_retry_s)
+            except Exception as error:
+                log_error(error, "DICOM sending")
+                self._sleep(pause_s)
+        sender.close()
+
+    def _hold(self, arrival: Arrival) -> None:
+        with self._held_lock:
+            self._held[arrival.source.data_sha256] = arrival
+            while len(self._held) > _HELD_IMAGES:
+                self._held.popitem(last=False)
+
+    def _arrival(self, image: QueuedImage) -> Arrival:
+        """As it came, or read again from the queue."""
+        with self._held_lock:
+            held = self._held.get(image.sha256)
+        return held or read_arrival(image.data, max_pixels=self._limits.max_pixels)
+
+    def _wait(self, seconds: float) -> None:
+        """Until the queue changes, or for a time."""
+        with self.queue.changed:
+            if self._is_open:
+                self.queue.changed.wait(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._is_open and time.monotonic() < end:
+            time.sleep(0.1)

@@ -1,0 +1,227 @@
+"""The durable queue: accepted images, boxes on them, and results that wait for their destination. One SQLite file.
+
+Every step is one transaction on disk, so that a kill at any moment repeats a step or not, and loses nothing:
+    accepted     the image is stored before its sender is told so
+    examined     its boxes are stored
+    published    the report on its study is stored for all destinations, and the images count as reported
+    drawn        presentation state and secondary capture are stored too, and the pixels are deleted
+    sent         the result is deleted
+A result keeps its content and its UIDs until it is sent, so a peer that gets it twice recognises it.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.config import UserError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS images (
+    uid TEXT PRIMARY KEY, study TEXT NOT NULL, sha256 TEXT NOT NULL, data BLOB, received REAL NOT NULL,
+    examined TEXT, reported INTEGER NOT NULL DEFAULT 0, drawn INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS images_of_study ON images (study);
+CREATE TABLE IF NOT EXISTS reports (study TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, uid TEXT NOT NULL, data BLOB NOT NULL,
+    UNIQUE (destination, uid));
+"""
+FILE_NAME = "queue.sqlite"
+
+
+@dataclass(frozen=True)
+class QueuedImage:
+    """An accepted image. data: of the file, b"" once results are drawn. examined: JSON of `examination`, or None."""
+
+    uid: str
+    study: str
+    sha256: str
+    data: bytes
+    examined: str | None
+    is_reported: bool
+    is_drawn: bool
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A result for a destination."""
+
+    id: int
+    uid: str
+    data: bytes
+
+
+class FullError(Exception):
+    """The disk is full, or failed; nothing was stored."""
+
+
+class DicomQueue:
+    """The file while one process uses it. Safe for threads. `changed` is notified after every change."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: the folder cannot be written, or another process uses it.
+        """
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(
+                folder / FILE_NAME, timeout=1, check_same_thread=False, isolation_level=None
+            )
+            (folder / FILE_NAME).chmod(0o600)
+            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA secure_delete=ON")  # pixels and names of patients do not stay behind
+            self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"DICOM queue {folder}: {error}; give a folder that can be written and that no other service uses"
+            ) from None
+        self._lock = threading.RLock()
+        self.changed = threading.Condition()
+
+    def accept(self, uid: str, study: str, sha256: str, data: bytes) -> bool:
+        """Store an image; False if it is there already, with the same content.
+
+        Another image of the same UID replaces it, and its study gets a new report.
+
+        Raises:
+            FullError: nothing was stored.
+        """
+        with self._transaction() as database:
+            known = database.execute("SELECT sha256 FROM images WHERE uid = ?", (uid,)).fetchone()
+            if known == (sha256,):
+                return False
+            database.execute(
+                "INSERT OR REPLACE INTO images (uid, study, sha256, data, received) VALUES (?, ?, ?, ?, ?)",
+                (uid, study, sha256, data, time.time()),
+            )
+        return True
+
+    def next_unexamined(self) -> QueuedImage | None:
+        """The oldest image without boxes."""
+        rows = self._images("examined IS NULL ORDER BY received LIMIT 1")
+        return rows[0] if rows else None
+
+    def save_examination(self, image: QueuedImage, examined: str) -> None:
+        """Store the boxes of an image, unless another image of this UID came meanwhile. FullError as `accept`."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE images SET examined = ? WHERE uid = ? AND sha256 = ?", (examined, image.uid, image.sha256)
+            )
+
+    def due_studies(self, quiet_s: float) -> tuple[list[str], float | None]:
+        """Studies that are complete and not reported, and the seconds until the next may be; None if none waits."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT study, max(received), min(examined IS NOT NULL) FROM images WHERE study IN "
+                "(SELECT study FROM images WHERE NOT reported) GROUP BY study ORDER BY 2"
+            ).fetchall()
+        waits = [(study, received + quiet_s - time.time()) for study, received, is_examined in rows if is_examined]
+        later = [wait for _, wait in waits if wait > 0]
+        return [study for study, wait in waits if wait <= 0], min(later, default=None)
+
+    def images_of(self, study: str) -> list[QueuedImage]:
+        """All images of a study without their data, in the order in which they came."""
+        return self._images("study = ? ORDER BY received, uid", study, data="NULL")
+
+    def last_report(self, study: str) -> bytes:
+        """The newest report on a study; b"" if there is none."""
+        with self._lock:
+            row = self._database.execute("SELECT data FROM reports WHERE study = ?", (study,)).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def publish(
+        self, study: str, images: Sequence[QueuedImage], report: tuple[str, bytes], destinations: Iterable[str]
+    ) -> bool:
+        """Store the report on a study for all destinations; False, and nothing is stored, if an image came meanwhile.
+
+        report: SOP instance UID and file. FullError as `accept`.
+        """
+        with self._transaction() as database:
+            now = database.execute("SELECT uid, sha256 FROM images WHERE study = ?", (study,)).fetchall()
+            if {tuple(row) for row in now} != {(image.uid, image.sha256) for image in images}:
+                return False
+            self._add_parcels(database, destinations, [report])
+            database.execute("INSERT OR REPLACE INTO reports (study, data) VALUES (?, ?)", (study, report[1]))
+            database.execute("UPDATE images SET reported = 1 WHERE study = ?", (study,))
+        return True
+
+    def next_undrawn(self) -> QueuedImage | None:
+        """The oldest image that is reported and has no pictures."""
+        rows = self._images("reported AND NOT drawn ORDER BY received LIMIT 1")
+        return rows[0] if rows else None
+
+    def save_pictures(
+        self, image: QueuedImage, files: Sequence[tuple[str, bytes]], destinations: Iterable[str]
+    ) -> None:
+        """Store the pictures of an image for all destinations, and delete its pixels. FullError as `accept`."""
+        with self._transaction() as database:
+            found = database.execute(
+                "UPDATE images SET drawn = 1, data = NULL WHERE uid = ? AND sha256 = ?", (image.uid, image.sha256)
+            )
+            if found.rowcount:
+                self._add_parcels(database, destinations, files)
+
+    def next_parcel(self, destination: str) -> Parcel | None:
+        """The oldest unsent result for a destination."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT id, uid, data FROM outbox WHERE destination = ? ORDER BY id LIMIT 1", (destination,)
+            ).fetchone()
+        return Parcel(row[0], row[1], bytes(row[2])) if row else None
+
+    def sent(self, parcel: Parcel) -> None:
+        """Delete a result that its destination has. FullError as `accept`."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM outbox WHERE id = ?", (parcel.id,))
+
+    def num_waiting(self) -> dict[str, int]:
+        """Images without a report, and unsent results."""
+        with self._lock:
+            images = self._database.execute("SELECT count(*) FROM images WHERE NOT (reported AND drawn)").fetchone()
+            parcels = self._database.execute("SELECT count(*) FROM outbox").fetchone()
+        return {"images": images[0], "results": parcels[0]}
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield self._database
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise FullError(str(error)) from None
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+        with self.changed:
+            self.changed.notify_all()
+
+    def _images(self, where: str, *values: str, data: str = "data") -> list[QueuedImage]:
+        query = f"SELECT uid, study, sha256, {data}, examined, reported, drawn FROM images WHERE {where}"
+        with self._lock:
+            rows = self._database.execute(query, values).fetchall()
+        return [
+            QueuedImage(uid, study, sha, bytes(data or b""), examined, bool(reported), bool(drawn))
+            for uid, study, sha, data, examined, reported, drawn in rows
+        ]
+
+    @staticmethod
+    def _add_parcels(
+        database: sqlite3.Connection, destinations: Iterable[str], files: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """A result that waits already stays as it is."""
+        rows = [(destination, uid, data) for uid, data in files for destination in destinations]
+        database.executemany("INSERT OR IGNORE INTO outbox (destination, uid, data) VALUES (?, ?, ?)", rows)
