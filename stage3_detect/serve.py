@@ -33,6 +33,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--examples", type=Path, metavar="DIR", help="images that the page offers as examples")
     parser.add_argument("--truth", type=Path, metavar="COCO", help="true boxes that the page draws, by file name")
     parser.add_argument("--audit", type=Path, metavar="FILE", help="record in FILE who sent which image, by hash")
+    _add_dicom(parser)
     workers = "images in work at the same time (default: 2)"
     parser.add_argument("--workers", dest="num_workers", type=int, default=2, metavar="N", help=workers)
     threads = "threads of the engine for one image (default: the engine decides)"
@@ -43,6 +44,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if given.run is None and given.new_key is None:
         parser.error("give RUN, or --new-key FILE NAME")
     return given
+
+
+def _add_dicom(parser: argparse.ArgumentParser) -> None:
+    """Options of the DICOM network."""
+    group = parser.add_argument_group("DICOM", "radiographs in by C-STORE, results out; see docs/dicom.md")
+    group.add_argument("--dicom-port", type=int, metavar="PORT", help="take DICOM images on this port")
+    group.add_argument("--ae", metavar="TITLE", help="own AE title (default: RAYBOX)")
+    send_to = "where results go: HOST:PORT:AE, or the URL of a DICOMweb service; several are possible"
+    group.add_argument("--send-to", nargs="+", action="extend", metavar="PEER", help=send_to)
+    group.add_argument(
+        "--dicom-host", metavar="HOST", help="address to listen on; any but loopback needs --dicom-peers"
+    )
+    group.add_argument("--dicom-peers", nargs="+", metavar="TITLE", help="AE titles that may send (default: all)")
+    quiet = "seconds without a further image after which a study is complete (default: 5)"
+    group.add_argument("--quiet-s", type=float, metavar="SECONDS", help=quiet)
+    folder = "folder of the queue (default: dicom_queue)"
+    group.add_argument("--dicom-queue", dest="dicom_folder", type=Path, metavar="DIR", help=folder)
+    sr_class = "SOP class of reports (default: comprehensive)"
+    group.add_argument("--sr-class", choices=("comprehensive", "comprehensive_3d"), help=sr_class)
 
 
 def main(given: argparse.Namespace) -> None:
@@ -56,7 +76,8 @@ def main(given: argparse.Namespace) -> None:
     from stage3_detect.serving.http.port import listen
     from stage3_detect.serving.settings import settings_of
 
-    settings = settings_of(vars(given))
+    results = {"sr_class": given.sr_class} if given.sr_class else None
+    settings = settings_of(vars(given) | {"results": results})
     opened = listen(settings.host, settings.port)
     from stage3_detect.serving.start import ModelOptions, start  # takes more than a second
 

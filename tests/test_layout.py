@@ -57,7 +57,9 @@ DOORS = {
         *(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys", "dicom_limits")),
         "cxr/phantom/dicom.py",
         *(f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS),
+        *(f"stage3_detect/serving/dicom/{name}.py" for name in ("examination", "listener", "sender")),
     },
+    "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("listener", "sender")},
     "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},
     "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {
@@ -70,7 +72,7 @@ DOORS = {
     },
     "fastapi": {
         f"stage3_detect/serving/http/{name}.py"
-        for name in ("app", "corrections", "detections", "dicom", "pages", "server")
+        for name in ("app", "corrections", "detections", "dicom", "pages", "server", "stow")
     },
     "uvicorn": {"stage3_detect/serving/http/server.py"},
     "prometheus_client": {"stage3_detect/serving/http/monitoring.py"},

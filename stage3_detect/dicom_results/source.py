@@ -118,6 +118,16 @@ def read_source(data: bytes, name: str) -> SourceImage:
         return SourceImage(_clean(full), display, hashlib.sha256(data).hexdigest())
 
 
+def reference_of(data: bytes) -> tuple[str, str]:
+    """SOP class and instance UID of a file; "" where it does not say or cannot be read."""
+    try:
+        with decoding("the file"):
+            header = header_of(data, ["SOPClassUID", "SOPInstanceUID"])
+            return str(header.get("SOPClassUID") or ""), str(header.get("SOPInstanceUID") or "")
+    except UserError:
+        return "", ""
+
+
 def _problem(full: Dataset) -> str:
     """Why there can be no results; "" if nothing is missing."""
     sop_class = str(full.get("SOPClassUID") or "")

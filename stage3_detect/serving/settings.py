@@ -7,8 +7,10 @@ from typing import Any
 from pydantic import Field
 
 from cxr.config import Settings, UserError, parse_overrides, parse_settings
+from stage3_detect.serving.dicom.settings import DicomSettings
 
 MIB = 1 << 20
+_DICOM_OPTIONS = ("dicom_port", "dicom_host", "dicom_peers", "dicom_folder", "ae", "send_to", "quiet_s", "results")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -61,6 +63,7 @@ class ServiceSettings(Settings):
     examples: Path | None = None
     truth: Path | None = None
     audit: Path | None = None
+    dicom: DicomSettings | None = None
 
     @property
     def is_loopback(self) -> bool:
@@ -76,6 +79,7 @@ def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
     """
     values = {name: value for name, value in given.items() if name in ServiceSettings.model_fields}
     values["limits"] = parse_overrides(Limits, given["set"])
+    values["dicom"] = _dicom_of(given)
     settings = parse_settings(ServiceSettings, values, source="command line")
     if not settings.is_loopback and settings.api_keys is None:
         raise UserError(
@@ -85,3 +89,14 @@ def settings_of(given: Mapping[str, Any]) -> ServiceSettings:
     if settings.keep_images and settings.corrections is None:
         raise UserError("--keep-images: images are kept with corrections only; give --corrections DIR too")
     return settings
+
+
+def _dicom_of(given: Mapping[str, Any]) -> DicomSettings | None:
+    """The DICOM network; None without a port."""
+    named = {name.removeprefix("dicom_"): value for name, value in given.items() if name in _DICOM_OPTIONS}
+    if given.get("dicom_port") is None:
+        if given.get("send_to"):
+            raise UserError("--send-to: results of DICOM images are sent; give --dicom-port too")
+        return None
+    values = {name: value for name, value in named.items() if value is not None}
+    return parse_settings(DicomSettings, values, source="command line")

@@ -3,16 +3,23 @@
 import socket
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr.config import UserError
+from stage3_detect.serving.dicom.settings import DicomSettings
 from stage3_detect.serving.http.app import make_app
+from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.logs import set_up_logs
 from stage3_detect.serving.http.server import serve
-from stage3_detect.serving.interface import ModelFacts
+from stage3_detect.serving.interface import ModelFacts, ServedModel
 from stage3_detect.serving.memory import keep_freed_memory
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from stage3_detect.serving.dicom.node import DicomNode
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,30 @@ def start(options: ModelOptions, settings: ServiceSettings, opened: socket.socke
         raise UserError(f"--threads {options.num_threads}: expected 0, which uses all cores, or more")
     keep_freed_memory()
     model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
-    app = make_app(model, settings)
+    node = open_node(model, settings)
+    app = make_app(model, settings, dicom=node)
     set_up_logs()
     port = opened.getsockname()[1]
     sys.stdout.write(summary(model.facts, settings, port) + "\n")
     sys.stdout.flush()
-    serve(app, opened)
+    try:
+        serve(app, opened)
+    finally:
+        if node is not None:
+            node.close()
+
+
+def open_node(model: ServedModel, settings: ServiceSettings) -> "DicomNode | None":
+    """The DICOM network; None where it is switched off. UserError as `DicomNode`."""
+    if settings.dicom is None:
+        return None
+    missing = [name for name in ("highdicom", "pynetdicom") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"--dicom-port: {' and '.join(missing)} missing; install the extra: pip install '.[dicom]'")
+    from stage3_detect.serving.dicom.node import DicomNode  # takes a second
+
+    audit = Audit(settings.audit) if settings.audit else None
+    return DicomNode(model, settings.dicom, settings.limits, audit)
 
 
 def summary(facts: ModelFacts, settings: ServiceSettings, port: int) -> str:
@@ -57,7 +82,14 @@ def summary(facts: ModelFacts, settings: ServiceSettings, port: int) -> str:
         "true boxes": str(settings.truth or "off"),
         "API keys": str(settings.api_keys or "off"),
         "audit": str(settings.audit or "off"),
+        "DICOM": _dicom_words(settings.dicom),
         "page": f"http://{host}:{port}/",
         "service": f"http://{host}:{port}/v1/detections, described at http://{host}:{port}/openapi.json",
     }
     return "\n".join(f"{name + ':':<13}{value}" for name, value in lines.items())
+
+
+def _dicom_words(dicom: DicomSettings | None) -> str:
+    if dicom is None:
+        return "off"
+    return f"{dicom.ae} on {dicom.host}:{dicom.port}, results to {', '.join(dicom.send_to)}, queue in {dicom.folder}"

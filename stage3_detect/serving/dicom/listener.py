@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydicom.uid import (
     JPEG2000,
@@ -12,14 +14,14 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
-    JPEGLosslessP14,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
 )
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.association import Association
 from pynetdicom.transport import ThreadedAssociationServer
 
 from cxr.config import UserError
@@ -30,10 +32,11 @@ from stage3_detect.serving.http.logs import log_error
 
 TRANSFER_SYNTAXES = (
     ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian,
-    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessP14, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
     JPEG2000Lossless, JPEG2000, RLELossless,
 )  # fmt: skip
 
+_VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, FAILURE = 0x0000, 0xA700, 0xC000, 0x0110
 
 Accept = Callable[[bytes, str], None]
@@ -58,41 +61,48 @@ def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> Thread
     application.maximum_associations = settings.max_associations
     application.network_timeout = application.dimse_timeout = application.acse_timeout = settings.network_timeout_s
     application.maximum_pdu_size = 0  # no limit: large radiographs in few pieces
-    application.add_supported_context(Verification)
+    application.add_supported_context(_VERIFICATION)
     for sop_class in RADIOGRAPH_CLASSES:
         application.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
-    handlers = [(evt.EVT_C_STORE, _stored, [accept]), (evt.EVT_PDU_RECV, _counted, [max_bytes])]
+    answers = _Answers(accept, max_bytes)
+    handlers: list[Any] = [(evt.EVT_C_STORE, answers.stored), (evt.EVT_PDU_RECV, answers.counted)]
     try:
         server = application.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
     except OSError as error:
         raise UserError(
             f"--dicom-port {settings.port} on {settings.host}: {error.strerror}; give another port"
         ) from None
-    assert server is not None
+    assert server is not None and server.socket is not None
     return server
 
 
-def _stored(event: evt.Event, accept: Accept) -> int:
-    """The status of one C-STORE."""
-    event.assoc.num_bytes = 0
-    try:
-        accept(event.encoded_dataset(), str(event.assoc.requestor.ae_title).strip())
-    except UserError:
-        return CANNOT_UNDERSTAND
-    except FullError:
-        return OUT_OF_RESOURCES
-    except Exception as error:
-        log_error(error, "C-STORE")
-        return FAILURE
-    return SUCCESS
+class _Answers:
+    """What the listener does with the messages of all associations."""
 
+    def __init__(self, accept: Accept, max_bytes: int) -> None:
+        self._accept, self._max_bytes = accept, max_bytes
+        self._num_bytes: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
 
-def _counted(event: evt.Event, max_bytes: int) -> None:
-    """Abort an association that sends more than an image can have; the whole image is held in memory."""
-    data = getattr(event.pdu, "presentation_data_value_items", None)
-    if data is None:
-        return
-    num_bytes = getattr(event.assoc, "num_bytes", 0) + sum(len(item.presentation_data_value or b"") for item in data)
-    event.assoc.num_bytes = num_bytes
-    if num_bytes > max_bytes:
-        event.assoc.abort()
+    def stored(self, event: evt.Event) -> int:
+        """The status of one C-STORE."""
+        self._num_bytes[event.assoc] = 0
+        try:
+            self._accept(event.encoded_dataset(), str(event.assoc.requestor.ae_title).strip())
+        except UserError:
+            return CANNOT_UNDERSTAND
+        except FullError:
+            return OUT_OF_RESOURCES
+        except Exception as error:
+            log_error(error, "C-STORE")
+            return FAILURE
+        return SUCCESS
+
+    def counted(self, event: evt.Event) -> None:
+        """Abort an association that sends more than an image can have; the whole image is held in memory."""
+        items = getattr(event.pdu, "presentation_data_value_items", None)
+        if items is None:
+            return
+        received = sum(len(item.presentation_data_value or b"") for item in items)
+        self._num_bytes[event.assoc] = self._num_bytes.get(event.assoc, 0) + received
+        if self._num_bytes[event.assoc] > self._max_bytes:
+            event.assoc.abort()

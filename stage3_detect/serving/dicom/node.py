@@ -23,7 +23,8 @@ log = logging.getLogger("raybox.serving")
 _IDLE_S = 30.0
 """Longest sleep without a notice, in case one is missed."""
 _RELEASE_S = 2.0
-"""How long an association for results stays open without one."""
+"""How long a thread that sends waits for results before it looks at its association."""
+_DAY_S = 24 * 3600
 _HELD_IMAGES = 4
 """Decoded images that are kept between their arrival and their pictures."""
 
@@ -49,7 +50,7 @@ class DicomNode:
         except UserError:
             self.queue.close()
             raise
-        self.port: int = self._server.socket.getsockname()[1]
+        self.port: int = self._server.server_address[1]
         work: list[Callable[[], None]] = [self._work]
         work += [lambda to=destination: self._send_to(to) for destination in settings.send_to]  # type: ignore[misc]
         self._threads = [threading.Thread(target=target, name="dicom", daemon=True) for target in work]
@@ -79,24 +80,25 @@ class DicomNode:
         """Take no more images, finish the step at hand, and leave the rest to the next process."""
         self._is_open = False
         self._server.shutdown()
-        with self.queue.changed:
-            self.queue.changed.notify_all()
+        self.queue.notify()
         for thread in self._threads:
             thread.join()
         self.queue.close()
 
     def _work(self) -> None:
         while self._is_open:
+            version = self.queue.version
             try:
                 if not self._step():
+                    self.queue.forget(time.time() - self.settings.keep_days * _DAY_S)
                     _, wait_s = self.queue.due_studies(self.settings.quiet_s)
-                    self._wait(min(_IDLE_S, wait_s or _IDLE_S))
+                    self.queue.wait(self.queue.version, min(_IDLE_S, wait_s or _IDLE_S))
             except FullError:
                 log.error('{"level": "error", "what": "DICOM queue", "error": "the disk is full or failed"}')
-                self._wait(1)
+                self.queue.wait(version, 1)
             except Exception as error:
                 log_error(error, "DICOM work")
-                self._wait(1)
+                self._sleep(1)
 
     def _step(self) -> bool:
         """Do the next piece of work; False if there is none. Reports first, since somebody waits for them."""
@@ -122,12 +124,11 @@ class DicomNode:
         sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)
         pause_s = 0.5
         while self._is_open:
+            version = self.queue.version
             parcel = self.queue.next_parcel(destination)
             if parcel is None:
-                self._wait(_RELEASE_S)
-                if self.queue.next_parcel(destination) is None:
-                    sender.close()
-                    self._wait(_IDLE_S)
+                sender.close_if_idle()
+                self.queue.wait(version, _RELEASE_S)
                 continue
             try:
                 sender.send(parcel.data)
@@ -154,12 +155,6 @@ class DicomNode:
         with self._held_lock:
             held = self._held.get(image.sha256)
         return held or read_arrival(image.data, max_pixels=self._limits.max_pixels)
-
-    def _wait(self, seconds: float) -> None:
-        """Until the queue changes, or for a time."""
-        with self.queue.changed:
-            if self._is_open:
-                self.queue.changed.wait(seconds)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -1,5 +1,6 @@
 """Send results to a PACS: C-STORE, or STOW-RS over HTTP."""
 
+import time
 import urllib.error
 import urllib.request
 from io import BytesIO
@@ -8,6 +9,7 @@ from typing import Protocol
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 
 _CLASSES = (
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
@@ -17,6 +19,7 @@ _CLASSES = (
 )
 _WARNINGS = range(0xB000, 0xC000)
 """The peer has the object, but changed it."""
+_IDLE_S = 1.5
 _BOUNDARY = "raybox-result"
 
 
@@ -33,6 +36,10 @@ class Sender(Protocol):
 
     def close(self) -> None:
         """End the connection."""
+        ...
+
+    def close_if_idle(self) -> None:
+        """End the connection if nothing was sent for some time."""
         ...
 
 
@@ -54,7 +61,8 @@ class StoreSender:
         self._application.acse_timeout = self._application.connection_timeout = timeout_s
         for sop_class in _CLASSES:
             self._application.add_requested_context(sop_class, ExplicitVRLittleEndian)
-        self._association = None
+        self._association: Association | None = None
+        self._last_s = 0.0
 
     def send(self, data: bytes) -> None:
         """Send a file; NotSentError if the peer cannot be reached or refuses it."""
@@ -68,6 +76,7 @@ class StoreSender:
         except (ValueError, RuntimeError, AttributeError) as error:  # no presentation context; the peer left
             raise NotSentError(type(error).__name__) from None
         status = answer.get("Status") if answer else None
+        self._last_s = time.monotonic()
         if status != 0 and status not in _WARNINGS:
             raise NotSentError("no answer" if status is None else f"status {status:#06x}")
 
@@ -76,6 +85,11 @@ class StoreSender:
         if self._association is not None and self._association.is_established:
             self._association.release()
         self._association = None
+
+    def close_if_idle(self) -> None:
+        """Release the association `_IDLE_S` after the last result, since peers have few places."""
+        if time.monotonic() - self._last_s > _IDLE_S:
+            self.close()
 
 
 class StowSender:
@@ -101,4 +115,7 @@ class StowSender:
             raise NotSentError(type(error).__name__) from None
 
     def close(self) -> None:
+        """Nothing stays open."""
+
+    def close_if_idle(self) -> None:
         """Nothing stays open."""

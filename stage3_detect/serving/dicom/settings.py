@@ -44,12 +44,14 @@ class DicomSettings(Settings):
     """Calling programs must name it."""
     peers: tuple[AeTitle, ...] = ()
     """AE titles that may send; empty: all. Required for a host other than loopback."""
-    send_to: tuple[Destination, ...] = ()
+    send_to: tuple[Destination, ...] = Field(min_length=1)
     """HOST:PORT:AE for C-STORE, or the URL of a DICOMweb service for STOW-RS."""
     folder: Path = Path("dicom_queue")
     """Where accepted images and unsent results are kept."""
     quiet_s: float = Field(default=5, ge=0)
     """A study is complete if no image of it has come for this time."""
+    keep_days: float = Field(default=30, gt=0)
+    """How long a study is remembered, so that a late image gets a report that replaces the earlier one."""
     max_associations: int = Field(default=16, ge=1)
     network_timeout_s: float = Field(default=30, gt=0)
     """How long a peer may be silent within an association."""

@@ -59,7 +59,7 @@ class FullError(Exception):
 
 
 class DicomQueue:
-    """The file while one process uses it. Safe for threads. `changed` is notified after every change."""
+    """The file while one process uses it. Safe for threads."""
 
     def __init__(self, folder: Path) -> None:
         """
@@ -82,7 +82,9 @@ class DicomQueue:
                 f"DICOM queue {folder}: {error}; give a folder that can be written and that no other service uses"
             ) from None
         self._lock = threading.RLock()
-        self.changed = threading.Condition()
+        self._changed = threading.Condition()
+        self.version = 0
+        """Grows with every change."""
 
     def accept(self, uid: str, study: str, sha256: str, data: bytes) -> bool:
         """Store an image; False if it is there already, with the same content.
@@ -187,6 +189,27 @@ class DicomQueue:
             parcels = self._database.execute("SELECT count(*) FROM outbox").fetchone()
         return {"images": images[0], "results": parcels[0]}
 
+    def forget(self, before: float) -> None:
+        """Delete what is known of studies whose last image came before a time (seconds since 1970) and that are done.
+
+        A later image of such a study gets a report of its own. FullError as `accept`.
+        """
+        done = "SELECT study FROM images GROUP BY study HAVING max(received) < ? AND min(reported AND drawn)"
+        with self._transaction() as database:
+            database.execute(f"DELETE FROM reports WHERE study IN ({done})", (before,))
+            database.execute(f"DELETE FROM images WHERE study IN ({done})", (before,))
+
+    def notify(self) -> None:
+        """Wake all that wait."""
+        with self._changed:
+            self.version += 1
+            self._changed.notify_all()
+
+    def wait(self, version: int, seconds: float) -> None:
+        """Until the version is another one, or for a time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.version != version, seconds)
+
     def close(self) -> None:
         """Let another process use the folder."""
         with self._lock:
@@ -206,8 +229,7 @@ class DicomQueue:
             finally:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
-        with self.changed:
-            self.changed.notify_all()
+        self.notify()
 
     def _images(self, where: str, *values: str, data: str = "data") -> list[QueuedImage]:
         query = f"SELECT uid, study, sha256, {data}, examined, reported, drawn FROM images WHERE {where}"

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,7 +12,8 @@ from starlette.exceptions import HTTPException
 
 from cxr.config import UserError
 from stage3_detect.serving.corrections.store import CorrectionStore
-from stage3_detect.serving.http import corrections, detections, dicom, pages
+from stage3_detect.serving.http import corrections, detections, pages, stow
+from stage3_detect.serving.http import dicom as dicom_results
 from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal, busy, error_response
@@ -23,9 +25,14 @@ from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.settings import ServiceSettings
 
+if TYPE_CHECKING:
+    from stage3_detect.serving.dicom.node import DicomNode
 
-def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
+
+def make_app(model: ServedModel, settings: ServiceSettings, *, dicom: "DicomNode | None" = None) -> FastAPI:
     """The service as an ASGI application; its `state.context` is the `ServiceContext`.
+
+    dicom: takes images that come by STOW-RS.
 
     Raises:
         UserError: files of the settings that cannot be read or written.
@@ -39,6 +46,7 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         keys=KeyFile(settings.api_keys) if settings.api_keys else None,
         audit=Audit(settings.audit) if settings.audit else None,
         corrections=_open_corrections(model, settings),
+        dicom=dicom,
     )
     app = FastAPI(
         title="raybox",
@@ -59,7 +67,14 @@ def make_app(model: ServedModel, settings: ServiceSettings) -> FastAPI:
         },
     )
     app.state.context = context
-    makers = (_state_router, detections.make_router, dicom.make_router, corrections.make_router, pages.make_router)
+    makers = (
+        _state_router,
+        detections.make_router,
+        dicom_results.make_router,
+        stow.make_router,
+        corrections.make_router,
+        pages.make_router,
+    )
     routers = [make_router(context) for make_router in makers]
     for router in routers:
         app.include_router(router)

@@ -1,6 +1,7 @@
 """What every router of the service shares."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stage3_detect.serving.corrections.store import CorrectionStore
 from stage3_detect.serving.http.audit import Audit
@@ -10,11 +11,14 @@ from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.settings import ServiceSettings
 
+if TYPE_CHECKING:
+    from stage3_detect.serving.dicom.node import DicomNode
+
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """One service: its model, its settings and what its requests share. keys, audit, corrections: None where switched
-    off."""
+    """One service: its model, its settings and what its requests share. keys, audit, corrections, dicom: None where
+    switched off."""
 
     model: ServedModel
     settings: ServiceSettings
@@ -23,3 +27,4 @@ class ServiceContext:
     keys: KeyFile | None
     audit: Audit | None
     corrections: CorrectionStore | None
+    dicom: "DicomNode | None" = None

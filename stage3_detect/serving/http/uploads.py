@@ -40,8 +40,29 @@ async def read_files(request: Request, field: str, limits: Limits, *, max_files:
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise Refusal(415, "media_type", "The body must be multipart/form-data with a boundary.")
     form = _Form(field, limits.max_file_bytes, max_files or limits.max_files)
+    await _parse(request, form, options[b"boundary"])
+    if not form.uploads:
+        raise Refusal(422, "no_file", f"The body has no file; send at least one in the field '{field}'.")
+    return form.uploads
+
+
+async def read_related(request: Request, limits: Limits) -> list[bytes]:
+    """The parts of a multipart/related request of DICOM files, as STOW-RS sends them. Refusal as `read_files`."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/related" or options.get(b"type") != b"application/dicom" or b"boundary" not in options:
+        sentence = 'The body must be multipart/related; type="application/dicom" with a boundary.'
+        raise Refusal(415, "media_type", sentence)
+    form = _Related("", limits.max_file_bytes, limits.max_files)
+    await _parse(request, form, options[b"boundary"])
+    if not form.uploads:
+        raise Refusal(400, "no_file", "The body has no part.")
+    return [upload.data for upload in form.uploads]
+
+
+async def _parse(request: Request, form: "_Form", boundary: bytes) -> None:
+    """Feed the body to a form. Refusal: 400 if it is damaged."""
     try:
-        parser = MultipartParser(options[b"boundary"], form.callbacks())
+        parser = MultipartParser(boundary, form.callbacks())
         async for chunk in request.stream():
             parser.write(chunk)
         parser.finalize()
@@ -49,9 +70,6 @@ async def read_files(request: Request, field: str, limits: Limits, *, max_files:
         raise Refusal(400, "multipart", "The multipart body is damaged.") from None
     if not form.is_complete:
         raise Refusal(400, "multipart", "The multipart body ends before its last boundary.")
-    if not form.uploads:
-        raise Refusal(422, "no_file", f"The body has no file; send at least one in the field '{field}'.")
-    return form.uploads
 
 
 async def read_json(request: Request, model: type[AnyModel], limits: Limits) -> AnyModel:
@@ -139,6 +157,13 @@ class _Form:
 
     def _on_end(self) -> None:
         self.is_complete = True
+
+
+class _Related(_Form):
+    """Parts that have no names."""
+
+    def _on_headers_finished(self) -> None:
+        self._name = ""
 
 
 def _base_name(raw: bytes) -> str:
