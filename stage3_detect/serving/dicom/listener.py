@@ -36,6 +36,8 @@ TRANSFER_SYNTAXES = (
     JPEG2000Lossless, JPEG2000, RLELossless,
 )  # fmt: skip
 
+_PDU_BYTES = 1 << 20
+"""Large radiographs come in few pieces; a piece is held in memory before it is counted."""
 _VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, FAILURE = 0x0000, 0xA700, 0xC000, 0x0110
 
@@ -60,7 +62,7 @@ def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> Thread
     application.require_calling_aet = list(settings.peers)
     application.maximum_associations = settings.max_associations
     application.network_timeout = application.dimse_timeout = application.acse_timeout = settings.network_timeout_s
-    application.maximum_pdu_size = 0  # no limit: large radiographs in few pieces
+    application.maximum_pdu_size = _PDU_BYTES
     application.add_supported_context(_VERIFICATION)
     for sop_class in RADIOGRAPH_CLASSES:
         application.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))

@@ -24,7 +24,7 @@ _IDLE_S = 30.0
 """Longest sleep without a notice, in case one is missed."""
 _RELEASE_S = 2.0
 """How long a thread that sends waits for results before it looks at its association."""
-_DAY_S = 24 * 3600
+_DAY_S, _CLEAN_UP_S = 24 * 3600, 3600
 _HELD_IMAGES = 4
 """Decoded images that are kept between their arrival and their pictures."""
 
@@ -44,6 +44,7 @@ class DicomNode:
         self._held: OrderedDict[str, Arrival] = OrderedDict()
         self._held_lock = threading.Lock()
         self._is_open = True
+        self._cleaned_s = -_CLEAN_UP_S
         self.queue = DicomQueue(settings.folder)
         try:
             self._server = listen(settings, self.accept, max_bytes=limits.max_file_bytes)
@@ -90,15 +91,21 @@ class DicomNode:
             version = self.queue.version
             try:
                 if not self._step():
-                    self.queue.forget(time.time() - self.settings.keep_days * _DAY_S)
                     _, wait_s = self.queue.due_studies(self.settings.quiet_s)
-                    self.queue.wait(self.queue.version, min(_IDLE_S, wait_s or _IDLE_S))
+                    self.queue.wait(version, min(_IDLE_S, wait_s or _IDLE_S))
+                    self._clean_up()
             except FullError:
                 log.error('{"level": "error", "what": "DICOM queue", "error": "the disk is full or failed"}')
                 self.queue.wait(version, 1)
             except Exception as error:
                 log_error(error, "DICOM work")
                 self._sleep(1)
+
+    def _clean_up(self) -> None:
+        """Once an hour, forget old studies."""
+        if time.monotonic() - self._cleaned_s > _CLEAN_UP_S:
+            self._cleaned_s = time.monotonic()
+            self.queue.forget(time.time() - self.settings.keep_days * _DAY_S)
 
     def _step(self) -> bool:
         """Do the next piece of work; False if there is none. Reports first, since somebody waits for them."""

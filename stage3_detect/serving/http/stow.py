@@ -20,7 +20,7 @@ _STORED, _FAILED = "00081199", "00081198"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {'multipart/related; type="application/dicom"': {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"multipart/related": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {

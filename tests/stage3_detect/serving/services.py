@@ -44,11 +44,13 @@ class Service:
 
 
 @contextmanager
-def running(model: ServedModel, *, limits: dict[str, Any] | None = None, **values: Any) -> Iterator[Service]:
-    """A service with these settings; ends when it has answered everything."""
+def running(
+    model: ServedModel, *, limits: dict[str, Any] | None = None, dicom: Any = None, **values: Any
+) -> Iterator[Service]:
+    """A service with these settings; ends when it has answered everything. dicom: its DICOM node."""
     settings = ServiceSettings(limits=Limits(**(limits or {})), port=0, **values)
     opened = listen("127.0.0.1", 0)
-    app = make_app(model, settings)
+    app = make_app(model, settings, dicom=dicom)
     thread = threading.Thread(target=serve, args=(app, opened))
     thread.start()
     try:
