@@ -21,6 +21,8 @@ from stage3_detect.serving.dicom.store import QueuedImage
 from stage3_detect.serving.interface import DecodedImage, ServedModel
 from stage3_detect.serving.model.images import decode_image
 
+FAILED = "The analysis of the image failed; the log of the service says where."
+
 File = tuple[str, bytes]
 """SOP instance UID, and the content of the file."""
 
@@ -50,17 +52,14 @@ class Examiner:
         )
         self._known = tuple(dict.fromkeys([*facts.findings, *FINDINGS]))
 
-    def examine(self, arrival: Arrival) -> tuple[str, int]:
-        """Boxes, quality and header of an image as JSON, and the number of boxes that are shown."""
-        boxes = self._model.detect(arrival.image)
-        quality = quality_of(arrival.image.pixels)
-        content = {
-            "header": arrival.source.header.to_json_dict(),
-            "display": arrival.source.display.to_json_dict(),
-            "boxes": [asdict(box) for box in boxes if box.shown],
-            "quality": asdict(quality),
-        }
-        return json.dumps(content), sum(box.shown for box in boxes)
+    def examine(self, arrival: Arrival) -> str:
+        """Boxes, quality and header of an image as JSON."""
+        boxes = [box for box in self._model.detect(arrival.image) if box.shown]
+        return _as_text(arrival.source, boxes, quality_of(arrival.image.pixels))
+
+    def failed(self, arrival: Arrival) -> str:
+        """As `examine`, for an image on which the model failed: the result abstains."""
+        return _as_text(arrival.source, [], Quality(False, (FAILED,)))
 
     def report(self, images: list[QueuedImage], last: bytes) -> File:
         """The report on all images of a study. last: the report that it replaces, b"" for none."""
@@ -87,6 +86,16 @@ class Examiner:
         boxes = [FoundBox(**box | {"xyxy": tuple(box["xyxy"])}) for box in content["boxes"]]
         quality = Quality(content["quality"]["ok"], tuple(content["quality"]["reasons"]))
         return image_result(source, boxes, quality, earlier=earlier.boxes.get(image.uid, ()) if earlier else ())
+
+
+def _as_text(source: SourceImage, boxes: list[FoundBox], quality: Quality) -> str:
+    content = {
+        "header": source.header.to_json_dict(),
+        "display": source.display.to_json_dict(),
+        "boxes": [asdict(box) for box in boxes],
+        "quality": asdict(quality),
+    }
+    return json.dumps(content)
 
 
 def _file(dataset: Dataset) -> File:

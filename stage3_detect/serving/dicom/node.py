@@ -25,6 +25,8 @@ _IDLE_S = 30.0
 _RELEASE_S = 2.0
 """How long a thread that sends waits for results before it looks at its association."""
 _DAY_S, _CLEAN_UP_S = 24 * 3600, 3600
+_POSTPONED_S = 60.0
+"""Pause before a report that failed is tried again."""
 _HELD_IMAGES = 4
 """Decoded images that are kept between their arrival and their pictures."""
 
@@ -45,6 +47,7 @@ class DicomNode:
         self._held_lock = threading.Lock()
         self._is_open = True
         self._cleaned_s = -_CLEAN_UP_S
+        self._postponed: dict[str, float] = {}
         self.queue = DicomQueue(settings.folder)
         try:
             self._server = listen(settings, self.accept, max_bytes=limits.max_file_bytes)
@@ -109,23 +112,47 @@ class DicomNode:
 
     def _step(self) -> bool:
         """Do the next piece of work; False if there is none. Reports first, since somebody waits for them."""
-        for study in self.queue.due_studies(self.settings.quiet_s)[0]:
-            images = self.queue.images_of(study)
+        due, _ = self.queue.due_studies(self.settings.quiet_s)
+        ready = [study for study in due if self._postponed.get(study, 0) < time.monotonic()]
+        if ready:
+            self._report(ready[0])
+        elif (image := self.queue.next_unexamined()) is not None:
+            self._examine(image)
+        elif (image := self.queue.next_undrawn()) is not None:
+            self._draw(image)
+        else:
+            return False
+        return True
+
+    def _examine(self, image: QueuedImage) -> None:
+        """An image on which the model fails gets a result too, which says so."""
+        arrival = self._arrival(image)
+        try:
+            examined = self._examiner.examine(arrival)
+        except Exception as error:
+            log_error(error, "DICOM examination")
+            examined = self._examiner.failed(arrival)
+        self.queue.save_examination(image, examined)
+
+    def _report(self, study: str) -> None:
+        images = self.queue.images_of(study)
+        try:
             report = self._examiner.report(images, self.queue.last_report(study))
-            self.queue.publish(study, images, report, self.settings.send_to)
-            return True
-        if (image := self.queue.next_unexamined()) is not None:
-            examined, _ = self._examiner.examine(self._arrival(image))
-            self.queue.save_examination(image, examined)
-            return True
-        if (image := self.queue.next_undrawn()) is not None:
-            arrival = self._arrival(image)
-            files = self._examiner.pictures(image, arrival.image, self.queue.last_report(image.study))
-            self.queue.save_pictures(image, files, self.settings.send_to)
-            with self._held_lock:
-                self._held.pop(image.sha256, None)
-            return True
-        return False
+        except Exception as error:  # the others must not wait for it
+            log_error(error, "DICOM report")
+            self._postponed[study] = time.monotonic() + _POSTPONED_S
+            return
+        self.queue.publish(study, images, report, self.settings.send_to)
+
+    def _draw(self, image: QueuedImage) -> None:
+        try:
+            files = self._examiner.pictures(image, self._arrival(image).image, self.queue.last_report(image.study))
+        except Exception as error:  # the report is there
+            log_error(error, "DICOM pictures")
+            files = []
+        self.queue.save_pictures(image, files, self.settings.send_to)
+        with self._held_lock:
+            self._held.pop(image.sha256, None)
 
     def _send_to(self, destination: str) -> None:
         sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)

@@ -7,9 +7,10 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from cxr.config import UserError
+from stage3_detect.serving.dicom.examination import FAILED
 from stage3_detect.serving.dicom.store import DicomQueue
 from stage3_detect.serving.interface import ServedModel
-from tests.stage3_detect.dicom_results.dicom_builders import IMAGE, STUDY, dicom_bytes
+from tests.stage3_detect.dicom_results.dicom_builders import IMAGE, STUDY, dicom_bytes, texts
 from tests.stage3_detect.dicom_results.viewer_rules import evidence, ohif_edits, stone_shows
 from tests.stage3_detect.serving.dicom.nodes import node, peer, store
 
@@ -94,6 +95,20 @@ def test_an_image_left_by_a_killed_process_is_worked_on(settled_model: ServedMod
     queue.close()
     with peer() as pacs, node(settled_model, tmp_path, pacs.name):
         assert [file.Modality for file in pacs.wait_for(3)] == ["SR", "PR", "OT"]
+
+
+def test_an_image_on_which_the_model_fails_has_a_result_that_says_so(
+    settled_model: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise ValueError("of a kind that nobody expected")
+
+    monkeypatch.setattr(settled_model, "detect", fail)
+    with peer() as pacs, node(settled_model, tmp_path, pacs.name) as opened:
+        assert store(opened.port, image(1)) == [0]
+        report, state, capture = pacs.wait_for(3)
+    assert FAILED in texts(report)
+    assert (stone_shows(report), state.Modality, capture.Modality) == ([], "PR", "OT")
 
 
 @pytest.mark.parametrize(
