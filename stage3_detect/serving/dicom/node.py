@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cxr.config import UserError
 from stage3_detect.serving.dicom.examination import Arrival, Examiner, read_arrival
 from stage3_detect.serving.dicom.listener import listen
-from stage3_detect.serving.dicom.sender import NotSentError, open_sender
+from stage3_detect.serving.dicom.sender import NotSentError, RefusedError, open_sender
 from stage3_detect.serving.dicom.settings import DicomSettings
 from stage3_detect.serving.dicom.store import DicomQueue, FullError, QueuedImage
 from stage3_detect.serving.http.audit import Audit
@@ -22,11 +22,15 @@ log = logging.getLogger("raybox.serving")
 
 _IDLE_S = 30.0
 """Longest sleep without a notice, in case one is missed."""
+_PAUSE_S = 0.5
+"""First pause after a peer could not be reached; each further one is twice as long."""
 _RELEASE_S = 2.0
 """How long a thread that sends waits for results before it looks at its association."""
 _DAY_S, _CLEAN_UP_S = 24 * 3600, 3600
 _POSTPONED_S = 60.0
 """Pause before a report that failed is tried again."""
+_DECODED_AT_ONCE = 2
+"""A flood of large images must not fill the memory."""
 _HELD_IMAGES = 4
 """Decoded images that are kept between their arrival and their pictures."""
 
@@ -45,6 +49,7 @@ class DicomNode:
         self._examiner = Examiner(model, settings.results)
         self._held: OrderedDict[str, Arrival] = OrderedDict()
         self._held_lock = threading.Lock()
+        self._decoding = threading.Semaphore(_DECODED_AT_ONCE)
         self._is_open = True
         self._cleaned_s = -_CLEAN_UP_S
         self._postponed: dict[str, float] = {}
@@ -67,7 +72,8 @@ class DicomNode:
         Raises:
             UserError: it cannot have results. FullError: it cannot be stored.
         """
-        arrival = read_arrival(data, max_pixels=self._limits.max_pixels)
+        with self._decoding:
+            arrival = read_arrival(data, max_pixels=self._limits.max_pixels)
         source = arrival.source
         self._hold(arrival)
         self.queue.accept(source.uid, str(source.header.StudyInstanceUID), source.data_sha256, data)
@@ -126,12 +132,11 @@ class DicomNode:
 
     def _examine(self, image: QueuedImage) -> None:
         """An image on which the model fails gets a result too, which says so."""
-        arrival = self._arrival(image)
         try:
-            examined = self._examiner.examine(arrival)
+            examined = self._examiner.examine(self._arrival(image))
         except Exception as error:
             log_error(error, "DICOM examination")
-            examined = self._examiner.failed(arrival)
+            examined = self._examiner.failed(image)
         self.queue.save_examination(image, examined)
 
     def _report(self, study: str) -> None:
@@ -156,10 +161,11 @@ class DicomNode:
 
     def _send_to(self, destination: str) -> None:
         sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)
-        pause_s = 0.5
+        refused: dict[int, float] = {}  # parcel -> when it is offered again; the others do not wait for it
+        pause_s = _PAUSE_S
         while self._is_open:
-            version = self.queue.version
-            parcel = self.queue.next_parcel(destination)
+            version, now = self.queue.version, time.monotonic()
+            parcel = self.queue.next_parcel(destination, [id for id, until in refused.items() if until > now])
             if parcel is None:
                 sender.close_if_idle()
                 self.queue.wait(version, _RELEASE_S)
@@ -167,7 +173,11 @@ class DicomNode:
             try:
                 sender.send(parcel.data)
                 self.queue.sent(parcel)
-                pause_s = 0.5
+                refused.pop(parcel.id, None)
+                pause_s = _PAUSE_S
+            except RefusedError as error:
+                log.warning('{"level": "warning", "what": "result refused", "reason": "%s"}', error)
+                refused[parcel.id] = time.monotonic() + self.settings.max_retry_s
             except (NotSentError, FullError) as error:
                 log.warning('{"level": "warning", "what": "result not sent", "reason": "%s"}', error)
                 sender.close()

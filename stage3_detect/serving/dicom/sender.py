@@ -27,11 +27,15 @@ class NotSentError(Exception):
     """The peer did not take a result; the message says why, without values of a patient."""
 
 
+class RefusedError(Exception):
+    """The peer was reached and refused this result. The message is its status."""
+
+
 class Sender(Protocol):
     """Sends one result."""
 
     def send(self, data: bytes) -> None:
-        """Send a file; returns when the peer has it. NotSentError if it does not."""
+        """Send a file; returns when the peer has it. NotSentError or RefusedError if it does not."""
         ...
 
     def close(self) -> None:
@@ -65,7 +69,7 @@ class StoreSender:
         self._last_s = 0.0
 
     def send(self, data: bytes) -> None:
-        """Send a file; NotSentError if the peer cannot be reached or refuses it."""
+        """Send a file; NotSentError if the peer cannot be reached, RefusedError if it refuses."""
         if self._association is None or not self._association.is_established:
             host, port, title = self._peer
             self._association = self._application.associate(host, port, ae_title=title)
@@ -77,8 +81,10 @@ class StoreSender:
             raise NotSentError(type(error).__name__) from None
         status = answer.get("Status") if answer else None
         self._last_s = time.monotonic()
+        if status is None:
+            raise NotSentError("no answer")
         if status != 0 and status not in _WARNINGS:
-            raise NotSentError("no answer" if status is None else f"status {status:#06x}")
+            raise RefusedError(f"status {status:#06x}")
 
     def close(self) -> None:
         """Release the association."""
@@ -99,7 +105,7 @@ class StowSender:
         self._url, self._timeout_s = url.rstrip("/") + "/studies", timeout_s
 
     def send(self, data: bytes) -> None:
-        """Send a file; NotSentError if the service cannot be reached or refuses it."""
+        """Send a file; NotSentError if the service cannot be reached, RefusedError if it refuses."""
         body = b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n--%s--\r\n" % (
             _BOUNDARY.encode(), data, _BOUNDARY.encode(),
         )  # fmt: skip
@@ -110,7 +116,7 @@ class StowSender:
             with urllib.request.urlopen(request, timeout=self._timeout_s):
                 return
         except urllib.error.HTTPError as error:
-            raise NotSentError(f"status {error.code}") from None
+            raise RefusedError(f"status {error.code}") from None
         except OSError as error:
             raise NotSentError(type(error).__name__) from None
 

@@ -12,7 +12,7 @@ A result keeps its content and its UIDs until it is sent, so a peer that gets it
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,13 +169,15 @@ class DicomQueue:
             if found.rowcount:
                 self._add_parcels(database, destinations, files)
 
-    def next_parcel(self, destination: str) -> Parcel | None:
-        """The oldest unsent result for a destination."""
+    def next_parcel(self, destination: str, skipped: Collection[int] = ()) -> Parcel | None:
+        """The oldest unsent result for a destination, except those with a skipped id."""
         with self._lock:
-            row = self._database.execute(
-                "SELECT id, uid, data FROM outbox WHERE destination = ? ORDER BY id LIMIT 1", (destination,)
-            ).fetchone()
-        return Parcel(row[0], row[1], bytes(row[2])) if row else None
+            rows = self._database.execute("SELECT id FROM outbox WHERE destination = ? ORDER BY id", (destination,))
+            found = next((id for (id,) in rows if id not in skipped), None)
+            if found is None:
+                return None
+            uid, data = self._database.execute("SELECT uid, data FROM outbox WHERE id = ?", (found,)).fetchone()
+        return Parcel(found, uid, bytes(data))
 
     def sent(self, parcel: Parcel) -> None:
         """Delete a result that its destination has. FullError as `accept`."""
