@@ -87,7 +87,8 @@ class _Answers:
 
     def stored(self, event: evt.Event) -> int:
         """The status of one C-STORE."""
-        self._num_bytes[event.assoc] = 0
+        if self._num_bytes.pop(event.assoc, 0) > self._max_bytes:
+            return CANNOT_UNDERSTAND
         try:
             self._accept(event.encoded_dataset(), str(event.assoc.requestor.ae_title).strip())
         except UserError:

@@ -51,7 +51,7 @@ class DicomNode:
         self._held_lock = threading.Lock()
         self._decoding = threading.Semaphore(_DECODED_AT_ONCE)
         self._is_open = True
-        self._cleaned_s = -_CLEAN_UP_S
+        self._cleaned_s = float(-_CLEAN_UP_S)
         self._postponed: dict[str, float] = {}
         self.queue = DicomQueue(settings.folder)
         try:
