@@ -69,10 +69,9 @@ def image_group(result: ImageResult, algorithm: Algorithm) -> ContentSequence:
 
 def identification(algorithm: Algorithm) -> AlgorithmIdentification:
     """TID 4019. The hash identifies the model's files."""
-    parameters = [f"manifest SHA-256 {algorithm.manifest_sha256}", f"operating point {algorithm.point}"]
-    if algorithm.synthetic:
-        parameters.append("trained on computer-generated images")
-    return AlgorithmIdentification(algorithm.name, algorithm.version, parameters, manufacturer=MANUFACTURER)
+    trained = "; trained on computer-generated images" if algorithm.synthetic else ""
+    about = f"manifest SHA-256 {algorithm.manifest_sha256}; operating point {algorithm.point}{trained}"
+    return AlgorithmIdentification(algorithm.name, algorithm.version, [about], manufacturer=MANUFACTURER)
 
 
 def _source_of(source: SourceImage) -> SourceImageForRegion:

@@ -67,9 +67,10 @@ def structured_report(
     first = results[0].source
     replaced = occasion.replaces
     uid = instance_uid("report", results, algorithm, settings.sr_class, replaced.sop_instance_uid if replaced else "")
-    return _CLASSES[settings.sr_class](
+    root = _root(results, algorithm)
+    report: Dataset = _CLASSES[settings.sr_class](
         evidence=[result.source.header for result in results],
-        content=_root(results, algorithm),
+        content=_without_content(root),
         series_instance_uid=series_uid("reports", first),
         series_number=SR_SERIES,
         sop_instance_uid=uid,
@@ -82,6 +83,8 @@ def structured_report(
         **equipment(algorithm),
         **times(occasion.time),
     )
+    report.ContentSequence = root.ContentSequence
+    return report
 
 
 def equipment(algorithm: Algorithm) -> dict[str, Any]:
@@ -127,6 +130,13 @@ def _root(results: Sequence[ImageResult], algorithm: Algorithm) -> ContainerCont
     ]
     root.ContentSequence = ContentSequence(items)
     return root
+
+
+def _without_content(root: ContainerContentItem) -> ContainerContentItem:
+    """The root alone. highdicom copies and searches the whole tree, which takes as long as to build it."""
+    alone = ContainerContentItem(concepts.REPORT, template_id="1500")
+    alone.ContentSequence = ContentSequence([root.ContentSequence[0]])
+    return alone
 
 
 def _library(results: Sequence[ImageResult]) -> ContainerContentItem:

@@ -57,9 +57,9 @@ class Examiner:
         boxes = [box for box in self._model.detect(arrival.image) if box.shown]
         return _as_text(arrival.source, boxes, quality_of(arrival.image.pixels))
 
-    def failed(self, image: QueuedImage) -> str:
-        """As `examine`, for an image on which the model failed: the result abstains."""
-        return _as_text(read_source(image.data, "the image"), [], Quality(False, (FAILED,)))
+    def failed(self, data: bytes) -> str:
+        """As `examine`, for the file of an image on which the model failed: the result abstains."""
+        return _as_text(read_source(data, "the image"), [], Quality(False, (FAILED,)))
 
     def report(self, images: list[QueuedImage], last: bytes) -> File:
         """The report on all images of a study. last: the report that it replaces, b"" for none."""

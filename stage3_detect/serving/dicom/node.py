@@ -136,7 +136,7 @@ class DicomNode:
             examined = self._examiner.examine(self._arrival(image))
         except Exception as error:
             log_error(error, "DICOM examination")
-            examined = self._examiner.failed(image)
+            examined = self._examiner.failed(self.queue.data_of(image))
         self.queue.save_examination(image, examined)
 
     def _report(self, study: str) -> None:
@@ -198,7 +198,7 @@ class DicomNode:
         """As it came, or read again from the queue."""
         with self._held_lock:
             held = self._held.get(image.sha256)
-        return held or read_arrival(image.data, max_pixels=self._limits.max_pixels)
+        return held or read_arrival(self.queue.data_of(image), max_pixels=self._limits.max_pixels)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -78,7 +78,8 @@ def test_each_box_has_the_six_primitives_of_ihe_air_and_its_algorithm():
     assert items["Certainty of Finding"].MeasuredValueSequence[0].NumericValue == 62
     assert items["Algorithm Name"].TextValue == "yolo26n detector of test"
     assert items["Algorithm Version"].TextValue == "0.1.0"
-    assert f"manifest SHA-256 {'5a' * 32}" in texts(group)
+    about = f"manifest SHA-256 {'5a' * 32}; operating point half_fp; trained on computer-generated images"
+    assert items["Algorithm Parameters"].TextValue == about
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_a_radiograph_comes_back_as_three_results(settled_model: ServedModel, tm
         assert len(pacs.wait_for(6)) == 6
     queue = DicomQueue(tmp_path)
     assert queue.num_waiting() == {"images": 0, "results": 0}
-    assert [stored.data for stored in (*queue.images_of(f"{STUDY}.1"), *queue.images_of(f"{STUDY}.2"))] == [b"", b""]
+    images = [*queue.images_of(f"{STUDY}.1"), *queue.images_of(f"{STUDY}.2")]
+    assert [queue.data_of(image) for image in images] == [b"", b""]
     queue.close()
 
 
