@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from stage2_pseudolabel.cam.graph import frozen, over_blocks
 
@@ -29,9 +30,10 @@ def fullgrad(
         + \sum_l \sum_c \psi(|b_{lc} \, \partial z_k / \partial a_{lc}|)
 
     where x is the image and a_l the output of layer l, a Conv2d or BatchNorm2d with the bias b_l. psi stretches each
-    channel to [0, 1] and resizes it bilinearly to the image. Layers and psi are those of pytorch-grad-cam, so
-    subclasses such as timm's BatchNormAct2d do not count. Its last min-max is omitted, because it would raise the map
-    of an absent finding to 1.
+    channel to [0, 1] and resizes it bilinearly to the image; it is that of pytorch-grad-cam. Subclasses of the layers
+    count as well, such as timm's BatchNormAct2d (before its activation); pytorch-grad-cam leaves them out, so on
+    EfficientNet and DenseNet only its term of the image remains. Its last min-max is omitted, because it would raise
+    the map of an absent finding to 1.
 
     Args:
         images: (B, c, H, W).
@@ -107,26 +109,31 @@ def _recording(model: nn.Module) -> Iterator[_Layers]:
                 hooks.callback(module.register_forward_hook(_with_fast_gradient).remove)
             bias = _bias_of(module)
             if bias is not None:
-                hooks.callback(module.register_forward_hook(_record(bias, layers)).remove)
+                hooks.callback(_register(module, partial(layers.add, scale=bias)).remove)
         yield layers
 
 
-def _record(bias: Tensor, layers: _Layers) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(_module: nn.Module, _given: Any, output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(lambda gradient: layers.add(gradient, bias))  # type: ignore[no-untyped-call] # torch's
+def _register(module: nn.Module, add: Callable[[Tensor], None]) -> RemovableHandle:
+    """A hook on a layer that calls `add` with the gradient of its output, before an activation that is part of it."""
 
-    return hook
+    def watch(output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(add)  # type: ignore[no-untyped-call] # torch's
+
+    inner = getattr(module, "drop", None)  # what timm's BatchNormAct2d calls between normalisation and activation
+    if isinstance(inner, nn.Module):
+        return inner.register_forward_pre_hook(lambda _module, given: watch(given[0]))
+    return module.register_forward_hook(lambda _module, _given, output: watch(output))
 
 
 def _bias_of(module: nn.Module) -> Tensor | None:
     """The bias (C,) of a Conv2d, or the total bias of a BatchNorm2d in evaluation mode; None for other layers."""
-    if type(module) is nn.BatchNorm2d and module.bias is not None:
+    if isinstance(module, nn.BatchNorm2d) and module.bias is not None:
         assert module.running_mean is not None
         assert module.running_var is not None
         scale = module.weight / torch.sqrt(module.running_var + module.eps)
         return module.bias - module.running_mean * scale
-    return module.bias if type(module) is nn.Conv2d else None
+    return module.bias if isinstance(module, nn.Conv2d) else None
 
 
 def _has_few_channels(module: nn.Module) -> bool:
