@@ -17,8 +17,15 @@ LONG_FILES = ("test_pipeline.py", "test_distributed.py", "test_sweep.py", "test_
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files that take minutes first, so that no process is left alone with one of them at the end."""
+    """Start the files that take minutes first, so that no process is left alone with one of them at the end.
+
+    Tests marked `cuda` are skipped without a GPU.
+    """
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
+    without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+    for item in items:
+        if item.get_closest_marker("cuda") is not None:
+            item.add_marker(without_gpu)
 
 
 @pytest.hookimpl(wrapper=True)

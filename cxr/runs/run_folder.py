@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, Protocol
 import yaml
 
 from cxr.config import Settings, UserError
+from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
 from cxr.runs.lock import lock_folder
 from cxr.runs.provenance import (
     code_state,
@@ -79,14 +80,20 @@ class Run:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a part of the work: its seconds, and the process's peak memory (MiB) until its end."""
+        """Measure a part of the work: its seconds, the process's peak memory until its end, and that of a GPU in it.
+
+        Memory is in MiB. A part that measures methods one by one on a GPU keeps the GPU's peak of the last one.
+        """
         log.info("%s: %s", self.stage, name)
+        reset_gpu_peak()
         begin = time.perf_counter()
         yield
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak_mib = peak / (1024**2 if sys.platform == "darwin" else 1024)
         seconds = round(time.perf_counter() - begin, 2)
         self.phases[name] = {"seconds": seconds, "peak_mib": round(peak_mib, 1)}
+        if (on_gpu := gpu_peak_mib()) is not None:
+            self.phases[name]["peak_gpu_mib"] = round(on_gpu, 1)
 
     def release(self) -> None:
         """Unlock the folder for other processes. The end of the process does the same."""
@@ -113,7 +120,7 @@ class Run:
             "inputs": {name: input_entry(name, path, self.dir) for name, path in self.inputs.items()},
             "outputs": {name: output_entry(path, self.dir) for name, path in outputs.items()},
             "libraries": library_versions(),
-            "hardware": {"machine": platform.machine(), "cpu_count": os.cpu_count()},
+            "hardware": describe_hardware(),
             "python": platform.python_version(),
             "phases": self.phases,
             "metrics": clean,

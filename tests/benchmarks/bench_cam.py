@@ -209,16 +209,20 @@ class Bench:
             self.figures[f"{name}/torchcam"] = self.milliseconds(work, repeats=3) / len(self.images)
             self.figures[f"{name}/torchcam_mib"] = peak_mib(work, self.device)
 
+    def compare(self, name: str) -> None:
+        """One method, by everything that has it."""
+        self.ours(name, [name])
+        if name in ("ablationcam", "scorecam"):
+            self.library_slice(name)
+        elif name in ORACLES:
+            self.library(name)
+        if torchcam is not None and name in TORCHCAM:
+            self.torch_cam(torchcam, name)
+
     def __call__(self) -> None:
         self.ours("forward", [])
         for name in CAM_METHODS:
-            self.ours(name, [name])
-            if name in ("ablationcam", "scorecam"):
-                self.library_slice(name)
-            elif name in ORACLES:
-                self.library(name)
-            if torchcam is not None and name in TORCHCAM:
-                self.torch_cam(torchcam, name)
+            self.compare(name)
         self.ours("one_pass", ONE_PASS)
         self.sum_up("one_pass", "library", ONE_PASS)
         if torchcam is not None:

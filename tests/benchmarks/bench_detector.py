@@ -35,7 +35,6 @@ from rich.table import Table
 
 from cxr.imaging.files import read_pixels
 from stage3_detect.export.exporter import export_onnx, export_tensorrt
-from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
 from stage3_detect.model.boxes import detect, read_output
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, to_net, to_tensor_input
@@ -100,6 +99,8 @@ def picture(path: Path, index: int) -> Path:
 
 def formats_on_cpu(folder: Path, weights: Path, threads: int, calibration: Sequence[np.ndarray]) -> dict[str, Network]:
     """Every format for CPUs."""
+    from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino  # a GPU needs neither
+
     onnx = folder / "detector.onnx"
     export_onnx(weights, onnx, nms_free=False)
     for half, name in ((False, "fp32"), (True, "fp16")):
@@ -111,12 +112,14 @@ def formats_on_cpu(folder: Path, weights: Path, threads: int, calibration: Seque
     return {"torch": TorchNetwork(weights), **opened}
 
 
+def torch_on_gpu(weights: Path) -> dict[str, Network]:
+    """PyTorch in 32 and 16 bits."""
+    return {name: TorchNetwork(weights, device="0", half=name == "torch_fp16") for name in ("torch", "torch_fp16")}
+
+
 def formats_on_gpu(folder: Path, weights: Path, console: Console) -> dict[str, Network]:
     """PyTorch in 32 and 16 bits, and TensorRT if installed."""
-    networks: dict[str, Network] = {
-        "torch": TorchNetwork(weights, device="0"),
-        "torch_fp16": TorchNetwork(weights, device="0", half=True),
-    }
+    networks = torch_on_gpu(weights)
     if (reason := why_no_tensorrt()) is not None:
         console.print(f"TensorRT is skipped: {reason}")
         return networks
@@ -187,24 +190,34 @@ def summary(times: Milliseconds, console: Console, title: str) -> Figures:
 
 def batches(networks: dict[str, Network], count: int, console: Console, folder: Path, weights: Path) -> Figures:
     """Milliseconds per image of `count` pictures in one call on a GPU, the network alone."""
-    some = next(iter(networks.values()))
-    inputs = torch.rand(count, some.channels, some.image_px, some.image_px, device="cuda")
     engines: dict[str, Any] = {fmt: network for fmt, network in networks.items() if fmt != "tensorrt_fp16"}
     if "tensorrt_fp16" in networks:
         export_tensorrt(weights, folder / "batch.engine", nms_free=False, batch=count)
         engines["tensorrt_fp16"] = TensorrtNetwork(folder / "batch.engine")
     figures: Figures = {}
     for fmt, network in engines.items():
-        times = []
-        for _ in range(30):
-            torch.cuda.synchronize()
-            begin = time.perf_counter()
-            network.forward(inputs)
-            torch.cuda.synchronize()
-            times.append((time.perf_counter() - begin) * 1000 / count)
-        figures[f"{fmt}/batch{count}"] = float(np.median(times[10:]))
+        figures[f"{fmt}/batch{count}"] = batch_ms(network, count)
         console.print(f"{fmt}, {count} in one call: {figures[f'{fmt}/batch{count}']:.3f} ms per image")
     return figures
+
+
+def batch_ms(network: Any, count: int) -> float:
+    """Milliseconds per image of `count` pictures that lie on the device, in one call of the network alone."""
+    inputs = torch.rand(count, network.channels, network.image_px, network.image_px, device=network.device)
+    times = []
+    for _ in range(30):
+        wait_for(network.device)
+        begin = time.perf_counter()
+        network.forward(inputs)
+        wait_for(network.device)
+        times.append((time.perf_counter() - begin) * 1000 / count)
+    return float(np.median(times[10:]))
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done everything; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def cams(given: argparse.Namespace, console: Console) -> Figures:
@@ -267,12 +280,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "num_candidates": int((raw[4:] >= SETTINGS.min_score).sum()),
             "num_boxes": len(read_output(raw, SETTINGS).scores),
         }
-        on_cpu = given.device == "cpu"
-        networks = (
-            formats_on_cpu(folder, weights, given.threads, tensors)
-            if on_cpu
-            else formats_on_gpu(folder, weights, console)
-        )
+        if on_cpu := given.device == "cpu":
+            networks = formats_on_cpu(folder, weights, given.threads, tensors)
+        else:
+            networks = formats_on_gpu(folder, weights, console)
         title = f"yolo26n, {like.image_px} px, {given.threads} threads, {given.device}; milliseconds per image"
         figures = summary(in_turns(networks, files), console, title)
         if given.batch and not on_cpu:

@@ -1,12 +1,13 @@
 """Training images a second and share of the device's peak arithmetic, eager and compiled, channels-last on and off.
 
     python tests/benchmarks/bench_train.py [--backbone convnext_large] [--size-px 384] [--batch-size 64]
-        [--precision bf16] [--steps 20] [--repeats 3] [--eager-only]
+        [--precision bf16] [--steps 20] [--repeats 3] [--forms eager_channels_last compiled_channels_last ...]
 
 The defaults on a GPU are those above; without one it is resnet18 at 160 px, 8 images, float32, the same script. A step
 is forward, loss, backward, clip and AdamW, as the loop makes it (tests/benchmarks/bench_loop.py holds the loop against
 it), on images that lie on the device already. The floating point operations of a step are counted by
-torch.utils.flop_counter (a multiplication and an addition are two); the peak is what the maker says of dense matrix
+torch.utils.flop_counter (a multiplication and an addition are two; its formula for the gradients of grouped
+convolutions is corrected, see `convolution_backward_flop`); the peak is what the maker says of dense matrix
 products in that precision, where the device is known, and always what a large matrix product or convolution reaches
 here. Forms take turns; figures are of the fastest turn. Prints a table and, as the last line, one JSON object with
 device and date.
@@ -15,9 +16,11 @@ device and date.
 import argparse
 import json
 import platform
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +36,39 @@ from stage1_classify.settings.classifier import LossSettings
 from stage1_classify.training.losses import MultilabelLoss
 
 PEAK_BF16_TFLOPS = {
+    "GH200": 989.0,
     "H200": 989.0,
     "H100": 989.0,
     "A100": 312.0,
     "L40S": 362.0,
+    "L40": 181.0,
     "L4": 121.0,
     "RTX 4090": 165.0,
     "RTX 3090": 71.0,
 }
-"""Dense bfloat16 products with float32 sums, from the makers' data sheets (SXM form where there are several)."""
+"""Dense bfloat16 products with float32 sums, from the makers' data sheets (SXM form where there are several). The key
+is a word of the card's name."""
+
+FORMS = ("eager_channels_last", "eager_contiguous", "compiled_channels_last", "compiled_contiguous")
+FEWEST_IMAGES = 2  # batch norms need two
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def training_step(
-    given: argparse.Namespace, device: torch.device, *, channels_last: bool, compiled: bool
+    given: argparse.Namespace, device: torch.device, form: str, *, num_images: int | None = None
 ) -> Callable[[], Tensor]:
-    """A step of a new model on images of its own."""
+    """A step of a new model on images of its own; num_images: instead of a batch."""
     torch.manual_seed(0)
+    compiled, channels_last = (word in form for word in ("compiled", "channels_last"))
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = Classifier(settings_of(given)).to(device, memory_format=layout).train()
     forward = CaseForward(model)
     if compiled:
-        forward.compile()
+        forward.compile(backend=given.backend)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     loss_of = MultilabelLoss(LossSettings(), findings=FINDINGS, positive_weight=torch.ones(len(FINDINGS))).to(device)
-    size = given.batch_size
+    size = num_images or given.batch_size
     images = torch.randn(size, 1, given.size_px, given.size_px, device=device).to(memory_format=layout)
     targets = (torch.rand(size, len(FINDINGS), device=device) < 0.3).float()
     cases = torch.arange(size, device=device)
@@ -85,8 +95,22 @@ def seconds(work: Callable[[], object], times: int, device: torch.device) -> flo
     return (time.perf_counter() - begin) / times
 
 
+def convolution_backward_flop(
+    grad_out: Sequence[int], images: Sequence[int], kernels: Sequence[int], *rest: Any, **_: Any
+) -> int:
+    """Operations of the gradients of a convolution, from shapes; the arguments are those of the operator.
+
+    Each of the two gradients costs what the forward costs. PyTorch's own formula counts the gradient of grouped kernels
+    as if they had no groups: too many operations by the number of groups, which in a ConvNeXt is that of channels.
+    """
+    is_transposed, wanted = rest[4], rest[7]
+    places = images if is_transposed else grad_out
+    return 2 * prod(places) * prod(kernels[1:]) * sum(wanted[:2])
+
+
 def tflop_of(step: Callable[[], Tensor]) -> float:
-    counter = FlopCounterMode(display=False)
+    corrected = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+    counter = FlopCounterMode(display=False, custom_mapping=corrected)
     with counter:
         step()
     return counter.get_total_flops() / 1e12
@@ -115,6 +139,12 @@ def measured_peak(given: argparse.Namespace, device: torch.device) -> float:
     return max(rates)
 
 
+def nominal_peak(name: str) -> float | None:
+    """TFLOP/s in bfloat16 of the card of this name; None if it is not in the table."""
+    words = re.findall(r"RTX \d+|\w+", name)
+    return next((peak for card, peak in PEAK_BF16_TFLOPS.items() if card in words), None)
+
+
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -125,24 +155,18 @@ def device_name(device: torch.device) -> str:
 
 
 def measure(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    kinds = [False] if given.eager_only else [False, True]
-    forms = {
-        f"{'compiled' if compiled else 'eager'}_{'channels_last' if channels_last else 'contiguous'}": training_step(
-            given, device, channels_last=channels_last, compiled=compiled
-        )
-        for compiled in kinds
-        for channels_last in (True, False)
-    }
-    tflop = tflop_of(forms["eager_channels_last"])
+    few = training_step(given, device, FORMS[0], num_images=FEWEST_IMAGES)
+    tflop = tflop_of(few) * given.batch_size / FEWEST_IMAGES
+    del few
+    forms = {name: training_step(given, device, name) for name in given.forms}
     starts = {name: seconds(step, 3, device) * 3 for name, step in forms.items()}
     best = dict.fromkeys(forms, float("inf"))
     for _ in range(given.repeats):
         for name, step in forms.items():
             best[name] = min(best[name], seconds(step, given.steps, device))
-    known = [peak for name, peak in PEAK_BF16_TFLOPS.items() if name in device_name(device)]
     peaks = {"measured": measured_peak(given, device)}
-    if known and given.precision == "bf16":
-        peaks["nominal"] = known[0]
+    if given.precision == "bf16" and (nominal := nominal_peak(device_name(device))) is not None:
+        peaks["nominal"] = nominal
     figures: dict[str, Any] = {"device": device_name(device), "date": date.today().isoformat()}
     figures |= vars(given) | {"torch": torch.__version__, "tflop_a_step": round(tflop, 4)}
     figures |= {f"peak_{name}_tflops": round(peak, 4) for name, peak in peaks.items()}
@@ -166,7 +190,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20 if on_gpu else 3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--eager-only", action="store_true")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--backend", default="inductor", help="of torch.compile")
     given = parser.parse_args()
     given.accumulate_steps, given.ema = 1, False
     torch.set_num_threads(given.threads)
