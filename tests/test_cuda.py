@@ -1,4 +1,4 @@
-"""What only an NVIDIA GPU can show, of all stages: the same results as on a CPU, mixed precision, memory, the manifest."""
+"""What only an NVIDIA GPU can show, of all stages: results of a CPU, mixed precision, memory, the manifest."""
 
 import gc
 from collections.abc import Iterator

@@ -64,8 +64,8 @@ def test_figures_are_there_and_plausible(finished) -> None:
         assert 0 < figures[name]["share_of_measured_peak"] < 1
         assert figures[name]["reaches_aim"] is None
     for method in ("gradcam", "layercam", "eigencam", "scorecam"):
-        assert 0 < figures["cam"][f"{method}/ours"]
-        assert 0 < figures["cam"][f"{method}/library"]
+        assert figures["cam"][f"{method}/ours"] > 0
+        assert figures["cam"][f"{method}/library"] > 0
     assert figures["cam"]["one_pass/ratio"] > 1
     assert figures["cam"]["scorecambudget/ours"] > 0
     assert 0 <= figures["stages"]["stage1/auroc/mean"] <= 1
@@ -87,7 +87,7 @@ def test_the_parts_have_limits_and_the_whole_ends_within_9_minutes() -> None:
 def test_a_part_out_of_time_is_ended_and_named(tmp_path: Path) -> None:
     report = gpu.run_part("stages", tmp_path, limit_s=0.2, tiny=True)
     assert report["status"] == "out of time"
-    assert "0 s" in report["reason"]
+    assert "0.2 s" in report["reason"]
     assert report["figures"] == {}
 
 

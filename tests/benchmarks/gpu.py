@@ -93,7 +93,7 @@ def run_part(name: str, folder: Path, *, limit_s: float, tiny: bool) -> Report:
     found: Report = json.loads(result.read_text()) if result.is_file() else {"figures": {}, "status": None}
     report = {"status": found["status"], "reason": found.get("reason"), "figures": found["figures"]}
     if code is None:
-        report |= {"status": "out of time", "reason": f"it did not end in {max(limit_s, 0):.0f} s"}
+        report |= {"status": "out of time", "reason": f"it did not end within {max(limit_s, 0):.3g} s"}
     elif found["status"] is None:
         report |= {"status": "failed", "reason": _ending(code)}
     return report | {"seconds": round(seconds, 1), "limit_s": round(limit_s, 1)}
