@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,13 @@ import gpu
 import gpu_parts
 import gpu_wheels
 
+Finished = tuple[dict[str, Any], "subprocess.CompletedProcess[str]", Path]
+
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str], Path]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The report of a tiny run, its process, and the folder in which it could leave something."""
     folder = tmp_path_factory.mktemp("g")
     for name in ("tmp", "home"):
@@ -34,10 +35,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
         [ROOT / "tests" / "benchmarks" / "gpu.sh", "--tiny"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
-    yield json.loads(done.stdout.splitlines()[-1]), done, folder
+    return json.loads(done.stdout.splitlines()[-1]), done, folder
 
 
-def test_the_last_line_is_one_object_and_every_part_is_in_it(finished) -> None:
+def test_the_last_line_is_one_object_and_every_part_is_in_it(finished: Finished) -> None:
     report, done, _ = finished
     statuses = {name: part["status"] for name, part in report["parts"].items()}
     expected = dict.fromkeys(gpu.LIMITS_S, "done") | {"detector_tensorrt": "skipped"}
@@ -48,12 +49,12 @@ def test_the_last_line_is_one_object_and_every_part_is_in_it(finished) -> None:
     assert sum(part["seconds"] for part in report["parts"].values()) <= report["seconds"]
 
 
-def test_nothing_is_left_behind(finished) -> None:
+def test_nothing_is_left_behind(finished: Finished) -> None:
     _, _, folder = finished
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == ["home", "tmp"]
 
 
-def test_figures_are_there_and_plausible(finished) -> None:
+def test_figures_are_there_and_plausible(finished: Finished) -> None:
     figures = {name: part["figures"] for name, part in finished[0]["parts"].items()}
     assert figures["device"]["torch"] == torch.__version__
     assert figures["device"]["gpus"] == []

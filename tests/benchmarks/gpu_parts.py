@@ -197,7 +197,7 @@ def detector_train(job: Job) -> Iterator[Figures]:
     trainer.train()
     num_images = len(trainer.train_loader.dataset)
     first, *others = (num_images / taken for taken in seconds.values())
-    figures = {"images_per_second": max(others), "first_epoch_images_per_second": first, "precision": trainer.args.amp}
+    figures = {"images_per_second": max(others), "first_epoch_images_per_second": first, "amp": trainer.args.amp}
     if job.device == "cuda":
         figures["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
     yield figures | changes | {"batch_size": trainer.batch_size, "num_images": num_images}
