@@ -135,7 +135,7 @@ def measured_peak(given: argparse.Namespace, device: torch.device) -> float:
     rates = []
     for work, operations in works:
         seconds(work, 3, device)
-        rates.append(operations / 1e12 / min(seconds(work, 5, device) for _ in range(5)))
+        rates.append(operations / 1e12 / min(seconds(work, given.steps, device) for _ in range(given.repeats)))
     return max(rates)
 
 
