@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import ChainMap
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,13 @@ STARTED = ("device", "detector_predict", "detector_tensorrt")
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def job(tmp_path_factory: pytest.TempPathFactory) -> gpu_parts.Job:
+    return gpu_parts.Job("cpu", tmp_path_factory.mktemp("parts"), gpu_sizes.TINY)
+
+
+@pytest.fixture(scope="module")
+def figures(job: gpu_parts.Job) -> dict[str, dict[str, Any]]:
     """Figures of the parts that run here, by part."""
-    job = gpu_parts.Job("cpu", tmp_path_factory.mktemp("parts"), gpu_sizes.TINY)
     names = [name for name in gpu.LIMITS_S if name not in (*STARTED, "tests")]
     return {
         name: {key: value for found in gpu_parts.PARTS[name](job) for key, value in found.items()} for name in names
@@ -100,6 +103,12 @@ def test_figures_of_the_stages_are_plausible(figures: dict[str, dict[str, Any]])
     assert 0 <= figures["stages"]["stage3/ap40/detector"] <= 1
     assert [figures["manifest"][f"{stage}/gpus"] for stage in gpu_parts.STAGES] == [[], [], []]
     assert figures["detector_train"]["images_per_second"] > 0.1
+
+
+def test_the_picture_cache_is_in_the_folder_of_the_parts(
+    figures: dict[str, dict[str, Any]], job: gpu_parts.Job
+) -> None:
+    assert list((job.folder / "cache").rglob("pictures.bin"))
 
 
 def test_the_parts_have_limits_and_the_whole_ends_within_9_minutes() -> None:

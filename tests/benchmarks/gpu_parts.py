@@ -140,7 +140,8 @@ def stages(job: Job) -> Iterator[Figures]:
     for stage, package in zip(STAGES, ("stage1_classify", "stage2_pseudolabel", "stage3_detect"), strict=True):
         begin = time.perf_counter()
         data = [f"data.root={job.folder / 'data'}", f"data.generate={json.dumps(job.sizes.phantom)}"]
-        changes = (*job.sizes.changes[stage], *(data if stage != "stage3" else []))
+        own = {"stage1": [*data, f"input.cache_dir={job.folder / 'cache'}"], "stage2": data, "stage3": []}
+        changes = (*job.sizes.changes[stage], *own[stage])
         out = job.folder / "runs" / stage
         config = ROOT / "configs" / "demo" / f"{stage}.yaml"
         import_module(f"{package}.run").main(StageArguments(config, out, sources, changes))
