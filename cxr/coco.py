@@ -21,6 +21,9 @@ from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
 from cxr.input_files import read_json
 from cxr.runs.run_folder import atomic_write_text
+from cxr.text_columns import store_texts_in_python
+
+store_texts_in_python()
 
 IMAGE_FIELDS = ["image_id", "path", "region", "width", "height"]
 BOX_FIELDS = ["image_id", "finding", "x1", "y1", "x2", "y2", "score"]

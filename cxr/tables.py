@@ -24,6 +24,9 @@ import pandas as pd
 from pydantic import Field
 
 from cxr.config import Settings, UserError
+from cxr.text_columns import store_texts_in_python
+
+store_texts_in_python()
 
 IMAGE_COLUMNS = ["image_id", "path", "region", "patient_id", "study_id", "view", "sex", "age", "split"]
 """str, str, "full" | "left" | "right_mirrored", str ("" unknown), str ("" unknown), "frontal" |
