@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint style types pytest test lock audit
+.PHONY: setup demo picture lint style types pytest test test-kills lock audit
 
 setup: .venv/.done
 
@@ -41,6 +41,10 @@ pytest: setup
 # The type check runs at the same time as the tests, since it uses one core.
 test: style
 	$(MAKE) --jobs=2 types pytest
+
+# Kills each stage 30 times at random moments and compares what resumes with an undisturbed run. Takes an hour or so.
+test-kills: setup
+	$(BIN)/python -m tests.kill_stages --num 30
 
 COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 	--custom-compile-command "make lock"

@@ -4,10 +4,14 @@ import argparse
 import errno
 import io
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from cxr.config import UserError
 
@@ -74,8 +78,10 @@ def parse_stage_arguments(
 def exit_code(main: Callable[[], None]) -> int:
     """Run `main` and return the exit code.
 
-    A user's mistake gives exit code 2 and one line per problem, without a traceback.
+    A user's mistake gives exit code 2 and one line per problem, without a traceback. SIGTERM ends the command as Ctrl-C
+    does, so that whatever it started ends too.
     """
+    _stop_at_sigterm()
     _show_all_characters()
     _log_to_terminal()
     try:
@@ -94,6 +100,21 @@ def exit_code(main: Callable[[], None]) -> int:
         sys.stderr.write("interrupted: repeat the same command to resume\n")
         return EXIT_INTERRUPTED
     return EXIT_DONE
+
+
+def _stop_at_sigterm() -> None:
+    """Raise KeyboardInterrupt at the first SIGTERM; a second one kills.
+
+    Not under torchrun, whose processes may wait for each other inside of a library when it ends them.
+    """
+    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _show_all_characters() -> None:

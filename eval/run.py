@@ -1,4 +1,4 @@
-"""`compare` finished runs, `score` COCO files, or measure the agreement of `readers`."""
+"""`compare` or `reproduce` finished runs, `score` COCO files, or measure the agreement of `readers`."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxr.cli import exit_code
 from eval.detection.score import score_files
+from eval.experiments.reproduce import reproduce
 from eval.leaderboard.compare import compare_runs
 from eval.readers.compare_readers import add_arguments, compare_readers
 
@@ -29,6 +30,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
     )
     score.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
+    again = commands.add_parser("reproduce", help="make a finished run again and compare")
+    again.add_argument("run", type=Path, metavar="RUN", help="finished run of stage 1, 2 or 3")
+    again.add_argument("--out", type=Path, help="folder of the new run (RUN_again)")
     add_arguments(commands.add_parser("readers", help="agreement of readers, and the human AP"))
     return parser.parse_args(argv)
 
@@ -43,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
 
     def work() -> None:
+        if given.command == "reproduce":
+            sys.stdout.write(f"{reproduce(given.run, out=given.out)}\n")
+            return
         sys.stdout.write(f"report: {commands[given.command]()}\n")
 
     return exit_code(work)

@@ -4,7 +4,8 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
-from cxr.runs.run_folder import start_run
+from cxr.runs.run_folder import open_run, start_run
+from eval.classification.degenerate import did_not_learn
 from eval.report.text_tables import print_run
 
 
@@ -26,7 +27,7 @@ def main(arguments: StageArguments) -> None:
     if run.state != "finished":
         pipeline.run(run, settings, fabric)
     if fabric.is_global_zero:
-        print_run(run.dir)
+        print_run(run.dir, remark=did_not_learn(open_run(run.dir).metrics))
 
 
 if __name__ == "__main__":

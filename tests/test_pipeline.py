@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,19 +84,17 @@ def start_and_kill(script: str, config: Path, *, cwd: Path, when: Path) -> None:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs of a tiny experiment, of which stage 1 was killed once."""
+    """A folder with the runs of a tiny experiment, each of which was killed once."""
     folder = tmp_path_factory.mktemp("chain")
     write_configs(folder)
     experiment = folder / "runs" / folder.name
-    start_and_kill(
-        "stage1_classify/run.py", folder / "stage1.yaml", cwd=folder, when=experiment / "stage1" / "last.ckpt"
-    )
-    assert not (experiment / "stage1" / "manifest.json").exists()
-    for stage, script in (
-        ("stage1", "stage1_classify/run.py"),
-        ("stage2", "stage2_pseudolabel/run.py"),
-        ("stage3", "stage3_detect/run.py"),
+    for stage, script, made in (
+        ("stage1", "stage1_classify/run.py", "last.ckpt"),
+        ("stage2", "stage2_pseudolabel/run.py", "maps"),
+        ("stage3", "stage3_detect/run.py", "rounds/0/train/weights/last.pt"),
     ):
+        start_and_kill(script, folder / f"{stage}.yaml", cwd=folder, when=experiment / stage / made)
+        assert not (experiment / stage / "manifest.json").exists()
         done = call(script, str(folder / f"{stage}.yaml"), cwd=folder)
         assert done.returncode == 0, done.stderr[-3000:]
     return experiment
@@ -105,6 +104,14 @@ def test_a_killed_stage_goes_on(chain: Path) -> None:
     assert "resuming after epoch" in (chain / "stage1" / "log.txt").read_text()
     steps = [json.loads(line)["step"] for line in (chain / "stage1" / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+def test_a_run_that_was_killed_is_made_again_equal_by_an_undisturbed_one(chain: Path, stage: str) -> None:
+    """The same seed twice: the same weights, boxes and figures."""
+    done = call("eval/run.py", "reproduce", str(chain / stage), cwd=chain.parents[1])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(rf"{stage}_again: equal to .*{stage} in \d\d+ metrics and the bytes of \d+ outputs", done.stdout)
 
 
 def test_figures_have_their_names(chain: Path) -> None:

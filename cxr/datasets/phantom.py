@@ -109,8 +109,8 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     if _is_there(folder, wanted):
         return folder
     log.info("generating the phantom's %s part in %s", part, folder)
+    _remove_left_over(root, part)
     draft = root / f".{part}.draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
         num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -126,6 +126,24 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def _remove_left_over(root: Path, part: Part) -> None:
+    """Remove the drafts of processes that no longer exist, and of an earlier one with the number of this process."""
+    for draft in root.glob(f".{part}.draft-*"):
+        process = draft.name.rpartition("-")[2]
+        if process.isdecimal() and (int(process) == os.getpid() or not _is_alive(int(process))):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only tests whether the process exists
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: int) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,7 +135,7 @@ def run_jobs(
             for process in running.values():
                 process.terminate()
             for process in running.values():
-                _wait_or_kill(process)
+                _end(process)
 
 
 @contextmanager
@@ -199,7 +199,13 @@ def _start(job: Job, num_threads: int | None) -> "subprocess.Popen[str]":
     command = [sys.executable, *job.command, "--out", str(job.out)]
     with _log_file(job).open("w", encoding="utf-8") as file:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, text=True, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,  # a group of its own, see _end
         )
 
 
@@ -227,9 +233,10 @@ def _last_words(path: Path) -> str:
     return "; ".join(problems or lines[-1:]) or "failed without a message"
 
 
-def _wait_or_kill(process: "subprocess.Popen[str]") -> None:
-    try:
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Wait for a terminated process, then kill what is left of it and of the processes that it started."""
+    with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

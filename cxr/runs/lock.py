@@ -8,6 +8,7 @@ from typing import IO
 from cxr.config import UserError
 
 _LOCK = ".lock"
+_HALF_WRITTEN = ".partial"
 
 
 def lock_folder(out: Path) -> IO[str] | None:
@@ -24,6 +25,18 @@ def lock_folder(out: Path) -> IO[str] | None:
         file.close()
         raise UserError(f"run {out}: another process writes into it; wait until it ends, or give another --out")
     return file
+
+
+def remove_left_over(out: Path) -> None:
+    """Remove the half-written files of a killed process. Call it with the lock.
+
+    Runs inside the folder, such as those of an experiment, have locks of their own and are left alone.
+    """
+    for folder, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if not Path(folder, name, "started.json").exists()]
+        for name in names:
+            if name.endswith(_HALF_WRITTEN):
+                Path(folder, name).unlink(missing_ok=True)
 
 
 def is_locked(out: Path) -> bool:

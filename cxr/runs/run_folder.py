@@ -23,6 +23,7 @@ import yaml
 from cxr.config import Settings, UserError
 from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
 from cxr.runs.lock import lock_folder
+from cxr.runs.lock import lock_folder, remove_left_over
 from cxr.runs.provenance import (
     code_state,
     command_line,
@@ -165,6 +166,8 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
     if marker.is_file() and not _holds_nothing_made(out):
         refuse_differences(read_json(marker), begun, out)
         state: State = "finished" if _is_whole(out) else "resumed"
+        if lock is not None:
+            remove_left_over(out)
     else:
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         atomic_write_text(out / "config.yaml", text)

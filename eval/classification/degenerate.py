@@ -48,6 +48,14 @@ def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -
     return " ".join([*parts, *degenerate_findings(metrics, findings)])
 
 
+def did_not_learn(metrics: Metrics) -> str:
+    """A line for a run that never left the prior: the mean AUROC is what guessing gives. "" for any other."""
+    auroc, low, high = with_ends(metrics, "auroc/mean")
+    if auroc is None or not _guessing(auroc, low, high):
+        return ""
+    return f"did not learn: the mean AUROC {short_interval(auroc, low, high)} {_guessing(auroc, low, high)}"
+
+
 def _problems(name: str, metrics: Metrics) -> list[str]:
     auroc, low, high = with_ends(metrics, f"auroc/{name}")
     if auroc is None:

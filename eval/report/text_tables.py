@@ -46,9 +46,12 @@ def print_tables(tables: Sequence[Table], *, console: Console | None = None) -> 
         console.print(escape(note), style="dim")
 
 
-def print_run(folder: Path) -> None:
-    """The main table of a finished run, the first one of its report, and where the report is."""
+def print_run(folder: Path, *, remark: str = "") -> None:
+    """The main table of a finished run, the first one of its report, where the report is, and as last line the
+    remark."""
     report = read_report(folder)
     tables = [block for block in report.blocks if isinstance(block, Table)] if report else []
     print_tables(tables[:1])
     sys.stdout.write(f"finished: {folder}  (report: {folder / 'report.html'})\n")
+    if remark:
+        sys.stdout.write(f"{remark}\n")

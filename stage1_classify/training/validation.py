@@ -1,5 +1,6 @@
 """Validation results of a model, and the choice of the best epoch by them."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,8 @@ from stage1_classify.settings.classifier import Stage1Settings
 Figures = dict[str, float | None]
 
 _SHOWN = 5
+
+log = logging.getLogger("raybox")
 
 
 def interleaved(shares: Sequence[Float32s]) -> Float32s:
@@ -79,13 +82,21 @@ def _loss(probabilities: Floats, targets: Float32s) -> float:
 
 
 def check_selectable(targets: Float32s, settings: Stage1Settings) -> None:
-    """Raise a UserError if no epoch could be chosen by the validation targets (B, K)."""
+    """Raise a UserError if no epoch could be chosen by the validation targets (B, K); log findings of one class."""
     train, conditional = settings.train, settings.hierarchy.conditional_epochs
     if conditional >= train.num_epochs:
         raise UserError(
             f"hierarchy.conditional_epochs: got {conditional}, expected fewer than train.num_epochs, "
             f"{train.num_epochs}: the best epoch is chosen among the later ones"
         )
+    for finding, column in zip(settings.findings, targets.T, strict=True):
+        missing = [name for name, value in (("positive", 1), ("negative", 0)) if not (column == value).any()]
+        if missing:
+            log.warning(
+                "validation: %s has no %s case, so it has no AUROC there and no part in the choice of the epoch",
+                finding,
+                " and no ".join(missing),
+            )
     enough = (np.nansum(targets == 1, axis=0) >= train.min_positives) & (targets == 0).any(axis=0)
     if train.select_by != "loss" and not enough.any():
         raise UserError(

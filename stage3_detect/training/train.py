@@ -90,12 +90,25 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, 
         trainer = _make_trainer(work, data_yaml, settings, begin=begin, resume=None if done is None else last)
         # on several GPUs other processes train, and nothing shows their log
         with log_worker_epochs(run_dir, settings.train.num_epochs) if trainer.ddp else nullcontext():
-            trainer.train()
+            _train(trainer, run_dir)
     chosen = work / "weights" / "best.pt"
     if not chosen.is_file():
         raise UserError(f"run {run_dir}: train/weights/best.pt is missing; remove {work} to train again")
     publish_weights(chosen, best)
     return best
+
+
+def _train(trainer: PseudoBoxTrainer, run_dir: Path) -> None:
+    """UserError if the loss stays NaN or infinite although ultralytics went back to the last good epoch three times."""
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        if "NaN" not in str(error):
+            raise
+        raise UserError(
+            f"run {run_dir}: the training's loss is not finite ({error}); train/weights holds the last good epoch; "
+            "train again with another --out and a lower train.learning_rate or with train.precision=fp32"
+        ) from None
 
 
 def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from cxr.boxes import iou_matrix
 from cxr.config import UserError
-from cxr.datasets.phantom import MARKER, PhantomData, PhantomSettings, generate
+from cxr.datasets.phantom import MARKER, PhantomData, PhantomSettings, _remove_left_over, generate
 from cxr.imaging.files import read_image
 from cxr.labels import CHEXPERT_FINDINGS, VINDR_NAMES
 from cxr.phantom.canvas import Frame, box_of, curve, ellipse, shape
@@ -426,3 +428,14 @@ def test_an_image_does_not_depend_on_earlier_images() -> None:
         ).picture
 
     assert np.array_equal(render(), render())
+
+
+def test_what_a_killed_process_began_to_draw_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for process in (ended.pid, os.getpid(), os.getppid()):
+        (tmp_path / f".vindr.draft-{process}" / "train").mkdir(parents=True)
+    (tmp_path / ".vindr.draft-of-mine").mkdir()
+    _remove_left_over(tmp_path, "vindr")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f".vindr.draft-{os.getppid()}", ".vindr.draft-of-mine"}

@@ -16,7 +16,7 @@ from cxr.config import Settings, UserError, load_config
 from cxr.runs.jobs import Job, Outcome, failures_of, flatten, override, run_command, run_jobs, threads_of
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import Settings, UserError
@@ -39,6 +39,11 @@ def main():
         end = time.time() + 60
         while len(list(out.parent.glob("*/began.txt"))) < 2 and time.time() < end:
             time.sleep(0.05)
+    if what == "stubborn":  # starts a process of its own, and both ignore SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "60"])
+        (out / "child.txt").write_text(str(child.pid))
+        child.wait()
     if what.startswith("sleep"):
         time.sleep(float(what.removeprefix("sleep")))
     (out / "ended.txt").write_text(str(time.time()))
@@ -161,6 +166,19 @@ def test_a_terminated_call_ends_its_trainings(script: Path, number: signal.Signa
     begin = time.monotonic()  # a training that lived on would be waited for
     assert problems(list(run_jobs([Job("slow", slow.out, (str(script), "fine"))]))) == {"slow": ""}
     assert time.monotonic() - begin < 20
+
+
+def test_processes_that_a_run_started_end_with_it(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr.runs.jobs.GRACE_S", 0.2)
+    quick, stubborn = job(script, "quick"), job(script, "stubborn", "stubborn")
+    outcomes = run_jobs([quick, stubborn], num_parallel=2)
+    next(outcomes)
+    pid_file = stubborn.out / "child.txt"
+    while not pid_file.exists() or not pid_file.read_text():
+        time.sleep(0.05)
+    outcomes.close()
+    state = Path(f"/proc/{pid_file.read_text()}/stat")
+    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def test_a_process_that_a_killed_call_left_behind_is_waited_for(script: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.classification.degenerate import degenerate_findings, verdict
+from eval.classification.degenerate import degenerate_findings, did_not_learn, verdict
 from eval.classification.metrics import classification_metrics
 
 Figures = dict[str, float | None]
@@ -146,3 +146,20 @@ def test_verdict_tells_labels_that_are_all_alike() -> None:
     labels[:, 1] = 1
     words = verdict(scored(labels, probabilities), ["Edema", "Nodule/Mass"])
     assert "Excluded from the mean: Nodule/Mass (no negative label)." in words
+
+
+@pytest.mark.parametrize(
+    ("auroc", "expected"),
+    [
+        ((None, None, None), ""),
+        ((0.8, 0.7, 0.9), ""),
+        ((0.6, 0.51, 0.7), ""),
+        ((0.52, 0.46, 0.58), "did not learn: the mean AUROC .52 [.46, .58] is what guessing gives"),
+        ((0.5, 0.5, 0.5), "did not learn: the mean AUROC .50 [.50, .50] is what guessing gives"),
+        ((0.7, 0.4, 0.9), "did not learn: the mean AUROC .70 [.40, .90] cannot be distinguished from guessing"),
+    ],
+)
+def test_a_run_that_never_left_the_prior_did_not_learn(
+    auroc: tuple[float | None, float | None, float | None], expected: str
+) -> None:
+    assert did_not_learn(dict(zip(("auroc/mean", "auroc/mean/low", "auroc/mean/high"), auroc, strict=True))) == expected
