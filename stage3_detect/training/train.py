@@ -60,9 +60,8 @@ def fit(
 def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None) -> Path:
     """Train and write `weights/best.pt`, the weights with the best AP on the validation images.
 
-    An interrupted training resumes from its last epoch (ultralytics' resume: weights, optimiser, schedule, averaging
-    and early stopping; the random state is new). A finished one is not repeated. Metrics of each epoch go to
-    `metrics.jsonl` and to the log.
+    An interrupted training resumes from its last epoch and equals an undisturbed one (see `exact_resume`). A finished
+    one is not repeated. Metrics of each epoch go to `metrics.jsonl` and to the log.
 
     Args:
         run_dir: gets `train`, ultralytics' own folder, and `weights`.

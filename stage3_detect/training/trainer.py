@@ -1,5 +1,6 @@
 """Subclass of ultralytics' detection trainer for short trainings from scratch on grey pictures with noisy labels."""
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ from cxr.config import UserError
 from stage3_detect.labels.yolo_folder import EXTRAS
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
+from stage3_detect.training.exact_resume import remove_other_states, restore_state, save_state, seed_epoch
 from stage3_detect.training.loss import NoisyLabelModel
 from stage3_detect.training.reporting import EpochReport
+
+log = logging.getLogger("raybox")
 
 _LAUNCHER = "RAYBOX_LAUNCHER_PID"
 """Environment variable with the id of the process that started a training on several GPUs."""
@@ -66,6 +70,7 @@ class PseudoBoxTrainer(DetectionTrainer):
     def _do_train(self) -> Any:
         if RANK in (-1, 0):
             EpochReport(self.save_dir.parent, self.extras["tracking"], write_log=RANK == -1).attach(self)
+        self.add_callback("on_train_epoch_start", seed_epoch)
         if RANK != -1:
             self.add_callback("on_train_batch_end", stop_without_launcher)
         return super()._do_train()
@@ -110,6 +115,19 @@ class PseudoBoxTrainer(DetectionTrainer):
         super()._load_checkpoint_state(ckpt)  # creates a new average of weights
         self._set_averaging()
 
+    def resume_training(self, ckpt: Any) -> None:
+        """As in ultralytics, then with the exact weights and optimizer of that epoch."""
+        super().resume_training(ckpt)
+        if self.resume and ckpt is not None and not restore_state(self, int(ckpt["epoch"])):
+            log.warning("stage3: no exact state of the last epoch; the training resumes from weights in 16 bits")
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """As in ultralytics; also stops in the first epoch, which ultralytics goes on with and then saves as zeros."""
+        recovered = bool(super()._handle_nan_recovery(epoch))
+        if not recovered and self.loss is not None and not self.loss.isfinite():
+            raise RuntimeError(f"NaN or infinity in epoch {epoch + 1}")
+        return recovered
+
     def _set_averaging(self) -> None:
         if self.ema is not None:
             window = self.extras["ema_share"] * self.epochs * len(self.train_loader)
@@ -135,14 +153,16 @@ class PseudoBoxTrainer(DetectionTrainer):
         return validator
 
     def save_model(self) -> bool:
-        """Write `best.pt` and `last.pt` under temporary names, then rename them, `last.pt` last."""
+        """Write `best.pt`, `last.pt` and the exact state under temporary names, then rename them, `last.pt` last."""
         last, best = self.last, self.best
         self.last, self.best = (path.with_suffix(".partial") for path in (last, best))
         try:
             saved = bool(super().save_model())
+            save_state(self)
             for partial_path, path in ((self.best, best), (self.last, last)):
                 if partial_path.is_file():
                     partial_path.replace(path)
+            remove_other_states(self)
         finally:
             self.last, self.best = last, best
         return saved

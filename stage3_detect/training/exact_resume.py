@@ -1,0 +1,64 @@
+"""What ultralytics' checkpoint lacks for a resumed training to equal an undisturbed one.
+
+Ultralytics keeps the averaged weights and the optimizer in 16 bits, no current weights, and no random state. Here the
+weights are kept as they are, and everything random depends on (seed, epoch, process) only.
+"""
+
+import os
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+_NAME = "state_{epoch}.pt"
+
+
+def save_state(trainer: Any) -> None:
+    """Write `state_<epoch>.pt` next to the checkpoints, atomically."""
+    state = {
+        "model": unwrap_model(trainer.model).state_dict(),
+        "average": trainer.ema.ema.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    path = _path(trainer.wdir, trainer.epoch)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def remove_other_states(trainer: Any) -> None:
+    """Remove the states of other epochs. Call it when the epoch's checkpoint is written."""
+    for path in trainer.wdir.glob(_NAME.format(epoch="*")):
+        if path != _path(trainer.wdir, trainer.epoch):
+            path.unlink()
+
+
+def restore_state(trainer: Any, epoch: int) -> bool:
+    """Load the state after `epoch` (from 0), if there is one; returns whether there was."""
+    path = _path(trainer.wdir, epoch)
+    if not path.is_file():
+        return False
+    state = torch.load(path, map_location=trainer.device, weights_only=True)
+    unwrap_model(trainer.model).load_state_dict(state["model"])
+    trainer.ema.ema.load_state_dict(state["average"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    return True
+
+
+def seed_epoch(trainer: Any) -> None:
+    """A callback at the start of an epoch: order of the images and their augmentation depend on the epoch alone."""
+    seed = zlib.crc32(f"{trainer.args.seed} {trainer.epoch} {RANK}".encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  ultralytics uses numpy's global state
+    torch.manual_seed(seed)  # ultralytics seeds albumentations by it
+    trainer.train_loader.generator.manual_seed(seed)
+    trainer.train_loader.reset()  # starts the workers, if any, again with this seed
+
+
+def _path(folder: os.PathLike[str], epoch: int) -> Path:
+    return Path(folder) / _NAME.format(epoch=epoch)
