@@ -166,7 +166,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
     if marker.is_file() and not _holds_nothing_made(out):
         refuse_differences(read_json(marker), begun, out)
         state: State = "finished" if _is_whole(out) else "resumed"
-        if lock is not None:
+        if lock is not None and state == "resumed":
             remove_left_over(out)
     else:
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
