@@ -58,7 +58,10 @@ class Chain:
         cwd = self._folder / "killed" / stage / str(number)
         cwd.mkdir(parents=True)
         out, delay = cwd / "run", random_share * self.seconds[stage]
-        process = subprocess.Popen(self._command(stage, out), cwd=cwd, env=environment(), start_new_session=True)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(
+            self._command(stage, out), cwd=cwd, env=environment(), start_new_session=True, **silent
+        )
         try:
             process.wait(delay)
             found = "finished"

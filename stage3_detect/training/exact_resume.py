@@ -56,8 +56,17 @@ def seed_epoch(trainer: Any) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  ultralytics uses numpy's global state
     torch.manual_seed(seed)  # ultralytics seeds albumentations by it
+    _forget_images(trainer.train_loader.dataset)
     trainer.train_loader.generator.manual_seed(seed)
     trainer.train_loader.reset()  # starts the workers, if any, again with this seed
+
+
+def _forget_images(dataset: Any) -> None:
+    """Empty the list of the images loaded last, of which a mosaic takes three."""
+    if dataset.cache != "ram":
+        for index in dataset.buffer:
+            dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+    dataset.buffer.clear()
 
 
 def _path(folder: os.PathLike[str], epoch: int) -> Path:
