@@ -28,7 +28,7 @@ PREVIOUS = {"stage2": "stage1", "stage3": "stage2"}
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill. after_s: how long the stage had run. found: what the kill left. differs: names; "" if equal."""
+    """One kill. after_s: how long the stage had worked. found: what the kill left. differs: names; "" if equal."""
 
     stage: str
     after_s: float
@@ -49,12 +49,16 @@ class Chain:
         return self._folder / "undisturbed" / stage
 
     def make_reference(self, stage: str) -> None:
-        begin = time.monotonic()
-        self._finish(stage, self.reference(stage), cwd=self._folder)
-        self.seconds[stage] = time.monotonic() - begin
+        self._finish(stage, self._folder / "first" / stage, cwd=self._folder)  # draws the phantom
+        self._finish(stage, self.reference(stage), cwd=self._folder / "first")
+        phases = open_run(self.reference(stage)).manifest["phases"].values()
+        self.seconds[stage] = sum(phase["seconds"] for phase in phases)
 
     def kill(self, stage: str, number: int, random_share: float) -> Kill:
-        """Start the stage in a folder of its own with an empty picture cache, kill it, finish it and compare."""
+        """Start the stage in a folder of its own with an empty picture cache, kill it, finish it and compare.
+
+        random_share: when, as a share of the seconds that the stage takes from the start of its run folder.
+        """
         cwd = self._folder / "killed" / stage / str(number)
         cwd.mkdir(parents=True)
         out, delay = cwd / "run", random_share * self.seconds[stage]
@@ -62,13 +66,15 @@ class Chain:
         process = subprocess.Popen(
             self._command(stage, out), cwd=cwd, env=environment(), start_new_session=True, **silent
         )
+        while not (out / "started.json").exists() and process.poll() is None:
+            time.sleep(0.01)
         try:
             process.wait(delay)
             found = "finished"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            found = "finished" if (out / "manifest.json").exists() else "begun" if out.exists() else "nothing"
+            found = "finished" if (out / "manifest.json").exists() else "begun"
         self._finish(stage, out, cwd=cwd)
         left = [path.name for path in out.rglob("*") if path.name.endswith(".partial")]
         assert not left, left
