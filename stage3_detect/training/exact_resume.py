@@ -1,7 +1,8 @@
 """What ultralytics' checkpoint lacks for a resumed training to equal an undisturbed one.
 
 Ultralytics keeps the averaged weights and the optimizer in 16 bits, no current weights, and no random state. Here the
-weights are kept as they are, and everything random depends on (seed, epoch, process) only.
+weights are kept as they are, and everything random depends on (seed, epoch) only. Trainings on several GPUs, whose
+processes have statistics of their own, resume as ultralytics does.
 """
 
 import os
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 _NAME = "state_{epoch}.pt"
@@ -52,7 +52,7 @@ def restore_state(trainer: Any, epoch: int) -> bool:
 
 def seed_epoch(trainer: Any) -> None:
     """A callback at the start of an epoch: order of the images and their augmentation depend on the epoch alone."""
-    seed = zlib.crc32(f"{trainer.args.seed} {trainer.epoch} {RANK}".encode())
+    seed = zlib.crc32(f"{trainer.args.seed} {trainer.epoch}".encode())
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  ultralytics uses numpy's global state
     torch.manual_seed(seed)  # ultralytics seeds albumentations by it

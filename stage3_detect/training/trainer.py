@@ -70,8 +70,9 @@ class PseudoBoxTrainer(DetectionTrainer):
     def _do_train(self) -> Any:
         if RANK in (-1, 0):
             EpochReport(self.save_dir.parent, self.extras["tracking"], write_log=RANK == -1).attach(self)
-        self.add_callback("on_train_epoch_start", seed_epoch)
-        if RANK != -1:
+        if RANK == -1:
+            self.add_callback("on_train_epoch_start", seed_epoch)
+        else:
             self.add_callback("on_train_batch_end", stop_without_launcher)
         return super()._do_train()
 
@@ -116,9 +117,9 @@ class PseudoBoxTrainer(DetectionTrainer):
         self._set_averaging()
 
     def resume_training(self, ckpt: Any) -> None:
-        """As in ultralytics, then with the exact weights and optimizer of that epoch."""
+        """As in ultralytics, then with the exact weights and optimizer of that epoch, unless on several GPUs."""
         super().resume_training(ckpt)
-        if self.resume and ckpt is not None and not restore_state(self, int(ckpt["epoch"])):
+        if RANK == -1 and self.resume and ckpt is not None and not restore_state(self, int(ckpt["epoch"])):
             log.warning("stage3: no exact state of the last epoch; the training resumes from weights in 16 bits")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -158,7 +159,8 @@ class PseudoBoxTrainer(DetectionTrainer):
         self.last, self.best = (path.with_suffix(".partial") for path in (last, best))
         try:
             saved = bool(super().save_model())
-            save_state(self)
+            if RANK == -1:
+                save_state(self)
             for partial_path, path in ((self.best, best), (self.last, last)):
                 if partial_path.is_file():
                     partial_path.replace(path)
