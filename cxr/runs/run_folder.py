@@ -22,7 +22,6 @@ import yaml
 
 from cxr.config import Settings, UserError
 from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
-from cxr.runs.lock import lock_folder
 from cxr.runs.lock import lock_folder, remove_left_over
 from cxr.runs.provenance import (
     code_state,
