@@ -169,13 +169,15 @@ def test_a_bad_table_is_one_clear_line(
     assert message in line
 
 
-@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
-def test_other_separators_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str, name: str
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_semicolons_and_tabs_separate_cells_and_decimal_commas_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str
 ) -> None:
-    lines = [line.replace(",", separator).replace("10", "10,5") for line in (HEADER, *LINES)]
-    (line,) = failure(write(tmp_path, *lines[1:], header=lines[0]), capsys)
-    assert f"has {name} between its cells, expected commas" in line
+    header, *lines = [line.replace(",", separator) for line in (HEADER, *LINES)]
+    expected = figures_of(write(tmp_path, *LINES), tmp_path / "commas")
+    assert figures_of(write(tmp_path, *lines, header=header), tmp_path / "others") == expected
+    (line,) = failure(write(tmp_path, *[one.replace("10", "10,5") for one in lines], header=header), capsys)
+    assert "box is not four numbers" in line
 
 
 def test_a_class_called_mean_has_its_own_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
