@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cxr.boxes import suppress
+from cxr.nms import suppress
 from eval.detection.average_precision import averaged_ap_measure
 from eval.detection.indexed import Indexed
 from eval.stats.measures import Measure

@@ -7,8 +7,9 @@ from pydicom.dataset import Dataset
 from cxr.imaging.files import GrayImage
 from stage3_detect.dicom_results.presentation_state import presentation_state
 from stage3_detect.dicom_results.report import Occasion, structured_report
-from stage3_detect.dicom_results.result import Algorithm, ImageResult, ResultSettings
+from stage3_detect.dicom_results.result import Algorithm, ImageResult
 from stage3_detect.dicom_results.secondary_capture import secondary_capture
+from stage3_detect.dicom_results.settings import ResultSettings
 
 REPORT, PRESENTATION, PICTURE = "report.dcm", "presentation_state.dcm", "secondary_capture.dcm"
 

@@ -27,10 +27,10 @@ from stage3_detect.dicom_results.result import (
     Algorithm,
     ImageResult,
     Predecessor,
-    ResultSettings,
     instance_uid,
     series_uid,
 )
+from stage3_detect.dicom_results.settings import ResultSettings
 from stage3_detect.dicom_results.uids import derived_uid
 
 SR_SERIES, PR_SERIES, SC_SERIES = 9901, 9902, 9903

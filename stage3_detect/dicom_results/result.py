@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from cxr.boxes import iou_of_two
-from cxr.config import Settings
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.dicom_results.uids import derived_uid
 from stage3_detect.model.image_quality import Quality
@@ -20,17 +19,6 @@ EDITABLE_PREFIX = "Cornerstone3DTools@^0.1.0:RectangleROI"
 
 SAME_BOX_IOU = 0.5
 """A box of an earlier result with the same finding and at least this overlap marks the same thing."""
-
-
-class ResultSettings(Settings):
-    """How results are written."""
-
-    sr_class: Literal["comprehensive", "comprehensive_3d"] = "comprehensive"
-    """SOP class of the structured report. comprehensive: OHIF and Stone show it. comprehensive_3d: IHE AIR asks for
-    it."""
-    capture: Literal["colour", "grey"] = "colour"
-    """Pixels of the secondary capture. colour: 8 bits, at most 2048 pixels on a side. grey: size and bits of the
-    image."""
 
 
 @dataclass(frozen=True)

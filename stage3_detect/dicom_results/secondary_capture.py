@@ -11,14 +11,8 @@ from cxr.imaging.files import GrayImage
 from stage3_detect.dicom_results.burn_in import burn_colour, burn_grey, draw_overlay
 from stage3_detect.dicom_results.presentation_state import verdict_lines
 from stage3_detect.dicom_results.report import SC_SERIES, Occasion, equipment, times
-from stage3_detect.dicom_results.result import (
-    NOT_FOR_DIAGNOSIS,
-    Algorithm,
-    ImageResult,
-    ResultSettings,
-    instance_uid,
-    series_uid,
-)
+from stage3_detect.dicom_results.result import NOT_FOR_DIAGNOSIS, Algorithm, ImageResult, instance_uid, series_uid
+from stage3_detect.dicom_results.settings import ResultSettings
 from stage3_detect.dicom_results.source import SourceImage
 
 MAX_COLOUR_SIDE_PX = 2048

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cxr.boxes import Boxes, clip_boxes, suppress
+from cxr.boxes import Boxes, clip_boxes
 from cxr.imaging.files import Pixels
+from cxr.nms import suppress
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net
 from stage3_detect.settings.detector import PredictSettings

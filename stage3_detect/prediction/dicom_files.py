@@ -43,7 +43,8 @@ class DicomWriter:
         """
         if find_spec("highdicom") is None:
             raise UserError("--dicom: the package highdicom is missing; install the extra: pip install '.[dicom]'")
-        from stage3_detect.dicom_results.result import Algorithm, ResultSettings  # takes a second
+        from stage3_detect.dicom_results.result import Algorithm  # takes a second
+        from stage3_detect.dicom_results.settings import ResultSettings
 
         self.folder = folder
         self._settings = ResultSettings(sr_class=sr_class, capture=capture)

@@ -15,7 +15,6 @@ from cxr.boxes import (
     iou_matrix,
     iou_of_two,
     iou_pairs,
-    suppress,
     weighted_boxes_fusion,
     xywh_to_xyxy,
     xyxy_to_xywh,
@@ -68,23 +67,6 @@ def test_two_empty_boxes_have_no_overlap_and_no_nan() -> None:
 def test_area_and_clip() -> None:
     assert area([[0, 0, 3, 2], [3, 0, 1, 2]]).tolist() == [6, 0]
     assert clip_boxes([[-1, -2, 70, 50]], (40, 60)).tolist() == [[0, 0, 60, 40]]
-
-
-@pytest.mark.parametrize("number", [0, 1, 60])
-def test_a_box_is_suppressed_by_a_better_one_that_stays(number: int) -> None:
-    rng = np.random.default_rng(number)
-    corners = rng.integers(0, 40, (number, 2))
-    boxes = np.concatenate([corners, corners + rng.integers(1, 30, (number, 2))], axis=1).astype(np.float32)
-    expected: list[int] = []
-    for row in range(number):
-        if not (iou_matrix(boxes[row], boxes[expected]) > 0.45).any():
-            expected.append(row)
-    assert suppress(boxes, 0.45).tolist() == expected
-
-
-def test_empty_and_inverted_boxes_suppress_nothing() -> None:
-    boxes = np.array([[5, 5, 5, 5], [5, 5, 5, 5], [9, 9, 2, 2], [1, 1, 9, 9], [1, 1, 9, 8]], np.float32)
-    assert suppress(boxes, 0.5).tolist() == [0, 1, 2, 3]
 
 
 def test_many_groups_are_fused_as_each_alone() -> None:

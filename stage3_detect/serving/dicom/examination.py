@@ -12,8 +12,9 @@ from stage3_detect.dicom_results.make import encoded
 from stage3_detect.dicom_results.presentation_state import presentation_state
 from stage3_detect.dicom_results.read_report import Report, read_report
 from stage3_detect.dicom_results.report import Occasion, structured_report
-from stage3_detect.dicom_results.result import Algorithm, ImageResult, ResultSettings, image_result
+from stage3_detect.dicom_results.result import Algorithm, ImageResult, image_result
 from stage3_detect.dicom_results.secondary_capture import secondary_capture
+from stage3_detect.dicom_results.settings import ResultSettings
 from stage3_detect.dicom_results.source import SourceImage, read_source
 from stage3_detect.model.image_quality import Quality, quality_of
 from stage3_detect.model.predictor import FoundBox

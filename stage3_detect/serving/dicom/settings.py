@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from cxr.config import Settings
-from stage3_detect.dicom_results.result import ResultSettings
+from stage3_detect.dicom_results.settings import ResultSettings
 
 
 def _ae_title(value: str) -> str:

@@ -78,7 +78,8 @@ def _archive(context: ServiceContext, upload: Upload, point: str | None, how: tu
 def _results(examined: Examined, facts: ModelFacts, point: str | None, settings: dict[str, str]) -> dict[str, bytes]:
     from stage3_detect.dicom_results.make import make_results  # takes a second, and a service may never need it
     from stage3_detect.dicom_results.report import Occasion
-    from stage3_detect.dicom_results.result import Algorithm, ResultSettings, image_result
+    from stage3_detect.dicom_results.result import Algorithm, image_result
+    from stage3_detect.dicom_results.settings import ResultSettings
     from stage3_detect.dicom_results.source import read_source
 
     source = read_source(examined.image.data, "the file")

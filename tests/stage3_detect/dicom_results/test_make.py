@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from stage3_detect.dicom_results.make import PICTURE, PRESENTATION, REPORT, make_results
-from stage3_detect.dicom_results.result import ImageResult, ResultSettings
+from stage3_detect.dicom_results.result import ImageResult
+from stage3_detect.dicom_results.settings import ResultSettings
 from tests.stage3_detect.dicom_results.dicom_builders import (
     ALGORITHM,
     BAD,

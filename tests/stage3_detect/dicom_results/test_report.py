@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 from stage3_detect.dicom_results.make import encoded
 from stage3_detect.dicom_results.read_report import read_report
 from stage3_detect.dicom_results.report import Occasion, structured_report
-from stage3_detect.dicom_results.result import ImageResult, ResultSettings, image_result
+from stage3_detect.dicom_results.result import ImageResult, image_result
+from stage3_detect.dicom_results.settings import ResultSettings
 from tests.stage3_detect.dicom_results.dicom_builders import (
     ALGORITHM,
     BAD,

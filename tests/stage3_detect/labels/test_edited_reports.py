@@ -13,7 +13,8 @@ from cxr.coco import read_coco
 from cxr.config import UserError
 from stage3_detect.dicom_results.make import encoded
 from stage3_detect.dicom_results.report import structured_report
-from stage3_detect.dicom_results.result import ResultSettings, image_result
+from stage3_detect.dicom_results.result import image_result
+from stage3_detect.dicom_results.settings import ResultSettings
 from stage3_detect.labels.edited_reports import Call, reader_id, save_readings
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.corrections.store import open_readings
