@@ -13,7 +13,14 @@ os.environ["PYTHONPATH"] = str(ROOT)  # those processes import builders from `te
 import pytest
 import torch
 
-LONG_FILES = ("test_pipeline.py", "test_distributed.py", "test_sweep.py", "test_ablation.py", "test_formats.py")
+LONG_FILES = (
+    "test_pipeline.py",
+    "test_distributed.py",
+    "test_sweep.py",
+    "test_ablation.py",
+    "test_formats.py",
+    "test_gpu_script.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
