@@ -1,5 +1,6 @@
-"""Apply a function to many small items in threads: file look-ups, hashes, headers."""
+"""Apply a function to many small items in threads: file look-ups, hashes, headers; and the cores at hand."""
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +10,11 @@ NUM_THREADS = 16
 CHUNK = 2048
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(work: Callable[[list[Item]], list[Result]], items: Iterable[Item]) -> list[Result]:

@@ -17,6 +17,7 @@ import torch
 
 from cxr.config import UserError, parse_settings
 from cxr.runs.run_folder import start_run
+from cxr.threads import num_cores
 from stage1_classify.pipeline import prepare
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import make_fabric
@@ -82,8 +83,7 @@ def _train(settings: Stage1Settings, out: Path, num_processes: int) -> None:
     (out / _SETTINGS).write_text(settings.model_dump_json(), encoding="utf-8")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
     start = launcher if num_processes > 1 else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {"OMP_NUM_THREADS": str(max(1, cores // num_processes))} | os.environ
+    environment = {"OMP_NUM_THREADS": str(max(1, num_cores() // num_processes))} | os.environ
     if torch.cuda.device_count() < num_processes:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, *start, __file__, str(out)]

@@ -7,12 +7,12 @@ columns are carried over. The output folder gets labels.csv, sides.csv, evidence
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
+from cxr.threads import num_cores
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,9 +22,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     own = "YAML file with your own findings and synonyms (docs/reports.md)"
     parser.add_argument("--findings", type=Path, metavar="FILE", help=own)
-    language = "language of reports whose row does not tell it (default: detect it)"
+    language = "language of reports whose row does not state it (default: detect it)"
     parser.add_argument("--language", choices=("en", "fr"), help=language)
-    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_cpus = num_cores()
     workers = f"processes (default: {num_cpus}, one per processor)"
     parser.add_argument("--workers", type=int, default=num_cpus, dest="num_workers", metavar="N", help=workers)
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Places of captions beside boxes, so that no caption covers another."""
+"""Where captions go next to boxes without overlapping each other."""
 
 from collections.abc import Iterator, Sequence
 

@@ -21,6 +21,7 @@ from cxr.datasets.chexpert import ChexpertData
 from cxr.datasets.vindr import VindrData
 from cxr.phantom.write import BOXES, Job, write_chexpert, write_vindr
 from cxr.tables import Dataset, DataSettings, box_table
+from cxr.threads import num_cores
 
 log = logging.getLogger("raybox")
 
@@ -113,8 +114,7 @@ def generate(root: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     draft = root / f".{part}.draft-{os.getpid()}"
     try:
         draft.mkdir(parents=True)
-        num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        _write(draft, settings, part=part, num_workers=num_workers or num_cpus)
+        _write(draft, settings, part=part, num_workers=num_workers or num_cores())
         (draft / MARKER).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         try:
             draft.rename(folder)

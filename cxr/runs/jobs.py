@@ -24,6 +24,7 @@ from cxr.config import UserError
 from cxr.progress import track
 from cxr.runs.lock import is_locked
 from cxr.runs.run_folder import open_run
+from cxr.threads import num_cores
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -169,8 +170,7 @@ def threads_of(num_parallel: int) -> int | None:
     has all cores, or where OMP_NUM_THREADS is set."""
     if num_parallel == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // num_parallel)
+    return max(1, num_cores() // num_parallel)
 
 
 def _without_work(job: Job, outcomes: Mapping[Path, Outcome]) -> Outcome | None:

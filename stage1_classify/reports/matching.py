@@ -171,7 +171,10 @@ def _plain_words(patterns: list[str]) -> set[str]:
 
 
 def _longest(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Matches (label, start, end) in their order; of those that overlap the longest, of equals the first."""
+    """Matches (label, start, end) in the order of the text.
+
+    Of matches that overlap, the longest is kept; if several are equally long, the first.
+    """
     taken: set[int] = set()
     kept = []
     for match in sorted(found, key=lambda one: (one[1] - one[2], one[1])):

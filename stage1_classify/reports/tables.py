@@ -95,7 +95,7 @@ class LanguageTable(Settings):
     limits: Cues
     """The finding cannot be assessed: not counted."""
     interpretation: list[str]
-    """Words between a finding and what explains it, without doubt: "in keeping with"."""
+    """Words that join a finding to its explanation with certainty: "in keeping with"."""
     neutral: list[str]
     """Phrases with a cue word that are none: "normal variant"."""
     known: list[str]

@@ -1,45 +1,34 @@
 """The phrases of a cue table, each with what it does in a sentence."""
 
 from collections import defaultdict
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from stage1_classify.reports.tables import Cues, LanguageTable, phrases_of
 
-Kind = Literal[
-    "term",
-    "subject",
-    "predicate",
-    "negation",
-    "uncertainty",
-    "resolved",
-    "history",
-    "prior",
-    "indication",
-    "limits",
-    "neutral",
-    "place",
-    "mark",
-    "remark",
-    "interpretation",
-    "coordination",
-    "joining",
-    "list_end",
-    "boundary",
-    "opening",
-    "statement",
-]
+CueKind = Literal["negation", "uncertainty", "resolved", "history", "prior", "indication", "limits"]
+Kind = (
+    CueKind
+    | Literal[
+        "term",
+        "subject",
+        "predicate",
+        "neutral",
+        "place",
+        "mark",
+        "remark",
+        "interpretation",
+        "coordination",
+        "joining",
+        "list_end",
+        "boundary",
+        "opening",
+        "statement",
+    ]
+)
 Direction = Literal["before", "after", "around", ""]
 """Where a cue stands relative to the finding; "" for phrases that are no cue."""
 
-CUES: tuple[Literal["negation", "uncertainty", "resolved", "history", "prior", "indication", "limits"], ...] = (
-    "negation",
-    "uncertainty",
-    "resolved",
-    "history",
-    "prior",
-    "indication",
-    "limits",
-)
+CUES: tuple[CueKind, ...] = get_args(CueKind)
 ANY_SUBJECT = ""
 """A predicate of every subject, such as "normal"."""
 

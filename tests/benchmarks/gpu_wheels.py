@@ -22,7 +22,8 @@ MODULES = {
 def missing_wheels(root: Path) -> list[str]:
     """`name==version` of the packages that the parts need and this interpreter cannot import, in alphabetical order.
 
-    Beside the project's own requirements those of a missing package; what an installed one needs is taken to be there.
+    The project's own requirements are looked up, and what a missing package requires. The requirements of an installed
+    package are assumed to be installed.
     """
     versions, children = read_lock(root / "requirements.lock")
     waiting, missing = needed(root), set()

@@ -1,7 +1,7 @@
 """The durable queue: accepted images, boxes on them, and results that wait for their destination. One SQLite file.
 
 Every step is one transaction on disk, so that a kill at any moment repeats a step or not, and loses nothing:
-    accepted     the image is stored before its sender is told so
+    accepted     the image is stored, and only then acknowledged to its sender
     examined     its boxes are stored
     published    the report on its study is stored for all destinations, and the images count as reported
     drawn        presentation state and secondary capture are stored too, and the pixels are deleted
