@@ -28,6 +28,7 @@ from stage3_detect.run_chain import chain_of
 from stage3_detect.self_training.report import rounds_blocks
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
 from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.training.classifier_start import classifier_start
 from stage3_detect.training.train import precision_of
 
 Metrics = dict[str, float | None]
@@ -38,9 +39,9 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
     compared = open_compared(settings.compare_with, sources.test)
-    start = _distil(run, sources, settings, stage2) if settings.distillation.num_epochs else None
+    starts, distilled = _starts(run, sources, settings, stage2)
     with run.phase("training"):
-        trained = run_rounds(run, sources, settings, start=None if start is None else start.weights)
+        trained = run_rounds(run, sources, settings, start=next(iter(starts.values()), None))
     with run.phase("detection"):
         network = TorchNetwork(trained.weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
         correction = trained.correction
@@ -58,12 +59,11 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         speed = speed_figures("ms_per_image/detector", milliseconds) if len(milliseconds) else {}
         speed["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
         metrics = {**evaluation.metrics, **speed, **exports.metrics, **trained.metrics}
-        metrics |= {} if start is None else start.metrics
-        made = (trained, evaluation, exports, start)
+        metrics |= {} if distilled is None else distilled.metrics
+        made = (trained, evaluation, exports, distilled)
         files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", evaluation.verdict)
-    outputs = {"weights": trained.weights, **files, **exports.files}
-    outputs |= {} if start is None else {"weights_distilled": start.weights}
+    outputs = {"weights": trained.weights, **starts, **files, **exports.files}
     for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
         if coco is not None:
             outputs[name] = run.dir / "coco" / f"{name}.json"
@@ -93,16 +93,33 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
     )
 
 
-def _distil(run: Run, sources: Sources, settings: DetectSettings, stage2: FinishedRun) -> DistilledStart:
-    """Weights that know the classifier's features. UserError if the classifier is not at hand."""
+def _starts(
+    run: Run, sources: Sources, settings: DetectSettings, stage2: FinishedRun
+) -> tuple[dict[str, Path], DistilledStart | None]:
+    """The weights that training starts from instead of those of `settings.model`, under their output name, if any, and
+    the distillation behind them. UserError if the classifier is not at hand or does not fit."""
+    if settings.distillation.num_epochs:
+        needed_by = f"distillation.num_epochs: {settings.distillation.num_epochs}"
+        stage1 = _stage1_of(stage2, needed_by=needed_by, instead="set num_epochs to 0")
+        with run.phase("distillation"):
+            distilled = distilled_start(run.dir, sources.training_images, settings, stage1=stage1)
+        return {"weights_distilled": distilled.weights}, distilled
+    if settings.backbone.source == "classifier":
+        stage1 = _stage1_of(stage2, needed_by="backbone.source: classifier", instead="set it to yolo")
+        start = classifier_start(run.dir, sources.test.findings, settings, stage1=stage1)
+        return {"weights_start": start}, None
+    return {}, None
+
+
+def _stage1_of(stage2: FinishedRun, *, needed_by: str, instead: str) -> Path:
+    """The classifier's run. UserError if it is not at hand."""
     stage1 = chain_of(stage2).stage1
     if stage1 is None:
         raise UserError(
-            f"distillation.num_epochs: {settings.distillation.num_epochs} needs the classifier behind {stage2.dir}, "
-            "whose stage 1 run is not where it was or is no longer whole; restore it, or set num_epochs to 0"
+            f"{needed_by} needs the classifier behind {stage2.dir}, whose stage 1 run is not where it was or is no "
+            f"longer whole; restore it, or {instead}"
         )
-    with run.phase("distillation"):
-        return distilled_start(run.dir, sources.training_images, settings, stage1=stage1)
+    return stage1
 
 
 def _write_bundle(
@@ -135,8 +152,8 @@ def _write_pages(
     metrics: Metrics,
 ) -> dict[str, Path]:
     """The report on the run, and the model card for users of the detector."""
-    trained, evaluation, exports, start = made
-    blocks = [*distillation_blocks(start), *rounds_blocks(run.dir, trained, sources.tune)]
+    trained, evaluation, exports, distilled = made
+    blocks = [*distillation_blocks(distilled), *rounds_blocks(run.dir, trained, sources.tune)]
     facts = ReportParts(trained.folder, metrics, settings.num_gallery_images, blocks)
     card = CardFacts(
         settings,

@@ -19,11 +19,14 @@ MAY_IMPORT = {
     "stage3_detect": {"cxr", "eval", "stage3_detect"},
 }
 
-# The service shows the classifier's maps, and the detector learns the classifier's features.
+# The service shows the classifier's maps; the detector learns the classifier's features or is built on its network.
 CLASSIFIER_IN_STAGE3 = {
     "stage3_detect/export/classifier_file.py",
     "stage3_detect/serving/model/cam_maps.py",
+    "stage3_detect/distillation/start.py",
     "stage3_detect/distillation/teacher.py",
+    "stage3_detect/model/classifier_features.py",
+    "stage3_detect/training/classifier_start.py",
 }
 
 # Stage 2 takes the classifier and its settings from stage 1, nothing of its training.

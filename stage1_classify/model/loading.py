@@ -1,5 +1,6 @@
 """Load a finished classifier, one network or an ensemble, for prediction."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from stage1_classify.model.classifier import Classifier, load_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import Probabilities, calibration_of, uncalibrated
 from stage1_classify.settings.classifier import Combine, EnsembleSettings, Flip, Stage1Settings
+
+log = logging.getLogger("raybox")
 
 COMBINERS: Mapping[Combine, Callable[[Floats], Floats]] = {
     "mean": lambda each: np.asarray(each.mean(axis=0)),
@@ -118,6 +121,14 @@ def load_trained(run_dir: Path) -> Trained:
     folders = [run_dir / folder for folder in run.manifest["members"]]
     together = assemble(folders, settings)
     return replace(together, calibration=calibration_of(run, num_findings=len(together.settings.findings)))
+
+
+def first_member(run_dir: Path) -> Member:
+    """The network of a finished stage 1 run; of an ensemble, the first one. UserError as `load_trained`."""
+    members = load_trained(run_dir).members
+    if len(members) > 1:
+        log.info("%s is an ensemble of %d networks; the first is taken", run_dir, len(members))
+    return members[0]
 
 
 def is_ensemble(run: FinishedRun) -> bool:

@@ -12,10 +12,11 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from stage1_classify.model.loading import first_member
 from stage3_detect.distillation.learning import CHECKPOINT, Figures, Indices, Learning, Material, learn, shares_text
 from stage3_detect.distillation.pictures import frame_of, open_pictures
 from stage3_detect.distillation.student import Student, find_taps
-from stage3_detect.distillation.teacher import Teacher, load_member
+from stage3_detect.distillation.teacher import Teacher
 from stage3_detect.labels.sources import in_fixed_order
 from stage3_detect.labels.training_set import held_out
 from stage3_detect.model.checkpoint import read_checkpoint
@@ -85,7 +86,7 @@ def _make_job(folder: Path, images: CocoBoxes, settings: DetectSettings, stage1:
     torch.manual_seed(settings.seed)
     network = make_network(settings, images.findings)
     taps = find_taps(network, own.layers)
-    teacher = Teacher(load_member(stage1), frame_hw, [tap.stride for tap in taps], device)
+    teacher = Teacher(first_member(stage1), frame_hw, [tap.stride for tap in taps], device)
     material = Material(pictures, train, held, device, own.batch_size)
     num_targets = teacher.standardise_by(material.batches(train[:_NUM_SAMPLE]))
     log.info(

@@ -1,9 +1,7 @@
 """The classifier's side of distillation: standardised features of its stages, on the detector's grids."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,12 +9,10 @@ from torch import Tensor, nn
 
 from cxr.imaging.equalise import equalised
 from cxr.imaging.geometry import Resize
-from stage1_classify.model.loading import Member, load_trained
+from stage1_classify.model.loading import Member
 from stage1_classify.model.stages import stage_maps
 
 _MIN_STD = 1e-6
-
-log = logging.getLogger("raybox")
 
 
 @dataclass(frozen=True)
@@ -25,14 +21,6 @@ class Standardisation:
 
     mean: list[Tensor]
     std: list[Tensor]
-
-
-def load_member(stage1: Path) -> Member:
-    """The classifier of a finished stage 1 run; of an ensemble, the first network."""
-    members = load_trained(stage1).members
-    if len(members) > 1:
-        log.info("stage3: distillation: the teacher is the first of the ensemble's %d networks", len(members))
-    return members[0]
 
 
 class Teacher:

@@ -9,6 +9,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import SAFE_LOAD
 
 from cxr.config import UserError
+from stage3_detect.model.classifier_features import ClassifierFeatures
 
 assert SAFE_LOAD, "stage3_detect/offline.py switches ultralytics' own loading to restricted loading"
 
@@ -68,3 +69,6 @@ def allowed_in_checkpoints(cls: type[Network]) -> type[Network]:
     """Decorator: checkpoints may hold this class of ours, too."""
     serialization.add_safe_globals([cls])
     return cls
+
+
+allowed_in_checkpoints(ClassifierFeatures)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxr.config import Settings
 from cxr.tracking import TrackingMode
+from stage3_detect.settings.backbone import DetectorBackboneSettings
 from stage3_detect.settings.distillation import DistillationSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings, SelfTrainingSettings, Share
 
@@ -124,6 +125,7 @@ class DetectSettings(Settings):
     scratch, or the path of a weights file (.pt) to start from. The network has one grey input channel; the first
     convolution of a file is summed over its colours, which gives the same output for a grey image."""
     data: DataSettings
+    backbone: DetectorBackboneSettings = DetectorBackboneSettings()
     distillation: DistillationSettings = DistillationSettings()
     labels: LabelSettings = LabelSettings()
     noise: NoiseSettings = NoiseSettings()
@@ -170,6 +172,21 @@ class DetectSettings(Settings):
             if name in ("teacher", "human") or name.startswith(("detector", "prior_")):
                 raise ValueError(f"{name!r} is used by other metrics; choose another name, such as supervised")
         return value
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "DetectSettings":
+        if self.backbone.source == "classifier":
+            if self.distillation.num_epochs:
+                raise ValueError(
+                    f"backbone.source: classifier with distillation.num_epochs: {self.distillation.num_epochs}: a "
+                    "classifier's network has nothing to learn from itself; set num_epochs to 0, or source to yolo"
+                )
+            if self.from_weights:
+                raise ValueError(
+                    f"backbone.source: classifier with model: {self.model}, whose weights belong to another backbone; "
+                    "give an architecture such as yolo26n.yaml, or set source to yolo"
+                )
+        return self
 
     @property
     def from_weights(self) -> bool:

@@ -157,6 +157,8 @@ def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
         "bf16_on_cpu": precision_of(settings, "cpu") == "bf16",
         "shared_boxes_iou": settings.noise.shared_boxes_iou,
         "tracking": settings.tracking,
+        "backbone_learning_rate_share": settings.backbone.learning_rate_share,
+        "backbone_frozen_stride": settings.backbone.frozen_stride,
     }
 
 

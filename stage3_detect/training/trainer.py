@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
 
 from cxr.config import UserError
 from stage3_detect.labels.yolo_folder import EXTRAS
 from stage3_detect.model.checkpoint import read_checkpoint
+from stage3_detect.model.classifier_features import ClassifierFeatures
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
 from stage3_detect.training.exact_resume import remove_other_states, restore_state, save_state, seed_epoch
 from stage3_detect.training.loss import NoisyLabelModel
@@ -54,7 +56,7 @@ class PseudoBoxTrainer(DetectionTrainer):
 
     @property
     def extras(self) -> dict[str, Any]:
-        """val_every_epochs, ema_share, bf16_on_cpu, shared_boxes_iou, tracking (`train.trainer_extras`)."""
+        """What `train.trainer_extras` gives."""
         return dict(self.data[EXTRAS])
 
     def train(self) -> Any:
@@ -84,15 +86,16 @@ class PseudoBoxTrainer(DetectionTrainer):
         options = {"imgsz": args.imgsz, "batch_size": batch, "augment": True, "cache": args.cache or None, "pad": 0.0}
         return NoisyLabelDataset(img_path, hyp=args, data=self.data, task=args.task, **options)
 
-    def get_model(
-        self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
-    ) -> NoisyLabelModel:
-        """As in ultralytics, with our loss."""
-        model = NoisyLabelModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
+    def get_model(self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True) -> Any:
+        """As in ultralytics, with our loss; the first stages of a classifier's network are frozen."""
+        model: Any = NoisyLabelModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
         model.shared_iou = self.extras["shared_boxes_iou"]
         self.set_model_names_for_load(model)
         if weights:
             model.load(weights, verbose=verbose)
+        if isinstance(features := model.model[0], ClassifierFeatures):
+            frozen = features.names_up_to(self.extras["backbone_frozen_stride"])
+            self.args.freeze = [f"0.{name}" for name in frozen]  # ultralytics adds "model." in front
         return model
 
     def get_class_counts(self) -> Any:
@@ -107,6 +110,20 @@ class PseudoBoxTrainer(DetectionTrainer):
         boxes = batch[LABEL_NOISE][:, IS_REGION] == 0
         shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
         super().plot_training_samples({**batch, **shown}, ni)
+
+    def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """As in ultralytics; a classifier's network is in groups of its own, with a lower learning rate."""
+        optimizer: torch.optim.Optimizer = super().build_optimizer(model, *args, **kwargs)
+        inner: Any = unwrap_model(model)
+        features = inner.model[0]
+        if isinstance(features, ClassifierFeatures):
+            share = self.extras["backbone_learning_rate_share"]
+            inside = {id(parameter) for parameter in features.parameters()}
+            for group in list(optimizer.param_groups):
+                own = [parameter for parameter in group["params"] if id(parameter) in inside]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inside]
+                optimizer.add_param_group({**group, "params": own, "lr": share * group["lr"]})
+        return optimizer
 
     def _setup_train(self) -> None:
         super()._setup_train()

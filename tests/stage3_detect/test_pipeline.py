@@ -7,17 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from cxr.cli import StageArguments, parse_stage_arguments
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
+from stage3_detect.model.checkpoint import read_network
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.pipeline import open_compared
 from stage3_detect.run import main
+from stage3_detect.training.trainer import PseudoBoxTrainer
 from tests.paths import ROOT
 from tests.stage3_detect.serving.chain_builders import make_classifier_run
 from tests.stage3_detect.stage3_builders import make_coco, make_stage2_run, tiny_settings
@@ -198,6 +202,56 @@ def test_finished_run_says_so_and_other_settings_are_refused(
     assert "nothing to do" in (folder / "stage3" / "log.txt").read_text()
     with pytest.raises(UserError, match=r"settings.train.learning_rate: 0.002 -> 0.5"):
         main(given(command(folder, "train.learning_rate=0.5")))
+
+
+@pytest.fixture(scope="module")
+def on_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the classifier's network that was interrupted in its second epoch and then given the same command."""
+    folder = tmp_path_factory.mktemp("on_classifier")
+    stage1 = make_classifier_run(folder / "stage1", backbone={"name": "test_efficientnet", "feature_stage": 3})
+    make_stage2_run(folder, num_train=9, num_test=3, inputs={"stage1": stage1})
+    line = command(folder, "distillation.num_epochs=0", "backbone.source=classifier", "train.num_epochs=2")
+    line += ["self_training.max_rounds=0", "export.formats=[onnx, openvino_fp32]", "num_workers=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PseudoBoxTrainer, "validate", _stopped_in_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            main(given(line))
+    main(given(line))
+    return folder
+
+
+_validate = PseudoBoxTrainer.validate
+
+
+def _stopped_in_second_epoch(self: PseudoBoxTrainer) -> Any:
+    if self.epoch == 1:
+        raise KeyboardInterrupt
+    return _validate(self)
+
+
+def test_a_run_on_the_classifiers_network(on_classifier: Path):
+    log = (on_classifier / "stage3" / "log.txt").read_text()
+    assert "the training resumes after epoch 1" in log and "16 bits" not in log
+    run = open_run(on_classifier / "stage3", stage="stage3")
+    done = open_run(on_classifier / "stage3" / "rounds" / "0", stage="stage3_round")
+    assert done.manifest["inputs"]["start"]["sha256"] == sha256_of(run.output("weights_start"))
+    for form in ("onnx", "openvino_fp32"):
+        assert run.metrics[f"export/{form}/box_difference_px"] <= 1
+        assert run.metrics[f"export/{form}/score_difference"] <= 1e-3
+    assert "the stage 1 classifier's network" in run.output("model_card").read_text()
+
+
+def test_the_network_of_such_a_run_learned_and_its_first_stages_did_not(on_classifier: Path):
+    run = open_run(on_classifier / "stage3", stage="stage3")
+    before, after = (
+        read_network(run.output(name), what="", advice="")[0].half().state_dict()
+        for name in ("weights_start", "weights")
+    )
+    assert before.keys() == after.keys()
+    own = {name for name in before if name.startswith("model.0.network.")}
+    changed = {name for name in own if not torch.equal(before[name], after[name])}
+    assert {name.split(".")[5] for name in changed if ".blocks." in name} == {"2", "3"}
+    assert all(".blocks." in name for name in changed)
 
 
 def test_builder_is_deterministic(tmp_path: Path):

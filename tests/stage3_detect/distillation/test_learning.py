@@ -10,6 +10,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cxr.config import UserError
 from cxr.tracking import read_log
+from stage1_classify.model.loading import first_member
 from stage3_detect.distillation.learning import (
     Learning,
     Material,
@@ -21,7 +22,7 @@ from stage3_detect.distillation.learning import (
 )
 from stage3_detect.distillation.pictures import frame_of, open_pictures
 from stage3_detect.distillation.student import Student, find_taps
-from stage3_detect.distillation.teacher import Teacher, load_member
+from stage3_detect.distillation.teacher import Teacher
 from tests.stage3_detect.serving.chain_builders import make_classifier_run
 from tests.stage3_detect.stage3_builders import make_coco, tiny_settings
 
@@ -39,7 +40,7 @@ def learning_of(root: Path, *, train: list[int], held_out: list[int], **distilla
     torch.manual_seed(0)
     model = DetectionModel("yolo26n.yaml", ch=1, nc=2, verbose=False)
     taps = find_taps(model, "backbone")
-    teacher = Teacher(load_member(make_classifier_run(root / "stage1")), frame_hw, [8, 16, 32], CPU)
+    teacher = Teacher(first_member(make_classifier_run(root / "stage1")), frame_hw, [8, 16, 32], CPU)
     student = Student(model, taps, teacher.standardise_by(material.batches(material.train)))
     settings = tiny_settings(data={"image_px": 64}, augment=STILL, distillation=distillation)
     return Learning(student, teacher, material, settings, "fp32")

@@ -15,11 +15,11 @@ from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import input_of
 from cxr.runs.run_folder import start_run
 from eval.classification.calibration import Calibration
-from stage1_classify.model.loading import Member
+from stage1_classify.model.loading import Member, first_member
 from stage1_classify.model.probabilities import save_calibration
 from stage1_classify.model.stages import stage_maps
 from stage1_classify.settings.classifier import EnsembleSettings
-from stage3_detect.distillation.teacher import Teacher, deepest_map, load_member, on_grid
+from stage3_detect.distillation.teacher import Teacher, deepest_map, on_grid
 from tests.stage3_detect.serving.chain_builders import CURVES, make_classifier_run
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def member_of(folder: Path, *, size_hw: tuple[int, int], **changes: Any) -> Member:
     """An untrained network with maps of strides 4 and 8."""
     given = {"keep_aspect": False, "cache_dir": None, **changes.pop("input", {})}
-    return load_member(make_classifier_run(folder, input={"size_hw": list(size_hw), **given}, **changes))
+    return first_member(make_classifier_run(folder, input={"size_hw": list(size_hw), **given}, **changes))
 
 
 def levels_of(count: int, frame_hw: tuple[int, int]) -> list[NetImage]:
@@ -136,7 +136,7 @@ def test_of_an_ensemble_the_first_network_teaches(tmp_path: Path) -> None:
         make_classifier_run(out / name, backbone={"name": "test_convnext", "feature_stage": number})
     save_calibration(out / "calibration.json", Calibration("platt", CURVES))
     run.finish({}, {"calibration": out / "calibration.json"}, members=names)
-    found, first = load_member(out), load_member(out / names[0])
+    found, first = first_member(out), first_member(out / names[0])
     state = first.model.state_dict()
     assert found.model.backbone.num_features == 24
     assert all(torch.equal(value, state[key]) for key, value in found.model.state_dict().items())

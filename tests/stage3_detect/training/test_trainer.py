@@ -128,6 +128,8 @@ def test_what_goes_to_other_processes_can_be_pickled_and_finds_its_settings_ther
         "bf16_on_cpu": False,
         "shared_boxes_iou": 0.8,
         "tracking": "off",
+        "backbone_learning_rate_share": 0.25,
+        "backbone_frozen_stride": 4,
     }
 
 
