@@ -20,6 +20,7 @@ from cxr.arrays import Floats
 from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
 from cxr.input_files import read_json
+from cxr.masks import Mask, mask_of_coco, mask_of_polygons, mask_to_coco
 from cxr.runs.run_folder import atomic_write_text
 from cxr.text_columns import store_texts_in_python
 
@@ -50,6 +51,7 @@ class CocoBoxes:
         ignored_by: why a pseudo-box is an ignore region; "" for a box.
         confidence: calibrated probability that a pseudo-box is right. method: the CAM method that predicted it.
         votes: number of readers who marked it. reader: the reader who marked it ("" unknown).
+        mask: the `cxr.masks.Mask` that the box encloses, in the size of the image; the field ``segmentation``.
     findings: the classes in order, including those without a box.
     """
 
@@ -174,6 +176,8 @@ def _annotations(
             "area": round(float(areas[index]), 4),
             "iscrowd": int(ignored[index]),
         }
+        if isinstance(mask := row.get("mask"), Mask):
+            entry["segmentation"] = mask_to_coco(mask)
         for name in ("score", *_NUMBER_FIELDS, *_TEXT_FIELDS):
             value = row.get(name)
             if value is not None and value != "" and not pd.isna(value):
@@ -201,7 +205,7 @@ def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
     entries = document["images"]
     text_id = {entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in entries}
     names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
-    boxes = _boxes_of(document["annotations"], text_id, names)
+    boxes = _boxes_of(document["annotations"], entries, text_id, names)
     return CocoBoxes(_images_of(entries, text_id), boxes, tuple(names.values()), dict(document.get("info", {})))
 
 
@@ -221,7 +225,10 @@ def _images_of(entries: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str])
 
 
 def _boxes_of(
-    annotations: Sequence[Mapping[str, Any]], text_id: Mapping[Any, str], names: Mapping[Any, str]
+    annotations: Sequence[Mapping[str, Any]],
+    images: Sequence[Mapping[str, Any]],
+    text_id: Mapping[Any, str],
+    names: Mapping[Any, str],
 ) -> pd.DataFrame:
     corners = xywh_to_xyxy([entry["bbox"] for entry in annotations])
     rows = [
@@ -237,4 +244,19 @@ def _boxes_of(
     for name in _TEXT_FIELDS:
         if any(name in entry for entry in annotations):
             boxes[name] = [str(entry.get(name, "")) for entry in annotations]
+    if any(entry.get("segmentation") for entry in annotations):
+        sizes = {text_id[entry["id"]]: (int(entry["height"]), int(entry["width"])) for entry in images}
+        boxes["mask"] = [_mask_of(e.get("segmentation"), sizes[text_id[e["image_id"]]]) for e in annotations]
     return boxes
+
+
+def _mask_of(segmentation: Any, size_hw: tuple[int, int]) -> Mask | None:
+    """The mask of an annotation: run lengths, or COCO's polygons x1, y1, x2, y2, ... ValueError if it is neither."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, list):
+        return mask_of_polygons([np.reshape(polygon, (-1, 2)).tolist() for polygon in segmentation], size_hw)
+    mask = mask_of_coco(segmentation)
+    if mask.size_hw != size_hw:
+        raise ValueError(f"a mask of height and width {mask.size_hw} in an image of {size_hw}")
+    return mask

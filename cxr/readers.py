@@ -14,6 +14,7 @@ from cxr.arrays import Ints
 from cxr.boxes import CORNERS, Corners, iou_of_two, weighted_boxes_fusion
 from cxr.config import Settings, UserError
 from cxr.reader_em import Marks, probability_real
+from cxr.tables import MASK_COLUMN
 
 FusionRule = Literal["union", "majority", "wbf", "em", "single"]
 MIN_PROBABILITY = 0.5 - 1e-6
@@ -80,7 +81,8 @@ def fuse_readers(
 
     Returns:
         Columns image_id, finding, x1, y1, x2, y2, reader (empty), votes (float, NaN for a consensus): the consensus
-        first, then the fused boxes in the order in which image and finding first occur.
+        first, then the fused boxes in the order in which image and finding first occur. Boxes that stay unchanged keep
+        their masks (`cxr.tables.MASK_COLUMN`), fused ones have none.
 
     Raises:
         UserError: rule single, and no box is by that reader.
@@ -104,7 +106,8 @@ def _boxes_of(marked: pd.DataFrame, reader: str) -> pd.DataFrame:
 
 
 def _with_votes(boxes: pd.DataFrame, *, votes: float) -> pd.DataFrame:
-    return boxes.assign(reader="", votes=votes)[FUSED_COLUMNS]
+    masks = [MASK_COLUMN] if MASK_COLUMN in boxes.columns else []
+    return boxes.assign(reader="", votes=votes)[[*FUSED_COLUMNS, *masks]]
 
 
 def _num_readers(marked: pd.DataFrame, settings: ReaderSettings, readers_of: Mapping[str, int]) -> Ints:

@@ -35,6 +35,10 @@ IMAGE_COLUMNS = ["image_id", "path", "region", "patient_id", "study_id", "view",
 BOX_COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
 """str, canonical finding, four float64 pixels, the reader's name ("" none)."""
 
+MASK_COLUMN = "mask"
+"""An additional last column of boxes if the data set has masks: the `cxr.masks.Mask` that the box encloses, in the size
+of the decoded image, or None."""
+
 NUMBER_COLUMNS = frozenset({"x1", "y1", "x2", "y2", "frame_h", "frame_w"})
 
 SHOWN_PROBLEMS = 20
@@ -66,7 +70,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         assert list(self.images.columns) == IMAGE_COLUMNS, list(self.images.columns)
-        assert list(self.boxes.columns) == BOX_COLUMNS, list(self.boxes.columns)
+        assert list(self.boxes.columns) == box_columns(self.boxes), list(self.boxes.columns)
         assert self.images["image_id"].is_unique
         assert self.labels.index.tolist() == self.images["image_id"].tolist()
         assert self.boxes["image_id"].isin(self.labels.index).all()
@@ -158,12 +162,17 @@ def empty_boxes() -> pd.DataFrame:
     return box_table(pd.DataFrame(columns=BOX_COLUMNS))
 
 
+def box_columns(boxes: pd.DataFrame) -> list[str]:
+    """The columns that a table of boxes keeps: BOX_COLUMNS, and MASK_COLUMN if the table has it."""
+    return [*BOX_COLUMNS, MASK_COLUMN] if MASK_COLUMN in boxes.columns else BOX_COLUMNS
+
+
 def box_table(table: pd.DataFrame) -> pd.DataFrame:
     """The box columns of `table` (and the frame's, if any) with their types; `reader` is "" where missing."""
     filled = table if "reader" in table else table.assign(reader="")
-    types = {name: np.float64 if name in NUMBER_COLUMNS else str for name in filled.columns}
-    names = BOX_COLUMNS + [name for name in ("frame_h", "frame_w") if name in filled.columns]
-    return filled.astype(types)[names].reset_index(drop=True)
+    names = box_columns(filled) + [name for name in ("frame_h", "frame_w") if name in filled.columns]
+    types = {name: np.float64 if name in NUMBER_COLUMNS else str for name in names if name != MASK_COLUMN}
+    return filled[names].astype(types).reset_index(drop=True)
 
 
 def image_table(**columns: pd.Series | list[str] | str | float) -> pd.DataFrame:

@@ -13,12 +13,14 @@ from cxr.datasets.csv_table import CsvTableData
 from cxr.datasets.kermany import KermanyData
 from cxr.datasets.nih import NihData
 from cxr.datasets.phantom import PhantomData
+from cxr.datasets.rsna import RsnaData
+from cxr.datasets.siim import SiimData
 from cxr.datasets.tbx11k import Tbx11kData
 from cxr.datasets.vindr import VindrData
 from cxr.tables import Dataset, DataSettings, Exclusion
 
 AnyData = Annotated[
-    ChexpertData | VindrData | NihData | Tbx11kData | KermanyData | CsvTableData | PhantomData,
+    ChexpertData | VindrData | NihData | RsnaData | SiimData | Tbx11kData | KermanyData | CsvTableData | PhantomData,
     Field(discriminator="dataset"),
 ]
 """Settings of any data set; the key `dataset` selects it."""
@@ -33,6 +35,8 @@ __all__ = [
     "KermanyData",
     "NihData",
     "PhantomData",
+    "RsnaData",
+    "SiimData",
     "Tbx11kData",
     "VindrData",
 ]

@@ -11,7 +11,7 @@ from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_i
 from cxr.datasets.files_on_disk import files_exist, read_sizes
 from cxr.datasets.inside_root import leave_by_link, leaves, normal_path
 from cxr.datasets.same_content import same_content
-from cxr.tables import BOX_COLUMNS, IMAGE_COLUMNS, Dataset, DataSettings, Problems, count_reasons
+from cxr.tables import IMAGE_COLUMNS, Dataset, DataSettings, Problems, box_columns, count_reasons
 
 DUPLICATE_ROW = "duplicated row"
 DUPLICATE_FILE = "file of an earlier row"
@@ -72,7 +72,7 @@ def assemble(
         root=settings.root,
         images=raw.images[IMAGE_COLUMNS],
         labels=labels,
-        boxes=raw.boxes[BOX_COLUMNS].reset_index(drop=True),
+        boxes=raw.boxes[box_columns(raw.boxes)].reset_index(drop=True),
         excluded=excluded,
         counts=dict(problems.counts),
     )

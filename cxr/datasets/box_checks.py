@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr.boxes import CORNERS
-from cxr.tables import BOX_COLUMNS, Problems
+from cxr.masks import masks_in, resized
+from cxr.tables import MASK_COLUMN, Problems, box_columns
 
 NO_SIZE = "box of an image whose original size is no positive number"
 NOT_A_NUMBER = "box with a coordinate that is no number"
@@ -40,7 +41,7 @@ def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     sound: pd.DataFrame = boxes[~not_number & ~inverted]
     problems.add_all(describe_boxes(boxes[not_number]), NOT_A_NUMBER)
     problems.add_all(describe_boxes(boxes[inverted]), INVERTED)
-    twice = sound.duplicated(BOX_COLUMNS)
+    twice = sound.duplicated(box_columns(sound))
     problems.add_all(describe_boxes(sound[twice]), DUPLICATE_BOX)
     once: pd.DataFrame = sound[~twice]
     if "frame_h" not in once.columns:
@@ -61,7 +62,7 @@ def check_images_known(boxes: pd.DataFrame, image_ids: pd.Series, problems: Prob
 
 
 def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], problems: Problems) -> pd.DataFrame:
-    """Scale boxes to pixels of the image file and clip them to the image.
+    """Scale boxes and their masks to pixels of the image file, and clip boxes to the image.
 
     Args:
         boxes: box columns, and `frame_h`, `frame_w` if the coordinates refer to an image of another size than the file.
@@ -82,8 +83,11 @@ def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]]
     outside = (overhang > MAX_OVERHANG * limits).any(axis=1) | vanished
     _report_outside(boxes, outside, frame_hw, problems)
     problems.count(CLIPPED, int((overhang > 0).any(axis=1)[~outside].sum()))
-    fitted: pd.DataFrame = boxes[BOX_COLUMNS].copy()
+    fitted: pd.DataFrame = boxes[box_columns(boxes)].copy()
     fitted[CORNERS] = inside * (file_hw / frame_hw)[:, [1, 0, 1, 0]]
+    if MASK_COLUMN in fitted.columns:
+        masks = zip(masks_in(boxes), boxes["image_id"], strict=True)
+        fitted[MASK_COLUMN] = [None if mask is None else resized(mask, sizes_hw[image_id]) for mask, image_id in masks]
     kept: pd.DataFrame = fitted[~outside]
     return kept
 

@@ -73,17 +73,25 @@ def images_by_stem(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         return {}
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    names.sort(key=lambda name: -IMAGE_SUFFIXES.index(Path(name).suffix.lower()))
+    names.sort(key=lambda name: -_rank(name))
     return {Path(name).stem: name for name in names}
 
 
-def find_images(root: Path) -> dict[str, list[str]]:
-    """Every image file under `root` by file name: name -> paths relative to `root`, sorted. One walk."""
-    found: dict[str, list[str]] = {}
+def find_images(root: Path) -> dict[str, str]:
+    """Stem -> path of the image file relative to `root`, of every image file under `root`. One walk.
+
+    If several files have the same stem, the suffix that comes first in `IMAGE_SUFFIXES` wins, then the first folder.
+    """
+    found: dict[str, str] = {}
     for folder, folders, names in os.walk(root):
         folders.sort()
-        relative = Path(folder).relative_to(root)
+        start = Path(folder).relative_to(root).as_posix()
         for name in sorted(names):
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                found.setdefault(name, []).append((relative / name).as_posix())
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122  a Path for each takes longer
+            if suffix.lower() in IMAGE_SUFFIXES and (stem not in found or _rank(name) < _rank(found[stem])):
+                found[stem] = name if start == "." else f"{start}/{name}"
     return found
+
+
+def _rank(path: str) -> int:
+    return IMAGE_SUFFIXES.index(Path(path).suffix.lower())

@@ -23,14 +23,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cxr.boxes import CORNERS, xywh_to_xyxy
+from cxr.boxes import xywh_to_xyxy
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
+from cxr.datasets.box_rows import named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
-from cxr.datasets.text_cells import ages, known_names, look_up, merge_columns, numbers, sexes
+from cxr.datasets.text_cells import UNKNOWN_FINDING, ages, listed_labels, look_up, numbers, sexes
 from cxr.datasets.text_files import read_names, read_text_table, require_columns
 from cxr.labels import NIH_NAMES
-from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
+from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOX_TABLE = "BBox_List_2017.csv"
@@ -38,7 +39,6 @@ LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 COLUMNS = ["Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender"]
 
 FRAME_PX = 1024
-BOX_ONLY_NAMES = frozenset({"Infiltrate"})
 
 
 class NihData(DataSettings):
@@ -51,11 +51,12 @@ class NihData(DataSettings):
         require_folder(self.root, source="nih")
         problems = Problems(self.on_problem, source="nih")
         table = read_text_table(_label_table(self.root), required=COLUMNS)
-        labels, bad = _labels(table, problems)
+        listed = table["Finding Labels"].str.strip().str.split(r"\s*\|\s*", regex=True)
+        labels, bad = listed_labels(listed, NIH_NAMES, problems, columns=NIH_NAMES)
         raw = RawTables(_images(table, self.root, problems), labels, _boxes(self.root, problems))
         for image_id in raw.images.loc[bad, "image_id"]:  # it would count as normal
-            problems.exclude(image_id, "image with an unknown finding")
-        return assemble(raw.keep(~bad) if bad.any() else raw, self, problems, name="nih")
+            problems.exclude(image_id, UNKNOWN_FINDING)
+        return assemble(raw.keep(~bad), self, problems, name="nih")
 
 
 def _label_table(root: Path) -> Path:
@@ -65,24 +66,12 @@ def _label_table(root: Path) -> Path:
     return found[0]
 
 
-def _labels(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """One column per finding, and the rows that list an unknown finding."""
-    named = table["Finding Labels"].str.split("|").explode().str.strip()
-    names = known_names(named, NIH_NAMES, problems)
-    unknown = ~named.isin(list(names))
-    marked = pd.crosstab(named[~unknown].index, named[~unknown]).reindex(table.index, fill_value=0)
-    columns = [name for name in NIH_NAMES if name not in BOX_ONLY_NAMES or name in names]
-    values = marked.reindex(columns=columns, fill_value=0).clip(upper=1).astype(np.float64)
-    bad = unknown.groupby(level=0).any()
-    return merge_columns(values, NIH_NAMES), bad
-
-
 def _images(table: pd.DataFrame, root: Path, problems: Problems) -> pd.DataFrame:
     found = find_images(root)
     names = table["Image Index"]
     return image_table(
         image_id=names.str.removesuffix(".png"),
-        path=names.map(lambda name: found.get(name, [f"images/{name}"])[0]),
+        path=names.map(lambda name: found.get(name.removesuffix(".png"), f"images/{name}")),
         patient_id=table["Patient ID"],
         study_id=names.str.removesuffix(".png"),  # each follow-up visit has one image
         view="frontal",
@@ -110,9 +99,7 @@ def _boxes(root: Path, problems: Problems) -> pd.DataFrame:
     require_columns(table, ["Image Index", "Finding Label"], source=str(path))
     if table.shape[1] < 6:
         raise UserError(f"data: {path} has {table.shape[1]} columns, expected image, finding, x, y, w, h")
-    names = known_names(table["Finding Label"], NIH_NAMES, problems)
-    table = table[table["Finding Label"].isin(list(names))]
     corners = xywh_to_xyxy(np.column_stack([numbers(table.iloc[:, column]) for column in range(2, 6)]))
-    boxes = pd.DataFrame(corners, columns=CORNERS, index=table.index).assign(frame_h=FRAME_PX, frame_w=FRAME_PX)
     image_id = table["Image Index"].str.removesuffix(".png")
-    return box_table(boxes.assign(image_id=image_id, finding=table["Finding Label"].map(names)))
+    frame = {"frame_h": FRAME_PX, "frame_w": FRAME_PX}
+    return named_boxes(table["Finding Label"], corners, NIH_NAMES, problems, image_id=image_id, **frame)

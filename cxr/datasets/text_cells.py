@@ -11,6 +11,7 @@ from cxr.labels import FINDINGS, map_names, nearest
 from cxr.tables import Problems
 
 UNKNOWN_NAME = "unknown finding"
+UNKNOWN_FINDING = "image with an unknown finding"
 BAD_LABEL = "label value outside {1, 0, -1, blank}"
 
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "": ""}
@@ -22,6 +23,11 @@ def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     """(N,) float64 of a text column; NaN where a cell is blank or not a number."""
     values = pd.to_numeric(column, errors="coerce")
     return np.asarray(values, dtype=np.float64)
+
+
+def blank_rows(table: pd.DataFrame) -> "pd.Series[bool]":
+    """(N,) whether all cells of a row are blank."""
+    return (table.apply(lambda column: column.str.strip()) == "").all(axis=1)
 
 
 def finding_labels(
@@ -49,6 +55,29 @@ def finding_labels(
         bad_rows |= bad
         values[name] = value
     return merge_columns(pd.DataFrame(values, index=table.index), names), bad_rows
+
+
+def listed_labels(
+    listed: pd.Series, mapping: Mapping[str, str], problems: Problems, *, columns: Iterable[str]
+) -> tuple[pd.DataFrame, Mask]:
+    """Labels from a list of names per row: 1 for the findings that it names, 0 for the others.
+
+    Args:
+        listed: (N,) lists of names; an empty list is a row without findings.
+        mapping: name -> canonical finding. A name that it lacks is a problem.
+        columns: names whose findings get a column even if no row lists them.
+
+    Returns:
+        the labels in the order of FINDINGS, and an (N,) mask of the rows that list an unknown name.
+    """
+    named = listed.explode().dropna()
+    names = known_names(named, mapping, problems)
+    unknown = ~named.isin(list(names))
+    findings = {mapping[name] for name in (*columns, *names)}
+    rows, known = named.index[~unknown], named[~unknown].map(names)
+    present = [finding for finding in FINDINGS if finding in findings]
+    labels = {finding: listed.index.isin(rows[known == finding]).astype(np.float64) for finding in present}
+    return pd.DataFrame(labels, index=listed.index), listed.index.isin(named.index[unknown])
 
 
 def merge_columns(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

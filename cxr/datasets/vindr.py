@@ -33,7 +33,7 @@ from cxr.boxes import CORNERS
 from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
-from cxr.datasets.text_cells import finding_labels, known_names, numbers
+from cxr.datasets.text_cells import blank_rows, finding_labels, known_names, numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
@@ -131,7 +131,7 @@ def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
     table = table[table["class_name"].isin(list(names))]
     corners = dict(zip(CORNERS, BOX_COLUMNS[2:], strict=True))
     marks = pd.DataFrame({new: numbers(table[old]) for new, old in corners.items()}, index=table.index)
-    blank = (table[BOX_COLUMNS[2:]].apply(lambda column: column.str.strip()) == "").all(axis=1)
+    blank = blank_rows(table[BOX_COLUMNS[2:]])
     marks = marks.assign(
         image_id=table["image_id"], finding=table["class_name"].map(names), reader=table["rad_id"], blank=blank
     )

@@ -12,18 +12,20 @@ from cxr.config import UserError
 from cxr.imaging.files import read_size_hw
 from cxr.labels import check_findings
 from cxr.readers import ReaderSettings, fuse_readers
-from cxr.tables import Dataset
+from cxr.tables import MASK_COLUMN, Dataset
 
 
 def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str) -> CocoBoxes:
     """All images of `dataset`, also those without a box, and the fused boxes of `findings`.
 
-    The boxes' columns are BOX_FIELDS and votes (NaN for a consensus). Boxes of all findings are fused first, because a
-    reader who marked another finding counts as a reader of the image. UserError as `fuse_readers`.
+    The boxes' columns are BOX_FIELDS, votes (NaN for a consensus) and, if the data set has masks, mask. Boxes of all
+    findings are fused first, because a reader who marked another finding counts as a reader of the image. UserError as
+    `fuse_readers`.
     """
     fused = fuse_readers(dataset.boxes, readers)
     fused = fused[fused["finding"].isin(findings)].assign(score=float("nan"))
-    boxes = fused[[*BOX_FIELDS, "votes"]].reset_index(drop=True)
+    masks = [MASK_COLUMN] if MASK_COLUMN in fused.columns else []
+    boxes = fused[[*BOX_FIELDS, "votes", *masks]].reset_index(drop=True)
     return CocoBoxes(image_sizes(dataset), boxes, tuple(findings), info(dataset, split))
 
 

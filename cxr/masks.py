@@ -1,0 +1,179 @@
+"""Masks of findings as COCO's run lengths. The only place that imports pycocotools.
+
+Run lengths go down the columns, from left to right, as in COCO: the first run counts pixels outside the mask.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pycocotools import mask as coco_masks
+
+from cxr.boxes import Corners
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W) of 0 and 1."""
+
+MAX_PIXELS = 2**28
+"""Larger masks are refused: no radiograph has as many pixels."""
+
+
+class Mask(NamedTuple):
+    """A mask in an image of this size, in pixels. counts: COCO's compressed run lengths."""
+
+    height: int
+    width: int
+    counts: str
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+def mask_of_runs(runs: Sequence[int], size_hw: tuple[int, int]) -> Mask:
+    """A mask from the lengths of its runs, alternately outside and inside; the rest of the image is outside.
+
+    Raises:
+        ValueError: a negative run, or more pixels than the image has.
+    """
+    total = size_hw[0] * size_hw[1]
+    if any(run < 0 for run in runs) or sum(runs) > total:
+        raise ValueError(f"runs of {sum(runs)} pixels, expected at most {total}, none of them negative")
+    counts = list(runs)
+    if rest := total - sum(runs):
+        if len(counts) % 2:
+            counts[-1] += rest
+        else:
+            counts.append(rest)
+    return _mask(coco_masks.frPyObjects({"size": list(size_hw), "counts": counts}, *size_hw))
+
+
+def mask_of_polygons(polygons: Sequence[Sequence[Sequence[float]]], size_hw: tuple[int, int]) -> Mask:
+    """The union of polygons, each a list of points x, y in pixels, as COCO fills them.
+
+    Raises:
+        ValueError: a polygon has fewer than three points, or a point that is not two finite numbers.
+    """
+    flat = []
+    for polygon in polygons:
+        points = np.asarray(polygon, dtype=np.float64)
+        if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError("a polygon is not at least three points x, y")
+        flat.append(points.ravel().tolist())
+    if not flat:
+        raise ValueError("no polygon")
+    return _mask(coco_masks.merge(coco_masks.frPyObjects(flat, *size_hw)))
+
+
+def mask_of_pixels(pixels: npt.ArrayLike) -> Mask:
+    """The pixels of an image (H, W) that are not 0."""
+    inside = np.asfortranarray(np.asarray(pixels) != 0, dtype=np.uint8)
+    return _mask(coco_masks.encode(inside))
+
+
+def mask_of_coco(segmentation: Mapping[str, Any]) -> Mask:
+    """A mask from COCO's ``{"size": [h, w], "counts": ...}``, compressed or a list of runs.
+
+    Raises:
+        ValueError: no size, no counts, or counts that do not fill the size.
+    """
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(f"size {size!r} of a mask, expected [height, width]")
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"size {size!r} of a mask, expected at most {MAX_PIXELS} pixels")
+    if isinstance(counts, list) and all(isinstance(run, int) for run in counts) and sum(counts) == height * width:
+        return mask_of_runs(counts, (height, width))
+    if not isinstance(counts, str):
+        raise ValueError(f"counts of a mask are neither text nor runs that fill {height} x {width} pixels")
+    runs = _runs(counts)
+    if min(runs, default=0) < 0 or sum(runs) != height * width:  # pycocotools would read memory beyond the runs
+        raise ValueError(f"counts of a mask of {sum(runs)} pixels, expected {height} x {width}")
+    return Mask(height, width, counts)
+
+
+def mask_to_coco(mask: Mask) -> dict[str, Any]:
+    """The value of an annotation's field ``segmentation``."""
+    return {"size": list(mask.size_hw), "counts": mask.counts}
+
+
+def pixels_of(mask: Mask) -> Pixels:
+    """(H, W) 1 inside, 0 outside."""
+    runs = _runs(mask.counts)
+    inside = np.repeat(np.arange(len(runs), dtype=np.uint8) % 2, runs)  # every second run is inside
+    return inside.reshape(mask.width, mask.height).T
+
+
+def masks_in(boxes: pd.DataFrame) -> list[Mask | None]:
+    """(N,) the masks of a table of boxes, from its column `mask` if it has one; None for a box without a mask."""
+    if "mask" not in boxes.columns:
+        return [None] * len(boxes)
+    return [mask if isinstance(mask, Mask) else None for mask in boxes["mask"]]
+
+
+def area_of(mask: Mask) -> int:
+    """Number of pixels inside."""
+    return int(coco_masks.area(_coco(mask)))
+
+
+def box_of(mask: Mask) -> Corners:
+    """The smallest box around the mask, in continuous pixels; (0, 0, 0, 0) of an empty mask."""
+    x, y, width, height = map(float, coco_masks.toBbox(_coco(mask)))
+    return x, y, x + width, y + height
+
+
+def parts_of(mask: Mask) -> list[Mask]:
+    """The connected parts of a mask, from top to bottom; pixels that touch at a corner are connected."""
+    num, numbers = cv2.connectedComponents(pixels_of(mask), connectivity=8)
+    return [mask_of_pixels(numbers == number) for number in range(1, num)]
+
+
+def union_of(masks: Sequence[Mask]) -> Mask:
+    """The union of masks of one size."""
+    return _mask(coco_masks.merge([_coco(mask) for mask in masks]))
+
+
+def resized(mask: Mask, size_hw: tuple[int, int]) -> Mask:
+    """The mask in a copy of the image of another size: each pixel takes the value of the nearest one."""
+    if mask.size_hw == size_hw:
+        return mask
+    return mask_of_pixels(cv2.resize(pixels_of(mask), size_hw[::-1], interpolation=cv2.INTER_NEAREST))
+
+
+def _runs(counts: str) -> list[int]:
+    """The lengths of COCO's compressed runs: groups of 5 bits; from the fourth run on, differences to the last but one.
+
+    Raises:
+        ValueError: a character that COCO does not use, or a run that does not end.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"character {character!r} in the counts of a mask")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:  # the sign of a difference
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("the counts of a mask end within a run")
+    return runs
+
+
+def _coco(mask: Mask) -> dict[str, Any]:
+    return {"size": list(mask.size_hw), "counts": mask.counts.encode()}
+
+
+def _mask(coco: Mapping[str, Any]) -> Mask:
+    height, width = coco["size"]
+    return Mask(int(height), int(width), coco["counts"].decode())
