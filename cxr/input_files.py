@@ -1,9 +1,11 @@
 """Open files that a table, settings or the command line names: only regular files, and none that is too large."""
 
+import gzip
 import json
 import os
 import stat
-from io import BufferedReader
+import zlib
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,29 @@ def read_regular(path: Path, *, what: str = "image", advice: str = IMAGE_ADVICE)
 
 
 def read_text(path: Path, *, what: str, advice: str) -> str:
-    """A text file in UTF-8, with or without a byte order mark. UserError as `read_regular`, or if it is not UTF-8."""
+    """A text file in UTF-8, with or without a byte order mark; packed if its name ends in .gz.
+
+    Raises:
+        UserError: as `read_regular`, or if it cannot be unpacked or is not UTF-8.
+    """
+    data = read_regular(path, what=what, advice=advice)
+    if path.suffix == ".gz":
+        data = _unpacked(data, path, what=what, advice=advice)
     try:
-        return read_regular(path, what=what, advice=advice).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what}: {path} is not text in UTF-8 ({error}); save it in UTF-8") from None
+
+
+def _unpacked(packed: bytes, path: Path, *, what: str, advice: str) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{what}: {path} cannot be unpacked ({error}); {advice}") from None
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{what}: {path} unpacks to more than {MAX_BYTES} bytes; {advice}")
+    return data
 
 
 def read_json(path: Path, *, what: str, advice: str) -> Any:

@@ -113,6 +113,7 @@ OPENI_NAMES: Mapping[str, str] = {
     "tuberculosis": "Tuberculosis",
     "pulmonary disease, chronic obstructive": "COPD",
     "medical device": "Support Devices",
+    "implanted medical device": "Support Devices",
     "catheters, indwelling": "Support Devices",
     "tube, inserted": "Support Devices",
 }

@@ -8,35 +8,61 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cxr.datasets.chestxdet import ChestxdetData
+from cxr.datasets.chexlocalize import ChexlocalizeData
 from cxr.datasets.chexpert import ChexpertData
 from cxr.datasets.csv_table import CsvTableData
 from cxr.datasets.kermany import KermanyData
+from cxr.datasets.mimic import MimicData
 from cxr.datasets.nih import NihData
+from cxr.datasets.openi import OpeniData
+from cxr.datasets.padchest import PadchestData
 from cxr.datasets.phantom import PhantomData
 from cxr.datasets.rsna import RsnaData
 from cxr.datasets.siim import SiimData
+from cxr.datasets.spr import SprData
 from cxr.datasets.tbx11k import Tbx11kData
 from cxr.datasets.vindr import VindrData
 from cxr.tables import Dataset, DataSettings, Exclusion
 
 AnyData = Annotated[
-    ChexpertData | VindrData | NihData | RsnaData | SiimData | Tbx11kData | KermanyData | CsvTableData | PhantomData,
+    ChexpertData
+    | ChexlocalizeData
+    | MimicData
+    | PadchestData
+    | OpeniData
+    | NihData
+    | RsnaData
+    | SiimData
+    | ChestxdetData
+    | VindrData
+    | Tbx11kData
+    | KermanyData
+    | SprData
+    | CsvTableData
+    | PhantomData,
     Field(discriminator="dataset"),
 ]
 """Settings of any data set; the key `dataset` selects it."""
 
 __all__ = [
     "AnyData",
+    "ChestxdetData",
+    "ChexlocalizeData",
     "ChexpertData",
     "CsvTableData",
     "DataSettings",
     "Dataset",
     "Exclusion",
     "KermanyData",
+    "MimicData",
     "NihData",
+    "OpeniData",
+    "PadchestData",
     "PhantomData",
     "RsnaData",
     "SiimData",
+    "SprData",
     "Tbx11kData",
     "VindrData",
 ]

@@ -20,7 +20,6 @@ Quirks of the release, and what this module does about them:
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from cxr.config import UserError
@@ -28,6 +27,7 @@ from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.text_cells import Mask, ages, finding_labels, sexes
 from cxr.datasets.text_files import read_text_table
+from cxr.datasets.views import WantedView, in_view
 from cxr.labels import CHEXPERT_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
@@ -48,7 +48,7 @@ class ChexpertData(DataSettings):
     """The folder of CheXpert, and which images to load."""
 
     dataset: Literal["chexpert"] = "chexpert"
-    view: Literal["frontal", "all"] = "frontal"
+    view: WantedView = "frontal"
     """frontal: no lateral views, which have no boxes in any data set."""
     splits: tuple[Literal["train", "valid", "test"], ...] | None = None
     """Tables to load. None: all that exist."""
@@ -122,11 +122,7 @@ def _labels(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, Mask
 
 def _wanted(view: "pd.Series[str]", projection: "pd.Series[str]", settings: ChexpertData, problems: Problems) -> Mask:
     """(N,) True for the rows that the settings ask for; the others are counted."""
-    wanted = np.ones(len(view), dtype=bool)
-    if settings.view == "frontal":
-        lateral = (view == "lateral").to_numpy()
-        problems.count("lateral images excluded by `view: frontal`", int(lateral.sum()))
-        wanted &= ~lateral
+    wanted = in_view(view, settings.view, problems)
     if settings.odd_projections == "exclude":
         odd = projection.isin(["LL", "RL"]).to_numpy() & wanted
         wanted &= ~odd

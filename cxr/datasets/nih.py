@@ -14,7 +14,8 @@ Quirks of the release, and what this module does about them:
 - Boxes are x, y, width, height of the 1024 x 1024 image and are scaled to the size of the file, so that smaller
   copies can be used. Image files are found by name anywhere under `root`.
 - Ages of the first release have a unit ("058Y") and reach 414: ages over 120 become NaN.
-- `split` is "train" or "test" as the lists say, or "" for an image in neither.
+- `split` is "train" or "test" as the lists say, or "" for an image in neither. An image in both lists is an error.
+- Google's labels of 4,374 of the images by radiologists can replace NIH's: see `relabels`.
 """
 
 from pathlib import Path
@@ -28,8 +29,9 @@ from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.box_rows import named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
-from cxr.datasets.text_cells import UNKNOWN_FINDING, ages, listed_labels, look_up, numbers, sexes
-from cxr.datasets.text_files import read_names, read_text_table, require_columns
+from cxr.datasets.nih_relabels import read_relabels
+from cxr.datasets.text_cells import UNKNOWN_FINDING, Mask, ages, listed_labels, look_up, numbers, sexes
+from cxr.datasets.text_files import first_table, read_names, read_text_table, require_columns
 from cxr.labels import NIH_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
@@ -45,25 +47,31 @@ class NihData(DataSettings):
     """The folder of NIH ChestX-ray14."""
 
     dataset: Literal["nih"] = "nih"
+    relabels: tuple[Path, ...] = ()
+    """Google's tables of radiologists' labels, see `cxr.datasets.nih_relabels`; relative to `root` and below it, or
+    absolute. Only the images that they list are loaded, and only with their four findings; boxes stay."""
 
     def read(self) -> Dataset:
         """Load the label table and, if they exist, the boxes and the lists; find the image files."""
         require_folder(self.root, source="nih")
         problems = Problems(self.on_problem, source="nih")
-        table = read_text_table(_label_table(self.root), required=COLUMNS)
-        listed = table["Finding Labels"].str.strip().str.split(r"\s*\|\s*", regex=True)
-        labels, bad = listed_labels(listed, NIH_NAMES, problems, columns=NIH_NAMES)
-        raw = RawTables(_images(table, self.root, problems), labels, _boxes(self.root, problems))
-        for image_id in raw.images.loc[bad, "image_id"]:  # it would count as normal
-            problems.exclude(image_id, UNKNOWN_FINDING)
-        return assemble(raw.keep(~bad), self, problems, name="nih")
+        table = read_text_table(first_table(self.root, TABLES, source="nih"), required=COLUMNS)
+        images = _images(table, self.root, problems)
+        if self.relabels:
+            labels, sound = read_relabels(self.root, self.relabels, table["Image Index"], problems)
+        else:
+            labels, sound = _listed(table, images["image_id"], problems)
+        raw = RawTables(images, labels, _boxes(self.root, problems))
+        return assemble(raw.keep(sound), self, problems, name="nih")
 
 
-def _label_table(root: Path) -> Path:
-    found = [root / name for name in TABLES if (root / name).is_file()]
-    if not found:
-        raise UserError(f"nih: no {' or '.join(TABLES)} in {root}; correct `root`")
-    return found[0]
+def _listed(table: pd.DataFrame, image_ids: "pd.Series[str]", problems: Problems) -> tuple[pd.DataFrame, Mask]:
+    """Labels from the cells that list findings, and an (N,) mask of the rows whose findings are all known."""
+    listed = table["Finding Labels"].str.strip().str.split(r"\s*\|\s*", regex=True)
+    labels, bad = listed_labels(listed, NIH_NAMES, problems, columns=NIH_NAMES)
+    for image_id in image_ids[bad]:  # it would count as normal
+        problems.exclude(image_id, UNKNOWN_FINDING)
+    return labels, ~bad
 
 
 def _images(table: pd.DataFrame, root: Path, problems: Problems) -> pd.DataFrame:
@@ -83,9 +91,15 @@ def _images(table: pd.DataFrame, root: Path, problems: Problems) -> pd.DataFrame
 
 def _split_of_names(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
-    for name, split in LISTS.items():
-        if (root / name).is_file():
-            splits.update(dict.fromkeys(read_names(root / name), split))
+    for list_name, split in LISTS.items():
+        if not (root / list_name).is_file():
+            continue
+        names = read_names(root / list_name)
+        if both := [name for name in names if name in splits]:
+            raise UserError(
+                f"nih: {len(both)} images are in {' and in '.join(LISTS)}, first {both[0]}; give the official lists"
+            )
+        splits.update(dict.fromkeys(names, split))
     return splits
 
 

@@ -80,6 +80,16 @@ def listed_labels(
     return pd.DataFrame(labels, index=listed.index), listed.index.isin(named.index[unknown])
 
 
+def with_a_finding(listed: "pd.Series[list[str]]", mapping: Mapping[str, object], problems: Problems) -> pd.Series:
+    """The lists without the names that `mapping` lacks, which are counted by name: for releases that index far more
+    than findings.
+    """
+    others = Counter(name for names in listed for name in names if name not in mapping)
+    for name, num in sorted(others.items()):
+        problems.count(f"labels without a finding of ours: {name}", num)
+    return listed.map(lambda names: [name for name in names if name in mapping])
+
+
 def merge_columns(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Rename label columns to findings, in the order of FINDINGS.
 
@@ -123,8 +133,21 @@ def look_up(column: "pd.Series[str]", table: Mapping[str, str]) -> "pd.Series[st
 
 def ages(column: pd.Series, problems: Problems, *, low: float = 0, high: float = 120) -> pd.Series:
     """Years of a text column. Cells that are not a number in [low, high] become NaN; unless blank, they are counted."""
-    years = numbers(column.str.strip().str.removesuffix("Y"))
+    text = column.str.strip()
+    years = numbers(text.str.removesuffix("Y"))
+    return _plausible(years, (text != "").to_numpy(), problems, low=low, high=high)
+
+
+def ages_between(born: npt.NDArray[np.float64], taken: npt.NDArray[np.float64], problems: Problems) -> pd.Series:
+    """Whole years from two dates, in years (NaN unknown). Ages outside [0, 120] become NaN and are counted."""
+    years = np.floor(taken - born)
+    return _plausible(years, np.isfinite(years), problems, low=0, high=120)
+
+
+def _plausible(
+    years: npt.NDArray[np.float64], given: Mask, problems: Problems, *, low: float, high: float
+) -> pd.Series:
     unknown = ~((years >= low) & (years <= high))
-    given = unknown & (column.str.strip() != "").to_numpy()
-    problems.count(f"ages that are no number in [{low:g}, {high:g}], set to unknown", int(given.sum()))
-    return pd.Series(np.where(unknown, np.nan, years), index=column.index)
+    count = int((unknown & given).sum())
+    problems.count(f"ages that are no number in [{low:g}, {high:g}], set to unknown", count)
+    return pd.Series(np.where(unknown, np.nan, years))

@@ -22,7 +22,7 @@ Row = tuple[int, list[str]]
 
 
 def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV file with every cell as text; a blank cell is "", and "N/A" or "nan" stay as they are.
+    """A CSV file, or one packed as .gz, with every cell as text; a blank cell is "", "N/A" or "nan" stay as they are.
 
     Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped.
     Columns without a name are called "Unnamed: 0", by their position.
@@ -52,6 +52,14 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
         header=0,
         index_col=False,
     )
+
+
+def first_table(root: Path, names: Sequence[str], *, source: str) -> Path:
+    """The first of the tables that is in `root`, as it is or packed as .gz. UserError if none is."""
+    found = [path for name in names for path in (root / name, root / f"{name}.gz") if path.is_file()]
+    if not found:
+        raise UserError(f"{source}: no {' or '.join(names)} in {root}, nor packed as .gz; correct `root`")
+    return found[0]
 
 
 def read_names(path: Path) -> list[str]:

@@ -28,7 +28,7 @@ def test_release_folder_as_root(tmp_path: Path) -> None:
     assert data.images["split"].tolist() == ["train", "train", "valid"]
     assert data.images["sex"].tolist() == ["F", "F", "M"]
     assert data.boxes.empty
-    assert data.counts == {"lateral images excluded by `view: frontal`": 1}
+    assert data.counts == {"images excluded by `view: frontal`": 1}
 
 
 def test_parent_folder_as_root_gives_paths_from_there(tmp_path: Path) -> None:

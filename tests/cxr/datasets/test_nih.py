@@ -7,7 +7,9 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.nih import NihData
+from cxr.datasets.nih_relabels import BAD_VALUE, NO_IMAGE, TWICE
 from tests.builders import NIH_BOX_HEADER, nih_folder, write_rows
+from tests.paths import SAMPLES, needs_samples
 
 
 def test_labels_and_facts(tmp_path: Path) -> None:
@@ -94,3 +96,60 @@ def test_image_with_an_unknown_finding_does_not_pass_for_normal(tmp_path: Path, 
 def test_no_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Data_Entry_2017"):
         NihData(root=tmp_path).read()
+
+
+def test_an_image_in_both_official_lists(tmp_path: Path) -> None:
+    root = nih_folder(tmp_path, lists=True)
+    (root / "test_list.txt").write_text("00000002_000.png\n00000001_001.png\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"1 images are in train_val_list\.txt and in test_list\.txt"):
+        NihData(root=root).read()
+
+
+RELABELS_HEADER = ("Image Index", "Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
+
+
+def relabels_folder(root: Path, *rows: tuple[str, ...]) -> Path:
+    """`nih_folder` with a table of Google's labels of two images."""
+    table = [("00000002_000.png", "NO", "YES", "NO", "HEDGE"), ("00000001_001.png", "NO", "NO", "YES", "NO"), *rows]
+    write_rows(nih_folder(root) / "test_labels.csv", RELABELS_HEADER, table)
+    return root
+
+
+def test_labels_of_radiologists_replace_those_of_the_reports(tmp_path: Path) -> None:
+    data = NihData(root=relabels_folder(tmp_path), relabels=("test_labels.csv",)).read()
+    assert data.images["image_id"].tolist() == ["00000001_001", "00000002_000"]
+    assert data.labels.to_dict("list") == {
+        "Lung Opacity": [1, 0],
+        "Lung Lesion": [0, -1],
+        "Pneumothorax": [0, 1],
+        "Fracture": [0, 0],
+    }
+    assert data.boxes["image_id"].tolist() == ["00000002_000"]
+
+
+RELABELS = {
+    "another value": (("00000001_000.png", "NO", "yes", "NO", "NO"), BAD_VALUE, 2),
+    "blank": (("00000001_000.png", "NO", "", "NO", "NO"), BAD_VALUE, 2),
+    "twice": (("00000001_001.png", "NO", "NO", "NO", "NO"), TWICE, 2),
+    "another image": (("00000009_000.png", "NO", "NO", "NO", "NO"), NO_IMAGE, 2),
+}
+
+
+@pytest.mark.parametrize("case", RELABELS)
+def test_defect_of_relabels(tmp_path: Path, case: str) -> None:
+    row, reason, num_images = RELABELS[case]
+    root = relabels_folder(tmp_path, row)
+    with pytest.raises(UserError, match=reason):
+        NihData(root=root, relabels=("test_labels.csv",)).read()
+    data = NihData(root=root, relabels=("test_labels.csv",), on_problem="exclude").read()
+    assert [item.reason for item in data.excluded] == [reason]
+    assert len(data.images) == num_images
+
+
+@needs_samples
+def test_relabels_of_the_release(tmp_path: Path) -> None:
+    """The excerpt of Google's table has NIH's columns too, so it serves as the label table as well."""
+    table = SAMPLES / "google2019_nih_relabels.csv"
+    (tmp_path / "Data_Entry_2017_v2020.csv").write_text(table.read_text(encoding="utf-8"), encoding="utf-8")
+    data = NihData(root=tmp_path, relabels=(table,), check_files="none").read()
+    assert data.labels.sum().to_dict() == {"Lung Opacity": 110, "Lung Lesion": 24, "Pneumothorax": 11, "Fracture": 6}
