@@ -37,8 +37,8 @@ FACTS = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
 """The columns that are not findings. The test table has only Path."""
 
 PATH_PATTERN = (
-    r"^(?:.*/)?(?P<inner>(?:train|valid|test)/(?P<patient_id>patient\d+)/(?P<study>study\d+)"
-    r"/view\d+_(?P<view>frontal|lateral)\.\w+)$"
+    r"^(?:.*/)?(?P<inner>(?P<image_id>(?:train|valid|test)/(?P<patient_id>patient\d+)/(?P<study>study\d+)"
+    r"/view\d+_(?P<view>frontal|lateral))\.\w+)$"
 )
 
 BAD_PATH = "path is not .../patientN/studyN/viewN_frontal or _lateral"
@@ -102,7 +102,7 @@ def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Pr
     labels, bad_labels = _labels(table, problems)
     parts = parts.fillna("")
     images = image_table(
-        image_id=parts["inner"].str.rsplit(".", n=1).str[0],
+        image_id=parts["image_id"],
         path=start + parts["inner"],
         patient_id=parts["patient_id"],
         study_id=parts["patient_id"] + "/" + parts["study"],

@@ -49,7 +49,9 @@ def finding_labels(
     for name in names:
         text = table[name]
         value = numbers(text)
-        bad = ~np.isin(value, (1, 0, -1)) & (text.str.strip() != "").to_numpy()
+        bad = ~np.isin(value, (1, 0, -1)) & (text != "").to_numpy()
+        # stripping only these cells halves the time of the loop
+        bad[bad] = (text[bad].str.strip() != "").to_numpy()
         whats = [f"{row}, column {name!r}, value {cell!r}" for row, cell in zip(rows[bad], text[bad], strict=True)]
         problems.add_all(whats, BAD_LABEL)
         bad_rows |= bad

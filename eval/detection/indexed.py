@@ -19,6 +19,7 @@ from cxr.arrays import Bools, Floats, Ints
 from cxr.boxes import CORNERS, Boxes, as_boxes, iobb_pairs, iou_pairs
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.masks import Mask, masks_in, pixels_of
 from eval.detection.matching import (
     IOUS,
     MAX_DETECTIONS,
@@ -37,10 +38,14 @@ _OVERLAPS = {"iou": iou_pairs, "iobb": iobb_pairs}
 
 @dataclass(frozen=True)
 class CellBoxes:
-    """True boxes sorted by cell. cell: (T,) rising. boxes: (T, 4)."""
+    """True boxes sorted by cell.
+
+    cell: (T,) rising. boxes: (T, 4). masks: (T,) None for a box without a mask; () if no box has one.
+    """
 
     cell: Ints
     boxes: Boxes
+    masks: tuple[Mask | None, ...] = ()
 
     def best(self, cells: Ints, boxes: Boxes, *, overlap: Overlap = "iou") -> tuple[Floats, npt.NDArray[np.intp]]:
         """The true box that each given box, with its cell (N,) and corners (N, 4), overlaps most; the first on ties.
@@ -57,13 +62,25 @@ class CellBoxes:
         return highest, which
 
     def holds(self, cells: Ints, xy: Floats) -> Bools:
-        """(N,) whether each point (N, 2) lies in or on a true box of its cell; False for a point of NaN."""
+        """(N,) whether each point (N, 2) lies in or on a true box of its cell, and in the box's mask if it has one.
+
+        False for a point of NaN.
+        """
         owner, true = self._pairs(cells)
         point, box = xy[owner], self.boxes[true]
         inside = ((point >= box[:, :2]) & (point <= box[:, 2:])).all(axis=1)
+        if self.masks:
+            inside[inside] = [self._in_mask(*pair) for pair in zip(true[inside], point[inside], strict=True)]
         held = np.zeros(len(cells), dtype=bool)
         held[owner[inside]] = True
         return held
+
+    def _in_mask(self, index: int, xy: Floats) -> bool:
+        mask = self.masks[index]
+        if mask is None:
+            return True
+        x, y = np.minimum(xy, (mask.width - 1, mask.height - 1)).astype(int)  # a point on the last edge
+        return bool(pixels_of(mask)[y, x])
 
     def _pairs(self, cells: Ints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Indices of all pairs of a given box and a true box of its cell."""
@@ -83,7 +100,9 @@ class TruthIndex:
         cells = self.cells(truth.boxes)
         order = np.argsort(cells, kind="stable")
         boxes, ignored = corners_of(truth.boxes)[order], truth.is_ignored[order]
-        self.real = CellBoxes(cells[order][~ignored], boxes[~ignored])
+        masks = masks_in(truth.boxes)
+        own = tuple(masks[index] for index in order[~ignored]) if any(masks) else ()
+        self.real = CellBoxes(cells[order][~ignored], boxes[~ignored], own)
         self.regions = CellBoxes(cells[order][ignored], boxes[ignored])
 
     @property
@@ -95,6 +114,15 @@ class TruthIndex:
     def num_true(self) -> Ints:
         """(I, K) true boxes of each class in each image."""
         return np.bincount(self.real.cell, minlength=int(np.prod(self.shape))).reshape(self.shape)
+
+    @property
+    def masks(self) -> dict[int, list[Mask]]:
+        """Cell -> the masks of its true boxes, of the cells that have some."""
+        found: dict[int, list[Mask]] = {}
+        for cell, mask in zip(self.real.cell.tolist(), self.real.masks, strict=False):
+            if mask is not None:
+                found.setdefault(cell, []).append(mask)
+        return found
 
     @property
     def by_class(self) -> tuple[TrueBoxes, ...]:

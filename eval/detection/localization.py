@@ -53,6 +53,8 @@ def mean_iou_measure(boxes: Indexed) -> Measure:
 def pointing_measure(true: TruthIndex, points: pd.DataFrame) -> Measure:
     """Pointing game: share of the images with a class whose point lies in or on a true box of it, without a tolerance.
 
+    If the box has a mask, the point must lie in it.
+
     Source: Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018. The paper grants a tolerance of
     15 pixels; medical images differ in scale.
 

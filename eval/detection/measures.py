@@ -11,6 +11,7 @@ from eval.detection.chex import chex_measure
 from eval.detection.froc import froc_measure
 from eval.detection.indexed import Indexed, Overlap, TruthIndex
 from eval.detection.localization import accuracy_measure, corloc_measure, mean_iou_measure, pointing_measure
+from eval.detection.mask_measures import mask_iou_measure
 from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import f1_thresholds, rodeo_measure
 from eval.detection.voc import voc_measure
@@ -27,7 +28,7 @@ _POINT_FIELDS = ["image_id", "finding", "x", "y"]
 def box_measures(
     boxes: Indexed, *, min_scores: Mapping[str, float] | None = None, points: pd.DataFrame | None = None
 ) -> list[Measure]:
-    """All box measures of one set of detections, ready for any resampling.
+    """All box measures of one set of detections, ready for any resampling; with masks in the truth, `mask_iou` too.
 
     min_scores: finding -> minimum score of the boxes that RoDeO counts, see `best_f1_scores`; None for no RoDeO.
     points: points of the pointing game, see `pointing_measure`; None for the centre of each image's best box.
@@ -45,6 +46,8 @@ def box_measures(
         mean_iou_measure(boxes),
         pointing_measure(boxes.true, points),
     ]
+    if boxes.true.masks:
+        measures.append(mask_iou_measure(boxes))
     if min_scores is not None:
         measures.append(rodeo_measure(boxes, min_score=min_scores))
     return measures

@@ -36,6 +36,7 @@ LOCALIZATION_COLUMNS = {
     "froc": "FROC",
     "corloc": "CorLoc",
     "mean_iou": "mIoU",
+    "mask_iou": "mask IoU",
     "pointing": "pointing game",
     "maxboxaccv2": "MaxBoxAccV2 (oracle threshold)",
     "rodeo": "RoDeO",
@@ -48,7 +49,9 @@ _LOCALIZATION_NOTES = {
     "froc": "FROC: mean sensitivity at 1/8 to 8 false positives per image (IoU .4).",
     "corloc": "CorLoc: share of the images with a finding whose best-scored box has IoU .5 or more.",
     "mean_iou": "mIoU: mean IoU of the best-scored box over the images with a finding, 0 where there is no box.",
-    "pointing": "Pointing game: share of the images with a finding in which the maximum of the map lies in a true box. "
+    "mask_iou": "Mask IoU: mean IoU of the best-scored box with the masks of the finding, 0 where there is no box.",
+    "pointing": "Pointing game: share of the images with a finding in which the maximum of the map lies in a true box, "
+    "and in its mask where there is one. "
     "Detectors and priors have no map and point at the centre of their best-scored box.",
     "maxboxaccv2": "MaxBoxAccV2 uses the best threshold per finding on the test split itself. It is an upper bound.",
     "rodeo": "RoDeO scores class, place and shape of the boxes, from the score with the best F1 on the tune split.",

@@ -8,6 +8,7 @@ from pycocotools.coco import COCO
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
+from cxr.masks import area_of, mask_of_runs, masks_in
 
 IMAGES = pd.DataFrame(
     [("a", "dir/a.jpg", "full", 60, 40), ("b:R", "dir/b.jpg", "right_mirrored", 30, 40)], columns=IMAGE_FIELDS
@@ -132,3 +133,45 @@ def test_completeness_and_number_of_readers_survive(tmp_path: Path) -> None:
     coco = CocoBoxes(IMAGES.assign(complete=[True, False], num_readers=[1, 3]), boxes_table(), ("Edema",))
     write_coco(tmp_path / "x.json", coco)
     pd.testing.assert_frame_equal(read_coco(tmp_path / "x.json").images, coco.images)
+
+
+def masked(mask: object) -> dict[str, object]:
+    """A COCO file of one box on an image of 4 x 3 pixels (W x H) with this segmentation."""
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 0, 2, 3], "segmentation": mask}
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 3}],
+        "categories": [{"id": 1, "name": "Edema"}],
+        "annotations": [annotation],
+    }
+
+
+def test_masks_survive_and_are_read_by_pycocotools(tmp_path: Path) -> None:
+    mask = mask_of_runs([5, 2], (40, 60))
+    rows = [("a", "Edema", 1, 0, 3, 3, 0.5), ("a", "Edema", 0, 0, 9, 9, 0.5)]
+    boxes = boxes_table(rows).assign(mask=pd.Series([mask, None], dtype=object))
+    write_coco(tmp_path / "x.json", CocoBoxes(IMAGES, boxes, ("Edema",)))
+    assert masks_in(read_coco(tmp_path / "x.json").boxes) == [mask, None]
+    reference = COCO(str(tmp_path / "x.json"))
+    assert np.argwhere(reference.annToMask(reference.loadAnns([1])[0])).tolist() == [[5, 0], [6, 0]]
+
+
+MASKS = {
+    "nothing": ([], None),
+    "runs": ({"size": [3, 4], "counts": [3, 6, 3]}, 6),
+    "polygons": ([[1, 0, 3, 0, 3, 3, 1, 3]], 6),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_masks_of_other_tools(tmp_path: Path, case: str) -> None:
+    segmentation, area = MASKS[case]
+    (tmp_path / "x.json").write_text(json.dumps(masked(segmentation)), encoding="utf-8")
+    (mask,) = masks_in(read_coco(tmp_path / "x.json").boxes)
+    assert (None if mask is None else area_of(mask)) == area
+
+
+@pytest.mark.parametrize("segmentation", [{"size": [4, 3], "counts": "<"}, [[1, 0, 3]], {"size": [3, 4]}, "mask"])
+def test_masks_that_do_not_fit_the_image_are_refused(tmp_path: Path, segmentation: object) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(masked(segmentation)), encoding="utf-8")
+    with pytest.raises(UserError, match=r"x\.json has a missing or invalid field"):
+        read_coco(tmp_path / "x.json")

@@ -1,5 +1,6 @@
 """Ground truth of stage 2: readers fused by name, votes kept, images without boxes listed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from cxr.coco import BOX_FIELDS, read_coco, write_coco
 from cxr.config import UserError
+from cxr.masks import mask_of_runs, masks_in
 from cxr.readers import ReaderSettings
 from cxr.tables import BOX_COLUMNS, Dataset, box_table, image_table
 from stage2_pseudolabel.boxes.truth import check_boxes, findings_to_score, ground_truth
@@ -95,3 +97,14 @@ def test_no_box_is_an_error_that_tells_who_took_them(tmp_path: Path) -> None:
     check_boxes(
         ground_truth(dataset(tmp_path, *ROWS), FINDINGS, ReaderSettings(), split="tune"), 4, strict, split="tune"
     )
+
+
+def test_masks_of_a_consensus_stay_with_their_boxes(tmp_path: Path) -> None:
+    mask = mask_of_runs([5, 2], (40, 60))
+    rows = [("i0", "Lung Lesion", 0, 5, 1, 7, ""), ("i0", "Lung Lesion", 2, 0, 9, 9, "R1")]
+    marked = dataset(tmp_path, *rows)
+    with_masks = replace(marked, boxes=marked.boxes.assign(mask=pd.Series([mask, None], dtype=object)))
+    truth = ground_truth(with_masks, FINDINGS, ReaderSettings(min_votes=1), split="test")
+    assert masks_in(truth.boxes) == [mask, None]
+    write_coco(tmp_path / "gt.json", truth)
+    assert masks_in(read_coco(tmp_path / "gt.json").boxes) == [mask, None]
