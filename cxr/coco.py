@@ -246,7 +246,8 @@ def _boxes_of(
             boxes[name] = [str(entry.get(name, "")) for entry in annotations]
     if any(entry.get("segmentation") for entry in annotations):
         sizes = {text_id[entry["id"]]: (int(entry["height"]), int(entry["width"])) for entry in images}
-        boxes["mask"] = [_mask_of(e.get("segmentation"), sizes[text_id[e["image_id"]]]) for e in annotations]
+        masks = [_mask_of(entry.get("segmentation"), sizes[text_id[entry["image_id"]]]) for entry in annotations]
+        boxes["mask"] = pd.Series(masks, dtype=object)
     return boxes
 
 

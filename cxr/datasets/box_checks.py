@@ -87,7 +87,8 @@ def fit_into_images(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]]
     fitted[CORNERS] = inside * (file_hw / frame_hw)[:, [1, 0, 1, 0]]
     if MASK_COLUMN in fitted.columns:
         masks = zip(masks_in(boxes), boxes["image_id"], strict=True)
-        fitted[MASK_COLUMN] = [None if mask is None else resized(mask, sizes_hw[image_id]) for mask, image_id in masks]
+        scaled = [None if mask is None else resized(mask, sizes_hw[image_id]) for mask, image_id in masks]
+        fitted[MASK_COLUMN] = pd.Series(scaled, index=fitted.index, dtype=object)
     kept: pd.DataFrame = fitted[~outside]
     return kept
 

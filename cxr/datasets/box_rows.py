@@ -14,7 +14,11 @@ from cxr.tables import Problems, box_table
 
 
 def named_boxes(
-    names: pd.Series, xyxy: npt.ArrayLike, mapping: Mapping[str, str], problems: Problems, **columns: object
+    names: pd.Series,
+    xyxy: npt.ArrayLike,
+    mapping: Mapping[str, str],
+    problems: Problems,
+    **columns: pd.Series | str | int,
 ) -> pd.DataFrame:
     """A table of boxes from the rows of a release.
 

@@ -117,7 +117,11 @@ def _image_id(file_name: str, split: Split) -> str:
 
 def _boxes(rows: list[Row], pattern: str, problems: Problems) -> pd.DataFrame:
     ids, names, corners, masks = zip(*rows, strict=True) if rows else ((), (), (), ())
-    columns: dict[str, object] = {"image_id": list(ids), "frame_h": FRAME_PX, "frame_w": FRAME_PX}
+    columns: dict[str, pd.Series | int] = {
+        "image_id": pd.Series(ids, dtype=str),
+        "frame_h": FRAME_PX,
+        "frame_w": FRAME_PX,
+    }
     if any(mask is not None for mask in masks):
         columns[MASK_COLUMN] = pd.Series(masks, dtype=object)
     return named_boxes(pd.Series(names, dtype=str), list(corners), NAMES[pattern], problems, **columns)

@@ -27,7 +27,8 @@ def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
 
 def blank_rows(table: pd.DataFrame) -> "pd.Series[bool]":
     """(N,) whether all cells of a row are blank."""
-    return (table.apply(lambda column: column.str.strip()) == "").all(axis=1)
+    blank: pd.Series[bool] = (table.apply(lambda column: column.str.strip()) == "").all(axis=1)
+    return blank
 
 
 def finding_labels(

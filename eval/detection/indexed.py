@@ -68,7 +68,7 @@ class CellBoxes:
         """
         owner, true = self._pairs(cells)
         point, box = xy[owner], self.boxes[true]
-        inside = ((point >= box[:, :2]) & (point <= box[:, 2:])).all(axis=1)
+        inside = np.asarray(((point >= box[:, :2]) & (point <= box[:, 2:])).all(axis=1))
         if self.masks:
             inside[inside] = [self._in_mask(*pair) for pair in zip(true[inside], point[inside], strict=True)]
         held = np.zeros(len(cells), dtype=bool)
