@@ -12,13 +12,12 @@ from cxr.labels import FINDINGS
 from cxr.masks import Mask, box_of
 from cxr.tables import Problems, box_table
 
+Column = pd.Series | str | int
+"""A value per row, or one for all rows."""
+
 
 def named_boxes(
-    names: pd.Series,
-    xyxy: npt.ArrayLike,
-    mapping: Mapping[str, str],
-    problems: Problems,
-    **columns: pd.Series | str | int,
+    names: pd.Series, xyxy: npt.ArrayLike, mapping: Mapping[str, str], problems: Problems, **columns: Column
 ) -> pd.DataFrame:
     """A table of boxes from the rows of a release.
 
@@ -26,7 +25,7 @@ def named_boxes(
         names: (N,) the release's name of each box's finding. A name that `mapping` lacks is a problem.
         xyxy: (N, 4) corners, NaN where a cell is no number.
         mapping: name -> canonical finding.
-        columns: image_id and, if known, reader, frame_h, frame_w and mask; (N,) each, or one value.
+        columns: image_id and, if known, reader, frame_h, frame_w and mask.
     """
     known = known_names(names, mapping, problems)
     corners = pd.DataFrame(np.asarray(xyxy, dtype=np.float64).reshape(-1, 4), columns=CORNERS, index=names.index)

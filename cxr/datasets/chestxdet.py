@@ -27,7 +27,7 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
-from cxr.datasets.box_rows import labels_of_boxes, named_boxes
+from cxr.datasets.box_rows import Column, labels_of_boxes, named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.input_files import read_json
 from cxr.masks import Mask, mask_of_polygons
@@ -117,11 +117,7 @@ def _image_id(file_name: str, split: Split) -> str:
 
 def _boxes(rows: list[Row], pattern: str, problems: Problems) -> pd.DataFrame:
     ids, names, corners, masks = zip(*rows, strict=True) if rows else ((), (), (), ())
-    columns: dict[str, pd.Series | int] = {
-        "image_id": pd.Series(ids, dtype=str),
-        "frame_h": FRAME_PX,
-        "frame_w": FRAME_PX,
-    }
+    columns: dict[str, Column] = {"image_id": pd.Series(ids, dtype=str), "frame_h": FRAME_PX, "frame_w": FRAME_PX}
     if any(mask is not None for mask in masks):
         columns[MASK_COLUMN] = pd.Series(masks, dtype=object)
     return named_boxes(pd.Series(names, dtype=str), list(corners), NAMES[pattern], problems, **columns)
