@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint style types pytest test test-kills lock audit
+.PHONY: setup demo picture lint style types pytest test test-slow test-kills lock audit
 
 setup: .venv/.done
 
@@ -35,12 +35,18 @@ types: setup
 	$(BIN)/mypy
 
 # A test process that dies is not replaced: pytest-xdist would give its finished files out again and wait for ever.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+
 pytest: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+	$(PYTEST)
 
 # The type check runs at the same time as the tests, since it uses one core.
 test: style
 	$(MAKE) --jobs=2 types pytest
+
+# The tests that are marked slow, which `make test` leaves out.
+test-slow: setup
+	$(PYTEST) -m slow
 
 # Kills each stage 30 times at random moments and compares what resumes with an undisturbed run. Takes an hour or so.
 test-kills: setup

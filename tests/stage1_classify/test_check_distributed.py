@@ -1,17 +1,15 @@
-"""`run.py --check-distributed` as a user calls it."""
+"""`run.py --check-distributed`."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cxr.cli import parse_stage_arguments
 from cxr.config import UserError
 from stage1_classify.check_distributed import check_distributed, fixed_computation, main
-from tests.paths import ROOT
+from stage1_classify.run import main as run
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 
@@ -31,24 +29,20 @@ def test_what_depends_on_timing_is_fixed(tmp_path: Path) -> None:
     assert fixed_computation(bf16).train == bf16.train
 
 
-def test_one_and_two_processes_are_compared_and_nothing_is_left(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_one_and_two_processes_are_compared_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A network with batch norms, two batches a step, and a last step of one batch."""
     train = {"batch_size": 4, "accumulate_steps": 2}
     backbone = {"name": "resnet10t", "feature_stage": 1}
     settings = stage1_settings(patch_folder(tmp_path / "data", num_images=60), backbone=backbone, train=train)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     there = sorted(path.name for path in tmp_path.iterdir())
-    command = [sys.executable, str(ROOT / "stage1_classify" / "run.py"), "c.yaml", "--check-distributed", "2"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    first, *lines = done.stdout.splitlines()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run(parse_stage_arguments("stage1", ["c.yaml", "--check-distributed", "2"], check=True))
+    first, *lines = capsys.readouterr().out.splitlines()
     assert first == "2 processes train as one: 6 steps in fp32, 38 comparisons"
     assert [line.split(":")[0].strip() for line in lines] == [
         *("val/loss", "val/auroc", "val/f1", "val/auprc", "cases of the epoch", "cases", "loss"),

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cxr.cli import EXIT_USER, exit_code
 from cxr.coco import CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
@@ -26,6 +27,7 @@ from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
+from stage3_detect.predict import main, parse
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.files import Call, counted, default_out, predict_files
 from stage3_detect.prediction.listing import find_images
@@ -373,27 +375,35 @@ def test_call_that_was_interrupted_goes_on(run: Path, scans: Path, tmp_path: Pat
     assert not (out / "pictures").exists()
 
 
-def command(*words: object) -> "subprocess.CompletedProcess[str]":
-    script = [sys.executable, str(ROOT / "stage3_detect" / "predict.py"), *map(str, words)]
-    return subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture
+def bad(scans: Path) -> list[Path]:
+    """Files among the scans that cannot be read, in the order of their names."""
+    made = [scans / "a" / "bad.png", scans / "b" / "empty.dcm", scans / "b" / "half.jpg"]
+    made[0].write_bytes(b"no picture")
+    made[1].write_bytes(b"")
+    assert cv2.imwrite(str(made[2]), np.random.default_rng(0).integers(0, 255, (300, 200), dtype=np.uint8))
+    made[2].write_bytes(made[2].read_bytes()[:-3000])
+    return made
 
 
 def test_unreadable_files_are_all_named_and_the_others_written(
-    run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Path, scans: Path, bad: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    bad = [scans / "a" / "bad.png", scans / "b" / "empty.dcm", scans / "b" / "half.jpg"]
-    bad[0].write_bytes(b"no picture")
-    bad[1].write_bytes(b"")
-    assert cv2.imwrite(str(bad[2]), np.random.default_rng(0).integers(0, 255, (300, 200), dtype=np.uint8))
-    bad[2].write_bytes(bad[2].read_bytes()[:-3000])
     out = tmp_path / "out"
-    done = command(run, scans, "--out", out, "--no-pictures")
-    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    given = parse([str(run), str(scans), "--out", str(out), "--no-pictures"])
+    assert exit_code(lambda: main(given)) == EXIT_USER
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert printed.out == ""
     assert [sum(str(path) in line for line in lines) for path in bad] == [1, 1, 1]
     assert len(lines) == 4 and "not all files could be read. 3 images:" in lines[3]
     assert len(read_coco(out / "predictions.json").images) == 3
-    summary = predict_files(Call(run, (scans,), out=out, pictures=False, on_problem="exclude"))
+
+
+def test_unreadable_files_are_excluded_on_request_and_named(
+    run: Path, scans: Path, bad: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    summary = predict_files(Call(run, (scans,), out=tmp_path / "out", pictures=False, on_problem="exclude"))
     assert "; 3 unreadable files excluded; 2 other files -> " in summary
     left_out = [record.getMessage() for record in caplog.records if "excluded: " in record.getMessage()]
     assert [str(path) in line for path, line in zip(bad, left_out, strict=True)] == [True] * 3
@@ -406,7 +416,7 @@ def test_no_readable_file_is_an_error_even_when_excluded(run: Path, tmp_path: Pa
 
 
 def test_ctrl_c_leaves_no_file_that_looks_whole(run: Path, tmp_path: Path):
-    for index in range(150):
+    for index in range(50):
         write_picture(tmp_path / "many" / f"{index:03d}.png", (600, 700))
     out = tmp_path / "out"
     # a test that was started in the background inherits that Ctrl-C is ignored

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cxr.cli import EXIT_INTERRUPTED
@@ -177,8 +178,18 @@ def test_processes_that_a_run_started_end_with_it(script: Path, monkeypatch: pyt
     while not pid_file.exists() or not pid_file.read_text():
         time.sleep(0.05)
     outcomes.close()
-    state = Path(f"/proc/{pid_file.read_text()}/stat")
-    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    deadline = time.monotonic() + 20  # a process that was sent SIGKILL may take a moment to end
+    while is_alive(int(pid_file.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(int(pid_file.read_text()))
+
+
+def is_alive(pid: int) -> bool:
+    """False also for a process that has ended and that nobody has waited for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_process_that_a_killed_call_left_behind_is_waited_for(script: Path) -> None:

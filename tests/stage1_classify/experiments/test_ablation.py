@@ -454,6 +454,7 @@ def test_every_run_failing_is_an_error(base: Path, tmp_path: Path, pretended: No
         ablate(ablation_settings(base, groups), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_real_ablation_that_was_killed_trains_nothing_twice(tmp_path: Path) -> None:
     base, config, out = tmp_path / "stage1.yaml", tmp_path / "ablation.yaml", tmp_path / "out"
     settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})

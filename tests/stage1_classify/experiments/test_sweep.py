@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cxr.cli import StageArguments
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.jobs import flatten
 from cxr.runs.run_folder import open_run, start_run
@@ -27,7 +28,7 @@ from stage1_classify.experiments.sweep_space import Trial, check_space, importan
 from stage1_classify.experiments.sweep_trials import Sweep, kept_figure
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import SweepSettings
-from tests.paths import ROOT
+from stage1_classify.sweep import main
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 PRETENDED = """
@@ -325,8 +326,7 @@ def test_a_sweep_that_was_killed_trains_nothing_twice(base: Path, tmp_path: Path
     process.wait()
     assert not (out / "trials" / "0001" / "manifest.json").exists()  # its training lives on by itself
     before = (out / "trials" / "0000" / "manifest.json").stat().st_mtime_ns
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    main(StageArguments(config, out, (), ()))
     assert (out / "trials" / "0000" / "manifest.json").stat().st_mtime_ns == before
     for trial in ("0000", "0001"):
         assert len((out / "trials" / trial / "metrics.jsonl").read_text().splitlines()) == 3
@@ -385,9 +385,7 @@ def test_a_real_sweep_ends_with_a_classifier_to_use(tmp_path: Path) -> None:
         "num_trials": 1,
     }
     config.write_text(yaml.safe_dump(values))
-    command = [sys.executable, str(ROOT / "stage1_classify" / "sweep.py"), str(config), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    main(StageArguments(config, tmp_path / "out", (), ()))
     run = open_run(tmp_path / "out", stage="sweep")
     best = open_run(run.dir / "trials" / f"{run.manifest['best_trial']:04d}", stage="stage1")
     highest = max(entry["val/auroc"] for entry in read_log(best.dir))

@@ -14,7 +14,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from cxr.cli import parse_stage_arguments
 from cxr.runs.run_folder import open_run
+from stage1_classify.run import main
 from stage1_classify.training.recording import largest_difference
 from tests.builders import write_rows
 from tests.paths import ROOT
@@ -84,9 +86,10 @@ def three(data: Path) -> Path:
 
 
 TWO = [("two", name) for name in SCENARIOS if name not in ("dropout", "mixed")]
+THREE = [pytest.param("three", name, marks=pytest.mark.slow) for name in IN_THREE]
 
 
-@pytest.mark.parametrize(("processes", "name"), [*TWO, *(("three", name) for name in IN_THREE)])
+@pytest.mark.parametrize(("processes", "name"), [*TWO, *THREE])
 def test_several_processes_train_as_one(
     one: Callable[[str], Path], processes: str, name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -172,8 +175,8 @@ def test_the_whole_of_stage_1_in_two_processes_equals_one(tmp_path: Path) -> Non
     settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})
     config = tmp_path / "stage1.yaml"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
-    for name, launch in (("one", [sys.executable]), ("two", TORCHRUN)):
-        run([*launch, ROOT / "stage1_classify" / "run.py", config, "--out", tmp_path / name])
+    main(parse_stage_arguments("stage1", [str(config), "--out", str(tmp_path / "one")]))
+    run([*TORCHRUN, ROOT / "stage1_classify" / "run.py", config, "--out", tmp_path / "two"])
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert two.manifest["world_size"] == 2
     for line, of_two in zip(logged(one.dir), logged(two.dir), strict=True):

@@ -212,6 +212,7 @@ def test_one_stage_2_run_is_needed(base: Path, tmp_path: Path) -> None:
         main(StageArguments(config, tmp_path / "out", (), ()))
 
 
+@pytest.mark.slow
 def test_a_real_experiment_that_was_killed_trains_nothing_twice(tmp_path: Path) -> None:
     base = write_base(tmp_path, export={"formats": []})
     stage2 = make_stage2_run(tmp_path, num_train=24, num_test=9)

@@ -22,7 +22,7 @@ from stage3_detect.training import train
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import epochs_done
 from tests.paths import ROOT
-from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings
+from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings, yolo_folder_of
 from tests.stage3_detect.training.distributed_detector import PairTrainer
 
 NORMALS = {"normals_per_positive": 100}
@@ -45,50 +45,24 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tests.stage3_detect.training import test_distributed as here
-from tests.stage3_detect.stage3_builders import yolo_folder_of
 root = Path({root!r})
 here.train.PseudoBoxTrainer = here.PairTrainer
 settings = here.settings_of(60)
-folder = yolo_folder_of(root, settings, here.mostly_normals(root))
+folder = here.yolo_folder_of(root, settings, here.mostly_normals(root))
 here.train_detector(root / "run", folder.data_yaml, settings)
 """
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training in two processes that was killed and went on for one epoch.
+    """A training in two processes.
 
-    alive: processes that outlived the kill. done: epochs before it. messages: what the second call logged.
-    num_left_behind: files of the second call's that it did not remove.
+    messages: what was logged. num_left_behind: ultralytics' scripts that were not removed.
     """
 
     dir: Path
-    alive: list[psutil.Process]
-    done: int
     messages: list[str]
     num_left_behind: int
-
-
-@pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
-    """One for all tests: each process takes seconds to begin."""
-    root = tmp_path_factory.mktemp("pair")
-    alive = _kill_after_an_epoch(root)
-    last = root / "run" / "train" / "weights" / "last.pt"
-    done = epochs_done(last)
-    assert done is not None and 1 <= done < 60
-    checkpoint = torch.load(last, map_location="cpu", weights_only=False)
-    checkpoint["train_args"]["epochs"] = done + 1  # else the tests would train 60
-    torch.save(checkpoint, last)
-    scripts = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / "DDP"
-    of_the_killed, kept = set(scripts.iterdir()), Kept()
-    log = logging.getLogger("raybox")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "PseudoBoxTrainer", PairTrainer)
-        patch.setattr(log, "handlers", [kept])
-        log.setLevel(logging.INFO)
-        train_detector(root / "run", root / "yolo" / "data.yaml", settings_of(done + 1))
-    return Training(root / "run", alive, done, kept.messages, len(set(scripts.iterdir()) - of_the_killed))
 
 
 class Kept(logging.Handler):
@@ -102,7 +76,31 @@ class Kept(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def _kill_after_an_epoch(root: Path) -> list[psutil.Process]:
+def train_in_two(root: Path, num_epochs: int) -> Training:
+    """Train, or go on, in the folder `root`."""
+    settings = settings_of(num_epochs)
+    data_yaml = root / "yolo" / "data.yaml"
+    if not data_yaml.exists():
+        yolo_folder_of(root, settings, mostly_normals(root))
+    scripts = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / "DDP"
+    before, kept = set(scripts.glob("*")), Kept()
+    log = logging.getLogger("raybox")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "PseudoBoxTrainer", PairTrainer)
+        patch.setattr(log, "handlers", [kept])
+        log.setLevel(logging.INFO)
+        train_detector(root / "run", data_yaml, settings)
+    return Training(root / "run", kept.messages, len(set(scripts.glob("*")) - before))
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """One epoch for all tests: each process takes seconds to begin."""
+    return train_in_two(tmp_path_factory.mktemp("pair"), 1)
+
+
+def kill_after_an_epoch(root: Path) -> list[psutil.Process]:
+    """Start a long training, kill its first process; returns the others that outlived it."""
     code = KILLED.format(tests=str(ROOT), root=str(root))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 400
@@ -115,10 +113,18 @@ def _kill_after_an_epoch(root: Path) -> list[psutil.Process]:
     return psutil.wait_procs(others, timeout=120)[1]
 
 
-def test_a_killed_training_leaves_no_process_behind_and_goes_on(training: Training) -> None:
-    assert training.alive == []
-    assert f"stage3: the training resumes after epoch {training.done}" in training.messages
-    assert [entry["step"] for entry in read_log(training.dir)] == list(range(1, training.done + 2))
+@pytest.mark.slow
+def test_a_killed_training_leaves_no_process_behind_and_goes_on(tmp_path: Path) -> None:
+    assert kill_after_an_epoch(tmp_path) == []
+    last = tmp_path / "run" / "train" / "weights" / "last.pt"
+    done = epochs_done(last)
+    assert done is not None and 1 <= done < 60
+    checkpoint = torch.load(last, map_location="cpu", weights_only=False)
+    checkpoint["train_args"]["epochs"] = done + 1  # else the test would train 60
+    torch.save(checkpoint, last)
+    training = train_in_two(tmp_path, done + 1)
+    assert f"stage3: the training resumes after epoch {done}" in training.messages
+    assert [entry["step"] for entry in read_log(training.dir)] == list(range(1, done + 2))
 
 
 def facts_of(training: Training, rank: int) -> dict[str, Any]:
@@ -156,8 +162,7 @@ def test_the_first_process_writes_checkpoints_and_figures_and_this_one_logs_them
     lines = (training.dir / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == len(entries)
     (told,) = [line for line in training.messages if line.startswith("stage3: epoch")]
-    last = training.done + 1
-    assert told.startswith(f"stage3: epoch {last} of {last}  box_loss ") and "  AP50 0." in told
+    assert told.startswith("stage3: epoch 1 of 1  box_loss ") and "  AP50 0." in told
     assert (training.dir / "weights" / "best.pt").is_file()
-    assert epochs_done(training.dir / "train" / "weights" / "last.pt") == last
+    assert epochs_done(training.dir / "train" / "weights" / "last.pt") == 1
     assert training.num_left_behind == 0

@@ -1,10 +1,9 @@
-"""Labels to weights for real, on tiny pictures: what is written, what a kill leaves behind, where the weights open."""
+"""Labels to weights for real, on tiny pictures: what is written, what a stop leaves behind, where the weights open."""
 
 import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ from stage3_detect.settings.detector import DetectSettings
 from stage3_detect.training.reporting import epoch_line, log_worker_epochs
 from stage3_detect.training.train import fit, train_detector, trainer_extras
 from stage3_detect.training.trainer import epochs_done
-from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings
+from tests.stage3_detect.training.test_exact_resume import stopped_in
 
 
 def sources_of(root: Path) -> Sources:
@@ -112,56 +111,31 @@ def test_a_second_training_starts_from_given_weights(run_dir: Path, tmp_path: Pa
         torch.testing.assert_close(old, new, rtol=1e-2, atol=1e-3, msg=name)
 
 
-# --- killed and gone on --------------------
-
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from tests.stage3_detect.stage3_builders import tiny_settings
-from tests.stage3_detect.training.test_train import sources_of
-from stage3_detect.training.train import fit
-root = Path({root!r})
-sources = sources_of(root)
-fit(root / "run", sources, sources.labels, tiny_settings(train={{"num_epochs": 40, "batch_size": 8}}))
-"""
+# --- stopped and gone on --------------------
 
 
-def test_a_killed_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    code = KILLED.format(tests=str(ROOT), root=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+def test_a_stopped_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """tests/stage3_detect/test_pipeline.py kills the process of a training."""
+    settings = tiny_settings(train={"batch_size": 8})
+    sources = sources_of(tmp_path)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_in(1, patch)
+        fit(tmp_path / "run", sources, sources.labels, settings)
     last = tmp_path / "run" / "train" / "weights" / "last.pt"
-    deadline = time.monotonic() + 300
-    while len(read_log(tmp_path / "run")) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = epochs_done(last)
-    assert done is not None and 2 <= done < 40
+    assert epochs_done(last) == 1
     # what the trainer is told stands in data.yaml, not in the checkpoint: whatever happened to it, it is told again
     data_yaml = tmp_path / "run" / "yolo" / "data.yaml"
     told = yaml.safe_load(data_yaml.read_text())
     data_yaml.write_text(yaml.safe_dump({**told, "raybox": {"tracking": "off"}}))
-    _shorten(last, done + 1)
-    settings = tiny_settings(train={"num_epochs": done + 1, "batch_size": 8})
-    sources = sources_of(tmp_path)
     with caplog.at_level(logging.INFO, "raybox"):
         weights, _ = fit(tmp_path / "run", sources, sources.labels, settings)
-    assert f"the training resumes after epoch {done}" in caplog.text
-    assert f"epoch {done + 1} of {done + 1}  box_loss" in caplog.text
-    assert f"epoch {done} of" not in caplog.text
-    steps = [entry["step"] for entry in read_log(tmp_path / "run")]
-    assert steps == list(range(1, done + 2))
-    assert weights.is_file() and epochs_done(last) == done + 1
+    assert "the training resumes after epoch 1" in caplog.text
+    assert "epoch 2 of 2  box_loss" in caplog.text
+    assert "epoch 1 of" not in caplog.text
+    assert [entry["step"] for entry in read_log(tmp_path / "run")] == [1, 2]
+    assert weights.is_file() and epochs_done(last) == 2
     again = yaml.safe_load(data_yaml.read_text())
     assert again == told and again["raybox"] == trainer_extras(settings)
-
-
-def _shorten(last: Path, num_epochs: int) -> None:
-    """So that the test need not train 40 epochs: ultralytics keeps their number in the checkpoint."""
-    checkpoint = torch.load(last, map_location="cpu", weights_only=False)
-    checkpoint["train_args"]["epochs"] = num_epochs
-    torch.save(checkpoint, last)
 
 
 def test_damaged_weights_of_a_done_training_are_written_anew(run_dir: Path, tmp_path: Path) -> None:
