@@ -16,19 +16,30 @@ import torch
 LONG_FILES = (
     "test_pipeline.py",
     "test_distributed.py",
-    "test_sweep.py",
-    "test_ablation.py",
+    "test_page.py",
     "test_formats.py",
     "test_gpu_script.py",
+    "test_ablation.py",
+    "test_experiment.py",
+    "test_check_distributed.py",
+    "test_processes.py",
+    "test_sweep.py",
+    "test_train.py",
+    "test_checkpoint.py",
+    "test_exact_resume.py",
+    "test_kill.py",
+    "test_predict.py",
 )
+"""Names of the files that take long, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files that take minutes first, so that no process is left alone with one of them at the end.
+    """Start the long files first, so that no process is left alone with one of them at the end.
 
     Tests marked `cuda` are skipped without a GPU.
     """
-    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+    place = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
     without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
     for item in items:
         if item.get_closest_marker("cuda") is not None:

@@ -89,8 +89,12 @@ MAX_FILE, MAX_RUN, MAX_FUNCTION = 300, 60, 60
 
 
 @cache
+def sources_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
 def sources() -> list[Path]:
-    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [path for package in PACKAGES for path in sources_of(package)]
 
 
 def name_of(path: Path) -> str:
@@ -116,22 +120,23 @@ def imports(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_imports_run_one_way(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    ours = {name for name in imports(path) if name.split(".")[0] in PACKAGES}
-    extra = {"stage1_classify", "stage2_pseudolabel"} if name_of(path) in CLASSIFIER_IN_STAGE3 else set()
-    assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package] | extra
-    if package == "stage2_pseudolabel":
-        taken = {name for name in ours if name.startswith("stage1_classify.")}
-        assert all(name.startswith(FROM_STAGE1) for name in taken), taken
-    assert not {name for name in ours if name == "eval"}, "`import eval` would replace the builtin"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_one_way(package: str) -> None:
+    for path in sources_of(package):
+        name = name_of(path)
+        ours = {module for module in imports(path) if module.split(".")[0] in PACKAGES}
+        extra = {"stage1_classify", "stage2_pseudolabel"} if name in CLASSIFIER_IN_STAGE3 else set()
+        assert {module.split(".")[0] for module in ours} <= MAY_IMPORT[package] | extra, name
+        if package == "stage2_pseudolabel":
+            taken = {module for module in ours if module.startswith("stage1_classify.")}
+            assert all(module.startswith(FROM_STAGE1) for module in taken), (name, taken)
+        assert "eval" not in ours, f"{name}: `import eval` would replace the builtin"
 
 
 def folder_imports(package: str) -> set[tuple[str, str]]:
     """(folder, folder that it imports) inside a package."""
     pairs = set()
-    for path in sorted((ROOT / package).rglob("*.py")):
+    for path in sources_of(package):
         own = path.relative_to(ROOT / package).parts
         for name in imports(path):
             parts = name.split(".")
@@ -178,14 +183,15 @@ def test_eval_needs_no_torch() -> None:
     assert not [name_of(p) for p in sources() if name_of(p).startswith("eval/") and "torch" in set(imports(p))]
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= (MAX_RUN if path.name == "run.py" else MAX_FILE)
-    for node in nodes(path):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION, f"{node.name} is long"
-    assert path.stem not in FORBIDDEN_NAMES
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_and_functions_stay_small(package: str) -> None:
+    for path in sources_of(package):
+        name = name_of(path)
+        assert path.read_text(encoding="utf-8").count("\n") <= (MAX_RUN if path.name == "run.py" else MAX_FILE), name
+        for node in nodes(path):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION, f"{name}: {node.name} is long"
+        assert path.stem not in FORBIDDEN_NAMES, name
 
 
 @pytest.mark.parametrize("stage", [p for p in PACKAGES if p != "cxr"])
