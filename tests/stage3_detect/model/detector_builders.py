@@ -1,5 +1,7 @@
 """Untrained detectors, for tests of prediction and export."""
 
+import io
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,6 +14,14 @@ IMAGE_PX = 96
 
 def untrained_weights(path: Path, *, model: str = "yolo26n.yaml", channels: int = 1) -> Path:
     """A network for 96 px whose scores are not all the same, and whose boxes are of many sizes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_untrained(model, channels))
+    return path
+
+
+@cache
+def _untrained(model: str, channels: int) -> bytes:
+    """The file of such a network, which takes most of a second to build."""
     from ultralytics.nn.tasks import DetectionModel  # after stage3_detect, which switches the network off
 
     torch.manual_seed(0)
@@ -25,10 +35,9 @@ def untrained_weights(path: Path, *, model: str = "yolo26n.yaml", channels: int 
         torch.nn.init.constant_(part[-1].bias, 1.0)
     _normalise(network, channels)
     network.names, network.args = dict(enumerate(FINDINGS)), {"imgsz": IMAGE_PX, "task": "detect"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arguments = {"imgsz": IMAGE_PX, "task": "detect"}
-    torch.save({"model": network.half(), "train_args": arguments, "epoch": -1}, path)
-    return path
+    arguments, file = {"imgsz": IMAGE_PX, "task": "detect"}, io.BytesIO()
+    torch.save({"model": network.half(), "train_args": arguments, "epoch": -1}, file)
+    return file.getvalue()
 
 
 def _normalise(network: torch.nn.Module, channels: int) -> None:

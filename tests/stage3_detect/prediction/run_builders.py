@@ -1,6 +1,8 @@
 """A finished stage 3 run by hand: an untrained network whose scores are not all the same. Nothing is trained."""
 
+import io
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,38 @@ SETTINGS = DetectSettings.model_validate({"data": {"image_px": 96}, "train": {"n
 
 def write_weights(path: Path) -> Path:
     """An untrained yolo26n for 96 px, one channel and two findings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_weights())
+    return path
+
+
+def write_settled_weights(path: Path) -> Path:
+    """As `write_weights`, with batch norms that have seen images, so that scores differ from box to box."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_settled_weights())
+    return path
+
+
+@cache
+def _weights() -> bytes:
+    return _file_of(_untrained())
+
+
+@cache
+def _settled_weights() -> bytes:
+    model = _untrained().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the last batch
+    for _ in range(3):
+        model(torch.rand(8, 1, 12, 12).repeat_interleave(8, 2).repeat_interleave(8, 3))
+    for heads in (model.model[-1].cv3, model.model[-1].one2one_cv3):
+        for head in heads:
+            head[-1].weight.data *= 0.05
+    return _file_of(model)
+
+
+def _untrained() -> torch.nn.Module:
     from ultralytics.nn.tasks import DetectionModel  # after stage3_detect, which switches the network off
 
     torch.manual_seed(0)
@@ -28,26 +62,13 @@ def write_weights(path: Path) -> Path:
             torch.nn.init.normal_(head[-1].weight, std=0.3)
             torch.nn.init.constant_(head[-1].bias, -2.0)
     model.names, model.args = dict(enumerate(FINDINGS)), {"imgsz": 96, "task": "detect"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model, "train_args": {"imgsz": 96, "task": "detect"}, "epoch": -1}, path)
-    return path
+    return model
 
 
-def write_settled_weights(path: Path) -> Path:
-    """As `write_weights`, with batch norms that have seen images, so that scores differ from box to box."""
-    write_weights(path)
-    content = torch.load(path, weights_only=False)
-    model = content["model"].train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the statistics of the last batch
-    for _ in range(3):
-        model(torch.rand(8, 1, 12, 12).repeat_interleave(8, 2).repeat_interleave(8, 3))
-    for heads in (model.model[-1].cv3, model.model[-1].one2one_cv3):
-        for head in heads:
-            head[-1].weight.data *= 0.05
-    torch.save(content, path)
-    return path
+def _file_of(model: torch.nn.Module) -> bytes:
+    file = io.BytesIO()
+    torch.save({"model": model, "train_args": {"imgsz": 96, "task": "detect"}, "epoch": -1}, file)
+    return file.getvalue()
 
 
 Export = Callable[[Path, Path], dict[str, Path]]
