@@ -118,8 +118,11 @@ def test_logits_are_the_model_s_and_maps_the_library_s(name: str) -> None:
 def test_all_methods_that_fit_give_maps_and_leave_the_model_as_it_was(name: str) -> None:
     model, images = case(name)
     model.train()
-    unfit = ("ablationcam", "scorecam", "scorecambudget") if name == CLASS_TOKEN else ()
-    maps = compute_maps(model, images, [method for method in CAM_METHODS if method not in unfit]).maps
+    left_out = {
+        CLASS_TOKEN: ("ablationcam", "scorecam", "scorecambudget"),  # they do not fit
+        "torchvision resnet": ("scorecam",),  # its 512 channels take a pass each; the narrow ResNet shows the same
+    }.get(name, ())
+    maps = compute_maps(model, images, [method for method in CAM_METHODS if method not in left_out]).maps
     assert all(stack.shape[:2] == (2, 3) and stack.isfinite().all() for stack in maps.values())
     assert num_hooks(model) == 0
     assert all(module.training for module in model.modules())
