@@ -20,7 +20,7 @@ from cxr.arrays import Floats
 from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
 from cxr.config import UserError
 from cxr.input_files import read_json
-from cxr.masks import Mask, mask_of_coco, mask_of_polygons, mask_to_coco
+from cxr.masks import Mask, mask_of_segmentation, mask_to_coco
 from cxr.runs.run_folder import atomic_write_text
 from cxr.text_columns import store_texts_in_python
 
@@ -246,18 +246,8 @@ def _boxes_of(
             boxes[name] = [str(entry.get(name, "")) for entry in annotations]
     if any(entry.get("segmentation") for entry in annotations):
         sizes = {text_id[entry["id"]]: (int(entry["height"]), int(entry["width"])) for entry in images}
-        masks = [_mask_of(entry.get("segmentation"), sizes[text_id[entry["image_id"]]]) for entry in annotations]
+        masks = [
+            mask_of_segmentation(entry.get("segmentation"), sizes[text_id[entry["image_id"]]]) for entry in annotations
+        ]
         boxes["mask"] = pd.Series(masks, dtype=object)
     return boxes
-
-
-def _mask_of(segmentation: Any, size_hw: tuple[int, int]) -> Mask | None:
-    """The mask of an annotation: run lengths, or COCO's polygons x1, y1, x2, y2, ... ValueError if it is neither."""
-    if not segmentation:
-        return None
-    if isinstance(segmentation, list):
-        return mask_of_polygons([np.reshape(polygon, (-1, 2)).tolist() for polygon in segmentation], size_hw)
-    mask = mask_of_coco(segmentation)
-    if mask.size_hw != size_hw:
-        raise ValueError(f"a mask of height and width {mask.size_hw} in an image of {size_hw}")
-    return mask

@@ -97,6 +97,28 @@ def mask_of_coco(segmentation: Mapping[str, Any]) -> Mask:
     return Mask(height, width, counts)
 
 
+def mask_of_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Mask | None:
+    """The mask of a COCO annotation's field ``segmentation``: run lengths, or polygons x1, y1, x2, y2, ...
+
+    None if the field is empty.
+
+    Raises:
+        ValueError: it is neither, or does not fit the image's size.
+    """
+    if not segmentation:
+        return None
+    if isinstance(segmentation, list):
+        if min(size_hw) < 1:
+            raise ValueError("polygons of an image without width and height")
+        return mask_of_polygons([np.reshape(polygon, (-1, 2)).tolist() for polygon in segmentation], size_hw)
+    if not isinstance(segmentation, Mapping):
+        raise ValueError(f"{type(segmentation).__name__} instead of a mask")
+    mask = mask_of_coco(segmentation)
+    if mask.size_hw != size_hw:
+        raise ValueError(f"a mask of height and width {mask.size_hw} in an image of {size_hw}")
+    return mask
+
+
 def mask_to_coco(mask: Mask) -> dict[str, Any]:
     """The value of an annotation's field ``segmentation``."""
     return {"size": list(mask.size_hw), "counts": mask.counts}

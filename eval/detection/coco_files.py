@@ -17,6 +17,7 @@ from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.config import UserError
 from cxr.input_files import read_json
 from cxr.labels import nearest
+from cxr.masks import Mask, mask_of_segmentation
 
 ADVICE = "give a COCO JSON file"
 
@@ -50,7 +51,7 @@ def read_truth(path: Path) -> TruthFile:
     all images have and that is unique. The column "iscrowd" marks ignore regions.
 
     Raises:
-        UserError: no such file, not JSON, missing fields, invalid boxes, or boxes of unknown images or classes.
+        UserError: no such file, not JSON, missing fields, invalid boxes or masks, boxes of unknown images or classes.
     """
     document = read_json(path, what="COCO", advice=ADVICE)
     missing = {"images", "categories", "annotations"} - set(document if isinstance(document, dict) else ())
@@ -73,9 +74,32 @@ def read_truth(path: Path) -> TruthFile:
         ],
         columns=IMAGE_FIELDS,
     )
+    masks = _masks(
+        annotations, {entry["id"]: (size[1], size[0]) for entry, size in zip(entries, sizes, strict=True)}, path
+    )
+    if any(masks):
+        boxes["mask"] = pd.Series(masks, dtype=object)
     info = document.get("info")
     coco = CocoBoxes(table, boxes, tuple(classes.values()), info if isinstance(info, dict) else {})
     return TruthFile(coco, entries, images, classes)
+
+
+def _masks(
+    annotations: list[dict[str, Any]], sizes_hw: Mapping[Hashable, tuple[int, int]], path: Path
+) -> list[Mask | None]:
+    """The mask of each annotation; one UserError for all that are none.
+
+    sizes_hw: id of an image -> height and width.
+    """
+    masks: list[Mask | None] = []
+    problems = []
+    for index, entry in enumerate(annotations):
+        try:
+            masks.append(mask_of_segmentation(entry.get("segmentation"), sizes_hw[entry["image_id"]]))
+        except (TypeError, ValueError) as error:
+            problems.append(f"{path}: box {index + 1}: segmentation: {error}")
+    _refuse(problems)
+    return masks
 
 
 def read_predictions(path: Path, truth: TruthFile) -> CocoBoxes:

@@ -28,7 +28,7 @@ MAIN = "ap40"
 MEANS = {"ap10": "AP10", "ap30": "AP30", "ap50": "AP50", "ap70": "AP70", "ap5095": "AP50:95", "voc40": "VOC40"}
 NAMED = {"label_ap40": "AP40, label known", "label_ap50": "AP50, label known", "chex_map": "ChEX mAP"}
 """Further kinds of average precision, with their headings in the table."""
-OTHER_MEASURES = {"froc": "FROC", "corloc": "CorLoc", "mean_iou": "mIoU", "rodeo": "RoDeO"}
+OTHER_MEASURES = {"froc": "FROC", "corloc": "CorLoc", "mean_iou": "mIoU", "mask_iou": "mask IoU", "rodeo": "RoDeO"}
 ACCURACIES = {f"iou_accuracy{t}": f"IoU > .{t // 10}" for t in range(10, 80, 10)}
 WITH_INTERVAL = (MAIN, *NAMED, *OTHER_MEASURES, *ACCURACIES)
 _FURTHER = (
@@ -43,7 +43,8 @@ _FURTHER = (
         OTHER_MEASURES,
         "FROC: mean share of true boxes found at 1/8 to 8 false positives per image (IoU .4). CorLoc: share of the "
         "images with a class whose best-scored box has IoU .5 or more. mIoU: mean IoU of that box, 0 where there is "
-        f"none. RoDeO: boxes with a score of at least {MIN_SCORE}.",
+        "none. Mask IoU: mean IoU of that box with the masks of the truth, if it has some. "
+        f"RoDeO: boxes with a score of at least {MIN_SCORE}.",
     ),
     (
         "T(IoU)",
@@ -154,10 +155,11 @@ def _means_table(scored: Sequence[Scored]) -> Table:
 
 
 def _estimates_table(scored: Sequence[Scored], title: str, columns: Mapping[str, str], note: str) -> Table:
+    known = {name: heading for name, heading in columns.items() if name in scored[0].results}
     rows: list[list[Cell]] = [
-        [item.name, *(estimate_text(item.results[name].estimate()) for name in columns)] for item in scored
+        [item.name, *(estimate_text(item.results[name].estimate()) for name in known)] for item in scored
     ]
-    return Table(title, ["predictions", *columns.values()], rows, note)
+    return Table(title, ["predictions", *known.values()], rows, note)
 
 
 def _classes_table(scored: Sequence[Scored]) -> Table:

@@ -262,3 +262,26 @@ def test_boxes_on_an_unknown_image_name_its_file(tmp_path: Path) -> None:
     content = full_file(images=images, annotations=[*full_file()["annotations"], stray])
     with pytest.raises(UserError, match=r"boxes on image 'sub/zzz\.png'"):
         read_predictions(write(tmp_path, "p.json", content), truth)
+
+
+def masked(segmentation: object) -> dict[str, object]:
+    """TRUTH with sizes of images, and this mask of its first box."""
+    first, *others = TRUTH["annotations"]
+    images = [image | {"width": 300, "height": 200} for image in TRUTH["images"]]
+    return TRUTH | {"images": images, "annotations": [first | {"segmentation": segmentation}, *others]}
+
+
+def test_masks_of_the_truth(tmp_path: Path) -> None:
+    assert not [name for name in score(tmp_path, masked([]), half=[EXACT]) if "mask_iou" in name]
+    x, y, width, height = TRUTH["annotations"][0]["bbox"]
+    upper = [x, y, x + width, y, x + width, y + height / 2, x, y + height / 2]
+    figures = score(tmp_path, masked([upper]), half=[EXACT])
+    assert figures["half/mask_iou"] == figures["half/mask_iou/edema"] == pytest.approx(0.5)
+    assert "mask IoU" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("segmentation", ["mask", [[1, 2]], {"size": [1, 1], "counts": "1"}, {"size": 3}, 7])
+def test_masks_that_are_none_are_refused(tmp_path: Path, segmentation: object) -> None:
+    truth, found = write(tmp_path, "gt.json", masked(segmentation)), write(tmp_path, "found.json", [EXACT])
+    arguments = ["score", "--gt", str(truth), "--pred", f"x={found}", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
