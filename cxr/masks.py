@@ -151,8 +151,19 @@ def box_of(mask: Mask) -> Corners:
 
 def parts_of(mask: Mask) -> list[Mask]:
     """The connected parts of a mask, from top to bottom; pixels that touch at a corner are connected."""
-    num, numbers = cv2.connectedComponents(pixels_of(mask), connectivity=8)
-    return [mask_of_pixels(numbers == number) for number in range(1, num)]
+    left, top, right, bottom = map(int, box_of(mask))
+    if right == left:
+        return []
+    region = np.ascontiguousarray(pixels_of(mask)[top:bottom, left:right])
+    num, numbers = cv2.connectedComponents(region, connectivity=8)
+    if num == 2:
+        return [mask]
+    parts = []
+    for number in range(1, num):
+        pixels = np.zeros(mask.size_hw, dtype=np.uint8, order="F")
+        pixels[top:bottom, left:right] = numbers == number
+        parts.append(mask_of_pixels(pixels))
+    return parts
 
 
 def union_of(masks: Sequence[Mask]) -> Mask:

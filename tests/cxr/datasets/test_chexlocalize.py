@@ -84,11 +84,12 @@ def test_masks_of_the_release(tmp_path: Path) -> None:
         (SAMPLES / "chexlocalize_valid.csv").read_text(encoding="utf-8"), encoding="utf-8"
     )
     for image_id, own in json.loads(masks).items():
-        write_picture(tmp_path / "valid" / f"{image_id.replace('_', '/', 2)}.jpg", tuple(own["Edema"]["size"]))
+        height, width = own["Edema"]["size"]
+        write_picture(tmp_path / "valid" / f"{image_id.replace('_', '/', 2)}.jpg", (height // 4, width // 4))
     data = ChexlocalizeData(root=tmp_path).read()
     assert data.images["age"].tolist() == [73, 70]
     assert data.boxes["finding"].tolist() == [
         *["Enlarged Cardiomediastinum"] * 2, "Cardiomegaly", "Lung Opacity", "Support Devices",
     ]  # fmt: skip
-    assert data.boxes.iloc[2, 2:6].tolist() == [1201, 936, 2374, 2001]
+    assert data.boxes.iloc[2, 2:6].tolist() == [1201 / 4, 936 / 4, 2374 / 4, 2001 / 4]
     assert data.counts == {}
