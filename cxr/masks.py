@@ -19,6 +19,8 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 2**28
 """Larger masks are refused: no radiograph has as many pixels."""
+FAR = 2
+"""Polygons with a point beyond this many times the longer side of the image are refused."""
 
 
 class Mask(NamedTuple):
@@ -56,13 +58,18 @@ def mask_of_polygons(polygons: Sequence[Sequence[Sequence[float]]], size_hw: tup
     """The union of polygons, each a list of points x, y in pixels, as COCO fills them.
 
     Raises:
-        ValueError: a polygon has fewer than three points, or a point that is not two finite numbers.
+        ValueError: a polygon has fewer than three points, a point that is not two finite numbers, or one so far outside
+            the image that the outline would fill the memory; or the image is too large.
     """
+    if size_hw[0] * size_hw[1] > MAX_PIXELS:
+        raise ValueError(f"polygons in an image of {size_hw}, expected at most {MAX_PIXELS} pixels")
     flat = []
     for polygon in polygons:
         points = np.asarray(polygon, dtype=np.float64)
         if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError("a polygon is not at least three points x, y")
+        if (np.abs(points) > FAR * max(size_hw)).any():
+            raise ValueError(f"a polygon far outside the image of {size_hw}")
         flat.append(points.ravel().tolist())
     if not flat:
         raise ValueError("no polygon")

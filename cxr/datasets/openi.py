@@ -141,5 +141,5 @@ def _facts(ids: "pd.Series[str]", settings: OpeniData, problems: Problems) -> di
     path = inside(settings.root, settings.metadata, key="data.metadata")
     table = read_text_table(path, required=columns)[columns].drop_duplicates("imageid").set_index("imageid")
     own = table.reindex(ids).fillna("").set_axis(ids.index)
-    born, taken = (numbers(own[column]) / 10_000 for column in columns[2:])  # dates as 20110328
-    return {"sex": sexes(own["Patient's Sex"], problems), "age": ages_between(born, taken, problems)}
+    born, taken = (numbers(own[column]) for column in columns[2:])  # as 20110328
+    return {"sex": sexes(own["Patient's Sex"], problems), "age": ages_between(born, taken, problems, per_year=10_000)}

@@ -9,8 +9,8 @@ The folders train and test may also lie in `root` or in ``kaggle``.
 
 Quirks of the release, and what this module does about them:
 
-- `gender` is 1 for male and 0 for female, as public notebooks of the competition read it; the release's own
-  explanation could not be checked.
+- `gender` is 1 for male and 0 for female, as public code for the competition reads it; the release's own explanation
+  could not be checked.
 - The label is "Male", which is not a finding: 1 or 0, and NaN for the test part, which has no labels.
 - Patients are unknown: `patient_id` is "", so images are split one by one.
 """

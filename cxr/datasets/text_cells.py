@@ -141,9 +141,14 @@ def ages(column: pd.Series, problems: Problems, *, low: float = 0, high: float =
     return _plausible(years, (text != "").to_numpy(), problems, low=low, high=high)
 
 
-def ages_between(born: npt.NDArray[np.float64], taken: npt.NDArray[np.float64], problems: Problems) -> pd.Series:
-    """Whole years from two dates, in years (NaN unknown). Ages outside [0, 120] become NaN and are counted."""
-    years = np.floor(taken - born)
+def ages_between(
+    born: npt.NDArray[np.float64], taken: npt.NDArray[np.float64], problems: Problems, *, per_year: int = 1
+) -> pd.Series:
+    """Whole years between two dates (NaN unknown), which are years, or numbers such as 20140915 with per_year 10,000.
+
+    Ages outside [0, 120] become NaN and are counted.
+    """
+    years = np.floor((taken - born) / per_year)
     return _plausible(years, np.isfinite(years), problems, low=0, high=120)
 
 

@@ -49,10 +49,21 @@ def test_polygons() -> None:
     assert union_of(parts_of(two)) == two
 
 
-@pytest.mark.parametrize("polygons", [[], [[[0, 0], [1, 1]]], [[[0, 0, 0]] * 3], [[[0, 0], [1, 1], [float("nan"), 2]]]])
+NO_POLYGONS = [
+    [],
+    [[[0, 0], [1, 1]]],
+    [[[0, 0, 0]] * 3],
+    [[[0, 0], [1, 1], [float("nan"), 2]]],
+    [[[0, 0], [1, 1], [1e12, 2]]],
+]
+
+
+@pytest.mark.parametrize("polygons", NO_POLYGONS)
 def test_what_is_no_polygon_is_refused(polygons: list[list[list[float]]]) -> None:
     with pytest.raises(ValueError, match="polygon"):
         mask_of_polygons(polygons, (3, 5))
+    with pytest.raises(ValueError, match="polygon"):
+        mask_of_polygons([[[0, 0], [3, 0], [3, 2]]], (2**20, 2**20))
 
 
 def test_pixels_that_touch_at_a_corner_are_one_part() -> None:

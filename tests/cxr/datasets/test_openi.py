@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr.config import UserError
 from cxr.datasets.openi import BAD_PROJECTION, BAD_XML, UNREAD, OpeniData
+from cxr.datasets.text_cells import ages_between
+from cxr.tables import Problems
 from tests.builders import write_rows
 from tests.cxr.datasets.release_builders import openi_folder, openi_xml
 from tests.paths import SAMPLES, needs_samples
@@ -54,6 +57,16 @@ def test_a_report_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 def test_no_reports(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder ecgen-radiology"):
         OpeniData(root=tmp_path, view="all").read()
+    (tmp_path / "ecgen-radiology").mkdir()
+    with pytest.raises(UserError, match="no image is left"):
+        OpeniData(root=tmp_path, view="all").read()
+
+
+def test_the_age_is_full_on_the_birthday() -> None:
+    problems = Problems("error", source="test")
+    born, taken = np.array([19550820.0] * 3 + [np.nan]), np.array([20110819.0, 20110820.0, 19550101.0, 20110820.0])
+    assert ages_between(born, taken, problems, per_year=10_000).fillna(-1).tolist() == [55, 56, -1, -1]
+    assert list(problems.counts.values()) == [1]
 
 
 @needs_samples
