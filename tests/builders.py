@@ -107,7 +107,7 @@ def chexpert_folder(
 
 
 def kaggle_folder(
-    root: Path, *, rows: Sequence[Row] = (), suffix: str = ".png", missing: str = "", images: Sequence[str] = "abc"
+    root: Path, *, rows: Sequence[Row] = (), suffix: str = ".dicom", missing: str = "", images: Sequence[str] = "abc"
 ) -> Path:
     """VinBigData: image a has boxes of two of three readers, b none, c a box of one reader; and more `rows`."""
     marks: list[Row] = [

@@ -1,6 +1,6 @@
 """The checks that all data set modules share, from raw tables to a `Dataset`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_images
+from cxr.datasets.box_frames import FrameSource, refuse_far_boxes, require_dicom
 from cxr.datasets.files_on_disk import files_exist, read_sizes
 from cxr.datasets.inside_root import leave_by_link, leaves, normal_path
 from cxr.datasets.same_content import same_content
@@ -27,19 +28,21 @@ class RawTables:
     """Parsed tables before any check. `labels` has the rows of `images`, with any index.
 
     `boxes` may have the additional columns `frame_h` and `frame_w`: the size of the image to which the coordinates
-    refer, if it differs from the size of the file.
+    refer, if it differs from the size of the file. `frame_source` says how sure that size is.
     """
 
     images: pd.DataFrame
     labels: pd.DataFrame
     boxes: pd.DataFrame
+    frame_source: FrameSource = "given"
 
     def keep(self, mask: "pd.Series[bool] | npt.NDArray[np.bool_]") -> "RawTables":
         """Only the images of `mask` with their boxes. Boxes of images that the table does not contain are kept."""
         kept = np.asarray(mask, dtype=bool)
         images = self.images[kept].reset_index(drop=True)
         dropped = set(self.images.loc[~kept, "image_id"]) - set(images["image_id"])
-        return RawTables(images, self.labels[kept], self.boxes[~self.boxes["image_id"].isin(dropped)])
+        boxes = self.boxes[~self.boxes["image_id"].isin(dropped)]
+        return replace(self, images=images, labels=self.labels[kept], boxes=boxes)
 
 
 def assemble(
@@ -54,7 +57,7 @@ def assemble(
         UserError: problems were found and `on_problem` is "error", or no image is left.
     """
     boxes = check_images_known(raw.boxes, raw.images["image_id"], problems)
-    raw = RawTables(raw.images, raw.labels, check_shapes(boxes, problems))
+    raw = replace(raw, boxes=check_shapes(boxes, problems))
     raw = _inside_root(_unique_images(raw, problems), settings, problems)
     raw = _evenly_spaced(raw, settings.max_images)
     raw = _existing_files(raw, settings, problems)
@@ -84,7 +87,7 @@ def _unique_images(raw: RawTables, problems: Problems) -> RawTables:
     if twice.any():
         problems.add_all(raw.images.loc[twice, "image_id"].tolist(), DUPLICATE_ROW)
         raw = raw.keep(~twice)
-    raw = RawTables(raw.images.assign(path=raw.images["path"].map(normal_path)), raw.labels, raw.boxes)
+    raw = replace(raw, images=raw.images.assign(path=raw.images["path"].map(normal_path)))
     again = raw.images.duplicated(["path", "region"])
     if not again.any():
         return raw
@@ -131,6 +134,9 @@ def _existing_files(raw: RawTables, settings: DataSettings, problems: Problems) 
 
 def _measured(raw: RawTables, settings: DataSettings, problems: Problems) -> RawTables:
     """Fit boxes into their images; reads only the image headers that are needed."""
+    if raw.frame_source == "dicom":
+        paths = dict(zip(raw.images["image_id"], raw.images["path"], strict=True))
+        require_dicom(raw.boxes, paths, source=problems.source)
     has_frame = "frame_h" in raw.boxes.columns
     if settings.check_files == "none" and not has_frame:
         return raw
@@ -142,4 +148,6 @@ def _measured(raw: RawTables, settings: DataSettings, problems: Problems) -> Raw
     raw = raw.keep(~raw.images["path"].isin(sizes.reasons)) if sizes.reasons else raw
     path_of = dict(zip(raw.images["image_id"], raw.images["path"], strict=True))
     sizes_of = {image_id: sizes.hw[path] for image_id, path in path_of.items() if path in sizes.hw}
-    return RawTables(raw.images, raw.labels, fit_into_images(raw.boxes, sizes_of, problems))
+    if raw.frame_source == "presumed":
+        refuse_far_boxes(raw.boxes, sizes_of, source=problems.source)
+    return replace(raw, boxes=fit_into_images(raw.boxes, sizes_of, problems))

@@ -17,7 +17,9 @@ Requirements; anything else is reported as a problem:
 - The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned).
 - `findings` maps the table's names to the findings of ``cxr/labels.py``. The box table uses the same names.
 - The view is frontal, PA or AP; lateral, LAT, LL or RL; or blank. Upper and lower case are equal.
-- Boxes are in pixels of the file: two corners, or with ``box_format: xywh`` one corner, width and height.
+- Boxes are two corners, or with ``box_format: xywh`` one corner, width and height. They are in pixels of the file. If
+  files are smaller copies of the images that were marked, `width` and `height` in `columns` or in `boxes` name the
+  columns with the size of the original image, or `box_frame` gives it; boxes are then scaled to the file.
 
 Without `columns.patient` images are split one by one, so two images of a patient may land in different splits.
 """
@@ -29,17 +31,18 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
+from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
 from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.inside_root import inside, normal_path
 from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, sexes
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, map_names
-from cxr.tables import Dataset, DataSettings, Problems, box_table, empty_boxes, image_table
+from cxr.tables import Dataset, Problems, box_table, empty_boxes, image_table
 
 VIEWS = {
     **dict.fromkeys(("frontal", "pa", "ap"), "frontal"),
@@ -50,6 +53,11 @@ VIEWS = {
 ENDING = re.compile(r"\.(png|jpe?g|dcm|dicom|dic|tiff?|bmp|gif|webp|jp2)$", re.IGNORECASE)
 
 BAD_VIEW = "unknown view"
+
+
+def _check_size(width: str | None, height: str | None) -> None:
+    if (width is None) != (height is None):
+        raise ValueError("width and height, the columns with the size of the original image, go together")
 
 
 class ImageColumns(Settings):
@@ -63,6 +71,15 @@ class ImageColumns(Settings):
     sex: str | None = None
     age: str | None = None
     split: str | None = None
+    width: str | None = None
+    """Width in pixels of the original image, if the boxes refer to it and the file is a smaller copy."""
+    height: str | None = None
+    """Likewise its height."""
+
+    @model_validator(mode="after")
+    def _size_is_whole(self) -> "ImageColumns":
+        _check_size(self.width, self.height)
+        return self
 
 
 class BoxTable(Settings):
@@ -81,11 +98,21 @@ class BoxTable(Settings):
     y2: str
     """Lower edge, or the height with ``box_format: xywh``."""
     reader: str | None = None
+    width: str | None = None
+    """Width in pixels of the original image, if the boxes refer to it and the file is a smaller copy. Comes before the
+    column of the image table."""
+    height: str | None = None
+    """Likewise its height."""
     box_format: Literal["xyxy", "xywh"] = "xyxy"
     """xyxy: two corners. xywh: the upper left corner, width and height."""
 
+    @model_validator(mode="after")
+    def _size_is_whole(self) -> "BoxTable":
+        _check_size(self.width, self.height)
+        return self
 
-class CsvTableData(DataSettings):
+
+class CsvTableData(BoxFrameSettings):
     """A hospital's own table; for an example see the docstring of this module."""
 
     dataset: Literal["csv_table"] = "csv_table"
@@ -107,8 +134,12 @@ class CsvTableData(DataSettings):
         problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
         labels, bad_labels = finding_labels(table[list(names)], names, images["path"], problems)
-        boxes = empty_boxes() if self.boxes is None else _boxes(self.root, self.boxes, names, problems)
-        raw = RawTables(images, labels, boxes).keep(~(bad_view | bad_labels))
+        boxes = empty_boxes()
+        if self.boxes is not None:
+            sizes = _sizes(table, self.columns).set_axis(images["image_id"])
+            boxes = in_frame(_boxes(self.root, self.boxes, names, problems, sizes=sizes), self)
+        source = frame_source(boxes, self, otherwise="presumed")
+        raw = RawTables(images, labels, boxes, source).keep(~(bad_view | bad_labels))
         return assemble(raw, self, problems, name="csv_table", unique_content=True)
 
 
@@ -132,17 +163,31 @@ def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":
     return paths.str.replace(ENDING, "", regex=True)
 
 
-def _boxes(root: Path, columns: BoxTable, names: dict[str, str], problems: Problems) -> pd.DataFrame:
+def _sizes(table: pd.DataFrame, columns: ImageColumns | BoxTable) -> pd.DataFrame:
+    """The frame of each row's boxes, `frame_h` and `frame_w`; no column if the settings name none."""
+    if columns.width is None or columns.height is None:
+        return pd.DataFrame(index=table.index)
+    sides = {"frame_h": numbers(table[columns.height]), "frame_w": numbers(table[columns.width])}
+    return pd.DataFrame(sides, index=table.index)
+
+
+def _boxes(
+    root: Path, columns: BoxTable, names: dict[str, str], problems: Problems, *, sizes: pd.DataFrame
+) -> pd.DataFrame:
+    """sizes: frames by image_id, for a box table without the columns."""
     corners = [columns.x1, columns.y1, columns.x2, columns.y2]
-    readers = [] if columns.reader is None else [columns.reader]
+    others = [name for name in (columns.reader, columns.width, columns.height) if name is not None]
     path = inside(root, columns.table, key="data.boxes.table")
-    table = read_text_table(path, required=[columns.image, columns.finding, *corners, *readers])
+    table = read_text_table(path, required=[columns.image, columns.finding, *corners, *others])
     known = known_names(table[columns.finding], names, problems)
     table = table[table[columns.finding].isin(list(known))]
     xyxy = np.column_stack([numbers(table[corner]) for corner in corners])
     if columns.box_format == "xywh":
         xyxy = xywh_to_xyxy(xyxy)
-    boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index)
     image_id = image_ids(table[columns.image].str.strip().map(normal_path))
+    frames = _sizes(table, columns)
+    if frames.empty and not sizes.empty:
+        frames = sizes[~sizes.index.duplicated()].reindex(image_id).set_axis(table.index)
+    boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index).join(frames)
     reader = "" if columns.reader is None else table[columns.reader]
     return box_table(boxes.assign(image_id=image_id, finding=table[columns.finding].map(known), reader=reader))

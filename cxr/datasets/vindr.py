@@ -6,22 +6,24 @@ kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection. Not to be redistribu
 PhysioNet: ``train/*.dicom`` (15,000 images, each read by three radiologists), ``test/*.dicom`` (3,000 images, consensus
 of five), ``annotations/annotations_{train,test}.csv`` (boxes of 22 local findings) and
 ``annotations/image_labels_{train,test}.csv`` (28 local and global findings). Kaggle: ``train.csv`` (67,914 rows, 14
-findings and "No finding") with ``train/*.dicom``, or PNG or JPEG files of the original size. The layout is PhysioNet's
+findings and "No finding") with ``train/*.dicom``, or PNG or JPEG files. The layout is PhysioNet's
 if there is a folder ``annotations``.
 
 Quirks of the release, and what this module does about them:
 
 - Train says "Other diseases", test "Other disease": both become "Other Disease".
 - A "No finding" row has no box: it shows that a reader saw the image. Rows of global findings have no box either.
-- The tables have no image sizes: they come from the headers of the images with boxes. Copies with smaller images have
-  the original size, to which the boxes refer, in the columns ``width`` and ``height``, or as ``dim1`` and ``dim0`` in a
-  table ``train_meta.csv``: boxes are scaled to the file.
+- The tables have no image sizes: they come from the headers of the DICOM files with boxes. Copies with smaller images
+  have the original size, to which the boxes refer, in the columns ``width`` and ``height``, or as ``dim1`` and ``dim0``
+  in a table ``train_meta.csv``: boxes are scaled to the file. PNG and JPEG files without these need the setting
+  `box_frame` (see `cxr/datasets/box_frames.py`).
 - Patients are unknown: `patient_id` is "", so images are split one by one.
 - Readers disagree: each box keeps its reader, and image labels follow `label_rule`. Test is a consensus, reader "".
 - The column of the reader is ``rad_id`` or ``rad_ID``.
 - The radiologists R8, R9 and R10 marked 95 % of the boxes of train and never read the same image as the others.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +34,12 @@ import pandas as pd
 from cxr.boxes import CORNERS
 from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
+from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
 from cxr.datasets.text_cells import blank_rows, finding_labels, known_names, numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
-from cxr.tables import Dataset, DataSettings, Problems, box_table, image_table
+from cxr.tables import Dataset, Problems, box_table, image_table
 
 BOX_COLUMNS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
 
@@ -56,7 +59,7 @@ NO_LABEL_ROW = "image with annotations but without a row of image labels"
 MAJORITY = 0.5
 
 
-class VindrData(DataSettings):
+class VindrData(BoxFrameSettings):
     """The folder of VinDr-CXR, and which part of it to load."""
 
     dataset: Literal["vindr"] = "vindr"
@@ -71,6 +74,8 @@ class VindrData(DataSettings):
         problems = Problems(self.on_problem, source="vindr")
         is_physionet = (self.root / "annotations").is_dir()
         raw = _read_physionet(self, problems) if is_physionet else _read_kaggle(self, problems)
+        boxes = in_frame(raw.boxes, self)
+        raw = replace(raw, boxes=boxes, frame_source=frame_source(boxes, self, otherwise="dicom"))
         return assemble(raw, self, problems, name="vindr")
 
 

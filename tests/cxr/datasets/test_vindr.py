@@ -21,7 +21,7 @@ def test_kaggle_boxes_keep_their_readers(tmp_path: Path) -> None:
         ["a", "Cardiomegaly", 12, 20, 30, 38, "R9"],
         ["c", "Lung Lesion", 1.5, 2.5, 9.5, 8.5, "R8"],
     ]
-    assert data.images["path"].tolist() == ["train/a.png", "train/b.png", "train/c.png"]
+    assert data.images["path"].tolist() == ["train/a.dicom", "train/b.dicom", "train/c.dicom"]
     assert set(data.images["patient_id"]) == {""}
     assert set(data.images["split"]) == {"train"}
 
@@ -40,7 +40,7 @@ def test_kaggle_labels_by_majority_or_any(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".dicom"])
 def test_kaggle_image_kind_is_found(tmp_path: Path, suffix: str) -> None:
-    data = VindrData(root=kaggle_folder(tmp_path, suffix=suffix)).read()
+    data = VindrData(root=kaggle_folder(tmp_path, suffix=suffix), box_frame="file").read()
     assert data.images["path"][0] == f"train/a{suffix}"
     assert len(data.boxes) == 3
 
@@ -122,7 +122,7 @@ def test_missing_image_takes_its_boxes_along(tmp_path: Path) -> None:
 
 def test_unreadable_image_with_boxes(tmp_path: Path) -> None:
     root = kaggle_folder(tmp_path)
-    (root / "train/c.png").write_bytes(b"")
+    (root / "train/c.dicom").write_bytes(b"")
     with pytest.raises(UserError, match="unreadable image"):
         VindrData(root=root).read()
     data = VindrData(root=root, on_problem="exclude").read()
