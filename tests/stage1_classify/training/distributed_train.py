@@ -1,8 +1,9 @@
 """Trainings for test_stage1_distributed, run by torchrun: ``distributed_train.py DATA OUT NAME ...``.
 
-A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; "computation":
-then the precision and memory format of each process go to ``OUT/computation.<rank>.txt``; or one of BROKEN: then
-something is broken on purpose, and what each process says of it goes to ``OUT/<name>.<rank>.txt``.
+A name is one of SCENARIOS, which ends in a run folder; "interrupted", which is "dropout" killed once; "whole": all of
+stage 1 with the settings of ``DATA/stage1.yaml``; "computation": then the precision and memory format of each process
+go to ``OUT/computation.<rank>.txt``; or one of BROKEN: then something is broken on purpose, and what each process says
+of it goes to ``OUT/<name>.<rank>.txt``.
 """
 
 import sys
@@ -16,9 +17,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import distributed, nn
 
+from cxr.cli import parse_stage_arguments
 from cxr.config import UserError
 from cxr.runs.run_folder import start_run
 from stage1_classify.data.batches import TrainingSet
+from stage1_classify.run import main as run_stage
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training import computation, train
 from stage1_classify.training.computation import with_computation
@@ -193,6 +196,9 @@ def main(data: Path, out: Path, names: list[str]) -> None:
             continue
         if name == "interrupted":
             interrupted(data, out / name, fabric)
+            continue
+        if name == "whole":
+            run_stage(parse_stage_arguments("stage1", [str(data / "stage1.yaml"), "--out", str(out / name)]))
             continue
         if name == "computation":
             choose_computation(data, out, fabric)

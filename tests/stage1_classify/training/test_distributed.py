@@ -1,6 +1,5 @@
 """Several processes train as one, and a training whose processes do not is stopped in words."""
 
-import json
 import os
 import subprocess
 import sys
@@ -48,7 +47,7 @@ def run(command: Sequence[str | Path]) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`patch_folder`, and a table of it in which every second patient has a study of two or three views."""
+    """`patch_folder`, a table of it in which every second patient has a study of two or three views, and settings."""
     root = patch_folder(tmp_path_factory.mktemp("distributed") / "data", num_images=60)
     table = pd.read_csv(root / "labels.csv")
     rows, patient = [], 0
@@ -58,6 +57,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows += [[path, f"q{patient}", "s", ("PA", "LL", "")[i], *labels] for i, path in enumerate(taken["path"])]
         patient += 1
     write_rows(root / "studies.csv", ["path", "patient", "study", "view", *FINDINGS], rows)
+    settings = stage1_settings(root, train={"num_epochs": 2, "precision": "fp32"})
+    (root / "stage1.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     return root
 
 
@@ -66,7 +67,7 @@ def two(data: Path) -> Path:
     """All scenarios, and all ways to be broken, one after the other by two processes."""
     out = data.parent / "two"
     out.mkdir()
-    run([*TORCHRUN, WORKER, data, out, *SCENARIOS, "interrupted", "computation", *BROKEN])
+    run([*TORCHRUN, WORKER, data, out, *SCENARIOS, "interrupted", "whole", "computation", *BROKEN])
     return out
 
 
@@ -171,17 +172,13 @@ def test_a_training_that_drifts_apart_keeps_its_last_good_epoch(two: Path) -> No
     assert len(logged(out)) == 1
 
 
-def test_the_whole_of_stage_1_in_two_processes_equals_one(tmp_path: Path) -> None:
-    settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 2, "precision": "fp32"})
-    config = tmp_path / "stage1.yaml"
-    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
-    main(parse_stage_arguments("stage1", [str(config), "--out", str(tmp_path / "one")]))
-    run([*TORCHRUN, ROOT / "stage1_classify" / "run.py", config, "--out", tmp_path / "two"])
-    one, two = (open_run(tmp_path / name) for name in ("one", "two"))
-    assert two.manifest["world_size"] == 2
-    for line, of_two in zip(logged(one.dir), logged(two.dir), strict=True):
+def test_the_whole_of_stage_1_in_two_processes_equals_one(data: Path, two: Path, tmp_path: Path) -> None:
+    main(parse_stage_arguments("stage1", [str(data / "stage1.yaml"), "--out", str(tmp_path / "one")]))
+    alone, together = open_run(tmp_path / "one"), open_run(two / "whole")
+    assert together.manifest["world_size"] == 2
+    for line, of_two in zip(logged(alone.dir), logged(together.dir), strict=True):
         assert line == pytest.approx(of_two, rel=1e-3)
-    of_one, of_two = (load_file(done.output("weights")) for done in (one, two))
+    of_one, of_two = (load_file(done.output("weights")) for done in (alone, together))
     for name, tensor in of_one.items():
         torch.testing.assert_close(of_two[name], tensor, rtol=1e-3, atol=1e-4)
-    assert json.loads((one.dir / "metrics.json").read_text()).keys() == two.metrics.keys()
+    assert alone.metrics.keys() == together.metrics.keys()
