@@ -11,14 +11,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cxr.config import Settings, UserError
 from cxr.datasets.chexpert import ChexpertData
 from cxr.datasets.vindr import VindrData
+from cxr.phantom.cases import SHARE_OF_ABNORMAL
 from cxr.phantom.write import BOXES, Job, write_chexpert, write_vindr
 from cxr.tables import Dataset, DataSettings, box_table
 from cxr.threads import num_cores
@@ -46,14 +47,27 @@ class PhantomSettings(Settings):
     """Share of the studies without any finding."""
     label_noise: float = Field(default=0.05, ge=0, le=1)
     """CheXpert train: how often a report misses a finding. For false findings see `cxr/phantom/reports.py`."""
+    finding_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Share of the studies with any finding that have this one, for a rarer or more frequent finding than by default
+    (`SHARE_OF_ABNORMAL` in `cxr/phantom/cases.py`), for instance {Lung Lesion: 0.04}."""
 
-    def of_part(self, part: Part) -> dict[str, int | float | str]:
+    @field_validator("finding_shares")
+    @classmethod
+    def _knows_the_findings(cls, shares: dict[str, float]) -> dict[str, float]:
+        unknown = [name for name in shares if name not in SHARE_OF_ABNORMAL]
+        if unknown or shares.keys() == SHARE_OF_ABNORMAL.keys():
+            what = f"the phantom has no {unknown[0]!r}" if unknown else "leave out at least one finding"
+            raise ValueError(f"{what}; it draws {', '.join(SHARE_OF_ABNORMAL)}")
+        return shares
+
+    def of_part(self, part: Part) -> dict[str, Any]:
         """The settings that influence one part, as its marker file records them."""
         names = ["num_vindr_train", "num_vindr_test"]
         if part == "chexpert":
             names = ["num_patients_train", "num_patients_valid", "label_noise"]
         values = {name: getattr(self, name) for name in ("seed", "normal_share", *names)}
-        return {"format": FORMAT, "part": part} | values
+        shares = {"finding_shares": self.finding_shares} if self.finding_shares else {}  # older markers have none
+        return {"format": FORMAT, "part": part} | values | shares
 
 
 class PhantomData(DataSettings):
@@ -152,7 +166,7 @@ def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     else:
         counts = {"vindr_train": settings.num_vindr_train, "vindr_test": settings.num_vindr_test}
     jobs = [
-        Job(folder, name, index, settings.seed, settings.normal_share, settings.label_noise)
+        Job(folder, name, index, settings.seed, settings.normal_share, settings.label_noise, settings.finding_shares)
         for name, count in counts.items()
         for index in range(count)
     ]
@@ -160,7 +174,7 @@ def _write(folder: Path, settings: PhantomSettings, *, part: Part, num_workers: 
     write(jobs, folder=folder, num_workers=num_workers)
 
 
-def _is_there(folder: Path, wanted: dict[str, int | float | str]) -> bool:
+def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:
     """True if the folder contains the wanted data, False if it is empty or missing; UserError for anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False

@@ -1,5 +1,6 @@
 """Whole cases of the phantom: the patient, the findings and the rendered image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,14 +117,21 @@ def sample_patient(rng: np.random.Generator) -> Patient:
     return Patient(female, age, sample_body(rng, female=female, age=age))
 
 
-def sample_findings(rng: np.random.Generator, *, normal_share: float) -> frozenset[str]:
-    """Sample the findings that a study should show; some may not fit into the image."""
+def sample_findings(
+    rng: np.random.Generator, *, normal_share: float, shares: Mapping[str, float] | None = None
+) -> frozenset[str]:
+    """Sample the findings that a study should show; some may not fit into the image.
+
+    shares: in place of those of `SHARE_OF_ABNORMAL`.
+    """
     if rng.random() < normal_share:
         chosen = set[str]()
     else:
-        names = list(SHARE_OF_ABNORMAL)
-        chosen = {name for name in names if rng.random() < SHARE_OF_ABNORMAL[name]}
-        chosen |= {str(rng.choice(names))} if not chosen else set()
+        own = shares or {}
+        chances = SHARE_OF_ABNORMAL | dict(own)
+        chosen = {name for name, chance in chances.items() if rng.random() < chance}
+        # a finding with a share of its own must not become frequent because the study has no other
+        chosen |= {str(rng.choice([name for name in chances if name not in own]))} if not chosen else set()
         chosen |= {b for (a, b), p in COMPANY.items() if a in chosen and rng.random() < p}
     device_chance = 0.1 + 0.12 * len(chosen) + 0.25 * ("Pneumothorax" in chosen)
     if rng.random() < device_chance:

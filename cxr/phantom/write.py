@@ -7,7 +7,7 @@ the layout has no boxes; CheXpert's train part also gets reports.
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,6 +70,7 @@ class Job:
     seed: int
     normal_share: float
     label_noise: float
+    finding_shares: Mapping[str, float] = field(default_factory=dict)
 
     def rng(self) -> np.random.Generator:
         """The random generator of this patient, the same in every process."""
@@ -168,7 +169,7 @@ def _chexpert_patient(job: Job) -> Rows:
 
 
 def _chexpert_study(job: Job, patient: Patient, study: str, *, rows: Rows, rng: np.random.Generator) -> None:
-    wanted = sample_findings(rng, normal_share=job.normal_share)
+    wanted = sample_findings(rng, normal_share=job.normal_share, shares=job.finding_shares)
     case = render_frontal(patient, wanted, BEDSIDE, rng=rng)
     labels = (
         reported_labels(case.findings, label_noise=job.label_noise, rng=rng)
@@ -215,7 +216,8 @@ def _vindr_image(job: Job) -> Rows:
     """One VinDr image with the marks of three readers (train) or their consensus (test)."""
     rng, rows = job.rng(), Rows()
     patient = sample_patient(rng)
-    wanted = sample_findings(rng, normal_share=job.normal_share) - {"Support Devices"}
+    sampled = sample_findings(rng, normal_share=job.normal_share, shares=job.finding_shares)
+    wanted = sampled - {"Support Devices"}
     case = render_frontal(patient, wanted, SCREENING, rng=rng)
     part = job.part.removeprefix("vindr_")
     image_id = hashlib.sha256(f"{job.seed} {job.part} {job.index}".encode()).hexdigest()[:32]

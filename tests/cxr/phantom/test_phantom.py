@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 from cxr.boxes import iou_matrix
-from cxr.config import UserError
+from cxr.config import UserError, parse_settings
 from cxr.datasets.phantom import MARKER, PhantomData, PhantomSettings, _remove_left_over, generate
 from cxr.imaging.files import read_image
 from cxr.labels import CHEXPERT_FINDINGS, VINDR_NAMES
@@ -162,6 +162,13 @@ def test_about_half_of_the_studies_are_normal_and_findings_keep_company() -> Non
     others = [names for names in samples if names and "Cardiomegaly" not in names]
     share = [np.mean(["Pleural Effusion" in names for names in group]) for group in (hearts, others)]
     assert share[0] > share[1]
+
+
+def test_a_share_of_its_own_also_holds_in_studies_without_another_finding() -> None:
+    rng = np.random.default_rng(1)
+    samples = [sample_findings(rng, normal_share=0, shares={"Lung Lesion": 0}) for _ in range(300)]
+    assert not any("Lung Lesion" in names for names in samples)
+    assert all(names - {"Support Devices"} for names in samples)
 
 
 def test_lateral_views_differ_with_the_findings() -> None:
@@ -333,6 +340,26 @@ def replace_counts(**counts: int) -> PhantomSettings:
 
 
 # --- generate and read
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"Lung lesion": 0.1}, "no 'Lung lesion'"),
+        ({"Edema": 1.5}, "less than or equal to 1"),
+        (dict.fromkeys(SHARE_OF_ABNORMAL, 0.1), "at least one"),
+    ],
+)
+def test_shares_of_findings_that_the_phantom_cannot_have(shares: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_settings(PhantomSettings, {"finding_shares": shares}, source="data")
+
+
+def test_the_marker_tells_the_shares_of_findings_only_where_they_are_set() -> None:
+    """Folders of earlier versions stay valid."""
+    assert "finding_shares" not in SMALL.of_part("chexpert")
+    rare = SMALL.model_copy(update={"finding_shares": {"Edema": 0.01}})
+    assert rare.of_part("vindr")["finding_shares"] == {"Edema": 0.01}
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
