@@ -32,7 +32,7 @@ from stage2_pseudolabel.evaluation.split_data import SplitData, make_split, read
 from stage2_pseudolabel.evaluation.timing import measure_methods
 from stage2_pseudolabel.evaluation.verdict import verdict
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
-from stage2_pseudolabel.pseudolabels.export import PseudoLabels, make_pseudo_labels
+from stage2_pseudolabel.pseudolabels.export import ExportRules, PseudoLabels, make_pseudo_labels
 from stage2_pseudolabel.pseudolabels.quality import Quality, pseudo_label_quality
 from stage2_pseudolabel.pseudolabels.report import pseudo_label_blocks
 from stage2_pseudolabel.pseudolabels.report_places import load_gate
@@ -83,7 +83,12 @@ def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) 
             outputs = _write(context, evaluation, tune, labels, quality)
             outputs["excluded"] = _write_excluded(run.dir / "excluded.json", excluded)
             _finish(
-                context, evaluation, quality, calibration=labels.calibration.metrics(), outputs=outputs, splits=splits
+                context,
+                evaluation,
+                quality,
+                figures=labels.calibration.metrics() | labels.coverage.metrics(),
+                outputs=outputs,
+                splits=splits,
             )
     processes.wait()
 
@@ -143,9 +148,8 @@ def _export(
     statistics = tune_statistics(predictors, tune.maps, tune.truth)
     places = settings.pseudo_labels.report_places
     gate = None if places is None else load_gate(places, train)
-    labels = make_pseudo_labels(
-        train, maps, predictors, statistics=statistics, settings=settings.pseudo_labels, gate=gate
-    )
+    rules = ExportRules(settings.pseudo_labels, gate, context.teacher.trained.settings.labels.not_mentioned)
+    labels = make_pseudo_labels(train, maps, predictors, statistics=statistics, rules=rules)
     for reason, count in count_reasons(labels.excluded).items():
         log.info("pseudo-labels: %d images excluded: %s", count, reason)
     if labels.coco.is_ignored.all():  # also without any box
@@ -186,13 +190,13 @@ def _finish(
     evaluation: Evaluation,
     quality: Quality | None,
     *,
-    calibration: Mapping[str, float],
+    figures: Mapping[str, float],
     outputs: Mapping[str, Path],
     splits: Mapping[str, list[str]],
 ) -> None:
     board, trained = evaluation.board, context.teacher.trained
     context.run.finish(
-        {**evaluation.metrics, **calibration, **({} if quality is None else quality.metrics())},
+        {**evaluation.metrics, **figures, **({} if quality is None else quality.metrics())},
         outputs,
         best_method=board.main.name,
         methods_by_finding=dict(zip(context.findings, board.main.methods, strict=True)),

@@ -52,7 +52,7 @@ STAGE2 = {
     "fuse_maps": [["layercamfusion", "pcam"]],
     "fuse_boxes": [["layercamfusion", "pcam"]],
     "cam": {"scorecam_budget": 4},
-    "pseudo_labels": {"min_probability": 0.0},
+    "pseudo_labels": {"min_likelihood_ratio": 0.0},
     "max_faithfulness_pairs": 2,
     "num_resamples": 50,
 }

@@ -22,6 +22,7 @@ from stage1_classify.settings.training import (
 )
 
 UncertainPolicy = Literal["ignore", "zeros", "ones", "smooth_ones", "smooth_zeros", "three_class", "self_train"]
+NotMentioned = Literal["zeros", "ignore"]
 Combine = Literal["mean", "minimum", "maximum"]
 Flip = Literal["none", "horizontal"]
 PackageWeights = Literal["package:efficientnet_lite0", "package:efficientnet_lite1", "package:efficientnet_lite2"]
@@ -86,7 +87,7 @@ class LabelSettings(Settings):
     run `teacher` predicts."""
     uncertain_by_finding: dict[str, UncertainPolicy] = {}
     """Finding -> its own policy instead of `uncertain`."""
-    not_mentioned: Literal["zeros", "ignore"] = "zeros"
+    not_mentioned: NotMentioned = "zeros"
     """What a label becomes that the report does not mention: negative, or masked."""
     smooth_ones_range: tuple[float, float] = (0.55, 0.85)
     """Range of the random targets of smooth_ones."""

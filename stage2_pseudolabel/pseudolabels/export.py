@@ -1,9 +1,10 @@
 """Pseudo-labels: boxes of the chosen method in the training images, only for findings that the label affirms.
 
 Boxes of uncertain labels and boxes below the minimum confidence become ignore regions (iscrowd 1), so that the detector
-learns neither that there is a finding nor that there is none. If the rule gives no box for an uncertain finding, the
-whole image is an ignore region of it. If it gives none for an affirmed finding, the image is excluded, because the
-detector would treat it as an image without the finding.
+learns neither that there is a finding nor that there is none. The whole image is an ignore region of a finding that may
+be anywhere in it: if the label affirms it or is uncertain about it and the rule gives no box, or if the label affirms
+it and the classifier does not see it. All of this is decided per finding; the other findings of the image keep their
+boxes.
 """
 
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING
 from cxr.runs.provenance import code_state
 from cxr.tables import Dataset, Exclusion
 from eval.detection.confidence import ConfidenceFigures
+from stage1_classify.settings.classifier import NotMentioned
 from stage2_pseudolabel.boxes.truth import image_sizes, info
 from stage2_pseudolabel.cam_maps.store import SplitMaps
+from stage2_pseudolabel.pseudolabels.base_rates import base_rates, too_unlikely
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
+from stage2_pseudolabel.pseudolabels.coverage import Coverage, coverage_of
 from stage2_pseudolabel.pseudolabels.report_places import PlaceGate
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
@@ -30,26 +34,27 @@ POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 UNCERTAIN_LABEL = "uncertain label"
 UNCERTAIN_WITHOUT_BOX = "uncertain label, no box by the rule"
 LOW_CONFIDENCE = "low confidence"
-"""Why a box is an ignore region, in `ignored_by`."""
-
-NOT_SEEN = "the classifier does not see a finding that the label affirms"
-NO_BOX = "a finding that the label affirms has no box by the rule"
-"""Why an image is excluded."""
+NOT_SEEN = "affirmed, but not seen by the classifier"
+NO_BOX = "affirmed, but no box by the rule"
+"""Why there is an ignore region, in `ignored_by`."""
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
     """Boxes and ignore regions of the training images.
 
-    coco: what stage 3 loads. excluded: images that stage 3 does not get, each with its reason.
+    coco: what stage 3 loads. excluded: images that cannot be read, each with its reason.
     dropped: boxes below `min_confidence_further` in images that have a better box of the finding.
-    calibration: of the confidence, on the tune split.
+    unseen: boxes of findings that the label affirms and the classifier does not see.
+    calibration: of the confidence, on the tune split. coverage: how many positives of each finding keep a box.
     """
 
     coco: CocoBoxes
     excluded: tuple[Exclusion, ...]
     dropped: pd.DataFrame
+    unseen: pd.DataFrame
     calibration: ConfidenceFigures
+    coverage: Coverage
 
     @property
     def ignored(self) -> dict[str, int]:
@@ -60,35 +65,47 @@ class PseudoLabels:
         return {str(reason): int(count) for reason, count in reasons.value_counts().items()}
 
 
+@dataclass(frozen=True)
+class ExportRules:
+    """What becomes a box.
+
+    gate: places of findings from reports. not_mentioned: how the classifier's training took blank labels
+    (`labels.not_mentioned` of stage 1).
+    """
+
+    settings: PseudoLabelSettings
+    gate: PlaceGate | None = None
+    not_mentioned: NotMentioned = "zeros"
+
+
 def make_pseudo_labels(
-    train: Dataset,
-    scored: SplitMaps,
-    predictors: BoxPredictors,
-    *,
-    statistics: TuneStatistics,
-    settings: PseudoLabelSettings,
-    gate: PlaceGate | None = None,
+    train: Dataset, scored: SplitMaps, predictors: BoxPredictors, *, statistics: TuneStatistics, rules: ExportRules
 ) -> PseudoLabels:
     """Predict boxes with score, confidence and method. Images with a normal label stay, without boxes.
 
     Args:
         scored: maps and probabilities of the images of `train`; columns in the order of the predictors' findings.
-        gate: places of findings from reports.
     """
-    labels = train.labels[list(predictors.findings)].to_numpy(dtype=np.float64)
-    images = _LabelledImages(_image_rows(train, scored), labels, scored, predictors.findings)
-    found = predictors.boxes(scored, images.table, wanted=images.are(POSITIVE) | images.are(UNCERTAIN), gate=gate)
-    excluded = _exclusions(images, found, settings)
-    out = {item.what for item in excluded}
+    settings = rules.settings
+    given = train.labels[list(predictors.findings)]
+    images = _LabelledImages(_image_rows(train, scored), given.to_numpy(dtype=np.float64), scored, predictors.findings)
+    rates = base_rates(given, not_mentioned=rules.not_mentioned)
+    weak = images.are(POSITIVE) & too_unlikely(scored.probabilities, rates, settings.min_likelihood_ratio)
+    found = predictors.boxes(scored, images.table, wanted=images.are(POSITIVE) | images.are(UNCERTAIN), gate=rules.gate)
     found = found.assign(confidence=statistics.confidence.of(found))
-    kept, dropped = _filtered(images, found[~found["image_id"].isin(out)], settings)
-    boxes = pd.concat([kept, _uncertain_without_box(images, found, out)], ignore_index=True)
+    is_weak = weak[images.cells(found)]
+    unseen, found = (found[kept].reset_index(drop=True) for kept in (is_weak, ~is_weak))
+    kept, dropped = _filtered(images, found, settings)
+    boxes = pd.concat([kept, _whole_images(images, found, weak)], ignore_index=True)
     rows, columns = images.cells(boxes)
     boxes = boxes.iloc[np.lexsort((columns, rows))].reset_index(drop=True)
+    bad = {item.what for item in scored.bad}
     table = images.table.assign(labels=_label_dicts(images, train.labels))
-    table = table[~table["image_id"].isin(out)].reset_index(drop=True)
+    table = table[~table["image_id"].isin(bad)].reset_index(drop=True)
     source = info(train, "train") | {"made_by": _provenance(predictors, settings)}
-    return PseudoLabels(CocoBoxes(table, boxes, predictors.findings, source), excluded, dropped, statistics.calibration)
+    coco = CocoBoxes(table, boxes, predictors.findings, source)
+    coverage = coverage_of(coco, images.labels, rates)
+    return PseudoLabels(coco, scored.bad, dropped, unseen, statistics.calibration, coverage)
 
 
 @dataclass(frozen=True)
@@ -139,22 +156,6 @@ def _label_dicts(images: _LabelledImages, labels: pd.DataFrame) -> "pd.Series[An
     return pd.Series(rows, dtype=object)
 
 
-def _exclusions(images: _LabelledImages, found: pd.DataFrame, settings: PseudoLabelSettings) -> tuple[Exclusion, ...]:
-    """The excluded images in their order, each with the first of its reasons."""
-    affirmed = images.are(POSITIVE)
-    with_box = np.zeros_like(affirmed)
-    with_box[images.cells(found)] = True
-    not_seen = np.any(affirmed & (images.scored.probabilities < settings.min_probability), axis=1)
-    no_box = np.any(affirmed & ~with_box, axis=1)
-    bad = {item.what: item.reason for item in images.scored.bad}
-    excluded = []
-    for row, image_id in enumerate(images.table["image_id"]):
-        reason = bad.get(image_id) or (NOT_SEEN if not_seen[row] else NO_BOX if no_box[row] else "")
-        if reason:
-            excluded.append(Exclusion(image_id, reason))
-    return tuple(excluded)
-
-
 def _filtered(
     images: _LabelledImages, found: pd.DataFrame, settings: PseudoLabelSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -176,17 +177,22 @@ def further_below_confidence(boxes: pd.DataFrame, minimum: float) -> Bools:
     return np.asarray((place.to_numpy(dtype=np.float64) > 1) & (boxes["confidence"] < minimum).to_numpy(dtype=bool))
 
 
-def _uncertain_without_box(images: _LabelledImages, found: pd.DataFrame, excluded: set[str]) -> pd.DataFrame:
-    """An ignore region of the whole image for each uncertain finding without a box."""
-    boxless = images.are(UNCERTAIN)
+def _whole_images(images: _LabelledImages, found: pd.DataFrame, weak: Bools) -> pd.DataFrame:
+    """An ignore region of the whole image for each uncertain or affirmed finding that has no box in `found`.
+
+    weak: (N, K) affirmed findings that the classifier does not see.
+    """
+    affirmed, uncertain = images.are(POSITIVE), images.are(UNCERTAIN)
+    boxless = affirmed | uncertain
     boxless[images.cells(found)] = False
-    boxless[images.table["image_id"].isin(excluded).to_numpy()] = False
     rows, columns = np.nonzero(boxless)
     chosen, nan = images.table.iloc[rows], float("nan")
     names = np.array(images.findings, dtype=object)[columns]
     cells = zip(chosen["image_id"], names, chosen["width"], chosen["height"], strict=True)
     table = boxes_table([(image_id, name, 0, 0, width, height, nan) for image_id, name, width, height in cells])
-    return table.assign(method="", confidence=nan, iscrowd=1, ignored_by=UNCERTAIN_WITHOUT_BOX)
+    without_box = np.where(affirmed, NO_BOX, UNCERTAIN_WITHOUT_BOX)
+    reasons = np.where(weak, NOT_SEEN, without_box)[rows, columns].astype(object)
+    return table.assign(method="", confidence=nan, iscrowd=1, ignored_by=reasons)
 
 
 def _provenance(predictors: BoxPredictors, settings: PseudoLabelSettings) -> dict[str, Any]:

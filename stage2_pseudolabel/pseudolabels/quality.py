@@ -2,7 +2,7 @@
 
 Boxes are matched as for AP, in the order of their scores. Only images with a true box of the finding count, because a
 label without a box says nothing about where the finding is. Images that the export excludes count too, so their true
-boxes are missed. Ignore regions are neither hits nor false alarms.
+boxes are missed, and so are those of findings without a pseudo-box. Ignore regions are neither hits nor false alarms.
 """
 
 from collections.abc import Sequence
@@ -67,8 +67,7 @@ def pseudo_label_quality(
     every = labels.coco.boxes
     if "ignored_by" in every:
         every = every[~labels.coco.is_ignored | (every["ignored_by"] == LOW_CONFIDENCE).to_numpy()]
-    if len(labels.dropped):
-        every = pd.concat([every[BOX_FIELDS], labels.dropped[BOX_FIELDS]], ignore_index=True)
+    every = pd.concat([part[BOX_FIELDS] for part in (every, labels.dropped, labels.unseen)], ignore_index=True)
     exported, unfiltered = (_rates(known, boxes, counts) for boxes in (labels.coco.without_ignored().boxes, every))
     return Quality(exported, unfiltered, len(known.boxes), len(known.images), truth)
 

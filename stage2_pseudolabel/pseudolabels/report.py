@@ -1,5 +1,6 @@
 """The report's part on pseudo-labels: what was exported, how good it is, and examples by confidence."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from eval.leaderboard.examples import at_places, boxes_of, render_image
 from eval.report.blocks import Block, Figure, Table
 from eval.report.format import Cell, estimate_text
 from eval.report.pictures import GREEN, GREY, ORANGE, BoxLayer, Rgb, grid, save_jpeg
-from stage2_pseudolabel.pseudolabels.export import PseudoLabels
+from stage2_pseudolabel.pseudolabels.export import LOW_CONFIDENCE, NO_BOX, NOT_SEEN, PseudoLabels
 from stage2_pseudolabel.pseudolabels.quality import Quality
 
 _TILE_PX = 320
@@ -21,7 +22,7 @@ _PLACES = {"most confident": 0.0, "median": 0.5, "least confident": 1.0}
 
 def pseudo_label_blocks(run_dir: Path, labels: PseudoLabels, quality: Quality | None) -> list[Block]:
     """Tables, and example pictures if there is any box or ignore region; writes the pictures into `run_dir`."""
-    tables: list[Block] = [count_table(labels)]
+    tables: list[Block] = [count_table(labels), coverage_table(labels)]
     if quality is not None:
         tables.append(quality_table(quality))
     if labels.coco.boxes.empty:
@@ -59,6 +60,33 @@ def count_table(labels: PseudoLabels) -> Table:
     ]
     columns = ["finding", "boxes", "images", "ignore regions", "median area", "median confidence", "method", "rule"]
     return Table("Pseudo-labels", columns, rows, _note(labels))
+
+
+def coverage_table(labels: PseudoLabels) -> Table:
+    """How many positives of each finding keep a box, and why the others have none."""
+    coverage, reasons = labels.coverage, (NOT_SEEN, NO_BOX, LOW_CONFIDENCE)
+    facts = zip(
+        coverage.findings, coverage.base_rates, coverage.positives, coverage.boxed, coverage.shares, strict=True
+    )
+    rows: list[list[Cell]] = [
+        [name, float(rate), int(positives), int(boxed), float(share), *_without_box(labels.coco, name, reasons)]
+        for name, rate, positives, boxed, share in facts
+    ]
+    columns = ["finding", "share of labels", "positive images", "with a box", "share", "not seen", "no box by the rule"]
+    note = (
+        "Training images whose label affirms the finding. Not seen: the classifier's probability is too low for a "
+        "finding with this share of positive labels (pseudo_labels.min_likelihood_ratio). The whole image, or the box "
+        "of low confidence, is then an ignore region of the finding. Images that cannot be read have no box either."
+    )
+    return Table("Positives with a box", [*columns, "low confidence"], rows, note)
+
+
+def _without_box(coco: CocoBoxes, finding: str, reasons: Sequence[str]) -> list[int]:
+    """Number of images that have no box of the finding, but an ignore region of it, for each reason."""
+    own = (coco.boxes["finding"] == finding).to_numpy(dtype=bool)
+    boxed = set(coco.boxes.loc[own & ~coco.is_ignored, "image_id"])
+    regions = coco.boxes[own & coco.is_ignored]
+    return [len(set(regions.loc[regions["ignored_by"] == reason, "image_id"]) - boxed) for reason in reasons]
 
 
 def _note(labels: PseudoLabels) -> str:

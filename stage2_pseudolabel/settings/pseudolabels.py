@@ -1,6 +1,8 @@
 """Settings of the pseudo-labels."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PositiveInt
 
@@ -23,11 +25,16 @@ class ReportPlaceSettings(Settings):
 
 
 class PseudoLabelSettings(Settings):
-    """Which boxes of the training images are exported. Everything excluded is counted."""
+    """Which boxes of the training images are exported. Everything left out is counted."""
 
-    min_probability: float = Field(0.0, ge=0, le=1)
-    """A finding that the label affirms gets no box if its probability is below this. The image is then not exported,
-    because it would be a false normal."""
+    renamed: ClassVar[Mapping[str, str]] = {
+        "min_probability": "min_likelihood_ratio (another scale: 1 asks for the finding's share in training)"
+    }
+
+    min_likelihood_ratio: float = Field(0.0, ge=0)
+    """A finding that the label affirms gets no box if the odds of its calibrated probability are below this many times
+    the odds of its share in the training labels: with 1, if the image makes it less likely than it is on average. The
+    whole image is then an ignore region of this finding; other findings of the image keep their boxes. 0: off."""
     min_confidence: float = Field(0.0, ge=0, le=1)
     """Boxes with a lower calibrated confidence (the probability of matching a true box at IoU .4) become ignore
     regions."""

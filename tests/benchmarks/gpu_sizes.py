@@ -78,7 +78,7 @@ TINY = Sizes(
         ),
         "stage2": (
             "methods=[gradcam, layercam]",
-            "pseudo_labels.min_probability=0",
+            "pseudo_labels.min_likelihood_ratio=0",
             "max_faithfulness_pairs=1",
             "num_resamples=20",
         ),

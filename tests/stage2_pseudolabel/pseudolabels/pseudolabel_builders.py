@@ -14,7 +14,7 @@ from stage2_pseudolabel.boxes.components import ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
-from stage2_pseudolabel.pseudolabels.export import PseudoLabels, make_pseudo_labels
+from stage2_pseudolabel.pseudolabels.export import ExportRules, PseudoLabels, make_pseudo_labels
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
 from tests.builders import write_picture
@@ -56,8 +56,8 @@ def exported(
     data: Dataset,
     maps: np.ndarray | Mapping[str, np.ndarray],
     *,
-    probability: float = 0.9,
-    settings: PseudoLabelSettings | None = None,
+    probability: float | np.ndarray = 0.9,
+    settings: PseudoLabelSettings | ExportRules | None = None,
     using: BoxPredictors | None = None,
     bad: Sequence[str] = (),
 ) -> PseudoLabels:
@@ -66,8 +66,8 @@ def exported(
     shape = (len(data.images), len(FINDINGS))
     lost = tuple(Exclusion(name, "no picture") for name in bad)
     scored = SplitMaps(dict(all_maps), np.full(shape, probability), lost)
-    settings = settings or PseudoLabelSettings()
-    return make_pseudo_labels(data, scored, using or predictors(), statistics=statistics(), settings=settings)
+    rules = settings if isinstance(settings, ExportRules) else ExportRules(settings or PseudoLabelSettings())
+    return make_pseudo_labels(data, scored, using or predictors(), statistics=statistics(), rules=rules)
 
 
 def predictors(*methods: str) -> BoxPredictors:

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from cxr.coco import boxes_table, read_coco, write_coco
+from cxr.config import UserError, parse_settings
+from stage1_classify.settings.classifier import NotMentioned
 from stage2_pseudolabel.boxes.fused_rule import FusedRule
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.export import (
     LOW_CONFIDENCE,
+    NO_BOX,
+    NOT_SEEN,
     UNCERTAIN_LABEL,
     UNCERTAIN_WITHOUT_BOX,
+    ExportRules,
+    PseudoLabels,
     further_below_confidence,
 )
 from stage2_pseudolabel.pseudolabels.report import count_table
@@ -28,6 +34,7 @@ from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 
 NAN = float("nan")
+LESION, EFFUSION = FINDINGS
 CONFIDENCE = 4.5 / 5.5 - 1e-12
 """Of all boxes of `exported`: half the odds of .9."""
 CORNERS = ["x1", "y1", "x2", "y2"]
@@ -84,27 +91,54 @@ def test_an_uncertain_finding_without_a_box_is_ignored_in_the_whole_picture(tmp_
     assert boxes[["score", "confidence"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize(
-    ("labels", "dark", "probability", "reason"),
-    [([1, 0], [], 0.1, "does not see"), ([1, 1], [(0, 1)], 0.9, "no box by the rule")],
-)
-def test_what_would_be_a_false_normal_is_excluded_and_named(
-    tmp_path: Path, labels: list[float], dark: list[tuple[int, int]], probability: float, reason: str
+def cells(pseudo: PseudoLabels) -> list[tuple[str, str, str, list[float]]]:
+    """Image, finding, reason of the ignore region, and corners of each row."""
+    boxes = pseudo.coco.boxes
+    names = (boxes[name] for name in ("image_id", "finding", "ignored_by"))
+    return [(*row, corners) for *row, corners in zip(*names, boxes[CORNERS].to_numpy().round(6).tolist(), strict=True)]
+
+
+def test_a_finding_that_the_classifier_does_not_see_is_ignored_and_the_others_keep_their_boxes(tmp_path: Path) -> None:
+    """Shares .4 and .2, so with a ratio of 1 probabilities from .4 and from .2 on are seen."""
+    data = training_set(tmp_path, [[1, 1], [1, 0], [0, 0], [NAN, 0], [0, NAN]])
+    probability = np.full((5, 2), 0.9)
+    probability[0] = 0.25, 0.2
+    settings = PseudoLabelSettings(min_likelihood_ratio=1)
+    pseudo = exported(data, lit_maps(5), probability=probability, settings=settings)
+    assert cells(pseudo) == [
+        ("i0", LESION, NOT_SEEN, [0, 0, 60, 40]), ("i0", EFFUSION, "", LIT_BOX), ("i1", LESION, "", LIT_BOX),
+    ]  # fmt: skip
+    assert pseudo.excluded == ()
+    assert pseudo.coverage.base_rates.tolist() == [0.4, 0.2]
+    assert (pseudo.coverage.positives.tolist(), pseudo.coverage.boxed.tolist()) == ([2, 1], [1, 1])
+    assert pseudo.unseen[CORNERS].to_numpy().round(6).tolist() == [LIT_BOX]
+
+
+@pytest.mark.parametrize(("not_mentioned", "reason"), [("zeros", ""), ("ignore", NOT_SEEN)])
+def test_blank_labels_count_as_in_the_classifiers_training(
+    tmp_path: Path, not_mentioned: NotMentioned, reason: str
 ) -> None:
-    data = training_set(tmp_path, [labels, [0, 0]])
-    settings = PseudoLabelSettings(min_probability=0.3)
-    pseudo = exported(data, lit_maps(2, dark=dark), probability=probability, settings=settings)
-    assert pseudo.coco.images["image_id"].tolist() == ["i1"]
-    assert pseudo.coco.boxes.empty
-    assert [item.what for item in pseudo.excluded] == ["i0"]
-    assert reason in pseudo.excluded[0].reason
+    """The share of Lung Lesion is .25 with blanks as negatives, .5 without."""
+    data = training_set(tmp_path, [[1, 1], [0, 0], [NAN, 0], [NAN, 0]])
+    rules = ExportRules(PseudoLabelSettings(min_likelihood_ratio=1), not_mentioned=not_mentioned)
+    pseudo = exported(data, lit_maps(4), probability=0.4, settings=rules)
+    assert [cell[2] for cell in cells(pseudo)] == [reason, ""]
 
 
-def test_an_uncertain_finding_is_excluded_with_its_image(tmp_path: Path) -> None:
-    data = training_set(tmp_path, [[1, -1]])
-    pseudo = exported(data, lit_maps(1, dark=[(0, 0), (0, 1)]))
-    assert pseudo.coco.boxes.empty
-    assert [item.what for item in pseudo.excluded] == ["i0"]
+def test_findings_without_a_box_by_the_rule_are_ignored_in_the_whole_image(tmp_path: Path) -> None:
+    pseudo = exported(training_set(tmp_path, [[1, 1], [1, -1]]), lit_maps(2, dark=[(0, 1), (1, 0), (1, 1)]))
+    whole = [0, 0, 60, 40]
+    assert cells(pseudo) == [
+        ("i0", LESION, "", LIT_BOX), ("i0", EFFUSION, NO_BOX, whole),
+        ("i1", LESION, NO_BOX, whole), ("i1", EFFUSION, UNCERTAIN_WITHOUT_BOX, whole),
+    ]  # fmt: skip
+    assert pseudo.excluded == ()
+    assert pseudo.coverage.boxed.tolist() == [1, 0]
+
+
+def test_the_former_setting_is_refused_and_the_new_one_named() -> None:
+    with pytest.raises(UserError, match="min_likelihood_ratio"):
+        parse_settings(PseudoLabelSettings, {"min_probability": 0.3}, source="x")
 
 
 def test_an_image_without_maps_is_excluded_whatever_its_label_and_needs_no_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cxr.coco import CocoBoxes, boxes_table
+from stage2_pseudolabel.pseudolabels.coverage import coverage_of
 from stage2_pseudolabel.pseudolabels.export import PseudoLabels
 from stage2_pseudolabel.pseudolabels.quality import pseudo_label_quality
 from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import statistics
@@ -19,7 +20,8 @@ def labels_of(*rows: tuple[object, ...], ignored_by: list[str] | None = None) ->
     boxes = boxes_table([(*row, 0.5) for row in rows])
     reasons = ignored_by or [""] * len(rows)
     coco = truth_of().with_boxes(boxes.assign(iscrowd=[int(r != "") for r in reasons], ignored_by=reasons))
-    return PseudoLabels(coco, (), boxes_table(), statistics().calibration)
+    coverage = coverage_of(coco, np.zeros((0, 2)), np.full(2, np.nan))
+    return PseudoLabels(coco, (), boxes_table(), boxes_table(), statistics().calibration, coverage)
 
 
 @pytest.mark.parametrize("truth", [None, truth_of()])

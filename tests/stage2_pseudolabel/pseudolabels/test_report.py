@@ -16,6 +16,7 @@ from stage2_pseudolabel.pseudolabels.quality import pseudo_label_quality
 from stage2_pseudolabel.pseudolabels.report import (
     box_statistics,
     count_table,
+    coverage_table,
     example_pictures,
     pseudo_label_blocks,
     quality_table,
@@ -45,12 +46,26 @@ def test_statistics_of_nothing(tmp_path: Path) -> None:
 def test_the_table_names_methods_and_counts_what_is_no_box(tmp_path: Path) -> None:
     data = training_set(tmp_path, [[1, 0], [0, 0], [-1, 0], [1, 1]])
     table = count_table(exported(data, lit_maps(4, dark=[(3, 1)])))
-    assert table.rows[0][:4] == [LESION, 1, 1, 1]
+    assert table.rows[0][:4] == [LESION, 2, 2, 1]
     assert table.rows[0][6] == "pcam"
-    assert "1 images with boxes, 1 with ignore regions only, 1 without either." in table.note
-    assert "Ignore regions: 1 uncertain label." in table.note
-    assert "1 images, 1 a finding that the label affirms has no box by the rule." in table.note
+    assert "2 images with boxes, 1 with ignore regions only, 1 without either." in table.note
+    assert "Ignore regions: 1 uncertain label; 1 affirmed, but no box by the rule." in table.note
     assert "4 boxes of the tune split, of which 2 match" in table.note
+
+
+def test_the_coverage_says_why_positives_have_no_box(tmp_path: Path) -> None:
+    data = training_set(tmp_path, [[1, 0], [1, 0], [1, 1], [1, -1], [0, 0]])
+    probability = np.full((5, 2), 0.9)
+    probability[1, 0] = 0.1
+    settings = PseudoLabelSettings(min_likelihood_ratio=1)
+    maps = lit_maps(5, dark=[(2, 0)])
+    pseudo = exported(data, maps, probability=probability, settings=settings, bad=["i3"])
+    assert coverage_table(pseudo).rows == [[LESION, 0.8, 4, 1, 0.25, 1, 1, 0], [EFFUSION, 0.25, 1, 1, 1.0, 0, 0, 0]]
+    assert pseudo.coverage.metrics() == {
+        "pseudo_coverage": 0.625, "pseudo_coverage/lung_lesion": 0.25, "pseudo_coverage/pleural_effusion": 1.0,
+    }  # fmt: skip
+    low = exported(data, lit_maps(5), settings=PseudoLabelSettings(min_confidence=1))
+    assert [row[3:] for row in coverage_table(low).rows] == [[0, 0.0, 0, 0, 4], [0, 0.0, 0, 0, 1]]
 
 
 def quality_table_of(labels: PseudoLabels, truth: CocoBoxes) -> Table:
@@ -95,8 +110,12 @@ def test_files_of_other_programs_without_confidence_can_be_shown(tmp_path: Path)
 
 def test_without_a_box_there_is_no_blank_gallery(tmp_path: Path) -> None:
     normal = exported(training_set(tmp_path / "a", [[0, 0]]), lit_maps(1))
-    assert [type(block).__name__ for block in pseudo_label_blocks(tmp_path, normal, None)] == ["Table"]
+    assert [type(block).__name__ for block in pseudo_label_blocks(tmp_path, normal, None)] == ["Table", "Table"]
     assert not (tmp_path / "pictures").exists()
     shown = exported(training_set(tmp_path / "b", [[1, 0]]), lit_maps(1))
-    assert [type(block).__name__ for block in pseudo_label_blocks(tmp_path, shown, None)] == ["Table", "Figure"]
+    assert [type(block).__name__ for block in pseudo_label_blocks(tmp_path, shown, None)] == [
+        "Table",
+        "Table",
+        "Figure",
+    ]
     assert (tmp_path / "pictures" / "pseudo_labels.jpg").is_file()

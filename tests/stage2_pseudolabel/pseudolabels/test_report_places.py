@@ -8,18 +8,10 @@ import pytest
 from cxr.config import UserError
 from cxr.tables import Dataset
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.cam_maps.store import SplitMaps
-from stage2_pseudolabel.pseudolabels.export import NO_BOX, PseudoLabels, make_pseudo_labels
+from stage2_pseudolabel.pseudolabels.export import NO_BOX, ExportRules, PseudoLabels
 from stage2_pseudolabel.pseudolabels.report_places import PlaceGate, load_gate
 from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings, ReportPlaceSettings
-from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
-    LIT_BOX,
-    exported,
-    lit_maps,
-    predictors,
-    statistics,
-    training_set,
-)
+from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import LIT_BOX, exported, lit_maps, training_set
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 
 LESION, EFFUSION = FINDINGS
@@ -37,9 +29,7 @@ def places(
 
 def gated(data: Dataset, maps: np.ndarray, gate: PlaceGate) -> PseudoLabels:
     """As `exported`, with a gate."""
-    scored = SplitMaps({"pcam": maps}, np.full((len(data.images), len(FINDINGS)), 0.9), ())
-    settings = PseudoLabelSettings()
-    return make_pseudo_labels(data, scored, predictors(), statistics=statistics(), settings=settings, gate=gate)
+    return exported(data, maps, settings=ExportRules(PseudoLabelSettings(), gate))
 
 
 def test_no_place_gates_nothing(tmp_path: Path) -> None:
@@ -105,12 +95,12 @@ def test_a_finding_on_the_left_has_its_best_box_there(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes[CORNERS].to_numpy(float), [[40, 20, 60, 30], LIT_BOX])
 
 
-def test_an_affirmed_finding_without_a_box_in_its_place_excludes_the_image(tmp_path: Path) -> None:
+def test_an_affirmed_finding_without_a_box_in_its_place_is_ignored_in_the_whole_image(tmp_path: Path) -> None:
     data = training_set(tmp_path, [[1, 0], [1, 0]])
     gate = load_gate(places(tmp_path, f"0,{LESION},L,"), data)
     pseudo = gated(data, lit_maps(2), gate)
-    assert [(item.what, item.reason) for item in pseudo.excluded] == [("i0", NO_BOX)]
-    assert pseudo.coco.boxes["image_id"].tolist() == ["i1"]
+    assert pseudo.coco.boxes[["image_id", "ignored_by"]].to_numpy().tolist() == [["i0", NO_BOX], ["i1", ""]]
+    assert pseudo.coco.boxes.loc[0, CORNERS].tolist() == [0, 0, 60, 40]
 
 
 @pytest.mark.parametrize(
