@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from cxr.config import UserError
 from cxr.imaging.files import read_size_hw
+from cxr.imaging.listing import find_images
 from cxr.runs.provenance import sha256_of
 from cxr.threads import in_threads
-from stage3_detect.prediction.listing import find_images
 from stage3_detect.serving.corrections.record import SavedReading
 
 log = logging.getLogger("raybox")

@@ -9,11 +9,11 @@ from typing import Any
 from cxr.boxes import iou_of_two
 from cxr.config import UserError
 from cxr.imaging.files import read_instance_uid, read_size_hw
+from cxr.imaging.listing import find_images
 from cxr.input_files import read_regular
 from cxr.runs.provenance import sha256_of
 from stage3_detect.dicom_results.read_report import Report, read_report
 from stage3_detect.dicom_results.result import SAME_BOX_IOU, TrackedBox
-from stage3_detect.prediction.listing import find_images
 from stage3_detect.serving.corrections.record import (
     ACCEPTED,
     DRAWN,

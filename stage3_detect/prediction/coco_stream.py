@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cxr.json_lines import JsonLines
 from stage3_detect.model.predictor import FoundBox
 
 
@@ -25,36 +26,18 @@ class Totals:
     num_images_shown: int = 0
 
 
-class BoxLines:
+class BoxLines(JsonLines):
     """The growing file. done: ids of the images in it."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, new or from an interrupted call. An incomplete last line is removed."""
-        self.path = path
-        whole = 0
-        self.done: set[str] = set()
-        if path.is_file():
-            with path.open("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):
-                        break
-                    self.done.add(json.loads(line)["image"]["image_id"])
-                    whole += len(line)
-            os.truncate(path, whole)
+        """Open `path`, new or from an interrupted call."""
+        super().__init__(path)
+        self.done: set[str] = {line["image"]["image_id"] for line in self}
 
     def add(self, image: Mapping[str, Any], boxes: Sequence[FoundBox]) -> None:
         """Append an image (file_name, image_id, width, height) and its boxes."""
-        entries = [_box_entry(box) for box in boxes]
-        line = json.dumps({"image": dict(image), "boxes": entries}, allow_nan=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self.append({"image": dict(image), "boxes": [_box_entry(box) for box in boxes]})
         self.done.add(str(image["image_id"]))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each line, in the order of `add`."""
-        if self.path.is_file():
-            with self.path.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
 
 
 def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:

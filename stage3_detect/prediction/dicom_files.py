@@ -9,13 +9,13 @@ from typing import Literal
 
 from cxr.config import UserError
 from cxr.imaging.files import Pixels
+from cxr.imaging.listing import ImageFile
 from cxr.input_files import read_regular
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.points import OperatingPoint
 from stage3_detect.model.image_quality import quality_of
 from stage3_detect.model.predictor import FoundBox
-from stage3_detect.prediction.listing import ImageFile
 
 SrClass = Literal["comprehensive", "comprehensive_3d"]
 Capture = Literal["colour", "grey"]

@@ -1,6 +1,5 @@
 """Image files in, COCO JSON and pictures with boxes out, one image at a time. An interrupted call can be resumed."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from cxr.config import Settings, UserError
 from cxr.imaging.files import Pixels, read_header, read_pixels
+from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, problem_line, refuse_inside
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.points import OperatingPoint
@@ -16,7 +16,6 @@ from stage3_detect.model.predictor import BoxPredictor
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.dicom_files import Capture, DicomWriter, SrClass
-from stage3_detect.prediction.listing import ImageFile, Listing, find_images
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
 
@@ -81,14 +80,14 @@ def predict_files(call: Call) -> str:
     source = open_run(call.run, stage="stage3")
     listing = find_images(call.images)
     point = open_point(source.manifest, call.points)
-    out = call.out or default_out(call)
-    _refuse_inside(out, call.images)
+    out = call.out or default_out(call.run, call.images)
+    refuse_inside(out, call.images)
     device = pick_device(call.device)
     format = call.format or preferred_format(source, device=device)
     predictor = open_predictor(source, format, device=device)
     settings = CallSettings(
         images=tuple(map(str, call.images)),
-        listing=_fingerprint(listing),
+        listing=fingerprint(listing),
         format=format,
         points=point.name,
         pictures=call.pictures,
@@ -113,31 +112,8 @@ def _dicom_writer(
 ) -> DicomWriter | None:
     if call.dicom is None:
         return None
-    _refuse_inside(call.dicom, call.images, option="--dicom")
+    refuse_inside(call.dicom, call.images, option="--dicom")
     return DicomWriter(call.dicom, source, point, findings, sr_class=call.sr_class, capture=call.capture)
-
-
-def default_out(call: Call) -> Path:
-    """`predictions/<name of the first of IMAGES>` next to the run, for instance runs/phantom/predictions/scans."""
-    first = call.images[0].resolve()
-    return call.run.parent / "predictions" / (first.name if first.is_dir() else first.stem)
-
-
-def _refuse_inside(out: Path, given: Sequence[Path], *, option: str = "--out") -> None:
-    for path in given:
-        folder = (path if path.is_dir() else path.parent).resolve()
-        target = out.resolve()
-        if target == folder or (path.is_dir() and folder in target.parents):
-            raise UserError(f"{option} {out}: lies among the images in {path}; give a folder elsewhere")
-
-
-def _fingerprint(listing: Listing) -> str:
-    digest = hashlib.sha256()
-    for file in listing.files:
-        known = file.path.stat() if file.path.exists() else None
-        state = (known.st_size, known.st_mtime_ns) if known else None
-        digest.update(f"{file.file_name} {state}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
 
 
 def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
@@ -154,13 +130,13 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
                 if not image.size:
                     raise UserError(f"image: {file.path} has no pixels")
             except (UserError, OSError) as error:
-                unreadable.append((str(file.path), _one_line(error)))
+                unreadable.append((str(file.path), problem_line(error)))
                 continue
             num_turned += read_header(file.path)[1]
             try:
                 _predict_one(image, file, run.dir, work, lines)
             except UserError as error:  # no DICOM results
-                unreadable.append((str(file.path), _one_line(error)))
+                unreadable.append((str(file.path), problem_line(error)))
     if num_turned:
         log.info("%d images are turned upright as their EXIF data says; boxes refer to the upright image", num_turned)
     path = run.dir / "predictions.json"
@@ -186,10 +162,6 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
         unreadable=[list(entry) for entry in unreadable],
     )
     lines.path.unlink(missing_ok=True)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((error.problems[0] if isinstance(error, UserError) else str(error)).split())
 
 
 def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +28,7 @@ from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.predict import main, parse
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
-from stage3_detect.prediction.files import Call, counted, default_out, predict_files
-from stage3_detect.prediction.listing import find_images
+from stage3_detect.prediction.files import Call, counted, predict_files
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings
@@ -59,37 +57,6 @@ def scans(tmp_path: Path) -> Path:
     (folder / "a" / "notes.txt").write_text("no image")
     (folder / "a" / ".x.png").write_bytes(b"")
     return folder
-
-
-def test_folder_without_an_image_and_missing_path_are_reported_together(tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("")
-    with pytest.raises(UserError) as caught:
-        find_images([tmp_path / "empty", tmp_path / "gone.png"])
-    assert caught.value.problems == [
-        f"images: no PNG, JPEG or DICOM file in {tmp_path / 'empty'} or below (1 other files); give another folder",
-        f"images: no file or folder {tmp_path / 'gone.png'}; check the path",
-    ]
-
-
-def test_listing_names_each_file_once(scans: Path, monkeypatch: pytest.MonkeyPatch):
-    found = find_images([scans, scans / "a" / "x.png"])
-    assert [file.image_id for file in found.files] == ["a/x", "b/1.2.840.113", "b/x"]
-    assert [file.file_name for file in found.files] == ["a/x.png", "b/1.2.840.113", "b/x.png"]
-    assert found.num_other == 2 and found.root == str(scans)
-    monkeypatch.chdir(scans)
-    assert find_images([Path("a"), Path("b")]).root == "."
-    assert find_images([Path("a/x.png")]).files[0].image_id == "x"
-
-
-def test_files_that_differ_in_the_ending_alone_keep_it(scans: Path):
-    shutil.copyfile(scans / "b" / "1.2.840.113", scans / "a" / "x.dcm")
-    assert [f.image_id for f in find_images([scans / "a"]).files] == ["x.dcm", "x.png"]
-
-
-def test_links_in_a_circle_end(scans: Path):
-    (scans / "a" / "again").symlink_to(scans, target_is_directory=True)
-    assert len(find_images([scans]).files) == 3
 
 
 def test_operating_points_by_name_by_number_and_none(run: Path, tmp_path: Path):
@@ -242,10 +209,6 @@ def test_captions_stay_in_the_picture_and_off_each_other():
         assert 0 <= x1 < x2 <= 200 and 0 <= y1 < y2 <= 100
         cover[y1:y2, x1:x2] += 1
     assert cover.max() == 1
-
-
-def test_default_folder_is_next_to_the_run():
-    assert default_out(Call(Path("runs/p/stage3"), (Path("x/scan.png"),))) == Path("runs/p/predictions/scan")
 
 
 def test_counted_words():

@@ -1,5 +1,7 @@
-"""The radiographs that a command line names: files and folders, each image with a unique id."""
+"""The radiographs that a command line names: files and folders, each image with a unique id; and where the results of
+such a command go."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,3 +122,33 @@ def _without_ending(name: str) -> str:
 def _absolute(path: Path) -> str:
     # not resolved: two links to one file count as two files
     return os.path.abspath(path)  # noqa: PTH100 - Path.absolute() leaves .. in
+
+
+def fingerprint(listing: Listing) -> str:
+    """Short hash of the files' names, sizes and times, so that the same command resumes an interrupted one."""
+    digest = hashlib.sha256()
+    for file in listing.files:
+        known = file.path.stat() if file.path.exists() else None
+        state = (known.st_size, known.st_mtime_ns) if known else None
+        digest.update(f"{file.file_name} {state}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def default_out(run: Path, given: Sequence[Path]) -> Path:
+    """`predictions/<name of the first path>` next to the run, for instance runs/phantom/predictions/scans."""
+    first = given[0].resolve()
+    return run.parent / "predictions" / (first.name if first.is_dir() else first.stem)
+
+
+def refuse_inside(out: Path, given: Sequence[Path], *, option: str = "--out") -> None:
+    """UserError if results would be written among the images."""
+    for path in given:
+        folder = (path if path.is_dir() else path.parent).resolve()
+        target = out.resolve()
+        if target == folder or (path.is_dir() and folder in target.parents):
+            raise UserError(f"{option} {out}: lies among the images in {path}; give a folder elsewhere")
+
+
+def problem_line(error: Exception) -> str:
+    """Why a file could not be read, in one line."""
+    return " ".join((error.problems[0] if isinstance(error, UserError) else str(error)).split())

@@ -1,0 +1,35 @@
+"""A growing file of JSON objects, one in each line, that survives an interruption: work continues after the last whole
+line."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class JsonLines:
+    """The file at `path`, new or from an interrupted call. An incomplete last line is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        whole = 0
+        if path.is_file():
+            with path.open("rb") as lines:
+                for line in lines:
+                    if not line.endswith(b"\n"):
+                        break
+                    whole += len(line)
+            os.truncate(path, whole)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add a line. ValueError for a number that is not finite."""
+        line = json.dumps(dict(entry), allow_nan=False)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The entries in their order."""
+        if self.path.is_file():
+            with self.path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
