@@ -1,4 +1,5 @@
-"""`compare` or `reproduce` finished runs, `score` COCO files, or measure the agreement of `readers`."""
+"""`compare` or `reproduce` finished runs, `score` COCO files, measure the agreement of `readers` or the `transfer`
+of classifiers between data sets."""
 
 import argparse
 import sys
@@ -6,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
-from eval.detection.score import score_files
+from eval.classification.transfer_report import transfer_report
+from eval.detection.score import add_score, score_files
 from eval.experiments.reproduce import reproduce
 from eval.leaderboard.compare import compare_runs
 from eval.readers.compare_readers import add_arguments, compare_readers
@@ -19,17 +21,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     compare = commands.add_parser("compare", help="one table and report over finished runs")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     compare.add_argument("--out", type=Path, help="where the report goes (the runs' common folder)")
-    score = commands.add_parser("score", help="AP of any COCO files")
-    score.add_argument("--gt", required=True, type=Path, help="ground truth, a full COCO file")
-    score.add_argument(
-        "--pred",
-        required=True,
-        action="extend",
-        nargs="+",
-        metavar="NAME=FILE",
-        help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
-    )
-    score.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
+    add_score(commands.add_parser("score", help="AP of any COCO files"))
+    matrix = commands.add_parser("transfer", help="AUROC of classifiers on several data sets, as a matrix")
+    matrix.add_argument("config", type=Path, metavar="CONFIG", help="YAML file that names the predictions")
+    matrix.add_argument("--out", type=Path, help="folder (a folder beside CONFIG with its name)")
     again = commands.add_parser("reproduce", help="make a finished run again and compare")
     again.add_argument("run", type=Path, metavar="RUN", help="finished run of stage 1, 2 or 3")
     again.add_argument("--out", type=Path, help="folder of the new run (RUN_again)")
@@ -44,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": lambda: compare_runs(given.runs, out=given.out),
         "score": lambda: score_files(given.gt, given.pred, out=given.out),
         "readers": lambda: compare_readers(given),
+        "transfer": lambda: transfer_report(given.config, out=given.out),
     }
 
     def work() -> None:

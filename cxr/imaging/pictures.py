@@ -46,12 +46,19 @@ class Pictures:
 
     def __init__(self, dataset: Dataset, settings: InputSettings, *, progress: bool = False) -> None:
         self.settings = settings
-        self._decode = ImageDecoder(dataset, settings)
+        self._decode: ImageDecoder | _InMemory = ImageDecoder(dataset, settings)
         self._cache = None
         if settings.cache_dir is not None:
-            self._cache = PictureCache(cache_folder(settings), self._decode, progress=progress)
+            self._cache = PictureCache(cache_folder(settings), ImageDecoder(dataset, settings), progress=progress)
             if self._cache.problems:
                 raise UserError(_error_lines(list(self._cache.problems.values()), len(self)))
+
+    @classmethod
+    def of(cls, pictures: Sequence[NetImage], settings: InputSettings) -> "Pictures":
+        """Pictures that are in memory already, decoded with these settings (see `picture_of`)."""
+        own = cls.__new__(cls)
+        own.settings, own._decode, own._cache = settings, _InMemory(pictures), None
+        return own
 
     @property
     def image_ids(self) -> list[str]:
@@ -111,6 +118,17 @@ def check_layout(picture: NetImage) -> None:
         f"expected a picture (H, W) or (H, W, 3), got {picture.shape}; only the network's input has them in front"
     )
     assert picture.dtype == np.uint8, f"expected uint8, got {picture.dtype}"
+
+
+class _InMemory:
+    """Pictures in place of a decoder."""
+
+    def __init__(self, pictures: Sequence[NetImage]) -> None:
+        self.image_ids = [str(row) for row in range(len(pictures))]
+        self._pictures = pictures
+
+    def __call__(self, row: int, /) -> NetImage:
+        return self._pictures[row]
 
 
 class ImageDecoder:

@@ -1,5 +1,6 @@
 """Score any COCO predictions against any COCO ground truth: `eval/run.py score`."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,20 @@ class Scored:
     @property
     def main(self) -> Bootstrapped:
         return self.results[MAIN]
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eval/run.py score`."""
+    parser.add_argument("--gt", required=True, type=Path, help="ground truth, a full COCO file")
+    parser.add_argument(
+        "--pred",
+        required=True,
+        action="extend",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
 
 
 def score_files(truth_path: Path, predictions: Sequence[str], *, out: Path, seed: int = 0) -> Path:

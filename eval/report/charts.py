@@ -176,20 +176,27 @@ def _plot_panel(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
 
 
 def plot_heat_map(
-    path: Path, values: npt.NDArray[np.float64], names: tuple[Sequence[str], Sequence[str]], *, limit: float = 1.0
+    path: Path,
+    values: npt.NDArray[np.float64],
+    names: tuple[Sequence[str], Sequence[str]],
+    *,
+    limit: float = 1.0,
+    centre: float = 0.0,
 ) -> Path:
-    """Plot a matrix (R, C) with its numbers, coloured from -limit to limit; returns the path of the PNG.
+    """Plot a matrix (R, C) with its numbers; returns the path of the PNG.
 
-    names: of the rows and of the columns. Cells that are not a number are grey and have no text.
+    names: of the rows and of the columns. Cells that are not a number are grey and have no text. Colours reach from
+    centre - limit to centre + limit; the centre is white.
     """
     num_rows, num_columns = values.shape
     figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), grid=None)
     axes.set_facecolor(FAINT)
     if values.size:
-        axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+        ends = {"vmin": centre - limit, "vmax": centre + limit}
+        axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, aspect="auto", **ends)
     for row, column in np.argwhere(np.isfinite(values)):
         number = float(values[row, column])
-        colour = "white" if abs(number) > 0.7 * limit else INK
+        colour = "white" if abs(number - centre) > 0.7 * limit else INK
         text = f"{number:.2f}".replace("-0.00", "0.00")
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(num_columns), names[1], rotation=45, ha="right", rotation_mode="anchor")

@@ -45,6 +45,7 @@ def finish_run(
         outputs: files that exist already: weights, splits, seen.
         facts: further entries of the manifest.
     """
+    assert evidence.val is not None, "nothing to fit calibration and thresholds on"
     findings, operating = settings.findings, settings.operating_point
     calibration = fit_calibration(evidence.val.targets, evidence.val.raw, operating.calibration)
     for note in calibration.notes(findings):
@@ -53,20 +54,31 @@ def finish_run(
     thresholds = choose_thresholds(
         val.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
     )
-    metrics = _metrics(test, thresholds, settings)
-    files = dict(outputs) | {OUTPUT: run.dir / "calibration.json", "predictions": run.dir / "predictions.csv"}
+    files = dict(outputs) | {OUTPUT: run.dir / "calibration.json"}
     save_calibration(files[OUTPUT], calibration)
-    write_predictions(files["predictions"], {"val": val, "test": test}, findings, thresholds)
+    metrics = evaluation_metrics(test, thresholds, settings)
     report = ReportFacts(
         evidence, metrics, val=val, test=test, thresholds=thresholds, calibration=calibration, phases=run.phases
     )
+    write_evaluation(run, settings, report, outputs=files, facts=facts)
+
+
+def write_evaluation(
+    run: Run, settings: Stage1Settings, report: ReportFacts, *, outputs: Mapping[str, Path], facts: Mapping[str, Any]
+) -> None:
+    """Write predictions, report and, last, the manifest. settings, outputs, facts: see `finish_run`."""
+    findings, thresholds = settings.findings, report.thresholds
+    files = dict(outputs) | {"predictions": run.dir / "predictions.csv"}
+    scored = {} if report.val is None else {"val": report.val}
+    write_predictions(files["predictions"], scored | {"test": report.test}, findings, thresholds)
     files["report"] = write_classifier_report(run.dir, settings, report)
     files |= {path.stem: path for path in (run.dir / FAILURES, run.dir / SUBGROUPS)}
     entries = {"thresholds": dict(zip(findings, json_value(thresholds.tolist()), strict=True))}
-    run.finish(metrics, files, **entries, **_provenance(evidence, settings), **facts)
+    run.finish(report.metrics, files, **entries, **_provenance(report.evidence, settings), **facts)
 
 
-def _metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict[str, float | None]:
+def evaluation_metrics(test: Scored, thresholds: Floats, settings: Stage1Settings) -> dict[str, float | None]:
+    """All figures of stage 1 (docs/run_folder.md), with intervals over patients."""
     patients = patients_of(test.split.cases.first).tolist()
     metrics = classification_metrics(
         test.targets,
@@ -95,7 +107,8 @@ def _specificities(test: Scored, patients: Sequence[str], settings: Stage1Settin
 
 
 def _provenance(evidence: Evidence, settings: Stage1Settings) -> dict[str, Any]:
-    splits = [part for part in (evidence.train, evidence.val.split, evidence.test.split) if part is not None]
+    val = None if evidence.val is None else evidence.val.split
+    splits = [part for part in (evidence.train, val, evidence.test.split) if part is not None]
     excluded = [*evidence.data.excluded, *(item for part in splits for item in part.cases.left_out)]
     return {
         "findings": settings.findings,

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.arrays import Floats
-from cxr.runs.run_folder import atomic_write_text
+from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from cxr.tables import Dataset
 from stage1_classify.data.batches import Split
-
-CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,20 @@ class Scored(RawScores):
 class Evidence:
     """The data that a classifier is evaluated on.
 
-    data: the whole data set. ids: split name -> image ids of the training. val: for calibration and thresholds.
-    test: for the figures. train: None for an ensemble. members: folders of the runs of an ensemble. combine: how the
-    ensemble combines them.
+    data: the whole data set. ids: split name -> image ids of the training. val: for calibration and thresholds; None
+    for a finished classifier, which has them. test: for the figures. train: None without a training, as for an
+    ensemble. members: folders of the runs of an ensemble. combine: how the ensemble combines them. classifier: folder
+    of the finished classifier that is evaluated on this data set.
     """
 
     data: Dataset
     ids: Mapping[str, list[str]]
-    val: RawScores
+    val: RawScores | None
     test: RawScores
     train: Split | None = None
     members: Sequence[str] = ()
     combine: str = ""
+    classifier: str = ""
 
 
 def prediction_table(scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> pd.DataFrame:
@@ -73,13 +73,9 @@ def write_predictions(path: Path, scored: Mapping[str, Scored], findings: Sequen
     return path
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read the file of `write_predictions`. Ids stay texts, also those like 007 or NA."""
-    texts = {name: str for name in CASE_COLUMNS[:-1]}
-    table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={})
-    numbers = [name for name in table.columns if name not in texts]
-    table[numbers] = table[numbers].apply(pd.to_numeric)
-    return table
+def thresholds_of(run: FinishedRun, findings: Sequence[str]) -> Floats:
+    """(K,) operating point of each finding of a finished run; NaN for none."""
+    return np.array([run.manifest["thresholds"][finding] for finding in findings], dtype=np.float64)
 
 
 def _split_table(name: str, part: Scored, findings: Sequence[str], thresholds: Floats) -> pd.DataFrame:

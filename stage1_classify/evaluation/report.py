@@ -38,13 +38,14 @@ _MAX_TYPICAL, _TYPICAL_PX = 5, 300
 class ReportFacts:
     """What the report shows, in addition to the settings and the run's ``metrics.jsonl``.
 
-    metrics: of the test split, see `classification_metrics`. val, test: calibrated. thresholds: (K,), NaN for none.
+    metrics: of the test split, see `classification_metrics`. val, test: calibrated; val is None for a finished
+    classifier on another data set, whose evaluated cases are test. thresholds: (K,), NaN for none.
     phases: seconds and peak_mib per phase, as in `Run.phases`.
     """
 
     evidence: Evidence
     metrics: Mapping[str, float | None]
-    val: Scored
+    val: Scored | None
     test: Scored
     thresholds: Floats
     calibration: Calibration
@@ -65,10 +66,10 @@ def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: Repo
         *_typical_pictures(run_dir, facts.test, findings),
         _auroc_chart(run_dir, findings, facts.metrics),
         Verdict("Result", verdict(facts.metrics, findings, min_positives)),
-        Text("Test split"),
+        Text("Test split" if facts.val is not None else "Evaluated cases"),
         score_table(findings, facts.metrics, min_positives=min_positives),
         confusion_table(findings, facts.metrics, facts.thresholds),
-        operating_table(facts.val, facts.test, findings, settings=settings.operating_point, metrics=facts.metrics),
+        *_operating_blocks(settings, facts),
         *calibration_blocks(facts.test, findings, facts.calibration, run_dir),
         *subgroup_blocks(facts.test, settings, facts.thresholds, run_dir),
         Text("Failures"),
@@ -79,8 +80,17 @@ def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: Repo
         *audit_blocks(facts.evidence.data, findings, run_dir),
         *_run_blocks(run_dir, facts),
     ]
-    title, lead = "Stage 1: ensemble" if facts.evidence.members else "Stage 1: classifier", describe(settings, facts)
-    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=facts.evidence.data.synthetic)
+    title = "Stage 1: ensemble" if facts.evidence.members else "Stage 1: classifier"
+    title += f" on {facts.evidence.data.name}" if facts.evidence.classifier else ""
+    lead, synthetic = describe(settings, facts), facts.evidence.data.synthetic
+    return write_report(run_dir, title=title, lead=lead, blocks=blocks, synthetic=synthetic)
+
+
+def _operating_blocks(settings: Stage1Settings, facts: ReportFacts) -> list[Block]:
+    if facts.val is None:  # no other kind of threshold can be chosen
+        return []
+    findings, operating = settings.findings, settings.operating_point
+    return [operating_table(facts.val, facts.test, findings, settings=operating, metrics=facts.metrics)]
 
 
 def _typical_pictures(run_dir: Path, test: Scored, findings: Sequence[str]) -> list[Block]:
@@ -104,7 +114,7 @@ def _auroc_chart(run_dir: Path, findings: Sequence[str], metrics: Mapping[str, f
     for name, key in names.items():
         value, low, high = (metrics.get(f"auroc/{key}{end}") for end in ("", "/low", "/high"))
         bars.append(Bar(name, value, low, high, "marked" if name == "mean" else ""))
-    plot_bars(run_dir / "pictures" / "auroc.png", bars, label="AUROC on the test split")
+    plot_bars(run_dir / "pictures" / "auroc.png", bars, label="AUROC")
     return Figure("AUROC per finding", "pictures/auroc.png", "0.5 is chance, 1 is perfect. Lines are 95 % intervals.")
 
 
@@ -121,15 +131,20 @@ def describe(settings: Stage1Settings, facts: ReportFacts) -> str:
         what = f"{facts.evidence.combine.capitalize()} of {len(members)} runs ({', '.join(members)})"
     size = "{} x {} px".format(*settings.input.size_hw)
     first = facts.test.split.cases.first
+    cases = f"{len(first.images)} cases of {patients_of(first).nunique()} patients"
+    origin, where = "come from validation", f"from the test split ({cases})"
+    if facts.evidence.classifier:
+        what = f"The finished classifier {facts.evidence.classifier}: {what}"
+        origin, where = "are its own", f"from {facts.evidence.data.name} ({cases}), without patients it has seen"
     return (
-        f"{what}; {size}. Calibration and thresholds come from validation; figures are from the test split "
-        f"({len(first.images)} cases of {patients_of(first).nunique()} patients), with 95 % intervals over patients."
+        f"{what}; {size}. Calibration and thresholds {origin}; figures are {where}, with 95 % intervals over patients."
     )
 
 
 def target_table(settings: Stage1Settings, facts: ReportFacts) -> Table:
     """The targets of each split, after the policies for uncertain and unmentioned labels; one row per finding."""
-    splits = {"val": facts.val.split.targets, "test": facts.test.split.targets}
+    splits = {} if facts.val is None else {"val": facts.val.split.targets}
+    splits |= {"test": facts.test.split.targets}
     columns = ["finding", *splits]
     rows: list[list[Cell]] = [
         [finding, *(_counts(targets[:, k]) for targets in splits.values())]

@@ -88,8 +88,8 @@ def calibration_blocks(test: Scored, findings: Sequence[str], calibration: Calib
     is_calibrated = calibration.kind != "none"
     how = f"{calibration.kind} calibration, fitted on validation" if is_calibrated else "not calibrated"
     note = (
-        f"Test split; {how}. On the dashed line, predicted probabilities equal observed frequencies; below it, the "
-        "finding is rarer than predicted. Larger points hold more cases."
+        "On the dashed line, predicted probabilities equal observed frequencies; below it, the finding is rarer than "
+        f"predicted. Larger points hold more cases. Probabilities: {how}."
     )
     blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
     notes = calibration.notes(findings)

@@ -7,46 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.arrays import Bools, Floats, mean_over_classes
+from cxr.arrays import Floats, mean_over_classes
 from cxr.config import UserError
 from cxr.runs.run_folder import open_run
+from eval.classification.prediction_file import Cases, read_cases, read_predictions
 from eval.classification.weighted import Ranking, in_parts
 from eval.experiments.comparison import Figures, Trainings
 from eval.experiments.plan import Runs
 from eval.stats.bootstrap import Counts, resample_counts
-from stage1_classify.evaluation.predictions import read_predictions
 
 METRICS = ("auroc", "auprc")
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Test cases of a group. ids: in order. labels: (N, K) of 1, 0 or NaN. patients: of each case."""
-
-    ids: tuple[str, ...]
-    labels: Floats
-    patients: tuple[str, ...]
-
-    def enough(self, min_positives: int) -> Bools:
-        """(K,) which findings have that many positives, at least one, and so count in the means."""
-        return np.asarray((self.labels == 1).sum(axis=0) >= max(1, min_positives))
-
-    def describe(self, findings: Sequence[str], *, min_positives: int) -> str:
-        """Number of cases, of patients, and of positives per finding."""
-        numbers = zip(findings, (self.labels == 1).sum(axis=0), self.enough(min_positives), strict=True)
-        positives = [
-            f"{name} {count}{'' if counted else ' (too few for the mean)'}" for name, count, counted in numbers
-        ]
-        patients = len(set(self.patients))
-        return f"{len(self.ids)} test cases of {patients} patients; positives: {', '.join(positives)}."
-
-
-def read_cases(table: pd.DataFrame, findings: Sequence[str]) -> Cases:
-    """Test cases of a table of predictions. A case without a known patient counts as its own patient."""
-    test = table[table["split"] == "test"]
-    labels = test[[f"{finding} label" for finding in findings]].to_numpy(dtype=np.float64, na_value=np.nan)
-    patients = test["patient_id"].where(test["patient_id"] != "", test["image_id"])
-    return Cases(tuple(test["image_id"]), labels, tuple(patients))
 
 
 def probabilities_on(cases: Cases, table: pd.DataFrame, findings: Sequence[str], *, source: str) -> Floats:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cxr.arrays import Float32s, Floats
 from cxr.config import UserError, parse_settings
+from cxr.datasets import Tbx11kData
+from cxr.imaging.files import Region
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.settings import InputSettings
 from cxr.runs.run_folder import FinishedRun, open_run
@@ -78,6 +80,13 @@ class Trained:
     combine: Combine
     flips: tuple[Flip, ...]
     calibration: Calibration
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The parts of an image that are the networks' inputs: halves for a classifier that was trained on halves."""
+        data = self.settings.data
+        halves = isinstance(data, Tbx11kData) and data.layout == "hemithorax"
+        return ("left", "right_mirrored") if halves else ("full",)
 
     def to(self, device: torch.device | str) -> "Trained":
         """Move the networks; returns itself."""

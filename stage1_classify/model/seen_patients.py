@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from cxr.config import UserError
 from cxr.runs.run_folder import atomic_write_text, open_run
 from cxr.splits import patients_of
-from cxr.tables import Dataset
+from cxr.tables import Dataset, Exclusion
 
 Seen = dict[str, dict[str, list[str]]]
 """Data set -> "train" (used for the weights) and "val" (used to choose epoch and thresholds) -> patients, or images
@@ -54,12 +57,14 @@ def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *
     atomic_write_text(path, json.dumps(seen, indent=1) + "\n")
 
 
+SEEN = "image of a patient that the classifier (or what it started from) has seen"
+"""Why an image is excluded."""
+
+
 def check_unseen(seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: str, by: Sequence[str]) -> None:
     """Raise a UserError if patients of `split` are among those that the classifier has seen in the splits `by`."""
-    own = seen.get(data.name, {})
-    known = {patient for name in by for patient in own.get(name, [])}
     part = data.select(image_ids)
-    crossing = patients_of(part).isin(known)
+    crossing = _crossing(seen, part, by)
     if crossing.any():
         first = part.images.loc[crossing, "image_id"].iloc[0]
         raise UserError(
@@ -67,3 +72,26 @@ def check_unseen(seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: 
             f"(or the run it started from) has seen in {' or '.join(by)}, for instance {first}; "
             "give all stages the same split settings"
         )
+
+
+def without_seen(seen: Seen, data: Dataset, *, by: Sequence[str]) -> Dataset:
+    """The data set without the patients that the classifier has seen in the splits `by`; they are added to `excluded`.
+
+    Raises:
+        UserError: no image is left.
+    """
+    crossing = _crossing(seen, data, by)
+    ids = data.images["image_id"]
+    if crossing.all():
+        raise UserError(
+            f"data: all {len(ids)} images of {data.name} are of patients that the classifier has seen in "
+            f"{' or '.join(by)}; give images that are new to it"
+        )
+    found = tuple(Exclusion(str(image_id), SEEN) for image_id in ids[crossing])
+    return replace(data.select(ids[~crossing]), excluded=(*data.excluded, *found))
+
+
+def _crossing(seen: Seen, data: Dataset, by: Sequence[str]) -> "pd.Series[bool]":
+    own = seen.get(data.name, {})
+    known = {patient for name in by for patient in own.get(name, [])}
+    return patients_of(data).isin(known)

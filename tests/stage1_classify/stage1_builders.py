@@ -1,12 +1,25 @@
 """A tiny classification task: dark pictures, non-square, with a bright patch where the finding is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cxr.config import parse_settings
+from cxr.runs.run_folder import start_run
+from cxr.splits import save_splits
+from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.data.studies import sum_views
+from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
+from stage1_classify.evaluation.predictions import Evidence, RawScores
+from stage1_classify.model.classifier import Classifier
+from stage1_classify.model.predict import predict_logits
+from stage1_classify.model.probabilities import Probabilities, uncalibrated
+from stage1_classify.model.seen_patients import write_seen
 from stage1_classify.settings.classifier import Stage1Settings
+from stage1_classify.training.checkpoint import save_weights
 from tests.builders import write_picture, write_rows
 
 FINDINGS = ["Lung Lesion", "Pleural Effusion"]
@@ -59,3 +72,29 @@ def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
 def targets(*rows: list[float]) -> np.ndarray:
     """Rows of targets as float32."""
     return np.array(rows, dtype=np.float32)
+
+
+def untrained_run(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
+    """A finished run of a network with random weights."""
+    torch.manual_seed(weights_seed)
+    model = Classifier(settings)
+    torch.nn.init.normal_(model.head.classifier.weight)
+    run = start_run(out, stage="stage1", settings=settings, inputs={})
+    data = settings.data.read()
+    data = replace(data, labels=data.labels[settings.findings])
+    ids = settings.split.make(data)
+    outputs = {"weights": out / "best.safetensors", "splits": out / "splits.json", "seen": out / "seen.json"}
+    save_weights(outputs["weights"], model)
+    save_splits(outputs["splits"], ids)
+    write_seen(outputs["seen"], data, ids, before={})
+    raw = Probabilities(make_hierarchy(settings.hierarchy, settings.findings), uncalibrated(len(settings.findings))).raw
+    results = {}
+    for name in ("val", "test"):
+        split = evaluation_split(data.select(ids[name]), settings, progress=False)
+        channels = settings.backbone.in_channels
+        logits = predict_logits(model, split.pictures, num_channels=channels)
+        results[name] = RawScores(split, raw(sum_views(logits, split.cases.views)))
+    train = evaluation_split(data.select(ids["train"]), settings, progress=False)
+    evidence = Evidence(data, ids, results["val"], results["test"], train=train)
+    finish_run(run, settings, evidence, outputs=outputs, facts={"world_size": 1})
+    return out

@@ -2,66 +2,31 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from cxr.cli import exit_code, parse_stage_arguments
 from cxr.config import UserError, parse_settings
 from cxr.imaging.pictures import Pictures
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from cxr.splits import load_splits, save_splits
+from cxr.splits import load_splits
 from eval.classification.calibration import fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.operating_points import choose_thresholds
+from eval.classification.prediction_file import read_predictions
 from stage1_classify import ensemble_pipeline
-from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
 from stage1_classify.ensemble import main
 from stage1_classify.ensemble_pipeline import open_members
-from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
-from stage1_classify.evaluation.predictions import Evidence, RawScores, read_predictions
-from stage1_classify.model.classifier import Classifier
 from stage1_classify.model.loading import load_trained
-from stage1_classify.model.predict import predict_logits
-from stage1_classify.model.probabilities import Probabilities, uncalibrated
-from stage1_classify.model.seen_patients import read_seen, write_seen
-from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
-from stage1_classify.training.checkpoint import save_weights
-from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
-
-
-def finished(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:
-    """A finished run of a network that was not trained: random weights suffice here."""
-    torch.manual_seed(weights_seed)
-    model = Classifier(settings)
-    torch.nn.init.normal_(model.head.classifier.weight)
-    run = start_run(out, stage="stage1", settings=settings, inputs={})
-    data = settings.data.read()
-    data = replace(data, labels=data.labels[settings.findings])
-    ids = settings.split.make(data)
-    outputs = {"weights": out / "best.safetensors", "splits": out / "splits.json", "seen": out / "seen.json"}
-    save_weights(outputs["weights"], model)
-    save_splits(outputs["splits"], ids)
-    write_seen(outputs["seen"], data, ids, before={})
-    raw = Probabilities(make_hierarchy(settings.hierarchy, settings.findings), uncalibrated(2)).raw
-    results = {}
-    for name in ("val", "test"):
-        split = evaluation_split(data.select(ids[name]), settings, progress=False)
-        channels = settings.backbone.in_channels
-        logits = predict_logits(model, split.pictures, num_channels=channels)
-        results[name] = RawScores(split, raw(sum_views(logits, split.cases.views)))
-    evidence = Evidence(
-        data, ids, **results, train=evaluation_split(data.select(ids["train"]), settings, progress=False)
-    )
-    finish_run(run, settings, evidence, outputs=outputs, facts={"world_size": 1})
-    return out
+from stage1_classify.model.seen_patients import read_seen
+from stage1_classify.settings.classifier import EnsembleSettings
+from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings, untrained_run
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +42,7 @@ def runs(root: Path) -> list[Path]:
         stage1_settings(root, operating_point={"calibration": "temperature"}),
         stage1_settings(root, backbone=other, input={"mean": [0.4, 0.5, 0.6], "std": [0.3]}),
     )
-    return [finished(s, root / f"run{i}", weights_seed=i) for i, s in enumerate(settings)]
+    return [untrained_run(s, root / f"run{i}", weights_seed=i) for i, s in enumerate(settings)]
 
 
 def settings_of(**values: Any) -> EnsembleSettings:
@@ -221,7 +186,7 @@ def test_members_trained_on_studies_are_judged_on_studies(tmp_path: Path) -> Non
     findings = {name: name for name in (*table.columns[2:4], "Fracture")}
     columns = {"image": "path", "patient": "patient", "study": "study"}
     settings = stage1_settings(root, data={"columns": columns, "findings": findings}, views={"max_views": 2})
-    members = [finished(settings, tmp_path / f"run{seed}", weights_seed=seed) for seed in (0, 1)]
+    members = [untrained_run(settings, tmp_path / f"run{seed}", weights_seed=seed) for seed in (0, 1)]
     out = ensemble(members, tmp_path / "both", combine="maximum", operating_point={"calibration": "none"})
     table = read_predictions(open_run(out).output("predictions"))
     assert (table["num_views"] == 2).all()

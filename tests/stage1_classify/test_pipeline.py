@@ -8,8 +8,8 @@ import pytest
 
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
+from eval.classification.prediction_file import read_predictions
 from stage1_classify import pipeline
-from stage1_classify.evaluation.predictions import read_predictions
 from stage1_classify.model.loading import load_trained
 from stage1_classify.model.seen_patients import read_seen
 from stage1_classify.settings.classifier import Stage1Settings

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stage1_classify.evaluation.predictions import Scored, prediction_table, read_predictions, write_predictions
+from eval.classification.prediction_file import read_predictions
+from stage1_classify.evaluation.predictions import Scored, prediction_table, write_predictions
 from tests.stage1_classify.evaluation.scored_builders import FINDINGS, NAN, scored, split_of
 
 

@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.run_folder import open_run, start_run
 from cxr.tracking import read_log
+from eval.classification.prediction_file import Cases, read_cases
 from eval.experiments.comparison import Figures, compare
 from eval.experiments.plan import Plan
 from eval.leaderboard.compare import compare_runs
@@ -26,7 +27,7 @@ from eval.report.format import gap_text
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
 from stage1_classify.experiments.ablation import run_ablation
 from stage1_classify.experiments.ablation_plan import make_plan
-from stage1_classify.experiments.ablation_scores import Cases, mean_figures, probabilities_on, read_cases
+from stage1_classify.experiments.ablation_scores import mean_figures, probabilities_on
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings
 from tests.paths import ROOT

@@ -1,0 +1,195 @@
+"""A finished classifier on images without labels: files in, one table out. An interrupted call can be resumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cxr.arrays import Floats
+from cxr.config import Settings, UserError
+from cxr.imaging.cache import decode_each
+from cxr.imaging.equalise import picture_of
+from cxr.imaging.files import cut_region, read_pixels
+from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, problem_line, refuse_inside
+from cxr.imaging.network_input import NetImage
+from cxr.imaging.pictures import Pictures
+from cxr.json_lines import JsonLines
+from cxr.labels import slug
+from cxr.progress import track
+from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
+from cxr.tables import OnProblem
+from stage1_classify.evaluation.predictions import thresholds_of
+from stage1_classify.model.loading import Trained, load_trained
+
+STAGE = "classifier_predictions"
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the user asked for."""
+
+    run: Path
+    images: tuple[Path, ...]
+    out: Path | None = None
+    on_problem: OnProblem = "error"
+
+
+class CallSettings(Settings):
+    """What identifies a call, so that the same command resumes an interrupted one."""
+
+    images: tuple[str, ...]
+    listing: str
+    """Fingerprint of the files' names, sizes and times."""
+
+
+class _Decoded(NamedTuple):
+    """Files that could be read, with a picture for each region that the network sees, and the others' problems."""
+
+    files: list[ImageFile]
+    pictures: list[NetImage]
+    problems: list[tuple[str, str]]
+
+
+def predict_images(call: Call) -> str:
+    """Predict every image of `call` by itself; returns a summary in one line.
+
+    The output folder holds predictions.csv (see `prediction_table`), for a classifier of one finding also
+    submission.csv (image_id, prediction: 1 or 0), and manifest.json. All readable images are predicted before problems
+    are reported.
+
+    Raises:
+        UserError: an invalid call; unreadable files, all of them named (on_problem "error"); no readable file.
+    """
+    source = open_run(call.run, stage="stage1")
+    listing = find_images(call.images)
+    out = call.out or default_out(call.run, call.images)
+    refuse_inside(out, call.images)
+    settings = CallSettings(images=tuple(map(str, call.images)), listing=fingerprint(listing))
+    run = start_run(out, stage=STAGE, settings=settings, inputs={"classifier": call.run})
+    if run.state != "finished":
+        _predict(run, source, listing)
+    run.release()
+    return _report(open_run(out, stage=STAGE), call.on_problem)
+
+
+def prediction_table(
+    entries: Sequence[tuple[str, str]], probabilities: Floats, findings: Sequence[str], thresholds: Floats
+) -> pd.DataFrame:
+    """One row per image: image_id, file, then per finding ``<finding>`` (calibrated probability in [0, 1]) and
+    ``<finding> call`` (1 from the operating point upwards, else 0; missing where the run has none).
+
+    Args:
+        entries: image_id and file of N images. probabilities: (N, K). thresholds: (K,), NaN for none.
+    """
+    ids, files = ([_printable(entry[place]) for entry in entries] for place in (0, 1))
+    columns: dict[str, object] = {"image_id": ids, "file": files}
+    for k, finding in enumerate(findings):
+        called = np.where(np.isnan(thresholds[k]), np.nan, probabilities[:, k] >= thresholds[k])
+        columns[finding] = probabilities[:, k]
+        columns[f"{finding} call"] = pd.Series(called).astype("Int64")
+    return pd.DataFrame(columns)
+
+
+def _predict(run: Run, source: FinishedRun, listing: Listing) -> None:
+    trained = load_trained(source.dir).to("cuda" if torch.cuda.is_available() else "cpu")
+    lines = JsonLines(run.dir / "predictions.partial.jsonl")
+    done = {line["image_id"] for line in lines}
+    waiting = [file for file in listing.files if file.image_id not in done]
+    if done:
+        log.info("%d images are already done", len(done))
+    unreadable: list[tuple[str, str]] = []
+    with run.phase(f"predictions of {len(waiting)} images"):
+        batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
+        for files in track(batches, "predicting", images_in=len):
+            decoded = _decode(files, trained)
+            unreadable += decoded.problems
+            if not decoded.files:
+                continue
+            for file, row in zip(decoded.files, _probabilities(decoded, trained).tolist(), strict=True):
+                lines.append({"image_id": file.image_id, "file": file.file_name, "probabilities": row})
+    _finish(run, source, lines, listing=listing, unreadable=unreadable)
+
+
+def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
+    settings, regions = trained.settings.input, trained.regions
+
+    def work(row: int) -> list[NetImage] | str:
+        try:
+            image = read_pixels(files[row].path)
+            if not image.size:
+                raise UserError(f"image: {files[row].path} has no pixels")
+            return [picture_of(cut_region(image, region), settings) for region in regions]
+        except (UserError, OSError) as error:
+            return problem_line(error)
+
+    decoded = _Decoded([], [], [])
+    for row, result in decode_each(work, range(len(files)), progress=False):
+        if isinstance(result, str):
+            decoded.problems.append((str(files[row].path), result))
+        else:
+            decoded.files.append(files[row])
+            decoded.pictures.extend(result)
+    return decoded
+
+
+def _probabilities(decoded: _Decoded, trained: Trained) -> Floats:
+    """(N, K): of an image in several regions the highest."""
+    pictures = Pictures.of(decoded.pictures, trained.settings.input)
+    device = next(trained.members[0].model.parameters()).device
+    values = trained.probabilities_of(trained.logits(pictures, device=device))
+    return np.asarray(values.reshape(len(decoded.files), len(trained.regions), -1).max(axis=1))
+
+
+def _finish(
+    run: Run, source: FinishedRun, lines: JsonLines, *, listing: Listing, unreadable: list[tuple[str, str]]
+) -> None:
+    findings: list[str] = source.manifest["findings"]
+    order = {file.image_id: place for place, file in enumerate(listing.files)}
+    entries = sorted(lines, key=lambda line: order[line["image_id"]])
+    probabilities = np.array([line["probabilities"] for line in entries]).reshape(-1, len(findings))
+    names = [(line["image_id"], line["file"]) for line in entries]
+    table = prediction_table(names, probabilities, findings, thresholds_of(source, findings))
+    outputs = {"predictions": _write_csv(run.dir / "predictions.csv", table)}
+    if len(findings) == 1:
+        short = table[["image_id", f"{findings[0]} call"]].set_axis(["image_id", "prediction"], axis=1)
+        outputs["submission"] = _write_csv(run.dir / "submission.csv", short)
+    called = {f"called/{slug(name)}": float(table[f"{name} call"].fillna(0).sum()) for name in findings}
+    counts = {"images": len(table), "unreadable": len(unreadable), "other_files": listing.num_other}
+    run.finish(
+        {**counts, **called},
+        outputs,
+        findings=findings,
+        thresholds=source.manifest["thresholds"],
+        synthetic=source.manifest.get("synthetic"),
+        unreadable=[list(entry) for entry in unreadable],
+    )
+    lines.path.unlink(missing_ok=True)
+
+
+def _printable(name: str) -> str:
+    """Bytes of a file name that are not UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> Path:
+    atomic_write_text(path, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    return path
+
+
+def _report(done: FinishedRun, on_problem: OnProblem) -> str:
+    unreadable = done.manifest["unreadable"]
+    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in unreadable]
+    count = {name: int(done.metrics[name] or 0) for name in ("images", "other_files")}
+    summary = f"{count['images']} images predicted, {len(problems)} unreadable, {count['other_files']} other files"
+    summary += f" -> {done.output('predictions')}"
+    if problems and (on_problem == "error" or not count["images"]):
+        raise UserError([*problems, f"not all files could be read. {summary}"])
+    for problem in problems:
+        log.warning("excluded: %s", problem)
+    return summary

@@ -1,0 +1,137 @@
+"""A finished classifier on images without labels: one row a readable image, every problem named, nothing done twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.config import UserError
+from cxr.datasets import Tbx11kData
+from cxr.imaging.listing import ImageFile, find_images
+from cxr.runs.run_folder import FinishedRun, open_run
+from stage1_classify.evaluation import new_images
+from stage1_classify.evaluation.new_images import Call, predict_images, prediction_table
+from stage1_classify.evaluation.predictions import thresholds_of
+from stage1_classify.model.loading import Trained, load_trained
+from tests.builders import write_picture
+from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings, untrained_run
+
+NAN = float("nan")
+NUM_IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return patch_folder(tmp_path_factory.mktemp("data"), num_images=NUM_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def run(root: Path) -> FinishedRun:
+    return open_run(untrained_run(stage1_settings(root), root / "run", weights_seed=1))
+
+
+def read(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "predictions.csv", dtype={"image_id": str})
+
+
+def test_no_image_gives_an_empty_table() -> None:
+    table = prediction_table([], np.zeros((0, 2)), FINDINGS, np.array([0.5, NAN]))
+    assert list(table.columns)[:4] == ["image_id", "file", FINDINGS[0], f"{FINDINGS[0]} call"]
+    assert table.empty
+
+
+def test_calls_begin_at_the_operating_point_and_are_blank_without_one() -> None:
+    probabilities = np.array([[0.5, 0.9], [0.49, 0.1]])
+    table = prediction_table([("a", "a.png"), ("\udcff", "\udcff.png")], probabilities, FINDINGS, np.array([0.5, NAN]))
+    assert table[f"{FINDINGS[0]} call"].tolist() == [1, 0]
+    assert table[f"{FINDINGS[1]} call"].isna().all()
+    assert table["file"].tolist() == ["a.png", "\\udcff.png"]  # a byte that is not UTF-8
+
+
+def test_every_image_has_its_probabilities_and_calls(tmp_path: Path, root: Path, run: FinishedRun) -> None:
+    line = predict_images(Call(run.dir, (root / "images",), tmp_path / "out"))
+    assert line.startswith(f"{NUM_IMAGES} images predicted, 0 unreadable")
+    table = read(tmp_path / "out")
+    assert table["file"].tolist() == [f"p{row:03d}.png" for row in range(NUM_IMAGES)]
+    expected = load_trained(run.dir).predict(stage1_settings(root).data.read())
+    np.testing.assert_allclose(table[FINDINGS].to_numpy(), expected, rtol=1e-5)
+    called = expected >= thresholds_of(run, FINDINGS)
+    done = open_run(tmp_path / "out", stage=new_images.STAGE)
+    for k, finding in enumerate(FINDINGS):
+        if run.manifest["thresholds"][finding] is not None:
+            assert table[f"{finding} call"].tolist() == called[:, k].astype(int).tolist()
+    assert done.metrics["called/lung_lesion"] == called[:, 0].sum()
+    assert "submission" not in done.manifest["outputs"]
+
+
+def test_a_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path, run: FinishedRun) -> None:
+    write_picture(tmp_path / "scans" / "good.png", (50, 70), bright_xyxy=(5, 5, 20, 18))
+    (tmp_path / "scans" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "scans" / "notes.txt").write_text("")
+    call = Call(run.dir, (tmp_path / "scans",), tmp_path / "out")
+    with pytest.raises(UserError) as caught:
+        predict_images(call)
+    first, last = caught.value.problems
+    assert str(tmp_path / "scans" / "broken.png") in first
+    assert "1 images predicted, 1 unreadable, 1 other files" in last
+    assert read(tmp_path / "out")["image_id"].tolist() == ["good"]
+    assert "1 unreadable" in predict_images(replace(call, on_problem="exclude"))
+
+
+def test_without_a_readable_image_the_command_fails(tmp_path: Path, run: FinishedRun) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        predict_images(Call(run.dir, (tmp_path / "scans",), tmp_path / "out", "exclude"))
+
+
+def test_an_interrupted_call_goes_on(
+    tmp_path: Path, root: Path, run: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    call = Call(run.dir, (root / "images",), tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(new_images, "_finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            predict_images(call)
+    lines = tmp_path / "out" / "predictions.partial.jsonl"
+    text = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join(text[:5]) + text[5][:20])  # the sixth line was not written whole
+    decode, given = new_images._decode, list[str]()
+
+    def noted(files: Sequence[ImageFile], trained: Trained) -> new_images._Decoded:
+        given.extend(file.file_name for file in files)
+        return decode(files, trained)
+
+    monkeypatch.setattr(new_images, "_decode", noted)
+    predict_images(call)
+    assert given == [f"p{row:03d}.png" for row in range(5, NUM_IMAGES)]
+    assert len(read(tmp_path / "out")) == NUM_IMAGES
+    assert not lines.exists()
+
+
+def test_a_classifier_of_one_finding_writes_a_table_of_two_columns(tmp_path: Path, root: Path) -> None:
+    settings = stage1_settings(root).model_copy(update={"findings": FINDINGS[:1]})
+    run = open_run(untrained_run(settings, tmp_path / "run", weights_seed=2))
+    predict_images(Call(run.dir, (root / "images" / "p003.png",), tmp_path / "out"))
+    (header, row) = (tmp_path / "out" / "submission.csv").read_text().splitlines()
+    assert header == "image_id,prediction"
+    assert row in ("p003,0", "p003,1")
+
+
+def test_a_classifier_of_halves_takes_the_higher_probability(tmp_path: Path, run: FinishedRun) -> None:
+    write_picture(tmp_path / "one.png", (40, 60), bright_xyxy=(5, 5, 20, 18))
+    trained = load_trained(run.dir)
+    data = Tbx11kData(root=tmp_path, layout="hemithorax")
+    halves = replace(trained, settings=trained.settings.model_copy(update={"data": data}))
+    assert (trained.regions, halves.regions) == (("full",), ("left", "right_mirrored"))
+    decoded = new_images._decode(find_images([tmp_path / "one.png"]).files, halves)
+    assert len(decoded.pictures) == 2
+    each = [new_images._probabilities(decoded._replace(pictures=[one]), trained)[0] for one in decoded.pictures]
+    np.testing.assert_allclose(new_images._probabilities(decoded, halves), [np.maximum(*each)], rtol=1e-6)
+    assert not np.allclose(*each)
