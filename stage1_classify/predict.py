@@ -24,7 +24,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="finished stage 1 run or ensemble")
     what = "image files and folders (searched recursively); or one settings file of a labelled data set (.yaml)"
-    parser.add_argument("given", nargs="+", type=Path, metavar="IMAGES_OR_CONFIG", help=what)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES_OR_CONFIG", help=what)
     where = "new folder for the results (default: predictions/<name of the first argument> next to RUN)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     problem = "images that cannot be read: continue, then exit with 2 (error, the default) or with 0 (exclude)"
@@ -37,9 +37,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: argparse.Namespace) -> None:
     """Predict the images, or evaluate on the data set."""
-    is_settings = [path.suffix.lower() in SETTINGS_ENDINGS for path in given.given]
+    is_settings = [path.suffix.lower() in SETTINGS_ENDINGS for path in given.inputs]
     if any(is_settings):
-        if len(given.given) > 1:
+        if len(given.inputs) > 1:
             raise UserError("IMAGES_OR_CONFIG: give images, or one settings file; a settings file stands alone")
         _evaluate(given)
         return
@@ -47,7 +47,7 @@ def main(given: argparse.Namespace) -> None:
         raise UserError("--part and --set belong to a settings file of a labelled data set; leave them out for images")
     from stage1_classify.evaluation.new_images import Call, predict_images  # torch takes seconds, --help needs none
 
-    call = Call(given.run, tuple(given.given), given.out, given.on_problem)
+    call = Call(given.run, tuple(given.inputs), given.out, given.on_problem)
     sys.stdout.write(predict_images(call) + "\n")
 
 
@@ -55,8 +55,8 @@ def _evaluate(given: argparse.Namespace) -> None:
     from stage1_classify.evaluation.labelled_set import evaluate_elsewhere
     from stage1_classify.settings.labelled_set import load_labelled_set
 
-    settings = load_labelled_set(given.given[0], given.set, part=given.part)
-    out = given.out or default_out(given.run, given.given)
+    settings = load_labelled_set(given.inputs[0], given.set, part=given.part)
+    out = given.out or default_out(given.run, given.inputs)
     evaluate_elsewhere(given.run, settings, out=out)
     print_run(out)
 
