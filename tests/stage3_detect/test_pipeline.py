@@ -250,6 +250,8 @@ def test_a_run_on_the_classifiers_network(on_classifier: Path):
     for form in ("onnx", "openvino_fp32"):
         assert run.metrics[f"export/{form}/box_difference_px"] <= 1
         assert run.metrics[f"export/{form}/score_difference"] <= 1e-3
+    bundle = json.loads((on_classifier / "stage3" / "export" / "bundle" / "bundle.json").read_text())
+    assert "onnx" in {engine["format"] for engine in bundle["engines"]}
     assert "the stage 1 classifier's network" in run.output("model_card").read_text()
 
 
