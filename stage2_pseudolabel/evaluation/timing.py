@@ -1,5 +1,6 @@
 """Time and peak memory of each CAM method, measured one method at a time on the same images."""
 
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from stage2_pseudolabel.cam.agreement import rank_correlation
 from stage2_pseudolabel.cam_maps.teacher import Teacher
 
 _SAMPLE_S = 0.002
+_REPEATS = 3
 EXACT, BUDGET = "scorecam", "scorecambudget"
 MAX_EXACT_IMAGES = 4
 """Images for which exact ScoreCAM maps are computed, to measure how similarly the budgeted maps rank the cells."""
@@ -25,21 +27,24 @@ def measure_methods(
     """``ms_per_image/<method>`` (from decoded picture to maps of all classes) and ``peak_mib/<method>``.
 
     Both are of the whole ensemble where the classifier is one. With `scorecambudget` also
-    ``rank_correlation/scorecambudget``. Memory is the peak above what was in use before the batch: of the device under
+    ``rank_correlation/scorecambudget``. Time is the median of three passes after one image as warm-up, because the
+    first pass of a method also pays for what the libraries prepare. Memory is the peak above what was in use before the batch: of the device under
     CUDA, otherwise of the process (resident set, sampled every 2 ms, so a very short peak can be missed).
     """
     count = min(num_images, len(pictures))
     if not count:
         return {}
-    inputs = teacher.inputs(pictures, range(count))
-    teacher.maps(teacher.inputs(pictures, [0]), methods_of(methods[0]))  # libraries warm up
+    inputs, first = teacher.inputs(pictures, range(count)), teacher.inputs(pictures, [0])
     figures: dict[str, float] = {}
     for method in methods:
+        teacher.maps(first, methods_of(method))
+        seconds = []
         with _peak_mib() as peak:
-            begin = time.perf_counter()
-            teacher.maps(inputs, methods_of(method))
-            seconds = time.perf_counter() - begin
-        figures[f"ms_per_image/{method}"] = 1000 * seconds / count
+            for _ in range(_REPEATS):
+                begin = time.perf_counter()
+                teacher.maps(inputs, methods_of(method))
+                seconds.append(time.perf_counter() - begin)
+        figures[f"ms_per_image/{method}"] = 1000 * statistics.median(seconds) / count
         figures[f"peak_mib/{method}"] = peak[0]
     if BUDGET in methods:
         few = teacher.inputs(pictures, range(min(count, MAX_EXACT_IMAGES)))
