@@ -136,20 +136,26 @@ class Reader:
 
 @contextmanager
 def reading(browser: Browser, address: str, *, size: tuple[int, int] = (1280, 800)) -> Iterator[Reader]:
-    """A fresh page; at its end it must have complained about nothing and asked no other server."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-    context.add_init_script(WATCH)
-    context.set_default_timeout(15_000)
-    reader = Reader(context.new_page(), address)
-    page = reader.page
+    """A fresh page; at its end it must have complained about nothing and asked no other server.
+
+    Pages share one context, and so the files of the page; what the reading page keeps is kept for each page alone.
+    """
+    context = browser.contexts[0] if browser.contexts else browser.new_context()
+    page = context.new_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.add_init_script(WATCH)
+    page.set_default_timeout(15_000)
+    reader = Reader(page, address)
     page.on("console", lambda message: reader.problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: reader.problems.append(str(error)))
     page.on("request", lambda request: reader.urls.append(request.url))
     page.goto(address)
-    yield reader
-    assert reader.problems == []
-    assert [url for url in reader.urls if not url.startswith((address, "data:", "blob:"))] == []
-    context.close()
+    try:
+        yield reader
+        assert reader.problems == []
+        assert [url for url in reader.urls if not url.startswith((address, "data:", "blob:"))] == []
+    finally:
+        page.close()
 
 
 def shown(detections: Sequence[dict[str, object]]) -> list[tuple[float, ...]]:
