@@ -59,6 +59,11 @@ def main() -> None:
             start = time.process_time()
             settings.read()
             seconds[f"{check}/{view}"] = round(time.process_time() - start, 2)
+        show(seconds)  # before the folder is deleted, which may take minutes
+
+
+def show(seconds: dict[str, float]) -> None:
+    """A table, and one JSON object."""
     table = Table("check_files / view", "processor s")
     for name, value in seconds.items():
         table.add_row(name, f"{value:.2f}")
