@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.input_files import read_text
+from cxr.spreadsheet_cells import WRITTEN, original
 
 _ADVICE = "check `root` and that the release is unpacked as it came"
 _SHOWN_LINES = 20
@@ -23,6 +24,8 @@ Row = tuple[int, list[str]]
 
 def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV file, or one packed as .gz, with every cell as text; a blank cell is "", "N/A" or "nan" stay as they are.
+
+    Cells that were written by `cxr.spreadsheet_cells.inert` get their own text again.
 
     Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped.
     Columns without a name are called "Unnamed: 0", by their position.
@@ -42,7 +45,7 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
     require_columns(pd.DataFrame(columns=names), required, source=str(path))
     _check_lengths(rows, header, path)
     # pandas makes the table 10 times as fast, but by itself it fills up short rows
-    return pd.read_csv(
+    table = pd.read_csv(
         StringIO(text),
         sep=delimiter,
         dtype=str,
@@ -52,6 +55,7 @@ def read_text_table(path: Path, *, required: Sequence[str] = ()) -> pd.DataFrame
         header=0,
         index_col=False,
     )
+    return table.map(original).rename(columns=original) if WRITTEN.search(text) else table
 
 
 def first_table(root: Path, names: Sequence[str], *, source: str) -> Path:

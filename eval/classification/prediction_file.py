@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.arrays import Bools, Floats
+from cxr.spreadsheet_cells import original
 
 CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
 
@@ -21,6 +22,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """Read the file. Ids stay texts, also those like 007 or NA."""
     texts = {name: str for name in CASE_COLUMNS[:-1]}
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={})
+    table[list(texts)] = table[list(texts)].map(original)
     numbers = [name for name in table.columns if name not in texts]
     table[numbers] = table[numbers].apply(pd.to_numeric)
     return table

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.runs.run_folder import atomic_write_text
+from cxr.spreadsheet_cells import inert
 from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.pictures import Rgb, grid, save_png
 from stage1_classify.evaluation.example_pictures import picture_of, short_ids
@@ -77,7 +78,7 @@ def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
 def failure_blocks(scored: Scored, failures: Sequence[Failure], run_dir: Path) -> list[Block]:
     """Write ``failures.csv`` (all failures) and the gallery (the first few per kind); returns their report blocks."""
     table = failure_table(failures)
-    atomic_write_text(run_dir / FILE, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    atomic_write_text(run_dir / FILE, table.map(inert).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     if not failures:
         body = "None. Every case with a known label is on the right side of the threshold."
         return [Text("Most confident failures", body)]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
+from cxr.spreadsheet_cells import inert
 from cxr.tables import Dataset
 from stage1_classify.data.batches import Split
 
@@ -69,6 +70,7 @@ def prediction_table(scored: Mapping[str, Scored], findings: Sequence[str], thre
 def write_predictions(path: Path, scored: Mapping[str, Scored], findings: Sequence[str], thresholds: Floats) -> Path:
     """Write `prediction_table` as CSV, missing cells blank, probabilities to nine digits; returns the path."""
     table = prediction_table(scored, findings, thresholds)
+    table[list(CASE_COLUMNS)] = table[list(CASE_COLUMNS)].map(inert)
     atomic_write_text(path, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     return path
 

@@ -12,6 +12,7 @@ from cxr.arrays import Bools, Floats
 from cxr.config import UserError
 from cxr.labels import nearest
 from cxr.runs.run_folder import atomic_write_text
+from cxr.spreadsheet_cells import inert, original
 from cxr.tables import Dataset
 from stage1_classify.data.targets import UNCERTAIN, policies
 from stage1_classify.model.loading import Trained, load_trained
@@ -56,7 +57,7 @@ def relabel(
                 "probability": _probabilities(settings.teacher, data, findings, replaced, device=device),
             }
         )
-        atomic_write_text(path, table.to_csv(index=False))
+        atomic_write_text(path, table.map(inert).to_csv(index=False))
         log.info("self-training: %d uncertain labels replaced, see %s", len(table), TABLE)
     probabilities = np.full(replaced.shape, np.nan)
     probabilities[replaced] = _read(path, data, findings, replaced)
@@ -97,7 +98,7 @@ def _read(path: Path, data: Dataset, findings: Sequence[str], replaced: Bools) -
     """The table's probabilities, after checking that it belongs to exactly these labels."""
     rows, columns = np.nonzero(replaced)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).map(original)
         probabilities = np.array([float(text) for text in table["probability"]])
         same = (
             table["image_id"].tolist() == data.images["image_id"].iloc[rows].tolist()

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from cxr.spreadsheet_cells import inert
 from stage1_classify.reports.records import Record
 from stage1_classify.reports.report_table import LANGUAGE, REPORT_ID
 
@@ -73,14 +74,14 @@ def write_tables(
             cells[record[REPORT_ID]] = [record["language"] or "", *(known.get(name, "") for name in columns)]
     with _replacing(folder / LABELS) as labels:
         writer = csv.writer(labels, lineterminator="\n")
-        writer.writerow([*rows.columns, LANGUAGE, *columns])
-        writer.writerows([*row, *cells[row[0]]] for row in rows.itertuples(index=False, name=None))
+        writer.writerow(map(inert, [*rows.columns, LANGUAGE, *columns]))
+        writer.writerows(map(inert, [*row, *cells[row[0]]]) for row in rows.itertuples(index=False, name=None))
     return counts
 
 
 def _side_rows(record: Record) -> Iterator[list[str]]:
     for finding, places in record["places"].items():
-        yield from ([record[REPORT_ID], finding, side, zone] for side, zone in places)
+        yield from ([*map(inert, (record[REPORT_ID], finding)), side, zone] for side, zone in places)
 
 
 def _evidence_lines(record: Record) -> Iterator[str]:

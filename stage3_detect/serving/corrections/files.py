@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cxr.spreadsheet_cells import inert
 from stage3_detect.serving.corrections.record import ACCEPTED, Corners, Reading, SavedReading
 
 Label = int | None
@@ -146,13 +147,13 @@ def label_table(images: ByImage, findings: Sequence[str], places: Mapping[str, P
     """labels.csv, which the data set csv_table of stage 1 reads; a finding that nobody judged is blank."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*TABLE_COLUMNS, *findings, *FACT_COLUMNS])
+    writer.writerow(map(inert, [*TABLE_COLUMNS, *findings, *FACT_COLUMNS]))
     for image, readings in images.items():
         place = places[image]
         labels = image_labels(readings, findings).values()
         readers = " ".join(reading.reader for reading in readings)
         facts = (image, readers, int(is_complete(readings)))
-        writer.writerow([place.path, place.patient, place.study, *labels, *facts])
+        writer.writerow(map(inert, [place.path, place.patient, place.study, *labels, *facts]))
     return text.getvalue()
 
 

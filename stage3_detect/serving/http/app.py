@@ -109,22 +109,22 @@ def _closing(context: ServiceContext) -> Callable[[FastAPI], AbstractAsyncContex
 def _state_router(context: ServiceContext) -> APIRouter:
     router = APIRouter(tags=["state"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", summary="Is the process alive?")
     async def healthz() -> StateAnswer:
-        """The process is alive."""
+        """Answers 200 as long as the process lives, also while it shuts down. Needs no API key."""
         return StateAnswer(status="ok")
 
-    @router.get("/readyz")
+    @router.get("/readyz", summary="Does the service take requests?")
     async def readyz() -> StateAnswer:
-        """The service takes requests: 503 while it shuts down."""
+        """Answers 200, or 503 while the service shuts down. Needs no API key."""
         if context.workers.draining:
             limits = context.settings.limits
             raise busy(503, "draining", "The service is shutting down.", limits.retry_after_s)
         return StateAnswer(status="ok")
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
     def metrics() -> Response:
-        """Metrics in the text format of Prometheus."""
+        """Requests, times, queue, images, boxes and corrections since the start, in the text format of Prometheus."""
         if context.corrections is not None:
             context.monitoring.accepted(context.corrections.accepted_shares())
         return Response(context.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -50,10 +50,13 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/corrections", status_code=201, response_model=CorrectionAnswer, responses=_ERRORS, tags=["corrections"],
-        openapi_extra=_json_body(context.model.facts),
+        openapi_extra=_json_body(context.model.facts), summary="Save a reader's corrections",
     )  # fmt: skip
     async def save_correction(request: Request) -> CorrectionAnswer:
-        """Save what a reader decided. It is on disk when the answer is sent."""
+        """What a reader decided about the boxes of an image. It is on disk when the answer is sent.
+
+        404 in a service without `--corrections`.
+        """
         store = context.corrections
         if store is None:
             raise Refusal(404, "no_corrections", "This service takes no corrections; start it with --corrections.")

@@ -53,18 +53,22 @@ def make_router(context: ServiceContext) -> APIRouter:
     facts = context.model.facts
     limits = context.settings.limits
 
-    @router.get("/v1/model", response_model=ModelAnswer, tags=["model"])
+    @router.get("/v1/model", response_model=ModelAnswer, tags=["model"], summary="The served model")
     async def model() -> Response:
-        """The model: findings, operating points, licence, model card."""
+        """Findings and their ancestors, operating points with their thresholds, licence and model card."""
         described = _described(context.model.facts, context.settings)
         return _json(described.model_dump_json().encode())
 
     @router.post(
         "/v1/detections", response_model=DetectionsAnswer, responses=UPLOAD_ERRORS, tags=["images"],
-        openapi_extra=multipart_body("files", several=True),
+        openapi_extra=multipart_body("files", several=True), summary="Find boxes on images",
     )  # fmt: skip
     async def detections(request: Request, point: Point = None) -> Response:
-        """Boxes of one or more images (PNG, JPEG, DICOM)."""
+        """Boxes and quality of one or more images (PNG, JPEG, DICOM), in the order of the files.
+
+        All candidate boxes are in the answer; use those that are `shown`. A file that cannot be read has an `error`
+        in place of boxes, and the others are answered.
+        """
         check_point(context, point)
         uploads = await read_files(request, "files", limits)
         asked = asked_by(request, "/v1/detections", len(uploads))
@@ -78,10 +82,10 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/maps", response_model=MapsAnswer, responses=UPLOAD_ERRORS | {404: {"model": ErrorAnswer}}, tags=["images"],
-        openapi_extra=multipart_body("file", several=False),
+        openapi_extra=multipart_body("file", several=False), summary="Heat maps of an image",
     )  # fmt: skip
     async def maps(request: Request) -> Response:
-        """Heat maps of one image, one for each finding of the classifier."""
+        """A heat map for each finding of the classifier. 404 in a service that was started without `--maps`."""
         if not facts.map_method:
             raise Refusal(404, "no_maps", "This service has no maps; it was started without --maps.")
         (upload,) = await read_files(request, "file", limits, max_files=1)

@@ -41,12 +41,12 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/dicom-results", response_class=Response, responses=UPLOAD_ERRORS | _ANSWER, tags=["images"],
-        openapi_extra=multipart_body("file", several=False),
+        openapi_extra=multipart_body("file", several=False), summary="DICOM results of a radiograph",
     )  # fmt: skip
     async def dicom_results(
         request: Request, point: Point = None, sr_class: SrClass = "comprehensive", capture: Capture = "colour"
     ) -> Response:
-        """Results of one DICOM radiograph as DICOM files, in a zip archive."""
+        """Structured report, presentation state and secondary capture on one DICOM radiograph, in a zip archive."""
         if find_spec(_PACKAGE) is None:
             raise Refusal(404, "no_dicom", "This service makes no DICOM results; install it with the extra 'dicom'.")
         check_point(context, point)

@@ -82,7 +82,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/page/readings", response_class=Response, responses=_binary() | UPLOAD_ERRORS,
-        openapi_extra=multipart_body("file", several=False),
+        openapi_extra=multipart_body("file", several=False), summary="Boxes and pixels for the reading page",
     )  # fmt: skip
     async def readings(request: Request, point: Point = None) -> Response:
         """Boxes and pixels of one image, from one upload and one decoding.
@@ -145,14 +145,14 @@ def _add_examples(router: APIRouter, context: ServiceContext) -> None:
     truth: Truth = read_truth(settings.truth) if settings.truth else {}
     paths = example_paths(settings.examples) if settings.examples else {}
 
-    @router.get("/v1/examples")
+    @router.get("/v1/examples", summary="Example images")
     async def examples() -> ExamplesAnswer:
-        """Images that the page offers."""
+        """Names of the images that the page offers; none in a service without `--examples`."""
         return ExamplesAnswer(examples=[Example(name=name, has_truth=name in truth) for name in paths])
 
-    @router.get("/v1/examples/{name}", response_class=Response, responses=_binary())
+    @router.get("/v1/examples/{name}", response_class=Response, responses=_binary(), summary="An example image")
     def example(name: str) -> Response:
-        """The file of an example."""
+        """The file as it is on the disk of the service."""
         if name not in paths:
             raise Refusal(404, "no_example", "There is no example of this name.")
         try:
@@ -161,9 +161,9 @@ def _add_examples(router: APIRouter, context: ServiceContext) -> None:
             raise Refusal(404, "no_example", "The file of this example was removed.") from None
         return Response(content, media_type="application/octet-stream")
 
-    @router.get("/v1/truth")
+    @router.get("/v1/truth", summary="True boxes of an image")
     async def true_boxes(name: str) -> TruthAnswer:
-        """True boxes of an image by its file name; none if they are not known."""
+        """Boxes of `--truth` for an image, by its file name; none if they are not known."""
         return TruthAnswer(boxes=truth.get(name, []))
 
 

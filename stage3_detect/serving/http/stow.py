@@ -35,10 +35,14 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/dicom-web/studies", response_class=Response, tags=["images"], openapi_extra=_BODY,
+        summary="Store radiographs (STOW-RS)",
         responses=UPLOAD_ERRORS | _ANSWERS | {404: {"model": ErrorAnswer}},
     )  # fmt: skip
     async def store(request: Request) -> Response:
-        """Store radiographs; their results are sent where the service sends results."""
+        """The images are on disk when the answer is sent. Results go to the peers of `--send-to`.
+
+        404 in a service without `--dicom-port`.
+        """
         if context.dicom is None:
             raise Refusal(404, "no_dicom", "This service takes no DICOM images; start it with --dicom-port.")
         parts = await read_related(request, context.settings.limits)

@@ -33,6 +33,7 @@ SOUND = {
     "no last line end": ("a,b\n1,2", [["1", "2"]]),
     "empty lines": ("a,b\n\n1,2\n\n\n3,4\n\n", [["1", "2"], ["3", "4"]]),
     "blank cells": ("a,b\n,\n1,2\n", [["", ""], ["1", "2"]]),
+    "formulas written as texts": ("a,b\n'-x,\"'@1,2\"\n'a,'\n", [["-x", "@1,2"], ["'a", "'"]]),
     "leading zeros": ("a,b\n007,1e3\n", [["007", "1e3"]]),
 }
 

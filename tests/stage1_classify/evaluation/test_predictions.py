@@ -29,6 +29,13 @@ def test_rows_of_all_splits_with_blanks_for_what_is_unknown(tmp_path: Path) -> N
     ]
 
 
+def test_an_id_that_is_a_formula_is_written_as_text_and_read_as_it_is(tmp_path: Path) -> None:
+    val = scored(tmp_path, [[1, 0]], [[0.25, 0.5]], images={"image_id": ["=x"], "patient_id": ["-p"]})
+    path = write_predictions(tmp_path / "p.csv", {"val": val}, FINDINGS, np.array([0.5, NAN]))
+    assert path.read_text().splitlines()[1].startswith("'=x,val,'-p,,1,")
+    assert read_predictions(path)[["image_id", "patient_id"]].to_numpy().tolist() == [["=x", "-p"]]
+
+
 def test_a_study_is_one_row_of_its_first_view(tmp_path: Path) -> None:
     images = {
         "image_id": ["side", "front", "alone"],

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cxr.coco import read_coco
 from cxr.datasets.csv_table import CsvTableData, ImageColumns
+from cxr.datasets.text_files import read_text_table
 from stage3_detect.serving.corrections.files import (
     Place,
     accepted_shares,
@@ -159,6 +160,15 @@ def test_the_label_table_is_what_stage_1_reads(tmp_path: Path) -> None:
     assert dataset.images["patient_id"].tolist() == ["p1", ""] and dataset.images["study_id"].tolist() == ["s1", ""]
     expected = pd.DataFrame([[1.0, 0, 1], [np.nan] * 3], columns=dataset.labels.columns, index=dataset.labels.index)
     pd.testing.assert_frame_equal(dataset.labels, expected.rename_axis(dataset.labels.index.name))
+
+
+def test_a_file_name_that_is_a_formula_is_written_as_text_and_read_as_it_is(tmp_path: Path) -> None:
+    place = Place("=cmd|calc.png", "@p", "-s")
+    text = label_table(last_readings([saved()]), FINDINGS, {IMAGE: place})
+    assert text.splitlines()[1] == f"'=cmd|calc.png,'@p,'-s,,,,{IMAGE},r1,0"
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    read = read_text_table(tmp_path / "labels.csv")
+    assert read[["path", "patient", "study"]].to_numpy().tolist() == [[place.path, place.patient, place.study]]
 
 
 def test_shares_of_accepted_boxes() -> None:

@@ -71,6 +71,15 @@ def test_openapi_describes_every_route_with_examples(service: Service) -> None:
     ours = [name for name, schema in description["components"]["schemas"].items() if "Answer" in name]
     assert ours
     assert all(description["components"]["schemas"][name]["examples"] for name in ours)
+    operations = [operation for path in description["paths"].values() for operation in path.values()]
+    assert len({operation["summary"] for operation in operations}) == len(operations)
+    assert all(len(operation["description"]) > len(operation["summary"]) for operation in operations)
+    named_by_function = [
+        operation["summary"]
+        for operation in operations
+        if operation["operationId"].startswith(operation["summary"].lower().replace(" ", "_"))
+    ]
+    assert not named_by_function
 
 
 @pytest.mark.parametrize("schema", [value for value in vars(schemas).values() if isinstance(value, type)], ids=str)
