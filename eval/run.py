@@ -1,5 +1,5 @@
-"""`compare` or `reproduce` finished runs, `score` COCO files, measure the agreement of `readers` or the `transfer`
-of classifiers between data sets."""
+"""`compare` or `reproduce` runs, `score` COCO files, measure the agreement of `readers`, the `transfer` of classifiers
+between data sets or the `drift` of images."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from cxr.cli import exit_code
 from eval.classification.transfer_report import transfer_report
 from eval.detection.score import add_score, score_files
+from eval.drift.compare_records import add_drift_arguments, report_drift
 from eval.experiments.reproduce import reproduce
 from eval.leaderboard.compare import compare_runs
 from eval.readers.compare_readers import add_arguments, compare_readers
@@ -29,6 +30,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     again.add_argument("run", type=Path, metavar="RUN", help="finished run of stage 1, 2 or 3")
     again.add_argument("--out", type=Path, help="folder of the new run (RUN_again)")
     add_arguments(commands.add_parser("readers", help="agreement of readers, and the human AP"))
+    add_drift_arguments(commands.add_parser("drift", help="do new images still look like the reference?"))
     return parser.parse_args(argv)
 
 
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "score": lambda: score_files(given.gt, given.pred, out=given.out),
         "readers": lambda: compare_readers(given),
         "transfer": lambda: transfer_report(given.config, out=given.out),
+        "drift": lambda: report_drift(given.reference, given.current, out=given.out),
     }
 
     def work() -> None:

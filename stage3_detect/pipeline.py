@@ -18,8 +18,11 @@ from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.export.bundle import BundleSource, write_bundle
 from stage3_detect.export.card_facts import CardFacts
 from stage3_detect.export.formats import Exports, export_formats
+from stage3_detect.export.gate_file import FILE_NAME as GATE
+from stage3_detect.export.gate_file import training_paths, write_gate, write_records
 from stage3_detect.export.model_card import write_model_card
 from stage3_detect.export.quality import ExportReference, speed_figures
+from stage3_detect.image_quality.gate import open_gate
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
 from stage3_detect.model.predict import predict_images
@@ -53,6 +56,8 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         reference = ExportReference(sources.test, detections, settings, correction)
         folder, weights = run.dir / "export", trained.weights
         exports = export_formats(folder, weights, settings, reference=reference, calibration=sources.labels)
+    with run.phase("quality gate"):
+        gate = _write_gate(run, sources, settings, tune)
     with run.phase("evaluation"):
         evaluation = evaluate(detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared)
     with run.phase("report"):
@@ -63,7 +68,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         made = (trained, evaluation, exports, distilled)
         files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", evaluation.verdict)
-    outputs = {"weights": trained.weights, **starts, **files, **exports.files}
+    outputs = {"weights": trained.weights, **starts, **files, **exports.files, **gate}
     for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
         if coco is not None:
             outputs[name] = run.dir / "coco" / f"{name}.json"
@@ -120,6 +125,16 @@ def _stage1_of(stage2: FinishedRun, *, needed_by: str, instead: str) -> Path:
             f"longer whole; restore it, or {instead}"
         )
     return stage1
+
+
+def _write_gate(run: Run, sources: Sources, settings: DetectSettings, detections: CocoBoxes | None) -> dict[str, Path]:
+    """The quality gate, and the records of the tune images for drift; each is left out where it has too few images."""
+    path = write_gate(run.dir / "export" / GATE, training_paths(sources), settings.quality_gate)
+    files = {} if path is None else {"quality_gate": path}
+    if detections is not None:
+        records = run.dir / "records_tune.jsonl"
+        files["image_records"] = write_records(records, open_gate(path), sources.tune, detections)
+    return files
 
 
 def _write_bundle(

@@ -47,6 +47,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     capture = "pixels of the secondary capture: 8 bits in colour, or size and bits of the image (default: colour)"
     parser.add_argument("--capture", choices=("colour", "grey"), default="colour", help=capture)
+    gate = "unsuitable images: show no box (abstain, the default), warn, or off"
+    parser.add_argument("--quality-gate", choices=("abstain", "warn", "off"), default="abstain", help=gate)
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write predictions.json only")
     return parser.parse_args(argv)
 

@@ -33,6 +33,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--examples", type=Path, metavar="DIR", help="images that the page offers as examples")
     parser.add_argument("--truth", type=Path, metavar="COCO", help="true boxes that the page draws, by file name")
     parser.add_argument("--audit", type=Path, metavar="FILE", help="record in FILE who sent which image, by hash")
+    gate = "unsuitable images: abstain (show no box), warn, or off (default: abstain)"
+    parser.add_argument("--quality-gate", choices=("abstain", "warn", "off"), default="abstain", help=gate)
+    records = "append a line for each image to FILE: quality, statistics, scores; for eval/run.py drift"
+    parser.add_argument("--records", type=Path, metavar="FILE", help=records)
     _add_dicom(parser)
     workers = "images in work at the same time (default: 2)"
     parser.add_argument("--workers", dest="num_workers", type=int, default=2, metavar="N", help=workers)
@@ -81,7 +85,8 @@ def main(given: argparse.Namespace) -> None:
     opened = listen(settings.host, settings.port)
     from stage3_detect.serving.start import ModelOptions, start  # takes more than a second
 
-    start(ModelOptions(given.run, maps=given.maps, points=given.points, num_threads=given.threads), settings, opened)
+    options = ModelOptions(given.run, given.maps, given.points, given.threads, given.quality_gate)
+    start(options, settings, opened)
 
 
 def run() -> int:

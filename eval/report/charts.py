@@ -175,6 +175,37 @@ def _plot_panel(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
     return lines
 
 
+@dataclass(frozen=True)
+class Histograms:
+    """The values of a number in two or more samples, by the names of the samples. is_marked: bold title."""
+
+    title: str
+    samples: Mapping[str, npt.NDArray[np.float64]]
+    is_marked: bool = False
+
+
+def plot_histograms(path: Path, panels: Sequence[Histograms], *, columns: int = 3) -> Path:
+    """Plot the share of each sample by value, a panel for each number; returns the path of the PNG."""
+    columns = max(1, min(columns, len(panels)))
+    num_rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(max(4.2, 2.9 * columns), 2.1 * num_rows + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(num_rows, columns, index + 1)
+        _style(axes, grid="y")
+        edges = np.histogram_bin_edges(np.concatenate(list(panel.samples.values())), bins=20)
+        for number, (name, values) in enumerate(panel.samples.items()):
+            share = np.histogram(values, edges)[0] / max(1, len(values))
+            axes.stairs(
+                share, edges, color=LINES[number], fill=number == 0, alpha=0.35 if number == 0 else 1, label=name
+            )
+        axes.set_title(panel.title, loc="left", fontsize=9, color=INK, fontweight="bold" if panel.is_marked else None)
+        axes.tick_params(labelsize=8)
+        if index == 0:
+            axes.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
 def plot_heat_map(
     path: Path,
     values: npt.NDArray[np.float64],

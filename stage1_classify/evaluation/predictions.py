@@ -11,6 +11,7 @@ from cxr.arrays import Floats
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from cxr.spreadsheet_cells import inert
 from cxr.tables import Dataset
+from eval.classification.prediction_file import CASE_COLUMNS
 from stage1_classify.data.batches import Split
 
 

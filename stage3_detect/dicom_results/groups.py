@@ -3,6 +3,7 @@
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodedConcept,
     ContentSequence,
     CoordinatesForMeasurement,
     FindingSite,
@@ -23,6 +24,7 @@ from stage3_detect.dicom_results import concepts
 from stage3_detect.dicom_results.result import EDITABLE_PREFIX, MANUFACTURER, Algorithm, ImageResult, TrackedBox
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.dicom_results.uids import derived_uid
+from stage3_detect.image_quality.verdict import Quality
 
 
 def polyline_of(box: TrackedBox) -> Floats:
@@ -55,16 +57,22 @@ def image_group(result: ImageResult, algorithm: Algorithm) -> ContentSequence:
     """An image without a box: that it shows none, or that the algorithm abstained. Viewers cannot read a report
     without any group."""
     source = result.source
-    verdict = concepts.NO_BOX if result.quality.ok else concepts.ABSTAINED
-    quality = concepts.USABLE if result.quality.ok else concepts.UNUSABLE
+    verdict = concepts.ABSTAINED if result.quality.abstains else concepts.NO_BOX
     image = SourceImageForMeasurementGroup(source.header.SOPClassUID, source.uid)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derived_uid("tracking", source.uid), "Image"),
         finding_type=verdict,
         algorithm_id=identification(algorithm),
-        qualitative_evaluations=[QualitativeEvaluation(concepts.QUALITY, quality)],
+        qualitative_evaluations=[QualitativeEvaluation(concepts.QUALITY, quality_concept(result.quality))],
         source_images=[image],
     )
+
+
+def quality_concept(quality: Quality) -> CodedConcept:
+    """The verdict as a code of CID 7004; an image on which the algorithm does not abstain is usable."""
+    if quality.abstains:
+        return concepts.UNUSABLE
+    return concepts.USABLE if quality.ok else concepts.DOUBTFUL
 
 
 def identification(algorithm: Algorithm) -> AlgorithmIdentification:

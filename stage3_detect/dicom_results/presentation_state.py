@@ -127,17 +127,18 @@ def _caption(box: TrackedBox, source: SourceImage) -> TextObject:
 
 
 def _note(result: ImageResult, layer: GraphicLayer) -> GraphicAnnotation:
-    """At the bottom of the display: not for diagnosis, and why there is no box."""
+    """At the bottom of the display: not for diagnosis, problems of the image, and why there is no box."""
     text = "\r\n".join([NOT_FOR_DIAGNOSIS, *verdict_lines(result)])
     place = TextObject(text, _DISPLAY, bounding_box=(0.01, 0.90, 0.99, 0.99), text_justification="LEFT")
     return GraphicAnnotation(referenced_images=[result.source.header], graphic_layer=layer, text_objects=[place])
 
 
 def verdict_lines(result: ImageResult) -> list[str]:
-    """Why there is no box, for people; empty if there are boxes."""
-    if not result.quality.ok:
+    """What is wrong with the image, and why there is no box, for people."""
+    if result.quality.abstains:
         return ["Not analysed:", *result.quality.reasons]
-    return [] if result.boxes else ["No finding reaches the operating point"]
+    none = [] if result.boxes else ["No finding reaches the operating point"]
+    return [*(f"Image quality: {reason}" for reason in result.quality.reasons), *none]
 
 
 def _add_grey_values(state: Dataset, display: Dataset) -> None:

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from stage3_detect.dicom_results import concepts
-from stage3_detect.dicom_results.groups import box_group, image_group
+from stage3_detect.dicom_results.groups import box_group, image_group, quality_concept
 from stage3_detect.dicom_results.result import (
     MANUFACTURER,
     NOT_FOR_DIAGNOSIS,
@@ -167,7 +167,7 @@ def _evaluations(results: Sequence[ImageResult]) -> list[ContentItem]:
     items: list[ContentItem] = [concepts.text(concepts.COMMENT, NOT_FOR_DIAGNOSIS)]
     for number, result in enumerate(results, start=1):
         quality = result.quality
-        items.append(concepts.code(concepts.QUALITY, concepts.USABLE if quality.ok else concepts.UNUSABLE))
+        items.append(concepts.code(concepts.QUALITY, quality_concept(quality)))
         where = f"Image {number} of the library: " if len(results) > 1 else ""
         items += [concepts.text(concepts.QUALITY_ISSUE, where + reason) for reason in quality.reasons]
     return items

@@ -8,7 +8,7 @@ from typing import Any
 from cxr.boxes import iou_of_two
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.dicom_results.uids import derived_uid
-from stage3_detect.model.image_quality import Quality
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import Box, FoundBox
 
 MANUFACTURER = "raybox"
@@ -48,8 +48,8 @@ class TrackedBox:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The result on one image. boxes: those that are shown, highest score first; none if the quality is not ok, since
-    the algorithm then abstains."""
+    """The result on one image. boxes: those that are shown, highest score first; none if the algorithm
+    abstains because of the image's quality."""
 
     source: SourceImage
     boxes: tuple[TrackedBox, ...]
@@ -59,7 +59,7 @@ class ImageResult:
     def facts(self) -> list[Any]:
         """All that the result says, for its identity."""
         boxes = [[box.finding, *(round(v, 3) for v in box.xyxy), round(box.score, 6), box.uid] for box in self.boxes]
-        return [self.source.uid, self.source.data_sha256, list(self.quality.reasons), boxes]
+        return [self.source.uid, self.source.data_sha256, list(self.quality.reasons), self.quality.abstains, boxes]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def image_result(
         found: as `BoxPredictor` returns them. earlier: boxes of an earlier result on the same image; a box that marks
             the same thing keeps its identity.
     """
-    shown = [box for box in found if box.shown] if quality.ok else []
+    shown = [] if quality.abstains else [box for box in found if box.shown]
     return ImageResult(source, tuple(_tracked(source, shown, earlier)), quality)
 
 

@@ -3,6 +3,7 @@
 bundle.json       facts, thresholds and curves; names every other file with its SHA-256
 detector*         the exported formats that passed their checks, the fastest first in bundle.json
 classifier.onnx   the classifier with the maps of its head
+quality_gate.npz   what good images look like
 MODEL_CARD.md
 """
 
@@ -21,6 +22,7 @@ from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
+from stage3_detect.export.gate_file import FILE_NAME as GATE
 from stage3_detect.run_chain import chain_of
 from stage3_detect.serving.model.bundle import BUNDLE_FORMAT, BUNDLE_JSON
 from stage3_detect.serving.model.manifest import MODEL_CARD
@@ -49,13 +51,17 @@ class BundleSource:
     stage1: Path | None
 
     @classmethod
-    def of_run(cls, run: FinishedRun, stage1: Path | None = None) -> "BundleSource":
+    def of_run(cls, run: FinishedRun, stage1: Path | None = None, gate: Path | None = None) -> "BundleSource":
         """The source of a finished stage 3 run; its classifier is found through the runs' recorded inputs.
+
+        Args:
+            gate: a quality gate in place of the run's.
 
         Raises:
             UserError: an output is missing.
         """
         files = {name: run.output(name) for name in run.manifest["outputs"]}
+        files |= {"quality_gate": gate} if gate else {}
         found = stage1 or chain_of(run).stage1
         return cls(run.manifest, run.settings, run.metrics, files, run.dir.resolve().parent.name, found)
 
@@ -93,12 +99,16 @@ def _replaced(folder: Path) -> Iterator[Path]:
 
 
 def _copy_files(folder: Path, source: BundleSource, engines: Sequence[Mapping[str, Any]]) -> None:
-    """The files of the engines, and the model card."""
+    """The files of the engines, the model card, and the quality gate."""
     for engine in engines:
         for name in (engine["format"], f"{engine['format']}_bin"):
             if name in source.files:
                 shutil.copyfile(source.files[name], folder / source.files[name].name)
     shutil.copyfile(source.files["model_card"], folder / MODEL_CARD)
+    if "quality_gate" in source.files:
+        shutil.copyfile(source.files["quality_gate"], folder / GATE)
+    else:
+        log.warning("bundle: no quality gate, only fixed rules; give good images with bundle.py --gate-images")
 
 
 def _facts(
@@ -112,7 +122,8 @@ def _facts(
         parents, own = classifier["parents"], {key: classifier[key] for key in classifier if key != "parents"}
     named = dict.fromkeys([*facts["findings"], *(own or {}).get("findings", ())])
     above = {name: ancestors(name, parents) for name in named}
-    return facts | {"parents": above, "engines": engines, "classifier": own}
+    gate = {"file": GATE} if "quality_gate" in source.files else None
+    return facts | {"parents": above, "engines": engines, "classifier": own, "quality_gate": gate}
 
 
 def _identity(source: BundleSource) -> dict[str, Any]:

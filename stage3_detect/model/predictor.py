@@ -1,8 +1,8 @@
 """Radiograph in, boxes with calibrated confidences out. Needs neither torch nor pandas."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ class FoundBox:
     score: float
     confidence: float | None
     shown: bool
+
+
+def hidden(boxes: Iterable[FoundBox]) -> list[FoundBox]:
+    """The boxes with none of them shown, as on an image on which the detector abstains."""
+    return [replace(box, shown=False) for box in boxes]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 Each image adds one line to a file. A second call of the same command continues after the last whole line. At the end
 the lines become one COCO file as `cxr.coco` reads it, with two more fields: `shown` of a box says whether its score
-reaches the operating point, and `image_id` of an image is its name.
+reaches the operating point, `image_id` of an image is its name, and `quality` what the quality gate says of it.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,12 +19,15 @@ from stage3_detect.model.predictor import FoundBox
 
 @dataclass
 class Totals:
-    """Counts over a whole file. num_images_shown: images with at least one shown box."""
+    """Counts over a whole file. num_images_shown: images with at least one shown box. num_unsuitable: images that the
+    quality gate does not pass. reasons: how often for which reason."""
 
     num_images: int = 0
     num_boxes: int = 0
     num_shown: int = 0
     num_images_shown: int = 0
+    num_unsuitable: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 class BoxLines(JsonLines):
@@ -72,6 +76,9 @@ def _annotations(lines: BoxLines, category_of: Mapping[str, int], totals: Totals
         totals.num_images += 1
         totals.num_shown += num_shown
         totals.num_images_shown += bool(num_shown)
+        reasons = line["image"].get("quality", {}).get("reasons", [])
+        totals.num_unsuitable += bool(reasons)
+        totals.reasons.update(reasons)
 
 
 def _write_list(file: IO[str], name: str, entries: Iterator[dict[str, Any]]) -> None:

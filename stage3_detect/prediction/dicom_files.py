@@ -14,7 +14,7 @@ from cxr.input_files import read_regular
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.points import OperatingPoint
-from stage3_detect.model.image_quality import quality_of
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import FoundBox
 
 SrClass = Literal["comprehensive", "comprehensive_3d"]
@@ -58,8 +58,8 @@ class DicomWriter:
             synthetic=bool(source.manifest.get("synthetic")),
         )
 
-    def write(self, file: ImageFile, image: Pixels, boxes: Sequence[FoundBox]) -> None:
-        """Write the results on one image.
+    def write(self, file: ImageFile, image: Pixels, found: tuple[Sequence[FoundBox], Quality]) -> None:
+        """Write the results on one image. found: its boxes, and the verdict on its quality.
 
         Raises:
             UserError: the file is no DICOM radiograph with the identity that results need.
@@ -70,7 +70,7 @@ class DicomWriter:
         from stage3_detect.dicom_results.source import read_source
 
         source = read_source(read_regular(file.path), str(file.path))
-        result = image_result(source, boxes, quality_of(image))
+        result = image_result(source, *found)
         files = make_results(result, image, self._algorithm, self._settings, Occasion(datetime.now()))
         target = self.folder / file.image_id
         target.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,9 @@ from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from eval.detection.points import OperatingPoint
 from stage3_detect.export.formats import open_predictor, preferred_format
-from stage3_detect.model.predictor import BoxPredictor
+from stage3_detect.image_quality.gate import Gate, open_gate
+from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
+from stage3_detect.model.predictor import BoxPredictor, hidden
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
 from stage3_detect.prediction.dicom_files import Capture, DicomWriter, SrClass
@@ -40,6 +42,7 @@ class Call:
     dicom: Path | None = None
     sr_class: SrClass = "comprehensive"
     capture: Capture = "colour"
+    quality_gate: GateMode = DEFAULT_MODE
 
 
 class CallSettings(Settings):
@@ -53,6 +56,7 @@ class CallSettings(Settings):
     pictures: bool
     dicom: tuple[str, ...] = ()
     """Folder of the DICOM results, and how they are written; empty without them."""
+    quality_gate: GateMode = DEFAULT_MODE
 
 
 class _Work(NamedTuple):
@@ -65,6 +69,7 @@ class _Work(NamedTuple):
     format: str
     pictures: bool
     dicom: DicomWriter | None
+    gate: Gate
 
 
 def predict_files(call: Call) -> str:
@@ -92,6 +97,7 @@ def predict_files(call: Call) -> str:
         points=point.name,
         pictures=call.pictures,
         dicom=() if call.dicom is None else (str(call.dicom), call.sr_class, call.capture),
+        quality_gate=call.quality_gate,
     )
     run = start_run(out, stage=STAGE, settings=settings, inputs={"stage3": call.run})
     if run.state != "finished":
@@ -101,7 +107,7 @@ def predict_files(call: Call) -> str:
         synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
         note = f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
         dicom = _dicom_writer(call, source, point, predictor.findings)
-        work = _Work(listing, point, predictor, note, format, call.pictures, dicom)
+        work = _Work(listing, point, predictor, note, format, call.pictures, dicom, _gate_of(source, call))
         _predict(run, source, work)
     run.release()
     return _report(open_run(out, stage=STAGE), call.on_problem)
@@ -114,6 +120,12 @@ def _dicom_writer(
         return None
     refuse_inside(call.dicom, call.images, option="--dicom")
     return DicomWriter(call.dicom, source, point, findings, sr_class=call.sr_class, capture=call.capture)
+
+
+def _gate_of(source: FinishedRun, call: Call) -> Gate:
+    """The gate of the run; fixed rules for a run of an older version, or one with few images."""
+    path = source.output("quality_gate") if "quality_gate" in source.manifest["outputs"] else None
+    return open_gate(path, mode=call.quality_gate)
 
 
 def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
@@ -150,6 +162,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
         "boxes": totals.num_boxes,
         "boxes_shown": totals.num_shown,
         "images_with_boxes_shown": totals.num_images_shown,
+        "images_unsuitable": totals.num_unsuitable,
         "unreadable": len(unreadable),
         "other_files": work.listing.num_other,
     }
@@ -159,6 +172,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
         findings=list(work.predictor.findings),
         point={"name": work.point.name, **work.point.as_dict()},
         shown_from=words_of(work.point),
+        unsuitable=dict(totals.reasons.most_common()),
         unreadable=[list(entry) for entry in unreadable],
     )
     lines.path.unlink(missing_ok=True)
@@ -166,16 +180,20 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
 
 def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:
     """Pictures and DICOM results are written before the line, because an image with a line counts as done."""
+    quality = work.gate.judge(image)
     boxes = work.predictor.predict(image, work.point)
+    boxes = hidden(boxes) if quality.abstains else boxes
     if work.pictures:
-        note = f"{counted(sum(box.shown for box in boxes), 'box')} {work.note}"
+        found = "not analysed," if quality.abstains else counted(sum(box.shown for box in boxes), "box")
+        note = " ".join([found, work.note, *quality.reasons])
         rendered = render_found(image, boxes, work.predictor.findings, note=note)
         write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
     height, width = image.shape
     entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
+    entry["quality"] = {"ok": quality.ok, **quality.record()}
     try:
         if work.dicom is not None:
-            work.dicom.write(file, image, boxes)
+            work.dicom.write(file, image, (boxes, quality))
     finally:  # an image without DICOM results still has its boxes
         lines.add(entry, boxes)
 
@@ -196,9 +214,19 @@ def _summary(done: FinishedRun, num_unreadable: int) -> str:
     words = f"{counted(count['images'], 'image')}: {counted(count['boxes_shown'], 'box')} from "
     words += f"{done.manifest['shown_from']} on in {counted(count['images_with_boxes_shown'], 'image')} "
     words += f"({counted(count['boxes'], 'box')} of any score)"
+    words += _unsuitable_words(done)
     words += f"; {counted(num_unreadable, 'unreadable file')} excluded" if num_unreadable else ""
     words += f"; {counted(count['other_files'], 'other file')}" if count["other_files"] else ""
     return f"{words} -> {done.output('predictions')}"
+
+
+def _unsuitable_words(done: FinishedRun) -> str:
+    """ "; 3 images unsuitable (2 inverted, 1 unlike), no box shown on them"."""
+    reasons = ", ".join(f"{number} {code}" for code, number in done.manifest["unsuitable"].items())
+    if not reasons:
+        return ""
+    result = ", no box shown on them" if done.settings["quality_gate"] == "abstain" else ""
+    return f"; {counted(int(done.metrics['images_unsuitable'] or 0), 'image')} unsuitable ({reasons}){result}"
 
 
 def counted(count: int, thing: str) -> str:

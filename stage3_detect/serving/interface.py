@@ -1,4 +1,4 @@
-"""What the service needs of a model: boxes and maps of one decoded image. Imports neither torch nor pandas."""
+"""What the service needs of a model: boxes, quality and maps of one decoded image. Imports neither torch nor pandas."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cxr.imaging.files import Pixels
 from eval.detection.points import OperatingPoint
+from stage3_detect.image_quality.verdict import GateMode, Quality
 from stage3_detect.model.predictor import FoundBox
 
 
@@ -49,7 +50,7 @@ class ModelFacts:
     file, for example openvino_fp16. card: the model card in Markdown. map_method: "" where no maps are served.
     points: a threshold of infinity means that the point never shows the finding. point_confidences: point -> the
     confidence from which it shows boxes, for points with the same one for all findings. synthetic: trained on
-    computer-generated images.
+    computer-generated images. quality_gate: what it does with an unsuitable image.
     """
 
     id: str
@@ -65,6 +66,7 @@ class ModelFacts:
     default_point: str
     map_method: str
     synthetic: bool
+    quality_gate: GateMode = "off"
 
 
 class MapsError(Exception):
@@ -78,6 +80,10 @@ class ServedModel(Protocol):
 
     def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
         """All boxes, highest score first. point: the operating point that decides `shown`; None is the default one."""
+        ...
+
+    def quality(self, image: DecodedImage) -> Quality:
+        """Whether the detector can judge an image, and if not, why."""
         ...
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:

@@ -63,6 +63,8 @@ class ServiceSettings(Settings):
     examples: Path | None = None
     truth: Path | None = None
     audit: Path | None = None
+    records: Path | None = None
+    """Quality, statistics and scores of each image, for drift."""
     dicom: DicomSettings | None = None
 
     @property

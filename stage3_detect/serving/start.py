@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr.config import UserError
+from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
 from stage3_detect.serving.dicom.settings import DicomSettings
 from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.audit import Audit
@@ -16,6 +17,7 @@ from stage3_detect.serving.http.server import serve
 from stage3_detect.serving.interface import ModelFacts, ServedModel
 from stage3_detect.serving.memory import keep_freed_memory
 from stage3_detect.serving.model.bundle_model import open_model
+from stage3_detect.serving.records import open_records
 from stage3_detect.serving.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class ModelOptions:
     maps: bool = False
     points: str | None = None
     num_threads: int = 0
+    quality_gate: GateMode = DEFAULT_MODE
 
 
 def start(options: ModelOptions, settings: ServiceSettings, opened: socket.socket) -> None:
@@ -41,7 +44,13 @@ def start(options: ModelOptions, settings: ServiceSettings, opened: socket.socke
     if options.num_threads < 0:
         raise UserError(f"--threads {options.num_threads}: expected 0, which uses all cores, or more")
     keep_freed_memory()
-    model = open_model(options.run, maps=options.maps, points=options.points, num_threads=options.num_threads)
+    model = open_model(
+        options.run,
+        maps=options.maps,
+        points=options.points,
+        num_threads=options.num_threads,
+        quality_gate=options.quality_gate,
+    )
     node = open_node(model, settings)
     app = make_app(model, settings, dicom=node)
     set_up_logs()
@@ -65,7 +74,7 @@ def open_node(model: ServedModel, settings: ServiceSettings) -> "DicomNode | Non
     from stage3_detect.serving.dicom.node import DicomNode  # takes a second
 
     audit = Audit(settings.audit) if settings.audit else None
-    return DicomNode(model, settings.dicom, settings.limits, audit)
+    return DicomNode(model, settings.dicom, settings.limits, audit, open_records(settings, model.facts))
 
 
 def summary(facts: ModelFacts, settings: ServiceSettings, port: int) -> str:
@@ -77,16 +86,18 @@ def summary(facts: ModelFacts, settings: ServiceSettings, port: int) -> str:
         "findings": ", ".join(facts.findings),
         "engine": facts.format,
         "maps": facts.map_method or "off",
+        "quality gate": facts.quality_gate,
         "corrections": f"{settings.corrections or 'off'}{', with the images' if settings.keep_images else ''}",
         "examples": str(settings.examples or "off"),
         "true boxes": str(settings.truth or "off"),
         "API keys": str(settings.api_keys or "off"),
         "audit": str(settings.audit or "off"),
+        "records": str(settings.records or "off"),
         "DICOM": _dicom_words(settings.dicom),
         "page": f"http://{host}:{port}/",
         "service": f"http://{host}:{port}/v1/detections, described at http://{host}:{port}/openapi.json",
     }
-    return "\n".join(f"{name + ':':<13}{value}" for name, value in lines.items())
+    return "\n".join(f"{name + ':':<14}{value}" for name, value in lines.items())
 
 
 def _dicom_words(dicom: DicomSettings | None) -> str:

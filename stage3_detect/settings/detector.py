@@ -99,6 +99,8 @@ class PredictSettings(Settings):
     """Use YOLO26's one-to-one head instead of the one-to-many head with non-maximum suppression."""
 
 
+GateExample = Literal["lateral", "child", "not_chest"]
+
 ExportFormat = Literal["onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16"]
 
 
@@ -113,6 +115,16 @@ class ExportSettings(Settings):
     """Test images on which an exported file must agree with the trained network."""
     num_calibration_images: Annotated[int, Field(ge=1)] = 100
     """Training images on which INT8 activation ranges are measured."""
+
+
+class GateSettings(Settings):
+    """The quality gate, which says of an image whether the detector can judge it."""
+
+    num_images: Annotated[int, Field(ge=0)] = 500
+    """Training and tune images, evenly spaced, that the gate takes for good ones. 0: fixed rules only, for training
+    images that are not all good ones. So it is with fewer than 60 images."""
+    examples: dict[GateExample, Path] = {}
+    """Reason (lateral, child, not_chest) -> folder with images of this kind, so that the gate can name it."""
 
 
 class DetectSettings(Settings):
@@ -134,6 +146,7 @@ class DetectSettings(Settings):
     train: TrainSettings
     predict: PredictSettings = PredictSettings()
     export: ExportSettings = ExportSettings()
+    quality_gate: GateSettings = GateSettings()
     compare_with: dict[str, Path] = {}
     """Name -> another finished stage 3 run with the same test images, whose detections are evaluated too. The name is
     used in metric names, for example supervised: runs/phantom/supervised."""

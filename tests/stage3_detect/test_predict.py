@@ -21,6 +21,7 @@ from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.points import OperatingPoint
+from eval.drift.records import read_records
 from stage3_detect.captions import place_plate
 from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.boxes import detect
@@ -280,7 +281,7 @@ def test_device_that_is_not_there_is_reported_and_nothing_written(run: Path, sca
 
 def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: Path):
     out = tmp_path / "out"
-    summary = predict_files(Call(run, (scans,), out=out, points="0.3"))
+    summary = predict_files(Call(run, (scans,), out=out, points="0.3", quality_gate="off"))
     coco = read_coco(out / "predictions.json")
     assert list(coco.images["image_id"]) == ["a/x", "b/1.2.840.113", "b/x"]
     assert coco.images[["width", "height"]].to_numpy().tolist() == [[130, 90], [60, 40], [130, 90]]
@@ -301,6 +302,26 @@ def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: 
         f"({len(coco.boxes)} boxes of any score); 2 other files -> {out / 'predictions.json'}"
     )
     assert not list(out.glob("*partial*"))
+
+
+def test_unsuitable_images_are_counted_and_show_no_box(run: Path, scans: Path, tmp_path: Path):
+    """The pictures are small, and one has two grey values."""
+    summary = predict_files(Call(run, (scans,), out=tmp_path / "out", points="0.0", pictures=False))
+    assert "3 images unsuitable (3 small, 1 no_contrast), no box shown on them" in summary
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    reasons = [image["quality"]["reasons"] for image in content["images"]]
+    assert reasons == [["small"], ["small", "no_contrast"], ["small"]]
+    assert content["annotations"]
+    assert not any(box["shown"] for box in content["annotations"])
+    records = read_records(tmp_path / "out", option="--current")
+    assert records.values["refused"].tolist() == [1, 1, 1]
+    assert records.values["width_px"].tolist() == [130, 60, 130]
+    warned = predict_files(
+        Call(run, (scans,), out=tmp_path / "warned", points="0.0", pictures=False, quality_gate="warn")
+    )
+    assert "3 images unsuitable (3 small, 1 no_contrast) ->" in warned.replace("; 2 other files", "")
+    shown = json.loads((tmp_path / "warned" / "predictions.json").read_text())["annotations"]
+    assert all(box["shown"] for box in shown)
 
 
 def test_a_file_whose_name_is_not_utf8_is_read_and_drawn(run: Path, scans: Path, tmp_path: Path):

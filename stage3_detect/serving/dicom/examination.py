@@ -16,11 +16,12 @@ from stage3_detect.dicom_results.result import Algorithm, ImageResult, image_res
 from stage3_detect.dicom_results.secondary_capture import secondary_capture
 from stage3_detect.dicom_results.settings import ResultSettings
 from stage3_detect.dicom_results.source import SourceImage, read_source
-from stage3_detect.model.image_quality import Quality, quality_of
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.dicom.store import QueuedImage
 from stage3_detect.serving.interface import DecodedImage, ServedModel
 from stage3_detect.serving.model.images import decode_image
+from stage3_detect.serving.records import RecordFile
 
 FAILED = "The analysis of the image failed; the log of the service says where."
 
@@ -45,8 +46,9 @@ def read_arrival(data: bytes, *, max_pixels: int) -> Arrival:
 class Examiner:
     """Makes results with one model."""
 
-    def __init__(self, model: ServedModel, settings: ResultSettings) -> None:
-        self._model, self._settings = model, settings
+    def __init__(self, model: ServedModel, settings: ResultSettings, records: RecordFile | None = None) -> None:
+        """records: where a line for each image is appended, for drift."""
+        self._model, self._settings, self._records = model, settings, records
         facts = model.facts
         self._algorithm = Algorithm(
             facts.name, version("raybox"), facts.manifest_sha256, facts.default_point, facts.findings, facts.synthetic
@@ -55,12 +57,14 @@ class Examiner:
 
     def examine(self, arrival: Arrival) -> str:
         """Boxes, quality and header of an image as JSON."""
-        boxes = [box for box in self._model.detect(arrival.image) if box.shown]
-        return _as_text(arrival.source, boxes, quality_of(arrival.image.pixels))
+        boxes, quality = self._model.detect(arrival.image), self._model.quality(arrival.image)
+        if self._records is not None:
+            self._records.add(quality, boxes)
+        return _as_text(arrival.source, [box for box in boxes if box.shown], quality)
 
     def failed(self, data: bytes) -> str:
         """As `examine`, for the file of an image on which the model failed: the result abstains."""
-        return _as_text(read_source(data, "the image"), [], Quality(False, (FAILED,)))
+        return _as_text(read_source(data, "the image"), [], Quality(False, (FAILED,), abstains=True))
 
     def report(self, images: list[QueuedImage], last: bytes) -> File:
         """The report on all images of a study. last: the report that it replaces, b"" for none."""
@@ -85,7 +89,9 @@ class Examiner:
         content = json.loads(image.examined or "")
         source = SourceImage(Dataset.from_json(content["header"]), Dataset.from_json(content["display"]), image.sha256)
         boxes = [FoundBox(**box | {"xyxy": tuple(box["xyxy"])}) for box in content["boxes"]]
-        quality = Quality(content["quality"]["ok"], tuple(content["quality"]["reasons"]))
+        verdict = content["quality"]
+        abstains = verdict.get("abstains", not verdict["ok"])  # an earlier version abstained on each problem
+        quality = Quality(verdict["ok"], tuple(verdict["reasons"]), abstains=abstains)
         return image_result(source, boxes, quality, earlier=earlier.boxes.get(image.uid, ()) if earlier else ())
 
 
@@ -94,7 +100,7 @@ def _as_text(source: SourceImage, boxes: list[FoundBox], quality: Quality) -> st
         "header": source.header.to_json_dict(),
         "display": source.display.to_json_dict(),
         "boxes": [asdict(box) for box in boxes],
-        "quality": asdict(quality),
+        "quality": {"ok": quality.ok, "reasons": quality.reasons, "abstains": quality.abstains},
     }
     return json.dumps(content)
 

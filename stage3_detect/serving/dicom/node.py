@@ -16,6 +16,7 @@ from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.logs import log_error
 from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.records import RecordFile
 from stage3_detect.serving.settings import Limits
 
 log = logging.getLogger("raybox.serving")
@@ -38,7 +39,14 @@ _HELD_IMAGES = 4
 class DicomNode:
     """Runs until `close`."""
 
-    def __init__(self, model: ServedModel, settings: DicomSettings, limits: Limits, audit: Audit | None = None) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        settings: DicomSettings,
+        limits: Limits,
+        audit: Audit | None = None,
+        records: RecordFile | None = None,
+    ) -> None:
         """Open the queue and the port, and go on with what an earlier process left.
 
         Raises:
@@ -46,7 +54,7 @@ class DicomNode:
         """
         self.settings, self._limits, self._audit = settings, limits, audit
         self._model_sha256 = model.facts.manifest_sha256
-        self._examiner = Examiner(model, settings.results)
+        self._examiner = Examiner(model, settings.results, records)
         self._held: OrderedDict[str, Arrival] = OrderedDict()
         self._held_lock = threading.Lock()
         self._decoding = threading.Semaphore(_DECODED_AT_ONCE)

@@ -23,6 +23,7 @@ from stage3_detect.serving.http.monitoring import Monitoring
 from stage3_detect.serving.http.schemas import ErrorAnswer, StateAnswer
 from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.records import open_records
 from stage3_detect.serving.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def make_app(model: ServedModel, settings: ServiceSettings, *, dicom: "DicomNode
         audit=Audit(settings.audit) if settings.audit else None,
         corrections=_open_corrections(model, settings),
         dicom=dicom,
+        records=open_records(settings, model.facts),
     )
     app = FastAPI(
         title="raybox",

@@ -9,6 +9,7 @@ from stage3_detect.serving.http.keys import KeyFile
 from stage3_detect.serving.http.monitoring import Monitoring
 from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import ServedModel
+from stage3_detect.serving.records import RecordFile
 from stage3_detect.serving.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """One service: its model, its settings and what its requests share. keys, audit, corrections, dicom: None where
-    switched off."""
+    """One service: its model, its settings and what its requests share. keys, audit, corrections, dicom,
+    records: None where switched off."""
 
     model: ServedModel
     settings: ServiceSettings
@@ -28,3 +29,4 @@ class ServiceContext:
     audit: Audit | None
     corrections: CorrectionStore | None
     dicom: "DicomNode | None" = None
+    records: RecordFile | None = None

@@ -131,6 +131,7 @@ def _described(facts: ModelFacts, settings: ServiceSettings) -> ModelAnswer:
         default_point=facts.default_point,
         map_method=facts.map_method,
         synthetic=facts.synthetic,
+        quality_gate=facts.quality_gate,
         corrections=settings.corrections is not None,
         images_kept=settings.keep_images,
         reader_note=READER_NOTE,

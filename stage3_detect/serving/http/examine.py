@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cxr.config import UserError
-from stage3_detect.model.image_quality import Quality, quality_of
-from stage3_detect.model.predictor import FoundBox
+from stage3_detect.image_quality.verdict import Quality
+from stage3_detect.model.predictor import FoundBox, hidden
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.logs import log_error
@@ -19,7 +19,7 @@ from stage3_detect.serving.model.images import decode_image
 
 @dataclass(frozen=True)
 class Examined:
-    """A decoded image, its quality and its boxes."""
+    """A decoded image, its quality and its boxes, none of them shown if the detector abstains."""
 
     image: DecodedImage
     quality: Quality
@@ -32,7 +32,12 @@ class Examined:
             name=self.image.name,
             width_px=width,
             height_px=height,
-            quality=QualityAnswer(ok=self.quality.ok, reasons=list(self.quality.reasons)),
+            quality=QualityAnswer(
+                ok=self.quality.ok,
+                reasons=list(self.quality.reasons),
+                codes=list(self.quality.codes),
+                abstained=self.quality.abstains,
+            ),
             detections=[detection(box, facts) for box in self.boxes],
         )
 
@@ -63,11 +68,15 @@ def examine(context: ServiceContext, upload: Upload, point: str | None, asked: A
         Refusal: the audit trail cannot be written.
     """
     image = _decoded(context, upload)
-    quality = quality_of(image.pixels)
+    with context.monitoring.phase("quality"):
+        quality = context.model.quality(image)
     with context.monitoring.phase("detect"):
         boxes = context.model.detect(image, point)
+    boxes = hidden(boxes) if quality.abstains else boxes
     _record(context, image, asked, num_boxes=sum(box.shown for box in boxes))
-    context.monitoring.found(boxes)
+    if context.records is not None:
+        context.records.add(quality, boxes)
+    context.monitoring.found(boxes, quality)
     return Examined(image, quality, boxes)
 
 

@@ -7,10 +7,11 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.http.workers import Workers
 
-Phase = Literal["decode", "detect", "maps", "picture", "dicom"]
+Phase = Literal["decode", "quality", "detect", "maps", "picture", "dicom"]
 
 _SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _TENTHS = tuple(step / 10 for step in range(1, 11))
@@ -37,6 +38,10 @@ class Monitoring:
             "raybox_phase_seconds", "Seconds of one image in a phase.", ["phase"], buckets=_SECONDS, registry=registry
         )
         self._rejected = Counter("raybox_rejected", "Refused requests by reason.", ["reason"], registry=registry)
+        self._unsuitable = Counter(
+            "raybox_images_unsuitable", "Images that the quality gate does not pass, by reason.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
         self._boxes = Counter(
             "raybox_boxes_shown", "Boxes that reach the operating point.", ["finding"], registry=registry
         )
@@ -85,9 +90,11 @@ class Monitoring:
         """Count an image that cannot be decoded."""
         self._images.labels("unreadable").inc()
 
-    def found(self, boxes: Iterable[FoundBox]) -> None:
-        """Count an image and the boxes that it shows."""
+    def found(self, boxes: Iterable[FoundBox], quality: Quality) -> None:
+        """Count an image, what is wrong with it, and the boxes that it shows."""
         self._images.labels("answered").inc()
+        for code in quality.codes:
+            self._unsuitable.labels(code).inc()
         for box in boxes:
             if box.shown:
                 self._boxes.labels(box.finding).inc()

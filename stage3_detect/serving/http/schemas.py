@@ -25,7 +25,7 @@ _IMAGE = {
     "name": "one.dcm",
     "width_px": 3000,
     "height_px": 2500,
-    "quality": {"ok": True, "reasons": []},
+    "quality": {"ok": True, "reasons": [], "codes": [], "abstained": False},
     "detections": [_DETECTION],
 }
 _POINT = {
@@ -74,7 +74,7 @@ class ModelAnswer(BaseModel):
     model_config = _example(
         **_MODEL, parents={"Cardiomegaly": ["Enlarged Cardiomediastinum"], "Pleural Effusion": []},
         format="openvino_fp16", licence="AGPL-3.0-or-later", card="# Model card", points={"f1": _POINT},
-        default_point="f1", map_method="", synthetic=True, corrections=False, images_kept=False,
+        default_point="f1", map_method="", synthetic=True, quality_gate="abstain", corrections=False, images_kept=False,
         reader_note="for research only, not for diagnosis", version="0.1.0",
     )  # fmt: skip
     id: str
@@ -94,6 +94,8 @@ class ModelAnswer(BaseModel):
     """Empty where no maps are served."""
     synthetic: bool
     """Trained on computer-generated images."""
+    quality_gate: str
+    """What happens to an unsuitable image: abstain (no box is shown), warn, or off."""
     corrections: bool
     """Whether corrections are accepted."""
     images_kept: bool
@@ -108,6 +110,11 @@ class Quality(BaseModel):
     model_config = _example(**_IMAGE["quality"])  # type: ignore[arg-type]
     ok: bool
     reasons: list[str]
+    """A sentence for each problem."""
+    codes: list[str]
+    """The problems for programs: inverted, rotated, not_chest, ..."""
+    abstained: bool
+    """The detector gives no result: no box is `shown`."""
 
 
 class Detection(BaseModel):

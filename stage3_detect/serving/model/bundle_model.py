@@ -13,6 +13,8 @@ import numpy as np
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
 from eval.detection.points import FEW_FALSE, read_points
+from stage3_detect.image_quality.gate import open_gate
+from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode, Quality
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import Network, RawOutput
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, PredictorFacts
@@ -31,7 +33,15 @@ log = logging.getLogger("raybox")
 class BundleModel:
     """A `ServedModel` made from a bundle. One image at a time is in the network; several may be prepared meanwhile."""
 
-    def __init__(self, bundle: Bundle, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        maps: bool = False,
+        points: str | None = None,
+        num_threads: int = 0,
+        quality_gate: GateMode = DEFAULT_MODE,
+    ) -> None:
         """Load the detector and, with `maps`, the classifier, and run the detector.
 
         Raises:
@@ -39,6 +49,8 @@ class BundleModel:
         """
         manifest = bundle.manifest
         format, network = open_engine(bundle, num_threads=num_threads)
+        gate = manifest.get("quality_gate")
+        self._gate = open_gate(bundle.file(gate["file"]) if gate else None, mode=quality_gate)
         predictor_facts = PredictorFacts.of_manifest(manifest)
         self._predictor = BoxPredictor(LockedNetwork(network), predictor_facts)
         self._points = read_points(manifest.get("operating_points", {}))
@@ -56,6 +68,7 @@ class BundleModel:
             point_confidences={name: value for name, value in shared.items() if value is not None},
             default_point=self._default.name,
             map_method="" if self._maps is None else self._maps.method,
+            quality_gate=quality_gate,
         )
         self._warm_up()
 
@@ -69,6 +82,10 @@ class BundleModel:
         if chosen is None:
             raise UserError(f"point {point!r}: expected one of {', '.join(self._points)}")
         return self._predictor.predict(image.pixels, chosen)
+
+    def quality(self, image: DecodedImage) -> Quality:
+        """Whether the detector can judge an image, and if not, why."""
+        return self._gate.judge(image.pixels)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         """A map for each finding of the classifier; empty where no maps are served.
@@ -101,7 +118,14 @@ class LockedNetwork:
             return self._network(net_image)
 
 
-def open_model(path: Path, *, maps: bool = False, points: str | None = None, num_threads: int = 0) -> BundleModel:
+def open_model(
+    path: Path,
+    *,
+    maps: bool = False,
+    points: str | None = None,
+    num_threads: int = 0,
+    quality_gate: GateMode = DEFAULT_MODE,
+) -> BundleModel:
     """The model of a bundle, or of a stage 3 run.
 
     Args:
@@ -109,11 +133,13 @@ def open_model(path: Path, *, maps: bool = False, points: str | None = None, num
         points: name of the operating point that shows boxes where a request names none, or a score. None: half a false
             box per image on the tune split, where the run has that point, else as `open_point`.
         num_threads: of each engine; 0 uses all cores.
+        quality_gate: what happens to unsuitable images.
 
     Raises:
         UserError: as `open_bundle` and `BundleModel`.
     """
-    return BundleModel(open_bundle(path), maps=maps, points=points, num_threads=num_threads)
+    bundle = open_bundle(path)
+    return BundleModel(bundle, maps=maps, points=points, num_threads=num_threads, quality_gate=quality_gate)
 
 
 def open_engine(bundle: Bundle, *, num_threads: int) -> tuple[str, Network]:

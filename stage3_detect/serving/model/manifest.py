@@ -68,6 +68,10 @@ class _Classifier(_Part):
     method: Text
 
 
+class _Gate(_Part):
+    file: FileName
+
+
 class Manifest(_Part):
     """The facts, and that they fit together: findings of thresholds, curves and corrections, and files with a hash."""
 
@@ -84,6 +88,7 @@ class Manifest(_Part):
     synthetic: bool = False
     engines: Annotated[tuple[_Engine, ...], Field(min_length=1)]
     classifier: _Classifier | None
+    quality_gate: _Gate | None = None
     files: dict[FileName, Sha256]
 
     @model_validator(mode="after")
@@ -114,7 +119,7 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _files_have_hashes(self) -> Self:
         used = {MODEL_CARD, *(engine.file for engine in self.engines)}
-        used |= {self.classifier.file} if self.classifier else set()
+        used |= {part.file for part in (self.classifier, self.quality_gate) if part}
         if missing := used - set(self.files):
             raise ValueError(f"files: no hash of {min(missing)}")
         return self

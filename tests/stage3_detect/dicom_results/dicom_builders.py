@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from stage3_detect.dicom_results.report import Occasion
 from stage3_detect.dicom_results.result import Algorithm, ImageResult, image_result
 from stage3_detect.dicom_results.source import SourceImage, read_source
-from stage3_detect.model.image_quality import Quality
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import FoundBox
 
 SIZE_HW = (320, 400)
@@ -27,7 +27,7 @@ FOUND = (
 )
 ALGORITHM = Algorithm("yolo26n detector of test", "0.1.0", "5a" * 32, "half_fp", FINDINGS, synthetic=True)
 NOON = Occasion(datetime(2026, 5, 4, 12, 30, 15))
-GOOD, BAD = Quality(True, ()), Quality(False, ("The image is small (100 x 90 pixels); details may be missing.",))
+GOOD, BAD, WARNED = Quality(True, ()), Quality.of(["small"], "abstain"), Quality.of(["small"], "warn")
 
 REQUIRED_VALUES = {
     "PatientName": "Müller^Änne",

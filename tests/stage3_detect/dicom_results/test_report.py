@@ -20,6 +20,7 @@ from tests.stage3_detect.dicom_results.dicom_builders import (
     IMAGE,
     NOON,
     STUDY,
+    WARNED,
     result,
     source,
     texts,
@@ -54,6 +55,12 @@ def test_on_an_unsuitable_image_the_algorithm_abstains_and_names_the_reason():
     assert {"Not analysed, the image is unsuitable", "Unusable - Quality renders image unusable"} <= set(said)
     assert BAD.reasons[0] in said
     assert "Lung consolidation" not in said
+
+
+def test_with_a_warning_the_boxes_stay_and_the_reason_is_named():
+    made = report(result(quality=WARNED))
+    assert ohif_shows(made) == [(IMAGE, points) for points in EXPECTED]
+    assert {"Usable - Does not meet the quality control standard", WARNED.reasons[0]} <= set(texts(made))
 
 
 @pytest.mark.parametrize("sr_class", ["comprehensive", "comprehensive_3d"])

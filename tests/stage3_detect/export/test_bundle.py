@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
+from cxr.imaging.files import write_png8
 from cxr.runs.run_folder import open_run
 from stage3_detect.bundle import main, parse
 from stage3_detect.export.bundle import BundleSource, usable_engines, write_bundle
+from stage3_detect.image_quality.fit import MIN_IMAGES
 from stage3_detect.serving.interface import DecodedImage
 from stage3_detect.serving.model.bundle import open_bundle
 from stage3_detect.serving.model.bundle_model import open_model
+from tests.stage3_detect.image_quality.gate_builders import chest
 from tests.stage3_detect.serving.chain_builders import make_bundle
 
 FORMATS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
@@ -110,3 +113,18 @@ def test_a_run_without_curves_and_points_can_be_served(tmp_path: Path) -> None:
     boxes = model.detect(DecodedImage("a.png", b"", pixels))
     assert boxes
     assert {box.confidence for box in boxes} == {None}
+
+
+def test_a_gate_is_fitted_to_the_images_of_a_hospital(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for seed in range(MIN_IMAGES):
+        write_png8(tmp_path / "images" / f"{seed}.png", chest(seed) / 255)
+    out = tmp_path / "bundle"
+    main(parse([str(bundle.parents[1]), "--out", str(out), "--gate-images", str(tmp_path / "images")]))
+    assert open_bundle(out).manifest["quality_gate"] == {"file": "quality_gate.npz"}
+    model = open_model(out, num_threads=1)
+    assert [model.quality(DecodedImage("", b"", image)).codes for image in (chest(70), 255 - chest(70))] == [
+        (), ("inverted",),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="--gate-examples"):
+        main(parse([str(bundle.parents[1]), "--out", str(out), "--gate-examples", "lateral=x"]))

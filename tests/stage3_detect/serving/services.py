@@ -12,6 +12,7 @@ import cv2
 import httpx
 import numpy as np
 
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.context import ServiceContext
 from stage3_detect.serving.http.port import listen
@@ -74,6 +75,9 @@ class Held:
         self.started.release()
         assert self.go.wait(timeout=30)
         return self._model.detect(image, point)
+
+    def quality(self, image: DecodedImage) -> Quality:
+        return self._model.quality(image)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         return self._model.maps(image)

@@ -154,7 +154,7 @@ export function newReading(file) {
   counter += 1;
   return {
     id: `image${counter}`, file, name: file.name, status: "loading", message: "Reading the image", canRetry: false,
-    size: { width: 1, height: 1 }, sha256: "", modelSha256: "", quality: { ok: true, reasons: [] }, detections: [],
+    size: { width: 1, height: 1 }, sha256: "", modelSha256: "", quality: { ok: true, reasons: [], abstained: false }, detections: [], withheld: [],
     picture: null, window: WHOLE_RANGE, inverted: false, view: { zoom: 1, x: 0, y: 0 }, truth: [], maps: null,
     mapsMessage: "", corrections: null, isWhole: false, seconds: 0, clicks: 0, clicksToBoxes: null,
   };

@@ -128,9 +128,11 @@ function measureWhenPainted(name, start) {
 function fill(reading, header) {
   const { image, model } = header;
   const size = { width: image.width_px, height: image.height_px };
+  const { abstained } = image.quality;
   Object.assign(reading, {
     status: "ready", message: "", size, view: fitView(size), sha256: header.image_sha256,
-    modelSha256: model.manifest_sha256, quality: image.quality, detections: image.detections,
+    modelSha256: model.manifest_sha256, quality: image.quality,
+    detections: abstained ? [] : image.detections, withheld: abstained ? image.detections : [],
   });
 }
 
@@ -224,7 +226,9 @@ export async function openPrior(app, file) {
     const { header } = await ownReading(app, file);
     if (app.readings !== study || latestPrior !== file) return; // of another patient, or replaced meanwhile
     const size = { width: header.image.width_px, height: header.image.height_px };
-    app.prior = { name: file.name, size, detections: header.image.detections };
+    const { quality, detections } = header.image;
+    app.prior = { name: file.name, size, detections: quality.abstained ? [] : detections };
+    if (quality.abstained) app.say(`Prior image ${isolated(file.name)}: no boxes. ${quality.reasons.join(" ")}`);
     app.emit("marks");
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;

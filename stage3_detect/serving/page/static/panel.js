@@ -1,5 +1,6 @@
 /** The panel next to the images: name and quality of the active image, and which boxes are shown. */
 
+import { startCorrections } from "./app.js";
 import { byId, counted, make, setAttributes } from "./dom.js";
 import { limitOf, limitText } from "./filter.js";
 import { modelMarks } from "./marks.js";
@@ -24,6 +25,7 @@ export function setUpPanel(app) {
       drawFilter(app);
     });
   }
+  byId("show-withheld").addEventListener("click", () => showWithheld(app));
   byId("threshold").addEventListener("input", (/** @type {Event} */ event) => {
     const { value } = /** @type {HTMLInputElement} */ (event.target);
     app.setFilter({ kind: "threshold", value: Number(value) / 100 });
@@ -97,6 +99,17 @@ function drawAbout(app) {
   const quality = byId("quality");
   quality.dataset.kind = qualityKind(reading);
   quality.textContent = reading ? qualitySentence(app, reading) : "Open an image to see its findings.";
+  byId("show-withheld").hidden = !reading?.withheld.length || Boolean(reading.corrections?.isDirty);
+}
+
+/** Show the boxes of an unsuitable image, as the reader wishes. @param {App} app */
+function showWithheld(app) {
+  const reading = app.readyActive;
+  if (!reading) return;
+  Object.assign(reading, { detections: reading.withheld, withheld: [], corrections: null });
+  if (app.correcting) startCorrections(reading);
+  app.emit("marks");
+  app.say(() => (app.active ? qualitySentence(app, app.active) : ""));
 }
 
 /** @param {Reading|undefined} reading */
@@ -111,6 +124,7 @@ export function qualitySentence(app, reading) {
   if (!app.model) return NO_MODEL;
   const count = modelMarks(app, reading).filter((mark) => mark.action !== "rejected").length;
   const found = count ? `${counted(count, "box is", "boxes are")} shown.` : "No box at this setting.";
-  const { ok, reasons } = reading.quality;
+  const { ok, abstained, reasons } = reading.quality;
+  if (abstained && !reading.detections.length) return `Not analysed. ${reasons.join(" ")}`;
   return `${found} ${ok ? "Image quality: nothing unusual." : reasons.join(" ")}`;
 }

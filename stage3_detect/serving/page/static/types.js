@@ -62,8 +62,9 @@
  * @property {Size} size
  * @property {string} sha256
  * @property {string} modelSha256
- * @property {{ok: boolean, reasons: string[]}} quality
+ * @property {{ok: boolean, reasons: string[], abstained: boolean}} quality
  * @property {Detection[]} detections
+ * @property {Detection[]} withheld  boxes on an unsuitable image, until the reader asks for them
  * @property {import("./picture.js").Picture|null} picture
  * @property {Window} window
  * @property {boolean} inverted

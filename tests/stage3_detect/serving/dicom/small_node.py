@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from stage3_detect.image_quality.gate import Gate
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.serving.interface import DecodedImage, FindingMap, ModelFacts
 from tests.stage3_detect.dicom_results.dicom_builders import FINDINGS, FOUND
@@ -23,6 +25,9 @@ class FixedModel:
 
     def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
         return list(FOUND)
+
+    def quality(self, image: DecodedImage) -> Quality:
+        return Gate().judge(image.pixels)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         return []

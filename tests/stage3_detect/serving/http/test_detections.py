@@ -59,7 +59,7 @@ def test_boxes_are_those_of_the_model(service: Service, model: ServedModel) -> N
     (image,) = answer["images"]
     assert (image["name"], image["height_px"], image["width_px"]) == ("a.png", *IMAGE_HW)
     assert set(image) == {"name", "width_px", "height_px", "quality", "detections"}
-    assert set(image["quality"]) == {"ok", "reasons"}
+    assert set(image["quality"]) == {"ok", "reasons", "codes", "abstained"}
     assert image["detections"] == expected_boxes(model, png(seed=0))
     assert image["detections"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.serving.interface import DecodedImage, FindingMap, FoundBox, ServedModel
 from tests.stage3_detect.serving.services import files, png, running
 
@@ -21,6 +22,9 @@ class Broken:
 
     def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:
         raise LookupError(SECRET)
+
+    def quality(self, image: DecodedImage) -> Quality:
+        return self._model.quality(image)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         return self._model.maps(image)

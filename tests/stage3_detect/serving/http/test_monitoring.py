@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.serving.http.monitoring import Monitoring
 from stage3_detect.serving.http.workers import Workers
 from stage3_detect.serving.interface import FoundBox, ServedModel
@@ -31,16 +32,18 @@ def test_nothing_is_counted_before_the_first_request() -> None:
 def test_boxes_shown_are_counted_by_finding_with_their_confidence() -> None:
     monitoring = Monitoring(Workers(1, Limits()))
     box = (0.0, 0.0, 1.0, 1.0)
-    monitoring.found([])
+    monitoring.found([], Quality.of(["inverted"]))
     monitoring.found(
         [
             FoundBox("Nodule/Mass", box, 0.9, 0.35, True),
             FoundBox("Nodule/Mass", box, 0.15, None, True),
             FoundBox("Nodule/Mass", box, 0.9, 0.9, False),
-        ]
+        ],
+        Quality.of([]),
     )
     text = monitoring.text().decode()
     assert value(text, "images_total", result="answered") == 2
+    assert value(text, "images_unsuitable_total", reason="inverted") == 1
     assert value(text, "boxes_shown_total", finding="Nodule/Mass") == 2
     buckets = {le: value(text, "box_confidence_bucket", finding="Nodule/Mass", le=le) for le in ("0.1", "0.2", "0.4")}
     assert buckets == {"0.1": 0, "0.2": 1, "0.4": 2}

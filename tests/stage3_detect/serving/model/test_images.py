@@ -12,7 +12,7 @@ from cxr.imaging.files import read_pixels
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from stage3_detect.serving.model.images import decode_image
 from tests.cxr.imaging.image_files import encoded
-from tests.stage3_detect.model.test_image_quality import radiograph
+from tests.stage3_detect.image_quality.test_rules import radiograph
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -273,7 +273,15 @@ def test_the_panel_says_how_many_boxes_are_shown_and_what_the_image_lacks(reader
             assert text == answer["error"]
             continue
         count, reasons = len(shown(answer["detections"])), answer["quality"]["reasons"]
-        assert text.startswith(f"{count} box" if count else "No box")
+        button = reader.page.locator("#show-withheld")
+        if kind == "poor":
+            assert (count, text) == (0, f"Not analysed. {' '.join(reasons)}")
+            button.click()
+            text = quality.inner_text()
+            assert reader.state("app.active.detections.length") == len(answer["detections"])
+            assert text.split(" ")[0] == "No" or int(text.split(" ")[0]) > 0
+        assert not button.is_visible()
+        assert kind == "poor" or text.startswith(f"{count} box" if count else "No box")
         assert text.endswith(" ".join(reasons) or "nothing unusual.")
         reader.page.locator("#threshold").fill("100")
         assert quality.inner_text().startswith("No box")
