@@ -21,6 +21,7 @@ from cxr.json_lines import JsonLines
 from cxr.labels import slug
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
+from cxr.spreadsheet_cells import inert
 from cxr.tables import OnProblem
 from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
@@ -178,7 +179,7 @@ def _printable(name: str) -> str:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> Path:
-    atomic_write_text(path, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    atomic_write_text(path, table.map(inert).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     return path
 
 
