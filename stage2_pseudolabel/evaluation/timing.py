@@ -28,8 +28,9 @@ def measure_methods(
 
     Both are of the whole ensemble where the classifier is one. With `scorecambudget` also
     ``rank_correlation/scorecambudget``. Time is the median of three passes after one image as warm-up, because the
-    first pass of a method also pays for what the libraries prepare. Memory is the peak above what was in use before the batch: of the device under
-    CUDA, otherwise of the process (resident set, sampled every 2 ms, so a very short peak can be missed).
+    first pass of a method also pays for what the libraries prepare. Memory is the peak above what was in use before:
+    of the device under CUDA, otherwise of the process (resident set, sampled every 2 ms, so a very short peak can be
+    missed).
     """
     count = min(num_images, len(pictures))
     if not count:
