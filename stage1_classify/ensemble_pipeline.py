@@ -11,6 +11,9 @@ from typing import Any
 import torch
 
 from cxr.config import UserError
+from cxr.datasets.own_names import read_data
+from cxr.runs.label_files import OUTPUT as LABEL_FILE
+from cxr.runs.label_files import pass_on_label_file, terms_of
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.splits import check_no_leak, load_splits, save_splits
 from cxr.tables import Dataset
@@ -22,7 +25,7 @@ from stage1_classify.model.classifier import settings_of_run
 from stage1_classify.model.loading import Trained, assemble, is_ensemble
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 
-KEPT = ("weights", probabilities.OUTPUT)
+KEPT = ("weights", probabilities.OUTPUT, LABEL_FILE)
 """Outputs of a member that are copied."""
 
 _SHAPING = ("size_hw", "keep_aspect", "channels", "clahe_clip")
@@ -89,6 +92,7 @@ def _shared_facts(run: FinishedRun) -> dict[str, Any]:
     facts: dict[str, Any] = {"findings": settings.findings}
     facts |= {f"data.{key}": value for key, value in data.items()}
     facts |= {f"split {name}": entry["sha256"] for name, entry in run.manifest["splits"].items()}
+    facts["label_file"] = run.manifest["outputs"].get(LABEL_FILE, {}).get("sha256")
     facts["views.max_views"] = settings.views.max_views
     facts["labels.not_mentioned"] = settings.labels.not_mentioned
     return facts | {f"input.{key}": getattr(settings.input, key) for key in _SHAPING}
@@ -98,6 +102,7 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
     """Copy the members into the folder of `run`, predict validation and test with them, evaluate, and finish it."""
     folders = [run.dir / "members" / str(index) for index in range(len(members))]
     outputs = {"splits": run.dir / "splits.json", seen_patients.OUTPUT: run.dir / "seen.json"}
+    outputs |= pass_on_label_file(members[0], run.dir)
     with run.phase("copying the members"):
         for index, (member, folder) in enumerate(zip(members, folders, strict=True)):
             copied = _copy_member(member, folder)
@@ -120,7 +125,7 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
 
 def _read_data(settings: Stage1Settings, member: FinishedRun) -> tuple[Dataset, dict[str, list[str]]]:
     """The images of the splits, with labels of the members' findings, and the splits."""
-    data = settings.data.read()
+    data = read_data(settings.data, terms_of(member))
     ids = load_splits(member.output("splits"))
     check_no_leak(data, ids)
     used = data.select(image_id for part in ids.values() for image_id in part)

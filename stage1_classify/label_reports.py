@@ -20,8 +20,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", type=Path, metavar="REPORTS.csv", help="table of reports")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    own = "YAML file with your own findings and synonyms (docs/reports.md)"
-    parser.add_argument("--findings", type=Path, metavar="FILE", help=own)
+    own = "label file with your own findings and synonyms (docs/data.md)"
+    parser.add_argument("--label-file", type=Path, metavar="FILE", help=own)
     language = "language of reports whose row does not state it (default: detect it)"
     parser.add_argument("--language", choices=("en", "fr"), help=language)
     num_cpus = num_cores()

@@ -11,14 +11,16 @@ from lightning_fabric import Fabric
 
 from cxr.arrays import Float32s
 from cxr.config import UserError
+from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import Pictures, decodable_splits, resolved_input
-from cxr.labels import check_findings
+from cxr.labels import Terminology, check_findings, load_terminology
+from cxr.runs.label_files import keep_label_file, kept_label_file
 from cxr.runs.run_folder import Run, atomic_write_text
 from cxr.splits import check_no_leak, load_splits, save_splits
 from cxr.tables import Dataset, count_reasons
 from eval.classification.audit import finding_counts
 from stage1_classify.data.batches import Split, check_no_empty_finding
-from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.data.hierarchy import make_hierarchy, with_tree
 from stage1_classify.data.studies import Cases, make_cases, sum_views
 from stage1_classify.data.targets import policies, training_targets
 from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
@@ -46,7 +48,8 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a run. settings: with the resolved normalisation. before: what earlier classifiers have seen."""
+    """The data of a run. settings: with the resolved normalisation and tree. before: what earlier classifiers have
+    seen."""
 
     data: Dataset
     ids: Ids
@@ -58,7 +61,11 @@ class Prepared:
 def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
     """Read and check the data, and pin it in the folder of `run`."""
     is_first = fabric.is_global_zero
-    data, ids = _read_data(settings, progress=is_first)
+    if is_first:
+        keep_label_file(settings.label_file, run.dir)
+    terms = load_terminology(settings.label_file)
+    settings = settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, terms)})
+    data, ids = _read_data(settings, terms, progress=is_first)
     _pin_data(run, data, ids, write=is_first)
     sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
     before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
@@ -89,6 +96,7 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         if settings.labels.teacher is not None:
             files["relabelled"] = relabel.TABLE
         outputs = {name: run.dir / file for name, file in files.items()}
+        outputs |= kept_label_file(run.dir)
         seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=prepared.before)
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
@@ -100,9 +108,9 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         finish_run(run, settings, evidence, outputs=outputs, facts=facts)
 
 
-def _read_data(settings: Stage1Settings, *, progress: bool) -> tuple[Dataset, Ids]:
+def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) -> tuple[Dataset, Ids]:
     """The images of the splits, with labels of the settings' findings, and the splits."""
-    data = settings.data.read()
+    data = read_data(settings.data, terms)
     check_findings(settings.findings, data.findings, source="findings")
     data = replace(data, labels=data.labels[settings.findings])
     ids = settings.split.make(data)

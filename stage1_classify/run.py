@@ -21,7 +21,7 @@ def main(arguments: StageArguments) -> None:
         sys.stdout.write(check_distributed(settings, arguments.num_checked) + "\n")
         return
     fabric = make_fabric(settings)
-    sources = {"init_from": settings.init_from, "teacher": settings.labels.teacher}
+    sources = {"init_from": settings.init_from, "teacher": settings.labels.teacher, "label_file": settings.label_file}
     inputs = {name: path for name, path in sources.items() if path is not None}
     run = start_run(arguments.out, stage="stage1", settings=settings, inputs=inputs, processes=fabric)
     if run.state != "finished":

@@ -17,8 +17,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sentences", type=Path, metavar="SENTENCES.csv", help="texts with their expected labels")
-    own = "YAML file with your own findings and synonyms (docs/reports.md)"
-    parser.add_argument("--findings", type=Path, metavar="FILE", help=own)
+    own = "label file with your own findings and synonyms (docs/data.md)"
+    parser.add_argument("--label-file", type=Path, metavar="FILE", help=own)
     parser.add_argument("--mistakes", action="store_true", help="also print each text with a mistake")
     return parser.parse_args(argv)
 
@@ -28,7 +28,7 @@ def main(given: argparse.Namespace) -> None:
     from eval.report.text_tables import print_tables
     from stage1_classify.reports.score_tables import mistakes_of, score_file  # edsnlp takes seconds, --help needs none
 
-    answers, tables = score_file(given.sentences, own=given.findings)
+    answers, tables = score_file(given.sentences, own=given.label_file)
     print_tables(tables)
     if given.mistakes:
         sys.stdout.write("\n".join(mistakes_of(answers)) + "\n")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cxr.coco import write_coco
 from cxr.imaging.pictures import Pictures
-from cxr.runs.run_folder import Run
+from cxr.runs.label_files import pass_on_label_file
+from cxr.runs.run_folder import Run, open_run
 from cxr.splits import fingerprint
 from cxr.tables import Dataset, Exclusion, count_reasons
 from eval.leaderboard.leaderboard import write_leaderboard
@@ -81,6 +82,7 @@ def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) 
             labels, quality = _export(context, evaluation.board.main, tune, train, maps)
             excluded = [*data.excluded, *tune.maps.bad, *test.maps.bad, *train.excluded, *labels.excluded]
             outputs = _write(context, evaluation, tune, labels, quality)
+            outputs |= pass_on_label_file(open_run(source, stage="stage1"), run.dir)
             outputs["excluded"] = _write_excluded(run.dir / "excluded.json", excluded)
             _finish(
                 context,

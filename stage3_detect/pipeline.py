@@ -9,6 +9,7 @@ from typing import Any
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import UserError
+from cxr.runs.label_files import pass_on_label_file
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from stage3_detect.distillation.report import distillation_blocks
 from stage3_detect.distillation.start import DistilledStart, distilled_start
@@ -69,6 +70,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
         files = _write_pages(run, stage2, sources, settings, made, metrics)
     log.info("stage3: %s", evaluation.verdict)
     outputs = {"weights": trained.weights, **starts, **files, **exports.files, **gate}
+    outputs |= pass_on_label_file(stage2, run.dir)
     for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
         if coco is not None:
             outputs[name] = run.dir / "coco" / f"{name}.json"

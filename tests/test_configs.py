@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxr.config import Settings, load_config
+from cxr.labels import load_terminology
+from cxr.labels.terminology import LabelFile
 from stage1_classify.experiments.ablation_plan import make_plan
 from stage1_classify.experiments.sweep_space import check_space
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
@@ -23,6 +25,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "ensemble": EnsembleSettings,
     "ablation": AblationSettings,
     "sweep": SweepSettings,
+    "labels": LabelFile,
     "study": DetectorExperimentSettings,  # study_<what>.yaml
 }
 
@@ -33,6 +36,8 @@ FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent != CONFIG
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_settings_file_loads_and_has_a_header(path: Path) -> None:
     settings = load_config(SETTINGS[path.stem.split("_")[0]], path)
+    if isinstance(settings, LabelFile):
+        load_terminology(path)
     if isinstance(settings, AblationSettings):
         make_plan(settings, Path("runs/test"))  # also every variant is a setting of stage 1
     if isinstance(settings, DetectorExperimentSettings):

@@ -1,8 +1,8 @@
 """Data set modules: one per data set, from the released folder to tables with fixed columns (`cxr.tables`).
 
 To add a data set, write a module with a settings class (`dataset: Literal["its_name"]`, `read()`), add its finding
-names to ``cxr/labels.py`` or ``cxr/release_names.py`` and its class to `AnyData`, and write a builder in
-``tests/cxr/datasets/release_builders.py``.
+names to ``cxr/labels/findings.py`` or ``cxr/labels/release_names.py`` and its class to `AnyData`, and write a builder
+in ``tests/cxr/datasets/release_builders.py``.
 """
 
 from typing import Annotated

@@ -30,8 +30,8 @@ from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.box_rows import Column, labels_of_boxes, named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.input_files import read_json
+from cxr.labels.release_names import CHESTXDET10_NAMES, CHESTXDET_NAMES
 from cxr.masks import Mask, mask_of_polygons
-from cxr.release_names import CHESTXDET10_NAMES, CHESTXDET_NAMES
 from cxr.tables import MASK_COLUMN, Dataset, DataSettings, Problems, image_table
 
 Split = Literal["train", "test"]

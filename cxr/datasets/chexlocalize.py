@@ -34,8 +34,8 @@ from cxr.datasets.text_files import read_text_table
 from cxr.datasets.views import WantedView, in_view
 from cxr.input_files import read_json
 from cxr.labels import CHEXPERT_NAMES
+from cxr.labels.release_names import CHEXLOCALIZE_NAMES
 from cxr.masks import Mask, area_of, mask_of_coco, parts_of
-from cxr.release_names import CHEXLOCALIZE_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, image_table
 
 Split = Literal["valid", "test"]

@@ -14,9 +14,11 @@ Requirements; anything else is reported as a problem:
 
 - Paths are relative to `root` and stay below it. The path without its suffix is the image id.
 - Each file is listed once, and no two files have the same content: copies could fall into train and test.
-- The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned).
-- `findings` maps the table's names to the findings of ``cxr/labels.py``. The box table uses the same names.
-- The view is frontal, PA or AP; lateral, LAT, LL or RL; or blank. Upper and lower case are equal.
+- The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned), or a word of `label_values`.
+- Numbers may have a decimal comma.
+- `findings` maps the table's names to findings: those of ``cxr/labels/findings.py``, of the label file, or new ones
+  (docs/data.md). The box table uses the same names.
+- The view is frontal, PA, AP or face; lateral, LAT, LL, RL or profil; or blank. Upper and lower case are equal.
 - Boxes are two corners, or with ``box_format: xywh`` one corner, width and height. They are in pixels of the file. If
   files are smaller copies of the images that were marked, `width` and `height` in `columns` or in `boxes` name the
   columns with the size of the original image, or `box_frame` gives it; boxes are then scaled to the file.
@@ -41,12 +43,12 @@ from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.inside_root import inside, normal_path
 from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, sexes
 from cxr.datasets.text_files import read_text_table
-from cxr.labels import FINDINGS, map_names
+from cxr.labels import FindingName
 from cxr.tables import Dataset, Problems, box_table, empty_boxes, image_table
 
 VIEWS = {
-    **dict.fromkeys(("frontal", "pa", "ap"), "frontal"),
-    **dict.fromkeys(("lateral", "lat", "ll", "rl"), "lateral"),
+    **dict.fromkeys(("frontal", "pa", "ap", "face"), "frontal"),
+    **dict.fromkeys(("lateral", "lat", "ll", "rl", "profil"), "lateral"),
     "": "",
 }
 
@@ -119,21 +121,23 @@ class CsvTableData(BoxFrameSettings):
     table: Path
     """Relative to `root` and below it, or absolute."""
     columns: ImageColumns
-    findings: dict[str, str] = Field(min_length=1)
-    """Column of the table -> finding of cxr/labels.py."""
+    findings: dict[str, FindingName] = Field(min_length=1)
+    """Column of the table -> finding, of cxr/labels/findings.py, of the label file, or a new one."""
+    label_values: dict[str, Literal[1, 0, -1]] = {}
+    """Words in the cells of findings -> 1, 0 or -1, for instance {oui: 1, non: 0, douteux: -1}."""
     boxes: BoxTable | None = None
 
     def read(self) -> Dataset:
         """Load the image table and, if given, the box table."""
         require_folder(self.root, source="csv_table")
-        canonical = map_names(self.findings.values(), {name: name for name in FINDINGS}, source="data.findings")
-        names = {column: canonical[finding] for column, finding in self.findings.items()}
+        names = dict(self.findings)
         named = [column for column in self.columns.model_dump().values() if column is not None]
         table = read_text_table(inside(self.root, self.table, key="data.table"), required=[*named, *names])
         tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
         problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
-        labels, bad_labels = finding_labels(table[list(names)], names, images["path"], problems)
+        said = table[list(names)].apply(_as_values, words=self.label_values)
+        labels, bad_labels = finding_labels(said, names, images["path"], problems)
         boxes = empty_boxes()
         if self.boxes is not None:
             sizes = _sizes(table, self.columns).set_axis(images["image_id"])
@@ -156,6 +160,11 @@ def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> t
     if columns.age is not None:
         known["age"] = ages(table[columns.age], problems)
     return image_table(image_id=image_ids(paths), path=paths, view=look_up(view.str.lower(), VIEWS), **known), bad
+
+
+def _as_values(cells: "pd.Series[str]", words: Mapping[str, int]) -> "pd.Series[str]":
+    values = {word.lower(): str(value) for word, value in words.items()}
+    return cells.map(lambda cell: values.get(cell.strip().lower(), cell))
 
 
 def image_ids(paths: "pd.Series[str]") -> "pd.Series[str]":

@@ -15,7 +15,7 @@ import pandas as pd
 from cxr.datasets.inside_root import inside
 from cxr.datasets.text_cells import Mask, merge_columns
 from cxr.datasets.text_files import read_text_table
-from cxr.release_names import GOOGLE_NAMES
+from cxr.labels.release_names import GOOGLE_NAMES
 from cxr.tables import Problems
 
 VALUES = {"YES": 1.0, "NO": 0.0, "HEDGE": -1.0}

@@ -10,7 +10,7 @@ stem anywhere under `root`.
 Quirks of the release, and what this module does about them:
 
 - A term such as ``Opacity/lung/base/left`` counts by its first part, wherever it places it. A finding of ours that is
-  not indexed is negative (0). Terms without a finding of ours (`cxr.release_names`) are counted by name.
+  not indexed is negative (0). Terms without a finding of ours (`cxr.labels.release_names`) are counted by name.
 - Reports with nothing but "no indexing" or "technical quality of image unsatisfactory" are excluded, named and counted.
 - A report is the only one of its patient: the number of the report is `patient_id` and `study_id`.
 - Neither the reports nor the DICOM headers tell the view: the headers' View Position says PA for laterals too.
@@ -33,7 +33,7 @@ from cxr.datasets.text_cells import ages_between, listed_labels, look_up, number
 from cxr.datasets.text_files import read_text_table
 from cxr.datasets.views import WantedView, in_view
 from cxr.input_files import read_regular
-from cxr.release_names import OPENI_NAMES
+from cxr.labels.release_names import OPENI_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 FOLDER = "ecgen-radiology"

@@ -10,9 +10,10 @@ StudyDate_DICOM (``20140915``), PatientBirth (a year), PatientSex_DICOM, Project
 Quirks of the release, and what this module does about them:
 
 - Labels is a list such as ``['cardiomegaly', 'pleural effusion']``; some of its names have spaces around them.
-- A finding of ours that is not listed is negative (0). Labels without a finding of ours (`cxr.release_names`) are
-  counted by name. Labels that say that nothing was read ("exclude", "suboptimal study") exclude the image, named and
-  counted; "unchanged" refers to another report, which is unknown: it excludes the image unless other labels are listed.
+- A finding of ours that is not listed is negative (0). Labels without a finding of ours (`cxr.labels.release_names`)
+  are counted by name. Labels that say that nothing was read ("exclude", "suboptimal study") exclude the image, named
+  and counted; "unchanged" refers to another report, which is unknown: it excludes the image unless other labels are
+  listed.
 - "hydropneumothorax" is an effusion and a pneumothorax.
 - Rows without labels are excluded, named and counted.
 - Projection: PA, AP and AP_horizontal are frontal, L is lateral; all others are neither and need `view: all`.
@@ -32,7 +33,7 @@ from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.datasets.text_cells import Mask, ages_between, listed_labels, look_up, numbers, sexes, with_a_finding
 from cxr.datasets.text_files import first_table, read_text_table
 from cxr.datasets.views import WantedView, in_view
-from cxr.release_names import PADCHEST_BOTH, PADCHEST_NAMES
+from cxr.labels.release_names import PADCHEST_BOTH, PADCHEST_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"

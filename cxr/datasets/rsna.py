@@ -10,7 +10,7 @@ As released (stage 2): ``stage_2_train_labels.csv`` (patientId, x, y, width, hei
 Quirks of the release, and what this module does about them:
 
 - An image without an opacity has one row with blank coordinates and Target 0. Each box repeats Target 1.
-- Target is about opacities suspicious of pneumonia: the finding is "Pneumonia" (`cxr.release_names`).
+- Target is about opacities suspicious of pneumonia: the finding is "Pneumonia" (`cxr.labels.release_names`).
 - The class "Normal" is "No Finding"; without the class table that finding has no column.
 - `patientId` is the image: an NIH patient has several of them. `nih_map`, a table with the columns rsna_patientId and
   nih_image (``00019124_092.png``), tells the patient. Without it patients are unknown and images are split one by one.
@@ -31,7 +31,7 @@ from cxr.datasets.inside_root import inside
 from cxr.datasets.text_cells import blank_rows, look_up, numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import NO_FINDING
-from cxr.release_names import RSNA_BOX_NAMES, RSNA_CLASSES
+from cxr.labels.release_names import RSNA_BOX_NAMES, RSNA_CLASSES
 from cxr.tables import Dataset, DataSettings, Problems, image_table
 
 TABLE = "stage_2_train_labels.csv"

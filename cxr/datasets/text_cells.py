@@ -1,7 +1,8 @@
 """The cells of text tables as numbers and label values. Errors are reported, not guessed away."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,17 @@ UNKNOWN_NAME = "unknown finding"
 UNKNOWN_FINDING = "image with an unknown finding"
 BAD_LABEL = "label value outside {1, 0, -1, blank}"
 
-SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "": ""}
+SEXES = {"": ""} | dict.fromkeys(("f", "female", "femme"), "F") | dict.fromkeys(("m", "male", "h", "homme"), "M")
+
+DECIMAL_COMMA = re.compile(r"^(\s*-?\d+),(\d{1,2}|\d{4,})(\s*)$")
+"""12,5 as spreadsheets write it in many countries. 1,234 is not read, since it may be a thousand and more."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 def numbers(column: pd.Series) -> npt.NDArray[np.float64]:
-    """(N,) float64 of a text column; NaN where a cell is blank or not a number."""
-    values = pd.to_numeric(column, errors="coerce")
+    """(N,) float64 of a text column; NaN where a cell is blank or not a number. A decimal comma is read as a point."""
+    values = pd.to_numeric(column.str.replace(DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce")
     return np.asarray(values, dtype=np.float64)
 
 
@@ -42,7 +46,7 @@ def finding_labels(
         rows: (N,) names of the rows, for the messages.
 
     Returns:
-        the labels in the order of FINDINGS, and an (N,) mask of the rows with an invalid cell.
+        the labels in the order of `merge_columns`, and an (N,) mask of the rows with an invalid cell.
     """
     names = known_names(map(str, table.columns), mapping, problems)
     bad_rows = np.zeros(len(table), dtype=bool)
@@ -93,8 +97,8 @@ def with_a_finding(listed: "pd.Series[list[str]]", mapping: Mapping[str, object]
     return listed.map(lambda names: [name for name in names if name in mapping])
 
 
-def merge_columns(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Rename label columns to findings, in the order of FINDINGS.
+def merge_columns(values: pd.DataFrame, names: Mapping[str, str], *, order: Sequence[str] = FINDINGS) -> pd.DataFrame:
+    """Rename label columns to findings, in the given order; findings that it lacks come last.
 
     Columns of the same finding become one: 1 if any is 1, else -1 if any is -1, else 0 if any is 0, else NaN.
     """
@@ -103,7 +107,8 @@ def merge_columns(values: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFram
         column = values[source_name].to_numpy(dtype=np.float64)
         finding = names[source_name]
         merged[finding] = _stronger(merged[finding], column) if finding in merged else column
-    present = [finding for finding in FINDINGS if finding in merged]
+    present = [finding for finding in order if finding in merged]
+    present += [finding for finding in merged if finding not in order]
     return pd.DataFrame({finding: merged[finding] for finding in present}, index=values.index)
 
 

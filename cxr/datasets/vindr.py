@@ -38,22 +38,12 @@ from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
 from cxr.datasets.text_cells import blank_rows, finding_labels, known_names, numbers
 from cxr.datasets.text_files import read_text_table
-from cxr.labels import FINDINGS, NO_FINDING, VINDR_NAMES
+from cxr.labels import FINDINGS, KAGGLE_CLASSES, NO_FINDING, VINDR_GLOBAL, VINDR_NAMES
 from cxr.tables import Dataset, Problems, box_table, image_table
 
 BOX_COLUMNS = ["image_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
 
 META_TABLE = "train_meta.csv"
-
-KAGGLE_CLASSES = (
-    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",
-    "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax",
-    "Pulmonary fibrosis", "No finding",
-)  # fmt: skip
-"""Kaggle's class_id 0 to 14. All have a label column, even if the table is an excerpt that lacks some."""
-
-GLOBAL_FINDINGS = frozenset({NO_FINDING, "COPD", "Lung Tumor", "Pneumonia", "Tuberculosis", "Other Disease"})
-"""Findings of the whole image, whose rows may have no coordinates."""
 
 NO_LABEL_ROW = "image with annotations but without a row of image labels"
 MAJORITY = 0.5
@@ -123,6 +113,7 @@ def _read_kaggle(settings: VindrData, problems: Problems) -> RawTables:
     if settings.part != "train":
         raise UserError(f"vindr: part {settings.part!r} of Kaggle's layout has no labels; set `part: train`")
     marks = _read_marks(path, problems)
+    # all of them have a label column, also in an excerpt that lacks some
     votes = _votes_of_marks(marks, list(dict.fromkeys(VINDR_NAMES[name] for name in KAGGLE_CLASSES)))
     image_ids = votes.index.get_level_values("image_id").to_series()
     labels = _vote(votes, image_ids, settings.label_rule)
@@ -165,7 +156,7 @@ def _lower_reader(table: pd.DataFrame) -> pd.DataFrame:
 
 def _boxes(marks: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     """The rows that are boxes. A local finding without coordinates is kept, and becomes a problem later."""
-    is_global = marks["blank"] & marks["finding"].isin(GLOBAL_FINDINGS) | (marks["finding"] == NO_FINDING)
+    is_global = marks["blank"] & marks["finding"].isin(VINDR_GLOBAL) | (marks["finding"] == NO_FINDING)
     problems.count("rows of findings of the whole image, which have no box", int(is_global.sum()))
     return box_table(marks[~is_global])
 

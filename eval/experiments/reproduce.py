@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxr.config import UserError
 from cxr.runs.jobs import Job, run_command, run_jobs
+from cxr.runs.label_files import label_file_of
 from cxr.runs.provenance import code_state
 from cxr.runs.run_folder import FinishedRun, open_input, open_run
 
@@ -69,6 +70,8 @@ def _command(run: FinishedRun) -> tuple[str, ...]:
         for name in ("precision", "memory_format")
         if run.stage == "stage1" and name in run.manifest
     }
+    if (kept := label_file_of(run)) is not None and run.stage == "stage1":
+        chosen["label_file"] = str(kept)  # the original may have changed
     script = Path(__file__).parents[2] / SCRIPTS[run.stage]
     return run_command(script, run.dir / "config.yaml", chosen, sources=sources)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr.arrays import Float32s, Floats
 from cxr.config import UserError
-from cxr.labels import FINDINGS, PARENTS, nearest
+from cxr.labels import PARENTS, Terminology, cycles
 from stage1_classify.settings.classifier import HierarchySettings
 
 
@@ -53,11 +53,21 @@ class Hierarchy:
         return 0 if parent < 0 else 1 + self._depth(parent)
 
 
+def with_tree(settings: HierarchySettings, terms: Terminology) -> HierarchySettings:
+    """The settings with the tree of the label file, unless they give one. UserError for names that seem misspelt."""
+    if settings.parents is None:
+        return settings.model_copy(update={"parents": dict(terms.parents)})
+    edges = settings.parents.items()
+    names = terms.names_in((name for edge in edges for name in edge), source="hierarchy.parents")
+    parents = {names[child]: names[parent] for child, parent in edges if {child, parent} <= names.keys()}
+    return settings.model_copy(update={"parents": parents})
+
+
 def make_hierarchy(settings: HierarchySettings, findings: Sequence[str]) -> Hierarchy:
     """The tree of `findings`. It has no edges if `enabled` is false.
 
     Raises:
-        UserError: `parents` has an unknown finding or a cycle, or no finding has an ancestor among `findings`.
+        UserError: `parents` has a cycle, or no finding has an ancestor among `findings`.
     """
     parents = PARENTS if settings.parents is None else settings.parents
     _check_parents(parents)
@@ -82,31 +92,8 @@ def _listed_ancestor(finding: str, parents: Mapping[str, str], listed: Mapping[s
 
 
 def _check_parents(parents: Mapping[str, str]) -> None:
-    names = dict.fromkeys(name for edge in parents.items() for name in edge)
     problems = [
-        f"hierarchy.parents: unknown finding {name!r}{nearest(name, FINDINGS)}; expected a name of cxr/labels.py"
-        for name in names
-        if name not in FINDINGS
-    ]
-    problems += [
-        f"hierarchy.parents: {' > '.join(cycle)} is a cycle; remove one of these parents" for cycle in _cycles(parents)
+        f"hierarchy.parents: {' > '.join(cycle)} is a cycle; remove one of these parents" for cycle in cycles(parents)
     ]
     if problems:
         raise UserError(problems)
-
-
-def _cycles(parents: Mapping[str, str]) -> list[list[str]]:
-    """Each cycle once, as names from a child upwards and back to it."""
-    cycles: list[list[str]] = []
-    done: set[str] = set()
-    for start in parents:
-        path: dict[str, None] = {}
-        name = start
-        while name in parents and name not in path and name not in done:
-            path[name] = None
-            name = parents[name]
-        if name in path:
-            walked = list(path)
-            cycles.append([*walked[walked.index(name) :], name])
-        done |= path.keys()
-    return cycles

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from cxr.config import UserError
+from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import decodable
+from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from cxr.tables import Dataset, count_reasons
 from eval.classification.calibration import Calibration
@@ -72,7 +74,7 @@ def _evaluate(run: Run, source: FinishedRun, settings: LabelledSetSettings) -> N
 
 def _read_data(settings: LabelledSetSettings, trained: Trained, source: FinishedRun) -> Dataset:
     """The images to evaluate, with the labels of the findings that the classifier knows."""
-    data, known = settings.data.read(), trained.settings.findings
+    data, known = read_data(settings.data, terms_of(source)), trained.settings.findings
     common = [name for name in known if name in data.findings]
     if not common:
         raise UserError(

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cxr.config import UserError, parse_settings
+from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import FinishedRun, open_run
+from stage1_classify.data.hierarchy import with_tree
 from stage1_classify.data.targets import three_class_columns
 from stage1_classify.model.backbone import Backbone
 from stage1_classify.model.heads import Head
@@ -65,10 +67,11 @@ class CaseForward(nn.Module):
 
 
 def settings_of_run(run: FinishedRun) -> Stage1Settings:
-    """The settings of a finished stage 1 run, with the mean and standard deviation that its training used."""
+    """The settings of a finished stage 1 run, with the tree, mean and standard deviation that its training used."""
     if "members" in run.manifest:
         raise UserError(f"run {run.dir}: is an ensemble of {len(run.manifest['members'])} runs; give one of them")
     settings = parse_settings(Stage1Settings, run.settings, source=f"run {run.dir}")
+    settings = settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, terms_of(run))})
     normalisation = run.manifest.get("normalisation")
     if normalisation is None:  # a run of an older version: all of them had fixed values
         return settings

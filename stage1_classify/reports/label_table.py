@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from cxr.config import Settings
-from cxr.labels import FINDINGS
+from cxr.labels import Language, load_terminology
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from stage1_classify.reports.labeller import ReportLabeller
@@ -19,7 +19,7 @@ from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, res
 from stage1_classify.reports.page import PAGE, write_page
 from stage1_classify.reports.records import RecordFile, record_of
 from stage1_classify.reports.report_table import Report, ReportTable, read_reports
-from stage1_classify.reports.tables import FOLDER, LANGUAGES, Language, finding_names, load_tables, remark_names
+from stage1_classify.reports.tables import FOLDER, LANGUAGES, finding_names, load_tables, remark_names
 
 STAGE = "report_labels"
 RECORDS = "records.partial.jsonl"
@@ -34,11 +34,11 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. findings: a file with own findings and synonyms, if any."""
+    """What the user asked for. label_file: a file with own findings and synonyms, if any."""
 
     reports: Path
     out: Path
-    findings: Path | None = None
+    label_file: Path | None = None
     language: Language | None = None
     num_workers: int = 1
 
@@ -56,16 +56,15 @@ def label_table(call: Call) -> str:
     after the last whole report, and writes the same files as one that was not.
 
     Raises:
-        UserError: a mistake in the table or in the file of findings, or `out` holds something else.
+        UserError: a mistake in the table or in the label file, or `out` holds something else.
     """
-    tables = load_tables(call.findings)
-    findings = sorted(
-        finding_names(tables), key=lambda name: FINDINGS.index(name) if name in FINDINGS else len(FINDINGS)
-    )
+    terms = load_terminology(call.label_file)
+    tables = load_tables(terms)
+    findings = finding_names(tables, terms)
     remarks = remark_names(tables)
     table = read_reports(call.reports, reserved=result_columns(findings, remarks)[1:], language=call.language)
     inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
-    inputs |= {"findings": call.findings} if call.findings else {}
+    inputs |= {"label_file": call.label_file} if call.label_file else {}
     run = start_run(call.out, stage=STAGE, settings=CallSettings(language=call.language), inputs=inputs)
     if run.state != "finished":
         _label(run, table, call, findings=findings, remarks=remarks)
@@ -88,7 +87,7 @@ def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str],
     if records.num_done:
         log.info("%d reports are already labelled", records.num_done)
     with run.phase(f"labelling {len(waiting)} reports"):
-        done = _labelled(waiting, call.findings, num_workers=call.num_workers)
+        done = _labelled(waiting, call.label_file, num_workers=call.num_workers)
         for lines in track(done, "labelling, in chunks", total=-(-len(waiting) // CHUNK)):
             records.add(lines)
     counts = write_tables(run.dir, table.rows, records, findings=findings, remarks=remarks)
@@ -127,7 +126,7 @@ def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
 @lru_cache(maxsize=1)
 def labeller_of(own: Path | None) -> ReportLabeller:
     """The labeller of this process."""
-    return ReportLabeller(load_tables(own))
+    return ReportLabeller(load_tables(load_terminology(own)))
 
 
 def _label_chunk(reports: Sequence[Report], *, own: Path | None) -> list[str]:

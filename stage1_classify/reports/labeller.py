@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING
+from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING, Language
 from stage1_classify.reports.language import LanguageDetector
 from stage1_classify.reports.matching import PhraseFinder, Sentence
 from stage1_classify.reports.places import Place, most_exact
 from stage1_classify.reports.sections import Section, SectionFinder, SectionKind, section_of
-from stage1_classify.reports.tables import Language, LanguageTable
+from stage1_classify.reports.tables import LanguageTable
 from stage1_classify.reports.verdicts import Mention, mentions_of
 
 UNREAD = {"indication": "indication", "comparison": "prior"}

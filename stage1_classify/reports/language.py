@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from cxr.labels import Language
 from stage1_classify.reports.spelling import plain
-from stage1_classify.reports.tables import Language, LanguageTable, phrases_of
+from stage1_classify.reports.tables import LanguageTable, phrases_of
 from stage1_classify.reports.vocabulary import roles_of_phrases
 
 _WORD = re.compile(r"[^\W\d_]+")

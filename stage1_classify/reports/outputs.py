@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ def write_tables(
     Args:
         rows: the rows of labels.csv: report_id, then what is carried over.
         records: one per report.
-        findings, remarks: names of columns, in their order.
+        findings, remarks: names of columns, in their order. Other findings of the records are left out.
     """
     counts = Counts()
     cells: dict[str, list[Any]] = {}
@@ -66,7 +66,7 @@ def write_tables(
     with _replacing(folder / SIDES) as sides, _replacing(folder / EVIDENCE) as evidence:
         side_writer = csv.writer(sides, lineterminator="\n")
         side_writer.writerow(SIDE_COLUMNS)
-        for record in records:
+        for record in (_of_findings(record, set(findings)) for record in records):
             counts.add(record)
             side_writer.writerows(_side_rows(record))
             evidence.writelines(_evidence_lines(record))
@@ -77,6 +77,14 @@ def write_tables(
         writer.writerow(map(inert, [*rows.columns, LANGUAGE, *columns]))
         writer.writerows(map(inert, [*row, *cells[row[0]]]) for row in rows.itertuples(index=False, name=None))
     return counts
+
+
+def _of_findings(record: Record, findings: Set[str]) -> Record:
+    kept = {
+        key: {finding: value for finding, value in record[key].items() if finding in findings}
+        for key in ("labels", "places")
+    }
+    return {**record, **kept, "evidence": [one for one in record["evidence"] if one["finding"] in findings]}
 
 
 def _side_rows(record: Record) -> Iterator[list[str]]:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table
-from stage1_classify.reports.tables import LANGUAGES, Language
+from cxr.labels import Language
+from stage1_classify.reports.tables import LANGUAGES
 
 REPORT_ID, REPORT, LANGUAGE = "report_id", "report", "language"
 _SHOWN = 20

@@ -14,11 +14,10 @@ import numpy as np
 
 from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table
-from cxr.labels import NO_FINDING, nearest
+from cxr.labels import NO_FINDING, Language, nearest
 from eval.stats.bootstrap import Interval, percentile_interval
 from stage1_classify.reports.labeller import ReportLabeller, ReportLabels
 from stage1_classify.reports.report_table import LANGUAGE_OF
-from stage1_classify.reports.tables import Language
 
 TASKS = ("mention", "present", "negation", "uncertainty", "side", "zone", "remark")
 """What is scored. mention: the report speaks of the finding. side, zone: of findings that are present or uncertain."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cxr.config import UserError
+from cxr.labels import load_terminology
 from eval.report.blocks import Table
 from eval.report.format import Cell, in_format, with_interval
 from stage1_classify.reports.labeller import ReportLabeller
@@ -20,8 +21,9 @@ def score_file(path: Path, *, own: Path | None = None) -> tuple[list[Answer], li
     Raises:
         UserError: the table cannot be read, or holds no text.
     """
-    tables = load_tables(own)
-    findings = finding_names(tables)
+    terms = load_terminology(own)
+    tables = load_tables(terms)
+    findings = finding_names(tables, terms)
     examples = read_examples(path, findings=findings, remarks=[*remark_names(tables), *MARKS])
     if not examples:
         raise UserError(f"{path}: holds no text; add rows with text and labels")

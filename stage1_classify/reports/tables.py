@@ -1,29 +1,24 @@
-"""Cue tables: one YAML file per language with the words that the labeller knows, and the user's own findings.
+"""Cue tables: one YAML file per language with the words that the labeller knows, and those of the label file.
 
 In a phrase, ``absent(|e|s)`` stands for absent, absente, absents, and ``(may|could) (be|represent)`` for four phrases.
 Upper and lower case, accents and hyphens do not matter, and the words of `fillers` and `degrees` may stand anywhere
 inside a phrase.
 """
 
-import difflib
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import field_validator
 
-from cxr.config import Settings, UserError, parse_settings
-from cxr.yaml_files import read_yaml
+from cxr.config import Settings, load_config
+from cxr.labels import BUILT_IN, FINDINGS, Language, Terminology
 
-Language = Literal["en", "fr"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 FOLDER = Path(__file__).parent / "cues"
-
-SIMILAR = 0.85
-"""A user's new finding whose name is as similar as this to a known one is probably a typing mistake."""
 
 _MAX_PHRASES = 200
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
@@ -114,12 +109,6 @@ class LanguageTable(Settings):
         return places
 
 
-class OwnFindings(Settings):
-    """The user's own findings and synonyms: finding -> language -> phrases."""
-
-    findings: dict[str, dict[Language, list[str]]]
-
-
 def phrases_of(pattern: str) -> Iterator[str]:
     """The phrases that a pattern stands for.
 
@@ -133,23 +122,21 @@ def phrases_of(pattern: str) -> Iterator[str]:
         yield " ".join("".join(chosen).split())
 
 
-def load_tables(own: Path | None = None) -> dict[Language, LanguageTable]:
-    """The tables of all languages, with the user's own findings and synonyms.
-
-    Raises:
-        UserError: the user's file cannot be read, has unknown keys, or a phrase in it is empty.
-    """
-    tables = {language: _load(FOLDER / f"{language}.yaml") for language in LANGUAGES}
-    if own is None:
-        return tables
-    given = parse_settings(OwnFindings, _mapping(own), source=str(own)).findings
-    _check_own(given, known=finding_names(tables), source=own)
-    return {language: _with_own(table, given, language) for language, table in tables.items()}
+def load_tables(terms: Terminology = BUILT_IN) -> dict[Language, LanguageTable]:
+    """The tables of all languages, with the names and phrases of the label file."""
+    return {
+        language: _with_own(load_config(LanguageTable, FOLDER / f"{language}.yaml"), terms, language)
+        for language in LANGUAGES
+    }
 
 
-def finding_names(tables: dict[Language, LanguageTable]) -> list[str]:
-    """All findings, those of the first language first."""
-    return list(dict.fromkeys(name for table in tables.values() for name in table.findings))
+def finding_names(tables: dict[Language, LanguageTable], terms: Terminology = BUILT_IN) -> list[str]:
+    """The findings that have words in any language, in the order of `terms`. The others are logged."""
+    spoken = {name for table in tables.values() for name in table.findings}
+    silent = [name for name in terms.findings if name not in spoken and name not in FINDINGS]
+    if silent:
+        log.warning("no column for findings whose label file has no phrases (en, fr): %s", ", ".join(silent))
+    return [name for name in terms.findings if name in spoken]
 
 
 def remark_names(tables: dict[Language, LanguageTable]) -> list[str]:
@@ -157,34 +144,24 @@ def remark_names(tables: dict[Language, LanguageTable]) -> list[str]:
     return list(dict.fromkeys(name for table in tables.values() for name in table.remarks))
 
 
-def _load(path: Path) -> LanguageTable:
-    return parse_settings(LanguageTable, _mapping(path), source=str(path))
+def _with_own(table: LanguageTable, terms: Terminology, language: Language) -> LanguageTable:
+    """The table under the names of `terms`. Words of findings that become one are put together.
 
-
-def _mapping(path: Path) -> dict[str, Any]:
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds {type(values).__name__}, expected `findings:` with one entry per finding")
-    return values
-
-
-def _check_own(given: dict[str, dict[Language, list[str]]], *, known: Sequence[str], source: Path) -> None:
-    """Warn of names that look misspelt; UserError for empty names and phrases."""
-    problems = []
-    for name, by_language in given.items():
-        close = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
-        if close:
-            log.warning("%s: %r becomes a new finding; did you mean %r?", source, name, close[0])
-        empty = [phrase for phrases in by_language.values() for phrase in phrases if not phrase.strip()]
-        if not name.strip() or empty or not any(by_language.values()):
-            problems.append(f"{source}: finding {name!r} has an empty name or phrase; give words for each language")
-    if problems:
-        raise UserError(problems)
-
-
-def _with_own(table: LanguageTable, given: dict[str, dict[Language, list[str]]], language: Language) -> LanguageTable:
-    findings = dict(table.findings)
-    for name, by_language in given.items():
-        old = findings.get(name, FindingWords())
-        findings[name] = old.model_copy(update={"terms": [*old.terms, *by_language.get(language, [])]})
+    Findings that `terms` leaves out keep their words: a report that denies one says No Finding too.
+    """
+    findings: dict[str, FindingWords] = {}
+    for name, words in table.findings.items():
+        own = terms.synonyms.get(name, name)
+        findings[own] = _joined(findings[own], words) if own in findings else words
+    for name, phrases in terms.phrases.get(language, {}).items():
+        findings[name] = _joined(findings.get(name, FindingWords()), FindingWords(terms=list(phrases)))
     return table.model_copy(update={"findings": findings})
+
+
+def _joined(first: FindingWords, second: FindingWords) -> FindingWords:
+    values = first.predicates.keys() | second.predicates.keys()
+    return FindingWords(
+        terms=[*first.terms, *second.terms],
+        subjects=[*first.subjects, *second.subjects],
+        predicates={value: [*first.predicates.get(value, []), *second.predicates.get(value, [])] for value in values},
+    )

@@ -118,7 +118,8 @@ class HierarchySettings(Settings):
     enabled: bool = False
     """Multiply a child's probability by those of its ancestors. In training a positive child's parents are positive."""
     parents: dict[str, str] | None = None
-    """Child -> parent. None: the tree of cxr/labels.py. Parents that are not in `findings` are skipped."""
+    """Child -> parent. None: the tree of the label file, or the one that ships (cxr/labels/findings.py). Parents that
+    are not in `findings` are skipped."""
     conditional_epochs: int = Field(0, ge=0)
     """For this many epochs a child is trained only on cases whose parent is positive. Then only the head is trained,
     on all cases (Pham et al. 2021, arXiv:1911.06475); the best epoch and the patience count from there."""
@@ -148,10 +149,13 @@ class Stage1Settings(Settings):
 
     data: AnyData
     """The data set with the labels to train on."""
+    label_file: Path | None = None
+    """Own findings with their tree, synonyms and codes (docs/data.md). The run keeps a copy, which later stages use.
+    None: the findings that ship."""
     split: SplitSettings
     """Must give the parts train, val and test."""
     findings: list[str] = Field(min_length=1)
-    """Canonical names (cxr/labels.py), in the order of the outputs."""
+    """Names of cxr/labels/findings.py, of the label file or of the data's own findings, in the order of the outputs."""
     backbone: BackboneSettings
     init_from: Path | None = None
     """A finished stage 1 run with the same backbone. Training starts from its backbone's weights, and from its head's

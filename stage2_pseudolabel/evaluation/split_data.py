@@ -9,8 +9,11 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import Pictures, decodable_splits
 from cxr.readers import read_groups, readings_of
+from cxr.runs.label_files import terms_of
+from cxr.runs.run_folder import open_run
 from cxr.splits import check_no_leak
 from cxr.tables import Dataset, empty_boxes
 from eval.stats.bootstrap import Counts, resample_counts
@@ -74,7 +77,7 @@ def read_box_data(
     Raises:
         UserError: a split is empty or shares patients with another, or the classifier was trained or chosen on it.
     """
-    data = settings.data.read()
+    data = read_data(settings.data, terms_of(open_run(source, stage="stage1")))
     splits = settings.split.make(data)
     data, splits = decodable_splits(data, splits, stage1.input, on_problem=settings.data.on_problem, progress=progress)
     missing = [name for name in ("tune", "test") if not splits.get(name)]

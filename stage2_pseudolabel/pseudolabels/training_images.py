@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from cxr.coco import CocoBoxes
+from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import decodable
 from cxr.readers import ReaderSettings
+from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import open_run
 from cxr.splits import load_splits
 from cxr.tables import Dataset
@@ -20,8 +22,9 @@ log = logging.getLogger("raybox")
 
 def training_images(stage1: Stage1Settings, source: Path, *, max_images: int | None, progress: bool) -> Dataset:
     """The frontal images that the classifier in `source` was trained on, or a sample of `max_images` of them."""
-    data = stage1.data.read()
-    splits = load_splits(open_run(source, stage="stage1").output("splits"))
+    run = open_run(source, stage="stage1")
+    data = read_data(stage1.data, terms_of(run))
+    splits = load_splits(run.output("splits"))
     train = data.select(splits["train"])
     frontal = train.images.loc[train.images["view"] != "lateral", "image_id"].tolist()
     if len(frontal) < len(train.images):

@@ -14,7 +14,7 @@ from highdicom.sr import (
     TextContentItem,
 )
 
-from cxr.finding_codes import OWN_SCHEME, OWN_SCHEME_NAME, Code
+from cxr.labels.codes import OWN_SCHEME, OWN_SCHEME_NAME, Code
 
 
 def concept(code: Code) -> CodedConcept:

@@ -19,7 +19,7 @@ from highdicom.sr import (
 )
 
 from cxr.arrays import Floats
-from cxr.finding_codes import code_of
+from cxr.labels.codes import code_of
 from stage3_detect.dicom_results import concepts
 from stage3_detect.dicom_results.result import EDITABLE_PREFIX, MANUFACTURER, Algorithm, ImageResult, TrackedBox
 from stage3_detect.dicom_results.source import SourceImage
@@ -38,7 +38,7 @@ def polyline_of(box: TrackedBox) -> Floats:
 
 def box_group(box: TrackedBox, source: SourceImage, algorithm: Algorithm) -> ContentSequence:
     """One box: identity, coded finding and site, region, size, certainty and score."""
-    code = code_of(box.finding)
+    code = code_of(box.finding, algorithm.codes)
     region = ImageRegion(GraphicTypeValues.POLYLINE, polyline_of(box), _source_of(source))
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(box.uid, f"{EDITABLE_PREFIX}:{box.label}"),

@@ -4,17 +4,17 @@ Viewers write the region in the group of measurements or below a number, keep th
 text, and give new identities to boxes. So all of these are read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from cxr.config import UserError
-from cxr.finding_codes import OWN_SCHEME, finding_of
 from cxr.imaging.decoding import decoding
 from cxr.imaging.dicom import START_BYTES, header_of, is_dicom_start
 from cxr.labels import nearest
+from cxr.labels.codes import NO_CODES, OWN_SCHEME, FindingCode, OwnCodes, codes_of, finding_of
 from stage3_detect.dicom_results.result import EDITABLE_PREFIX, MANUFACTURER, Predecessor, TrackedBox
 from stage3_detect.model.predictor import Box
 
@@ -52,11 +52,12 @@ class Report:
         )
 
 
-def read_report(data: bytes, name: str, findings: Sequence[str]) -> Report | None:
+def read_report(data: bytes, name: str, findings: Sequence[str], codes: OwnCodes = NO_CODES) -> Report | None:
     """The boxes of a structured report; None if the file is something else.
 
     Args:
-        name: what error messages call the file. findings: of the model; each box must have one of them.
+        name: what error messages call the file. findings: of the model; each box must have one of them. codes: those of
+            a label file.
 
     Raises:
         UserError: the file is damaged, or a box has another finding.
@@ -76,10 +77,10 @@ def read_report(data: bytes, name: str, findings: Sequence[str]) -> Report | Non
             str(document.get("Manufacturer", "")) == MANUFACTURER,
             tuple(dict.fromkeys(_images(document))),
         )
-        return _with_boxes(report, document, findings, name)
+        return _with_boxes(report, document, codes_of(findings, codes), name)
 
 
-def _with_boxes(report: Report, document: Dataset, findings: Sequence[str], name: str) -> Report:
+def _with_boxes(report: Report, document: Dataset, known: Mapping[str, FindingCode], name: str) -> Report:
     num_others = 0
     for group in _groups(document):
         region = _region(group)
@@ -90,18 +91,18 @@ def _with_boxes(report: Report, document: Dataset, findings: Sequence[str], name
             num_others += 1
             continue
         image = str(region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-        report.boxes.setdefault(image, []).append(_tracked(group, xyxy, findings, name))
+        report.boxes.setdefault(image, []).append(_tracked(group, xyxy, known, name))
     return Report(**{**report.__dict__, "num_other_regions": num_others})
 
 
-def _tracked(group: Dataset, xyxy: Box, findings: Sequence[str], name: str) -> TrackedBox:
+def _tracked(group: Dataset, xyxy: Box, known: Mapping[str, FindingCode], name: str) -> TrackedBox:
     texts = {_code_value(item): item for item in group.ContentSequence}
     uid = str(texts[_TRACKING_UID].UID) if _TRACKING_UID in texts else ""
     label = str(texts[_TRACKING_TEXT].TextValue) if _TRACKING_TEXT in texts else ""
     certainty = _number(texts.get(_CERTAINTY))
     score = next((_number(item) for item in group.ContentSequence if _is_score(item)), None)
     return TrackedBox(
-        _finding(texts.get(_FINDING), label, findings, name),
+        _finding(texts.get(_FINDING), label, known, name),
         xyxy,
         0.0 if score is None else score,
         None if certainty is None else certainty / 100,
@@ -110,19 +111,19 @@ def _tracked(group: Dataset, xyxy: Box, findings: Sequence[str], name: str) -> T
     )
 
 
-def _finding(item: Dataset | None, label: str, findings: Sequence[str], name: str) -> str:
+def _finding(item: Dataset | None, label: str, known: Mapping[str, FindingCode], name: str) -> str:
     """By its code, else by its words: viewers put what a reader typed into the meaning of a code of their own."""
     if item is None:
         raise UserError(f"report {name}: a box {label!r} has no finding; give it one in the viewer")
     code = item.ConceptCodeSequence[0]
     value, scheme = str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", ""))
     meaning = str(code.get("CodeMeaning", "")).strip()
-    by_words = {finding.lower(): finding for finding in findings}
-    found = finding_of(value, scheme, findings) or by_words.get(meaning.rstrip("0123456789 ").lower())
+    by_words = {finding.lower(): finding for finding in known}
+    found = finding_of(value, scheme, known) or by_words.get(meaning.rstrip("0123456789 ").lower())
     if found is None:
         raise UserError(
             f"report {name}: finding {meaning!r} ({value}, {scheme}) is not one of the model's"
-            f"{nearest(meaning, findings)}; these are {', '.join(findings)}"
+            f"{nearest(meaning, known)}; these are {', '.join(known)}"
         )
     return found
 

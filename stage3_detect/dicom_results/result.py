@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cxr.boxes import iou_of_two
+from cxr.labels.codes import OwnCodes
 from stage3_detect.dicom_results.source import SourceImage
 from stage3_detect.dicom_results.uids import derived_uid
 from stage3_detect.image_quality.verdict import Quality
@@ -24,7 +25,8 @@ SAME_BOX_IOU = 0.5
 @dataclass(frozen=True)
 class Algorithm:
     """Who found the boxes. manifest_sha256: identity of the model's files. point: name of the operating point that
-    decides which boxes are shown. synthetic: trained on computer-generated images."""
+    decides which boxes are shown. synthetic: trained on computer-generated images. codes: of findings of a label
+    file."""
 
     name: str
     version: str
@@ -32,6 +34,7 @@ class Algorithm:
     point: str
     findings: tuple[str, ...]
     synthetic: bool
+    codes: OwnCodes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

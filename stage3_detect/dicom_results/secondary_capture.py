@@ -6,8 +6,8 @@ from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from cxr.finding_codes import OWN_SCHEME, Code
 from cxr.imaging.files import GrayImage
+from cxr.labels.codes import OWN_SCHEME, Code
 from stage3_detect.dicom_results.burn_in import burn_colour, burn_grey, draw_overlay
 from stage3_detect.dicom_results.presentation_state import verdict_lines
 from stage3_detect.dicom_results.report import SC_SERIES, Occasion, equipment, times

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError
-from cxr.labels import PARENTS, ancestors, slug
+from cxr.labels import ancestors, slug
+from cxr.runs.label_files import terms_of_outputs
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
@@ -114,16 +115,19 @@ def _copy_files(folder: Path, source: BundleSource, engines: Sequence[Mapping[st
 def _facts(
     source: BundleSource, engines: Sequence[Mapping[str, Any]], *, classifier: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What bundle.json says of detector and classifier, and the ancestors of all their findings."""
+    """What bundle.json says of detector and classifier, and the ancestors and own codes of all their findings."""
     facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
     facts["score_curves"] = facts.get("score_curves") or None  # {} in a run without true boxes on its tune split
-    parents, own = PARENTS, None
+    terms = terms_of_outputs(source.files)
+    parents, own = terms.parents, None
     if classifier is not None:
         parents, own = classifier["parents"], {key: classifier[key] for key in classifier if key != "parents"}
     named = dict.fromkeys([*facts["findings"], *(own or {}).get("findings", ())])
     above = {name: ancestors(name, parents) for name in named}
+    codes = {name: code for name, code in terms.codes.items() if name in named}
     gate = {"file": GATE} if "quality_gate" in source.files else None
-    return facts | {"parents": above, "engines": engines, "classifier": own, "quality_gate": gate}
+    more = {"parents": above, "codes": codes, "engines": engines, "classifier": own, "quality_gate": gate}
+    return facts | more
 
 
 def _identity(source: BundleSource) -> dict[str, Any]:

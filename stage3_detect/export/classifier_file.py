@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from cxr.config import UserError
-from cxr.labels import PARENTS
 from stage1_classify.model.loading import Trained, load_trained
 from stage1_classify.model.predict import flipped
 
@@ -111,7 +110,7 @@ def _facts(trained: Trained) -> dict[str, Any]:
     own = settings.input
     return {
         "findings": list(settings.findings),
-        "parents": dict(PARENTS if settings.hierarchy.parents is None else settings.hierarchy.parents),
+        "parents": dict(settings.hierarchy.parents or {}),
         "method": "pcam" if settings.head.kind == "pcam" else f"cell probabilities of the {settings.head.kind} head",
         "input": {
             "size_hw": list(own.size_hw),

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from cxr.runs.label_files import label_file_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_input
 from stage3_detect.serving.corrections.store import BOXES, LABELS
 
@@ -29,6 +30,7 @@ def write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str
     stage1 = open_input(stage2, "stage1")
     if stage1 is None or stage1.stage != "stage1":  # an ensemble has no settings of a training
         return []
+    label_file = label_file_of(stage1)
     known = [name for name in stage1.settings["findings"] if name in findings]
     columns = {"image": "path", "patient": "patient", "study": "study"}
     table = {"table": str((out / LABELS).resolve()), "columns": columns, "findings": {name: name for name in known}}
@@ -36,6 +38,7 @@ def write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str
         **{name: value for name, value in stage1.settings.items() if name not in ("views", "hierarchy")},
         "data": {"dataset": "csv_table", "root": str(root), **table},
         "split": {"kind": "patients", "fractions": _SHARES},
+        "label_file": None if label_file is None else str(label_file),
         "findings": known,
         "init_from": str(stage1.dir),
         "labels": {**stage1.settings["labels"], "not_mentioned": "ignore"},

@@ -1,7 +1,7 @@
 """Reports that readers edited in a DICOM viewer, as readings in a folder of corrections."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from cxr.config import UserError
 from cxr.imaging.files import read_instance_uid, read_size_hw
 from cxr.imaging.listing import find_images
 from cxr.input_files import read_regular
+from cxr.labels.codes import codes_of_json
 from cxr.runs.provenance import sha256_of
 from stage3_detect.dicom_results.read_report import Report, read_report
 from stage3_detect.dicom_results.result import SAME_BOX_IOU, TrackedBox
@@ -58,7 +59,7 @@ def save_readings(call: Call) -> str:
             is not in the folder; all of them named.
     """
     bundle = open_bundle(call.run)
-    found = list(_reports(call.reports, bundle.manifest["findings"]))
+    found = list(_reports(call.reports, bundle.manifest))
     edited = [(path, report) for path, report in found if not report.is_own]
     if not edited:
         raise UserError(f"reports: none of {len(found)} structured reports was edited by a reader; give others")
@@ -80,9 +81,11 @@ def save_readings(call: Call) -> str:
     )
 
 
-def _reports(given: Sequence[Path], findings: Sequence[str]) -> list[tuple[Path, Report]]:
+def _reports(given: Sequence[Path], facts: Mapping[str, Any]) -> list[tuple[Path, Report]]:
+    """facts: the content of bundle.json."""
+    findings, codes = facts["findings"], codes_of_json(facts.get("codes", {}))
     paths = sorted(path for top in given for path in (top.rglob("*") if top.is_dir() else [top]) if path.is_file())
-    read = [(path, read_report(read_regular(path), str(path), findings)) for path in paths]
+    read = [(path, read_report(read_regular(path), str(path), findings, codes)) for path in paths]
     return [(path, report) for path, report in read if report is not None]
 
 

@@ -34,14 +34,15 @@ Kinship = Mapping[tuple[str, str], float]
 """(child, parent) -> share of the child's boxes that readers also mark as the parent."""
 
 
-def find_kinship(readers: CocoBoxes) -> Kinship:
-    """Pairs of `cxr.labels.PARENTS` that the readers' boxes confirm. A grandparent counts as a parent too."""
+def find_kinship(readers: CocoBoxes, parents: Mapping[str, str]) -> Kinship:
+    """Pairs of the tree that the readers' boxes confirm. A grandparent counts as a parent too. parents: child ->
+    parent."""
     boxes = readers.without_ignored().boxes
     corners = {key: own[CORNERS].to_numpy(dtype=np.float64) for key, own in boxes.groupby(_KEY, sort=False)}
     shares = {
         (child, parent): _share(corners, child, parent)
         for child in readers.findings
-        for parent in ancestors(child)
+        for parent in ancestors(child, parents)
         if parent in readers.findings
     }
     return {pair: share for pair, share in shares.items() if share >= MIN_SHARE}

@@ -1,8 +1,8 @@
 """The boxes that stage 3 uses from a stage 2 run: for training, for choices (tune split) and for the test."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ import pandas as pd
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco
 from cxr.config import UserError
+from cxr.labels import PARENTS
+from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import FinishedRun
 from stage3_detect.labels.corrections import read_corrections, refuse_evaluation_images, without_corrected
 from stage3_detect.settings.labels import LabelSettings, NumBoxes
@@ -24,6 +26,7 @@ class Sources:
     labels: boxes of the training images, stage 2's or radiologists'. true: images of the tune split whose boxes are
     used for training (few-box mode), or None. tune: the other images of that split, for choices; may be empty. test:
     for the final scores only. corrections: images with readers' corrections, or None; `labels` does not have them.
+    parents: child -> parent, the tree of the findings.
     """
 
     labels: CocoBoxes
@@ -31,6 +34,7 @@ class Sources:
     true: CocoBoxes | None
     test: CocoBoxes
     corrections: CocoBoxes | None = None
+    parents: Mapping[str, str] = field(default_factory=lambda: PARENTS)
 
     @property
     def readers(self) -> CocoBoxes:
@@ -74,11 +78,12 @@ def open_sources(stage2: FinishedRun, settings: LabelSettings, *, seed: int) -> 
     taken = first_boxes(tune, settings.true_boxes.num_boxes, seed=seed)
     rest = set(tune.images["image_id"]) - taken
     true = tune.select(taken) if taken else None
+    parents = terms_of(stage2).parents
     if settings.corrections.path is None:
-        return Sources(labels, tune.select(rest), true, test)
+        return Sources(labels, tune.select(rest), true, test, parents=parents)
     corrections = read_corrections(settings.corrections.path, labels.findings)
     refuse_evaluation_images(corrections, {"tune": tune, "test": test})
-    return Sources(without_corrected(labels, corrections), tune.select(rest), true, test, corrections)
+    return Sources(without_corrected(labels, corrections), tune.select(rest), true, test, corrections, parents)
 
 
 def _labels(stage2: FinishedRun, settings: LabelSettings) -> CocoBoxes:

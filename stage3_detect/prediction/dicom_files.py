@@ -11,6 +11,7 @@ from cxr.config import UserError
 from cxr.imaging.files import Pixels
 from cxr.imaging.listing import ImageFile
 from cxr.input_files import read_regular
+from cxr.runs.label_files import terms_of
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.points import OperatingPoint
@@ -56,6 +57,7 @@ class DicomWriter:
             point=point.name,
             findings=tuple(findings),
             synthetic=bool(source.manifest.get("synthetic")),
+            codes=terms_of(source).codes,
         )
 
     def write(self, file: ImageFile, image: Pixels, found: tuple[Sequence[FoundBox], Quality]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.imaging.files import Pixels
+from cxr.labels.codes import OwnCodes
 from eval.detection.points import OperatingPoint
 from stage3_detect.image_quality.verdict import GateMode, Quality
 from stage3_detect.model.predictor import FoundBox
@@ -46,17 +47,19 @@ class FindingMap:
 class ModelFacts:
     """What the service says of its model.
 
-    parents: finding -> its ancestors, nearest first. manifest_sha256: identity of the bundle. format: of the detector's
-    file, for example openvino_fp16. card: the model card in Markdown. map_method: "" where no maps are served.
-    points: a threshold of infinity means that the point never shows the finding. point_confidences: point -> the
-    confidence from which it shows boxes, for points with the same one for all findings. synthetic: trained on
-    computer-generated images. quality_gate: what it does with an unsuitable image.
+    parents: finding -> its ancestors, nearest first. codes: of findings whose code is that of a label file.
+    manifest_sha256: identity of the bundle. format: of the detector's file, for example openvino_fp16. card: the model
+    card in Markdown. map_method: "" where no maps are served. points: a threshold of infinity means that the point
+    never shows the finding. point_confidences: point -> the confidence from which it shows boxes, for points with the
+    same one for all findings. synthetic: trained on computer-generated images. quality_gate:
+    what it does with an unsuitable image.
     """
 
     id: str
     name: str
     findings: tuple[str, ...]
     parents: Mapping[str, Sequence[str]]
+    codes: OwnCodes
     manifest_sha256: str
     format: str
     licence: str

@@ -42,7 +42,7 @@ def fit(
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
     corrections = sources.corrections
     if settings.labels.parent_boxes and settings.labels.source == "pseudo_labels":
-        kinship = find_kinship(sources.readers)
+        kinship = find_kinship(sources.readers, sources.parents)
         labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
         corrections = None if corrections is None else with_implied_parents(corrections, kinship)
     training = make_training_set(labels, sources.true, tune, settings, corrections=corrections)

@@ -51,7 +51,13 @@ class Examiner:
         self._model, self._settings, self._records = model, settings, records
         facts = model.facts
         self._algorithm = Algorithm(
-            facts.name, version("raybox"), facts.manifest_sha256, facts.default_point, facts.findings, facts.synthetic
+            facts.name,
+            version("raybox"),
+            facts.manifest_sha256,
+            facts.default_point,
+            facts.findings,
+            facts.synthetic,
+            facts.codes,
         )
         self._known = tuple(dict.fromkeys([*facts.findings, *FINDINGS]))
 
@@ -83,7 +89,7 @@ class Examiner:
         return [_file(state), _file(capture)]
 
     def _read(self, report: bytes) -> Report | None:
-        return read_report(report, "the last report", self._known) if report else None
+        return read_report(report, "the last report", self._known, self._algorithm.codes) if report else None
 
     def _result(self, image: QueuedImage, earlier: Report | None) -> ImageResult:
         content = json.loads(image.examined or "")

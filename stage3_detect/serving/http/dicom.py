@@ -90,6 +90,7 @@ def _results(examined: Examined, facts: ModelFacts, point: str | None, settings:
         point=point or facts.default_point,
         findings=facts.findings,
         synthetic=facts.synthetic,
+        codes=facts.codes,
     )
     result = image_result(source, examined.boxes, examined.quality)
     chosen = ResultSettings.model_validate(settings)

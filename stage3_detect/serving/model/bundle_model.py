@@ -12,6 +12,7 @@ import numpy as np
 
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
+from cxr.labels.codes import codes_of_json
 from eval.detection.points import FEW_FALSE, read_points
 from stage3_detect.image_quality.gate import open_gate
 from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode, Quality
@@ -192,6 +193,7 @@ def _described(bundle: Bundle) -> dict[str, Any]:
         "name": str(manifest["name"]),
         "findings": tuple(manifest["findings"]),
         "parents": parents,
+        "codes": codes_of_json(manifest.get("codes", {})),
         "manifest_sha256": bundle.sha256,
         "licence": str(manifest["licence"]),
         "card": bundle.file(MODEL_CARD).read_text(encoding="utf-8", errors="replace"),

@@ -29,6 +29,8 @@ def _in_the_folder(value: str) -> str:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 FindingName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 FileName = Annotated[str, AfterValidator(_in_the_folder)]
+_Code = tuple[Text, Text, Text]
+"""Value, scheme and meaning."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -80,6 +82,7 @@ class Manifest(_Part):
     licence: Text
     findings: Annotated[tuple[FindingName, ...], Field(min_length=1)]
     parents: dict[FindingName, tuple[FindingName, ...]]
+    codes: dict[FindingName, tuple[_Code, _Code | None]] = {}
     settings: _Settings
     operating_points: dict[Text, _Point] = {}
     score_curves: _Curves | None = None

@@ -82,9 +82,32 @@ def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, case: str) -> N
     assert len(data.boxes) == 1
 
 
-def test_mapping_to_an_unknown_finding(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'Cardiomegalie' \(nearest: 'Cardiomegaly'\)"):
-        read(csv_folder(tmp_path), findings={"heart": "Cardiomegalie"})
+def test_new_findings_follow_those_that_ship(tmp_path: Path) -> None:
+    data = read(csv_folder(tmp_path), findings={"heart": "Wire", "effusion": "Edema"})
+    assert data.findings == ("Edema", "Wire")
+    with pytest.raises(ValueError, match=r"without \|, backslash"):
+        read(csv_folder(tmp_path), findings={"heart": "a|b"})
+
+
+def test_a_french_spreadsheet(tmp_path: Path) -> None:
+    """Semicolons, a byte order mark, decimal commas, French words."""
+    root = csv_folder(tmp_path)
+    images = "\ufefffile;pid;projection;sex;years;effusion;heart\np1/a.png;p1;Face;H;45,5;Oui;1,0\n"
+    images += "p2/b.png;p2;profil;Femme;7;non;?\n"
+    (root / "images.csv").write_text(images, encoding="utf-8")
+    (root / "boxes.csv").write_text("file;label;left;top;right;bottom\np1/a.png;effusion;5,25;6;15;26\n", "utf-8")
+    data = read(root, label_values={"oui": 1, "non": 0, "?": -1})
+    assert data.images["view"].tolist() == ["frontal", "lateral"]
+    assert data.images["sex"].tolist() == ["M", "F"]
+    assert data.images["age"].tolist() == [45.5, 7]
+    assert data.labels.to_numpy().tolist() == [[1, 1], [-1, 0]]
+    assert data.boxes["x1"].tolist() == [5.25]
+
+
+def test_a_comma_that_may_part_thousands_is_no_number(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path, boxes=[("p2/b.png", "heart", "1,234", 2, 3, 4)])
+    with pytest.raises(UserError, match="box with a coordinate that is no number"):
+        read(root)
 
 
 def test_mapping_of_an_unknown_column(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.box_checks import CLIPPED, NO_SIZE, OUTSIDE
-from cxr.datasets.vindr import GLOBAL_FINDINGS, VindrData
-from cxr.labels import VINDR_NAMES
+from cxr.datasets.vindr import VindrData
+from cxr.labels import VINDR_GLOBAL, VINDR_NAMES
 from cxr.tables import BOX_COLUMNS
 from tests.builders import KAGGLE_HEADER, kaggle_folder, physionet_folder, write_picture, write_rows
 
@@ -215,10 +215,10 @@ def test_a_box_without_the_size_of_its_image_is_told(tmp_path: Path, size: tuple
 def test_all_22_local_and_6_global_labels_of_physionet(tmp_path: Path) -> None:
     """Train spells one label as test does not; each local finding has a box, a global one a row without coordinates."""
     names = [name for name in VINDR_NAMES if name != "Other disease"]
-    assert (len(names), len(GLOBAL_FINDINGS)) == (28, 6)
+    assert (len(names), len(VINDR_GLOBAL)) == (28, 6)
     marks: list[tuple[object, ...]] = []
     for name in names:
-        corners = ("", "", "", "") if VINDR_NAMES[name] in GLOBAL_FINDINGS else (1, 2, 30, 20)
+        corners = ("", "", "", "") if VINDR_NAMES[name] in VINDR_GLOBAL else (1, 2, 30, 20)
         marks.append(("a", "R1", name, *corners))
     notes = tmp_path / "annotations"
     write_rows(notes / "annotations_train.csv", ("image_id", "rad_id", "class_name", *KAGGLE_HEADER[4:]), marks)
@@ -226,6 +226,6 @@ def test_all_22_local_and_6_global_labels_of_physionet(tmp_path: Path) -> None:
     write_picture(tmp_path / "train" / "a.dicom")
     data = VindrData(root=tmp_path).read()
     assert set(data.findings) == set(VINDR_NAMES.values())
-    assert set(data.boxes["finding"]) == set(VINDR_NAMES.values()) - GLOBAL_FINDINGS
+    assert set(data.boxes["finding"]) == set(VINDR_NAMES.values()) - VINDR_GLOBAL
     assert len(data.boxes) == 22
     assert data.counts == {"rows of findings of the whole image, which have no box": 6}

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
-from stage1_classify.data.hierarchy import Hierarchy, make_hierarchy
+from cxr.labels import BUILT_IN, Terminology
+from stage1_classify.data.hierarchy import Hierarchy, make_hierarchy, with_tree
 from stage1_classify.settings.classifier import HierarchySettings
 from tests.stage1_classify.stage1_builders import targets
 
@@ -107,12 +108,13 @@ def test_a_disabled_tree_changes_nothing() -> None:
     np.testing.assert_array_equal(plain.conditional(given), given)
 
 
-def test_unknown_findings_are_named_with_the_nearest() -> None:
-    with pytest.raises(UserError) as error:
-        tree("Edema", parents={"Edem": "Lung Opacity", "Edema": "Zebra"})
-    first, second = error.value.problems
-    assert "hierarchy.parents: unknown finding 'Edem' (nearest: 'Edema')" in first
-    assert "'Zebra'" in second
+def test_the_tree_is_the_label_files_unless_settings_give_one() -> None:
+    own = Terminology(("Air", "Leak"), {"Leak": "Air"}, {"Luft": "Air"})
+    assert with_tree(HierarchySettings(), own).parents == {"Leak": "Air"}
+    assert with_tree(HierarchySettings(parents={"Leak": "Zebra"}), own).parents == {"Leak": "Zebra"}
+    assert with_tree(HierarchySettings(parents={"Zebra": "Luft"}), own).parents == {"Zebra": "Air"}
+    with pytest.raises(UserError, match=r"hierarchy.parents: finding 'Edem' is probably 'Edema'"):
+        with_tree(HierarchySettings(parents={"Edem": "Lung Opacity"}), BUILT_IN)
 
 
 @pytest.mark.parametrize("enabled", [True, False])

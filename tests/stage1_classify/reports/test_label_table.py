@@ -92,7 +92,7 @@ def test_own_findings_have_a_column(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("findings: {Bronchiectasis: {en: [bronchiectasis]}}\n", encoding="utf-8")
     table = write_table(tmp_path / "r.csv", ["There is no bronchiectasis."])
-    label_table(Call(table, tmp_path / "out", findings=own))
+    label_table(Call(table, tmp_path / "out", label_file=own))
     (row,) = rows(tmp_path / "out" / "labels.csv")
     assert row["Bronchiectasis"] == "0"
     assert list(row).index("Bronchiectasis") > list(row).index("Hernia")

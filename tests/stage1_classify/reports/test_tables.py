@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.config import UserError
-from cxr.labels import FINDINGS
+from cxr.labels import FINDINGS, NO_FINDING, Terminology, load_terminology
 from stage1_classify.reports.tables import FOLDER, LANGUAGES, finding_names, load_tables, phrases_of, remark_names
 
 
@@ -35,42 +34,33 @@ def test_all_findings_are_the_projects() -> None:
     assert set(finding_names(load_tables())) <= set(FINDINGS)
 
 
-def own(folder: Path, text: str) -> Path:
+def own(folder: Path, text: str) -> Terminology:
     path = folder / "own.yaml"
     path.write_text(text, encoding="utf-8")
-    return path
+    return load_terminology(path)
 
 
 def test_own_findings_and_synonyms_are_added(tmp_path: Path) -> None:
     text = "findings:\n  Bronchiectasis: {en: [bronchiectasis], fr: [bronchectasie]}\n  Edema: {en: [wet lungs]}\n"
-    tables = load_tables(own(tmp_path, text))
-    assert finding_names(tables) == [*finding_names(load_tables()), "Bronchiectasis"]
+    terms = own(tmp_path, text)
+    tables = load_tables(terms)
+    assert finding_names(tables, terms) == [*finding_names(load_tables()), "Bronchiectasis"]
     assert tables["en"].findings["Edema"].terms == [*load_tables()["en"].findings["Edema"].terms, "wet lungs"]
     assert tables["fr"].findings["Edema"] == load_tables()["fr"].findings["Edema"]
     assert tables["fr"].findings["Bronchiectasis"].terms == ["bronchectasie"]
     assert remark_names(tables) == remark_names(load_tables())
 
 
-def test_a_name_that_looks_misspelt_is_warned_of_and_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_findings_that_become_one_share_their_words(tmp_path: Path) -> None:
+    terms = own(tmp_path, "findings:\n  Liquid: {synonyms: [Edema, Pleural Effusion], fr: [liquide]}\n")
+    before, after = load_tables()["fr"].findings, load_tables(terms)["fr"].findings
+    assert after["Liquid"].terms == [*before["Edema"].terms, *before["Pleural Effusion"].terms, "liquide"]
+    assert after["Liquid"].subjects == [*before["Edema"].subjects, *before["Pleural Effusion"].subjects]
+    assert not {"Edema", "Pleural Effusion"} & after.keys()
+
+
+def test_findings_without_words_have_no_column(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    terms = own(tmp_path, "built_in: false\nfindings:\n  Edema:\n  Air:\n  Wire: {en: [wire]}\n")
     with caplog.at_level(logging.WARNING, logger="raybox"):
-        tables = load_tables(own(tmp_path, "findings:\n  Pleural Efusion: {en: [water]}\n"))
-    assert "'Pleural Effusion'" in caplog.text
-    assert "Pleural Efusion" in finding_names(tables)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "- Edema\n",
-        "findings: {Edema: [wet]}\n",
-        "findings: {Edema: {de: [nass]}}\n",
-        "findings: {Edema: {en: ['']}}\n",
-        "findings: {Edema: {en: []}}\n",
-        "findings: {'': {en: [wet]}}\n",
-        "finding: {Edema: {en: [wet]}}\n",
-    ],
-)
-def test_a_broken_file_is_the_users_mistake(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r"own\.yaml"):
-        load_tables(own(tmp_path, text))
+        assert finding_names(load_tables(terms), terms) == [NO_FINDING, "Edema", "Wire"]
+    assert "(en, fr): Air" in caplog.text

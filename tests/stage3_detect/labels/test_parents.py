@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
-from stage3_detect.labels.parents import find_kinship, with_implied_parents, with_parents_boxes
+from cxr.labels import PARENTS
+from stage3_detect.labels.parents import Kinship, find_kinship, with_implied_parents, with_parents_boxes
 
 GRAND, PARENT, CHILD, OTHER = "Lung Opacity", "Consolidation", "Pneumonia", "Pneumothorax"
 FINDINGS = (CHILD, OTHER, GRAND, PARENT)  # not in the order of the tree
@@ -35,46 +36,50 @@ def readers(*drawn: list[tuple[Any, ...]]) -> CocoBoxes:
     return coco({f"t{number}": own for number, own in enumerate(drawn)})
 
 
+def kinship(drawn: CocoBoxes, parents: Mapping[str, str] = PARENTS) -> Kinship:
+    return find_kinship(drawn, parents)
+
+
 def rows(found: CocoBoxes) -> list[tuple[Any, ...]]:
     names = ["image_id", "finding", "x1", "y1", "x2", "y2", "confidence"]
     return [(i, f, tuple(box), c) for i, f, *box, c in found.boxes[names].itertuples(index=False)]
 
 
 def test_nothing_is_learned_from_nothing():
-    assert not find_kinship(coco({}))
+    assert not kinship(coco({}))
     labels = coco({"i": [(CHILD, BOX)]})
     assert with_parents_boxes(labels, {}) is labels
 
 
 def test_share_is_of_the_childs_boxes_that_the_parent_marks_too():
     both, alone = [(CHILD, BOX), (PARENT, NEAR)], [(CHILD, BOX), (PARENT, FAR)]
-    assert find_kinship(readers(both, both, both, both, alone)) == {(CHILD, PARENT): 0.8}
-    assert not find_kinship(readers(both, both, alone, alone, alone))
-    assert not find_kinship(readers(both, both, both, both)), "too few boxes to tell"
+    assert kinship(readers(both, both, both, both, alone)) == {(CHILD, PARENT): 0.8}
+    assert not kinship(readers(both, both, alone, alone, alone))
+    assert not kinship(readers(both, both, both, both)), "too few boxes to tell"
 
 
 def test_boxes_of_different_images_do_not_meet():
-    assert not find_kinship(readers(*[[(CHILD, BOX)]] * 5, *[[(PARENT, BOX)]] * 5))
+    assert not kinship(readers(*[[(CHILD, BOX)]] * 5, *[[(PARENT, BOX)]] * 5))
 
 
 def test_findings_without_kinship_and_parents_that_are_no_class_play_no_part():
-    assert not find_kinship(readers(*[[(OTHER, BOX), (PARENT, BOX)]] * 5))
+    assert not kinship(readers(*[[(OTHER, BOX), (PARENT, BOX)]] * 5))
     boxes = {f"t{k}": [(CHILD, BOX)] for k in range(5)}
-    assert not find_kinship(coco(boxes, findings=(CHILD, OTHER)))
+    assert not kinship(coco(boxes, findings=(CHILD, OTHER)))
 
 
 def test_ignore_regions_of_readers_teach_nothing():
     boxes = {f"t{k}": [(CHILD, BOX), (PARENT, BOX)] for k in range(5)}
-    assert not find_kinship(coco(boxes, iscrowd=[0, 1] * 5))
+    assert not kinship(coco(boxes, iscrowd=[0, 1] * 5))
 
 
 def test_a_grandparent_is_a_parent_of_its_own():
     three = [(CHILD, BOX), (PARENT, BOX), (GRAND, BOX)]
-    shares = find_kinship(readers(*[three] * 5))
+    shares = kinship(readers(*[three] * 5))
     assert shares == {(CHILD, PARENT): 1.0, (CHILD, GRAND): 1.0, (PARENT, GRAND): 1.0}
     # a class between them that is none here
     boxes = {f"t{k}": [(CHILD, BOX), (GRAND, BOX)] for k in range(5)}
-    assert find_kinship(coco(boxes, findings=(CHILD, GRAND))) == {(CHILD, GRAND): 1.0}
+    assert kinship(coco(boxes, findings=(CHILD, GRAND))) == {(CHILD, GRAND): 1.0}
 
 
 def test_a_box_goes_to_parent_and_grandparent():

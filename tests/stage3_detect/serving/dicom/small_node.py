@@ -19,8 +19,9 @@ class FixedModel:
     """A model that needs no engine."""
 
     facts = ModelFacts(
-        id="fixed", name="fixed model", findings=FINDINGS, parents={}, manifest_sha256="f" * 64, format="none",
-        licence="none", card="", points={}, point_confidences={}, default_point="f1", map_method="", synthetic=True,
+        id="fixed", name="fixed model", findings=FINDINGS, parents={}, codes={}, manifest_sha256="f" * 64,
+        format="none", licence="none", card="", points={}, point_confidences={},
+        default_point="f1", map_method="", synthetic=True,
     )  # fmt: skip
 
     def detect(self, image: DecodedImage, point: str | None = None) -> list[FoundBox]:

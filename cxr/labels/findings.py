@@ -1,14 +1,10 @@
-"""Canonical names of findings, and the mappings from the names of each data set.
+"""The findings that ship: canonical names, their tree, and the mappings from the names of each data set.
 
 The canonical name is CheXpert's if CheXpert has the finding, otherwise VinDr-CXR's or NIH's. A name without a mapping
 is an error; it is never dropped silently.
 """
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
-
-from cxr.config import UserError
+from collections.abc import Mapping
 
 NO_FINDING = "No Finding"
 COMPATIBLE_WITH_NO_FINDING = ("Support Devices",)
@@ -87,6 +83,16 @@ VINDR_NAMES: Mapping[str, str] = {
     "No finding": NO_FINDING,
 }
 
+VINDR_GLOBAL = frozenset({NO_FINDING, "COPD", "Lung Tumor", "Pneumonia", "Tuberculosis", "Other Disease"})
+"""VinDr-CXR's findings of the whole image, which have no boxes."""
+
+KAGGLE_CLASSES = (
+    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",
+    "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax",
+    "Pulmonary fibrosis", "No finding",
+)  # fmt: skip
+"""The names in Kaggle's release of VinDr-CXR, by its class_id from 0 to 14."""
+
 # NIH ChestX-ray14. The box table says "Infiltrate" where the label table says "Infiltration".
 NIH_NAMES: Mapping[str, str] = {
     **{name: name for name in ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Emphysema", "Hernia")},
@@ -97,6 +103,11 @@ NIH_NAMES: Mapping[str, str] = {
     "Pleural_Thickening": "Pleural Thickening",
 }
 
+NIH_BOXED = frozenset(
+    {"Atelectasis", "Cardiomegaly", "Pleural Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"}
+)
+"""The findings with boxes in NIH ChestX-ray14."""
+
 TBX11K_NAMES: Mapping[str, str] = {
     "ActiveTuberculosis": "Active Tuberculosis",
     "ObsoletePulmonaryTuberculosis": "Obsolete Tuberculosis",
@@ -105,68 +116,5 @@ TBX11K_NAMES: Mapping[str, str] = {
 
 KERMANY_NAMES: Mapping[str, str] = {"PNEUMONIA": "Pneumonia", "NORMAL": NO_FINDING}
 
-
-def slug(name: str) -> str:
-    """Name of a finding in ``metrics.json``: lower case, every other run of characters an underscore."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def class_slugs(classes: Iterable[str]) -> dict[str, str]:
-    """Class -> its unique name in ``metrics.json``, also if slugs are empty, equal, "low" or "high".
-
-    Example:
-        >>> class_slugs(["Nodule/Mass", "nodule mass"])
-        {'Nodule/Mass': 'nodule_mass', 'nodule mass': 'nodule_mass_2'}
-    """
-    slugs: dict[str, str] = {}
-    for number, name in enumerate(classes, start=1):
-        own = slug(name) or "class"
-        taken = own in ("class", "low", "high") or own in slugs.values()
-        slugs[name] = f"{own}_{number}" if taken else own
-    return slugs
-
-
-def ancestors(finding: str, parents: Mapping[str, str] = PARENTS) -> list[str]:
-    """The ancestors of a finding, nearest first. parents: child -> parent."""
-    found: list[str] = []
-    while (finding := parents.get(finding, "")) and finding not in found:
-        found.append(finding)
-    return found
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (nearest: 'x')`` for an error message, or "" if no known name is similar."""
-    by_lower = {item.lower(): item for item in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f" (nearest: {by_lower[close[0]]!r})" if close else ""
-
-
-def map_names(names: Iterable[str], mapping: Mapping[str, str], *, source: str) -> dict[str, str]:
-    """Canonical name of each name of a data set. UserError with one line per name that `mapping` lacks."""
-    unique = list(dict.fromkeys(names))
-    problems = [
-        f"{source}: unknown finding {name!r}{nearest(name, mapping)}; "
-        f"expected one of {len(mapping)} names; correct the table or add the name in cxr/labels.py"
-        for name in unique
-        if name not in mapping
-    ]
-    if problems:
-        raise UserError(problems)
-    return {name: mapping[name] for name in unique}
-
-
-def check_findings(names: Iterable[str], known: Iterable[str], *, source: str) -> None:
-    """UserError with one line per finding in `names` that is not in `known` or is listed twice."""
-    listed, known = list(names), list(known)
-    problems = [
-        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known) or 'none'}"
-        for name in listed
-        if name not in known
-    ]
-    problems += [
-        f"{source}: finding {name!r} is listed {listed.count(name)} times; list it once"
-        for name in dict.fromkeys(listed)
-        if listed.count(name) > 1
-    ]
-    if problems:
-        raise UserError(problems)
+RELEASED_NAMES: Mapping[str, str] = {**CHEXPERT_NAMES, **VINDR_NAMES, **NIH_NAMES, **TBX11K_NAMES, **KERMANY_NAMES}
+"""Every name in a data set -> canonical finding. No name means two findings."""

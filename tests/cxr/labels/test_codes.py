@@ -1,10 +1,22 @@
 """Codes of findings: each finding has one, codes are unique, and they are those of the standard."""
 
+import json
+
 import pytest
 from pydicom.sr.codedict import codes
 
-from cxr.finding_codes import FINDING_CODES, OWN_SCHEME, SITES_WITHOUT_CODE, Code, code_of, finding_of
 from cxr.labels import FINDINGS, NO_FINDING
+from cxr.labels.codes import (
+    FINDING_CODES,
+    OWN_SCHEME,
+    SITES_WITHOUT_CODE,
+    Code,
+    FindingCode,
+    code_of,
+    codes_of,
+    codes_of_json,
+    finding_of,
+)
 
 # The multiplication and permutation tables of Verhoeff's check digit, which SNOMED CT uses.
 _PERMUTE = [[int(digit) for digit in row] for row in ("0123456789", "1576283094")]
@@ -74,8 +86,21 @@ def test_sites_are_those_of_ps3_16(site: Code):
 
 
 def test_a_code_leads_back_to_the_finding():
-    assert finding_of("8186001", "SCT", ["Edema", "Cardiomegaly"]) == "Cardiomegaly"
-    assert finding_of("8186001", "SCT", ["Edema"]) is None
+    assert finding_of("8186001", "SCT", codes_of(["Edema", "Cardiomegaly"])) == "Cardiomegaly"
+    assert finding_of("8186001", "SCT", codes_of(["Edema"])) is None
     own = code_of("Tortuous Aorta").finding
     assert own.scheme == OWN_SCHEME
-    assert finding_of(own.value, own.scheme, ["Edema", "Tortuous Aorta"]) == "Tortuous Aorta"
+    assert finding_of(own.value, own.scheme, codes_of(["Edema", "Tortuous Aorta"])) == "Tortuous Aorta"
+
+
+def test_codes_of_a_label_file_come_first():
+    codes = {"Edema": FindingCode(Code("7", "99HOME", "Wet lungs"), None)}
+    assert code_of("Edema", codes).finding.value == "7"
+    assert code_of("Mass", codes) == code_of("Mass")
+    assert finding_of("7", "99HOME", codes_of(["Edema", "Mass"], codes)) == "Edema"
+
+
+def test_codes_survive_json():
+    codes = {"Edema": code_of("Edema"), "Mass": FindingCode(code_of("Mass").finding, None)}
+    assert codes_of_json(json.loads(json.dumps(codes))) == codes
+    assert codes_of_json({}) == {}

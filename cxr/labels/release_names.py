@@ -1,11 +1,11 @@
 """Names of findings in data sets that name few of them, or name them in their own way, and the canonical findings.
 
-The names of CheXpert, VinDr-CXR, NIH ChestX-ray14, TBX11K and Kermany are in `cxr.labels`.
+The names of CheXpert, VinDr-CXR, NIH ChestX-ray14, TBX11K and Kermany are in `cxr.labels.findings`.
 """
 
 from collections.abc import Mapping
 
-from cxr.labels import NIH_NAMES, NO_FINDING
+from cxr.labels.findings import NIH_NAMES, NO_FINDING
 
 # RSNA: boxes show opacities that are suspicious of pneumonia. Other opacities (a mass, an effusion) have no box and
 # Target 0, so the finding is Pneumonia and not Lung Opacity. The classes are those of stage_2_detailed_class_info.csv.

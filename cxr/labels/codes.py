@@ -8,10 +8,10 @@ A finding for which none of them has a code of the same meaning gets one of our 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cxr.labels import slug
+from cxr.labels.names import slug
 
 OWN_SCHEME = "99RAYBOX"
 OWN_SCHEME_NAME = "raybox codes for findings without a standard code"
@@ -74,7 +74,7 @@ FINDING_CODES: Mapping[str, FindingCode] = {
     "Pleural Thickening": FindingCode(Code("RID28509", "RADLEX", "thickening"), PLEURA),
     "Support Devices": FindingCode(Code("RID5429", "RADLEX", "implantable device"), None),
 }
-"""Findings that have a standard code. The others of `cxr.labels.FINDINGS` are in `SITES_WITHOUT_CODE`."""
+"""Findings that have a standard code. The others of `cxr.labels.findings.FINDINGS` are in `SITES_WITHOUT_CODE`."""
 
 SITES_WITHOUT_CODE: Mapping[str, Code | None] = {
     "Enlarged Cardiomediastinum": MEDIASTINUM,
@@ -90,7 +90,13 @@ SITES_WITHOUT_CODE: Mapping[str, Code | None] = {
 """Findings that get a code of our own, and where they lie."""
 
 
-def code_of(finding: str) -> FindingCode:
+OwnCodes = Mapping[str, FindingCode]
+"""Codes that a label file gives; they come before those of this module."""
+
+NO_CODES: OwnCodes = {}
+
+
+def code_of(finding: str, own: OwnCodes = NO_CODES) -> FindingCode:
     """The code of a finding; one of our own if it has no standard code, also for findings of a user's table.
 
     Example:
@@ -99,14 +105,27 @@ def code_of(finding: str) -> FindingCode:
         >>> code_of("Mediastinal Shift").finding
         Code(value='RB-15fa98ec113d', scheme='99RAYBOX', meaning='Mediastinal Shift')
     """
-    known = FINDING_CODES.get(finding)
+    known = own.get(finding) or FINDING_CODES.get(finding)
     if known is not None:
         return known
     digest = hashlib.sha256((slug(finding) or finding).encode()).hexdigest()[:12]
     return FindingCode(Code(f"RB-{digest}", OWN_SCHEME, finding[:64]), SITES_WITHOUT_CODE.get(finding))
 
 
-def finding_of(value: str, scheme: str, findings: Iterable[str]) -> str | None:
-    """The one of `findings` with this code; None if none has it."""
-    by_code = {code_of(finding).finding[:2]: finding for finding in findings}
+def codes_of(findings: Iterable[str], own: OwnCodes = NO_CODES) -> dict[str, FindingCode]:
+    """Finding -> its code."""
+    return {finding: code_of(finding, own) for finding in findings}
+
+
+def finding_of(value: str, scheme: str, codes: Mapping[str, FindingCode]) -> str | None:
+    """The finding that has this code among `codes`; None if none has it."""
+    by_code = {code.finding[:2]: finding for finding, code in codes.items()}
     return by_code.get((value, scheme))
+
+
+def codes_of_json(codes: Mapping[str, Sequence[Sequence[str] | None]]) -> dict[str, FindingCode]:
+    """Codes that were written as JSON, in which a code is a list."""
+    return {
+        name: FindingCode(Code(*finding or ()), None if site is None else Code(*site))
+        for name, (finding, site) in codes.items()
+    }

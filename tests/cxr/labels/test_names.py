@@ -40,7 +40,16 @@ def test_vindr_has_28_labels_under_both_spellings() -> None:
     assert VINDR_NAMES["Other disease"] == VINDR_NAMES["Other diseases"]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("Nodule/Mass", "nodule_mass"), ("No Finding", "no_finding"), ("", "")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Nodule/Mass", "nodule_mass"),
+        ("No Finding", "no_finding"),
+        ("", ""),
+        ("Épanchement_pleural", "epanchement_pleural"),
+        ("肺炎", "肺炎"),
+    ],
+)
 def test_slug(name: str, expected: str) -> None:
     assert slug(name) == expected
 
@@ -90,6 +99,6 @@ def test_ancestors_nearest_first() -> None:
 
 
 def test_class_slugs_are_unique_and_never_the_end_of_an_interval() -> None:
-    names = ["Nodule/Mass", "nodule mass", "low", "肺炎"]
+    names = ["Nodule/Mass", "nodule mass", "low", "?!"]
     slugs = ["nodule_mass", "nodule_mass_2", "low_3", "class_4"]
     assert class_slugs(names) == dict(zip(names, slugs, strict=True))

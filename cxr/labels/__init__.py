@@ -1,0 +1,58 @@
+"""The terminology: findings, their tree, names and codes; those that ship and the user's own from a label file."""
+
+from cxr.labels.findings import (
+    CHEXPERT_FINDINGS,
+    CHEXPERT_NAMES,
+    COMPATIBLE_WITH_NO_FINDING,
+    FINDINGS,
+    KAGGLE_CLASSES,
+    KERMANY_NAMES,
+    NIH_BOXED,
+    NIH_NAMES,
+    NO_FINDING,
+    PARENTS,
+    TBX11K_NAMES,
+    VINDR_GLOBAL,
+    VINDR_NAMES,
+)
+from cxr.labels.names import (
+    FindingName,
+    ancestors,
+    check_findings,
+    class_slugs,
+    cycles,
+    map_names,
+    misspelt,
+    nearest,
+    slug,
+)
+from cxr.labels.terminology import BUILT_IN, Language, Terminology, load_terminology
+
+__all__ = [
+    "BUILT_IN",
+    "CHEXPERT_FINDINGS",
+    "CHEXPERT_NAMES",
+    "COMPATIBLE_WITH_NO_FINDING",
+    "FINDINGS",
+    "KAGGLE_CLASSES",
+    "KERMANY_NAMES",
+    "NIH_BOXED",
+    "NIH_NAMES",
+    "NO_FINDING",
+    "PARENTS",
+    "TBX11K_NAMES",
+    "VINDR_GLOBAL",
+    "VINDR_NAMES",
+    "FindingName",
+    "Language",
+    "Terminology",
+    "ancestors",
+    "check_findings",
+    "class_slugs",
+    "cycles",
+    "load_terminology",
+    "map_names",
+    "misspelt",
+    "nearest",
+    "slug",
+]
