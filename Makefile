@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint style types pytest test test-slow test-kills lock audit
+.PHONY: setup demo picture lint style types pytest test test-slow test-kills test-viewers lock audit
 
 setup: .venv/.done
 
@@ -51,6 +51,18 @@ test-slow: setup
 # Kills each stage 30 times at random moments and compares what resumes with an undisturbed run. Takes an hour or so.
 test-kills: setup
 	$(BIN)/python -m tests.kill_stages --num 30
+
+# Opens our reports in the OHIF viewer, edits them, and reads them back; two minutes. Needs npm, or OHIF=FOLDER with the
+# unpacked package @ohif/app, and from Debian: chromium, orthanc, orthanc-dicomweb.
+OHIF_VERSION := 3.12.10
+OHIF ?= build/ohif-$(OHIF_VERSION)/package
+
+build/ohif-$(OHIF_VERSION)/package:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack @ohif/app@$(OHIF_VERSION) && tar xzf ohif-app-$(OHIF_VERSION).tgz
+
+test-viewers: setup $(OHIF)
+	RAYBOX_OHIF=$(abspath $(OHIF)) $(BIN)/python -m pytest tests/viewers/check_ohif.py
 
 COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 	--custom-compile-command "make lock"

@@ -63,7 +63,7 @@ DOORS = {
         *(f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS),
         *(f"stage3_detect/serving/dicom/{name}.py" for name in ("examination", "listener", "sender")),
     },
-    "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("listener", "sender")},
+    "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("connection", "listener", "sender")},
     "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},
     "simplejpeg": {"cxr/imaging/raster.py"},
     "lightning_fabric": {

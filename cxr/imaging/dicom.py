@@ -1,5 +1,6 @@
 """Decode DICOM radiographs of one grey frame. What the header claims is checked against the pixel data."""
 
+import logging
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
@@ -38,6 +39,8 @@ _PIXEL_TAGS = (
 )  # fmt: skip
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings show values without the file
+for _library in ("pydicom", "pynetdicom", "highdicom"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL)  # their lines quote names and numbers of patients
 
 _SPARE_BYTES = 2**24
 """What an inflated file may have besides its pixels."""

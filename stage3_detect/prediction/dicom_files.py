@@ -43,7 +43,8 @@ class DicomWriter:
             UserError: the package that writes DICOM is not installed.
         """
         if find_spec("highdicom") is None:
-            raise UserError("--dicom: the package highdicom is missing; install the extra: pip install '.[dicom]'")
+            how = "run make setup, or install the extra: pip install '.[dicom]'"
+            raise UserError(f"--dicom: the package highdicom is missing; {how}")
         from stage3_detect.dicom_results.result import Algorithm  # takes a second
         from stage3_detect.dicom_results.settings import ResultSettings
 

@@ -134,6 +134,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
     if len(waiting) < len(work.listing.files):
         log.info("%d images are already done", len(work.listing.files) - len(waiting))
     unreadable: list[tuple[str, str]] = []  # path and problem of each file
+    refused: list[tuple[str, str]] = []  # those that have boxes, but no DICOM results
     num_turned = 0
     with run.phase(f"boxes on {len(waiting)} images"):
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
@@ -147,8 +148,8 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
             num_turned += read_header(file.path)[1]
             try:
                 _predict_one(image, file, run.dir, work, lines)
-            except UserError as error:  # no DICOM results
-                unreadable.append((str(file.path), problem_line(error)))
+            except UserError as error:
+                refused.append((str(file.path), problem_line(error)))
     if num_turned:
         log.info("%d images are turned upright as their EXIF data says; boxes refer to the upright image", num_turned)
     path = run.dir / "predictions.json"
@@ -164,6 +165,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
         "images_with_boxes_shown": totals.num_images_shown,
         "images_unsuitable": totals.num_unsuitable,
         "unreadable": len(unreadable),
+        "without_dicom_results": len(refused),
         "other_files": work.listing.num_other,
     }
     run.finish(
@@ -174,6 +176,7 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
         shown_from=words_of(work.point),
         unsuitable=dict(totals.reasons.most_common()),
         unreadable=[list(entry) for entry in unreadable],
+        without_dicom_results=[list(entry) for entry in refused],
     )
     lines.path.unlink(missing_ok=True)
 
@@ -200,22 +203,26 @@ def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, line
 
 def _report(done: FinishedRun, on_problem: OnProblem) -> str:
     unreadable = done.manifest["unreadable"]
-    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in unreadable]
-    summary = _summary(done, len(problems))
+    refused = done.manifest.get("without_dicom_results", [])  # older runs do not name them
+    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in [*unreadable, *refused]]
+    summary = _summary(done)
     if problems and (on_problem == "error" or not done.metrics["images"]):
-        raise UserError([*problems, f"not all files could be read. {summary}"])
+        what = [("could be read", unreadable), ("have DICOM results", refused)]
+        raise UserError([*problems, f"not all files {' or '.join(words for words, some in what if some)}. {summary}"])
     for problem in problems:
         log.warning("excluded: %s", problem)
     return summary
 
 
-def _summary(done: FinishedRun, num_unreadable: int) -> str:
+def _summary(done: FinishedRun) -> str:
     count = {name: int(value or 0) for name, value in done.metrics.items()}
     words = f"{counted(count['images'], 'image')}: {counted(count['boxes_shown'], 'box')} from "
     words += f"{done.manifest['shown_from']} on in {counted(count['images_with_boxes_shown'], 'image')} "
     words += f"({counted(count['boxes'], 'box')} of any score)"
     words += _unsuitable_words(done)
-    words += f"; {counted(num_unreadable, 'unreadable file')} excluded" if num_unreadable else ""
+    words += f"; {counted(count['unreadable'], 'unreadable file')} excluded" if count["unreadable"] else ""
+    refused = count.get("without_dicom_results")
+    words += f"; {counted(refused, 'image')} without DICOM results" if refused else ""
     words += f"; {counted(count['other_files'], 'other file')}" if count["other_files"] else ""
     return f"{words} -> {done.output('predictions')}"
 

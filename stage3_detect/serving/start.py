@@ -70,7 +70,8 @@ def open_node(model: ServedModel, settings: ServiceSettings) -> "DicomNode | Non
         return None
     missing = [name for name in ("highdicom", "pynetdicom") if find_spec(name) is None]
     if missing:
-        raise UserError(f"--dicom-port: {' and '.join(missing)} missing; install the extra: pip install '.[dicom]'")
+        how = "run make setup, or install the extra: pip install '.[dicom]'"
+        raise UserError(f"--dicom-port: {' and '.join(missing)} missing; {how}")
     from stage3_detect.serving.dicom.node import DicomNode  # takes a second
 
     audit = Audit(settings.audit) if settings.audit else None

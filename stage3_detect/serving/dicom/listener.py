@@ -1,6 +1,5 @@
 """The DICOM listener: C-ECHO, and C-STORE of radiographs. Success is answered when the image is on disk."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +25,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from cxr.config import UserError
 from stage3_detect.dicom_results.source import RADIOGRAPH_CLASSES
+from stage3_detect.serving.dicom.connection import PDU_BYTES, prepare
 from stage3_detect.serving.dicom.settings import DicomSettings
 from stage3_detect.serving.dicom.store import FullError
 from stage3_detect.serving.http.logs import log_error
@@ -36,16 +36,16 @@ TRANSFER_SYNTAXES = (
     JPEG2000Lossless, JPEG2000, RLELossless,
 )  # fmt: skip
 
-_PDU_BYTES = 1 << 20
-"""Large radiographs come in few pieces; a piece is held in memory before it is counted."""
+_MAX_CONNECTIONS = 4
+"""Connections to each association that is allowed. Those beyond the associations get a rejection; beyond this, the
+connection is closed at once, since each takes a thread."""
+_GREETING_S = 5.0
+"""A peer that connects must ask for an association within this time, so that it does not keep others out."""
 _VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, FAILURE = 0x0000, 0xA700, 0xC000, 0x0110
 
 Accept = Callable[[bytes, str], None]
 """Stores an image, given its file and the AE title of its sender. UserError: it cannot have results. FullError."""
-
-for _name in ("pynetdicom", "pydicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)  # their lines name patients
 
 
 def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> ThreadedAssociationServer:
@@ -61,13 +61,18 @@ def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> Thread
     application.require_called_aet = True
     application.require_calling_aet = list(settings.peers)
     application.maximum_associations = settings.max_associations
-    application.network_timeout = application.dimse_timeout = application.acse_timeout = settings.network_timeout_s
-    application.maximum_pdu_size = _PDU_BYTES
+    application.network_timeout = application.dimse_timeout = settings.network_timeout_s
+    application.acse_timeout = min(_GREETING_S, settings.network_timeout_s)
+    application.maximum_pdu_size = PDU_BYTES
     application.add_supported_context(_VERIFICATION)
     for sop_class in RADIOGRAPH_CLASSES:
         application.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     answers = _Answers(accept, max_bytes)
-    handlers: list[Any] = [(evt.EVT_C_STORE, answers.stored), (evt.EVT_PDU_RECV, answers.counted)]
+    handlers: list[Any] = [
+        (evt.EVT_CONN_OPEN, prepare),
+        (evt.EVT_C_STORE, answers.stored),
+        (evt.EVT_PDU_RECV, answers.counted),
+    ]
     try:
         server = application.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
     except OSError as error:
@@ -75,6 +80,8 @@ def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> Thread
             f"--dicom-port {settings.port} on {settings.host}: {error.strerror}; give another port"
         ) from None
     assert server is not None and server.socket is not None
+    limit = _MAX_CONNECTIONS * settings.max_associations
+    server.verify_request = lambda *_: len(server.active_associations) < limit  # type: ignore[method-assign]
     return server
 
 

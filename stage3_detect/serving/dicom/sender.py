@@ -4,12 +4,14 @@ import time
 import urllib.error
 import urllib.request
 from io import BytesIO
-from typing import Protocol
+from typing import Any, Protocol
 
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
+
+from stage3_detect.serving.dicom.connection import prepare
 
 _CLASSES = (
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
@@ -72,7 +74,8 @@ class StoreSender:
         """Send a file; NotSentError if the peer cannot be reached, RefusedError if it refuses."""
         if self._association is None or not self._association.is_established:
             host, port, title = self._peer
-            self._association = self._application.associate(host, port, ae_title=title)
+            handlers: list[Any] = [(evt.EVT_CONN_OPEN, prepare)]
+            self._association = self._application.associate(host, port, ae_title=title, evt_handlers=handlers)
             if not self._association.is_established:
                 raise NotSentError("no association")
         try:

@@ -35,7 +35,6 @@ def set_up_logs() -> None:
     foreign.setLevel(logging.ERROR)
     foreign.setFormatter(_PlaceOnly())
     logging.getLogger().handlers = [foreign]
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes to standard error itself
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(logging.Formatter("%(message)s"))

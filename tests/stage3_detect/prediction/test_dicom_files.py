@@ -54,6 +54,8 @@ def test_files_without_results_are_named_and_still_have_their_boxes(run: Path, s
     assert len(caught.value.problems) == 3
     assert "b.png is not DICOM" in caught.value.problems[0]
     assert "c.dcm has no SeriesInstanceUID" in caught.value.problems[1]
+    assert "not all files have DICOM results" in caught.value.problems[2]
+    assert "3 images" in caught.value.problems[2] and "2 images without DICOM results" in caught.value.problems[2]
     assert len(read_coco(scans.parent / "out" / "predictions.json").images) == 3
     assert [path.name for path in (scans.parent / "dicom").iterdir()] == ["a"]
 
