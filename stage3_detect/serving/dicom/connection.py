@@ -1,4 +1,4 @@
-"""What every DICOM connection needs and pynetdicom does not do: send without delay, receive short pieces only."""
+"""What every DICOM connection needs and pynetdicom does not do: send without delay, and do not wait for ever."""
 
 import socket
 
@@ -15,10 +15,12 @@ def prepare(event: evt.Event) -> None:
     """Handle `EVT_CONN_OPEN`.
 
     A request is several small pieces; by default each waits for the acknowledgement of the one before, up to 40 ms.
-    pynetdicom takes a piece of up to 4 GB into memory before it looks at it, and reads 4 kB at a time.
+    pynetdicom takes a piece of up to 4 GB into memory before it looks at it, reads 4 kB at a time, and waits for ever
+    for the rest of a piece, for instance from a modality that was switched off.
     """
     connection = event.assoc.dul.socket
     connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.socket.settimeout(event.assoc.network_timeout)
 
     def receive(num_bytes: int) -> bytearray:
         if num_bytes > _MAX_PDU_BYTES:

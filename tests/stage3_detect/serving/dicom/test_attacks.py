@@ -99,6 +99,18 @@ def test_a_piece_that_claims_four_gigabytes_ends_the_connection(opened: DicomNod
     assert not association.is_alive()
 
 
+def test_half_a_piece_does_not_keep_its_place_for_ever(tmp_path: Path):
+    with node(FixedModel(), tmp_path, "127.0.0.1:9:PACS", network_timeout_s=0.5, max_associations=1) as opened:
+        application = AE(ae_title="MODALITY")
+        application.add_requested_context(DX)
+        association = application.associate("127.0.0.1", opened.port, ae_title="RAYBOX")
+        association.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, 1000) + bytes(10))  # and stays silent
+        end = time.monotonic() + 10
+        while store(opened.port, image(1)) != [0]:
+            assert time.monotonic() < end
+        association.abort()
+
+
 def test_garbage_does_not_stop_the_listener(opened: DicomNode):
     rng = random.Random(5)
     before = opened.queue.num_waiting()
@@ -126,13 +138,17 @@ def test_what_is_not_supported_is_not_negotiated(opened: DicomNode, sop_class: s
 
 
 def test_silent_connections_do_not_keep_others_out(tmp_path: Path):
-    few = {"max_associations": 2, "network_timeout_s": 1.0}
+    few = {"max_associations": 2, "network_timeout_s": 2.0}
     with node(FixedModel(), tmp_path, "127.0.0.1:9:PACS", **few) as opened:
-        silent = [socket.create_connection(("127.0.0.1", opened.port)) for _ in range(20)]
-        time.sleep(0.2)
-        assert len(opened._server.active_associations) <= 8
-        assert all(is_closed(one) for one in silent)
+        address = ("127.0.0.1", opened.port)
+        silent = [socket.create_connection(address) for _ in range(8)]
         end = time.monotonic() + 10
+        while len(opened._server.active_associations) < 8:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        with socket.create_connection(address) as one_more:
+            assert is_closed(one_more, within_s=1)
+        assert all(is_closed(one) for one in silent)
         while store(opened.port, image(1)) != [0]:
             assert time.monotonic() < end
 
