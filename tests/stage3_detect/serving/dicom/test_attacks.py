@@ -86,6 +86,12 @@ def is_closed(connection: socket.socket, *, within_s: float = 5) -> bool:
     return True
 
 
+def wait_until_served(opened: DicomNode) -> None:
+    end = time.monotonic() + 10
+    while store(opened.port, image(1)) != [0]:
+        assert time.monotonic() < end
+
+
 def test_a_piece_that_claims_four_gigabytes_ends_the_connection(opened: DicomNode):
     with socket.create_connection(("127.0.0.1", opened.port)) as bare:
         bare.sendall(_HUGE + bytes(64))
@@ -105,23 +111,21 @@ def test_half_a_piece_does_not_keep_its_place_for_ever(tmp_path: Path):
         application.add_requested_context(DX)
         association = application.associate("127.0.0.1", opened.port, ae_title="RAYBOX")
         association.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, 1000) + bytes(10))  # and stays silent
-        end = time.monotonic() + 10
-        while store(opened.port, image(1)) != [0]:
-            assert time.monotonic() < end
+        wait_until_served(opened)
         association.abort()
 
 
-def test_garbage_does_not_stop_the_listener(opened: DicomNode):
+def test_garbage_does_not_stop_the_listener(tmp_path: Path):
     rng = random.Random(5)
-    before = opened.queue.num_waiting()
-    for _ in range(25):
-        kind, claimed = rng.randrange(9), rng.randrange(200)
-        with socket.create_connection(("127.0.0.1", opened.port)) as bare:
-            bare.sendall(struct.pack(">BBL", kind, 0, claimed) + rng.randbytes(rng.randrange(200)))
-            bare.shutdown(socket.SHUT_WR)
-            assert is_closed(bare)
-    assert opened.queue.num_waiting() == before
-    assert store(opened.port, image(1, study=71)) == [0]
+    with node(FixedModel(), tmp_path, "127.0.0.1:9:PACS", network_timeout_s=1.0) as opened:
+        for _ in range(25):
+            kind, claimed = rng.randrange(9), rng.randrange(200)
+            with socket.create_connection(("127.0.0.1", opened.port)) as bare:
+                bare.sendall(struct.pack(">BBL", kind, 0, claimed) + rng.randbytes(rng.randrange(200)))
+                bare.shutdown(socket.SHUT_WR)
+                assert is_closed(bare)
+        assert opened.queue.num_waiting() == NOTHING
+        wait_until_served(opened)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +153,7 @@ def test_silent_connections_do_not_keep_others_out(tmp_path: Path):
         with socket.create_connection(address) as one_more:
             assert is_closed(one_more, within_s=1)
         assert all(is_closed(one) for one in silent)
-        while store(opened.port, image(1)) != [0]:
-            assert time.monotonic() < end
+        wait_until_served(opened)
 
 
 def test_a_flood_of_the_same_and_of_other_images_has_one_result_each(tmp_path: Path):
