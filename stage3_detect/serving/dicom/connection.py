@@ -19,16 +19,18 @@ def prepare(event: evt.Event) -> None:
     for the rest of a piece, for instance from a modality that was switched off.
     """
     connection = event.assoc.dul.socket
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.socket.settimeout(event.assoc.network_timeout)
+    assert connection is not None and connection.socket is not None  # it was opened just now
+    opened: socket.socket = connection.socket
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.settimeout(event.assoc.network_timeout)
 
     def receive(num_bytes: int) -> bytearray:
         if num_bytes > _MAX_PDU_BYTES:
             raise OSError("the piece is too long")  # pynetdicom then ends the connection
         content = bytearray(num_bytes)
         received = 0
-        while received < num_bytes and (more := connection.socket.recv_into(memoryview(content)[received:])):
+        while received < num_bytes and (more := opened.recv_into(memoryview(content)[received:])):
             received += more
         return content[:received]
 
-    connection.recv = receive
+    connection.recv = receive  # type: ignore[assignment,method-assign]
