@@ -1,6 +1,7 @@
 """Decode DICOM radiographs of one grey frame. What the header claims is checked against the pixel data."""
 
 import logging
+import warnings
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
@@ -39,8 +40,9 @@ _PIXEL_TAGS = (
 )  # fmt: skip
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings show values without the file
-for _library in ("pydicom", "pynetdicom", "highdicom"):
-    logging.getLogger(_library).setLevel(logging.CRITICAL)  # their lines quote names and numbers of patients
+for _library in ("pydicom", "pynetdicom", "highdicom"):  # their lines and warnings quote names of patients
+    logging.getLogger(_library).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=rf"{_library}\b")
 
 _SPARE_BYTES = 2**24
 """What an inflated file may have besides its pixels."""

@@ -1,6 +1,7 @@
 """The three results on an image: valid by dciodvfy, at the right place, and with nothing else of the patient."""
 
 import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydicom.dataset import Dataset
 from stage3_detect.dicom_results.make import PICTURE, PRESENTATION, REPORT, make_results
 from stage3_detect.dicom_results.result import ImageResult
 from stage3_detect.dicom_results.settings import ResultSettings
+from tests.paths import ROOT
 from tests.stage3_detect.dicom_results.dicom_builders import (
     ALGORITHM,
     BAD,
@@ -86,6 +88,13 @@ def test_nothing_else_of_the_header_is_copied():
     for data in made(result()).values():
         content = data.decode("utf-8", "replace")
         assert not [value for value in OTHER_VALUES.values() if value in content]
+
+
+def test_no_library_prints_the_name_of_a_patient():
+    """highdicom warns of a name of one part, and quotes it."""
+    code = "from tests.stage3_detect.dicom_results.test_make import made, result; made(result(PatientName='Madonna'))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout + said.stderr == ""
 
 
 def test_the_presentation_state_has_a_layer_for_each_finding():
