@@ -1,5 +1,6 @@
 """One session of a reader in OHIF: open the report of raybox, edit its boxes, save a report; and what was on screen."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ MOVED_BY_PX = (20.0, 10.0)
 """What the reader adds to the right and the lower side of the second box, in pixels of the image."""
 
 _WAIT_MS = 90_000
+_DRAWN_MS = 1500
+"""Between two screenshots that must be equal."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,13 @@ class Screen:
 
 @dataclass(frozen=True)
 class Session:
-    """opened: the report is shown. loaded: its boxes can be edited. edited: after the changes. rows: what the list of
-    measurements says of each box in `loaded`. errors: of the page."""
+    """opened: the report is shown. loaded: its boxes can be edited. edited: after the changes. listed: lines of the
+    list of measurements in `loaded`."""
 
     opened: Screen
     loaded: Screen
     edited: Screen
-    rows: tuple[str, ...]
-    errors: tuple[str, ...]
+    listed: tuple[str, ...]
 
 
 def read_in_ohif(page: Page, url: str, *, boxes: Sequence[Box], image_hw: tuple[int, int], shots: Path) -> Session:
@@ -60,11 +62,11 @@ def read_in_ohif(page: Page, url: str, *, boxes: Sequence[Box], image_hw: tuple[
     The reader opens the report, confirms, pulls the lower right corner of the second box by `MOVED_BY_PX`, deletes the
     third box, and saves a report. Screenshots are kept in `shots`.
     """
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(_WAIT_MS)
     page.goto(url)
     page.get_by_text("Skip all").click()  # the tour
+    # a report that is opened before the image is drawn leaves OHIF with a black image
+    _screen(page, image_hw, shots / "image.png")
     page.locator('[data-cy="study-browser-thumbnail-no-image"]', has_text="raybox report").dblclick()
     page.get_by_text("Do you want to continue tracking").wait_for()
     opened = _screen(page, image_hw, shots / "opened.png")
@@ -73,7 +75,7 @@ def read_in_ohif(page: Page, url: str, *, boxes: Sequence[Box], image_hw: tuple[
     rows = page.locator('[data-cy="data-row"]')
     rows.nth(len(boxes) - 1).wait_for()
     loaded = _screen(page, image_hw, shots / "loaded.png")
-    said = tuple(rows.all_inner_texts())
+    listed = page.locator("body").inner_text().partition("Measurements (")[2].splitlines()
     _pull_corner(page, loaded, boxes[1])
     rows.nth(2).hover()
     rows.nth(2).locator('[data-cy="actionsMenuTrigger"]').click()
@@ -83,18 +85,24 @@ def read_in_ohif(page: Page, url: str, *, boxes: Sequence[Box], image_hw: tuple[
     with page.expect_response(lambda answer: answer.request.method == "POST") as stored:
         page.get_by_role("button", name="Save").click()
     assert stored.value.status == 200
-    return Session(opened, loaded, edited, said, tuple(errors))
+    return Session(opened, loaded, edited, tuple(listed))
 
 
 def _screen(page: Page, image_hw: tuple[int, int], path: Path) -> Screen:
+    """As soon as the image is drawn, and nothing has changed for a while: the page itself does not say it."""
     page.mouse.move(5, 5)  # away from all boxes
-    page.wait_for_timeout(2500)  # the page says nowhere that it has drawn
-    shot = page.screenshot(path=path)
-    frame: Any = page.locator('[data-cy="viewport-pane"]').bounding_box()
-    pixels = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
-    assert pixels is not None
-    pane = (frame["x"], frame["y"], frame["width"], frame["height"])
-    return Screen(np.asarray(pixels, dtype=np.uint8), pane, image_hw)
+    before, end = b"", time.monotonic() + _WAIT_MS / 1000
+    while True:
+        page.wait_for_timeout(_DRAWN_MS)
+        shot = page.screenshot(path=path)
+        pixels = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        frame: Any = page.locator('[data-cy="viewport-pane"]').bounding_box()
+        x, y, width, height = (round(frame[name]) for name in ("x", "y", "width", "height"))
+        if shot == before and np.median(pixels[y : y + height, x : x + width]) > 0:
+            return Screen(np.asarray(pixels, dtype=np.uint8), (x, y, width, height), image_hw)
+        assert time.monotonic() < end, f"no image on the page, see {path}"
+        before = shot
 
 
 def _pull_corner(page: Page, screen: Screen, box: Box) -> None:
