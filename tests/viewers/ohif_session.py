@@ -69,11 +69,13 @@ def read_in_ohif(page: Page, url: str, *, boxes: Sequence[Box], image_hw: tuple[
     _screen(page, image_hw, shots / "image.png")
     page.locator('[data-cy="study-browser-thumbnail-no-image"]', has_text="raybox report").dblclick()
     page.get_by_text("Do you want to continue tracking").wait_for()
+    page.get_by_text("Certainty of Finding").nth(len(boxes) - 1).wait_for()  # each box with its numbers
     opened = _screen(page, image_hw, shots / "opened.png")
     page.locator('[data-cy="yes-hydrate-btn"]').click()
     page.locator('[data-cy="trackedMeasurements-btn"]').click()
     rows = page.locator('[data-cy="data-row"]')
     rows.nth(len(boxes) - 1).wait_for()
+    page.get_by_text("Std Dev").nth(len(boxes) - 1).wait_for()
     loaded = _screen(page, image_hw, shots / "loaded.png")
     listed = page.locator("body").inner_text().partition("Measurements (")[2].splitlines()
     _pull_corner(page, loaded, boxes[1])
