@@ -5,8 +5,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 from cxr.config import UserError
 from stage3_detect.serving.dicom.examination import Arrival, Examiner, read_arrival
@@ -38,14 +36,6 @@ _HELD_IMAGES = 4
 """Decoded images that are kept between their arrival and their pictures."""
 
 
-@dataclass(frozen=True)
-class _Held:
-    """An accepted image in memory. examined: its boxes, where they were begun while the image was stored."""
-
-    arrival: Arrival
-    examined: "Future[str] | None"
-
-
 class DicomNode:
     """Runs until `close`."""
 
@@ -65,10 +55,9 @@ class DicomNode:
         self.settings, self._limits, self._audit = settings, limits, audit
         self._model_sha256 = model.facts.manifest_sha256
         self._examiner = Examiner(model, settings.results, records)
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: OrderedDict[str, Arrival] = OrderedDict()
         self._held_lock = threading.Lock()
         self._decoding = threading.Semaphore(_DECODED_AT_ONCE)
-        self._early = ThreadPoolExecutor(1, "dicom-early")
         self._is_open = True
         self._cleaned_s = float(-_CLEAN_UP_S)
         self._postponed: dict[str, float] = {}
@@ -95,12 +84,7 @@ class DicomNode:
             arrival = read_arrival(data, max_pixels=self._limits.max_pixels)
         source = arrival.source
         self._hold(arrival)
-        is_new = False
-        try:
-            is_new = self.queue.accept(source.uid, str(source.header.StudyInstanceUID), source.data_sha256, data)
-        finally:
-            if not is_new:
-                self._release(source.data_sha256)
+        self.queue.accept(source.uid, str(source.header.StudyInstanceUID), source.data_sha256, data)
         if self._audit is not None:
             try:
                 self._audit.write(
@@ -115,7 +99,6 @@ class DicomNode:
         self._is_open = False
         self._server.shutdown()
         self.queue.notify()
-        self._early.shutdown()
         for thread in self._threads:
             thread.join()
         self.queue.close()
@@ -157,12 +140,8 @@ class DicomNode:
 
     def _examine(self, image: QueuedImage) -> None:
         """An image on which the model fails gets a result too, which says so."""
-        held = self._held_of(image)
         try:
-            if held is not None and held.examined is not None:
-                examined = held.examined.result()
-            else:
-                examined = self._examiner.examine(self._arrival(image))
+            examined = self._examiner.examine(self._arrival(image))
         except Exception as error:
             log_error(error, "DICOM examination")
             examined = self._examiner.failed(self.queue.data_of(image))
@@ -185,7 +164,8 @@ class DicomNode:
             log_error(error, "DICOM pictures")
             files = []
         self.queue.save_pictures(image, files, self.settings.send_to)
-        self._release(image.sha256)
+        with self._held_lock:
+            self._held.pop(image.sha256, None)
 
     def _send_to(self, destination: str) -> None:
         sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)
@@ -217,28 +197,16 @@ class DicomNode:
         sender.close()
 
     def _hold(self, arrival: Arrival) -> None:
-        """Keep an image in memory. Where no other waits, its boxes are found while the disk stores it."""
         with self._held_lock:
-            is_alone = self._is_open and not self._held
-            examined = self._early.submit(self._examiner.examine, arrival) if is_alone else None
-            self._held[arrival.source.data_sha256] = _Held(arrival, examined)
+            self._held[arrival.source.data_sha256] = arrival
             while len(self._held) > _HELD_IMAGES:
                 self._held.popitem(last=False)
 
-    def _release(self, sha256: str) -> None:
-        with self._held_lock:
-            self._held.pop(sha256, None)
-
-    def _held_of(self, image: QueuedImage) -> _Held | None:
-        with self._held_lock:
-            return self._held.get(image.sha256)
-
     def _arrival(self, image: QueuedImage) -> Arrival:
         """As it came, or read again from the queue."""
-        held = self._held_of(image)
-        if held is not None:
-            return held.arrival
-        return read_arrival(self.queue.data_of(image), max_pixels=self._limits.max_pixels)
+        with self._held_lock:
+            held = self._held.get(image.sha256)
+        return held or read_arrival(self.queue.data_of(image), max_pixels=self._limits.max_pixels)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
