@@ -74,7 +74,7 @@ def write_settings(folder: Path) -> None:
             "data": {**data, "table": "boxes.csv", "boxes": {"table": "boxes_marks.csv", **marks}},
             "split": {"kind": "patients", "fractions": {"tune": 0.5, "test": 0.5}},
             "methods": ["pcam"],
-            "pseudo_labels": {"min_probability": 0.0},
+            "pseudo_labels": {"min_likelihood_ratio": 0.0},
             "num_resamples": 20,
         },
         "stage3": STAGE3,
