@@ -39,6 +39,11 @@ class Shift:
     p: float
 
     @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ")
+
+    @property
     def is_clear(self) -> bool:
         """Whether the difference is significant."""
         return self.p < ALPHA
@@ -152,7 +157,7 @@ def verdict_text(result: DriftResult) -> str:
             f"No drift is shown: a classifier that tells {sizes} apart reaches {told}, and no number differs "
             "significantly."
         )
-    names = [shift.name for shift in result.clear if shift.name != ALL]
+    names = [shift.title for shift in result.clear if shift.name != ALL]
     differing = f"; significantly different: {listed(names[:_SHOWN_SHIFTS])}" if names else ""
     more = f" and {len(names) - _SHOWN_SHIFTS} more" if len(names) > _SHOWN_SHIFTS else ""
     return f"Drift: a classifier that tells {sizes} apart reaches {told}{differing}{more}."
@@ -172,7 +177,7 @@ def _table(result: DriftResult) -> Table:
     for shift in result.shifts:
         sides = [_median(records.values.get(shift.name)) for records in (result.reference, result.current)]
         verdict = "different" if shift.is_clear else ""
-        rows.append([shift.name, *sides, estimate_text(shift.result.auroc), _p_text(shift.p), verdict])
+        rows.append([shift.title, *sides, estimate_text(shift.result.auroc), _p_text(shift.p), verdict])
     columns = ["number", "reference", "current", "AUROC [95 %]", "p (Holm)", "result"]
     note = (
         "Median and quartiles; shares of 1 for refused images. AUROC: probability that a current image has the higher "
@@ -198,10 +203,11 @@ def _pictures(result: DriftResult, out: Path) -> list[Block]:
     """The numbers that differ most, as histograms of both sides; then the size of all differences."""
     single = result.shifts[1:]
     panels = [
-        Histograms(shift.name, _sides(result, shift.name), is_marked=shift.is_clear) for shift in single[:_SHOWN_SHIFTS]
+        Histograms(shift.title, _sides(result, shift.name), is_marked=shift.is_clear)
+        for shift in single[:_SHOWN_SHIFTS]
     ]
     plot_histograms(out / "pictures" / "shifts.png", panels)
-    bars = [Bar.of(shift.name, shift.result.auroc, "marked" if shift.is_clear else "muted") for shift in result.shifts]
+    bars = [Bar.of(shift.title, shift.result.auroc, "marked" if shift.is_clear else "muted") for shift in result.shifts]
     plot_bars(out / "pictures" / "auroc.png", bars, label="AUROC, .5 is no difference")
     return [
         Figure("What differs most", "pictures/shifts.png", "Share of images by value. Bold: significantly different."),
