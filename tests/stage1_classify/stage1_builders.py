@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from cxr.config import parse_settings
+from cxr.labels import load_terminology
 from cxr.runs.run_folder import start_run
 from cxr.splits import save_splits
-from stage1_classify.data.hierarchy import make_hierarchy
+from stage1_classify.data.hierarchy import make_hierarchy, with_tree
 from stage1_classify.data.studies import sum_views
 from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
 from stage1_classify.evaluation.predictions import Evidence, RawScores
@@ -72,6 +73,11 @@ def stage1_settings(root: Path, **changes: Any) -> Stage1Settings:
 def targets(*rows: list[float]) -> np.ndarray:
     """Rows of targets as float32."""
     return np.array(rows, dtype=np.float32)
+
+
+def as_read(settings: Stage1Settings) -> Stage1Settings:
+    """The settings as a finished run gives them back: with the tree of the findings that ship."""
+    return settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, load_terminology(None))})
 
 
 def untrained_run(settings: Stage1Settings, out: Path, *, weights_seed: int) -> Path:

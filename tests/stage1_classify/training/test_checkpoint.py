@@ -18,7 +18,7 @@ from stage1_classify.training.checkpoint import Progress, load_last, save_last, 
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.train import Trainer
 from tests.builders import PickledCall
-from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
+from tests.stage1_classify.stage1_builders import as_read, patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
 
 
@@ -48,7 +48,7 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
     header = run.output("predictions").read_text().splitlines()[0]
     assert {"image_id", "Lung Lesion", "Pleural Effusion"} <= set(header.split(","))
     model, read = load_classifier(run.dir)
-    assert read == settings
+    assert read == as_read(settings)
     assert model(torch.zeros(1, 1, 32, 48)).shape == (1, 2)
 
 

@@ -26,7 +26,7 @@ def test_the_service_says_what_it_serves_and_answers_what_it_accepted(bundle_alo
     large = [("files", ("a.png", png(seed=1, image_hw=(2500, 1900))))] * 4
     statuses: list[int] = []
     with running_process(bundle_alone, "--workers", "1", "--threads", "1") as service:
-        for words in ("Nodule/Mass, Pleural Effusion", "openvino_fp32", "API keys:    off", "corrections: off"):
+        for words in ("Nodule/Mass, Pleural Effusion", "openvino_fp32", "API keys:     off", "corrections:  off"):
             assert words in service.summary
 
         def ask() -> None:

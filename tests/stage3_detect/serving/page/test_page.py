@@ -69,7 +69,7 @@ def images(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     noisy = with_boxes(detector, (HEIGHT, WIDTH))
     for name in ("noise.png", "other.png", "third.png"):
         (folder / name).write_bytes(next(noisy))
-    (folder / "prior.png").write_bytes(next(with_boxes(detector, (HEIGHT // 2, WIDTH // 4))))
+    (folder / "prior.png").write_bytes(next(with_boxes(detector, (2 * HEIGHT, WIDTH * 4 // 5))))
     assert cv2.imwrite(str(folder / "heavy.png"), noise(0, (1400, 1400)))
     blocks = np.kron([[0, 50, 100], [150, 200, 255]], np.ones((100, 100))).astype(np.uint8)
     assert cv2.imwrite(str(folder / "blocks.png"), blocks)
@@ -332,7 +332,7 @@ def test_truth_is_drawn_dashed(reader: Reader, images: Path) -> None:
 
 
 def test_boxes_of_a_prior_image_are_scaled(reader: Reader, images: Path) -> None:
-    expected = [(4 * x1, 2 * y1, 4 * x2, 2 * y2)
+    expected = [(1.25 * x1, 0.5 * y1, 1.25 * x2, 0.5 * y2)
                 for x1, y1, x2, y2 in shown(detections(reader.address, images / "prior.png"))]  # fmt: skip
     reader.drop(images / "noise.png")
     reader.drop(images / "prior.png", on="#prior")
