@@ -7,7 +7,8 @@ Rules that hold for every `Dataset`:
 - `root` is the folder that the user gave, and `root / path` is the file (POSIX).
 - `image_id` is unique. `labels` has the rows of `images` in the same order.
 - Labels are those of the release: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. Stage 1 applies policies
-  such as "uncertain is positive".
+  such as "uncertain is positive". NOT_ASKED stands where the image's data set does not label the finding at all: it is
+  masked everywhere, whatever the policies.
 - Boxes are xyxy in continuous pixels of the decoded image, or of its half if `region` is a half.
 """
 
@@ -17,20 +18,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from cxr.config import Settings, UserError
 from cxr.text_columns import store_texts_in_python
 
 store_texts_in_python()
 
-IMAGE_COLUMNS = ["image_id", "path", "region", "patient_id", "study_id", "view", "sex", "age", "split"]
+NOT_ASKED = -2.0
+"""Label of a finding that the image's data set does not label (several data sets in one run)."""
+
+IMAGE_COLUMNS = ["image_id", "path", "region", "patient_id", "study_id", "view", "sex", "age", "split", "set"]
 """str, str, "full" | "left" | "right_mirrored", str ("" unknown), str ("" unknown), "frontal" |
-"lateral" | "", "F" | "M" | "", float years (NaN unknown), the data set's own split ("" none)."""
+"lateral" | "", "F" | "M" | "", float years (NaN unknown), the data set's own split ("" none), the name of the image's
+data set in a run of several ("" in a run of one)."""
 
 BOX_COLUMNS = ["image_id", "finding", "x1", "y1", "x2", "y2", "reader"]
 """str, canonical finding, four float64 pixels, the reader's name ("" none)."""
@@ -44,6 +49,8 @@ NUMBER_COLUMNS = frozenset({"x1", "y1", "x2", "y2", "frame_h", "frame_w"})
 SHOWN_PROBLEMS = 20
 
 OnProblem = Literal["error", "exclude"]
+SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Name of a data set; without a slash, which separates it from image and patient ids."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Dataset:
     synthetic: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     """Number of changes without exclusion (boxes clipped, ages unknown, ...), by description."""
+    boxed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Several data sets: the findings of which each has boxes, by its name."""
 
     def __post_init__(self) -> None:
         assert list(self.images.columns) == IMAGE_COLUMNS, list(self.images.columns)
@@ -95,6 +104,9 @@ class Dataset:
 class DataSettings(Settings):
     """The settings that all data sets have in common."""
 
+    name: SetName | None = None
+    """Name of the data set in tables and reports. Data sets of one name share their patients: a patient on whom a
+    classifier was trained must not be in the test split of a data set of that name. None: the name of its kind."""
     root: Path
     """Folder of the released data set."""
     on_problem: OnProblem = "error"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cxr.config import UserError
+from cxr.datasets import SeveralData
 from cxr.datasets.own_names import read_data
 from cxr.runs.label_files import OUTPUT as LABEL_FILE
 from cxr.runs.label_files import pass_on_label_file, terms_of
@@ -20,7 +21,7 @@ from cxr.tables import Dataset
 from stage1_classify.data.studies import sum_views
 from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
 from stage1_classify.evaluation.predictions import Evidence, RawScores
-from stage1_classify.model import probabilities, seen_patients
+from stage1_classify.model import probabilities, seen_images, seen_patients
 from stage1_classify.model.classifier import settings_of_run
 from stage1_classify.model.loading import Trained, assemble, is_ensemble
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
@@ -88,9 +89,11 @@ def _differences(runs: Sequence[FinishedRun]) -> list[str]:
 def _shared_facts(run: FinishedRun) -> dict[str, Any]:
     """Everything in which members must agree, so that they predict the same cases from the same images."""
     settings = settings_of_run(run)
-    data = settings.data.model_dump(mode="json") | {"root": str(settings.data.root.resolve())}
     facts: dict[str, Any] = {"findings": settings.findings}
-    facts |= {f"data.{key}": value for key, value in data.items()}
+    sets = settings.data.sets if isinstance(settings.data, SeveralData) else {"": settings.data}
+    for name, own in sets.items():
+        data = own.model_dump(mode="json") | {"root": str(own.root.resolve())}
+        facts |= {f"data.sets.{name}.{key}" if name else f"data.{key}": value for key, value in data.items()}
     facts |= {f"split {name}": entry["sha256"] for name, entry in run.manifest["splits"].items()}
     facts["label_file"] = run.manifest["outputs"].get(LABEL_FILE, {}).get("sha256")
     facts["views.max_views"] = settings.views.max_views
@@ -103,6 +106,7 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
     folders = [run.dir / "members" / str(index) for index in range(len(members))]
     outputs = {"splits": run.dir / "splits.json", seen_patients.OUTPUT: run.dir / "seen.json"}
     outputs |= pass_on_label_file(members[0], run.dir)
+    outputs[seen_images.OUTPUT] = run.dir / seen_images.FILE
     with run.phase("copying the members"):
         for index, (member, folder) in enumerate(zip(members, folders, strict=True)):
             copied = _copy_member(member, folder)
@@ -115,6 +119,8 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
     save_splits(outputs["splits"], ids)
     before = seen_patients.union([seen_patients.read_seen(member.dir) for member in members])
     seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=before)
+    images = [seen_images.read_seen_images(member.dir) for member in members]
+    seen_images.write_seen_images(outputs[seen_images.OUTPUT], images)
     sources = [str(member.dir) for member in members]
     evidence = Evidence(data, ids, val, test, members=sources, combine=settings.combine)
     own = {"operating_point": settings.operating_point, "seed": settings.seed}

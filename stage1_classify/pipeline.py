@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from lightning_fabric import Fabric
 
 from cxr.arrays import Float32s
 from cxr.config import UserError
+from cxr.datasets import SeveralData, make_splits
 from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import Pictures, decodable_splits, resolved_input
 from cxr.labels import Terminology, check_findings, load_terminology
@@ -25,7 +27,7 @@ from stage1_classify.data.studies import Cases, make_cases, sum_views
 from stage1_classify.data.targets import policies, training_targets
 from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
 from stage1_classify.evaluation.predictions import Evidence, RawScores
-from stage1_classify.model import relabel, seen_patients
+from stage1_classify.model import relabel, seen_images, seen_patients
 from stage1_classify.model.classifier import Classifier, read_classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.model.probabilities import sigmoid
@@ -48,14 +50,18 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a run. settings: with the resolved normalisation and tree. before: what earlier classifiers have
-    seen."""
+    """The data of a run.
+
+    settings: with the resolved normalisation and tree. before: the patients that earlier classifiers have seen. images:
+    the images that this classifier and earlier ones see (`seen_images.COLUMNS`).
+    """
 
     data: Dataset
     ids: Ids
     splits: Mapping[str, Split]
     settings: Stage1Settings
     before: seen_patients.Seen
+    images: pd.DataFrame
 
 
 def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
@@ -66,14 +72,15 @@ def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
     terms = load_terminology(settings.label_file)
     settings = settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, terms)})
     data, ids = _read_data(settings, terms, progress=is_first)
-    _pin_data(run, data, ids, write=is_first)
     sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
     before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
+    data, ids, images = _without_copies(data, ids, settings, sources, progress=is_first)
+    _pin_data(run, data, ids, write=is_first)
     train, settings = _training_split(data.select(ids["train"]), run, settings, fabric)
     others = {name: evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test")}
     splits = {"train": train, **others}
     _log_cases(ids, splits)
-    return Prepared(data, ids, splits, settings, before)
+    return Prepared(data, ids, splits, settings, before, images)
 
 
 def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
@@ -93,11 +100,13 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
         scored_val, scored_test = (_predict(model, splits[name], settings) for name in ("val", "test"))
         evidence = Evidence(data, ids, scored_val, scored_test, train=splits["train"])
         files = {"weights": "best.safetensors", "splits": "splits.json", seen_patients.OUTPUT: "seen.json"}
+        files[seen_images.OUTPUT] = seen_images.FILE
         if settings.labels.teacher is not None:
             files["relabelled"] = relabel.TABLE
         outputs = {name: run.dir / file for name, file in files.items()}
         outputs |= kept_label_file(run.dir)
         seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=prepared.before)
+        seen_images.write_seen_images(outputs[seen_images.OUTPUT], [prepared.images])
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
             "world_size": fabric.world_size,
@@ -113,7 +122,7 @@ def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) 
     data = read_data(settings.data, terms)
     check_findings(settings.findings, data.findings, source="findings")
     data = replace(data, labels=data.labels[settings.findings])
-    ids = settings.split.make(data)
+    ids = make_splits(data, settings.split, settings.data)
     data, ids = decodable_splits(
         data,
         {name: ids.get(name, []) for name in SPLITS},
@@ -123,11 +132,38 @@ def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) 
     )
     for reason, count in count_reasons(data.excluded).items():
         log.info("excluded from %s: %d x %s", data.name, count, reason)
+    _check_not_empty(ids)
+    check_no_leak(data, ids)
+    return data, ids
+
+
+def _check_not_empty(ids: Ids) -> None:
     missing = [name for name in SPLITS if not ids[name]]
     if missing:
         raise UserError(f"split: no images in {' and '.join(missing)}; stage 1 needs {', '.join(SPLITS)}")
-    check_no_leak(data, ids)
-    return data, ids
+
+
+def _without_copies(
+    data: Dataset, ids: Ids, settings: Stage1Settings, sources: Sequence[Path], *, progress: bool
+) -> tuple[Dataset, Ids, pd.DataFrame]:
+    """Data and splits without copies of images that must not be in val or test, and the images that are seen.
+
+    Those are images that a run in `sources` has seen and, in a run of several data sets, images of another set.
+    """
+    looks = seen_images.looks_of(data, settings.input, progress=progress)
+    earlier = [seen_images.read_seen_images(path) for path in sources]
+    for table in earlier:
+        data, ids = seen_images.without_copies(
+            data, ids, seen_images.in_splits(table), looks, on_problem=settings.data.on_problem
+        )
+    own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
+    if isinstance(settings.data, SeveralData):
+        data, ids = seen_images.without_copies(
+            data, ids, seen_images.in_splits(own), looks, on_problem=settings.data.on_problem, same_set=False
+        )
+        own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
+    _check_not_empty(ids)
+    return data, ids, pd.concat([*earlier, own], ignore_index=True)
 
 
 def _pin_data(run: Run, data: Dataset, ids: Ids, *, write: bool) -> None:

@@ -71,7 +71,7 @@ def assemble(
     labels = raw.labels.astype(np.float64).set_axis(pd.Index(raw.images["image_id"], name="image_id"))
     labels.columns = pd.Index(map(str, labels.columns))
     return Dataset(
-        name=name,
+        name=settings.name or name,
         root=settings.root,
         images=raw.images[IMAGE_COLUMNS],
         labels=labels,

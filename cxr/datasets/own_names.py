@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from cxr.datasets import AnyData
+from cxr.datasets.several import SeveralData, combine
 from cxr.datasets.text_cells import merge_columns
 from cxr.labels import FINDINGS, Terminology, ancestors
 from cxr.tables import BOX_COLUMNS, Dataset
@@ -13,11 +14,14 @@ LEFT_OUT = "label columns of findings that the label file does not have, left ou
 
 
 def read_data(settings: AnyData, terms: Terminology) -> Dataset:
-    """Read a data set, with the findings of `terms`.
+    """Read a data set, or several as one, with the findings of `terms`.
 
     Raises:
         UserError: what reading raises, or a name that is probably misspelt.
     """
+    if isinstance(settings, SeveralData):
+        # before they are combined: the names that another set does not ask must not meet in one column
+        return combine({name: with_own_names(own, terms) for name, own in settings.read_each().items()})
     return with_own_names(settings.read(), terms)
 
 

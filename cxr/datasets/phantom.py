@@ -95,7 +95,7 @@ class PhantomData(DataSettings):
             release = VindrData.model_validate(shared | {"part": self.vindr_part})
         loaded = release.read()
         boxes = _true_boxes(folder, loaded) if self.part == "chexpert" else loaded.boxes
-        return replace(loaded, boxes=boxes, name=f"phantom_{self.part}", synthetic=True)
+        return replace(loaded, boxes=boxes, name=self.name or f"phantom_{self.part}", synthetic=True)
 
 
 def _true_boxes(folder: Path, loaded: Dataset) -> pd.DataFrame:

@@ -48,7 +48,8 @@ class Decoder(Protocol):
     def file(self, row: int) -> tuple[str, str]:
         """Absolute path of the file, and the region of it that is the image."""
 
-    def __call__(self, row: int, /) -> NetImage: ...
+    def with_hash(self, row: int, /) -> tuple[NetImage, str]:
+        """The picture, and `content_hash` of the image; "" where nobody asks for it."""
 
 
 def decode_each(work: Callable[[int], Result], rows: Sequence[int], *, progress: bool) -> Iterator[tuple[int, Result]]:
@@ -68,6 +69,7 @@ class PictureCache:
 
     Attributes:
         problems: row -> the reason why its image cannot be decoded.
+        hashes: (N,) what the decoder's `with_hash` gave for each row; "" for rows with a problem.
 
     Raises:
         UserError: pictures are missing and the folder cannot be written.
@@ -82,6 +84,7 @@ class PictureCache:
         self._checked = np.zeros(count, dtype=bool)
         self._mapped: NetImage | None = None
         self.problems: dict[int, str] = {}
+        self.hashes = [""] * count
         self._fill(progress)
         if (self._slots >= 0).any():
             self._map()  # now, so that the folder can be deleted during a training
@@ -135,7 +138,10 @@ class PictureCache:
                 if isinstance(result, str):
                     self.problems[row] = result
                 else:
-                    self._slots[row], self._crcs[row] = result.slot, result.crc
+                    self._place(row, result)
+
+    def _place(self, row: int, entry: Entry) -> None:
+        self._slots[row], self._crcs[row], self.hashes[row] = entry.slot, entry.crc, entry.looks
 
     def _find(self, rows: list[int], stamps: list[Stamp | None], index: Index) -> list[int]:
         """Look up the pictures of `rows` in the index; returns the rows that are missing."""
@@ -143,7 +149,7 @@ class PictureCache:
         for row in rows:
             entry = index.by_file.get(self._decoder.file(row))
             if entry is not None and (entry.size, entry.mtime_ns) == stamps[row]:
-                self._slots[row], self._crcs[row] = entry.slot, entry.crc
+                self._place(row, entry)
             else:
                 missing.append(row)
         return missing
@@ -155,7 +161,8 @@ class PictureCache:
             stamp, content = fingerprint_of(path)
             known = index.by_content.get((content, region))
             if known is None:
-                entry = writer.put(self._decoder(row), Entry(path, region, *stamp, content, slot=-1, crc=0))
+                picture, looks = self._decoder.with_hash(row)
+                entry = writer.put(picture, Entry(path, region, *stamp, content, slot=-1, crc=0, looks=looks))
                 index.by_content[content, region] = entry
                 return entry
         except UserError as error:
@@ -166,7 +173,7 @@ class PictureCache:
         image, path = self._decoder.image_ids[row], self._decoder.file(row)
         log.warning("cached picture of image %s is damaged in %s; decoding it again", image, self._folder)
         stamp, content = fingerprint_of(path[0])
-        picture = self._decoder(row)
+        picture, looks = self._decoder.with_hash(row)
         with writing(self._folder, self._slot_bytes) as writer:
-            entry = Entry(*path, *stamp, content, slot=int(self._slots[row]), crc=0)
+            entry = Entry(*path, *stamp, content, slot=int(self._slots[row]), crc=0, looks=looks)
             self._crcs[row] = writer.put(picture, entry).crc

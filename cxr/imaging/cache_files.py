@@ -41,7 +41,11 @@ class Stamp(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Location of a picture. content: blake2b of the file's bytes. crc: crc32 of the slot's pixels."""
+    """Location of a picture.
+
+    content: blake2b of the file's bytes. crc: crc32 of the slot's pixels. looks: `content_hash` of the image, "" if the
+    decoder makes none.
+    """
 
     path: str
     region: str
@@ -50,6 +54,7 @@ class Entry(NamedTuple):
     content: str
     slot: int
     crc: int
+    looks: str = ""
 
 
 class Index:

@@ -1,11 +1,14 @@
 """Invertible transforms between an image's own pixels and a network's input."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.boxes import Boxes, as_boxes
+
+Picture = TypeVar("Picture", bound=npt.NDArray[np.generic])
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Resize:
         """Height of the top bar and width of the left bar in network pixels."""
         content_h, content_w = self.content_hw
         return (self.net_hw[0] - content_h) // 2, (self.net_hw[1] - content_w) // 2
+
+    def content(self, picture: Picture) -> Picture:
+        """The image's content in a picture of the network's size (h, w, ...), without the bars; a view."""
+        (top, left), (height, width) = self.offset_yx, self.content_hw
+        return picture[top : top + height, left : left + width]
 
     def boxes_to_net(self, xyxy: npt.ArrayLike) -> Boxes:
         """(N, 4) boxes in image pixels to network pixels."""

@@ -2,11 +2,9 @@
 
 import copy
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,15 +14,15 @@ from torch import Tensor
 
 from cxr.config import UserError
 from cxr.imaging.cache import PictureCache, decode_each
-from cxr.imaging.equalise import picture_of, resize_of
-from cxr.imaging.files import Region, read_pixels
+from cxr.imaging.equalise import resize_of
 from cxr.imaging.geometry import Resize
+from cxr.imaging.image_decoder import ImageDecoder
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.settings import InputSettings
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
-FORMAT = 3
+FORMAT = 4
 """Version of the decoding. A new number keeps cached pictures of older versions from being used."""
 
 UNDECODABLE = "image that cannot be decoded"
@@ -71,6 +69,15 @@ class Pictures:
     def __getitem__(self, index: int) -> NetImage:
         """The picture at `index`, uint8; read-only if it comes from the cache."""
         return self._decode(index) if self._cache is None else self._cache[index]
+
+    def content_hashes(self, *, progress: bool = False) -> list[str]:
+        """`content_hash` of each image: from the cache, or decoded again without one."""
+        if self._cache is not None:
+            return self._cache.hashes
+        decode = self._decode
+        assert isinstance(decode, ImageDecoder), "pictures in memory have no content hashes"
+        rows = range(len(self))
+        return [found for _, found in decode_each(lambda row: decode.with_hash(row)[1], rows, progress=progress)]
 
     def normalised_by(self, settings: InputSettings) -> "Pictures":
         """The same pictures with another mean and std (see `resolved_input`), without decoding them again."""
@@ -131,33 +138,6 @@ class _InMemory:
         return self._pictures[row]
 
 
-class ImageDecoder:
-    """Decodes the images of a data set, by row, to uint8 at network size.
-
-    Raises:
-        UserError: (when called) the image cannot be decoded.
-    """
-
-    def __init__(self, dataset: Dataset, settings: InputSettings) -> None:
-        self.image_ids: list[str] = dataset.images["image_id"].tolist()
-        self.shape: tuple[int, ...] = settings.size_hw
-        if settings.channels == "clahe3":
-            self.shape = (*settings.size_hw, 3)
-        self._root = os.path.abspath(dataset.root)  # noqa: PTH100  resolve() would ask the disk
-        self._rows = dataset.images[["path", "region"]].to_numpy()
-        self._settings = settings
-
-    def file(self, row: int) -> tuple[str, str]:
-        """Absolute path and region of the image in a row."""
-        path, region = self._rows[row]
-        return f"{self._root}/{path}", region
-
-    def __call__(self, row: int, /) -> NetImage:
-        path, region = self.file(row)
-        image = read_pixels(Path(path), region=_as_region(region))
-        return picture_of(image, self._settings)
-
-
 def cache_folder(settings: InputSettings) -> Path:
     """The cache's folder for these settings. Settings that do not change the pixels, such as mean, share a folder."""
     assert settings.cache_dir is not None
@@ -172,21 +152,33 @@ def _pixel_settings(settings: InputSettings) -> str:
     return f"v{FORMAT}_{height}x{width}_{frame}_{settings.channels}{clip}"
 
 
-def decodable(dataset: Dataset, settings: InputSettings, *, on_problem: OnProblem, progress: bool = False) -> Dataset:
+def decodable(
+    dataset: Dataset,
+    settings: InputSettings,
+    *,
+    on_problem: OnProblem | Mapping[str, OnProblem],
+    progress: bool = False,
+) -> Dataset:
     """The data set without the images that cannot be decoded; these are added to `excluded`. Fills the cache.
 
     Data set modules check only names and headers. Without a cache and with on_problem "error", nothing is decoded in
     advance and the data set is returned unchanged: a damaged image raises an error when it is first used.
 
+    Args:
+        on_problem: by name of the data set where there are several.
+
     Raises:
         UserError: images cannot be decoded and on_problem is "error", or none can be. The first 20 are named.
     """
-    if settings.cache_dir is None and on_problem == "error":
+    strict = {on_problem} if isinstance(on_problem, str) else set(on_problem.values())
+    if settings.cache_dir is None and strict == {"error"}:
         return dataset
     problems = _problems(ImageDecoder(dataset, settings), settings, progress=progress)
     if not problems:
         return dataset
-    if on_problem == "error" or len(problems) == len(dataset.images):
+    sets = dataset.images["set"].iloc[list(problems)]
+    rules = [on_problem if isinstance(on_problem, str) else on_problem[name] for name in sets]
+    if "error" in rules or len(problems) == len(dataset.images):
         raise UserError(_error_lines(list(problems.values()), len(dataset.images)))
     for reason in list(problems.values())[:SHOWN_PROBLEMS]:
         log.warning("excluded: %s", reason)
@@ -201,7 +193,7 @@ def decodable_splits(
     splits: Mapping[str, Sequence[str]],
     settings: InputSettings,
     *,
-    on_problem: OnProblem,
+    on_problem: OnProblem | Mapping[str, OnProblem],
     progress: bool = False,
 ) -> tuple[Dataset, dict[str, list[str]]]:
     """`decodable` for the images of the splits: the data set and the splits without undecodable images."""
@@ -292,8 +284,3 @@ def _input_tables(mean: tuple[float, ...], std: tuple[float, ...], num_channels:
     num_tables = max(len(mean), len(std))
     pairs = zip(mean * (num_tables // len(mean)), std * (num_tables // len(std)), strict=True)
     return [levels.sub(shift).div_(scale).numpy() for shift, scale in pairs]
-
-
-def _as_region(text: str) -> Region:
-    regions: dict[str, Region] = {"full": "full", "left": "left", "right_mirrored": "right_mirrored"}
-    return regions[text]

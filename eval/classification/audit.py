@@ -1,16 +1,16 @@
-"""Audit of a data set before training: its labels, patients and images.
+"""Audit of a data set before training: its labels, patients and images, in a run of several sets also by set.
 
-Labels are as the source has them: 1 positive, 0 negative, -1 uncertain, NaN not mentioned.
+Labels are as the source has them: 1 positive, 0 negative, -1 uncertain, NaN not mentioned, NOT_ASKED.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cxr.labels import NO_FINDING
-from cxr.tables import Dataset, count_reasons
+from cxr.tables import NOT_ASKED, Dataset, count_reasons
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import plot_heat_map, plot_histogram
 from eval.report.format import Cell
@@ -21,31 +21,39 @@ AGE_BAND = 10
 SEXES = {"F": "female", "M": "male", "": "sex unknown"}
 
 COUNT_COLUMNS = ("positive", "negative", "uncertain", "not mentioned")
+NOT_ASKED_COLUMN = "not asked"
 
 
 def finding_counts(labels: pd.DataFrame) -> pd.DataFrame:
     """Number of images per finding (rows) and label (columns), and the uncertainty ratio.
 
-    labels: (N, K). The ratio is uncertain / positive, NaN without positives (on CheXpert 3.11 for Pneumonia).
+    labels: (N, K). The ratio is uncertain / positive, NaN without positives (on CheXpert 3.11 for Pneumonia). Images of
+    sets that do not label a finding have a column of their own, if there are any.
     """
     values = labels.to_numpy(dtype=np.float64)
     kinds = [values == 1, values == 0, values == -1, np.isnan(values)]
     counts = np.stack([kind.sum(axis=0) for kind in kinds], axis=1)
     table = pd.DataFrame(counts, index=labels.columns, columns=list(COUNT_COLUMNS))
+    not_asked = (values == NOT_ASKED).sum(axis=0)
+    if not_asked.any():
+        table[NOT_ASKED_COLUMN] = not_asked
     table["uncertainty ratio"] = table["uncertain"] / table["positive"].where(table["positive"] > 0)
     return table
 
 
 def co_occurrence(labels: pd.DataFrame) -> pd.DataFrame:
-    """(K, K) phi coefficients: correlation over images of being positive; NaN for a finding of no image or all images.
+    """(K, K) phi coefficients: correlation of being positive over the images of sets that label both findings; NaN
+    where no image or every one is positive.
 
     labels: (N, K).
     """
     positive = (labels == 1).to_numpy(dtype=np.float64)
-    centred = positive - positive.mean(axis=0) if len(positive) else positive
-    length = np.sqrt((centred**2).sum(axis=0))
-    scale = np.where(length > 0, length, np.nan)
-    phi = (centred.T @ centred) / np.outer(scale, scale)
+    asked = (labels != NOT_ASKED).to_numpy(dtype=np.float64)
+    number, both = asked.T @ asked, positive.T @ positive
+    first = positive.T @ asked  # positives of the row's finding among the images that are asked for both
+    spread = first * (number - first)
+    scale = np.sqrt(spread * spread.T)
+    phi = (number * both - first * first.T) / np.where(scale > 0, scale, np.nan)
     return pd.DataFrame(phi, index=labels.columns, columns=labels.columns)
 
 
@@ -93,23 +101,56 @@ def data_facts(data: Dataset) -> Table:
 
 
 def finding_table(labels: pd.DataFrame) -> Table:
+    counts = finding_counts(labels)
+    numbers = [str(name) for name in counts.columns if name != "uncertainty ratio"]
     rows: list[list[Cell]] = []
-    for finding, row in finding_counts(labels).iterrows():
+    for finding, row in counts.iterrows():
         ratio = row["uncertainty ratio"]
         shown = None if np.isnan(ratio) else f"{100 * ratio:.0f} %"
-        rows.append([str(finding), *(int(row[name]) for name in COUNT_COLUMNS), shown])
+        rows.append([str(finding), *(int(row[name]) for name in numbers), shown])
     note = "As the source labels them, before any policy. Above 100 %, more images are uncertain than positive."
-    columns = ["finding", *COUNT_COLUMNS, "uncertain / positive"]
+    columns = ["finding", *numbers, "uncertain / positive"]
     return Table("Labels of the whole data set", columns, rows, note)
 
 
-def audit_blocks(data: Dataset, findings: Sequence[str], run_dir: Path) -> list[Block]:
+def set_tables(data: Dataset, findings: Sequence[str], splits: Mapping[str, Sequence[str]]) -> list[Table]:
+    """Images of each data set by split, and its labels of each finding; nothing for a single data set.
+
+    splits: split name -> image ids.
+    """
+    images = data.images
+    names = [name for name in images["set"].unique() if name]
+    if not names:
+        return []
+    sizes: list[list[Cell]] = []
+    for name in names:
+        own = images[images["set"] == name]
+        in_split = [int(own["image_id"].isin(set(ids)).sum()) for ids in splits.values()]
+        sizes.append([name, len(own), own.loc[own["patient_id"] != "", "patient_id"].nunique(), *in_split])
+    rows: list[list[Cell]] = []
+    for finding in findings:
+        for name in names:
+            own_labels = data.labels.loc[(images["set"] == name).to_numpy(), [finding]]
+            if (own_labels == NOT_ASKED).to_numpy().all():
+                rows.append([finding, name, *[None] * len(COUNT_COLUMNS), len(own_labels)])
+            else:
+                rows.append([finding, name, *(int(finding_counts(own_labels)[c].iloc[0]) for c in COUNT_COLUMNS), 0])
+    note = "What a set does not label (not asked) is masked in the loss and in all figures: it is no negative."
+    return [
+        Table("Data sets", ["set", "images", "patients known", *splits], sizes),
+        Table("Labels by data set", ["finding", "set", *COUNT_COLUMNS, NOT_ASKED_COLUMN], rows, note),
+    ]
+
+
+def audit_blocks(
+    data: Dataset, findings: Sequence[str], run_dir: Path, *, splits: Mapping[str, Sequence[str]] | None = None
+) -> list[Block]:
     """Tables and charts of the data set for a report; charts go to ``run_dir/pictures``, empty ones are omitted.
 
-    findings: columns of ``data.labels`` to show.
+    findings: columns of ``data.labels`` to show. splits: split name -> image ids, for a run of several data sets.
     """
     labels, folder = data.labels[list(findings)], run_dir / "pictures"
-    blocks: list[Block] = [data_facts(data), finding_table(labels)]
+    blocks: list[Block] = [data_facts(data), finding_table(labels), *set_tables(data, findings, splits or {})]
     if len(findings) > 1:
         blocks.append(_co_occurrence_figure(labels, folder))
     numbers = labels_per_image(labels)

@@ -26,6 +26,12 @@ class Split:
     cases: Cases
     targets: Float32s
 
+    @property
+    def sets(self) -> list[str]:
+        """(cases,) the data set of each case, "" in a run of one data set."""
+        names: list[str] = self.cases.first.images["set"].tolist()
+        return names
+
     def image_ids(self, batch: "Batch") -> list[str]:
         """Names of the batch's images, in their order."""
         return [self.pictures.image_ids[row] for case in batch.indices.tolist() for row in self.cases.views[case]]

@@ -1,4 +1,4 @@
-"""From a data set's labels (1, 0, -1 uncertain, NaN not mentioned) to training targets."""
+"""From a data set's labels (1, 0, -1 uncertain, NaN not mentioned, NOT_ASKED) to training targets."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ import pandas as pd
 from cxr.arrays import Float32s, Floats
 from cxr.labels import check_findings
 from cxr.splits import hash_to_unit
+from cxr.tables import NOT_ASKED
 from stage1_classify.settings.classifier import LabelSettings, UncertainPolicy
 
 UNCERTAIN = -1.0
@@ -28,21 +29,19 @@ def three_class_columns(findings: Sequence[str], settings: LabelSettings) -> lis
 def training_targets(
     labels: pd.DataFrame, settings: LabelSettings, *, seed: int, teacher: Floats | None = None
 ) -> Float32s:
-    """Apply the policies for uncertain and unmentioned labels.
+    """Apply the policies for uncertain and unmentioned labels. What was not asked is masked under every policy.
 
     The random targets of smooth_* depend on (seed, finding, image) only, not on other findings or images.
 
     Args:
-        labels: (N, K) with values 1, 0, -1, NaN; columns are findings, the index image ids.
+        labels: (N, K) with values 1, 0, -1, NaN, NOT_ASKED; columns are findings, the index image ids.
         teacher: (N, K) probabilities for the policy self_train; only values at uncertain labels are used.
 
     Returns:
         (N, K) float32 in [0, 1]; NaN where masked; -1 where uncertain with the policy three_class.
     """
     findings = [str(name) for name in labels.columns]
-    values = labels.to_numpy(dtype=np.float32, copy=True)
-    if settings.not_mentioned == "zeros":
-        values[np.isnan(values)] = 0
+    values = _mentioned(labels, settings)
     for column, (finding, policy) in enumerate(policies(findings, settings).items()):
         rows = np.flatnonzero(values[:, column] == UNCERTAIN)
         if policy == "self_train":
@@ -61,9 +60,16 @@ def training_targets(
 
 
 def evaluation_targets(labels: pd.DataFrame, settings: LabelSettings) -> Float32s:
-    """Targets for validation and test, (N, K): 0, 1, and NaN where uncertain."""
+    """Targets for validation and test, (N, K): 0, 1, and NaN where uncertain or not asked."""
+    values = _mentioned(labels, settings)
+    values[values == UNCERTAIN] = np.nan
+    return values
+
+
+def _mentioned(labels: pd.DataFrame, settings: LabelSettings) -> Float32s:
+    """(N, K) 1, 0, -1 uncertain, NaN masked: what is not mentioned by the policy, what was not asked always masked."""
     values = labels.to_numpy(dtype=np.float32, copy=True)
     if settings.not_mentioned == "zeros":
         values[np.isnan(values)] = 0
-    values[values == UNCERTAIN] = np.nan
+    values[values == NOT_ASKED] = np.nan
     return values

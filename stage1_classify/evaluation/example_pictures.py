@@ -70,7 +70,7 @@ def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
 
     The pictures are from the first batch, chosen so that as many augmentations as possible change one of them.
     """
-    cases = next(iter(make_sampler(train.targets, settings)))[:_NUM_CANDIDATES]
+    cases = next(iter(make_sampler(train.targets, settings, sets=train.sets)))[:_NUM_CANDIDATES]
     steps = {case: first_steps(train, case, settings) for case in cases}
     return [_tiles(train, case, steps[case], settings) for case in most_varied(steps, _NUM_SAMPLES)]
 
@@ -128,7 +128,7 @@ def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
 
 def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
     """One tile per image: the first channel of the network's input, from its lowest value to its highest."""
-    rows = next(iter(make_sampler(train.targets, settings)))[:_NUM_IN_BATCH]
+    rows = next(iter(make_sampler(train.targets, settings, sets=train.sets)))[:_NUM_IN_BATCH]
     items = TrainingSet(
         train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from cxr.config import UserError
+from cxr.datasets import make_splits
 from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import decodable
+from cxr.imaging.settings import InputSettings
 from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from cxr.tables import Dataset, count_reasons
@@ -18,6 +20,7 @@ from stage1_classify.data.studies import sum_views
 from stage1_classify.evaluation.evaluate import evaluation_metrics, evaluation_split, write_evaluation
 from stage1_classify.evaluation.predictions import Evidence, RawScores, Scored, thresholds_of
 from stage1_classify.evaluation.report import ReportFacts
+from stage1_classify.model import seen_images
 from stage1_classify.model.loading import Trained, is_ensemble, load_trained
 from stage1_classify.model.probabilities import calibration_of
 from stage1_classify.model.seen_patients import read_seen, without_seen
@@ -30,8 +33,8 @@ STAGE = "classifier_evaluation"
 def evaluate_elsewhere(source_dir: Path, settings: LabelledSetSettings, *, out: Path) -> FinishedRun:
     """Evaluate the classifier in `source_dir` on a labelled data set, and write a run folder to `out`.
 
-    Patients that the classifier has seen in training or validation are excluded and counted. Only findings that both
-    know are evaluated.
+    Patients that the classifier has seen in training or validation are excluded and counted, and so are copies of
+    images that it has seen. Only findings that both know are evaluated.
 
     Raises:
         UserError: not a finished classifier, or no finding or no image to evaluate it on.
@@ -91,15 +94,32 @@ def _read_data(settings: LabelledSetSettings, trained: Trained, source: Finished
     part = without_seen(read_seen(source.dir), part, by=["train", "val"])
     data = replace(part, labels=part.labels[common])
     data = decodable(data, trained.settings.input, on_problem=settings.data.on_problem, progress=True)
+    data = _without_copies(data, source, trained.settings.input)
     for reason, count in count_reasons(data.excluded).items():
         log.info("excluded from %s: %d x %s", data.name, count, reason)
     return data
 
 
+def _without_copies(data: Dataset, source: FinishedRun, settings: InputSettings) -> Dataset:
+    """The data set without copies of images that the classifier has seen; they are added to `excluded`."""
+    seen = seen_images.read_seen_images(source.dir)
+    if seen.empty:
+        return data
+    looks = seen_images.looks_of(data, settings, progress=True)
+    part = {"test": data.images["image_id"].tolist()}
+    left, _ = seen_images.without_copies(data, part, {"test": seen}, looks, on_problem="exclude")
+    if left.images.empty:
+        raise UserError(
+            f"data: all {len(data.images)} images of {data.name} are copies of images that the classifier has seen; "
+            "give images that are new to it"
+        )
+    return left
+
+
 def _part_ids(settings: LabelledSetSettings, data: Dataset) -> list[str]:
     if _part(settings) == ALL or settings.split is None:
         return data.images["image_id"].tolist()
-    splits = settings.split.make(data)
+    splits = make_splits(data, settings.split, settings.data)
     if not splits.get(settings.part):
         raise UserError(
             f"part: {data.name} has no images in {settings.part!r}; it has {', '.join(filter(splits.get, splits))}, "

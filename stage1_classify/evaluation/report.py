@@ -77,7 +77,7 @@ def write_classifier_report(run_dir: Path, settings: Stage1Settings, facts: Repo
         *([Text("Training"), *training] if training else []),
         Text("Data"),
         target_table(settings, facts),
-        *audit_blocks(facts.evidence.data, findings, run_dir),
+        *audit_blocks(facts.evidence.data, findings, run_dir, splits=facts.evidence.ids),
         *_run_blocks(run_dir, facts),
     ]
     title = "Stage 1: ensemble" if facts.evidence.members else "Stage 1: classifier"

@@ -111,14 +111,17 @@ def reliability_panels(test: Scored, findings: Sequence[str], calibration: Calib
 
 
 def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
-    """Figures by sex, age band and view; ``subgroups.csv`` holds all, the table means and significant differences."""
+    """Figures by sex, age band, view and data set (if there are several); ``subgroups.csv`` holds all, the table means
+    and significant differences.
+    """
     first = test.split.cases.first
+    attributes = ["sex", "age", "view", *(["set"] if (first.images["set"] != "").any() else [])]
     rows = subgroup_metrics(
         test.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
-        attributes=first.images[["sex", "age", "view"]],
+        attributes=first.images[attributes],
         groups=patients_of(first).tolist(),
         seed=settings.seed,
         min_positives=settings.train.min_positives,

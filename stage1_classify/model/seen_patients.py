@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.config import UserError
+from cxr.datasets import parts_of
 from cxr.runs.run_folder import atomic_write_text, open_run
 from cxr.splits import patients_of
 from cxr.tables import Dataset, Exclusion
@@ -51,9 +52,10 @@ def union(parts: Sequence[Seen]) -> Seen:
 def write_seen(path: Path, data: Dataset, splits: Mapping[str, Sequence[str]], *, before: Seen) -> None:
     """Write the patients of `train` and `val`, and those in `before`."""
     seen: Seen = {name: {split: list(ids) for split, ids in parts.items()} for name, parts in before.items()}
-    own = seen.setdefault(data.name, {"train": [], "val": []})
     for split in ("train", "val"):
-        own[split] = sorted({*own[split], *patients_of(data.select(splits[split]))})
+        for name, part in parts_of(data.select(splits[split])).items():
+            own = seen.setdefault(name, {"train": [], "val": []})
+            own[split] = sorted({*own[split], *patients_of(part)})
     atomic_write_text(path, json.dumps(seen, indent=1) + "\n")
 
 
@@ -63,15 +65,18 @@ SEEN = "image of a patient that the classifier (or what it started from) has see
 
 def check_unseen(seen: Seen, data: Dataset, image_ids: Sequence[str], *, split: str, by: Sequence[str]) -> None:
     """Raise a UserError if patients of `split` are among those that the classifier has seen in the splits `by`."""
-    part = data.select(image_ids)
-    crossing = _crossing(seen, part, by)
-    if crossing.any():
-        first = part.images.loc[crossing, "image_id"].iloc[0]
-        raise UserError(
-            f"split: {int(crossing.sum())} of {len(part.images)} images of {split} are of patients that the classifier "
-            f"(or the run it started from) has seen in {' or '.join(by)}, for instance {first}; "
-            "give all stages the same split settings"
-        )
+    problems = []
+    for name, part in parts_of(data.select(image_ids)).items():
+        crossing = _crossing(seen, part, by)
+        if crossing.any():
+            first = part.images.loc[crossing, "image_id"].iloc[0]
+            problems.append(
+                f"split: {int(crossing.sum())} of {len(part.images)} images of {split} are of patients of {name} that "
+                f"the classifier (or the run it started from) has seen in {' or '.join(by)}, for instance {first}; "
+                "give all stages the same split settings, or, if they are other patients, each data set its own `name`"
+            )
+    if problems:
+        raise UserError(problems)
 
 
 def without_seen(seen: Seen, data: Dataset, *, by: Sequence[str]) -> Dataset:
@@ -92,6 +97,12 @@ def without_seen(seen: Seen, data: Dataset, *, by: Sequence[str]) -> Dataset:
 
 
 def _crossing(seen: Seen, data: Dataset, by: Sequence[str]) -> "pd.Series[bool]":
-    own = seen.get(data.name, {})
-    known = {patient for name in by for patient in own.get(name, [])}
+    """Whether the patient of each image is among those seen. data: a single data set, or several as one."""
+    prefixes = {name or data.name: f"{name}/" if name else "" for name in data.images["set"].unique()}
+    known = {
+        prefix + patient
+        for name, prefix in prefixes.items()
+        for used in by
+        for patient in seen.get(name, {}).get(used, [])
+    }
     return patients_of(data).isin(known)

@@ -34,6 +34,9 @@ class SamplingSettings(Settings):
     """Cases per epoch. None: as many as the training set has."""
     normal_weight: PositiveFloat = 1.0
     """Sampling weight of a case without any positive finding. Other than 1: cases are sampled with replacement."""
+    set_weights: dict[str, PositiveFloat] = {}
+    """Data set -> sampling weight of its cases, which multiplies `normal_weight`; 1 for sets that are not listed. For
+    runs of several data sets (`data.sets`)."""
     balance: Literal["none", "oversample", "undersample"] = "none"
     """Make positives and negatives of `balance_finding` equally frequent. oversample repeats the rarer ones,
     undersample drops some of the more frequent ones, different ones in each epoch. Cases whose target is masked or

@@ -121,7 +121,7 @@ def shortened(settings: Stage1Settings, train: Split) -> Stage1Settings:
     Dropout, which draws differently in each process by design, is off.
     """
     batch_size, accumulate = settings.train.batch_size, settings.train.accumulate_steps
-    num_cases = len(make_sampler(train.targets, settings)) * batch_size
+    num_cases = len(make_sampler(train.targets, settings, sets=train.sets)) * batch_size
     wanted = (NUM_STEPS * accumulate - accumulate // 2) * batch_size + batch_size // 2
     changes = {
         "sampling": {"num_samples": wanted} if wanted < num_cases else {},

@@ -1,7 +1,7 @@
 """Which cases an epoch contains, in which order and in which batches."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from cxr.arrays import Float32s, Floats, Ints
 from cxr.config import UserError
-from cxr.labels import NO_FINDING, check_findings
+from cxr.labels import NO_FINDING, check_findings, nearest
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.training import SamplingSettings
 
@@ -76,15 +76,33 @@ class EpochSampler(Sampler[list[int]]):
         return sampled[0] if len(sampled) == 1 else generator.permutation(np.concatenate(sampled))
 
 
-def make_sampler(targets: Float32s, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1) -> EpochSampler:
-    """The sampler of a training split with these targets (B, K). Set its `epoch` before each epoch."""
-    pools = make_pools(targets, settings.sampling, settings.findings)
+def make_sampler(
+    targets: Float32s,
+    settings: Stage1Settings,
+    *,
+    sets: Sequence[str] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> EpochSampler:
+    """The sampler of a training split with these targets (B, K). Set its `epoch` before each epoch.
+
+    sets: (B,) data set of each case; None: all of one.
+    """
+    weights = weights_of_sets([""] * len(targets) if sets is None else sets, settings.sampling.set_weights)
+    pools = make_pools(targets, settings.sampling, settings.findings, set_weights=weights)
     return EpochSampler(pools, settings.train.batch_size, seed=settings.seed, rank=rank, world_size=world_size)
 
 
-def make_pools(targets: Float32s, settings: SamplingSettings, findings: Sequence[str]) -> list[Pool]:
-    """What an epoch samples from: all cases, or the positives and the negatives of `balance_finding`."""
+def make_pools(
+    targets: Float32s, settings: SamplingSettings, findings: Sequence[str], *, set_weights: Floats | None = None
+) -> list[Pool]:
+    """What an epoch samples from: all cases, or the positives and the negatives of `balance_finding`.
+
+    set_weights: (B,) factors of the cases' weights, see `weights_of_sets`.
+    """
     weights = case_weights(targets, settings, findings)
+    if set_weights is not None:
+        weights = weights * set_weights
     if settings.balance_finding is None:
         count = len(targets) if settings.num_samples is None else settings.num_samples
         return [_pool(np.arange(len(targets)), count, weights)]
@@ -105,6 +123,24 @@ def case_weights(targets: Float32s, settings: SamplingSettings, findings: Sequen
     diseases = [column for column, finding in enumerate(findings) if finding != NO_FINDING]
     positive = (targets[:, diseases] >= 0.5).any(axis=1)
     return np.where(positive, 1.0, settings.normal_weight)
+
+
+def weights_of_sets(sets: Sequence[str], weights: Mapping[str, float]) -> Floats:
+    """(B,) weight of each case by its data set, 1 where `weights` does not list it.
+
+    Raises:
+        UserError: a name of `weights` is none of the sets.
+    """
+    known = [name for name in dict.fromkeys(sets) if name]
+    problems = [
+        f"sampling.set_weights: no data set {name!r} in the training split{nearest(name, known)}; it has "
+        f"{', '.join(known) or 'a single one, without a weight'}; correct the name or remove it"
+        for name in weights
+        if name not in known
+    ]
+    if problems:
+        raise UserError(problems)
+    return np.array([weights.get(name, 1.0) for name in sets], dtype=np.float64)
 
 
 def _pool(rows: Rows, count: int, weights: Floats) -> Pool:

@@ -95,7 +95,9 @@ class Trainer:
             synchronise_batch_norms(self.model, fabric.device)
         decay = settings.train.ema_decay
         self._average = None if decay is None else ModelEmaV3(self.model, decay=decay, use_warmup=True)
-        self._sampler = make_sampler(train.targets, settings, rank=fabric.global_rank, world_size=fabric.world_size)
+        self._sampler = make_sampler(
+            train.targets, settings, sets=train.sets, rank=fabric.global_rank, world_size=fabric.world_size
+        )
         self._freezing = Freezing(
             self.model.backbone, settings.freeze, conditional_epochs=settings.hierarchy.conditional_epochs
         )

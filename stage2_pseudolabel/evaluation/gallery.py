@@ -168,9 +168,8 @@ def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[
     A picture with three channels shows the first, which is the picture before CLAHE.
     """
     plain = picture if picture.ndim == 2 else picture[:, :, 0]
-    (top, left), (height, width) = resize.offset_yx, resize.content_hw
-    content = np.ascontiguousarray(plain[top : top + height, left : left + width])
-    smaller = size_hw[0] * size_hw[1] < height * width
+    content = np.ascontiguousarray(resize.content(plain))
+    smaller = size_hw[0] * size_hw[1] < content.size
     resized = cv2.resize(content, size_hw[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     return np.asarray(resized / np.float32(255), dtype=np.float32)
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.datasets import SeveralData, make_splits
 from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import Pictures, decodable_splits
 from cxr.readers import read_groups, readings_of
@@ -17,6 +18,7 @@ from cxr.runs.run_folder import open_run
 from cxr.splits import check_no_leak
 from cxr.tables import Dataset, empty_boxes
 from eval.stats.bootstrap import Counts, resample_counts
+from stage1_classify.model import seen_images
 from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.boxes.fused_rule import AnyRule
@@ -78,15 +80,43 @@ def read_box_data(
         UserError: a split is empty or shares patients with another, or the classifier was trained or chosen on it.
     """
     data = read_data(settings.data, terms_of(open_run(source, stage="stage1")))
-    splits = settings.split.make(data)
+    splits = make_splits(data, settings.split, settings.data)
     data, splits = decodable_splits(data, splits, stage1.input, on_problem=settings.data.on_problem, progress=progress)
-    missing = [name for name in ("tune", "test") if not splits.get(name)]
-    if missing:
-        raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
+    _check_not_empty(splits)
     check_no_leak(data, splits)
     seen = read_seen(source)
     check_unseen(seen, data, splits["tune"], split="tune", by=["train"])
     check_unseen(seen, data, splits["test"], split="test", by=["train", "val"])
+    return _without_copies(data, splits, settings, stage1, source, progress=progress)
+
+
+def _check_not_empty(splits: Mapping[str, Sequence[str]]) -> None:
+    missing = [name for name in ("tune", "test") if not splits.get(name)]
+    if missing:
+        raise UserError(f"split: no images in {' and '.join(missing)}; it gives {', '.join(splits)}")
+
+
+def _without_copies(
+    data: Dataset,
+    splits: dict[str, list[str]],
+    settings: Stage2Settings,
+    stage1: Stage1Settings,
+    source: Path,
+    *,
+    progress: bool,
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """Data and splits without copies of images that the classifier has seen or, of several data sets, of tune images
+    in another set's test part.
+    """
+    rule = settings.data.on_problem
+    looks = seen_images.looks_of(data, stage1.input, progress=progress)
+    seen = seen_images.read_seen_images(source)
+    forbidden = {"tune": seen[seen["split"] == "train"], "test": seen}
+    data, splits = seen_images.without_copies(data, splits, forbidden, looks, on_problem=rule)
+    if isinstance(settings.data, SeveralData):
+        tune = seen_images.table_of(data, {"tune": splits["tune"]}, looks)
+        data, splits = seen_images.without_copies(data, splits, {"test": tune}, looks, on_problem=rule, same_set=False)
+    _check_not_empty(splits)
     return data, splits
 
 

@@ -62,9 +62,9 @@ class _Decoder:
     def file(self, row: int) -> tuple[str, str]:
         return str(self._files[row]), self._regions[row]
 
-    def __call__(self, row: int, /) -> NetImage:
+    def with_hash(self, row: int, /) -> tuple[NetImage, str]:
         image = read_pixels(self._files[row], region=self._regions[row])
-        return to_net_image(image, Resize((image.shape[0], image.shape[1]), self.shape, keep_aspect=True))
+        return to_net_image(image, Resize((image.shape[0], image.shape[1]), self.shape, keep_aspect=True)), ""
 
 
 def _report_problems(problems: Sequence[str], num_images: int, on_problem: OnProblem) -> None:

@@ -107,8 +107,8 @@ def summed_gradients() -> Iterator[None]:
 def same_cases() -> Iterator[None]:
     """Both processes take the first one's cases."""
 
-    def sampler(targets: Any, settings: Stage1Settings, *, rank: int = 0, world_size: int = 1) -> EpochSampler:
-        return make_sampler(targets, settings, rank=0, world_size=world_size)
+    def sampler(targets: Any, settings: Stage1Settings, *, sets: Any, rank: int, world_size: int) -> EpochSampler:
+        return make_sampler(targets, settings, sets=sets, rank=0, world_size=world_size)
 
     with mock.patch.object(train, "make_sampler", sampler):
         yield

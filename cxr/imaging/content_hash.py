@@ -1,0 +1,47 @@
+"""A hash of what an image shows, which copies in another size, format or window share."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxr.arrays import Ints
+from cxr.imaging.network_input import NetImage
+
+MAX_DISTANCE = 24
+"""Images whose hashes differ in at most this number of bits show the same."""
+
+_SIDE_PX, _BLOCK = 64, 16
+_BITS = _BLOCK * _BLOCK
+_CHUNK = 2**20
+
+
+def content_hash(picture: NetImage) -> str:
+    """The signs of the 256 lowest frequencies, as 64 hexadecimal digits. picture: (H, W) uint8 of any size."""
+    small = cv2.resize(picture, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
+    block = cv2.dct(small)[:_BLOCK, :_BLOCK].ravel()
+    return np.packbits(block > 0).tobytes().hex()
+
+
+def nearest(hashes: Sequence[str], others: Sequence[str]) -> tuple[Ints, npt.NDArray[np.intp]]:
+    """The most similar of `others` for each hash; the first on ties.
+
+    Returns (N,) number of bits that differ, and (N,) index; all bits and -1 where there are no others.
+    """
+    if not others:
+        return np.full(len(hashes), _BITS, dtype=np.int64), np.full(len(hashes), -1, dtype=np.intp)
+    theirs = _words(others)
+    distances = np.empty(len(hashes), dtype=np.int64)
+    places = np.empty(len(hashes), dtype=np.intp)
+    for row, own in enumerate(_words(hashes)):
+        differing = np.bitwise_count(theirs ^ own).sum(axis=1, dtype=np.int64)
+        places[row] = differing.argmin()
+        distances[row] = differing[places[row]]
+    return distances, places
+
+
+def _words(hashes: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """(N, 4) the hashes as numbers."""
+    data = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64)
+    return data.reshape(len(hashes), _BITS // 64)
