@@ -1,14 +1,11 @@
 """Invertible transforms between an image's own pixels and a network's input."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr.boxes import Boxes, as_boxes
-
-Picture = TypeVar("Picture", bound=npt.NDArray[np.generic])
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Resize:
         content_h, content_w = self.content_hw
         return (self.net_hw[0] - content_h) // 2, (self.net_hw[1] - content_w) // 2
 
-    def content(self, picture: Picture) -> Picture:
+    def content(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The image's content in a picture of the network's size (h, w, ...), without the bars; a view."""
         (top, left), (height, width) = self.offset_yx, self.content_hw
         return picture[top : top + height, left : left + width]

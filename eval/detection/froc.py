@@ -25,7 +25,8 @@ RATES: Floats = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
 class FrocCurve:
     """The curve of one class: one point per distinct score, by falling threshold; the first threshold is infinite.
 
-    threshold: (P,) a detection counts from this score on. false_positives: (P,) per image, over all images.
+    threshold: (P,) a detection counts from this score on. false_positives: (P,) per image, over all images that were
+    read for the class.
     sensitivity: (P,) share of the true boxes found, in [0, 1]; NaN without a true box.
     """
 
@@ -39,7 +40,8 @@ def froc_measure(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> M
     """Mean sensitivity over RATES of each class, in [0, 1]; NaN without a true box.
 
     Detections match as for AP at `iou`; a second one on the same true box is a false positive. Detections with equal
-    scores count together. False positives are counted over all images, also those without the class.
+    scores count together. False positives are counted over all images that were read for the class, also those without
+    it.
     """
     figures = [_figure(m, iou) for m in matches]
     return blocks_measure("froc", [m.finding for m in matches], figures, cases=true_boxes(matches))
@@ -50,7 +52,7 @@ def froc_curve(matches: ClassMatches, *, iou: float = MAIN_IOU) -> FrocCurve:
     scores, _, is_hit = matches.ranked(iou)
     last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each distinct score
     num_hits, num_called = np.cumsum(is_hit)[last], last + 1
-    num_true, num_images = matches.num_true.sum(), max(1, len(matches.num_true))
+    num_true, num_images = matches.num_true.sum(), max(1, matches.read_images.sum())
     sensitivity = num_hits / num_true if num_true else np.full(len(last), np.nan)
     return FrocCurve(
         matches.finding,
@@ -80,10 +82,11 @@ def _figure(matches: ClassMatches, iou: float) -> Callable[[Block], Floats]:
     first = np.searchsorted(-hit_score, -scores[~is_hit], side="left")
     shape = (len(hit_image), len(matches.num_true))
     false, true = sum_rows(first, image[~is_hit], shape=shape), num_true_row(matches.num_true)
+    read = matches.read_images
 
     def figure(block: Block) -> Floats:
         num_true = (true @ block)[0]
-        false_positives = np.cumsum(false @ block, axis=0) / np.maximum(block.sum(axis=0), 1)
+        false_positives = np.cumsum(false @ block, axis=0) / np.maximum(read @ block, 1)
         num_rates = len(RATES) - np.searchsorted(RATES, false_positives, side="left")
         found = (block[hit_image] * num_rates).sum(axis=0) / len(RATES)
         return np.where(num_true > 0, found / np.maximum(num_true, 1), np.nan)

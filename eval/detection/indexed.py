@@ -7,7 +7,7 @@ Boxes are grouped by *cell*: one class in one image, numbered ``image * K + clas
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -91,7 +91,10 @@ class CellBoxes:
 
 
 class TruthIndex:
-    """The true boxes (`real`) and the ignore regions (`regions`, column "iscrowd") of I images and K classes."""
+    """The true boxes (`real`) and the ignore regions (`regions`, column "iscrowd") of I images and K classes.
+
+    is_read: (I, K) False where an ignore region is the whole image, so that nothing counts there.
+    """
 
     def __init__(self, truth: CocoBoxes) -> None:
         self.truth = truth
@@ -104,6 +107,7 @@ class TruthIndex:
         own = tuple(masks[index] for index in order[~ignored]) if any(masks) else ()
         self.real = CellBoxes(cells[order][~ignored], boxes[~ignored], own)
         self.regions = CellBoxes(cells[order][ignored], boxes[ignored])
+        self.is_read = self._read()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -114,6 +118,17 @@ class TruthIndex:
     def num_true(self) -> Ints:
         """(I, K) true boxes of each class in each image."""
         return np.bincount(self.real.cell, minlength=int(np.prod(self.shape))).reshape(self.shape)
+
+    def _read(self) -> Bools:
+        """(I, K) False where an ignore region covers the whole image: nobody looked for the class there."""
+        is_read = np.ones(self.shape, dtype=bool)
+        if not len(self.regions.cell):
+            return is_read
+        sizes_wh = self.truth.images[["width", "height"]].to_numpy(dtype=np.float64)
+        own, image = self.regions.boxes, self.regions.cell // len(self.findings)
+        whole = (own[:, :2] <= 0).all(axis=1) & (own[:, 2:] >= sizes_wh[image]).all(axis=1)
+        is_read.ravel()[self.regions.cell[whole]] = False
+        return is_read
 
     @property
     def masks(self) -> dict[int, list[Mask]]:
@@ -171,9 +186,10 @@ class Indexed:
 
     def match(self, ious: tuple[float, ...], *, max_detections: int = MAX_DETECTIONS) -> tuple[ClassMatches, ...]:
         """COCO's matches at these IoU thresholds, one entry per class."""
-        parts = zip(self.true.findings, self.by_class, self.true.by_class, strict=True)
+        parts = zip(self.true.findings, self.by_class, self.true.by_class, self.true.is_read.T, strict=True)
         return tuple(
-            match_class(name, found, true, ious=ious, max_detections=max_detections) for name, found, true in parts
+            replace(match_class(name, found, true, ious=ious, max_detections=max_detections), is_read=is_read)
+            for name, found, true, is_read in parts
         )
 
     @cached_property

@@ -36,7 +36,8 @@ class ClassMatches:
     """The detections of one class with their matches at T IoU thresholds, sorted by image and falling score.
 
     scores: (D,). image: (D,) index of the image. hit: (T, D) whether the detection found a true box. ignored: (T, D)
-    whether it counts neither as right nor as wrong. num_true: (I,) true boxes of the class in each image.
+    whether it counts neither as right nor as wrong. num_true: (I,) true boxes of the class in each image. is_read: (I,)
+    whether somebody looked for the class in the image; None: in every image.
     """
 
     finding: str
@@ -46,6 +47,13 @@ class ClassMatches:
     hit: Bools
     ignored: Bools
     num_true: Ints
+    is_read: Bools | None = None
+
+    @property
+    def read_images(self) -> Floats:
+        """(I,) 1 for an image in which somebody looked for the class, else 0."""
+        read = np.ones(len(self.num_true)) if self.is_read is None else self.is_read.astype(np.float64)
+        return np.asarray(read)
 
     def ranked(self, iou: float) -> tuple[Floats, Ints, Bools]:
         """Score, image and hit flag of the detections that are not ignored, best score first; ties keep their order.

@@ -58,13 +58,15 @@ def rodeo_measure(
       boxes: (K a - 1) / (K - 1) for K classes and a share a of pairs with equal classes; 1 for a single class.
 
     The harmonic mean is exactly 0 where one of the three is (the authors' program adds 1e-6 to each). NaN where a class
-    has no true box. Ignore regions are not used.
+    has no true box. Detections of a class in an image that was not read for it do not count; other ignore regions are
+    not used.
 
     min_score: boxes with a lower score do not count; one for all classes or by class (default `MIN_SCORE`). Choose it
     on other images, for example by `f1_thresholds` on the tune split. pooled: one column "all classes", the paper's
     total, named "rodeo_total".
     """
-    true, kept = boxes.true, _reaches(boxes, min_score)
+    true = boxes.true
+    kept = _reaches(boxes, min_score) & true.is_read.ravel()[boxes.cell]
     sums = _sums(true, boxes.cell[kept], boxes.boxes[kept])
 
     def resampled(counts: Counts) -> Floats:
@@ -153,9 +155,9 @@ def _pairs(truth: TruthIndex, cells: Ints, boxes: Boxes, *, class_weight: float)
 
 def _presence_correlation(truth: TruthIndex, cells: Ints) -> float:
     """Matthews correlation, at least 0, of "the image has a detection of the class" and "it has a true box"."""
-    num_cells = truth.shape[0] * truth.shape[1]
-    is_true, is_found = np.zeros((2, num_cells), dtype=np.float64)
+    is_true, is_found = np.zeros((2, truth.shape[0] * truth.shape[1]), dtype=np.float64)
     is_true[truth.real.cell], is_found[cells] = 1, 1
+    num_cells = int(truth.is_read.sum())  # neither array has a 1 in the other cells
     covariance = num_cells * (is_true @ is_found) - is_true.sum() * is_found.sum()
     spread = [float(v.sum() * (num_cells - v.sum())) for v in (is_true, is_found)]
     return max(0.0, float(covariance) / math.sqrt(math.prod(spread))) if min(spread) > 0 else 0.0

@@ -65,7 +65,7 @@ def sample_size_curve(
     rng = np.random.default_rng(seed)
     points = []
     for size in sizes:
-        if size is not None and size > len(tune[1].boxes):
+        if size is not None and size > len(tune[1].without_ignored().boxes):
             continue
         samples = [sample_images(tune[1], size, rng) for _ in range(1 if size is None else NUM_REPEATS)]
         parts = [_part(tune, rows) for rows in samples]
@@ -75,7 +75,7 @@ def sample_size_curve(
         points.append(
             SizePoint(
                 size,
-                float(np.mean([len(truth.boxes) for _, truth in parts])),
+                float(np.mean([len(truth.without_ignored().boxes) for _, truth in parts])),
                 float(np.mean([len(rows) for rows in samples])),
                 float(np.mean(values)),
                 interval.low,
@@ -90,7 +90,7 @@ def sample_images(truth: CocoBoxes, size: int | None, rng: np.random.Generator) 
     """Rows of images sampled without replacement until they have `size` boxes or more; all rows for None."""
     if size is None:
         return list(range(len(truth.images)))
-    boxes_of = truth.boxes["image_id"].value_counts()
+    boxes_of = truth.without_ignored().boxes["image_id"].value_counts()
     order = rng.permutation(len(truth.images))
     held = np.cumsum(truth.images["image_id"].map(boxes_of).fillna(0).to_numpy()[order])
     return sorted(order[: int(np.searchsorted(held, size)) + 1].tolist())

@@ -5,14 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes
+from cxr.arrays import Bools
+from cxr.coco import BOX_FIELDS, IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.config import UserError
 from cxr.imaging.files import read_size_hw
 from cxr.labels import check_findings
 from cxr.readers import ReaderSettings, fuse_readers
 from cxr.tables import MASK_COLUMN, Dataset
+
+NOT_READ = "not read for the finding"
+"""Why a box of the ground truth is an ignore region, in `ignored_by`."""
 
 
 def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSettings, *, split: str) -> CocoBoxes:
@@ -21,17 +26,45 @@ def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSetti
     The boxes' columns are BOX_FIELDS, votes (NaN for a consensus) and, if the data set has masks, mask. Boxes of all
     findings are fused first, because a reader who marked another finding counts as a reader of the image. UserError as
     `fuse_readers`.
+
+    Of several data sets, an image is one ignore region of each finding that its readers did not look for (`not_read`).
     """
     fused = fuse_readers(dataset.boxes, readers)
     fused = fused[fused["finding"].isin(findings)].assign(score=float("nan"))
     masks = [MASK_COLUMN] if MASK_COLUMN in fused.columns else []
-    boxes = fused[[*BOX_FIELDS, "votes", *masks]].reset_index(drop=True)
-    return CocoBoxes(image_sizes(dataset), boxes, tuple(findings), info(dataset, split))
+    boxes, images = fused[[*BOX_FIELDS, "votes", *masks]].reset_index(drop=True), image_sizes(dataset)
+    regions = _whole_images(images, findings, not_read(dataset, findings))
+    if len(regions):
+        boxes = boxes.assign(iscrowd=0, ignored_by="")
+        boxes = pd.concat([boxes, regions.assign(votes=np.nan, iscrowd=1, ignored_by=NOT_READ)], ignore_index=True)
+    return CocoBoxes(images, boxes, tuple(findings), info(dataset, split))
+
+
+def not_read(dataset: Dataset, findings: Sequence[str]) -> Bools:
+    """(N, K): nobody looked for the finding in the image, so that a box there is neither right nor wrong.
+
+    As in the federated data set LVIS (Gupta et al., CVPR 2019), a finding is judged only in images where it is known to
+    be there or not. It is known where the image's data set has boxes of it, and where the label says that it is absent.
+    A single data set is judged in all its images.
+    """
+    sets = dataset.images["set"].to_numpy(dtype=object)
+    marked = [[finding in dataset.boxed.get(name, frozenset()) for finding in findings] for name in sets]
+    absent = dataset.labels.reindex(columns=list(findings)).to_numpy(dtype=np.float64) == 0
+    several = (sets != "")[:, None]
+    return np.asarray(several & ~np.array(marked, dtype=bool).reshape(absent.shape) & ~absent)
+
+
+def _whole_images(images: pd.DataFrame, findings: Sequence[str], wanted: Bools) -> pd.DataFrame:
+    """A box around the whole image for each True of `wanted` (N, K)."""
+    rows, columns = np.nonzero(wanted)
+    chosen, names = images.iloc[rows], np.array(findings, dtype=object)[columns]
+    cells = zip(chosen["image_id"], names, chosen["width"], chosen["height"], strict=True)
+    return boxes_table([(image_id, name, 0, 0, width, height, np.nan) for image_id, name, width, height in cells])
 
 
 def check_boxes(truth: CocoBoxes, marked: int, readers: ReaderSettings, *, split: str) -> None:
     """UserError with the reason if there is no box to score. marked: number of boxes by readers before the fusion."""
-    if not truth.boxes.empty:
+    if not truth.without_ignored().boxes.empty:
         return
     reason = "give a split that has some"
     if marked:

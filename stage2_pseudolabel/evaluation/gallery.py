@@ -120,7 +120,7 @@ def method_galleries(board: Leaderboard[CamEntry], test: SplitData, columns: Seq
 def clearest_row(test: SplitData, column: int) -> int:
     """The image with the finding that has the fewest true boxes of all findings; the first on ties."""
     rows = [row for row, own in positive_pairs(test.truth) if own == column]
-    count = test.truth.boxes["image_id"].value_counts()
+    count = test.truth.without_ignored().boxes["image_id"].value_counts()
     num_boxes = test.truth.images["image_id"].map(count).to_numpy()
     return min(rows, key=lambda row: (num_boxes[row], row))
 

@@ -127,7 +127,7 @@ def true_boxes(data: Dataset, findings: Sequence[str], settings: Stage2Settings,
     check_boxes(truth, marked, settings.readers, split=split)
     log.info(
         "%s: %d images, %d true boxes, fused from %d boxes of readers",
-        split, len(data.images), len(truth.boxes), marked,
+        split, len(data.images), len(truth.without_ignored().boxes), marked,
     )  # fmt: skip
     return truth
 

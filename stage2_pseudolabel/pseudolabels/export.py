@@ -2,9 +2,9 @@
 
 Boxes of uncertain labels and boxes below the minimum confidence become ignore regions (iscrowd 1), so that the detector
 learns neither that there is a finding nor that there is none. The whole image is an ignore region of a finding that may
-be anywhere in it: if the label affirms it or is uncertain about it and the rule gives no box, or if the label affirms
-it and the classifier does not see it. All of this is decided per finding; the other findings of the image keep their
-boxes.
+be anywhere in it: if the label affirms it or is uncertain about it and the rule gives no box, if the label affirms it
+and the classifier does not see it, or if the image's data set does not label it. All of this is decided per finding;
+the other findings of the image keep their boxes.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cxr.arrays import Bools, Floats, Ints
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING
 from cxr.runs.provenance import code_state
-from cxr.tables import Dataset, Exclusion
+from cxr.tables import NOT_ASKED, Dataset, Exclusion
 from eval.detection.confidence import ConfidenceFigures
 from stage1_classify.settings.classifier import NotMentioned
 from stage2_pseudolabel.boxes.truth import image_sizes, info
@@ -33,6 +33,7 @@ POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 
 UNCERTAIN_LABEL = "uncertain label"
 UNCERTAIN_WITHOUT_BOX = "uncertain label, no box by the rule"
+NOT_LABELLED = "finding that the data set does not label"
 LOW_CONFIDENCE = "low confidence"
 NOT_SEEN = "affirmed, but not seen by the classifier"
 NO_BOX = "affirmed, but no box by the rule"
@@ -117,7 +118,7 @@ class _LabelledImages:
     scored: SplitMaps
     findings: tuple[str, ...]
 
-    def are(self, label: int) -> Bools:
+    def are(self, label: float) -> Bools:
         """(N, K): the finding has this label; false for images without maps."""
         bad = [item.what for item in self.scored.bad]
         usable = ~self.table["image_id"].isin(bad).to_numpy(dtype=bool)[:, None]
@@ -143,12 +144,15 @@ def _image_rows(train: Dataset, scored: SplitMaps) -> pd.DataFrame:
 
 
 def _label_dicts(images: _LabelledImages, labels: pd.DataFrame) -> "pd.Series[Any]":
-    """A dict finding -> 1, 0, -1 or None per image. With "No Finding", findings that are not mentioned are 0."""
+    """A dict finding -> 1, 0, -1 or None per image. With "No Finding", findings that are not mentioned are 0; findings
+    that were not asked are None.
+    """
     normal = np.zeros((len(labels), 1), dtype=bool)
     if NO_FINDING in labels:
         normal = labels[[NO_FINDING]].to_numpy(dtype=np.float64) == POSITIVE
     ruled_out = normal & np.array([name not in COMPATIBLE_WITH_NO_FINDING for name in images.findings])
     values = np.where(np.isnan(images.labels) & ruled_out, NEGATIVE, images.labels)
+    values[values == NOT_ASKED] = np.nan
     rows = [
         {name: None if np.isnan(v) else int(v) for name, v in zip(images.findings, row, strict=True)}
         for row in values.tolist()
@@ -178,20 +182,20 @@ def further_below_confidence(boxes: pd.DataFrame, minimum: float) -> Bools:
 
 
 def _whole_images(images: _LabelledImages, found: pd.DataFrame, weak: Bools) -> pd.DataFrame:
-    """An ignore region of the whole image for each uncertain or affirmed finding that has no box in `found`.
+    """An ignore region of the whole image for each finding that may be in it and has no box in `found`.
 
     weak: (N, K) affirmed findings that the classifier does not see.
     """
     affirmed, uncertain = images.are(POSITIVE), images.are(UNCERTAIN)
-    boxless = affirmed | uncertain
+    boxless = affirmed | uncertain | images.are(NOT_ASKED)
     boxless[images.cells(found)] = False
     rows, columns = np.nonzero(boxless)
     chosen, nan = images.table.iloc[rows], float("nan")
     names = np.array(images.findings, dtype=object)[columns]
     cells = zip(chosen["image_id"], names, chosen["width"], chosen["height"], strict=True)
     table = boxes_table([(image_id, name, 0, 0, width, height, nan) for image_id, name, width, height in cells])
-    without_box = np.where(affirmed, NO_BOX, UNCERTAIN_WITHOUT_BOX)
-    reasons = np.where(weak, NOT_SEEN, without_box)[rows, columns].astype(object)
+    by_label = np.select([affirmed, uncertain], [NO_BOX, UNCERTAIN_WITHOUT_BOX], NOT_LABELLED)
+    reasons = np.where(weak, NOT_SEEN, by_label)[rows, columns].astype(object)
     return table.assign(method="", confidence=nan, iscrowd=1, ignored_by=reasons)
 
 

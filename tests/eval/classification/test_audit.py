@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from cxr.tables import Dataset, Exclusion, empty_boxes, image_table
+from cxr.tables import NOT_ASKED, Dataset, Exclusion, empty_boxes, image_table
 from eval.classification.audit import (
     age_bands,
     audit_blocks,
@@ -16,6 +17,7 @@ from eval.classification.audit import (
     finding_table,
     images_per_patient,
     labels_per_image,
+    set_tables,
 )
 from eval.report.blocks import Figure, Table, write_report
 
@@ -129,3 +131,27 @@ def test_charts_without_content_are_left_out(tmp_path: Path) -> None:
 def test_only_the_findings_asked_for_are_audited(tmp_path: Path) -> None:
     blocks = audit_blocks(data_set([[1, 1], [0, 1]]), ["Fracture"], tmp_path)
     assert blocks[1].rows == [["Fracture", 2, 0, 0, 0, "0 %"]]
+
+
+def test_findings_that_were_not_asked_are_counted_apart_and_correlate_only_where_they_were() -> None:
+    rows = [[1, 1], [1, 0], [0, 0], [0, 0]]
+    apart = data_set([*rows, [1, NOT_ASKED], [NOT_ASKED, 1]])
+    assert finding_table(apart.labels).rows == [["Edema", 3, 2, 0, 0, 1, "0 %"], ["Fracture", 2, 3, 0, 0, 1, "0 %"]]
+    both = co_occurrence(data_set(rows).labels).loc["Edema", "Fracture"]
+    assert co_occurrence(apart.labels).loc["Edema", "Fracture"] == pytest.approx(both)
+    assert both == pytest.approx(1 / 3**0.5)
+
+
+def test_each_data_set_has_its_counts() -> None:
+    data = data_set(
+        [[1, NOT_ASKED], [-1, NOT_ASKED], [NAN, 0]], set=["north", "north", "south"], patient_id=["1", "1", ""]
+    )
+    sizes, labels = set_tables(data, FINDINGS, {"train": ["a", "c"], "test": ["b"]})
+    assert sizes.rows == [["north", 2, 1, 1, 1], ["south", 1, 0, 1, 0]]
+    assert labels.rows == [
+        ["Edema", "north", 1, 0, 1, 0, 0],
+        ["Edema", "south", 0, 0, 0, 1, 0],
+        ["Fracture", "north", None, None, None, None, 2],
+        ["Fracture", "south", 0, 1, 0, 0, 0],
+    ]
+    assert set_tables(data_set([[1, 0]]), FINDINGS, {}) == []

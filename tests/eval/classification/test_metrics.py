@@ -214,3 +214,17 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = figures(*random_case(4))
     monkeypatch.setattr("eval.classification.weighted.MAX_CELLS", 200)
     assert figures(*random_case(4)) == whole
+
+
+def test_a_class_is_scored_on_the_sets_that_label_it_alone() -> None:
+    """Two sets of three images; the second class is labelled by the second set only, where its ranking is perfect."""
+    labels = np.array([[1, NAN], [0, NAN], [0, NAN], [1, 1], [0, 0], [NAN, 0]])
+    probabilities = np.array([[0.4, 0.99], [0.6, 0.98], [0.1, 0.97], [0.9, 0.3], [0.2, 0.2], [0.99, 0.1]])
+    got = classification_metrics(
+        labels, probabilities, findings=["Edema", "Fracture"], thresholds=np.array([0.5, 0.25]), groups=None,
+        num_resamples=0,
+    )  # fmt: skip
+    assert got["auroc/edema"] == pytest.approx(5 / 6)  # .4 and .9 against .6, .1 and .2
+    assert (got["auroc/fracture"], got["positives/fracture"]) == (1.0, 1.0)
+    assert [got[f"{cell}/fracture"] for cell in CELLS] == [1, 0, 0, 2]
+    assert [got[f"{cell}/edema"] for cell in CELLS] == [1, 1, 1, 2]

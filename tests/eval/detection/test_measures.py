@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.coco import boxes_table
+from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
 from eval.detection.indexed import Indexed
 from eval.detection.localization import accuracy_measure
@@ -67,3 +67,30 @@ def test_regions_make_no_image_positive() -> None:
     assert positive_pairs(truth) == [(0, 0), (0, 1), (1, 1)]
     crowd = truth.with_boxes(truth.boxes.assign(iscrowd=[1, 0, 0, 1]))
     assert positive_pairs(crowd) == [(0, 1)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_images_that_were_not_read_for_a_class_have_no_part_in_its_measures(seed: int) -> None:
+    """Each class as if only the images existed that were read for it; detections there are plenty and strong."""
+    true, found = random_case(seed)
+    for side, most in (("x1", 300), ("x2", 300), ("y1", 200), ("y2", 200)):
+        found.boxes[side] = found.boxes[side].clip(0, most)
+    has_box = {(row["image_id"], row["finding"]) for _, row in true.boxes.iterrows()}
+    cells = [(image, finding) for image in true.images["image_id"] for finding in true.findings]
+    chosen = np.random.default_rng(seed).random(len(cells)) < 0.5
+    unread = [cell for cell, picked in zip(cells, chosen, strict=True) if picked and cell not in has_box]
+    regions = boxes_table([(*cell, 0, 0, 300, 200, NAN) for cell in unread]).assign(iscrowd=1)
+    alarms = boxes_table([(*cell, 5, 5, 90, 80, 0.95) for cell in unread])
+    truth = true.with_boxes(pd.concat([true.boxes.assign(iscrowd=0), regions], ignore_index=True))
+    every = found.with_boxes(pd.concat([found.boxes, alarms], ignore_index=True))
+    got = {m.name: m.values(len(true.images)) for m in box_measures(Indexed(truth, every))}
+    for k, finding in enumerate(true.findings):
+        read = [image for image in true.images["image_id"] if (image, finding) not in unread]
+        own, other = (one_class(part.select(read), finding) for part in (true, found))
+        for measure in box_measures(Indexed(own, other)):
+            assert got[measure.name][k] == pytest.approx(measure.values(len(read))[0], nan_ok=True), measure.name
+
+
+def one_class(boxes: CocoBoxes, finding: str) -> CocoBoxes:
+    own = boxes.boxes[boxes.boxes["finding"] == finding].reset_index(drop=True)
+    return CocoBoxes(boxes.images, own, (finding,), boxes.info)

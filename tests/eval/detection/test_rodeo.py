@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr.coco import boxes_table
@@ -156,3 +157,13 @@ def test_f1_threshold_is_the_score_of_the_best_f1() -> None:
     assert f1_thresholds(matches) == {"Edema": 0.9, "Fracture": math.inf}
     fewer = coco_boxes([EXACT_A, wrong[0], (*EXACT_B[:6], 0.4)], **KINDS)
     assert f1_thresholds(evaluate(truth, fewer, ious=(0.4,)).matches)["Edema"] == 0.4
+
+
+def test_detections_where_nobody_looked_do_not_count() -> None:
+    """Image b was not read for Edema: its detection is no false alarm, and the cell is none of the correlation's."""
+    found = coco_boxes([EXACT_A, EXACT_B], **KINDS)
+    true = coco_boxes([TRUE_A], **KINDS)
+    region = boxes_table([("b", "Edema", 0, 0, 300, 200, NAN)]).assign(iscrowd=1)
+    partly = true.with_boxes(pd.concat([true.boxes.assign(iscrowd=0), region], ignore_index=True))
+    assert rodeo_measure(Indexed(true, found)).values(2)[0] == pytest.approx(0.5)
+    assert rodeo_measure(Indexed(partly, found)).values(2)[0] == pytest.approx(1.0)

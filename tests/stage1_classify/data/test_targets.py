@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr.config import UserError
+from cxr.tables import NOT_ASKED
 from stage1_classify.data.targets import evaluation_targets, three_class_columns, training_targets
 from stage1_classify.settings.classifier import LabelSettings
 
@@ -109,3 +110,13 @@ def test_uncertain_labels_never_reach_the_evaluation() -> None:
 def test_ranges_of_smoothed_labels_lie_within_0_and_1(name: str, bounds: list[float]) -> None:
     with pytest.raises(ValueError, match=rf"{name}: expected \[low, high\]"):
         LabelSettings.model_validate({name: bounds})
+
+
+@pytest.mark.parametrize("not_mentioned", ["zeros", "ignore"])
+@pytest.mark.parametrize("uncertain", ["ones", "zeros", "three_class"])
+def test_what_was_not_asked_is_masked_whatever_the_policies(not_mentioned: str, uncertain: str) -> None:
+    settings = LabelSettings.model_validate({"not_mentioned": not_mentioned, "uncertain": uncertain})
+    labels = pd.DataFrame({"Edema": [NOT_ASKED, 1.0, NOT_ASKED], "Fracture": [0.0, NOT_ASKED, NOT_ASKED]})
+    expected = np.array([[np.nan, 0], [1, np.nan], [np.nan, np.nan]], dtype=np.float32)
+    np.testing.assert_array_equal(training_targets(labels, settings, seed=0), expected)
+    np.testing.assert_array_equal(evaluation_targets(labels, settings), expected)

@@ -2,6 +2,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from cxr.config import UserError
+from cxr.tables import NOT_ASKED
+from stage1_classify.data.targets import training_targets
+from stage1_classify.settings.classifier import LabelSettings
 from stage1_classify.settings.training import LossSettings
 from stage1_classify.training.losses import MultilabelLoss, positive_weights
 from tests.stage1_classify.stage1_builders import targets
@@ -232,3 +236,20 @@ def test_extreme_logits_have_finite_costs_and_gradients(settings: dict[str, Any]
 def test_halves_in_half_precision_are_computed_in_single() -> None:
     logits, labels = random_batch()
     assert loss_of(logits.half(), labels).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_set_does_not_label_has_no_part_in_the_loss(kind: dict[str, Any]) -> None:
+    """Two sets that label different findings: the loss is the sum of theirs, and no gradient reaches the other cells."""
+    labels = pd.DataFrame([[1, NOT_ASKED], [0, NOT_ASKED], [NOT_ASKED, NAN], [NOT_ASKED, 1]], columns=FINDINGS[:2])
+    masked = training_targets(labels, LabelSettings(), seed=0)
+    np.testing.assert_array_equal(masked, [[1, NAN], [0, NAN], [NAN, 0], [NAN, 1]])
+    logits = torch.tensor([[0.5, 9], [-1, -9], [7, 2], [-7, 0.25]], requires_grad=True)
+    together = loss_of(logits, torch.from_numpy(masked), **kind)
+    alone = [loss_of(logits[:2, :1], torch.from_numpy(masked[:2, :1]), **kind)]
+    alone.append(loss_of(logits[2:, 1:], torch.from_numpy(masked[2:, 1:]), **kind))
+    assert together.item() == pytest.approx(sum(part.item() * 2 for part in alone) / 8)
+    together.backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == [[True, False], [True, False], [False, True], [False, True]]
+    np.testing.assert_allclose(positive_weights(masked, cap=10), [1, 1])

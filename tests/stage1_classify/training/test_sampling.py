@@ -164,3 +164,22 @@ def test_a_finding_to_balance_must_be_there_with_positives_and_negatives() -> No
         sampler(rare(), balance="oversample", balance_finding="Lung Lesio")
     with pytest.raises(UserError, match=r"Pleural Effusion has 0 positives and 20 negatives"):
         sampler(rare(), balance="oversample", balance_finding="Pleural Effusion")
+
+
+def test_sets_are_sampled_by_their_weights() -> None:
+    """A case of the first set is drawn three times as often; weights of normal cases and of sets multiply."""
+    settings = stage1_settings(
+        Path("nowhere"), sampling={"set_weights": {"north": 3.0}, "normal_weight": 0.5, "num_samples": 40}, seed=3
+    )
+    values, sets = targets([1, 0], [0, 0], [1, 0], [0, 0]), ["north", "north", "south", "south"]
+    drawn = epoch_of(make_sampler(values, settings, sets=sets))
+    weights = np.array([3.0, 1.5, 1.0, 0.5])
+    expected = np.random.default_rng((3, 0)).choice(np.arange(4), 40, p=weights / weights.sum())
+    assert drawn == expected.tolist()
+
+
+@pytest.mark.parametrize("sets", [None, ["north"] * 4])
+def test_weights_of_unknown_sets_are_refused(sets: list[str] | None) -> None:
+    settings = stage1_settings(Path("nowhere"), sampling={"set_weights": {"nort": 3.0}})
+    with pytest.raises(UserError, match="no data set 'nort'"):
+        make_sampler(rare()[:4], settings, sets=sets)

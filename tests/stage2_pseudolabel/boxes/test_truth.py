@@ -9,10 +9,11 @@ import pytest
 
 from cxr.coco import BOX_FIELDS, read_coco, write_coco
 from cxr.config import UserError
+from cxr.datasets.several import combine
 from cxr.masks import mask_of_runs, masks_in
 from cxr.readers import ReaderSettings
 from cxr.tables import BOX_COLUMNS, Dataset, box_table, image_table
-from stage2_pseudolabel.boxes.truth import check_boxes, findings_to_score, ground_truth
+from stage2_pseudolabel.boxes.truth import check_boxes, findings_to_score, ground_truth, not_read
 from tests.builders import write_picture
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 
@@ -108,3 +109,41 @@ def test_masks_of_a_consensus_stay_with_their_boxes(tmp_path: Path) -> None:
     assert masks_in(truth.boxes) == [mask, None]
     write_coco(tmp_path / "gt.json", truth)
     assert masks_in(read_coco(tmp_path / "gt.json").boxes) == [mask, None]
+
+
+def two_sets(root: Path) -> Dataset:
+    """north has boxes of Lung Lesion alone, in i0; south has none. Labels of Pleural Effusion: 0 and 1 in north, not
+    asked in south. Labels of Lung Lesion in south: 0 and not mentioned.
+    """
+    north = dataset(root / "n", ROWS[0])
+    north.labels["Pleural Effusion"] = [0.0, 1.0]
+    south = dataset(root / "s")
+    south.labels["Lung Lesion"] = [0.0, float("nan")]
+    return combine({"north": north, "south": replace(south, labels=south.labels[["Lung Lesion"]])})
+
+
+def test_of_several_sets_only_findings_count_that_were_looked_for(tmp_path: Path) -> None:
+    """A finding is judged where its set marks it, or where the label denies it."""
+    data = two_sets(tmp_path)
+    expected = [[False, False], [False, True], [False, True], [True, True]]  # Lung Lesion, Pleural Effusion
+    assert not_read(data, ["Lung Lesion", "Pleural Effusion"]).tolist() == expected
+    truth = ground_truth(data, FINDINGS, ReaderSettings(min_votes=1), split="test")
+    regions = truth.boxes[truth.is_ignored]
+    ids = data.images["image_id"].tolist()
+    columns = FINDINGS.index("Lung Lesion"), FINDINGS.index("Pleural Effusion")
+    wanted = {(ids[row], FINDINGS[columns[k]]) for row in range(4) for k in range(2) if expected[row][k]}
+    assert set(zip(regions["image_id"], regions["finding"], strict=True)) == wanted
+    assert regions[["x1", "y1", "x2", "y2"]].drop_duplicates().to_numpy().tolist() == [[0, 0, 60, 40]]
+    write_coco(tmp_path / "gt.json", truth)
+    assert read_coco(tmp_path / "gt.json").boxes["ignored_by"].tolist() == truth.boxes["ignored_by"].tolist()
+
+
+def test_a_single_set_is_judged_everywhere(tmp_path: Path) -> None:
+    assert not not_read(dataset(tmp_path, *ROWS), FINDINGS).any()
+
+
+def test_regions_alone_are_no_boxes_to_score(tmp_path: Path) -> None:
+    truth = ground_truth(two_sets(tmp_path), ["Pleural Effusion"], ReaderSettings(), split="test")
+    assert len(truth.boxes) == 3
+    with pytest.raises(UserError, match="no box of Pleural Effusion"):
+        check_boxes(truth, 0, ReaderSettings(), split="test")

@@ -7,12 +7,14 @@ import pytest
 
 from cxr.coco import boxes_table, read_coco, write_coco
 from cxr.config import UserError, parse_settings
+from cxr.tables import NOT_ASKED
 from stage1_classify.settings.classifier import NotMentioned
 from stage2_pseudolabel.boxes.fused_rule import FusedRule
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.export import (
     LOW_CONFIDENCE,
     NO_BOX,
+    NOT_LABELLED,
     NOT_SEEN,
     UNCERTAIN_LABEL,
     UNCERTAIN_WITHOUT_BOX,
@@ -245,3 +247,20 @@ def test_an_uncertain_finding_is_not_counted_as_filtered(tmp_path: Path) -> None
     settings = PseudoLabelSettings(min_confidence=0.9)
     pseudo = exported(training_set(tmp_path, [[1, -1]]), lit_maps(1), settings=settings)
     assert pseudo.ignored == {LOW_CONFIDENCE: 1, "uncertain label": 1}
+
+
+def test_what_the_set_does_not_label_is_ignored_in_the_whole_picture(tmp_path: Path) -> None:
+    """The detector learns neither that the finding is there nor that it is not; the image's other finding has its box."""
+    data = training_set(tmp_path, [[1, NOT_ASKED], [0, NOT_ASKED]])
+    got = exported(data, lit_maps(2))
+    assert got.ignored == {NOT_LABELLED: 2}
+    boxes = got.coco.boxes[["image_id", "finding", "x1", "y1", "x2", "y2", "iscrowd"]].to_numpy().tolist()
+    assert boxes == [
+        ["i0", FINDINGS[0], *LIT_BOX, 0],
+        ["i0", FINDINGS[1], 0, 0, 60, 40, 1],
+        ["i1", FINDINGS[1], 0, 0, 60, 40, 1],
+    ]
+    assert got.coco.images["labels"].tolist() == [
+        {FINDINGS[0]: 1, FINDINGS[1]: None},
+        {FINDINGS[0]: 0, FINDINGS[1]: None},
+    ]
