@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from cxr.datasets import AnyData
-from cxr.datasets.several import SeveralData, combine
+from cxr.datasets.several import SeveralData
 from cxr.datasets.text_cells import merge_columns
 from cxr.labels import FINDINGS, Terminology, ancestors
 from cxr.tables import BOX_COLUMNS, Dataset
@@ -21,7 +21,7 @@ def read_data(settings: AnyData, terms: Terminology) -> Dataset:
     """
     if isinstance(settings, SeveralData):
         # before they are combined: the names that another set does not ask must not meet in one column
-        return combine({name: with_own_names(own, terms) for name, own in settings.read_each().items()})
+        return settings.combined({name: with_own_names(own, terms) for name, own in settings.read_each().items()})
     return with_own_names(settings.read(), terms)
 
 

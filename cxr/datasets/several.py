@@ -9,6 +9,8 @@ Example::
         south: {dataset: chexpert, root: /data/chexpert}
       splits:
         south: {kind: patients, fractions: {train: 1.0}}
+      findings:
+        south: [Cardiomegaly, Edema]
 
 Rules:
 
@@ -20,7 +22,7 @@ Rules:
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,7 +32,7 @@ from pydantic import Field, model_validator
 
 from cxr.config import Settings
 from cxr.datasets.one import OneData
-from cxr.labels import nearest
+from cxr.labels import check_findings, nearest
 from cxr.splits import Splits, SplitSettings
 from cxr.tables import NOT_ASKED, Dataset, Exclusion, OnProblem, SetName
 
@@ -46,12 +48,16 @@ class SeveralData(Settings):
     """Name -> settings of the data set."""
     splits: dict[SetName, SplitSettings] = {}
     """Name -> the split of this set. Sets that are not listed are split as `split` says."""
+    findings: dict[SetName, Annotated[list[str], Field(min_length=1)]] = {}
+    """Name -> the findings that are taken from this set, labels and boxes; its others count as not asked. Sets that are
+    not listed give all their findings."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> "SeveralData":
-        for name in self.splits:
-            if name not in self.sets:
-                raise ValueError(f"splits: {name!r} is none of the sets{nearest(name, self.sets)}; correct the name")
+        for key, names in (("splits", list(self.splits)), ("findings", list(self.findings))):
+            for name in names:
+                if name not in self.sets:
+                    raise ValueError(f"{key}: {name!r} is none of the sets{nearest(name, self.sets)}; correct the name")
         for name, own in self.sets.items():
             if own.name not in (None, name):
                 raise ValueError(f"sets.{name}.name: got {own.name!r}, but the key is the set's name; remove `name`")
@@ -64,11 +70,15 @@ class SeveralData(Settings):
 
     def read(self) -> Dataset:
         """Read every set and combine them; see the docstring of this module."""
-        return combine(self.read_each())
+        return self.combined(self.read_each())
 
     def read_each(self) -> dict[str, Dataset]:
         """Name -> the data set by itself."""
         return {name: own.model_copy(update={"name": name}).read() for name, own in self.sets.items()}
+
+    def combined(self, sets: Mapping[str, Dataset]) -> Dataset:
+        """The sets as one, each with its labels of `findings`."""
+        return combine({name: _taken(data, self.findings.get(name)) for name, data in sets.items()})
 
 
 def combine(sets: Mapping[str, Dataset]) -> Dataset:
@@ -112,6 +122,15 @@ def make_splits(data: Dataset, split: SplitSettings, settings: OneData | Several
         for split_name, image_ids in settings.splits.get(name, split).make(part).items():
             splits.setdefault(split_name, []).extend(f"{name}/{image_id}" for image_id in image_ids)
     return splits
+
+
+def _taken(data: Dataset, findings: Sequence[str] | None) -> Dataset:
+    """The data set with labels and boxes of these findings only; None: of all."""
+    if findings is None:
+        return data
+    check_findings(findings, data.findings, source=f"data.findings.{data.name}")
+    boxes = data.boxes[data.boxes["finding"].isin(findings)].reset_index(drop=True)
+    return replace(data, labels=data.labels[list(findings)], boxes=boxes)
 
 
 def _part(data: Dataset, name: str) -> Dataset:

@@ -10,7 +10,7 @@ from cxr.arrays import Ints
 from cxr.imaging.network_input import NetImage
 
 MAX_DISTANCE = 24
-"""Images whose hashes differ in at most this number of bits show the same."""
+"""Images whose hashes differ in at most this number of bits show the same; docs/data.md shows how well this works."""
 
 _SIDE_PX, _BLOCK = 64, 16
 _BITS = _BLOCK * _BLOCK
@@ -19,9 +19,9 @@ _BITS = _BLOCK * _BLOCK
 def content_hash(picture: NetImage) -> str:
     """64 hexadecimal digits for a grey picture (H, W) without letterbox bars.
 
-    The 256 bits are the signs of the lowest frequencies of a discrete cosine transform of the picture at 64 x 64 pixels,
-    16 in each direction (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010). The usual 8
-    in each direction do not tell chest radiographs apart.
+    The 256 bits are the signs of the lowest frequencies, 16 in each direction, of the cosine transform of the picture
+    at 64 x 64 pixels (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010). The usual 8 in
+    each direction do not tell chest radiographs apart (docs/data.md).
 
     Returns "" for a picture in which more than half of the pixels have one grey level: it shows too little.
     """

@@ -128,6 +128,16 @@ def test_a_set_may_have_no_part_in_a_split(two: SeveralData, tmp_path: Path) -> 
     assert len(splits["train"]) + len(splits["test"]) == 16
 
 
+def test_findings_of_a_set_can_be_left_out(two: SeveralData) -> None:
+    """Its labels count as not asked, its boxes as not marked."""
+    data = two.model_copy(update={"findings": {"north": ["Fracture"]}}).read()
+    np.testing.assert_array_equal(data.labels["Edema"], [NOT_ASKED] * 8 + [1] * 8)
+    assert data.boxes["image_id"].tolist() == ["south/files/i0"]
+    assert data.boxed == {"north": set(), "south": {"Pneumonia"}}
+    with pytest.raises(UserError, match=r"data\.findings\.north: finding 'Fractur'.*nearest: 'Fracture'"):
+        two.model_copy(update={"findings": {"north": ["Fractur"]}}).read()
+
+
 def test_each_set_has_its_own_rule_for_problems(tmp_path: Path) -> None:
     sets = {"north": hospital(tmp_path / "n", NORTH, missing="i7"), "south": hospital(tmp_path / "s", SOUTH)}
     with pytest.raises(UserError, match=r"files/i7\.png: missing image"):
@@ -144,6 +154,7 @@ def test_each_set_has_its_own_rule_for_problems(tmp_path: Path) -> None:
     [
         pytest.param({"sets": {}}, "at least 2", id="none"),
         pytest.param({"splits": {"nort": HALVES}}, "'nort' is none of the sets.*nearest: 'north'", id="split"),
+        pytest.param({"findings": {"sout": ["Edema"]}}, "'sout' is none of the sets.*nearest: 'south'", id="findings"),
         pytest.param({"sets": {"a/b": {}, "c": {}}}, "pattern", id="slash"),
     ],
 )

@@ -240,7 +240,7 @@ def test_halves_in_half_precision_are_computed_in_single() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_set_does_not_label_has_no_part_in_the_loss(kind: dict[str, Any]) -> None:
-    """Two sets that label different findings: the loss is the sum of theirs, and no gradient reaches the other cells."""
+    """Two sets that label different findings: the loss is the sum of theirs, without a gradient elsewhere."""
     labels = pd.DataFrame([[1, NOT_ASKED], [0, NOT_ASKED], [NOT_ASKED, NAN], [NOT_ASKED, 1]], columns=FINDINGS[:2])
     masked = training_targets(labels, LabelSettings(), seed=0)
     np.testing.assert_array_equal(masked, [[1, NAN], [0, NAN], [NAN, 0], [NAN, 1]])
