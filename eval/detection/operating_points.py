@@ -53,8 +53,8 @@ def limited_point(
     parts = [pd.DataFrame({"finding": f, "score": s, "hit": hit}) for f, s, _, hit in found if len(s)]
     boxes = pd.concat(parts) if parts else pd.DataFrame({"finding": [], "score": [], "hit": []})
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
-    num_images = max((len(m.num_true) for m in matches), default=0)
-    least = _lowest_within(confidence.of(boxes), is_false, rate * num_images)
+    num_images = np.any([m.read_images for m in matches], axis=0).sum() if matches else 0
+    least = _lowest_within(confidence.of(boxes), is_false, rate * float(num_images))
     about = f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives per image on tune"
     return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
 
@@ -78,28 +78,31 @@ def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float
 
 @dataclass(frozen=True)
 class PointCounts:
-    """Counts per image and finding, (I, K): boxes shown, those that found a true box, and true boxes."""
+    """Counts per image and finding, (I, K): boxes shown, those that found a true box, and true boxes.
+
+    read: (I, K) 1 where somebody looked for the finding, else 0.
+    """
 
     findings: tuple[str, ...]
     shown: Floats
     hits: Floats
     true: Floats
+    read: Floats
 
     def pooled(self) -> "PointCounts":
         """All findings together as one column."""
         parts = [part.sum(axis=1, keepdims=True) for part in (self.shown, self.hits, self.true)]
-        return PointCounts((ALL_FINDINGS,), *parts)
+        return PointCounts((ALL_FINDINGS,), *parts, read=self.read.max(axis=1, keepdims=True, initial=0))
 
     def measures(self) -> list[Measure]:
         """ "sensitivity", "precision", "false_positives_per_image" and "f1_score", ready for any resampling.
 
         Sensitivity and F1 are NaN without a true box, precision where nothing is shown.
         """
-        every = np.ones_like(self.shown)
         return [
             share_measure("sensitivity", self.findings, self.hits, self.true),
             share_measure("precision", self.findings, self.hits, self.shown),
-            share_measure("false_positives_per_image", self.findings, self.shown - self.hits, every),
+            share_measure("false_positives_per_image", self.findings, self.shown - self.hits, self.read),
             Measure("f1_score", self.findings, self._f1),
         ]
 
@@ -116,11 +119,11 @@ def count_at(
     Matches of all boxes hold at any threshold, because COCO's matching takes boxes by falling score.
     """
     shape = (num_images, len(matches))
-    shown, hits, true = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    shown, hits, true, read = (np.zeros(shape) for _ in range(4))
     for column, m in enumerate(matches):
         scores, image, is_hit = m.ranked(iou)
         kept = scores >= point.scores.get(m.finding, math.inf)
         shown[:, column] = np.bincount(image[kept], minlength=num_images)
         hits[:, column] = np.bincount(image[kept & is_hit], minlength=num_images)
-        true[:, column] = m.num_true
-    return PointCounts(tuple(m.finding for m in matches), shown, hits, true)
+        true[:, column], read[:, column] = m.num_true, m.read_images
+    return PointCounts(tuple(m.finding for m in matches), shown, hits, true, read)
