@@ -154,12 +154,12 @@ def _without_copies(
     earlier = [seen_images.read_seen_images(path) for path in sources]
     for table in earlier:
         data, ids = seen_images.without_copies(
-            data, ids, seen_images.in_splits(table), looks, on_problem=settings.data.on_problem
+            data, ids, seen_images.forbidden(table), looks, on_problem=settings.data.on_problem
         )
     own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
     if isinstance(settings.data, SeveralData):
         data, ids = seen_images.without_copies(
-            data, ids, seen_images.in_splits(own), looks, on_problem=settings.data.on_problem, same_set=False
+            data, ids, seen_images.forbidden(own), looks, on_problem=settings.data.on_problem, same_set=False
         )
         own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
     _check_not_empty(ids)

@@ -13,11 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.datasets import parts_of
 from cxr.imaging.content_hash import MAX_DISTANCE, nearest
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.settings import InputSettings
-from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run
+from cxr.runs.run_folder import atomic_write_text, open_run
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
 OUTPUT = "seen_images"
@@ -48,10 +47,7 @@ def read_seen_images(run_dir: Path) -> pd.DataFrame:
 
     A run of an earlier version did not record them: the table is empty, and a warning says so.
     """
-    return _recorded(open_run(run_dir, stage="stage1"))
-
-
-def _recorded(run: FinishedRun) -> pd.DataFrame:
+    run = open_run(run_dir, stage="stage1")
     if OUTPUT not in run.manifest["outputs"]:
         log.warning(
             "%s does not record what its images show (it is of an earlier version): copies of its images under other "
@@ -62,21 +58,20 @@ def _recorded(run: FinishedRun) -> pd.DataFrame:
     return pd.read_csv(run.output(OUTPUT), dtype=str, keep_default_na=False)
 
 
-def in_splits(seen: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What val and test must not show: images used for the weights, for test also those that choices were made on."""
-    return {"val": seen[seen["split"] == "train"], "test": seen}
+def forbidden(seen: pd.DataFrame, *, choices: str = "val") -> dict[str, pd.DataFrame]:
+    """What the split for choices must not show (images used for the weights), and what test must not (all of them)."""
+    return {choices: seen[seen["split"] == "train"], "test": seen}
 
 
 def table_of(data: Dataset, splits: Mapping[str, Sequence[str]], looks: Looks) -> pd.DataFrame:
     """The images of the splits, as `COLUMNS`."""
-    tables = [pd.DataFrame(columns=COLUMNS, dtype=str)]
+    rows = []
     for split, image_ids in splits.items():
-        for name, part in parts_of(data.select(image_ids)).items():
-            full = data.images["image_id"]
-            own = full[full.isin(set(image_ids)) & _is_of(data, name)]
-            rows = {"set": name, "split": split, "image_id": part.images["image_id"].to_numpy()}
-            tables.append(pd.DataFrame(rows).assign(looks=own.map(looks).to_numpy()))
-    return pd.concat(tables, ignore_index=True)
+        images = data.select(image_ids).images
+        for image_id, name in zip(images["image_id"], images["set"], strict=True):
+            own_id = image_id.removeprefix(f"{name}/") if name else image_id
+            rows.append((name or data.name, split, own_id, looks[image_id]))
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
 
 
 def write_seen_images(path: Path, tables: Sequence[pd.DataFrame]) -> None:
@@ -107,8 +102,7 @@ def without_copies(
     found: dict[str, str] = {}
     lines: list[str] = []
     for split, table in others.items():
-        for name in parts_of(data) if len(data.images) else ():
-            own = [i for i in splits[split] if i in set(data.images.loc[_is_of(data, name), "image_id"])]
+        for name, own in _by_set(data, splits[split]).items():
             copies = find_copies({i: looks[i] for i in own}, table if same_set else table[table["set"] != name])
             found |= copies
             if (on_problem if isinstance(on_problem, str) else on_problem[name]) == "error":
@@ -144,6 +138,8 @@ def find_copies(looks: Looks, table: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _is_of(data: Dataset, name: str) -> "pd.Series[bool]":
-    sets = data.images["set"]
-    return (sets == name) | (sets == "")
+def _by_set(data: Dataset, image_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Name of the data set -> its images among the given ones."""
+    images = data.select(image_ids).images
+    names = images["set"].where(images["set"] != "", data.name)
+    return {str(name): own["image_id"].tolist() for name, own in images.groupby(names, sort=False)}

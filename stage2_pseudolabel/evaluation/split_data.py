@@ -111,7 +111,7 @@ def _without_copies(
     rule = settings.data.on_problem
     looks = seen_images.looks_of(data, stage1.input, progress=progress)
     seen = seen_images.read_seen_images(source)
-    forbidden = {"tune": seen[seen["split"] == "train"], "test": seen}
+    forbidden = seen_images.forbidden(seen, choices="tune")
     data, splits = seen_images.without_copies(data, splits, forbidden, looks, on_problem=rule)
     if isinstance(settings.data, SeveralData):
         tune = seen_images.table_of(data, {"tune": splits["tune"]}, looks)

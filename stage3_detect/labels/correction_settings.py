@@ -42,6 +42,7 @@ def write_stage1(out: Path, stage2: FinishedRun, root: Path, findings: tuple[str
         "findings": known,
         "init_from": str(stage1.dir),
         "labels": {**stage1.settings["labels"], "not_mentioned": "ignore"},
+        "sampling": {**stage1.settings["sampling"], "set_weights": {}},  # the corrected images are one data set
     }
     command = f"python stage1_classify/run.py {out / STAGE1} --out {stage1.dir}_corrected"
     about = (

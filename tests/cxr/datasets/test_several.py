@@ -159,7 +159,7 @@ def test_each_set_has_its_own_rule_for_problems(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_named(two: SeveralData, change: dict[str, Any], message: str) -> None:
-    values = two.model_dump(mode="json", exclude_defaults=True) | change
+    values = two.model_dump(mode="json") | change
     with pytest.raises(UserError, match=message):
         parse_settings(SeveralData, values, source="test")
 
