@@ -91,8 +91,8 @@ class PointCounts:
 
     def pooled(self) -> "PointCounts":
         """All findings together as one column."""
-        parts = [part.sum(axis=1, keepdims=True) for part in (self.shown, self.hits, self.true)]
-        return PointCounts((ALL_FINDINGS,), *parts, read=self.read.max(axis=1, keepdims=True, initial=0))
+        shown, hits, true = (part.sum(axis=1, keepdims=True) for part in (self.shown, self.hits, self.true))
+        return PointCounts((ALL_FINDINGS,), shown, hits, true, self.read.max(axis=1, keepdims=True, initial=0))
 
     def measures(self) -> list[Measure]:
         """ "sensitivity", "precision", "false_positives_per_image" and "f1_score", ready for any resampling.
