@@ -3,14 +3,16 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr.config import UserError
 from cxr.datasets.csv_table import CsvTableData
 from cxr.datasets.nih import NihData
 from cxr.datasets.own_names import LEFT_OUT, read_data, with_own_names
+from cxr.datasets.several import SeveralData
 from cxr.labels import BUILT_IN, NO_FINDING, Terminology
-from cxr.tables import Dataset
+from cxr.tables import NOT_ASKED, Dataset
 from tests.builders import csv_folder, csv_settings, nih_folder
 
 
@@ -63,3 +65,16 @@ def test_a_parent_that_data_do_not_label_is_positive_where_a_child_is(tmp_path: 
 def test_a_misspelt_finding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"csv_table: finding 'Cardiomegalie' is probably 'Cardiomegaly'"):
         read_data(table(tmp_path, {"heart": "Cardiomegalie", "effusion": "Wire"}), BUILT_IN)
+
+
+def test_each_of_several_sets_gets_the_names_by_itself(tmp_path: Path) -> None:
+    """One name for what two sets call differently is labelled by both; a name of one set is not asked in the other."""
+    own = Terminology(("Shadow", "Wire"), {}, {"coeur": "Shadow"})
+    north = table(tmp_path / "n", {"effusion": "Shadow", "heart": "Edema"})
+    south = table(tmp_path / "s", {"effusion": "Wire", "heart": "coeur"})
+    data = read_data(SeveralData(sets={"north": north, "south": south}), own)
+    assert data.findings == ("Shadow", "Wire")
+    np.testing.assert_array_equal(data.labels["Shadow"], [1, 0, math.nan, -1])
+    np.testing.assert_array_equal(data.labels["Wire"], [NOT_ASKED, NOT_ASKED, 1, 0])
+    assert data.counts[f"north: {LEFT_OUT}"] == 1
+    assert data.boxed == {"north": {"Shadow"}, "south": {"Shadow", "Wire"}}

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +12,16 @@ import yaml
 
 from cxr.config import UserError, parse_settings
 from cxr.datasets import Tbx11kData
+from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, open_run
 from cxr.splits import load_splits
 from eval.classification.prediction_file import read_predictions
 from stage1_classify.evaluation.labelled_set import evaluate_elsewhere
+from stage1_classify.model import seen_images
 from stage1_classify.model.seen_patients import SEEN
 from stage1_classify.settings.labelled_set import LabelledSetSettings, load_labelled_set
 from tests.builders import write_picture, write_rows
+from tests.cxr.imaging.test_content_hash import scene
 from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings, untrained_run
 
 
@@ -71,6 +75,50 @@ def test_patients_that_it_has_seen_are_left_out_and_counted(tmp_path: Path, root
     assert {item["reason"] for item in done.manifest["excluded"]} == {SEEN}
     with pytest.raises(UserError, match=f"all {len(splits['val'])} images"):
         evaluate_elsewhere(run.dir, own_set(root, part="val"), out=tmp_path / "val")
+
+
+def with_seen_images(run: FinishedRun, folder: Path, seen: pd.DataFrame) -> Path:
+    """A copy of the run that recorded these images."""
+    shutil.copytree(run.dir, folder)
+    seen_images.write_seen_images(folder / seen_images.FILE, [seen])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    written = folder / seen_images.FILE
+    manifest["outputs"][seen_images.OUTPUT] = {"path": written.name, "sha256": sha256_of(written)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_copies_of_images_that_it_has_seen_are_left_out(tmp_path: Path, root: Path, run: FinishedRun) -> None:
+    settings = other_set(tmp_path / "new", [FINDINGS[0]])
+    for row in range(12):
+        assert cv2.imwrite(str(tmp_path / "new" / f"n{row}.png"), scene(row))
+    data = settings.data.read()
+    looks = seen_images.looks_of(data, stage1_settings(root).input)
+    seen = seen_images.table_of(data, {"train": ["n3", "n4"], "val": ["n7"]}, looks)
+    done = evaluate_elsewhere(with_seen_images(run, tmp_path / "some", seen), settings, out=tmp_path / "out")
+    assert [(one["what"], one["reason"]) for one in done.manifest["excluded"]] == [
+        (name, seen_images.COPY) for name in ("n3", "n4", "n7")
+    ]
+    assert len(read_predictions(done.output("predictions"))) == 9
+    everything = seen_images.table_of(data, {"train": list(looks)}, looks)
+    with pytest.raises(UserError, match="all 12 images of csv_table are copies"):
+        evaluate_elsewhere(with_seen_images(run, tmp_path / "all", everything), settings, out=tmp_path / "none")
+
+
+def test_several_sets_are_evaluated_as_one(tmp_path: Path, root: Path, run: FinishedRun) -> None:
+    """Seen patients are those of the set of the same name; what a set does not label does not count in its images."""
+    splits = load_splits(run.output("splits"))
+    new = other_set(tmp_path / "new", [FINDINGS[0]])
+    sets = {"csv_table": own_set(root).data, "new": new.data}
+    settings = parse_settings(LabelledSetSettings, {"data": {"dataset": "several", "sets": sets}}, source="test")
+    done = evaluate_elsewhere(run.dir, settings, out=tmp_path / "out")
+    assert {item["what"] for item in done.manifest["excluded"]} == {
+        f"csv_table/{name}" for name in (*splits["train"], *splits["val"])
+    }
+    kept = [*(f"csv_table/{name}" for name in splits["test"]), *(f"new/n{row}" for row in range(12))]
+    assert read_predictions(done.output("predictions"))["image_id"].tolist() == kept
+    assert done.metrics["positives/lung_lesion"] == run.metrics["positives/lung_lesion"] + 6
+    assert done.metrics["positives/pleural_effusion"] == run.metrics["positives/pleural_effusion"]
 
 
 def test_only_findings_that_both_know_are_evaluated(tmp_path: Path, run: FinishedRun) -> None:
