@@ -197,7 +197,7 @@ def read_coco(path: Path) -> CocoBoxes:
     document = read_json(path, what="COCO", advice="give a COCO JSON file")
     try:
         return _from_document(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"COCO: {path} has a missing or invalid field: {error!r}; see cxr/coco.py") from None
 
 

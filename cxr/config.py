@@ -13,7 +13,7 @@ from cxr.yaml_files import parse_yaml, read_yaml
 __all__ = ["Settings", "UserError", "load_config", "parse_overrides", "parse_settings"]
 
 _SHOWN = 200
-"""Characters of an override that an error shows."""
+"""Characters of an override, a key or a value that an error shows."""
 
 
 class Settings(BaseModel):
@@ -120,7 +120,7 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     is_missing = problem["type"] == "missing"
     place = _place(problem["loc"][:-1] if is_missing else problem["loc"], values)
     place += problem["loc"][-1:] if is_missing else ()
-    where = ".".join(map(str, place))
+    where = _in_one_line(".".join(map(str, place)))
     if problem["type"] == "extra_forbidden":
         return f"{source}: {_unknown_key(where, cls)}"
     if is_missing and isinstance(place[-1], str):
@@ -128,7 +128,16 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     message = problem["msg"].removeprefix("Value error, ")
     if not where:  # concerns several sections; "got" would repeat the whole file
         return f"{source}: {message}"
-    return f"{source}: {where}: got {problem['input']!r}: {message}"
+    return f"{source}: {where}: got {_shortened(repr(problem['input']))}: {message}"
+
+
+def _in_one_line(where: str) -> str:
+    """The place of a problem; names of keys may hold line breaks, or be as long as the file."""
+    return _shortened("".join(each if each.isprintable() else repr(each)[1:-1] for each in where))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def _place(loc: Sequence[str | int], values: Any) -> list[str | int]:

@@ -21,6 +21,11 @@ MAX_PIXELS = 2**28
 """Larger masks are refused: no radiograph has as many pixels."""
 FAR = 2
 """Polygons with a point beyond this many times the longer side of the image are refused."""
+MAX_OUTLINE_PX = 2**22
+"""Longer outlines are refused: filling takes time and memory with their length, and the outline of a whole radiograph
+is some 20,000 pixels long."""
+_MAX_RUN_BITS = 35
+"""Of a run in COCO's text; longer than any in `MAX_PIXELS`."""
 
 
 class Mask(NamedTuple):
@@ -45,7 +50,7 @@ def mask_of_runs(runs: Sequence[int], size_hw: tuple[int, int]) -> Mask:
     total = size_hw[0] * size_hw[1]
     if any(run < 0 for run in runs) or sum(runs) > total:
         raise ValueError(f"runs of {sum(runs)} pixels, expected at most {total}, none of them negative")
-    counts = list(runs)
+    counts = _without_empty_runs(runs)
     if rest := total - sum(runs):
         if len(counts) % 2:
             counts[-1] += rest
@@ -59,21 +64,31 @@ def mask_of_polygons(polygons: Sequence[Sequence[Sequence[float]]], size_hw: tup
 
     Raises:
         ValueError: a polygon has fewer than three points, a point that is not two finite numbers, or one so far outside
-            the image that the outline would fill the memory; or the image is too large.
+            the image, or an outline so long, that it would fill the memory; or the image is too large.
     """
     if size_hw[0] * size_hw[1] > MAX_PIXELS:
         raise ValueError(f"polygons in an image of {size_hw}, expected at most {MAX_PIXELS} pixels")
-    flat = []
+    flat, outline_px = [], 0.0
     for polygon in polygons:
-        points = np.asarray(polygon, dtype=np.float64)
+        points = _points(polygon)
         if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError("a polygon is not at least three points x, y")
         if (np.abs(points) > FAR * max(size_hw)).any():
             raise ValueError(f"a polygon far outside the image of {size_hw}")
+        outline_px += float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+        if outline_px > MAX_OUTLINE_PX:
+            raise ValueError(f"outlines of more than {MAX_OUTLINE_PX} pixels")
         flat.append(points.ravel().tolist())
     if not flat:
         raise ValueError("no polygon")
     return _mask(coco_masks.merge(coco_masks.frPyObjects(flat, *size_hw)))
+
+
+def _points(polygon: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(polygon, dtype=np.float64)
+    except OverflowError:  # an integer with hundreds of digits
+        raise ValueError("a point of a polygon is too large a number") from None
 
 
 def mask_of_pixels(pixels: npt.ArrayLike) -> Mask:
@@ -100,7 +115,9 @@ def mask_of_coco(segmentation: Mapping[str, Any]) -> Mask:
         raise ValueError(f"counts of a mask are neither text nor runs that fill {height} x {width} pixels")
     runs = _runs(counts)
     if min(runs, default=0) < 0 or sum(runs) != height * width:  # pycocotools would read memory beyond the runs
-        raise ValueError(f"counts of a mask of {sum(runs)} pixels, expected {height} x {width}")
+        raise ValueError(f"counts of a mask of other than {height} x {width} pixels")
+    if 0 in runs[1:]:  # pycocotools gives wrong boxes for empty runs
+        return mask_of_runs(runs, (height, width))
     return Mask(height, width, counts)
 
 
@@ -199,6 +216,8 @@ def _runs(counts: str) -> list[int]:
             raise ValueError(f"character {character!r} in the counts of a mask")
         value |= (bits & 31) << shift
         shift += 5
+        if shift > _MAX_RUN_BITS:
+            raise ValueError("a run of a mask is too long")
         if bits & 32:
             continue
         if bits & 16:  # the sign of a difference
@@ -208,6 +227,17 @@ def _runs(counts: str) -> list[int]:
     if shift:
         raise ValueError("the counts of a mask end within a run")
     return runs
+
+
+def _without_empty_runs(runs: Sequence[int]) -> list[int]:
+    """The same pixels as runs that are at least 1 long, but for the first."""
+    merged = [0]
+    for place, run in enumerate(runs):
+        if run and place % 2 == (len(merged) - 1) % 2:
+            merged[-1] += run
+        elif run:
+            merged.append(run)
+    return merged
 
 
 def _coco(mask: Mask) -> dict[str, Any]:

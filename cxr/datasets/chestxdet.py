@@ -90,7 +90,7 @@ def _entries(path: Path, split: Split, problems: Problems) -> tuple[list[str], l
     for number, entry in enumerate(entries):
         try:
             own = _rows(entry, split)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             problems.add(f"{path.name}, entry {number} ({error!r})", BAD_ENTRY)
             continue
         names.append(str(entry["file_name"]))

@@ -20,12 +20,20 @@ MAX_NAME = 64
 RESERVED = ("mean", "low", "high")
 """Names of figures that no finding may have: ``auroc/mean``."""
 
+_TABLE_COLUMNS = frozenset({"image_id", "file", "split", "patient_id", "study_id", "num_views"})
+_COLUMN_ENDINGS = (" call", " label")
+"""Columns of ``predictions.csv``, where each finding has one of its own name and one with each ending."""
+
 
 def _usable(name: str) -> str:
     if slug(name) in RESERVED:
         raise ValueError(f"expected another name than {', '.join(RESERVED)}, which figures have")
     if not slug(name) or name != name.strip() or len(name) > MAX_NAME:
         raise ValueError(f"expected 1 to {MAX_NAME} characters, a letter or digit among them, no space around them")
+    if name in _TABLE_COLUMNS or name.endswith(_COLUMN_ENDINGS):
+        raise ValueError("expected another name: predictions.csv has a column of this name")
+    if name[:1] in "=+-@":
+        raise ValueError("expected a name that does not begin with =, +, - or @, which a spreadsheet would run")
     if any(character in "|\\" or unicodedata.category(character).startswith("C") for character in name):
         raise ValueError("expected a name without |, backslash and control characters")
     return name

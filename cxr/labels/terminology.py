@@ -164,6 +164,7 @@ def _contradictions(file: LabelFile, taken: Mapping[str, str], source: str) -> I
             yield f"{source}: {name!r} is a synonym of {times} findings; keep one"
         if name in file.findings:
             yield f"{source}: {name!r} is a finding and a synonym; keep one"
+    yield from _near_synonyms(file, taken, source)
     for name in (*file.findings, *names):
         released = RELEASED_NAMES.get(name, name)
         if released != name and taken.get(released) != _finding_of(name, file):
@@ -172,6 +173,21 @@ def _contradictions(file: LabelFile, taken: Mapping[str, str], source: str) -> I
         in_tree = entry.parent is not None and NO_FINDING in (name, entry.parent)
         if in_tree or NO_FINDING in entry.synonyms:
             yield f"{source}: {name}: {NO_FINDING!r} can be neither renamed nor in the tree; remove it there"
+
+
+def _near_synonyms(file: LabelFile, taken: Mapping[str, str], source: str) -> Iterable[str]:
+    """Synonyms that differ from a name of another finding only in case, accents or signs, and so would miss it."""
+    shipped = {name: name for name in FINDINGS}
+    owners = {slug(name): (name, taken.get(own, own)) for name, own in {**RELEASED_NAMES, **shipped}.items()}
+    owners |= {slug(name): (name, name) for name in file.findings}
+    for finding, entry in file.findings.items():
+        for name in dict.fromkeys(entry.synonyms):
+            other, owned_by = owners.setdefault(slug(name), (name, finding))
+            if other != name and owned_by != finding:
+                yield (
+                    f"{source}: {name!r}, a synonym of {finding!r}, is nearly {other!r} of {owned_by!r}; give "
+                    f"{other!r} or another name"
+                )
 
 
 def _finding_of(name: str, file: LabelFile) -> str:

@@ -102,7 +102,7 @@ def find_drift(reference: ImageRecords, current: ImageRecords, *, seed: int = 0)
     Features are compared where both sides have the same gate.
 
     Raises:
-        UserError: fewer than `MIN_IMAGES` on a side.
+        UserError: fewer than `MIN_IMAGES` on a side, or nothing that both sides have.
     """
     for side, records in (("--reference", reference), ("--current", current)):
         if records.num_images < MIN_IMAGES:
@@ -110,6 +110,11 @@ def find_drift(reference: ImageRecords, current: ImageRecords, *, seed: int = 0)
                 f"{side} {records.source}: {records.num_images} images, expected at least {MIN_IMAGES}; collect more"
             )
     names, not_compared = _common_names(reference, current)
+    if not names:
+        raise UserError(
+            f"--current {current.source}: has no number that --reference {reference.source} has too, and another "
+            "quality gate; give records of one detector"
+        )
     results = {name: compare_numbers(reference.values[name], current.values[name]) for name in names}
     everything = compare_vectors(_matrix(reference, names), _matrix(current, names), seed=seed)
     corrected = holm([everything.p, *(result.p for result in results.values())])

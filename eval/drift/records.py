@@ -5,6 +5,7 @@ lines. No pixels are needed to compare them.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ FEATURE, SCORE = "feature ", "score "
 _OUTPUTS = {"stage3": "image_records", "predictions": "predictions"}
 _ADVICE = "give a stage 3 run, a folder of predict.py, or a file that the service wrote with --records"
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
+"""Differences of larger numbers would not be finite."""
 
 
 class ImageQuality(BaseModel):
@@ -85,7 +87,7 @@ def read_records(path: Path, *, option: str) -> ImageRecords:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise UserError(f"{option} {file}: no records of images: {where}: {problem['msg']}; {_ADVICE}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{option} {file}: no records of images ({error!r}); {_ADVICE}") from None
     if not lines:
         raise UserError(f"{option} {file}: holds no image; {_ADVICE}")
@@ -123,6 +125,8 @@ def _of_coco(content: Mapping[str, Any]) -> Iterator[_Line]:
     best: dict[int, dict[str, float]] = {entry["id"]: dict.fromkeys(names.values(), 0.0) for entry in content["images"]}
     for box in content["annotations"]:
         scores, finding = best[box["image_id"]], names[box["category_id"]]
+        if not math.isfinite(box["score"]):  # the best of several would hide it
+            raise ValueError(f"score {box['score']} of a box in image {box['image_id']}")
         scores[finding] = max(scores[finding], box["score"])
     for entry in content["images"]:
         yield _Line.model_validate({"quality": entry["quality"], "scores": best[entry["id"]]})

@@ -12,7 +12,7 @@ from cxr.imaging.listing import find_images
 from cxr.progress import track
 from cxr.runs.run_folder import atomic_write_text
 from stage3_detect.image_quality.description import Description, describe, thumbnail_of
-from stage3_detect.image_quality.fit import MIN_IMAGES, fit_gate, look_at
+from stage3_detect.image_quality.fit import MIN_IMAGES, fit_gate, look_at, num_different
 from stage3_detect.image_quality.gate import Gate, reference_bytes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import GateSettings
@@ -29,10 +29,11 @@ def write_gate(path: Path, images: Sequence[Path], settings: GateSettings) -> Pa
         UserError: an image or a folder of examples cannot be used.
     """
     used = evenly_spaced(images, settings.num_images)
-    if len(used) < MIN_IMAGES:
-        log.info("quality gate: fixed rules only; %d good images, expected at least %d", len(used), MIN_IMAGES)
+    good = look_at(_pixels(used, "looking at good images")) if len(used) >= MIN_IMAGES else None
+    num = len(used) if good is None else num_different(good)
+    if good is None or num < MIN_IMAGES:
+        log.info("quality gate: fixed rules only; %d different good images, expected at least %d", num, MIN_IMAGES)
         return None
-    good = look_at(_pixels(used, "looking at good images"))
     examples: dict[str, list[Description]] = {
         name: described_folder(folder) for name, folder in settings.examples.items()
     }

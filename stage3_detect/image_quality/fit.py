@@ -61,6 +61,11 @@ def look_at(images: Iterable[Pixels], *, seed: int = 0) -> GoodImages:
     return GoodImages(tuple(good), made_up, tuple(sides), tuple(broken))
 
 
+def num_different(good: GoodImages) -> int:
+    """Number of good images without copies: of equal images, every other one would be unlike."""
+    return len({one.layout.tobytes() for one in good.descriptions})
+
+
 def _reduced(pixels: Pixels) -> Pixels:
     """At most twice the thumbnail: a fault of a large image takes long, and the thumbnail would be nearly the same."""
     scale = min(1.0, 2 * THUMBNAIL_PX / max(pixels.shape))
@@ -75,11 +80,13 @@ def fit_gate(good: GoodImages, examples: Mapping[str, Sequence[Description]] | N
         examples: images with faults that cannot be made up, by their reason.
 
     Raises:
-        UserError: fewer than `MIN_IMAGES` good images, or fewer than `NUM_FOLDS` examples of a reason.
+        UserError: fewer than `MIN_IMAGES` different good images, or fewer than `NUM_FOLDS` examples of a reason.
     """
+    if num_different(good) < MIN_IMAGES:
+        raise UserError(
+            f"quality gate: {num_different(good)} different good images, expected at least {MIN_IMAGES}; give more"
+        )
     num = len(good.descriptions)
-    if num < MIN_IMAGES:
-        raise UserError(f"quality gate: {num} good images, expected at least {MIN_IMAGES}; give more")
     for name, given in (examples or {}).items():
         if len(given) < NUM_FOLDS:
             raise UserError(f"quality gate: {len(given)} examples of {name}, expected at least {NUM_FOLDS}; give more")
@@ -91,7 +98,7 @@ def fit_gate(good: GoodImages, examples: Mapping[str, Sequence[Description]] | N
             raw[row] = reference.raw_scores(reference.vector(good.descriptions[row]))
     whole = _fit(good, examples or {}, np.ones(num, dtype=bool))
     centre = np.median(raw, axis=0)
-    spread = np.quantile(raw, 0.95, axis=0) - centre
+    spread = _positive(np.quantile(raw, 0.95, axis=0) - centre)
     largest = np.sort(((raw - centre) / spread).max(axis=1))
     limit = largest[min(num, math.ceil((num + 1) * (1 - REFUSED_SHARE))) - 1]
     return replace(whole, centre=centre, spread=spread, limit=np.array(limit))

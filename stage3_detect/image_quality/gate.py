@@ -39,6 +39,10 @@ FAR = 2.0
 """An image whose distance is above this multiple of the limit is no chest radiograph."""
 UNLIKE, UNLIKENESS = "unlike", "unlikeness"
 
+_MAX_BYTES = 2**26
+"""Of all arrays of a file; they take 2 MB at most."""
+_TEXTS = ("faults", "ignored")
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -163,10 +167,13 @@ def open_gate(path: Path | None, *, mode: GateMode = DEFAULT_MODE) -> Gate:
         return Gate(mode=mode)
     data = read_regular(path, what="quality gate", advice="write the bundle again")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise ValueError(f"it unpacks to more than {_MAX_BYTES} bytes")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             values: dict[str, Any] = {name: _read(arrays[name]) for name in arrays.files}
             reference = Reference(**values)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile, zlib and NumPy raise nearly anything for damaged files
         raise UserError(f"quality gate: {path} is damaged ({error}); write the bundle again") from None
     if problem := _problem(reference):
         raise UserError(f"quality gate: {path} is damaged ({problem}); write the bundle again")
@@ -192,7 +199,12 @@ def _problem(reference: Reference) -> str:
         value = getattr(reference, name)
         if value.shape != shape:
             return f"{name} has the shape {value.shape}, expected {shape}"
+        if (value.dtype.kind == "U") != (name in _TEXTS):
+            return f"{name} holds values of the type {value.dtype}"
         if value.dtype.kind != "U" and not np.isfinite(value).all():
             return f"{name} is not finite"
+    for name in ("scales", "rest", "tone_scale", "spread"):
+        if (getattr(reference, name) <= 0).any():
+            return f"{name} is not positive"
     unknown = [str(name) for name in reference.faults if name not in SENTENCES]
     return f"unknown fault {unknown[0]!r}" if unknown else ""

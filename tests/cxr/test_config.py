@@ -146,6 +146,14 @@ def test_no_mapping_is_one_clear_error(tmp_path: Path, text: str) -> None:
     assert len(error.value.problems) == 1
 
 
+def test_a_problem_is_one_line_of_bounded_length(tmp_path: Path) -> None:
+    path = write(tmp_path, f'train: {{num_epochs: {"x" * 5000}, "a\\nb\\u202e": 1}}')
+    with pytest.raises(UserError) as error:
+        load_config(Outer, path)
+    assert max(map(len, error.value.problems)) < 1000
+    assert all(problem.isprintable() for problem in error.value.problems)
+
+
 @pytest.mark.parametrize("text", ["true", "yes", "on", "false"])
 def test_a_truth_value_is_no_number(tmp_path: Path, text: str) -> None:
     value = text in ("true", "yes", "on")

@@ -85,7 +85,9 @@ def test_any_mask_survives_a_file() -> None:
         assert (pixels_of(mask) == pixels).all()
 
 
-@pytest.mark.parametrize("counts", ["", "00", "zz", "é", "`", "04", "525525", [5, 2], [5, "2", 5], [20, -8], 12, None])
+@pytest.mark.parametrize(
+    "counts", ["", "00", "zz", "é", "`", "04", "525525", "ooooooooo", [5, 2], [5, "2", 5], [20, -8], 12, None]
+)
 def test_counts_that_do_not_fill_the_image_are_refused(counts: object) -> None:
     """pycocotools fills the rest of the image with what lies in memory."""
     with pytest.raises(ValueError, match=r"of a mask|runs of"):
@@ -100,6 +102,23 @@ def test_a_size_that_is_none_is_refused(size: object) -> None:
 
 def test_lists_of_runs_are_read() -> None:
     assert mask_of_coco({"size": [3, 4], "counts": [5, 2, 5]}) == Mask(3, 4, "525")
+
+
+@pytest.mark.parametrize("counts", ["00<", [0, 0, 12], [3, 0, 9]])
+def test_an_empty_run_inside_is_no_mask(counts: object) -> None:
+    """pycocotools gives a box of four thousand million pixels for it."""
+    mask = mask_of_coco({"size": [3, 4], "counts": counts})
+    assert (mask, area_of(mask), box_of(mask)) == (mask_of_runs([], (3, 4)), 0, (0, 0, 0, 0))
+
+
+def test_empty_runs_join_their_neighbours() -> None:
+    assert mask_of_runs([5, 1, 0, 1, 2, 0, 3], (3, 4)) == mask_of_runs([5, 2, 5], (3, 4))
+
+
+@pytest.mark.parametrize("polygon", [[[0, 0], [10**400, 0], [0, 1]], [[0, 0], [2000, 0]] * 3000])
+def test_polygons_that_would_fill_the_memory_are_refused(polygon: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match=r"polygon|outlines"):
+        mask_of_polygons([polygon], (1500, 2000))
 
 
 @needs_samples

@@ -41,6 +41,11 @@ def test_a_finding_gets_another_name_and_keeps_the_rest(tmp_path: Path) -> None:
     assert [own.synonyms[name] for name in ("Pneumonia", "PNEUMONIA", "PNP")] == ["Pneumonie"] * 3
 
 
+def test_a_synonym_may_be_the_own_name_in_another_case(tmp_path: Path) -> None:
+    own = terms(tmp_path, "findings:\n  Pneumonie: {synonyms: [Pneumonia, pneumonia, pneumonie]}\n")
+    assert own.synonyms["pneumonia"] == own.synonyms["pneumonie"] == "Pneumonie"
+
+
 def test_several_findings_become_one_without_parent_and_code(tmp_path: Path) -> None:
     own = terms(tmp_path, "findings:\n  Liquid: {synonyms: [Edema, Pleural Effusion]}\n")
     assert "Liquid" not in own.parents
@@ -82,6 +87,11 @@ REFUSED = {
     "cycle": ("  A: {parent: B}\n  B: {parent: A}\n", "A > B > A"),
     "synonym of two": ("  A: {synonyms: [x]}\n  B: {synonyms: [x]}\n", "'x' is a synonym of 2"),
     "finding and synonym": ("  A: {synonyms: [B]}\n  B:\n", "'B' is a finding and a synonym"),
+    "nearly a finding": ("  A: {synonyms: [pneumothorax]}\n", "give 'Pneumothorax' or another name"),
+    "nearly another synonym": ("  A: {synonyms: [wet]}\n  B: {synonyms: [Wet]}\n", "'Wet', a synonym of 'B'"),
+    "column": ("  patient_id:\n", "column of this name"),
+    "column of calls": ("  A:\n  A call:\n", "column of this name"),
+    "formula": ("  =1+1:\n", "a spreadsheet would run"),
     "name of a data set": ("  Effusion:\n", "'Effusion' is how a data set calls 'Pleural Effusion'"),
     "synonym of a data set": ("  A: {synonyms: [Nodule/Mass]}\n", "calls 'Lung Lesion'"),
     "no finding": ("  Normal: {synonyms: [No Finding]}\n", "neither renamed nor in the tree"),

@@ -48,6 +48,15 @@ def test_numbers_of_another_gate_are_not_compared(tmp_path: Path) -> None:
     assert {shift.name for shift in result.shifts} == {ALL, "brightness", "contrast", "score Edema"}
 
 
+def test_records_that_share_nothing_are_refused(tmp_path: Path) -> None:
+    reference = table(tmp_path / "a.jsonl", seed=1)
+    other = records(20, seed=2, gate="h")
+    for number, record in enumerate(other):
+        record["scores"], record["quality"]["statistics"] = {}, {"sharpness": number}
+    with pytest.raises(UserError, match=r"--current .*b\.jsonl"):
+        find_drift(reference, read_records(write_lines(tmp_path / "b.jsonl", other), option="--current"))
+
+
 def test_the_command_writes_a_report_that_begins_with_pictures(tmp_path: Path) -> None:
     reference = write_lines(tmp_path / "a.jsonl", records(40, seed=1))
     current = write_lines(tmp_path / "b.jsonl", records(40, seed=2, brightness=0.7))

@@ -80,6 +80,8 @@ def test_a_run_and_a_folder_of_predictions_name_their_file(tmp_path: Path) -> No
         ("empty.jsonl", ""),
         ("text.jsonl", "nothing\n"),
         ("nan.jsonl", '{"quality": {"statistics": {"brightness": NaN}}, "scores": {}}\n'),
+        ("too_large.jsonl", '{"quality": {"statistics": {"brightness": 1e308}}, "scores": {}}\n'),
+        ("nan_score.json", json.dumps(COCO | {"annotations": [COCO["annotations"][0] | {"score": float("nan")}]})),
         ("no_quality.json", '{"categories": [], "annotations": [], "images": [{"id": 1}]}'),
         ("list.json", "[1, 2]"),
         ("damaged.json", "{"),

@@ -1,5 +1,6 @@
 """The gate passes what it was fitted on, and names made-up faults, examples, and what is neither."""
 
+import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def codes(gate: Gate, images: list[np.ndarray]) -> list[tuple[str, ...]]:
 def test_too_few_images_make_no_gate(good: GoodImages) -> None:
     with pytest.raises(UserError, match=str(MIN_IMAGES)):
         fit_gate(look_at([]))
+    with pytest.raises(UserError, match="1 different"):
+        fit_gate(look_at([chest(0)[::9, ::9]] * MIN_IMAGES))
     with pytest.raises(UserError, match="lateral"):
         fit_gate(good, {"lateral": good.descriptions[:2]})
 
@@ -89,7 +92,16 @@ def test_rules_that_good_images_break_are_not_used() -> None:
     assert gate.judge(images[0][:20, :16]).codes[0] == "small"
 
 
-@pytest.mark.parametrize("damage", ["cut", "pickle", "shape", "nan", "fault"])
+@pytest.mark.parametrize("content", ["bomb", "no array"])
+def test_a_hostile_archive_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "gate.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("limit.npy", bytes(2**27) if content == "bomb" else b"")
+    with pytest.raises(UserError, match=r"damaged .*write the bundle again"):
+        open_gate(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "pickle", "shape", "nan", "fault", "text", "zero"])
 def test_a_damaged_file_is_refused(reference: Reference, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "gate.npz"
     if damage == "cut":
@@ -99,6 +111,7 @@ def test_a_damaged_file_is_refused(reference: Reference, tmp_path: Path, damage:
         np.savez(path, **values | {"faults": np.array([{}], dtype=object)})
     else:
         wrong = {"shape": ("scales", np.ones(3)), "nan": ("limit", np.array(np.nan)), "fault": ("faults", NO_FAULTS)}
+        wrong |= {"text": ("limit", np.array("1")), "zero": ("spread", reference.spread * 0)}
         name, value = wrong[damage]
         path.write_bytes(reference_bytes(replace(reference, **{name: value})))
     with pytest.raises(UserError, match=r"damaged .*write the bundle again"):
