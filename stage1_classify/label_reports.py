@@ -3,7 +3,8 @@
     python stage1_classify/label_reports.py reports.csv --out runs/labels
 
 REPORTS.csv has the columns report_id and report, optionally language (en or fr; otherwise it is detected); other
-columns are carried over. The output folder gets labels.csv, sides.csv, evidence.jsonl and report.html.
+columns are carried over. --columns names those of a table that calls them otherwise. The output folder gets
+labels.csv, sides.csv, evidence.jsonl and report.html.
 """
 
 import argparse
@@ -20,6 +21,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", type=Path, metavar="REPORTS.csv", help="table of reports")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    columns = "columns of the table, for instance --columns report_id=Examen report='Compte rendu'"
+    parser.add_argument("--columns", nargs="+", default=(), metavar="NAME=COLUMN", help=columns)
     own = "label file with your own findings and synonyms (docs/data.md)"
     parser.add_argument("--label-file", type=Path, metavar="FILE", help=own)
     language = "language of reports whose row does not state it (default: detect it)"
@@ -33,8 +36,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: argparse.Namespace) -> None:
     """Label the reports and print where the page is."""
     from stage1_classify.reports.label_table import Call, label_table  # edsnlp takes seconds, --help needs none
+    from stage1_classify.reports.report_table import column_names
 
-    sys.stdout.write(label_table(Call(**vars(given))) + "\n")
+    columns = column_names(given.columns)
+    sys.stdout.write(label_table(Call(**vars(given) | {"columns": columns})) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from cxr.input_files import read_text
 from cxr.spreadsheet_cells import WRITTEN, original
 
 _ADVICE = "check `root` and that the release is unpacked as it came"
+_OTHER_TABLE = "is it another table, or another release?"
 _SHOWN_LINES = 20
 
 DELIMITERS = (",", ";", "\t")
@@ -71,13 +72,16 @@ def read_names(path: Path) -> list[str]:
     return read_text(path, what="data", advice=_ADVICE).split()
 
 
-def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str) -> None:
-    """Refuse (UserError) a table without the required columns; names the missing and the existing ones."""
-    missing = [name for name in required if name not in table.columns]
+def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str, advice: str = _OTHER_TABLE) -> None:
+    """Refuse (UserError) a table without the required columns; names the missing and the existing ones.
+
+    advice: the end of the message.
+    """
+    missing = [name for name in dict.fromkeys(required) if name not in table.columns]
     if missing:
         raise UserError(
             f"data: {source} has no column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(map(str, table.columns))}; is it another table, or another release?"
+            f"it has {', '.join(map(str, table.columns))}; {advice}"
         )
 
 

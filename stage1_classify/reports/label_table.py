@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context
@@ -34,12 +34,13 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. label_file: a file with own findings and synonyms, if any."""
+    """What the user asked for. label_file: own findings and synonyms. columns: see `read_reports`."""
 
     reports: Path
     out: Path
     label_file: Path | None = None
     language: Language | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     num_workers: int = 1
 
 
@@ -47,6 +48,7 @@ class CallSettings(Settings):
     """What identifies a call, so that the same command resumes an interrupted one."""
 
     language: Language | None
+    columns: dict[str, str] = {}
 
 
 def label_table(call: Call) -> str:
@@ -62,10 +64,12 @@ def label_table(call: Call) -> str:
     tables = load_tables(terms)
     findings = finding_names(tables, terms)
     remarks = remark_names(tables)
-    table = read_reports(call.reports, reserved=result_columns(findings, remarks)[1:], language=call.language)
+    reserved = result_columns(findings, remarks)[1:]
+    table = read_reports(call.reports, reserved=reserved, language=call.language, columns=call.columns)
     inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
     inputs |= {"label_file": call.label_file} if call.label_file else {}
-    run = start_run(call.out, stage=STAGE, settings=CallSettings(language=call.language), inputs=inputs)
+    settings = CallSettings(language=call.language, columns=dict(call.columns))
+    run = start_run(call.out, stage=STAGE, settings=settings, inputs=inputs)
     if run.state != "finished":
         _label(run, table, call, findings=findings, remarks=remarks)
     (run.dir / RECORDS).unlink(missing_ok=True)

@@ -1,18 +1,20 @@
 """The table of reports that the user gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.datasets.text_files import read_text_table
+from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.labels import Language
 from stage1_classify.reports.tables import LANGUAGES
 
 REPORT_ID, REPORT, LANGUAGE = "report_id", "report", "language"
+COLUMNS = (REPORT_ID, REPORT, LANGUAGE)
 _SHOWN = 20
 
 
@@ -35,17 +37,44 @@ class ReportTable:
     reports: tuple[Report, ...]
 
 
-def read_reports(path: Path, *, reserved: Sequence[str], language: Language | None = None) -> ReportTable:
+def column_names(given: Sequence[str]) -> dict[str, str]:
+    """Parse texts such as "report=Compte rendu": our name of a column -> its name in the table.
+
+    Raises:
+        UserError: another text, an unknown name, or a name or column that is given twice.
+    """
+    names: dict[str, str] = {}
+    problems: list[str] = []
+    for text in given:
+        name, equals, column = text.partition("=")
+        if not (equals and column and name in COLUMNS):
+            problems.append(f"--columns {text}: expected NAME=COLUMN with a NAME of {', '.join(COLUMNS)}")
+        elif name in names or column in names.values():
+            problems.append(f"--columns {text}: {name} or {column} is given twice; remove one")
+        names[name] = column
+    if problems:
+        raise UserError(problems)
+    return names
+
+
+def read_reports(
+    path: Path,
+    *,
+    reserved: Sequence[str],
+    language: Language | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> ReportTable:
     """Read the table: columns report_id, report, optionally language; others are carried over.
 
     Args:
         reserved: names of columns that the results will have.
         language: of the reports whose row does not tell it.
+        columns: report_id, report or language -> its name in the table, where that differs.
 
     Raises:
         UserError: no such table or column, a blank or ambiguous id, an unknown language, a column with a reserved name.
     """
-    table = read_text_table(path, required=[REPORT_ID, REPORT])
+    table = _with_our_names(path, columns)
     ids = table[REPORT_ID].str.strip()
     given = (
         table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
@@ -61,6 +90,18 @@ def read_reports(path: Path, *, reserved: Sequence[str], language: Language | No
     rows = table.drop(columns=[name for name in (REPORT_ID, REPORT, LANGUAGE) if name in table])
     rows.insert(0, REPORT_ID, ids)
     return ReportTable(rows, reports)
+
+
+def _with_our_names(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table, with the columns called report_id, report and language. UserError as `read_reports`."""
+    required = [columns.get(name, name) for name in (REPORT_ID, REPORT)]
+    table = read_text_table(path)
+    advice = f"--columns {REPORT_ID}=... {REPORT}=... names the columns of a table that calls them otherwise"
+    require_columns(table, [*required, *columns.values()], source=str(path), advice=advice)
+    taken = [name for name, column in columns.items() if name in table and column != name]
+    if taken:
+        raise UserError(f"{path}: has a column {taken[0]!r} next to {columns[taken[0]]!r}; rename or remove one")
+    return table.rename(columns={column: name for name, column in columns.items()})
 
 
 LANGUAGE_OF: dict[str, Language | None] = {"": None, **{language: language for language in LANGUAGES}}

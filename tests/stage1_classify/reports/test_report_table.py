@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cxr.config import UserError
-from stage1_classify.reports.report_table import Report, read_reports
+from stage1_classify.reports.report_table import Report, column_names, read_reports
 
 
 def table(folder: Path, text: str) -> Path:
@@ -46,3 +46,49 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None
         read_reports(table(tmp_path, text), reserved=["Edema"])
     (problem,) = caught.value.problems
     assert all(word in problem for word in words)
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    columns = column_names(["report_id=N\u00b0 CR", "report=Texte=libre"])
+    assert columns == {"report_id": "N\u00b0 CR", "report": "Texte=libre"}
+    path = table(tmp_path, "Fichier;N\u00b0 CR;Texte=libre\na.png;7;Rien\n")
+    read = read_reports(path, reserved=[], columns=columns)
+    assert read.reports == (Report("7", "Rien", None),)
+    assert read.rows.to_dict("list") == {"report_id": ["7"], "Fichier": ["a.png"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["report"], ["report", "NAME=COLUMN"]),
+        (["report="], ["NAME=COLUMN"]),
+        (["texte=report"], ["texte", "report_id, report, language"]),
+        (["report=a", "report=b"], ["report", "twice"]),
+        (["report=a", "report_id=a"], ["a", "twice"]),
+    ],
+)
+def test_columns_that_cannot_be_named(given: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        column_names(given)
+    (problem,) = caught.value.problems
+    assert all(word in problem for word in words)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({}, ["'report_id', 'report'", "id, report text", "--columns"]),
+        ({"report_id": "id", "report": "text"}, ["'text'", "--columns"]),
+        ({"report_id": "id", "report": "report text", "language": "langue"}, ["'langue'"]),
+    ],
+)
+def test_missing_columns(tmp_path: Path, columns: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        read_reports(table(tmp_path, "id,report text\n1,x\n"), reserved=[], columns=columns)
+    assert all(word in caught.value.problems[0] for word in words)
+
+
+def test_a_column_with_our_name_beside_the_named_one(tmp_path: Path) -> None:
+    path = table(tmp_path, "report_id,report,texte\n1,x,y\n")
+    with pytest.raises(UserError, match="'report' next to 'texte'"):
+        read_reports(path, reserved=[], columns={"report": "texte"})
