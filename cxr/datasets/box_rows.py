@@ -44,11 +44,13 @@ def mask_boxes(table: pd.DataFrame) -> pd.DataFrame:
 def labels_of_boxes(image_ids: pd.Series, boxes: pd.DataFrame, findings: Iterable[str]) -> pd.DataFrame:
     """(N, findings) 1 if the image has a box of the finding, else 0; for releases that mark every image.
 
-    findings: have a column even if no image has a box of them. The columns are in the order of FINDINGS.
+    findings: have a column even if no image has a box of them. The columns are in the order of FINDINGS; findings that
+    it lacks come last.
     """
-    wanted = {*findings, *boxes["finding"]}
+    wanted = dict.fromkeys([*findings, *boxes["finding"]])
     ids = {name: set(own) for name, own in boxes.groupby("finding")["image_id"]}
     present = [name for name in FINDINGS if name in wanted]
+    present += [name for name in wanted if name not in FINDINGS]
     return pd.DataFrame(
         {name: image_ids.isin(ids.get(name, ())).to_numpy(dtype=np.float64) for name in present}, index=image_ids.index
     )

@@ -19,6 +19,8 @@ Requirements; anything else is reported as a problem:
 - `findings` maps the table's names to findings: those of ``cxr/labels/findings.py``, of the label file, or new ones
   (docs/data.md). The box table uses the same names.
 - The view is frontal, PA, AP or face; lateral, LAT, LL, RL or profil; or blank. Upper and lower case are equal.
+- With ``labels_from: boxes`` the image table needs no columns of findings: a finding is 1 where the image has a box of
+  it, else 0. Every image must then have been read for all findings.
 - Boxes are two corners, or with ``box_format: xywh`` one corner, width and height. They are in pixels of the file. If
   files are smaller copies of the images that were marked, `width` and `height` in `columns` or in `boxes` name the
   columns with the size of the original image, or `box_frame` gives it; boxes are then scaled to the file.
@@ -39,10 +41,11 @@ from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import Settings
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
+from cxr.datasets.box_rows import labels_of_boxes
 from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.inside_root import inside, normal_path
-from cxr.datasets.text_cells import ages, finding_labels, known_names, look_up, numbers, sexes
-from cxr.datasets.text_files import read_text_table
+from cxr.datasets.text_cells import Mask, ages, finding_labels, known_names, look_up, numbers, sexes
+from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.labels import FindingName
 from cxr.tables import Dataset, Problems, box_table, empty_boxes, image_table
 
@@ -122,29 +125,56 @@ class CsvTableData(BoxFrameSettings):
     """Relative to `root` and below it, or absolute."""
     columns: ImageColumns
     findings: dict[str, FindingName] = Field(min_length=1)
-    """Column of the table -> finding, of cxr/labels/findings.py, of the label file, or a new one."""
+    """Column of the table, and name in the table of boxes -> finding: of cxr/labels/findings.py, of the label file, or
+    a new one."""
     label_values: dict[str, Literal[1, 0, -1]] = {}
     """Words in the cells of findings -> 1, 0 or -1, for instance {oui: 1, non: 0, douteux: -1}."""
     boxes: BoxTable | None = None
+    labels_from: Literal["table", "boxes"] = "table"
+    """table: the columns of findings. boxes: 1 where the image has a box of the finding, else 0."""
+
+    @model_validator(mode="after")
+    def _labels_have_a_table(self) -> "CsvTableData":
+        if self.labels_from == "boxes" and self.boxes is None:
+            raise ValueError("labels_from: boxes needs the table of boxes, `boxes`")
+        return self
 
     def read(self) -> Dataset:
         """Load the image table and, if given, the box table."""
         require_folder(self.root, source="csv_table")
         names = dict(self.findings)
         named = [column for column in self.columns.model_dump().values() if column is not None]
-        table = read_text_table(inside(self.root, self.table, key="data.table"), required=[*named, *names])
+        path = inside(self.root, self.table, key="data.table")
+        table = read_text_table(path)
+        required = named if self.labels_from == "boxes" else [*named, *names]
+        require_columns(table, required, source=str(path), advice=_advice(self.boxes))
         tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
         problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
-        said = table[list(names)].apply(_as_values, words=self.label_values)
-        labels, bad_labels = finding_labels(said, names, images["path"], problems)
         boxes = empty_boxes()
         if self.boxes is not None:
             sizes = _sizes(table, self.columns).set_axis(images["image_id"])
             boxes = in_frame(_boxes(self.root, self.boxes, names, problems, sizes=sizes), self)
+        labels, bad_labels = self._labels(table, images, boxes, problems)
         source = frame_source(boxes, self, otherwise="presumed")
         raw = RawTables(images, labels, boxes, source).keep(~(bad_view | bad_labels))
         return assemble(raw, self, problems, name="csv_table", unique_content=True)
+
+    def _labels(
+        self, table: pd.DataFrame, images: pd.DataFrame, boxes: pd.DataFrame, problems: Problems
+    ) -> tuple[pd.DataFrame, Mask]:
+        """The labels, and a mask of the rows with an invalid cell."""
+        if self.labels_from == "boxes":
+            labels = labels_of_boxes(images["image_id"], boxes, self.findings.values())
+            return labels, np.zeros(len(table), dtype=bool)
+        said = table[list(self.findings)].apply(_as_values, words=self.label_values)
+        return finding_labels(said, self.findings, images["path"], problems)
+
+
+def _advice(boxes: BoxTable | None) -> str:
+    """How to go on if the image table lacks a column."""
+    advice = "correct `columns` and `findings` in `data`, or the table"
+    return advice if boxes is None else f"{advice}; `labels_from: boxes` does without columns of findings"
 
 
 def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> tuple[pd.DataFrame, "pd.Series[bool]"]:

@@ -51,6 +51,18 @@ def test_boxes_as_width_and_height(tmp_path: Path) -> None:
     assert read(root, boxes=boxes).boxes.iloc[0, 2:6].tolist() == [5, 6, 20, 32]
 
 
+def test_labels_from_boxes_need_no_columns_of_findings(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path, boxes=[("p2/b.png", "ddb", 5, 6, 15, 26)])
+    names = {"ddb": "Bronchiectasis", "effusion": "Pleural Effusion", "gros coeur": "Cardiomegaly"}
+    data = read(root, findings=names, labels_from="boxes")
+    assert data.findings == ("Cardiomegaly", "Pleural Effusion", "Bronchiectasis")
+    assert data.labels.to_numpy().tolist() == [[0, 1, 0], [0, 0, 1]]
+    with pytest.raises(UserError, match=r"no column 'ddb', 'gros coeur'.*`labels_from: boxes`"):
+        read(root, findings=names)
+    with pytest.raises(ValueError, match="needs the table of boxes"):
+        read(root, findings=names, labels_from="boxes", boxes=None)
+
+
 def test_two_columns_of_one_finding_merge(tmp_path: Path) -> None:
     """Effusion 1 and heart blank is 1; effusion 0 and heart uncertain is uncertain."""
     same = {"effusion": "Pleural Effusion", "heart": "Pleural Effusion"}
