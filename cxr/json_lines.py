@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 
+def drop_incomplete_line(path: Path) -> int:
+    """Remove what an interrupted call has left after the last whole line. Returns the number of whole lines."""
+    num_lines = whole = 0
+    if path.is_file():
+        with path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                num_lines += 1
+                whole += len(line)
+        os.truncate(path, whole)
+    return num_lines
+
+
 class JsonLines:
     """The file at `path`, new or from an interrupted call. An incomplete last line is removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        whole = 0
-        if path.is_file():
-            with path.open("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):
-                        break
-                    whole += len(line)
-            os.truncate(path, whole)
+        drop_incomplete_line(path)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add a line. ValueError for a number that is not finite."""

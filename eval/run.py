@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_score(commands.add_parser("score", help="AP of any COCO files"))
     matrix = commands.add_parser("transfer", help="AUROC of classifiers on several data sets, as a matrix")
     matrix.add_argument("config", type=Path, metavar="CONFIG", help="YAML file that names the predictions")
-    matrix.add_argument("--out", type=Path, help="folder (a folder beside CONFIG with its name)")
+    matrix.add_argument("--out", type=Path, help="folder (folder next to CONFIG with its name)")
     again = commands.add_parser("reproduce", help="make a finished run again and compare")
     again.add_argument("run", type=Path, metavar="RUN", help="finished run of stage 1, 2 or 3")
     again.add_argument("--out", type=Path, help="folder of the new run (RUN_again)")

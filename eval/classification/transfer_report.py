@@ -23,7 +23,7 @@ Figures = dict[str, float | None]
 def transfer_report(config: Path, *, out: Path | None = None) -> Path:
     """Print the matrix, write `metrics.json` and `report.html`; returns the page.
 
-    out: default: a folder beside `config` with its name.
+    out: default: the folder next to `config` with its name.
 
     Raises:
         UserError: see `transfer`, or `out` is the folder of a run.

@@ -159,18 +159,18 @@ def verdict_text(result: DriftResult) -> str:
     sizes = f"{result.current.num_images} current and {result.reference.num_images} reference images"
     if not result.clear:
         return (
-            f"No drift is shown: a classifier that tells {sizes} apart reaches {told}, and no number differs "
+            f"No drift is shown: a classifier that separates {sizes} reaches {told}, and no number differs "
             "significantly."
         )
     names = [shift.title for shift in result.clear if shift.name != ALL]
     differing = f"; significantly different: {listed(names[:_SHOWN_SHIFTS])}" if names else ""
     more = f" and {len(names) - _SHOWN_SHIFTS} more" if len(names) > _SHOWN_SHIFTS else ""
-    return f"Drift: a classifier that tells {sizes} apart reaches {told}{differing}{more}."
+    return f"Drift: a classifier that separates {sizes} reaches {told}{differing}{more}."
 
 
 def _verdict(result: DriftResult) -> Verdict:
     note = (
-        f".5 means that they cannot be told apart. p-values below {ALPHA} after Holm's correction for "
+        f"An AUROC of .5 means no difference. p-values below {ALPHA} after Holm's correction for "
         f"{len(result.shifts)} comparisons count. Images of one patient are treated as independent."
     )
     left = f"\n\nNot compared, because a side lacks them: {listed(result.not_compared)}." if result.not_compared else ""

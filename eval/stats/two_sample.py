@@ -1,7 +1,7 @@
 """Do two samples come from one distribution? Tests for single numbers and for vectors, and the size of a difference.
 
 - A single number: the test of Kolmogorov and Smirnov, which assumes nothing about the distribution.
-- Vectors: a classifier that tells the samples apart (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR
+- Vectors: a classifier that separates the samples (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR
   2017). It is fitted on one half of each sample and tested on the other half, so its p-value is exact for the test.
 - The size of a difference is an AUROC: the probability that a value of the second sample is above one of the first,
   half of the ties counted. .5 is no difference.

@@ -1,11 +1,11 @@
 """What is kept of each labelled report: one line of JSON, so that an interrupted run goes on after the last one."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cxr.json_lines import drop_incomplete_line
 from stage1_classify.reports.labeller import Evidence, ReportLabels
 from stage1_classify.reports.report_table import Report
 
@@ -49,16 +49,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         """Open `path`, new or from an interrupted run. An incomplete last line is removed."""
         self.path = path
-        self.num_done = 0
-        whole = 0
-        if path.is_file():
-            with path.open("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):
-                        break
-                    self.num_done += 1
-                    whole += len(line)
-            os.truncate(path, whole)
+        self.num_done = drop_incomplete_line(path)
 
     def add(self, lines: Iterable[str]) -> None:
         """Append records, each as one line of JSON."""
