@@ -69,8 +69,8 @@ COMPILE := pyproject.toml --universal --generate-hashes --no-emit-index-url --py
 
 # Renew the lock files after a change of the dependencies in pyproject.toml.
 lock: setup
-	$(BIN)/uv pip compile $(COMPILE) --extra train --extra weights --extra serve --extra dicom --extra reports --extra dev \
-		--output-file requirements.lock
+	$(BIN)/uv pip compile $(COMPILE) --extra train --extra weights --extra serve --extra dicom --extra reports \
+		--extra audit --extra cluster --extra dev --output-file requirements.lock
 	$(BIN)/uv pip compile $(COMPILE) --extra serve --extra dicom --constraint requirements.lock \
 		--output-file requirements-serve.lock
 
