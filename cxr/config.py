@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from cxr.errors import UserError
 from cxr.yaml_files import parse_yaml, read_yaml
@@ -124,11 +125,26 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     if problem["type"] == "extra_forbidden":
         return f"{source}: {_unknown_key(where, cls)}"
     if is_missing and isinstance(place[-1], str):
-        return f"{source}: {where!r} is missing; add it to the file or give --set {where}=VALUE"
+        return f"{source}: {_missing_key(where, cls)}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:  # concerns several sections; "got" would repeat the whole file
         return f"{source}: {message}"
     return f"{source}: {where}: got {_shortened(repr(problem['input']))}: {message}"
+
+
+def _missing_key(where: str, cls: type[BaseModel]) -> str:
+    section, _, name = where.rpartition(".")
+    parts = [part for prefix, part in _sections(cls) if prefix.rstrip(".") == section and name in part.model_fields]
+    kinds = _inner_models(parts[0].model_fields[name].annotation) if parts else []
+    if not kinds:
+        return f"{where!r} is missing; add it to the file or give --set {where}=VALUE"
+    needed = [key for key, field in kinds[0].model_fields.items() if field.is_required() or _names_a_kind(field)]
+    return f"section {where!r} is missing; add it to the file, with at least {', '.join(needed)}"
+
+
+def _names_a_kind(field: FieldInfo) -> bool:
+    """Whether a key has one possible value, as `dataset` of a data section."""
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
 def _in_one_line(where: str) -> str:

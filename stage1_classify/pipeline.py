@@ -36,6 +36,7 @@ from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.computation import with_computation
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.train import fit
+from stage1_classify.training.validation import check_selectable
 
 Ids = dict[str, list[str]]
 """Split name -> image ids."""
@@ -80,6 +81,7 @@ def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
     others = {name: evaluation_split(data.select(ids[name]), settings, progress=is_first) for name in ("val", "test")}
     splits = {"train": train, **others}
     _log_cases(ids, splits)
+    check_selectable(splits["val"].targets, settings)
     return Prepared(data, ids, splits, settings, before, images)
 
 

@@ -36,7 +36,6 @@ from stage1_classify.training.processes import check_processes, check_same_weigh
 from stage1_classify.training.sampling import make_sampler
 from stage1_classify.training.validation import (
     Figures,
-    check_selectable,
     interleaved,
     one_line,
     selecting_score,
@@ -59,7 +58,6 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     Raises:
         UserError: a loss or gradient is not finite, or several processes do not train as one.
     """
-    check_selectable(val.targets, settings)
     trainer = Trainer(fabric, train, settings, run_dir)
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None
     while not trainer.is_done:

@@ -91,6 +91,16 @@ class Several(Settings):
     ("text", "problem"),
     [
         pytest.param(
+            "{data: {kind: other}}",
+            "section 'train' is missing; add it to the file, with at least num_epochs",
+            id="a_section_is_missing",
+        ),
+        pytest.param(
+            "{train: {num_epochs: 1}}",
+            "section 'data' is missing; add it to the file, with at least kind",
+            id="a_section_with_several_kinds_is_missing",
+        ),
+        pytest.param(
             "{train: {weight: 1, num_epochs: 1}, data: {kind: other}}",
             "unknown key 'train.weight'; nearest: 'data.weight'",
             id="key_of_another_section",
