@@ -1,5 +1,6 @@
 """Settings that all experiments share: the base file, the changes that make the variants, seeds and the bootstrap."""
 
+from abc import abstractmethod
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,9 +29,9 @@ class ExperimentSettings(Settings):
     comparisons multiplies it."""
 
     @property
+    @abstractmethod
     def num_comparisons(self) -> int:
         """How many variants are compared with a reference."""
-        raise NotImplementedError
 
     @field_validator("seeds")
     @classmethod
