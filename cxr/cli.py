@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from cxr.config import UserError
 
@@ -20,19 +21,22 @@ _USERS_ERRNO = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
     | {errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EFBIG, errno.EMLINK, errno.ETXTBSY}
 )
+Option = Literal["several", "check", "cluster"]
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 
 @dataclass(frozen=True)
 class StageArguments:
     """The parsed command line of a stage. `sources` are the run folders of the previous stage. `num_checked`: the N of
-    --check-distributed."""
+    --check-distributed. cluster, cluster_changes: see `cxr.runs.cluster_settings`; None for this machine."""
 
     config: Path
     out: Path
     sources: tuple[Path, ...]
     overrides: tuple[str, ...]
     num_checked: int | None = None
+    cluster: str | None = None
+    cluster_changes: tuple[str, ...] = ()
 
 
 def parse_stage_arguments(
@@ -41,17 +45,17 @@ def parse_stage_arguments(
     *,
     previous: str | None = None,
     about: str = "",
-    several: bool = False,
-    check: bool = False,
+    options: Collection[Option] = (),
 ) -> StageArguments:
     """Parse ``[CONFIG] [--from RUN ...] [--out DIR] [--set key=value ...]``.
 
     Without CONFIG the demo's settings, if it has any of this kind; without --out ``runs/<experiment>/<stage>``; without
     --from the same experiment's previous stage.
 
-    several: True if an experiment has several settings files of this kind; --out then ends in the file's name.
-    check: True for a stage with --check-distributed.
+    options: "several" if an experiment has several settings files of this kind, --out then ends in the file's name;
+        "check" for --check-distributed; "cluster" for --cluster.
     """
+    several = "several" in options
     parser = argparse.ArgumentParser(description=about)
     shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
     demo = Path("configs/demo") / f"{stage}.yaml"
@@ -65,14 +69,26 @@ def parse_stage_arguments(
         parser.add_argument(
             "--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=f"finished {previous} run(s)"
         )
-    if check:
+    if "check" in options:
         only = "only compare a few steps of N processes with those of one process; writes no run folder"
         parser.add_argument("--check-distributed", dest="num_checked", type=int, metavar="N", help=only)
+    if "cluster" in options:
+        add_cluster_options(parser)
     given = parser.parse_args(argv)
     experiment = Path("runs") / given.config.resolve().parent.name
     sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
     out = given.out or experiment / (given.config.stem if several else stage)
-    return StageArguments(given.config, out, tuple(sources), tuple(given.set), getattr(given, "num_checked", None))
+    num_checked, cluster = getattr(given, "num_checked", None), getattr(given, "cluster", None)
+    changes = getattr(given, "cluster_set", ())
+    return StageArguments(given.config, out, tuple(sources), tuple(given.set), num_checked, cluster, tuple(changes))
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cluster WHERE`` and ``--cluster-set KEY=VALUE ...``; `load_cluster` reads them."""
+    where = "run the jobs through submitit: slurm, local (this machine), or a settings file; see docs/cluster.md"
+    parser.add_argument("--cluster", metavar="WHERE", help=where)
+    ask = "what each job asks for, such as gpus=1 time_h=12 partition=gpu"
+    parser.add_argument("--cluster-set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=ask)
 
 
 def exit_code(main: Callable[[], None]) -> int:

@@ -1,15 +1,20 @@
 """Stage 1: train a multilabel classifier from image-level labels."""
 
 import sys
+from pathlib import Path
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import load_config
 from cxr.runs.run_folder import open_run, start_run
+from cxr.runs.stage_job import run_as_job
 from eval.classification.degenerate import did_not_learn
 from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    if run_as_job(Path(__file__), arguments, torchrun=True):
+        print_run(arguments.out)
+        return
     from stage1_classify import pipeline  # torch and timm take seconds, --help needs neither
     from stage1_classify.settings.classifier import Stage1Settings
     from stage1_classify.training.fabric import make_fabric
@@ -31,5 +36,5 @@ def main(arguments: StageArguments) -> None:
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("stage1", about=__doc__ or "", check=True)
+    given = parse_stage_arguments("stage1", about=__doc__ or "", options=["check", "cluster"])
     sys.exit(exit_code(lambda: main(given)))

@@ -1,14 +1,19 @@
 """Stage 2: score all CAM methods against radiologists' boxes, and export pseudo-labels from the best one."""
 
 import sys
+from pathlib import Path
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs.run_folder import start_run
+from cxr.runs.stage_job import run_as_job
 from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    if run_as_job(Path(__file__), arguments, torchrun=True):
+        print_run(arguments.out)
+        return
     from stage2_pseudolabel import pipeline  # torch takes seconds, --help does not need it
     from stage2_pseudolabel.cam_maps.processes import make_processes
     from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
@@ -29,5 +34,5 @@ def main(arguments: StageArguments) -> None:
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("stage2", previous="stage1", about=__doc__ or "")
+    given = parse_stage_arguments("stage2", previous="stage1", about=__doc__ or "", options=["cluster"])
     sys.exit(exit_code(lambda: main(given)))

@@ -1,14 +1,19 @@
 """Stage 3: train a detector on pseudo-labels, compare it with its CAM teacher, and export it."""
 
 import sys
+from pathlib import Path
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
 from cxr.runs.run_folder import open_run, start_run
+from cxr.runs.stage_job import run_as_job
 from eval.report.text_tables import print_run
 
 
 def main(arguments: StageArguments) -> None:
+    if run_as_job(Path(__file__), arguments):
+        print_run(arguments.out)
+        return
     from stage3_detect import pipeline  # torch and ultralytics take seconds, --help needs neither
     from stage3_detect.labels.corrections import corrections_input
     from stage3_detect.settings.detector import DetectSettings
@@ -27,5 +32,5 @@ def main(arguments: StageArguments) -> None:
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("stage3", previous="stage2", about=__doc__ or "")
+    given = parse_stage_arguments("stage3", previous="stage2", about=__doc__ or "", options=["cluster"])
     sys.exit(exit_code(lambda: main(given)))

@@ -4,6 +4,7 @@ import sys
 
 from cxr.cli import StageArguments, exit_code, parse_stage_arguments
 from cxr.config import UserError, load_config
+from cxr.runs.cluster_settings import load_cluster
 from cxr.runs.run_folder import open_run, start_run
 from eval.report.text_tables import print_run
 
@@ -16,16 +17,17 @@ def main(arguments: StageArguments) -> None:
     settings = load_config(DetectorExperimentSettings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
+    cluster = load_cluster(arguments.cluster, arguments.cluster_changes)
     stage2 = open_run(arguments.sources[0], stage="stage2")
     plan = make_plan(settings, arguments.out, stage2=stage2.dir)
     others = {f"compare_with_{name}": path for name, path in settings.compare_with.items()}
     inputs = {"base": settings.base, "stage2": stage2.dir, **others}
     run = start_run(arguments.out, stage="study", settings=settings, inputs=inputs)
     if run.state != "finished":
-        run_experiment(run, settings, plan, stage2=stage2)
+        run_experiment(run, settings, plan, stage2=stage2, cluster=cluster)
     print_run(run.dir)
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("study", previous="stage2", about=__doc__ or "", several=True)
+    given = parse_stage_arguments("study", previous="stage2", about=__doc__ or "", options=["several", "cluster"])
     sys.exit(exit_code(lambda: main(given)))

@@ -7,6 +7,7 @@ import pytest
 from cxr.config import Settings, load_config
 from cxr.labels import load_terminology
 from cxr.labels.terminology import LabelFile
+from cxr.runs.cluster_settings import ClusterSettings
 from stage1_classify.experiments.ablation_plan import make_plan
 from stage1_classify.experiments.sweep_space import check_space
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
@@ -26,6 +27,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "ablation": AblationSettings,
     "sweep": SweepSettings,
     "labels": LabelFile,
+    "slurm": ClusterSettings,
     "study": DetectorExperimentSettings,  # study_<what>.yaml
 }
 

@@ -56,6 +56,7 @@ DOORS = {
     "spacy": {"stage1_classify/reports/matching.py"},
     "optuna": {"stage1_classify/experiments/sweep_space.py"},
     "wandb": {"cxr/tracking.py"},
+    "submitit": {"cxr/runs/cluster.py"},
     "pycocotools": {"cxr/masks.py"},
     "pydicom": {
         *(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys", "dicom_limits")),

@@ -1,18 +1,18 @@
-"""Many runs from one settings file: each variant changes some settings and runs in its own process.
+"""Many runs from one settings file: each variant changes some settings and is a job of its own, on this machine or on a
+cluster.
 
-A process that is killed does not end the other runs, and the next call resumes its run.
+A call that was interrupted ends the jobs that it started, and the next call resumes their runs.
 """
 
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,12 +22,13 @@ from pydantic import AfterValidator, Field
 from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import UserError
 from cxr.progress import track
+from cxr.runs.cluster_settings import ClusterSettings
+from cxr.runs.job_start import Job, JobKilledError, LocalProcesses, StartedJob, Starter
 from cxr.runs.lock import is_locked
 from cxr.runs.run_folder import open_run
 from cxr.threads import num_cores
 
-POLL_S = 0.2
-GRACE_S = 10.0
+_THIS_MACHINE = LocalProcesses()
 
 log = logging.getLogger("raybox")
 
@@ -48,19 +49,6 @@ Overrides = Annotated[dict[str, Any], AfterValidator(flatten)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 """A name that also names folders and metrics."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to make in the folder `out`.
-
-    command: a script and its arguments, without ``--out``. needs: run folders that must be finished first.
-    """
-
-    name: str
-    out: Path
-    command: tuple[str, ...]
-    needs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,21 +84,21 @@ def is_finished(out: Path) -> bool:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None
+    jobs: Sequence[Job], *, num_parallel: int = 1, starter: Starter = _THIS_MACHINE
 ) -> Generator[Outcome, None, None]:
     """Make every run, up to `num_parallel` at a time, and yield each outcome as soon as it is known.
 
-    Finished runs are not started again. A job that needs a failed one fails too. The output of a process goes to a
-    ``.txt`` file next to its run folder. All started processes end with this generator, also when it is closed early
-    and when this process receives SIGTERM.
+    Finished runs are not started again. A job that needs a failed one fails too. The output of a job goes to
+    `Job.log_file`. All started jobs end with this generator, also when it is closed early and when this process
+    receives SIGTERM.
 
-    jobs: each after those that it needs. num_threads: of each process; None keeps what the environment says.
+    jobs: each after those that it needs.
 
     Raises:
-        UserError: a process was killed or interrupted, which says nothing about its settings.
+        JobKilledError: a job on this machine was killed or interrupted.
         KeyboardInterrupt: this process received SIGTERM.
     """
-    waiting, running = list(jobs), dict[Job, subprocess.Popen[str]]()
+    waiting, running = list(jobs), dict[Job, StartedJob]()
     outcomes: dict[Path, Outcome] = {}
     reported: set[Path] = set()
     with _noting_sigterm() as received:
@@ -118,11 +106,11 @@ def run_jobs(
             while waiting or running:
                 if received:
                     raise KeyboardInterrupt
-                ended = [_outcome(job, process) for job, process in running.items() if process.poll() is not None]
+                ended = [*_ended(running, goes_on=not starter.shares_machine)]
                 for job in [job for job in waiting if all(path in outcomes for path in job.needs)]:
                     early = _without_work(job, outcomes)
                     if early is None and len(running) < num_parallel and not _must_wait(job.out, reported):
-                        running[job] = _start(job, num_threads)
+                        running[job] = starter.start(job)
                         waiting.remove(job)
                     elif early is not None:
                         ended.append(early)
@@ -131,12 +119,12 @@ def run_jobs(
                     running.pop(outcome.job, None)
                     outcomes[outcome.job.out] = outcome
                     yield outcome
-                time.sleep(0 if ended else POLL_S)
+                time.sleep(0 if ended else starter.poll_s)
         finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                _end(process)
+            for started in running.values():
+                started.terminate()
+            for started in running.values():
+                started.wait()
 
 
 @contextmanager
@@ -154,15 +142,39 @@ def _noting_sigterm() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def failures_of(jobs: Sequence[Job], *, num_parallel: int = 1, num_threads: int | None = None) -> dict[Path, str]:
+def failures_of(jobs: Sequence[Job], *, num_parallel: int = 1, starter: Starter = _THIS_MACHINE) -> dict[Path, str]:
     """Run all jobs with a progress bar and one log line per job; returns run folder -> problem of those that failed."""
     failures: dict[Path, str] = {}
-    with closing(run_jobs(jobs, num_parallel=num_parallel, num_threads=num_threads)) as outcomes:
+    with closing(run_jobs(jobs, num_parallel=num_parallel, starter=starter)) as outcomes:
         for number, outcome in enumerate(track(outcomes, "runs", total=len(jobs)), start=1):
-            log.info("%d of %d  %s: %s", number, len(jobs), outcome.job.name, outcome.problem or "finished")
+            how = f"{outcome.problem} (log: {outcome.job.log_file})" if outcome.problem else "finished"
+            log.info("%d of %d  %s: %s", number, len(jobs), outcome.job.name, how)
             if outcome.problem:
                 failures[outcome.job.out] = outcome.problem
     return failures
+
+
+def place_jobs(
+    cluster: ClusterSettings | None, folder: Path, *, num_parallel: int, num_threads: int | None = None
+) -> tuple[Starter, int]:
+    """Where jobs run, and how many at a time.
+
+    cluster: None for this machine. folder: for the files of the cluster's engine. num_parallel, num_threads: what the
+    settings of the command ask for.
+
+    Raises:
+        UserError: the cluster cannot be used from here.
+    """
+    if cluster is None:
+        return LocalProcesses(num_threads or threads_of(num_parallel)), num_parallel
+    if find_spec("submitit") is None:
+        raise UserError("--cluster: the package submitit is missing; install the extra: pip install '.[cluster]'")
+    from cxr.runs.cluster import ClusterJobs  # an optional package
+
+    num_parallel = cluster.num_at_a_time(num_parallel)
+    if cluster.engine == "local":
+        num_threads = num_threads or threads_of(num_parallel)
+    return ClusterJobs(cluster, folder, num_threads=num_threads), num_parallel
 
 
 def threads_of(num_parallel: int) -> int | None:
@@ -191,39 +203,28 @@ def _must_wait(out: Path, reported: set[Path]) -> bool:
     return True
 
 
-def _start(job: Job, num_threads: int | None) -> "subprocess.Popen[str]":
-    environment = dict(os.environ)
-    if num_threads is not None:
-        environment["OMP_NUM_THREADS"] = str(num_threads)
-    job.out.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, *job.command, "--out", str(job.out)]
-    with _log_file(job).open("w", encoding="utf-8") as file:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            start_new_session=True,  # a group of its own, see _end
-        )
+def _ended(running: Mapping[Job, StartedJob], *, goes_on: bool) -> Iterator[Outcome]:
+    """The outcomes of jobs that have ended. goes_on: a killed job fails alone; else it is an error."""
+    for job, started in running.items():
+        try:
+            if (code := started.exit_code()) is not None:
+                yield _outcome(job, code)
+        except JobKilledError as error:
+            if not goes_on:
+                raise
+            yield Outcome(job, "; ".join(error.problems))
 
 
-def _log_file(job: Job) -> Path:
-    return job.out.with_name(f"{job.out.name}.txt")
-
-
-def _outcome(job: Job, process: "subprocess.Popen[str]") -> Outcome:
-    code = process.returncode
+def _outcome(job: Job, code: int) -> Outcome:
     if code == 0:
         return Outcome(job, "" if is_finished(job.out) else "ended without a finished run")
     if code < 0 or code == EXIT_INTERRUPTED:
         number = -code if code < 0 else signal.SIGINT
-        raise UserError(
-            f"{job.name}: its process was ended by {signal.Signals(number).name} (out of memory, out of time, or by "
-            f"hand); see {_log_file(job)}, then give the same command again to resume"
+        raise JobKilledError(
+            f"{job.name}: its command was ended by {signal.Signals(number).name} (out of memory, out of time, or by "
+            f"hand); see {job.log_file}, then give the same command again to resume"
         )
-    return Outcome(job, _last_words(_log_file(job)))
+    return Outcome(job, _last_words(job.log_file))
 
 
 def _last_words(path: Path) -> str:
@@ -231,12 +232,3 @@ def _last_words(path: Path) -> str:
     lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     problems = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return "; ".join(problems or lines[-1:]) or "failed without a message"
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Wait for a terminated process, then kill what is left of it and of the processes that it started."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -13,7 +13,8 @@ from typing import Any
 
 from cxr.config import Settings, UserError, load_config
 from cxr.labels import nearest
-from cxr.runs.jobs import Job, override
+from cxr.runs.job_start import Job
+from cxr.runs.jobs import override
 from eval.experiments.settings import ExperimentSettings
 
 PLACEHOLDER = re.compile(r"\{run:(.+)\}")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.config import UserError
-from cxr.runs.jobs import Job, run_command, run_jobs
+from cxr.runs.job_start import Job
+from cxr.runs.jobs import run_command, run_jobs
 from cxr.runs.label_files import label_file_of
 from cxr.runs.provenance import code_state
 from cxr.runs.run_folder import FinishedRun, open_input, open_run

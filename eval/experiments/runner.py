@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxr.config import UserError
-from cxr.runs.jobs import failures_of, threads_of
+from cxr.runs.cluster_settings import ClusterSettings
+from cxr.runs.jobs import failures_of, place_jobs
 from cxr.runs.run_folder import Run, open_run
 from eval.experiments.comparison import Figures, Row, Trainings, compare, correct, mean_of
 from eval.experiments.plan import Plan, Runs, name_of
@@ -61,13 +62,17 @@ Score = Callable[[Mapping[str, Runs]], tuple[Mapping[str, Trainings], str]]
 """Runs of a group's variants -> their figures, all on the same cases, and these cases in words."""
 
 
-def train(run: Run, settings: ExperimentSettings, plan: Plan) -> Trained:
-    """Make the missing runs of `plan`; UserError if every run failed or a process was killed."""
+def train(run: Run, settings: ExperimentSettings, plan: Plan, *, cluster: ClusterSettings | None = None) -> Trained:
+    """Make the missing runs of `plan`; UserError if every run failed or a process of this machine was killed.
+
+    cluster: where to train; None for this machine.
+    """
     log.info("%d runs for %d variants", len(plan.jobs), len(plan.runs))
-    num = settings.num_parallel
+    starter, num = place_jobs(
+        cluster, run.dir / "cluster", num_parallel=settings.num_parallel, num_threads=settings.num_threads
+    )
     with run.phase("runs"):
-        threads = settings.num_threads or threads_of(num)
-        failures = failures_of(plan.jobs, num_parallel=num, num_threads=threads)
+        failures = failures_of(plan.jobs, num_parallel=num, starter=starter)
     problems = [f"{job.name}: {failures[job.out]}" for job in plan.jobs if job.out in failures]
     if len(problems) == len(plan.jobs):
         raise UserError([f"{run.stage}: every run failed", *problems])

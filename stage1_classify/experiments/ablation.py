@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from cxr.config import load_config
+from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.jobs import override
 from cxr.runs.run_folder import Run, atomic_write_text
 from eval.experiments.comparison import counts
@@ -34,7 +35,7 @@ log = logging.getLogger("raybox")
 FIGURES = "AUROC and AUPRC are means over the findings on the test split, and over the seeds where there are several."
 
 
-def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
+def run_ablation(run: Run, settings: AblationSettings, plan: Plan, *, cluster: ClusterSettings | None = None) -> None:
     """Make the missing runs, compare the variants, and finish.
 
     Raises:
@@ -44,7 +45,7 @@ def run_ablation(run: Run, settings: AblationSettings, plan: Plan) -> None:
     base = load_config(Stage1Settings, settings.base, [override(*item) for item in settings.overrides.items()])
     ensemble = EnsembleSettings.model_validate({"operating_point": base.operating_point}).model_dump(mode="json")
     atomic_write_text(run.dir / ENSEMBLE_CONFIG, yaml.safe_dump(ensemble, sort_keys=False))
-    trained = train(run, settings, plan)
+    trained = train(run, settings, plan, cluster=cluster)
     references = {group: content.reference for group, content in settings.groups.items()}
     scorer = PredictionScorer(settings.num_resamples, base.train.min_positives, base.seed)
     with run.phase("comparison"):

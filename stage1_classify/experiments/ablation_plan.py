@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from cxr.runs.jobs import Job, run_command
+from cxr.runs.job_start import Job
+from cxr.runs.jobs import run_command
 from eval.experiments.plan import Place, Plan, Planner, Training, name_of
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings, EnsembleVariant

@@ -13,7 +13,8 @@ from typing import Any
 
 from cxr.config import UserError
 from cxr.progress import track
-from cxr.runs.jobs import Job, run_command, run_jobs
+from cxr.runs.job_start import Job
+from cxr.runs.jobs import run_command, run_jobs
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
 from cxr.tracking import create_sweep, read_log, run_sweep_agent
 from stage1_classify.experiments.sweep_report import Result, trials_table, write_best_settings, write_sweep_report

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxr.coco import read_coco
 from cxr.labels import slug
+from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.jobs import run_command
 from cxr.runs.run_folder import FinishedRun, Run, open_run
 from eval.experiments.comparison import Figures, counts, share_of, spread
@@ -33,7 +34,14 @@ def make_plan(settings: DetectorExperimentSettings, out: Path, *, stage2: Path) 
     return Planner(settings, {"": settings.variants}, training=training, out=out).plan()
 
 
-def run_experiment(run: Run, settings: DetectorExperimentSettings, plan: Plan, *, stage2: FinishedRun) -> None:
+def run_experiment(
+    run: Run,
+    settings: DetectorExperimentSettings,
+    plan: Plan,
+    *,
+    stage2: FinishedRun,
+    cluster: ClusterSettings | None = None,
+) -> None:
     """Make the missing runs, compare the variants, and finish.
 
     Raises:
@@ -44,7 +52,7 @@ def run_experiment(run: Run, settings: DetectorExperimentSettings, plan: Plan, *
     # before hours of training, because a run to compare with may be of other images
     others = scorer.score_stage2()
     others |= {name: scorer.score_run(path) for name, path in settings.compare_with.items()}
-    trained = train(run, settings, plan)
+    trained = train(run, settings, plan, cluster=cluster)
     with run.phase("comparison"):
         (group,) = compare_groups(trained, {"": settings.reference}, scorer).values()
         result = compare_detectors(group, others, scorer=scorer)

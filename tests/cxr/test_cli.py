@@ -30,10 +30,10 @@ def test_the_experiment_is_the_folder_of_the_settings() -> None:
 
 def test_where_an_experiment_has_several_settings_files_the_run_has_the_files_name() -> None:
     command = ["configs/nih/study_noise.yaml"]
-    given = parse_stage_arguments("study", command, previous="stage2", several=True)
+    given = parse_stage_arguments("study", command, previous="stage2", options=["several"])
     assert given.out == Path("runs/nih/study_noise")
     assert given.sources == (Path("runs/nih/stage2"),)
-    given = parse_stage_arguments("study", [*command, "--out", "x"], several=True)
+    given = parse_stage_arguments("study", [*command, "--out", "x"], options=["several"])
     assert (given.out, given.sources) == (Path("x"), ())
 
 

@@ -41,7 +41,7 @@ def test_one_and_two_processes_are_compared_and_nothing_is_left(
     there = sorted(path.name for path in tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    run(parse_stage_arguments("stage1", ["c.yaml", "--check-distributed", "2"], check=True))
+    run(parse_stage_arguments("stage1", ["c.yaml", "--check-distributed", "2"], options=["check"]))
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == "2 processes train as one: 6 steps in fp32, 38 comparisons"
     assert [line.split(":")[0].strip() for line in lines] == [

@@ -9,64 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from cxr.cli import EXIT_INTERRUPTED
 from cxr.config import Settings, UserError, load_config
-from cxr.runs.jobs import Job, Outcome, failures_of, flatten, override, run_command, run_jobs, threads_of
+from cxr.runs.job_start import Job, LocalProcesses
+from cxr.runs.jobs import failures_of, flatten, override, run_command, run_jobs, threads_of
+from tests.cxr.runs.job_builders import is_alive, job, problems, script
 
-SCRIPT = """
-import os, signal, subprocess, sys, time
-from pathlib import Path
-from cxr.cli import EXIT_INTERRUPTED
-from cxr.config import Settings, UserError
-from cxr.cli import exit_code
-from cxr.runs.run_folder import start_run
-
-out, what = Path(sys.argv[-1]), sys.argv[1]
-
-def main():
-    run = start_run(out, stage="stage1", settings=Settings(), inputs={})
-    with (out / "began.txt").open("a") as file:
-        file.write(f"{time.time()} {os.environ.get('OMP_NUM_THREADS')}\\n")
-    if what == "mistake":
-        raise UserError(["the loss is nan", "lower the rate"])
-    if what == "crash":
-        raise ValueError("no such layer")
-    if what == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "meet":
-        end = time.time() + 60
-        while len(list(out.parent.glob("*/began.txt"))) < 2 and time.time() < end:
-            time.sleep(0.05)
-    if what == "stubborn":  # starts a process of its own, and both ignore SIGTERM
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen(["sleep", "60"])
-        (out / "child.txt").write_text(str(child.pid))
-        child.wait()
-    if what.startswith("sleep"):
-        time.sleep(float(what.removeprefix("sleep")))
-    (out / "ended.txt").write_text(str(time.time()))
-    run.finish({}, {"began": out / "began.txt"})
-
-sys.exit(exit_code(main))
-"""
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
-    return path
-
-
-def job(script: Path, name: str, what: str = "fine", *, needs: tuple[Path, ...] = ()) -> Job:
-    return Job(name, script.parent / "runs" / name, (str(script), what), needs)
-
-
-def problems(outcomes: list[Outcome]) -> dict[str, str]:
-    return {outcome.job.name: outcome.problem for outcome in outcomes}
+__all__ = ["script"]
 
 
 def test_no_jobs_are_done_at_once() -> None:
@@ -124,7 +75,7 @@ def test_two_run_at_a_time(script: Path) -> None:
 def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     list(run_jobs([job(script, "inherited")]))
-    list(run_jobs([job(script, "given")], num_threads=3))
+    list(run_jobs([job(script, "given")], starter=LocalProcesses(num_threads=3)))
     threads = {
         name: (script.parent / "runs" / name / "began.txt").read_text().split()[1] for name in ("inherited", "given")
     }
@@ -133,7 +84,7 @@ def test_each_process_has_its_threads(script: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_killed_process_stops_everything_and_the_next_call_goes_on(script: Path) -> None:
     killed, other = job(script, "killed", "killed"), job(script, "other", "sleep30")
-    with pytest.raises(UserError, match=r"killed: its process was ended by SIGKILL .* to resume"):
+    with pytest.raises(UserError, match=r"killed: its command was ended by SIGKILL .* to resume"):
         list(run_jobs([other, killed], num_parallel=2))
     assert not (other.out / "ended.txt").exists()
     again = [Job(one.name, one.out, (str(script), "fine")) for one in (killed, other)]
@@ -155,7 +106,7 @@ def test_a_terminated_call_ends_its_trainings(script: Path, number: signal.Signa
     slow = job(script, "slow", "sleep30")
     driver = (
         "import sys\nfrom pathlib import Path\nfrom cxr.cli import exit_code\n"
-        "from cxr.runs.jobs import Job, failures_of\n"
+        "from cxr.runs.job_start import Job\nfrom cxr.runs.jobs import failures_of\n"
         f"slow = Job('slow', Path({str(slow.out)!r}), {slow.command!r})\n"
         "sys.exit(exit_code(lambda: failures_of([slow], num_parallel=2)))"
     )
@@ -170,7 +121,7 @@ def test_a_terminated_call_ends_its_trainings(script: Path, number: signal.Signa
 
 
 def test_processes_that_a_run_started_end_with_it(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxr.runs.jobs.GRACE_S", 0.2)
+    monkeypatch.setattr("cxr.runs.job_start.GRACE_S", 0.2)
     quick, stubborn = job(script, "quick"), job(script, "stubborn", "stubborn")
     outcomes = run_jobs([quick, stubborn], num_parallel=2)
     next(outcomes)
@@ -182,14 +133,6 @@ def test_processes_that_a_run_started_end_with_it(script: Path, monkeypatch: pyt
     while is_alive(int(pid_file.read_text())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_alive(int(pid_file.read_text()))
-
-
-def is_alive(pid: int) -> bool:
-    """False also for a process that has ended and that nobody has waited for."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_process_that_a_killed_call_left_behind_is_waited_for(script: Path) -> None:

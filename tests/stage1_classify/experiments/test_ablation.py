@@ -15,6 +15,7 @@ import pytest
 import yaml
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cxr.cli import StageArguments
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.run_folder import open_run, start_run
 from cxr.tracking import read_log
@@ -25,6 +26,7 @@ from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
 from eval.report.format import gap_text
 from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
+from stage1_classify.ablate import main
 from stage1_classify.experiments.ablation import run_ablation
 from stage1_classify.experiments.ablation_plan import make_plan
 from stage1_classify.experiments.ablation_scores import mean_figures, probabilities_on
@@ -415,6 +417,19 @@ def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, prete
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
     ensemble = load_config(EnsembleSettings, run.dir / "ensemble.yaml")
     assert ensemble.operating_point == load_config(Stage1Settings, base).operating_point
+
+
+@pytest.mark.slow
+def test_jobs_of_a_cluster_give_what_processes_give(base: Path, tmp_path: Path, pretended: None) -> None:
+    groups = {"heads": {"pcam": {}, "lse": {"head.kind": "lse"}, "both": {"ensemble": ["pcam", "lse"]}}}
+    settings = ablation_settings(base, groups, num_parallel=2)
+    config = tmp_path / "ablation.yaml"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    main(StageArguments(config, tmp_path / "there", (), (), None, "local", ("time_h=0.1",)))
+    here, there = open_run(ablate(settings, tmp_path / "here")), open_run(tmp_path / "there")
+    assert there.metrics == here.metrics
+    assert set(trainings(there.dir).values()) == {1}
+    assert len(list((there.dir / "cluster").glob("*_submitted.pkl"))) == 3
 
 
 def test_a_failed_variant_is_named_and_tried_again(base: Path, tmp_path: Path, pretended: None) -> None:
