@@ -21,14 +21,15 @@ _USERS_ERRNO = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
     | {errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EFBIG, errno.EMLINK, errno.ETXTBSY}
 )
-Option = Literal["several", "check", "cluster"]
+Option = Literal["several", "check", "cluster", "worker"]
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 
 @dataclass(frozen=True)
 class StageArguments:
     """The parsed command line of a stage. `sources` are the run folders of the previous stage. `num_checked`: the N of
-    --check-distributed. cluster, cluster_changes: see `cxr.runs.cluster_settings`; None for this machine."""
+    --check-distributed. cluster, cluster_changes: see `cxr.runs.cluster_settings`; None for this machine.
+    worker: name of a worker of a sweep."""
 
     config: Path
     out: Path
@@ -37,6 +38,7 @@ class StageArguments:
     num_checked: int | None = None
     cluster: str | None = None
     cluster_changes: tuple[str, ...] = ()
+    worker: str | None = None
 
 
 def parse_stage_arguments(
@@ -53,7 +55,7 @@ def parse_stage_arguments(
     --from the same experiment's previous stage.
 
     options: "several" if an experiment has several settings files of this kind, --out then ends in the file's name;
-        "check" for --check-distributed; "cluster" for --cluster.
+        "check" for --check-distributed; "cluster" for --cluster; "worker" for --worker.
     """
     several = "several" in options
     parser = argparse.ArgumentParser(description=about)
@@ -74,13 +76,23 @@ def parse_stage_arguments(
         parser.add_argument("--check-distributed", dest="num_checked", type=int, metavar="N", help=only)
     if "cluster" in options:
         add_cluster_options(parser)
+    if "worker" in options:
+        joins = "only take trials of the sweep that another call has begun in --out, until none is left"
+        parser.add_argument("--worker", metavar="NAME", help=joins)
     given = parser.parse_args(argv)
     experiment = Path("runs") / given.config.resolve().parent.name
     sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
     out = given.out or experiment / (given.config.stem if several else stage)
-    num_checked, cluster = getattr(given, "num_checked", None), getattr(given, "cluster", None)
-    changes = getattr(given, "cluster_set", ())
-    return StageArguments(given.config, out, tuple(sources), tuple(given.set), num_checked, cluster, tuple(changes))
+    return StageArguments(
+        given.config,
+        out,
+        tuple(sources),
+        tuple(given.set),
+        getattr(given, "num_checked", None),
+        getattr(given, "cluster", None),
+        tuple(getattr(given, "cluster_set", ())),
+        getattr(given, "worker", None),
+    )
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:

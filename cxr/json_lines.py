@@ -3,7 +3,8 @@ line."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ def drop_incomplete_line(path: Path) -> int:
     return num_lines
 
 
+@dataclass(frozen=True)
+class WholeLines:
+    """The entries of finished files, one file after the other."""
+
+    paths: Sequence[Path]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for path in self.paths:
+            with path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+
+
 class JsonLines:
     """The file at `path`, new or from an interrupted call. An incomplete last line is removed."""
 
@@ -37,6 +50,4 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The entries in their order."""
-        if self.path.is_file():
-            with self.path.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        return iter(WholeLines([self.path] if self.path.is_file() else []))

@@ -14,6 +14,7 @@ from pathlib import Path
 from cxr.cli import exit_code
 from cxr.config import UserError
 from cxr.imaging.listing import default_out
+from cxr.imaging.shards import Split, add_shard_options
 from eval.report.text_tables import print_run
 
 SETTINGS_ENDINGS = (".yaml", ".yml")
@@ -31,24 +32,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--on-problem", choices=("error", "exclude"), default="error", help=problem)
     part = "part of the data set's split to evaluate, or all (default: the file's, test)"
     parser.add_argument("--part", metavar="NAME", help=part)
+    add_shard_options(parser)
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
     return parser.parse_args(argv)
 
 
 def main(given: argparse.Namespace) -> None:
     """Predict the images, or evaluate on the data set."""
+    split = Split.of(given)
     is_settings = [path.suffix.lower() in SETTINGS_ENDINGS for path in given.inputs]
     if any(is_settings):
         if len(given.inputs) > 1:
             raise UserError("IMAGES_OR_CONFIG: give images, or one settings file; a settings file stands alone")
+        if split != Split():
+            raise UserError("--shards, --shard and --cluster belong to images; leave them out for a settings file")
         _evaluate(given)
         return
     if given.part or given.set:
         raise UserError("--part and --set belong to a settings file of a labelled data set; leave them out for images")
-    from stage1_classify.evaluation.new_images import Call, predict_images  # torch takes seconds, --help needs none
+    # torch takes seconds, --help needs none
+    from stage1_classify.evaluation.new_images import Call, predict_images, predict_in_shards
 
-    call = Call(given.run, tuple(given.inputs), given.out, given.on_problem)
-    sys.stdout.write(predict_images(call) + "\n")
+    call = Call(given.run, tuple(given.inputs), given.out, given.on_problem, split.shard)
+    summary = predict_images(call) if split.count is None else predict_in_shards(call, split.count, split.cluster)
+    sys.stdout.write(summary + "\n")
 
 
 def _evaluate(given: argparse.Namespace) -> None:

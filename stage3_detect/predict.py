@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
+from cxr.imaging.shards import Split, add_shard_options
 
 
 class _Renamed(argparse.Action):
@@ -49,16 +50,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--capture", choices=("colour", "grey"), default="colour", help=capture)
     gate = "unsuitable images: show no box (abstain, the default), warn, or off"
     parser.add_argument("--quality-gate", choices=("abstain", "warn", "off"), default="abstain", help=gate)
+    add_shard_options(parser)
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write predictions.json only")
     return parser.parse_args(argv)
 
 
 def main(given: argparse.Namespace) -> None:
     """Find the boxes and print one line about the result."""
-    from stage3_detect.prediction.files import Call, predict_files  # torch takes seconds, --help needs none
+    from stage3_detect.prediction.call import Call  # torch takes seconds, --help needs none
+    from stage3_detect.prediction.files import predict_files
+    from stage3_detect.prediction.shards import predict_in_shards
 
-    call = Call(**vars(given) | {"images": tuple(given.images)})
-    sys.stdout.write(predict_files(call) + "\n")
+    split = Split.of(given)
+    call = Call(**vars(given) | {"images": tuple(given.images), "shard": split.shard})
+    summary = predict_files(call) if split.count is None else predict_in_shards(call, split.count, split.cluster)
+    sys.stdout.write(summary + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from stage2_pseudolabel import run as stage2
 from stage3_detect import run as stage3
 from stage3_detect.dicom_results.make import REPORT
 from stage3_detect.dicom_results.read_report import read_report
-from stage3_detect.prediction.files import Call, predict_files
+from stage3_detect.prediction.call import Call
+from stage3_detect.prediction.files import predict_files
 from stage3_detect.serving.model.bundle_model import open_model
 from tests.builders import write_picture, write_rows
 from tests.stage3_detect.dicom_results.dicom_builders import IMAGE, dicom_bytes

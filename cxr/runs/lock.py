@@ -1,7 +1,9 @@
-"""One process at a time writes into a run folder."""
+"""One process at a time writes into a run folder, or does what a lock file stands for."""
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +47,24 @@ def is_locked(out: Path) -> bool:
         return False
     with (out / _LOCK).open("a", encoding="utf-8") as file:
         return not _take(file)
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """Lock a file, which is created, until the returned file is closed or this process ends. None while another
+    process has the lock."""
+    file = path.open("a", encoding="utf-8")
+    if _take(file):
+        return file
+    file.close()
+    return None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock of a file, which is created, and have it inside."""
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _take(file: IO[str]) -> bool:

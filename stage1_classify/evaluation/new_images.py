@@ -1,7 +1,7 @@
 """A finished classifier on images without labels: files in, one table out. An interrupted call can be resumed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,11 @@ from cxr.imaging.files import cut_region, read_pixels
 from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, problem_line, refuse_inside
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import Pictures
-from cxr.json_lines import JsonLines
+from cxr.imaging.shards import Shard, make_shards, remove_shards, shards_of
+from cxr.json_lines import JsonLines, WholeLines
 from cxr.labels import slug
 from cxr.progress import track
+from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
 from cxr.spreadsheet_cells import inert
 from cxr.tables import OnProblem
@@ -27,18 +29,21 @@ from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
 
 STAGE = "classifier_predictions"
+SCRIPT = Path(__file__).parents[1] / "predict.py"
 
 _BATCH = 64
+"""Images that the network sees at a time. Parts begin at whole batches, because other batches round differently."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for."""
+    """What the user asked for. shard: the part of the images that this call takes; None means all."""
 
     run: Path
     images: tuple[Path, ...]
     out: Path | None = None
     on_problem: OnProblem = "error"
+    shard: Shard | None = None
 
 
 class CallSettings(Settings):
@@ -47,6 +52,36 @@ class CallSettings(Settings):
     images: tuple[str, ...]
     listing: str
     """Fingerprint of the files' names, sizes and times."""
+    shard: str = ""
+    """I/N for a part of the images."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call with the run and the images that it names. out: where the results of all images go. listing: the images
+    of this call, which may be a part of all."""
+
+    call: Call
+    source: FinishedRun
+    out: Path
+    listing: Listing
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this call go."""
+        return self.call.shard.folder(self.out) if self.call.shard else self.out
+
+    def part(self, shard: Shard) -> "Task":
+        """The same call for a part of its images."""
+        return replace(self, call=replace(self.call, shard=shard), listing=shard.part_of(self.listing, unit=_BATCH))
+
+    def start(self) -> Run:
+        """Open the folder, see `start_run`."""
+        shard = str(self.call.shard or "")
+        settings = CallSettings(
+            images=tuple(map(str, self.call.images)), listing=fingerprint(self.listing), shard=shard
+        )
+        return start_run(self.folder, stage=STAGE, settings=settings, inputs={"classifier": self.call.run})
 
 
 class _Decoded(NamedTuple):
@@ -62,21 +97,56 @@ def predict_images(call: Call) -> str:
 
     The output folder holds predictions.csv (see `prediction_table`), for a classifier of one finding also
     submission.csv (image_id, prediction: 1 or 0), and manifest.json. All readable images are predicted before problems
-    are reported.
+    are reported. With `call.shard` the folder of the part holds predictions.jsonl instead, and problems are logged.
 
     Raises:
         UserError: an invalid call; unreadable files, all of them named (on_problem "error"); no readable file.
     """
+    task = _task_of(call)
+    run = task.start()
+    if run.state != "finished":
+        _predict(run, task)
+    run.release()
+    done = open_run(task.folder, stage=STAGE)
+    return _part_summary(done) if call.shard else _report(done, call.on_problem)
+
+
+def predict_in_shards(call: Call, count: int, cluster: ClusterSettings | None = None) -> str:
+    """Predict every image of `call` in `count` parts, each by a process or a job of its own; the result has the bytes
+    that `predict_images` writes. Parts that are finished are not made again.
+
+    Raises:
+        UserError: as `predict_images`; parts that failed, or that were made of other images.
+    """
+    whole = _task_of(call)
+    run = whole.start()
+    if run.state != "finished":
+        shards = shards_of(whole.listing, count, unit=_BATCH)
+        with run.phase(f"predictions in {len(shards)} shards"):
+            make_shards(shards, lambda shard: _command(whole, shard), whole.out, cluster)
+        parts = [whole.part(shard) for shard in shards]
+        for part in parts:
+            part.start().release()  # checks that it is of these images
+        done = [open_run(part.folder, stage=STAGE) for part in parts]
+        unreadable = [(path, problem) for one in done for path, problem in one.manifest["unreadable"]]
+        _finish(run, whole, WholeLines([one.output("lines") for one in done]), unreadable=unreadable)
+    run.release()
+    remove_shards(whole.out)
+    return _report(open_run(whole.out, stage=STAGE), call.on_problem)
+
+
+def _task_of(call: Call) -> Task:
     source = open_run(call.run, stage="stage1")
     listing = find_images(call.images)
     out = call.out or default_out(call.run, call.images)
     refuse_inside(out, call.images)
-    settings = CallSettings(images=tuple(map(str, call.images)), listing=fingerprint(listing))
-    run = start_run(out, stage=STAGE, settings=settings, inputs={"classifier": call.run})
-    if run.state != "finished":
-        _predict(run, source, listing)
-    run.release()
-    return _report(open_run(out, stage=STAGE), call.on_problem)
+    task = Task(call, source, out, listing)
+    return task.part(call.shard) if call.shard else task
+
+
+def _command(whole: Task, shard: Shard) -> tuple[str, ...]:
+    options = ("--out", str(whole.out), "--shard", str(shard))
+    return (str(SCRIPT), *options, "--", str(whole.call.run), *map(str, whole.call.images))
 
 
 def prediction_table(
@@ -97,11 +167,11 @@ def prediction_table(
     return pd.DataFrame(columns)
 
 
-def _predict(run: Run, source: FinishedRun, listing: Listing) -> None:
-    trained = load_trained(source.dir).to("cuda" if torch.cuda.is_available() else "cpu")
-    lines = JsonLines(run.dir / "predictions.partial.jsonl")
+def _predict(run: Run, task: Task) -> None:
+    trained = load_trained(task.source.dir).to("cuda" if torch.cuda.is_available() else "cpu")
+    lines = JsonLines(run.dir / ("predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"))
     done = {line["image_id"] for line in lines}
-    waiting = [file for file in listing.files if file.image_id not in done]
+    waiting = [file for file in task.listing.files if file.image_id not in done]
     if done:
         log.info("%d images are already done", len(done))
     unreadable: list[tuple[str, str]] = []
@@ -114,7 +184,13 @@ def _predict(run: Run, source: FinishedRun, listing: Listing) -> None:
                 continue
             for file, row in zip(decoded.files, _probabilities(decoded, trained).tolist(), strict=True):
                 lines.append({"image_id": file.image_id, "file": file.file_name, "probabilities": row})
-    _finish(run, source, lines, listing=listing, unreadable=unreadable)
+    if task.call.shard:
+        lines.path.touch()  # a part may have no readable image
+        counts = {"images": len(task.listing.files) - len(unreadable), "unreadable": len(unreadable)}
+        run.finish(counts, {"lines": lines.path}, unreadable=[list(entry) for entry in unreadable])
+        return
+    _finish(run, task, lines, unreadable=unreadable)
+    lines.path.unlink(missing_ok=True)
 
 
 def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
@@ -147,9 +223,8 @@ def _probabilities(decoded: _Decoded, trained: Trained) -> Floats:
     return np.asarray(values.reshape(len(decoded.files), len(trained.regions), -1).max(axis=1))
 
 
-def _finish(
-    run: Run, source: FinishedRun, lines: JsonLines, *, listing: Listing, unreadable: list[tuple[str, str]]
-) -> None:
+def _finish(run: Run, task: Task, lines: JsonLines | WholeLines, *, unreadable: list[tuple[str, str]]) -> None:
+    source, listing = task.source, task.listing
     findings: list[str] = source.manifest["findings"]
     order = {file.image_id: place for place, file in enumerate(listing.files)}
     entries = sorted(lines, key=lambda line: order[line["image_id"]])
@@ -170,7 +245,6 @@ def _finish(
         synthetic=source.manifest.get("synthetic"),
         unreadable=[list(entry) for entry in unreadable],
     )
-    lines.path.unlink(missing_ok=True)
 
 
 def _printable(name: str) -> str:
@@ -181,6 +255,14 @@ def _printable(name: str) -> str:
 def _write_csv(path: Path, table: pd.DataFrame) -> Path:
     atomic_write_text(path, table.map(inert).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     return path
+
+
+def _part_summary(done: FinishedRun) -> str:
+    for path, problem in done.manifest["unreadable"]:
+        log.warning("%s", problem if path in problem else f"{path}: {problem}")
+    part, lines = f"shard {done.settings['shard']}", done.output("lines")
+    images, unreadable = (int(done.metrics[name] or 0) for name in ("images", "unreadable"))
+    return f"{part}: {images} images predicted, {unreadable} unreadable -> {lines}"
 
 
 def _report(done: FinishedRun, on_problem: OnProblem) -> str:

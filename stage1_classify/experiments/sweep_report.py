@@ -1,6 +1,6 @@
 """Files of a sweep: a table of its trials, the best settings, a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -12,16 +12,17 @@ from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from eval.report.blocks import Block, Figure, Table, write_report
 from eval.report.charts import plot_curves
 from eval.report.format import Cell, with_interval
-from stage1_classify.experiments.sweep_space import Trial, importance
+from stage1_classify.experiments.sweep_trials import Trial
 from stage1_classify.settings.experiments import SweepSettings
 
 
 class Result(NamedTuple):
-    """All trials by number, the best one, and its run."""
+    """All trials by number, the best one, its run, and the importance of each setting."""
 
     trials: Sequence[Trial]
     best: Trial
     run: FinishedRun
+    importance: Mapping[str, float]
 
 
 def trials_table(settings: SweepSettings, trials: Sequence[Trial]) -> pd.DataFrame:
@@ -47,8 +48,7 @@ def write_best_settings(path: Path, settings: SweepSettings, result: Result) -> 
 def write_sweep_report(run_dir: Path, settings: SweepSettings, result: Result) -> Path:
     """Write ``report.html``; returns its path."""
     blocks: list[Block] = [_ranking(settings, result)]
-    shares = importance(settings, result.trials)
-    if shares:
+    if shares := result.importance:
         note = "Share of each setting in the differences between trials. With few trials this is only a hint."
         rows: list[list[Cell]] = [[key, share] for key, share in shares.items()]
         blocks.append(Table("Which settings mattered", ["setting", "importance"], rows, note))

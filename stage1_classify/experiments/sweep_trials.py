@@ -1,134 +1,157 @@
-"""The work of sweep.py: trials one after another, each a training in its own process and run folder.
+"""The trials of a sweep, in Optuna's journal, which many processes on many machines share.
 
-``trials/0007.json`` says what trial 7 tries and how it ended. It is written atomically before and after the training,
-and is all that a later call needs to resume.
+A process that works on a trial holds the lock of ``0007.lock``. So a trial that runs and whose lock is free was
+interrupted, and the next process resumes it.
 """
 
-import json
-import logging
 import math
-from dataclasses import asdict, replace
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
-from cxr.config import UserError
-from cxr.progress import track
-from cxr.runs.job_start import Job
-from cxr.runs.jobs import run_command, run_jobs
-from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
-from cxr.tracking import create_sweep, read_log, run_sweep_agent
-from stage1_classify.experiments.sweep_report import Result, trials_table, write_best_settings, write_sweep_report
-from stage1_classify.experiments.sweep_space import Trial, suggest, wandb_sweep_config
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from cxr.json_lines import drop_incomplete_line
+from cxr.runs.lock import locked, try_lock
+from stage1_classify.experiments.sweep_space import params_of, suggest
 from stage1_classify.settings.experiments import SweepSettings
 
-TRAINING = Path(__file__).parents[1] / "run.py"
+_ENOUGH_FOR_IMPORTANCE = 10
+_VALUES, _PROBLEM = "values", "problem"
 
-log = logging.getLogger("raybox")
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+State = Literal["running", "finished", "failed"]
+_STATES: Mapping[TrialState, State] = {
+    TrialState.WAITING: "running",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "finished",
+    TrialState.FAIL: "failed",
+}
 
 
-class Sweep:
-    """One sweep, with its settings and run folder."""
+@dataclass(frozen=True)
+class Trial:
+    """One choice of settings. figure: validation metric of a finished trial. problem: of a failed trial."""
 
-    def __init__(self, run: Run, settings: SweepSettings) -> None:
-        self.run, self.settings = run, settings
-        self._folder = run.dir / "trials"
+    number: int
+    values: dict[str, Any]
+    state: State = "running"
+    figure: float | None = None
+    problem: str = ""
 
-    def __call__(self) -> None:
-        """Make the missing trials, choose the best one, and finish the run.
 
-        Raises:
-            UserError: no trial finished, or one was killed.
-        """
-        with self.run.phase("trials"):
-            if self.settings.backend == "wandb":
-                self._ask_wandb()
-            else:
-                self._ask_optuna()
-        self._finish(self._trials())
+class Trials:
+    """All trials of the sweep in `folder`, seen from one process."""
 
-    def _ask_optuna(self) -> None:
-        for number in track(range(self.settings.num_trials), "trials"):
-            trials = self._trials()
-            if number == len(trials):
-                trials.append(Trial(number, suggest(self.settings, trials)))
-            if trials[number].state == "running":
-                self._make(trials[number])
+    def __init__(self, folder: Path, settings: SweepSettings) -> None:
+        self.folder, self._settings = folder, settings
+        self._journal = folder / "journal.log"
+        self._mine: dict[int, IO[str]] = {}
+        folder.mkdir(exist_ok=True)
+        with self._alone():
+            storage = JournalStorage(JournalFileBackend(str(self._journal)))
+            self._study = optuna.create_study(
+                study_name="sweep", storage=storage, direction=settings.direction, load_if_exists=True
+            )
 
-    def _ask_wandb(self) -> None:
-        """Ask the server for the missing trials. A trial that was interrupted is finished first, without the server."""
-        for trial in self._trials():
-            if trial.state == "running":
-                self._make(trial)
-        known = self.run.dir / "wandb_sweep.txt"
-        if not known.is_file():
-            atomic_write_text(known, create_sweep(wandb_sweep_config(self.settings)))
-        missing = self.settings.num_trials - len(self._trials())
-        if missing > 0:
-            run_sweep_agent(known.read_text(encoding="utf-8"), self._try, folder=self.run.dir, count=missing)
-        interrupted = [trial.number for trial in self._trials() if trial.state == "running"]
-        if interrupted:
-            raise UserError(f"trial {interrupted[0]} was interrupted; give the same command again to resume")
-
-    def _try(self, values: dict[str, Any]) -> dict[str, float] | None:
-        """Train what the server of wandb chose; returns its metric, or None where it failed."""
-        trial = self._make(Trial(len(self._trials()), values))
-        return None if trial.figure is None else {self.settings.metric: trial.figure}
-
-    def _make(self, trial: Trial) -> Trial:
-        """Train, or resume a training, and save how it ended."""
-        self._save(trial)
-        changes = self.settings.overrides | trial.values
-        if self.settings.backend == "wandb":
-            changes |= {"tracking": "off"}  # the trial's wandb run is the agent's
-        out = self._folder / f"{trial.number:04d}"
-        job = Job(f"trial {trial.number}", out, run_command(TRAINING, self.settings.base, changes))
-        (outcome,) = run_jobs([job])
-        figure = None if outcome.problem else kept_figure(open_run(out, stage="stage1"), self.settings.metric)
-        if figure is not None and math.isfinite(figure):
-            trial = replace(trial, state="finished", figure=figure)
-        else:
-            problem = outcome.problem or f"{self.settings.metric} does not exist in the epoch that the trial keeps"
-            trial = replace(trial, state="failed", problem=problem)
-        self._save(trial)
-        shown = f"{self.settings.metric} {trial.figure:.4f}" if trial.figure is not None else trial.problem
-        log.info("trial %d of %d: %s  %s", trial.number + 1, self.settings.num_trials, shown, trial.values)
-        return trial
-
-    def _save(self, trial: Trial) -> None:
-        self._folder.mkdir(exist_ok=True)
-        path = self._folder / f"{trial.number:04d}.json"
-        atomic_write_text(path, json.dumps(asdict(trial), indent=1) + "\n")
-
-    def _trials(self) -> list[Trial]:
+    def all(self) -> list[Trial]:
         """All trials so far, by number."""
-        records = sorted(self._folder.glob("[0-9]*.json"))
-        return [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in records]
+        with self._alone():
+            return [_trial_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
-    def _finish(self, trials: list[Trial]) -> None:
-        finished = [trial for trial in trials if trial.figure is not None]
-        if not finished:
-            reasons = dict.fromkeys(trial.problem for trial in trials)
-            raise UserError([f"sweep: all {len(trials)} trials failed", *(f"  {reason}" for reason in reasons)])
-        sign = 1 if self.settings.direction == "maximize" else -1
-        best = max(finished, key=lambda trial: sign * (trial.figure or 0.0))
-        result = Result(trials, best, open_run(self._folder / f"{best.number:04d}", stage="stage1"))
-        outputs = {"trials": self.run.dir / "trials.csv", "best": self.run.dir / "best.yaml"}
-        trials_table(self.settings, trials).to_csv(outputs["trials"], index=False)
-        write_best_settings(outputs["best"], self.settings, result)
-        outputs["report"] = write_sweep_report(self.run.dir, self.settings, result)
-        counts = {"trials": len(trials), "trials/failed": len(trials) - len(finished)}
-        self.run.finish(
-            result.run.metrics | {self.settings.metric: best.figure} | counts,
-            outputs,
-            best_trial=best.number,
-            chosen_by=self.settings.metric,
-            findings=result.run.manifest["findings"],
-            synthetic=result.run.manifest["synthetic"],
+    def take(self) -> Trial | None:
+        """A trial to work on: one that was interrupted, or else a new one. None where others work on all that are left.
+
+        New values come from a tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS 24). They depend only on
+        the settings, the number of the trial and the earlier trials, of which those that still run count as bad ones.
+        The first ten trials are random.
+        """
+        with self._alone():
+            if (interrupted := self._take_interrupted()) is not None:
+                return interrupted
+            if len(self._study.get_trials(deepcopy=False)) >= self._settings.num_trials:
+                return None
+            trial = self._study.ask()
+            self._claim(trial.number)
+            return self._with_values(trial)
+
+    def take_interrupted(self) -> Trial | None:
+        """As `take`, but no new trial."""
+        with self._alone():
+            return self._take_interrupted()
+
+    def add(self, values: dict[str, Any]) -> Trial:
+        """A new trial with given values, to work on."""
+        with self._alone():
+            self._study.enqueue_trial(params_of(self._settings, values), user_attrs={_VALUES: values})
+            trial = self._study.ask()
+            self._claim(trial.number)
+            suggest(trial, self._settings)
+        return Trial(trial.number, values)
+
+    def end(self, trial: Trial) -> None:
+        """Record how a trial that was taken has ended."""
+        with self._alone():
+            if trial.problem:
+                self._open(trial.number).set_user_attr(_PROBLEM, trial.problem)
+            state = TrialState.FAIL if trial.figure is None else TrialState.COMPLETE
+            self._study.tell(trial.number, trial.figure, state=state)
+        self._mine.pop(trial.number).close()
+
+    def importance(self) -> dict[str, float]:
+        """Importance of each setting for the metric, highest first; shares that sum to 1 (PED-ANOVA, Watanabe et al.
+        2023, arXiv:2304.10255). Empty for a single setting, for fewer than 10 finished trials, and where all trials are
+        equal."""
+        figures = [trial.figure for trial in self.all() if trial.state == "finished"]
+        if len(self._settings.space) < 2 or len(figures) < _ENOUGH_FOR_IMPORTANCE or len(set(figures)) < 2:
+            return {}
+        found = optuna.importance.get_param_importances(
+            self._study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
+        return {key: float(share) for key, share in found.items() if math.isfinite(share)}
+
+    def _take_interrupted(self) -> Trial | None:
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if frozen.number not in self._mine and self._claim(frozen.number):
+                is_whole = _VALUES in frozen.user_attrs
+                return _trial_of(frozen) if is_whole else self._with_values(self._open(frozen.number))
+        return None
+
+    def _with_values(self, trial: optuna.Trial) -> Trial:
+        """Suggest values; those that a killed process has already recorded stay as they are."""
+        seed = zlib.crc32(f"{self._settings.sampler_seed} {trial.number}".encode())
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        values = suggest(trial, self._settings)
+        trial.set_user_attr(_VALUES, values)
+        return Trial(trial.number, values)
+
+    def _open(self, number: int) -> optuna.Trial:
+        """A trial of the journal that can be written; Optuna has no public way by number."""
+        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def _claim(self, number: int) -> bool:
+        file = try_lock(self.folder / f"{number:04d}.lock")
+        if file is not None:
+            self._mine[number] = file
+        return file is not None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time. What a killed one has left half-written is removed, because Optuna cannot read it."""
+        with locked(self.folder / "journal.lock"):
+            drop_incomplete_line(self._journal)
+            yield
 
 
-def kept_figure(run: FinishedRun, metric: str) -> float | None:
-    """A validation metric of the epoch whose weights the run keeps; None where that epoch has no such metric."""
-    kept = run.manifest["best_epoch"]
-    (entry,) = [entry for entry in read_log(run.dir) if entry["step"] == kept]
-    return entry.get(metric)
+def _trial_of(frozen: FrozenTrial) -> Trial:
+    attributes = frozen.user_attrs
+    figure = frozen.value if frozen.state == TrialState.COMPLETE else None
+    values = attributes.get(_VALUES, {})
+    return Trial(frozen.number, values, _STATES[frozen.state], figure, attributes.get(_PROBLEM, ""))

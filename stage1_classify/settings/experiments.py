@@ -54,6 +54,9 @@ class SweepSettings(Settings):
     space: dict[str, Domain] = Field(min_length=1)
     """Where to search: dotted key -> ``{low, high, log, integer}`` or ``{choices: [...]}``."""
     num_trials: PositiveInt
+    num_parallel: PositiveInt = 1
+    """Workers that make trials at the same time. Several search less well than one: they learn of each other's trials
+    only when these have ended."""
     metric: Literal["val/auroc", "val/f1", "val/auprc", "val/loss"] = "val/auroc"
     """Validation metric of the epoch that the trial keeps, from its ``metrics.jsonl``. The test split is never used to
     choose."""
@@ -63,6 +66,12 @@ class SweepSettings(Settings):
     of Weights & Biases, which needs an account and receives settings and metrics."""
     sampler_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of optuna's sequence of trials."""
+
+    @model_validator(mode="after")
+    def _one_agent(self) -> "SweepSettings":
+        if self.backend == "wandb" and self.num_parallel > 1:
+            raise ValueError("num_parallel: got more than 1 with wandb, whose agent makes one trial at a time; set 1")
+        return self
 
     @model_validator(mode="after")
     def _direction_fits(self) -> "SweepSettings":

@@ -34,13 +34,7 @@ from stage1_classify.training.losses import training_loss
 from stage1_classify.training.optimizers import make_optimizer, make_schedule
 from stage1_classify.training.processes import check_processes, check_same_weights, gather, share_buffers
 from stage1_classify.training.sampling import make_sampler
-from stage1_classify.training.validation import (
-    Figures,
-    interleaved,
-    one_line,
-    selecting_score,
-    validation_figures,
-)
+from stage1_classify.training.validation import Figures, interleaved, one_line, selecting_score, validation_figures
 
 log = logging.getLogger("raybox")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cxr.json_lines import JsonLines
+from cxr.json_lines import JsonLines, WholeLines
 from stage3_detect.model.predictor import FoundBox
 
 
@@ -30,6 +30,9 @@ class Totals:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
+Lines = JsonLines | WholeLines
+
+
 class BoxLines(JsonLines):
     """The growing file. done: ids of the images in it."""
 
@@ -44,8 +47,8 @@ class BoxLines(JsonLines):
         self.done.add(str(image["image_id"]))
 
 
-def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
-    """Write all lines as one COCO file, atomically; returns its counts."""
+def write_stream(path: Path, lines: Lines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
+    """Write all lines as one COCO file, atomically; returns its counts. They are read twice."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     totals = Totals()
     category_of = {name: number for number, name in enumerate(findings, start=1)}
@@ -66,7 +69,7 @@ def write_stream(path: Path, lines: BoxLines, *, findings: Sequence[str], info: 
     return totals
 
 
-def _annotations(lines: BoxLines, category_of: Mapping[str, int], totals: Totals) -> Iterator[dict[str, Any]]:
+def _annotations(lines: Lines, category_of: Mapping[str, int], totals: Totals) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         for box in line["boxes"]:
             totals.num_boxes += 1

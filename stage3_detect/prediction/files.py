@@ -1,73 +1,42 @@
 """Image files in, COCO JSON and pictures with boxes out, one image at a time. An interrupted call can be resumed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from cxr.config import Settings, UserError
+from cxr.config import UserError
 from cxr.imaging.files import Pixels, read_header, read_pixels
-from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, problem_line, refuse_inside
+from cxr.imaging.listing import ImageFile, problem_line, refuse_inside
 from cxr.progress import track
-from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
+from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from eval.detection.points import OperatingPoint
-from stage3_detect.export.formats import open_predictor, preferred_format
+from stage3_detect.export.formats import open_predictor
 from stage3_detect.image_quality.gate import Gate, open_gate
-from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
 from stage3_detect.model.predictor import BoxPredictor, hidden
 from stage3_detect.model.torch_network import pick_device
-from stage3_detect.prediction.coco_stream import BoxLines, write_stream
-from stage3_detect.prediction.dicom_files import Capture, DicomWriter, SrClass
-from stage3_detect.prediction.points import open_point, remark, words_of
+from stage3_detect.prediction.call import STAGE, Call, OnProblem, Task, task_of
+from stage3_detect.prediction.coco_stream import BoxLines, Lines, write_stream
+from stage3_detect.prediction.dicom_files import DicomWriter
+from stage3_detect.prediction.points import remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
 
-OnProblem = Literal["error", "exclude"]
-STAGE = "predictions"
 RESEARCH_ONLY = "raybox: for research only, not for diagnosis"
 
 
-@dataclass(frozen=True)
-class Call:
-    """What the user asked for. format: None means `preferred_format`. points: None means the run's own operating
-    point."""
+@dataclass
+class Problems:
+    """Path and problem of files. unreadable: without boxes. refused: with boxes, but without DICOM results."""
 
-    run: Path
-    images: tuple[Path, ...]
-    out: Path | None = None
-    format: str | None = None
-    device: str = "auto"
-    points: str | None = None
-    on_problem: OnProblem = "error"
-    pictures: bool = True
-    dicom: Path | None = None
-    sr_class: SrClass = "comprehensive"
-    capture: Capture = "colour"
-    quality_gate: GateMode = DEFAULT_MODE
-
-
-class CallSettings(Settings):
-    """What identifies a call, so that the same command resumes an interrupted one."""
-
-    images: tuple[str, ...]
-    listing: str
-    """Fingerprint of the files' names, sizes and times."""
-    format: str
-    points: str
-    pictures: bool
-    dicom: tuple[str, ...] = ()
-    """Folder of the DICOM results, and how they are written; empty without them."""
-    quality_gate: GateMode = DEFAULT_MODE
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
 
 class _Work(NamedTuple):
-    """A call with its images, network and operating point."""
+    """What the images are given to."""
 
-    listing: Listing
-    point: OperatingPoint
     predictor: BoxPredictor
     note: str
-    format: str
-    pictures: bool
     dicom: DicomWriter | None
     gate: Gate
 
@@ -77,40 +46,25 @@ def predict_files(call: Call) -> str:
 
     The output folder holds predictions.json (COCO, all boxes), pictures/<image id>.png and manifest.json. With
     `call.dicom`, that folder holds the DICOM results of each image. All readable images are processed before problems
-    are reported.
+    are reported. With `call.shard` the folder of the part holds predictions.jsonl instead, and problems are logged.
 
     Raises:
         UserError: an invalid call; unreadable files, all of them named (on_problem "error"); no readable file.
     """
-    source = open_run(call.run, stage="stage3")
-    listing = find_images(call.images)
-    point = open_point(source.manifest, call.points)
-    out = call.out or default_out(call.run, call.images)
-    refuse_inside(out, call.images)
-    device = pick_device(call.device)
-    format = call.format or preferred_format(source, device=device)
-    predictor = open_predictor(source, format, device=device)
-    settings = CallSettings(
-        images=tuple(map(str, call.images)),
-        listing=fingerprint(listing),
-        format=format,
-        points=point.name,
-        pictures=call.pictures,
-        dicom=() if call.dicom is None else (str(call.dicom), call.sr_class, call.capture),
-        quality_gate=call.quality_gate,
-    )
-    run = start_run(out, stage=STAGE, settings=settings, inputs={"stage3": call.run})
+    task = task_of(call)
+    predictor = open_predictor(task.source, task.format, device=pick_device(call.device))
+    run = task.start()
     if run.state != "finished":
-        warning = remark(source.manifest, point, asked=call.points is not None)
+        warning = remark(task.source.manifest, task.point, asked=call.points is not None)
         if warning:
             log.info("%s", warning)
-        synthetic = " · trained on synthetic images" if source.manifest.get("synthetic") else ""
-        note = f"at or above {words_of(point)}{synthetic} · {RESEARCH_ONLY}"
-        dicom = _dicom_writer(call, source, point, predictor.findings)
-        work = _Work(listing, point, predictor, note, format, call.pictures, dicom, _gate_of(source, call))
-        _predict(run, source, work)
+        synthetic = " · trained on synthetic images" if task.source.manifest.get("synthetic") else ""
+        note = f"at or above {words_of(task.point)}{synthetic} · {RESEARCH_ONLY}"
+        dicom = _dicom_writer(call, task.source, task.point, predictor.findings)
+        _predict(run, task, _Work(predictor, note, dicom, _gate_of(task.source, call)))
     run.release()
-    return _report(open_run(out, stage=STAGE), call.on_problem)
+    done = open_run(task.folder, stage=STAGE)
+    return _part_summary(done) if call.shard else report(done, call.on_problem)
 
 
 def _dicom_writer(
@@ -128,13 +82,12 @@ def _gate_of(source: FinishedRun, call: Call) -> Gate:
     return open_gate(path, mode=call.quality_gate)
 
 
-def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
-    lines = BoxLines(run.dir / "predictions.partial.jsonl")
-    waiting = [file for file in work.listing.files if file.image_id not in lines.done]
-    if len(waiting) < len(work.listing.files):
-        log.info("%d images are already done", len(work.listing.files) - len(waiting))
-    unreadable: list[tuple[str, str]] = []  # path and problem of each file
-    refused: list[tuple[str, str]] = []  # those that have boxes, but no DICOM results
+def _predict(run: Run, task: Task, work: _Work) -> None:
+    lines = BoxLines(run.dir / ("predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"))
+    waiting = [file for file in task.listing.files if file.image_id not in lines.done]
+    if len(waiting) < len(task.listing.files):
+        log.info("%d images are already done", len(task.listing.files) - len(waiting))
+    problems = Problems()
     num_turned = 0
     with run.phase(f"boxes on {len(waiting)} images"):
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
@@ -143,50 +96,70 @@ def _predict(run: Run, source: FinishedRun, work: _Work) -> None:
                 if not image.size:
                     raise UserError(f"image: {file.path} has no pixels")
             except (UserError, OSError) as error:
-                unreadable.append((str(file.path), problem_line(error)))
+                problems.unreadable.append((str(file.path), problem_line(error)))
                 continue
             num_turned += read_header(file.path)[1]
             try:
-                _predict_one(image, file, run.dir, work, lines)
+                _predict_one(image, file, run.dir, task, work, lines)
             except UserError as error:
-                refused.append((str(file.path), problem_line(error)))
+                problems.refused.append((str(file.path), problem_line(error)))
     if num_turned:
         log.info("%d images are turned upright as their EXIF data says; boxes refer to the upright image", num_turned)
+    findings = work.predictor.findings
+    if task.call.shard:
+        _finish_part(run, lines, findings, problems)
+        return
+    finish(run, task, lines, findings=findings, problems=problems)
+    lines.path.unlink(missing_ok=True)
+
+
+def _finish_part(run: Run, lines: BoxLines, findings: Sequence[str], problems: Problems) -> None:
+    lines.path.touch()  # a part may have no readable image
+    run.finish(
+        {"images": len(lines.done), "unreadable": len(problems.unreadable)},
+        {"lines": lines.path},
+        findings=list(findings),
+        unreadable=[list(entry) for entry in problems.unreadable],
+        without_dicom_results=[list(entry) for entry in problems.refused],
+    )
+
+
+def finish(run: Run, task: Task, lines: Lines, *, findings: Sequence[str], problems: Problems) -> None:
+    """Write predictions.json and the manifest of all images."""
     path = run.dir / "predictions.json"
-    made_by = {"stage": STAGE, "format": work.format, "point": work.point.name, **work.point.as_dict()}
-    info = {"data_root": work.listing.root, "kind": "detections", "made_by": made_by}
-    if source.manifest.get("synthetic"):
+    made_by = {"stage": STAGE, "format": task.format, "point": task.point.name, **task.point.as_dict()}
+    info = {"data_root": task.listing.root, "kind": "detections", "made_by": made_by}
+    if task.source.manifest.get("synthetic"):
         info["learned_from"] = "synthetic pictures"
-    totals = write_stream(path, lines, findings=work.predictor.findings, info=info)
+    totals = write_stream(path, lines, findings=findings, info=info)
     figures = {
         "images": totals.num_images,
         "boxes": totals.num_boxes,
         "boxes_shown": totals.num_shown,
         "images_with_boxes_shown": totals.num_images_shown,
         "images_unsuitable": totals.num_unsuitable,
-        "unreadable": len(unreadable),
-        "without_dicom_results": len(refused),
-        "other_files": work.listing.num_other,
+        "unreadable": len(problems.unreadable),
+        "without_dicom_results": len(problems.refused),
+        "other_files": task.listing.num_other,
     }
     run.finish(
         figures,
         {"predictions": path},
-        findings=list(work.predictor.findings),
-        point={"name": work.point.name, **work.point.as_dict()},
-        shown_from=words_of(work.point),
+        findings=list(findings),
+        point={"name": task.point.name, **task.point.as_dict()},
+        shown_from=words_of(task.point),
         unsuitable=dict(totals.reasons.most_common()),
-        unreadable=[list(entry) for entry in unreadable],
-        without_dicom_results=[list(entry) for entry in refused],
+        unreadable=[list(entry) for entry in problems.unreadable],
+        without_dicom_results=[list(entry) for entry in problems.refused],
     )
-    lines.path.unlink(missing_ok=True)
 
 
-def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, lines: BoxLines) -> None:
+def _predict_one(image: Pixels, file: ImageFile, folder: Path, task: Task, work: _Work, lines: BoxLines) -> None:
     """Pictures and DICOM results are written before the line, because an image with a line counts as done."""
     quality = work.gate.judge(image)
-    boxes = work.predictor.predict(image, work.point)
+    boxes = work.predictor.predict(image, task.point)
     boxes = hidden(boxes) if quality.abstains else boxes
-    if work.pictures:
+    if task.call.pictures:
         found = "not analysed," if quality.abstains else counted(sum(box.shown for box in boxes), "box")
         note = " ".join([found, work.note, *quality.reasons])
         rendered = render_found(image, boxes, work.predictor.findings, note=note)
@@ -201,7 +174,16 @@ def _predict_one(image: Pixels, file: ImageFile, folder: Path, work: _Work, line
         lines.add(entry, boxes)
 
 
-def _report(done: FinishedRun, on_problem: OnProblem) -> str:
+def _part_summary(done: FinishedRun) -> str:
+    for path, problem in [*done.manifest["unreadable"], *done.manifest["without_dicom_results"]]:
+        log.warning("%s", problem if path in problem else f"{path}: {problem}")
+    count = {name: int(value or 0) for name, value in done.metrics.items()}
+    part = f"shard {done.settings['shard']}: {counted(count['images'], 'image')}"
+    return f"{part}, {counted(count['unreadable'], 'unreadable file')} -> {done.output('lines')}"
+
+
+def report(done: FinishedRun, on_problem: OnProblem) -> str:
+    """The summary of all images in one line. UserError for files with problems."""
     unreadable = done.manifest["unreadable"]
     refused = done.manifest.get("without_dicom_results", [])  # older runs do not name them
     problems = [problem if path in problem else f"{path}: {problem}" for path, problem in [*unreadable, *refused]]

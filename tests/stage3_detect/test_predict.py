@@ -28,8 +28,9 @@ from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.predict import main, parse
+from stage3_detect.prediction.call import Call
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
-from stage3_detect.prediction.files import Call, counted, predict_files
+from stage3_detect.prediction.files import counted, predict_files
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings

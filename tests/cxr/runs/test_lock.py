@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cxr.config import UserError
-from cxr.runs.lock import is_locked, lock_folder, remove_left_over
+from cxr.runs.lock import is_locked, lock_folder, locked, remove_left_over, try_lock
 from cxr.runs.run_folder import start_run
 from tests.cxr.runs.test_run_folder import Own, made
 
@@ -19,6 +19,18 @@ def test_a_second_writer_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
         lock_folder(tmp_path)
     lock.close()
     assert not is_locked(tmp_path)
+
+
+def test_a_lock_file_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    first = try_lock(tmp_path / "a.lock")
+    assert first is not None
+    assert try_lock(tmp_path / "a.lock") is None
+    first.close()
+    with locked(tmp_path / "a.lock"):
+        assert try_lock(tmp_path / "a.lock") is None
+    again = try_lock(tmp_path / "a.lock")
+    assert again is not None
+    again.close()
 
 
 def test_under_torchrun_the_first_process_locks_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A finished classifier on images without labels: one row a readable image, every problem named, nothing done twice."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from cxr.config import UserError
 from cxr.datasets import Tbx11kData
 from cxr.imaging.listing import ImageFile, find_images
+from cxr.imaging.shards import Shard
 from cxr.runs.run_folder import FinishedRun, open_run
 from stage1_classify.evaluation import new_images
-from stage1_classify.evaluation.new_images import Call, predict_images, prediction_table
+from stage1_classify.evaluation.new_images import Call, predict_images, predict_in_shards, prediction_table
 from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
 from tests.builders import write_picture
@@ -135,3 +137,23 @@ def test_a_classifier_of_halves_takes_the_higher_probability(tmp_path: Path, run
     each = [new_images._probabilities(decoded._replace(pictures=[one]), trained)[0] for one in decoded.pictures]
     np.testing.assert_allclose(new_images._probabilities(decoded, halves), [np.maximum(*each)], rtol=1e-6)
     assert not np.allclose(*each)
+
+
+def test_three_parts_give_the_bytes_of_one_call(
+    tmp_path: Path, root: Path, run: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_images, "_BATCH", 5)  # 24 images are 5 batches
+    images = tmp_path / "images"
+    shutil.copytree(root / "images", images)
+    (images / "p007.png").write_bytes(b"no picture")
+    one, three = (Call(run.dir, (images,), tmp_path / name, "exclude") for name in ("one", "three"))
+    summary = predict_images(one)
+    for number, count in ((3, 9), (1, 5), (2, 9)):
+        assert f": {count} images predicted, " in predict_images(replace(three, shard=Shard(number, 3)))
+    together = predict_in_shards(three, 3)
+    assert together == summary.replace(str(tmp_path / "one"), str(tmp_path / "three"))
+    table = (tmp_path / "one" / "predictions.csv").read_bytes()
+    assert table.count(b"\n") == NUM_IMAGES
+    assert (tmp_path / "three" / "predictions.csv").read_bytes() == table
+    assert open_run(tmp_path / "three").metrics == open_run(tmp_path / "one").metrics
+    assert not (tmp_path / "three.shards").exists()

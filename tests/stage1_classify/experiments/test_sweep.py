@@ -1,6 +1,5 @@
 """Sweeps. Most tests replace the training by a script with a known optimum."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
 from cxr.cli import StageArguments
 from cxr.config import UserError, load_config, parse_settings
 from cxr.runs.jobs import flatten
-from cxr.runs.run_folder import open_run, start_run
+from cxr.runs.run_folder import Run, open_run, start_run
 from cxr.tracking import Tracker, read_log
 from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
-from stage1_classify.experiments.sweep_space import Trial, check_space, importance, suggest, wandb_sweep_config
-from stage1_classify.experiments.sweep_trials import Sweep, kept_figure
+from stage1_classify.experiments.sweep_space import check_space, wandb_sweep_config
+from stage1_classify.experiments.sweep_trials import Trial, Trials
+from stage1_classify.experiments.sweep_work import Sweep, kept_figure, make_trial, work
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.experiments import SweepSettings
 from stage1_classify.sweep import main
@@ -75,11 +76,11 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run a script that is quick and has its best AUROC at a learning rate of 0.01, and none above 0.05."""
-    from stage1_classify.experiments import sweep_trials
+    from stage1_classify.experiments import sweep_work
 
     script = tmp_path / "run.py"
     script.write_text(PRETENDED)
-    monkeypatch.setattr(sweep_trials, "TRAINING", script)
+    monkeypatch.setattr(sweep_work, "TRAINING", script)
 
 
 def sweep_settings(base: Path, **changes: Any) -> SweepSettings:
@@ -98,8 +99,20 @@ def sweep(settings: SweepSettings, out: Path) -> Path:
     return out
 
 
-def records(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
+def trials_in(out: Path) -> list[Trial]:
+    settings = load_config(SweepSettings, out / "config.yaml")
+    return Trials(out / "trials", settings).all()
+
+
+def tried(trials: Trials, figure: Callable[[dict[str, Any]], float], count: int) -> list[Trial]:
+    """Make trials without a training."""
+    made = []
+    for _ in range(count):
+        trial = trials.take()
+        assert trial is not None
+        made.append(replace(trial, state="finished", figure=figure(trial.values)))
+        trials.end(made[-1])
+    return made
 
 
 # What may be searched
@@ -153,53 +166,85 @@ def test_sections_in_overrides_change_the_keys_they_name() -> None:
 # How it is searched
 
 
-def test_suggestions_depend_on_seed_and_earlier_trials_alone(base: Path) -> None:
+def test_suggestions_depend_on_seed_and_earlier_trials_alone(base: Path, tmp_path: Path) -> None:
     space = {
         "optimizer.learning_rate": LEARNING_RATE,
         "train.batch_size": {"low": 4, "high": 32, "integer": True},
         "input.size_hw": {"choices": [[32, 48], [64, 96]]},
     }
-    settings = sweep_settings(base, space=space)
-    trials: list[Trial] = []
-    for number in range(12):
-        values = suggest(settings, trials)
-        assert values == suggest(settings, trials)
-        assert 0.001 <= values["optimizer.learning_rate"] <= 0.04
-        assert values["train.batch_size"] in range(4, 33)
-        assert values["input.size_hw"] in ([32, 48], [64, 96])
-        trials.append(Trial(number, values, "finished", figure=number / 12))
-    assert len({trial.values["optimizer.learning_rate"] for trial in trials}) == 12
-    other = sweep_settings(base, space=space, sampler_seed=1)
-    assert suggest(other, []) != suggest(settings, [])
+    settings = sweep_settings(base, space=space, num_trials=12)
+    made = tried(Trials(tmp_path / "a", settings), lambda values: values["train.batch_size"] / 32, 12)
+    for trial in made:
+        assert 0.001 <= trial.values["optimizer.learning_rate"] <= 0.04
+        assert trial.values["train.batch_size"] in range(4, 33)
+        assert trial.values["input.size_hw"] in ([32, 48], [64, 96])
+    assert len({trial.values["optimizer.learning_rate"] for trial in made}) == 12
+    again = Trials(tmp_path / "b", settings)
+    first = tried(again, lambda values: values["train.batch_size"] / 32, 5)
+    resumed = Trials(tmp_path / "b", settings)  # another process goes on
+    assert first + tried(resumed, lambda values: values["train.batch_size"] / 32, 7) == made
+    assert resumed.take() is None
+    other = Trials(tmp_path / "c", sweep_settings(base, space=space, sampler_seed=1)).take()
+    assert other is not None
+    assert other.values != made[0].values
 
 
 @pytest.mark.parametrize(("direction", "metric", "sign"), [("maximize", "val/auroc", 1), ("minimize", "val/loss", -1)])
-def test_the_search_goes_where_trials_were_good(base: Path, direction: str, metric: str, sign: int) -> None:
+def test_the_search_goes_where_trials_were_good(
+    base: Path, tmp_path: Path, direction: str, metric: str, sign: int
+) -> None:
     space = {"loss.label_smoothing": {"low": 0.0, "high": 0.4}}
-    settings = sweep_settings(base, space=space, direction=direction, metric=metric)
-    trials: list[Trial] = []
-    for number in range(40):
-        values = suggest(settings, trials)
-        trials.append(Trial(number, values, "finished", -sign * abs(values["loss.label_smoothing"] - 0.3)))
-    far = [abs(trial.values["loss.label_smoothing"] - 0.3) for trial in trials]
+    settings = sweep_settings(base, space=space, direction=direction, metric=metric, num_trials=40)
+    made = tried(Trials(tmp_path / "t", settings), lambda v: -sign * abs(v["loss.label_smoothing"] - 0.3), 40)
+    far = [abs(trial.values["loss.label_smoothing"] - 0.3) for trial in made]
     assert sum(far[30:]) / 10 < 0.5 * sum(far[:10]) / 10
 
 
-def test_importance_names_the_setting_that_mattered(base: Path) -> None:
+def test_importance_names_the_setting_that_mattered(base: Path, tmp_path: Path) -> None:
     space = {"loss.label_smoothing": {"low": 0.0, "high": 0.4}, "head.dropout": {"low": 0.0, "high": 0.9}}
-    settings = sweep_settings(base, space=space)
-    trials = [
-        Trial(
-            number, {"loss.label_smoothing": number * 7 % 20 / 50, "head.dropout": number / 25}, "finished", number / 25
-        )
-        for number in range(20)
-    ]
-    shares = importance(settings, trials)
+    trials = Trials(tmp_path / "t", sweep_settings(base, space=space, num_trials=30))
+    for number in range(20):
+        assert (trials.importance() == {}) is (number < 10)
+        trial = trials.add({"loss.label_smoothing": number * 7 % 20 / 50, "head.dropout": number / 25})
+        trials.end(replace(trial, figure=number / 25))
+    shares = trials.importance()
     assert next(iter(shares)) == "head.dropout"
-    assert importance(settings, trials[:9]) == {}
-    assert importance(settings, [replace(trial, figure=0.5) for trial in trials]) == {}
-    failed = Trial(20, trials[0].values, "failed", problem="nan")
-    assert importance(settings, [*trials, failed]) == pytest.approx(shares)
+    failed = trials.take()
+    assert failed is not None
+    trials.end(replace(failed, problem="nan"))
+    assert trials.importance() == pytest.approx(shares)
+    same = Trials(tmp_path / "same", sweep_settings(base, space=space, num_trials=30))
+    tried(same, lambda values: 0.5, 12)
+    assert same.importance() == {}
+
+
+# Who makes which trial
+
+
+def test_no_trial_is_taken_twice_and_one_that_was_interrupted_again(base: Path, tmp_path: Path) -> None:
+    settings = sweep_settings(base)
+    one, other = (Trials(tmp_path / "t", settings) for _ in range(2))
+    assert one.all() == []
+    taken = [one.take(), other.take(), one.take()]
+    assert [trial.number for trial in taken if trial] == [0, 1, 2]
+    assert one.take() is other.take() is other.take_interrupted() is None
+    del one  # its locks go with it, as with a process
+    assert [other.take(), other.take()] == [taken[0], taken[2]]
+    assert other.take() is None
+
+
+def test_a_trial_without_values_and_half_a_line_of_the_journal_are_what_a_kill_leaves(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = sweep_settings(base)
+    whole = Trials(tmp_path / "whole", settings).take()
+    killed = Trials(tmp_path / "t", settings)
+    killed.take()
+    del killed
+    journal = tmp_path / "t" / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-2]) + lines[-2][:-9])  # the last two lines: the value, all values
+    assert Trials(tmp_path / "t", settings).take() == whole
 
 
 def test_wandb_is_given_the_same_space(base: Path) -> None:
@@ -284,28 +329,30 @@ def test_a_figure_that_does_not_exist_chooses_nothing(base: Path, tmp_path: Path
 def test_an_interrupted_sweep_makes_the_same_trials(base: Path, tmp_path: Path, pretended: None) -> None:
     settings = sweep_settings(base, num_trials=4)
     whole, halves = sweep(settings, tmp_path / "whole"), tmp_path / "halves"
-    sweep(settings, halves)
+    run = start_run(halves, stage="sweep", settings=settings, inputs={"base": settings.base})
+    begun = Sweep(run, settings)
+    for _ in range(2):
+        trial = begun.trials.take()
+        assert trial is not None
+        make_trial(trial, begun.trials, settings)
+    assert begun.trials.take() == replace(trials_in(whole)[2], state="running", figure=None)
+    del begun  # in the middle of the third
+    run.release()
     finished = (halves / "trials" / "0001" / "manifest.json").stat().st_mtime_ns
-    for path in [*halves.glob("trials/0003*"), halves / "manifest.json"]:  # the last trial did not begin
-        path.unlink() if path.is_file() else shutil.rmtree(path)
-    third = records(halves)[2] | {"state": "running", "figure": None}  # the one before was in the middle
-    (halves / "trials" / "0002.json").write_text(json.dumps(third))
-    (halves / "trials" / ".0003.json.1.partial").write_text('{"number": 3, "val')
-    (halves / "trials" / "0002" / "manifest.json").unlink()
     sweep(settings, halves)
-    assert records(halves) == records(whole)
+    assert trials_in(halves) == trials_in(whole)
     assert (halves / "trials" / "0001" / "manifest.json").stat().st_mtime_ns == finished
-    assert [entry["step"] for entry in read_log(halves / "trials" / "0002")] == [1, 2, 3]
 
 
 DRIVER = """
 import sys
 from pathlib import Path
-from stage1_classify.experiments import sweep_trials
-sweep_trials.TRAINING = Path(sys.argv[1])
-from cxr.cli import StageArguments, exit_code
+from stage1_classify.experiments import sweep_work
+sweep_work.TRAINING = Path(sys.argv[1])
+from cxr.cli import exit_code, parse_stage_arguments
 from stage1_classify.sweep import main
-sys.exit(exit_code(lambda: main(StageArguments(Path(sys.argv[2]), Path(sys.argv[3]), (), ()))))
+given = parse_stage_arguments("sweep", sys.argv[2:], options=["cluster", "worker"])
+sys.exit(exit_code(lambda: main(given)))
 """
 
 
@@ -319,7 +366,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_a_sweep_that_was_killed_trains_nothing_twice(base: Path, tmp_path: Path, pretended: None) -> None:
     config, out = tmp_path / "sweep.yaml", tmp_path / "sweep"
     config.write_text(yaml.safe_dump(sweep_settings(base, num_trials=2).model_dump(mode="json")))
-    command = [sys.executable, "-c", DRIVER, str(tmp_path / "run.py"), str(config), str(out)]
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "run.py"), str(config), "--out", str(out)]
     process = subprocess.Popen(command, env=os.environ | {"EPOCH_S": "0.7"}, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(read_log(out / "trials" / "0001")) > 0)
     process.send_signal(signal.SIGKILL)
@@ -330,7 +377,88 @@ def test_a_sweep_that_was_killed_trains_nothing_twice(base: Path, tmp_path: Path
     assert (out / "trials" / "0000" / "manifest.json").stat().st_mtime_ns == before
     for trial in ("0000", "0001"):
         assert len((out / "trials" / trial / "metrics.jsonl").read_text().splitlines()) == 3
-    assert [record["state"] for record in records(out)] == ["finished", "finished"]
+    assert [trial.state for trial in trials_in(out)] == ["finished", "finished"]
+
+
+WORKERS = """
+import runpy, sys
+from pathlib import Path
+from stage1_classify.experiments import sweep_work
+sweep_work.TRAINING = Path({training!r})
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture
+def workers(tmp_path: Path, pretended: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Workers are real processes, whose trainings are pretended."""
+    from stage1_classify.experiments import sweep_work
+
+    script = tmp_path / "worker.py"
+    script.write_text(WORKERS.format(training=str(tmp_path / "run.py"), script=str(sweep_work.SCRIPT)))
+    monkeypatch.setattr(sweep_work, "SCRIPT", script)
+    return script
+
+
+def test_two_workers_share_a_sweep_and_make_no_trial_twice(
+    base: Path, tmp_path: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EPOCH_S", "0.3")
+    out = sweep(sweep_settings(base, num_trials=4, num_parallel=2), tmp_path / "sweep")
+    made = [open_run(path, stage="sweep_worker").manifest["made"] for path in sorted((out / "workers").glob("0?"))]
+    assert len(made) == 2
+    assert all(made)
+    assert sorted(made[0] + made[1]) == [0, 1, 2, 3]
+    assert [trial.state for trial in trials_in(out)] == ["finished"] * 4
+    for trial in range(4):
+        assert [entry["step"] for entry in read_log(out / "trials" / f"{trial:04d}")] == [1, 2, 3]
+    assert open_run(out).metrics["trials"] == 4
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_is_replaced_and_its_trial_goes_on(
+    base: Path, tmp_path: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call and its workers are killed; a worker from elsewhere and a second call go on, on a cluster."""
+    config, out = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    settings = sweep_settings(base, num_trials=4, num_parallel=2)
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "run.py"), str(config), "--out", str(out)]
+    process = subprocess.Popen(
+        command, env=os.environ | {"EPOCH_S": "0.7"}, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_for(lambda: len(read_log(out / "trials" / "0001")) > 0)
+    for started in [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]:
+        os.kill(started, signal.SIGKILL)
+    process.wait()
+    assert [trial.state for trial in trials_in(out)] == ["running", "running"]
+    kept = read_log(out / "trials" / "0001")
+    joined = subprocess.run([*command, "--worker", "elsewhere"], check=False, stderr=subprocess.DEVNULL)
+    assert joined.returncode == 0
+    assert open_run(out / "workers" / "elsewhere").manifest["made"] == [0, 1, 2, 3]
+    assert read_log(out / "trials" / "0001")[: len(kept)] == kept
+    main(StageArguments(config, out, (), (), None, "local"))
+    assert [trial.state for trial in trials_in(out)] == ["finished"] * 4
+    assert open_run(out, stage="sweep").metrics["trials"] == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("a/b", {}, "--worker a/b: expected a name"),
+        ("..", {}, r"--worker \.\.: expected a name"),
+        ("a", {"num_trials": 9}, "its sweep has other settings"),
+    ],
+)
+def test_a_worker_joins_a_sweep_with_its_settings(
+    base: Path, tmp_path: Path, name: str, changes: dict[str, Any], told: str
+) -> None:
+    out = tmp_path / "sweep"
+    with pytest.raises(UserError, match="holds no sweep"):
+        work(out, sweep_settings(base), "a")
+    start_run(out, stage="sweep", settings=sweep_settings(base), inputs={}).release()
+    with pytest.raises(UserError, match=told):
+        work(out, sweep_settings(base, **changes), name)
 
 
 def test_a_changed_base_is_refused(base: Path, tmp_path: Path, pretended: None) -> None:
@@ -351,18 +479,23 @@ def test_wandb_chooses_through_the_agent(
         assert (sweep_id, folder) == ("id1", tmp_path / "sweep")
         passed.extend(trial({"optimizer.learning_rate": rate}) for rate in (0.01, 0.1, 0.001)[-count:])
 
-    monkeypatch.setattr("stage1_classify.experiments.sweep_trials.create_sweep", lambda config: "id1")
-    monkeypatch.setattr("stage1_classify.experiments.sweep_trials.run_sweep_agent", agent)
+    monkeypatch.setattr("stage1_classify.experiments.sweep_work.create_sweep", lambda config: "id1")
+    monkeypatch.setattr("stage1_classify.experiments.sweep_work.run_sweep_agent", agent)
     settings = sweep_settings(base, backend="wandb", overrides={"tracking": "offline"})
     out = sweep(settings, tmp_path / "sweep")
     assert passed == [{"val/auroc": 1.0}, None, {"val/auroc": pytest.approx(0.8)}]
     assert open_run(out).manifest["best_trial"] == 0
     assert (out / "wandb_sweep.txt").read_text() == "id1"
     assert open_run(out / "trials" / "0000").settings["tracking"] == "off"
+    passed.clear()
+    two = sweep_settings(base, backend="wandb", num_trials=2, overrides={"tracking": "offline"})
+    shutil.rmtree(out)
+    sweep(two, out)
+    changed = yaml.safe_load((out / "config.yaml").read_text()) | {"num_trials": 3}
     (out / "manifest.json").unlink()
-    (out / "trials" / "0002.json").unlink()
-    sweep(settings, out)  # two trials are there: the agent is asked for one
-    assert len(passed) == 4
+    run = Run(out, "sweep", "resumed", SweepSettings.model_validate(changed), {})
+    Sweep(run, SweepSettings.model_validate(changed))()  # two trials are there: the agent is asked for one
+    assert len(passed) == 3
 
 
 def test_the_kept_epochs_figure_counts(tmp_path: Path) -> None:

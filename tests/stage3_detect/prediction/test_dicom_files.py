@@ -12,7 +12,8 @@ from cxr.config import UserError
 from cxr.imaging.files import write_png8
 from cxr.runs.provenance import sha256_of
 from stage3_detect.dicom_results.make import PICTURE, PRESENTATION, REPORT
-from stage3_detect.prediction.files import Call, predict_files
+from stage3_detect.prediction.call import Call
+from stage3_detect.prediction.files import predict_files
 from tests.stage3_detect.dicom_results.dicom_builders import IMAGE, dicom_bytes, pixels, texts
 from tests.stage3_detect.dicom_results.viewer_rules import ohif_edits, stone_shows
 from tests.stage3_detect.prediction.run_builders import make_stage3_run, write_settled_weights
