@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 
-.PHONY: setup demo picture lint style types pytest test test-slow test-kills test-viewers lock audit
+.PHONY: setup demo picture lint style types pytest test test-slow test-kills test-viewers fuzz lock audit
 
 setup: .venv/.done
 
@@ -51,6 +51,16 @@ test-slow: setup
 # Kills each stage 30 times at random moments and compares what resumes with an undisturbed run. Takes an hour or so.
 test-kills: setup
 	$(BIN)/python -m tests.kill_stages --num 30
+
+ATHERIS_VERSION := 3.0.0
+FUZZ_S ?= 600
+
+# Fuzzes each reader of files for FUZZ_S seconds, guided by coverage. Ends at the first input that breaks one.
+fuzz: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python atheris==$(ATHERIS_VERSION)
+	for target in image dicom csv coco voc_xml report_xml yaml label_file; do \
+		$(BIN)/python -m tests.fuzz_parsers $$target --seconds $(FUZZ_S) || exit 1; \
+	done
 
 # Opens our reports in the OHIF viewer, edits them, and reads them back; two minutes. Needs npm, or OHIF=FOLDER with the
 # unpacked package @ohif/app, and from Debian: chromium, orthanc, orthanc-dicomweb.
