@@ -14,6 +14,9 @@ from cxr.errors import UserError
 MAX_BYTES = 2**31
 """Larger files are refused. No radiograph and no table of a released data set comes near it."""
 
+_SHOWN = 80
+"""Characters of a key that an error shows."""
+
 IMAGE_ADVICE = "check the data set's root and the table's path column"
 
 
@@ -77,9 +80,24 @@ def _unpacked(packed: bytes, path: Path, *, what: str, advice: str) -> bytes:
 
 
 def read_json(path: Path, *, what: str, advice: str) -> Any:
-    """The content of a JSON file. UserError as `read_text`, or if it is not JSON or nested too deeply."""
+    """The content of a JSON file.
+
+    Raises:
+        UserError: as `read_text`, or if it is not JSON or nested too deeply, or an object has a key twice with
+            different values.
+    """
     text = read_text(path, what=what, advice=advice)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what}: {path} is not JSON ({error}); {advice}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. ValueError if two values of a key differ: JSON itself takes the last one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if value != found[key]:
+                raise ValueError(f"the key {key[:_SHOWN]!r} has two values in one object")
+    return found

@@ -11,7 +11,9 @@ from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_i
 from cxr.datasets.box_frames import FrameSource, refuse_far_boxes, require_dicom
 from cxr.datasets.files_on_disk import files_exist, read_sizes
 from cxr.datasets.inside_root import leave_by_link, leaves, normal_path
+from cxr.datasets.keyed_rows import keyed_rows
 from cxr.datasets.same_content import same_content
+from cxr.datasets.text_cells import Mask
 from cxr.tables import IMAGE_COLUMNS, Dataset, DataSettings, Problems, box_columns, count_reasons
 
 DUPLICATE_ROW = "duplicated row"
@@ -46,19 +48,28 @@ class RawTables:
 
 
 def assemble(
-    raw: RawTables, settings: DataSettings, problems: Problems, *, name: str, unique_content: bool = False
+    raw: RawTables,
+    settings: DataSettings,
+    problems: Problems,
+    *,
+    name: str,
+    wanted: Mask | None = None,
+    unique_content: bool = False,
 ) -> Dataset:
     """Check rows, files and boxes; exclude what is wrong; build the data set.
 
-    unique_content: files with the same content are problems, since they could fall into train and test. Needs to read
-    files of equal size.
+    Args:
+        wanted: (N,) the rows to load. The others are dropped after the look for contradictory rows, so that a filter
+            does not choose between two rows of an image. None: all.
+        unique_content: files with the same content are problems, since they could fall into train and test. Needs to
+            read files of equal size.
 
     Raises:
         UserError: problems were found and `on_problem` is "error", or no image is left.
     """
     boxes = check_images_known(raw.boxes, raw.images["image_id"], problems)
     raw = replace(raw, boxes=check_shapes(boxes, problems))
-    raw = _inside_root(_unique_images(raw, problems), settings, problems)
+    raw = _inside_root(_unique_files(_unique_images(raw, wanted, problems), problems), settings, problems)
     raw = _evenly_spaced(raw, settings.max_images)
     raw = _existing_files(raw, settings, problems)
     if unique_content and settings.check_files != "none":
@@ -81,12 +92,22 @@ def assemble(
     )
 
 
-def _unique_images(raw: RawTables, problems: Problems) -> RawTables:
-    """Each image and each file once; paths get their shortest spelling."""
-    twice = raw.images["image_id"].duplicated()
-    if twice.any():
-        problems.add_all(raw.images.loc[twice, "image_id"].tolist(), DUPLICATE_ROW)
-        raw = raw.keep(~twice)
+def _unique_images(raw: RawTables, wanted: Mask | None, problems: Problems) -> RawTables:
+    """The wanted images, each once; none of those whose rows differ."""
+    ids = raw.images["image_id"]
+    kept = np.ones(len(ids), dtype=bool) if wanted is None else wanted
+    again = ids.duplicated().to_numpy()
+    if again.any():
+        labels = raw.labels.set_axis(raw.images.index).add_prefix("label of ")  # a finding may be called "view"
+        rows = pd.concat([raw.images, labels], axis=1)
+        differing = keyed_rows(rows, ids, problems).contradicts(ids)
+        problems.add_all(ids[again & ~differing].tolist(), DUPLICATE_ROW)
+        kept = kept & ~again & ~differing
+    return raw if kept.all() else raw.keep(kept)
+
+
+def _unique_files(raw: RawTables, problems: Problems) -> RawTables:
+    """Each file once; paths get their shortest spelling."""
     raw = replace(raw, images=raw.images.assign(path=raw.images["path"].map(normal_path)))
     again = raw.images.duplicated(["path", "region"])
     if not again.any():

@@ -11,6 +11,7 @@ from cxr.masks import masks_in, resized
 from cxr.tables import MASK_COLUMN, Problems, box_columns
 
 NO_SIZE = "box of an image whose original size is no positive number"
+TWO_SIZES = "box of an image with several original sizes"
 NOT_A_NUMBER = "box with a coordinate that is no number"
 INVERTED = "inverted or empty box"
 OUTSIDE = "box outside the image"
@@ -34,7 +35,9 @@ def describe_boxes(boxes: pd.DataFrame, source: str = "") -> list[str]:
 
 
 def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
-    """The boxes without invalid ones: not a number, inverted, empty or listed twice. These become problems."""
+    """The boxes without invalid ones: not a number, inverted, empty, listed twice, or of an image whose original size
+    is unknown or not the same in all rows. These become problems.
+    """
     corners = boxes[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
     not_number = ~np.isfinite(corners).all(axis=1)
     inverted = ~not_number & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
@@ -49,7 +52,11 @@ def check_shapes(boxes: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     sides = once[["frame_h", "frame_w"]].to_numpy(dtype=np.float64)
     sized = (np.isfinite(sides) & (sides > 0)).all(axis=1)
     problems.add_all(describe_boxes(once[~sized]), NO_SIZE)
-    known: pd.DataFrame = once[sized]
+    frames = once.loc[sized, ["image_id", "frame_h", "frame_w"]].drop_duplicates()
+    several = frames.loc[frames["image_id"].duplicated(), "image_id"]
+    torn = sized & once["image_id"].isin(several).to_numpy()
+    problems.add_all(describe_boxes(once[torn]), TWO_SIZES)
+    known: pd.DataFrame = once[sized & ~torn]
     return known
 
 

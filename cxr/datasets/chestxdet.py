@@ -26,9 +26,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.config import UserError
-from cxr.datasets.assemble import RawTables, assemble
+from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.box_rows import Column, labels_of_boxes, named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
+from cxr.datasets.keyed_rows import CONTRADICTION
 from cxr.input_files import read_json
 from cxr.labels.release_names import CHESTXDET10_NAMES, CHESTXDET_NAMES
 from cxr.masks import Mask, mask_of_polygons
@@ -82,20 +83,30 @@ def _release(root: Path, wanted: tuple[Split, ...] | None) -> tuple[str, list[Sp
 
 
 def _entries(path: Path, split: Split, problems: Problems) -> tuple[list[str], list[Row]]:
-    """File names of the images, and a row per box: image_id, name, corners, mask."""
+    """File names of the images, and a row per box: image_id, name, corners, mask. None of an image with two entries
+    that differ.
+    """
     entries = read_json(path, what="data", advice=ADVICE)
     if not isinstance(entries, list):
         raise UserError(f"data: {path} is not a list of images; is it another file?")
-    names, rows = [], []
+    first: dict[str, int] = {}
+    rows: dict[str, list[Row]] = {}
     for number, entry in enumerate(entries):
         try:
             own = _rows(entry, split)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             problems.add(f"{path.name}, entry {number} ({error!r})", BAD_ENTRY)
             continue
-        names.append(str(entry["file_name"]))
-        rows += own
-    return names, rows
+        name = str(entry["file_name"])
+        if name not in first:
+            first[name], rows[name] = number, own
+            continue
+        differs = entry != entries[first[name]]
+        reason = CONTRADICTION if differs else DUPLICATE_ROW
+        problems.add(f"{name} ({path.name}, entries {first[name]} and {number})", reason)
+        if differs:
+            rows.pop(name, None)
+    return list(rows), [row for own in rows.values() for row in own]
 
 
 def _rows(entry: Any, split: Split) -> list[Row]:

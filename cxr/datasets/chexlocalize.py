@@ -22,8 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from cxr.arrays import Bools
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.box_rows import mask_boxes
@@ -75,13 +77,13 @@ class ChexlocalizeData(DataSettings):
         wanted = self.splits or there
         if not wanted:
             raise UserError(f"chexlocalize: no gt_segmentations_val.json or _test.json in {self.root}; correct `root`")
-        parts = [_read_part(self, split, problems) for split in wanted]
+        parts, masks = zip(*(_read_part(self, split, problems) for split in wanted), strict=True)
         raw = RawTables(
             images=pd.concat([part.images for part in parts], ignore_index=True),
             labels=pd.concat([part.labels for part in parts], ignore_index=True),
             boxes=pd.concat([part.boxes for part in parts], ignore_index=True),
         )
-        return assemble(raw, self, problems, name="chexlocalize")
+        return assemble(raw, self, problems, name="chexlocalize", wanted=np.concatenate(masks))
 
 
 def _find(root: Path, names: Sequence[str]) -> Path | None:
@@ -99,8 +101,8 @@ def _require(root: Path, names: Sequence[str]) -> Path:
     return found
 
 
-def _read_part(settings: ChexlocalizeData, split: Split, problems: Problems) -> RawTables:
-    """The images of one part that are sound and of the wanted view, with labels and masks."""
+def _read_part(settings: ChexlocalizeData, split: Split, problems: Problems) -> tuple[RawTables, Bools]:
+    """The sound images of one part with labels and masks, and which of them have the wanted view."""
     masks_file, label_table = (_require(settings.root, names[split]) for names in (MASK_FILES, LABEL_TABLES))
     table = read_text_table(label_table, required=["Path"])
     parts = table["Path"].str.extract(PATH_PATTERN)
@@ -113,7 +115,8 @@ def _read_part(settings: ChexlocalizeData, split: Split, problems: Problems) -> 
     boxes = _boxes(masks_file, images["image_id"], problems)
     _compare(images["image_id"], labels, boxes, problems)
     wanted = in_view(images["view"], settings.view, problems)
-    return RawTables(images, labels, boxes).keep(wanted & ~bad_path & ~bad_labels)
+    sound = ~(bad_path | bad_labels)
+    return RawTables(images, labels, boxes).keep(sound), wanted[sound]
 
 
 def _image_folder(folder: Path, split: Split) -> Path:

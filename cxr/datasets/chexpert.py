@@ -62,7 +62,8 @@ class ChexpertData(DataSettings):
         table = _read_splits(folder, self)
         problems = Problems(self.on_problem, source="chexpert")
         start = "" if folder == self.root else f"{folder.name}/"
-        return assemble(_parse(table, self, start, problems), self, problems, name="chexpert")
+        raw, wanted = _parse(table, self, start, problems)
+        return assemble(raw, self, problems, name="chexpert", wanted=wanted)
 
 
 def _release_folder(root: Path) -> Path:
@@ -94,8 +95,11 @@ def _read_splits(folder: Path, settings: ChexpertData) -> pd.DataFrame:
     return table.assign(**{name: "" for name in FACTS if name not in table.columns})
 
 
-def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Problems) -> RawTables:
-    """The valid rows that the settings ask for. `start` is the path of the release's folder in `root`."""
+def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Problems) -> tuple[RawTables, Mask]:
+    """The valid rows, and a mask of those that the settings ask for.
+
+    start: the path of the release's folder in `root`.
+    """
     parts = table["Path"].str.extract(PATH_PATTERN)
     bad_path = parts["inner"].isna().to_numpy()
     problems.add_all(table.loc[bad_path, "Path"].tolist(), BAD_PATH)
@@ -112,7 +116,8 @@ def _parse(table: pd.DataFrame, settings: ChexpertData, start: str, problems: Pr
         split=table["split"],
     )
     wanted = _wanted(parts["view"], table["AP/PA"], settings, problems)
-    return RawTables(images, labels, empty_boxes()).keep(wanted & ~bad_path & ~bad_labels)
+    valid = ~(bad_path | bad_labels)
+    return RawTables(images, labels, empty_boxes()).keep(valid), wanted[valid]
 
 
 def _labels(table: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, Mask]:

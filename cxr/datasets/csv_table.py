@@ -44,6 +44,7 @@ from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
 from cxr.datasets.box_rows import labels_of_boxes
 from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.inside_root import inside, normal_path
+from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.text_cells import Mask, ages, finding_labels, known_names, look_up, numbers, sexes
 from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.labels import FindingName
@@ -153,8 +154,8 @@ class CsvTableData(BoxFrameSettings):
         images, bad_view = _images(table, self.columns, problems)
         boxes = empty_boxes()
         if self.boxes is not None:
-            sizes = _sizes(table, self.columns).set_axis(images["image_id"])
-            boxes = in_frame(_boxes(self.root, self.boxes, names, problems, sizes=sizes), self)
+            sizes = keyed_rows(_sizes(table, self.columns), images["image_id"], problems, where=row_names(path, table))
+            boxes = in_frame(_boxes(self.root, self.boxes, names, problems, sizes=sizes.sound), self)
         labels, bad_labels = self._labels(table, images, boxes, problems)
         source = frame_source(boxes, self, otherwise="presumed")
         raw = RawTables(images, labels, boxes, source).keep(~(bad_view | bad_labels))
@@ -226,7 +227,7 @@ def _boxes(
     image_id = image_ids(table[columns.image].str.strip().map(normal_path))
     frames = _sizes(table, columns)
     if frames.empty and not sizes.empty:
-        frames = sizes[~sizes.index.duplicated()].reindex(image_id).set_axis(table.index)
+        frames = sizes.reindex(image_id).set_axis(table.index)
     boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index).join(frames)
     reader = "" if columns.reader is None else table[columns.reader]
     return box_table(boxes.assign(image_id=image_id, finding=table[columns.finding].map(known), reader=reader))

@@ -1,6 +1,8 @@
 """The files of a data set: whether they exist, and the sizes of the images. No pixels are read."""
 
+import logging
 import os
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy.typing as npt
 from cxr.config import UserError
 from cxr.imaging.files import read_header
 from cxr.threads import in_threads
+
+log = logging.getLogger("raybox")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
 
@@ -81,15 +85,28 @@ def find_images(root: Path) -> dict[str, str]:
     """Stem -> path of the image file relative to `root`, of every image file under `root`. One walk.
 
     If several files have the same stem, the suffix that comes first in `IMAGE_SUFFIXES` wins, then the first folder.
+    The log tells when they are in several folders, where one may be a mask or an older copy.
     """
     found: dict[str, str] = {}
+    others: dict[str, str] = {}
     for folder, folders, names in os.walk(root):
         folders.sort()
         start = Path(folder).relative_to(root).as_posix()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122  a Path for each takes longer
-            if suffix.lower() in IMAGE_SUFFIXES and (stem not in found or _rank(name) < _rank(found[stem])):
-                found[stem] = name if start == "." else f"{start}/{name}"
+            if suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            path = name if start == "." else f"{start}/{name}"
+            if stem in found and posixpath.dirname(found[stem]) != posixpath.dirname(path):
+                others[stem] = found[stem] if _rank(name) < _rank(found[stem]) else path
+            if stem not in found or _rank(name) < _rank(found[stem]):
+                found[stem] = path
+    if others:
+        stem = min(others)
+        log.warning(
+            "data: %d names of images are in several folders of %s; of %s and %s, for instance, the first is used",
+            *(len(others), root, found[stem], others[stem]),
+        )
     return found
 
 

@@ -27,8 +27,9 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import IMAGE_SUFFIXES, require_folder
+from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.same_content import same_content
-from cxr.datasets.text_cells import known_names, look_up
+from cxr.datasets.text_cells import Mask, known_names
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, KERMANY_NAMES
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
@@ -55,8 +56,9 @@ class KermanyData(DataSettings):
         table = _list_files(self.root)
         names = known_names(table["class"], KERMANY_NAMES, problems)
         table = table[table["class"].isin(list(names))].reset_index(drop=True)
-        patient = _patients(self.root, table)
-        problems.add_all(table.loc[patient == "", "path"], NO_GROUP)
+        patient, differing = _patients(self.root, table, problems)
+        unknown = (patient == "").to_numpy() & ~differing
+        problems.add_all(table.loc[unknown, "path"], NO_GROUP)
         images = image_table(
             image_id=table["path"].str.rsplit(".", n=1).str[0],
             path=table["path"],
@@ -64,7 +66,7 @@ class KermanyData(DataSettings):
             study_id=table["file"].str.rsplit(".", n=1).str[0],
             split=table["folder"].map(SPLITS),
         )
-        raw = RawTables(images, _labels(table["class"].map(names)), empty_boxes()).keep(patient != "")
+        raw = RawTables(images, _labels(table["class"].map(names)), empty_boxes()).keep(~(unknown | differing))
         if self.duplicates == "exclude":
             raw = raw.keep(~_duplicates(self.root, raw.images["path"], problems))
         return assemble(raw, self, problems, name="kermany")
@@ -86,15 +88,16 @@ def _list_files(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["folder", "class", "file", "path"])
 
 
-def _patients(root: Path, table: pd.DataFrame) -> pd.Series:
-    """(N,) patient of each file; "" if unknown."""
+def _patients(root: Path, table: pd.DataFrame, problems: Problems) -> "tuple[pd.Series[str], Mask]":
+    """(N,) patient of each file, "" if unknown; and an (N,) mask of the files with two different ones."""
     named = table["file"].str.extract(PATIENT_PATTERN)
     by_name = named[0].fillna(named[1]).fillna("")
     if not (root / GROUPS).is_file():
-        return by_name
+        return by_name, np.zeros(len(table), dtype=bool)
     groups = read_text_table(root / GROUPS, required=["split", "class", "file", "group_id"])
     keys = groups["split"] + "/" + groups["class"] + "/" + groups["file"]
-    return look_up(table["path"], dict(zip(keys, groups["group_id"], strict=True)))
+    group_of = keyed_rows(groups[["group_id"]], keys, problems, where=row_names(root / GROUPS, groups))
+    return group_of.of(table["path"], "group_id").str.strip(), group_of.contradicts(table["path"])
 
 
 def _labels(finding: pd.Series) -> pd.DataFrame:

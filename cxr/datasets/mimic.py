@@ -27,6 +27,7 @@ import pandas as pd
 
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.files_on_disk import require_folder
+from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.text_cells import Mask, finding_labels, look_up
 from cxr.datasets.text_files import first_table, read_text_table
 from cxr.datasets.views import WantedView, in_view
@@ -60,8 +61,7 @@ class MimicData(DataSettings):
         table = read_text_table(_table(self.root, "metadata"), required=["dicom_id", *IDS, "ViewPosition"])
         images, wanted = _images(table, self, problems)
         labels, bad = _labels(table[IDS], self, problems)
-        raw = RawTables(images, labels, empty_boxes()).keep(wanted & ~bad)
-        return assemble(raw, self, problems, name="mimic")
+        return assemble(RawTables(images, labels, empty_boxes()), self, problems, name="mimic", wanted=wanted & ~bad)
 
 
 def _table(root: Path, name: str) -> Path:
@@ -71,10 +71,12 @@ def _table(root: Path, name: str) -> Path:
 def _images(table: pd.DataFrame, settings: MimicData, problems: Problems) -> tuple[pd.DataFrame, Mask]:
     """The image table, and an (N,) mask of the rows that are sound and of the wanted view."""
     position = table["ViewPosition"].str.strip()
-    splits = read_text_table(_table(settings.root, "split"), required=["dicom_id", "split"])
-    split_of = dict(zip(splits["dicom_id"], look_up(splits["split"], SPLITS), strict=True))
-    split = look_up(table["dicom_id"], split_of)
-    bad_view, bad_split = ~position.isin(list(VIEWS)), ~split.isin(list(SPLITS.values()))
+    path = _table(settings.root, "split")
+    splits = read_text_table(path, required=["dicom_id", "split"])
+    split_of = keyed_rows(splits[["split"]], splits["dicom_id"], problems, where=row_names(path, splits))
+    split = look_up(split_of.of(table["dicom_id"], "split"), SPLITS)
+    bad_view, two_splits = ~position.isin(list(VIEWS)), split_of.contradicts(table["dicom_id"])
+    bad_split = (split == "") & ~two_splits
     problems.add_all((table["dicom_id"] + ", view " + position)[bad_view], BAD_VIEW)
     problems.add_all(table.loc[bad_split, "dicom_id"], BAD_SPLIT)
     patient, study = table["subject_id"], table["study_id"]
@@ -87,19 +89,18 @@ def _images(table: pd.DataFrame, settings: MimicData, problems: Problems) -> tup
         view=look_up(position, VIEWS),
         split=split,
     )
-    return images, in_view(images["view"], settings.view, problems) & ~(bad_view | bad_split).to_numpy()
+    return images, in_view(images["view"], settings.view, problems) & ~(bad_view | bad_split | two_splits).to_numpy()
 
 
 def _labels(ids: pd.DataFrame, settings: MimicData, problems: Problems) -> tuple[pd.DataFrame, Mask]:
     """Labels of each image by its study, and an (N,) mask of the images whose study has an invalid row."""
     path = _table(settings.root, settings.labeller)
     table = read_text_table(path, required=IDS)
-    rows = "study " + table["study_id"]
-    twice = table.duplicated("study_id")
-    problems.add_all(rows[twice], DUPLICATE_ROW)
-    table, rows = table[~twice], rows[~twice]
-    labels, bad = finding_labels(table.drop(columns=IDS), CHEXPERT_NAMES, rows, problems)
-    study = ids["study_id"]
-    problems.count(f"images of studies without a row in {path.name}", int((~study.isin(table["study_id"])).sum()))
-    own = labels.set_axis(table["study_id"]).reindex(study).set_axis(ids.index)
-    return own, study.isin(table.loc[bad, "study_id"]).to_numpy()
+    studies, study = table["study_id"], ids["study_id"]
+    labels, bad = finding_labels(table.drop(columns=IDS), CHEXPERT_NAMES, "study " + studies, problems)
+    labels_of = keyed_rows(labels, studies, problems, where=row_names(path, table))
+    again = studies.duplicated() & ~labels_of.contradicts(studies)
+    problems.add_all("study " + studies[again], DUPLICATE_ROW)
+    problems.count(f"images of studies without a row in {path.name}", int((~study.isin(studies)).sum()))
+    own = labels_of.rows.reindex(study).set_axis(ids.index)
+    return own, study.isin(studies[bad]).to_numpy() | labels_of.contradicts(study)

@@ -50,6 +50,9 @@ class NihData(DataSettings):
     relabels: tuple[Path, ...] = ()
     """Google's tables of radiologists' labels, see `cxr.datasets.nih_relabels`; relative to `root` and below it, or
     absolute. Only the images that they list are loaded, and only with their four findings; boxes stay."""
+    part: Literal["all", "with_boxes", "without_boxes"] = "all"
+    """with_boxes: the images that the box table lists, to measure boxes on; in the others nobody looked for boxes.
+    without_boxes: the images of patients without any box, to train a classifier on. No patient is in both."""
 
     def read(self) -> Dataset:
         """Load the label table and, if they exist, the boxes and the lists; find the image files."""
@@ -61,8 +64,21 @@ class NihData(DataSettings):
             labels, sound = read_relabels(self.root, self.relabels, table["Image Index"], problems)
         else:
             labels, sound = _listed(table, images["image_id"], problems)
-        raw = RawTables(images, labels, _boxes(self.root, problems))
-        return assemble(raw.keep(sound), self, problems, name="nih")
+        boxes = _boxes(self.root, problems)
+        wanted = sound & self._in_part(images, boxes, problems)
+        return assemble(RawTables(images, labels, boxes), self, problems, name="nih", wanted=wanted)
+
+    def _in_part(self, images: pd.DataFrame, boxes: pd.DataFrame, problems: Problems) -> Mask:
+        """(N,) the images of `part`; the others are counted."""
+        if self.part == "all":
+            return np.ones(len(images), dtype=bool)
+        if not (self.root / BOX_TABLE).is_file():
+            raise UserError(f"nih: `part: {self.part}` needs {BOX_TABLE} in {self.root}; add it, or set `part: all`")
+        has_boxes = images["image_id"].isin(boxes["image_id"])
+        if self.part == "without_boxes":
+            has_boxes = ~images["patient_id"].isin(images.loc[has_boxes, "patient_id"])
+        problems.count(f"images excluded by `part: {self.part}`", int((~has_boxes).sum()))
+        return has_boxes.to_numpy()
 
 
 def _listed(table: pd.DataFrame, image_ids: "pd.Series[str]", problems: Problems) -> tuple[pd.DataFrame, Mask]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.datasets.inside_root import inside
+from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.text_cells import Mask, merge_columns
 from cxr.datasets.text_files import read_text_table
 from cxr.labels.release_names import GOOGLE_NAMES
@@ -39,16 +40,19 @@ def read_relabels(
         with sound labels.
     """
     required = ["Image Index", *GOOGLE_NAMES]
-    read = [read_text_table(inside(root, path, key="data.relabels"), required=required) for path in tables]
-    table = pd.concat([part[required] for part in read], ignore_index=True)
+    paths = [inside(root, path, key="data.relabels") for path in tables]
+    read = [read_text_table(path, required=required)[required] for path in paths]
+    where = [name for path, part in zip(paths, read, strict=True) for name in row_names(path, part)]
+    table = pd.concat(read, ignore_index=True)
     image = table["Image Index"]
     text = table[list(GOOGLE_NAMES)].apply(lambda column: column.str.strip())
     values = text.apply(lambda column: column.map(VALUES)).astype(np.float64)
     for name in GOOGLE_NAMES:
         bad = values[name].isna()
         problems.add_all((image + f", column {name!r}, value " + table[name])[bad], BAD_VALUE)
-    problems.add_all(image[image.duplicated()], TWICE)
+    differing = keyed_rows(values, image, problems, where=where).contradicts(image)
+    problems.add_all(image[image.duplicated() & ~differing], TWICE)
     problems.add_all(image[~image.isin(names)], NO_IMAGE)
-    sound = ~image.duplicated() & values.notna().all(axis=1)
+    sound = ~image.duplicated() & ~differing & values.notna().all(axis=1)
     own = values[sound].set_axis(image[sound]).reindex(names).set_axis(names.index)
     return merge_columns(own, GOOGLE_NAMES), own.notna().all(axis=1).to_numpy()

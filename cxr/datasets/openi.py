@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.datasets.inside_root import inside
-from cxr.datasets.text_cells import ages_between, listed_labels, look_up, numbers, sexes, with_a_finding
+from cxr.datasets.keyed_rows import keyed_rows, row_names
+from cxr.datasets.text_cells import Mask, ages_between, listed_labels, look_up, numbers, sexes, with_a_finding
 from cxr.datasets.text_files import read_text_table
 from cxr.datasets.views import WantedView, in_view
 from cxr.input_files import read_regular
@@ -38,6 +40,8 @@ from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
 
 FOLDER = "ecgen-radiology"
 NOT_READ = frozenset({"no indexing", "technical quality of image unsatisfactory"})
+FACTS = ["Patient's Sex", "Patient's Birth Date", "Study Date"]
+"""Columns of the table of DICOM headers; dates are numbers such as 20110328."""
 PROJECTIONS = {"Frontal": "frontal", "Lateral": "lateral"}
 ID_PATTERN = r"^(?:CXR)?(\d+)_.*?(IM-[\d-]+?)(?:\.dcm)?(?:\.png)?$"
 """Number of the report and end of the image's id, of an id and of a file name."""
@@ -72,10 +76,9 @@ class OpeniData(DataSettings):
             problems.exclude(image_id, UNREAD)
         listed = with_a_finding(table["terms"], OPENI_NAMES, problems)
         labels, _ = listed_labels(listed, OPENI_NAMES, problems, columns=OPENI_NAMES)
-        images = _images(table, self, problems)
-        wanted = in_view(images["view"], self.view, problems)
-        raw = RawTables(images, labels, empty_boxes()).keep(wanted & ~unread.to_numpy())
-        return assemble(raw, self, problems, name="openi")
+        images, sound = _images(table, self, problems)
+        wanted = in_view(images["view"], self.view, problems) & sound & ~unread.to_numpy()
+        return assemble(RawTables(images, labels, empty_boxes()), self, problems, name="openi", wanted=wanted)
 
 
 def _read_reports(root: Path, problems: Problems) -> pd.DataFrame:
@@ -83,6 +86,8 @@ def _read_reports(root: Path, problems: Problems) -> pd.DataFrame:
     folders = [folder for pattern in (FOLDER, f"*/{FOLDER}", f"*/*/{FOLDER}") for folder in sorted(root.glob(pattern))]
     if not folders:
         raise UserError(f"openi: no folder {FOLDER} in {root}; correct `root`")
+    if len(folders) > 1:
+        raise UserError(f"openi: {folders[0]} and {folders[1]} both hold reports; set `root` to the folder of one")
     rows: list[tuple[str, str, list[str]]] = []
     for path in sorted(folders[0].glob("*.xml")):
         try:
@@ -103,28 +108,34 @@ def _images_of(path: Path) -> list[tuple[str, str, list[str]]]:
     return [(image_id, str(number.get("id")).removeprefix("CXR"), terms) for image_id in ids if image_id]
 
 
-def _images(table: pd.DataFrame, settings: OpeniData, problems: Problems) -> pd.DataFrame:
+def _images(table: pd.DataFrame, settings: OpeniData, problems: Problems) -> tuple[pd.DataFrame, Mask]:
+    """The image table, and an (N,) mask of the images of which the tables say one thing."""
     found = find_images(settings.root)
     ids = table["image_id"]
-    return image_table(
+    views, two_views = _views(ids, settings, problems)
+    facts, two_facts = _facts(ids, settings, problems)
+    images = image_table(
         image_id=ids,
         path=ids.map(lambda name: found.get(name, f"{name}.png")),
         patient_id=table["report"],
         study_id=table["report"],
-        view=_views(ids, settings, problems),
-        **_facts(ids, settings, problems),
+        view=views,
+        **facts,
     )
+    return images, ~(two_views | two_facts)
 
 
-def _views(ids: "pd.Series[str]", settings: OpeniData, problems: Problems) -> "pd.Series[str]":
+def _views(ids: "pd.Series[str]", settings: OpeniData, problems: Problems) -> "tuple[pd.Series[str], Mask]":
+    """(N,) the views, "" without their table; and an (N,) mask of the images with two different ones."""
     if settings.projections is None:
-        return pd.Series("", index=ids.index)
+        return pd.Series("", index=ids.index), np.zeros(len(ids), dtype=bool)
     path = inside(settings.root, settings.projections, key="data.projections")
     table = read_text_table(path, required=["filename", "projection"])
+    table["projection"] = table["projection"].str.strip()
     bad = ~table["projection"].isin(list(PROJECTIONS))
     problems.add_all((table["filename"] + ", projection " + table["projection"])[bad], BAD_PROJECTION)
-    view = dict(zip(_keys(table["filename"]), look_up(table["projection"], PROJECTIONS), strict=True))
-    return look_up(_keys(ids), view)
+    view_of = keyed_rows(table[["projection"]], _keys(table["filename"]), problems, where=row_names(path, table))
+    return look_up(view_of.of(_keys(ids), "projection"), PROJECTIONS), view_of.contradicts(_keys(ids))
 
 
 def _keys(names: "pd.Series[str]") -> "pd.Series[str]":
@@ -133,13 +144,15 @@ def _keys(names: "pd.Series[str]") -> "pd.Series[str]":
     return (parts[0] + "_" + parts[1]).fillna(names)
 
 
-def _facts(ids: "pd.Series[str]", settings: OpeniData, problems: Problems) -> dict[str, pd.Series]:
-    """Sex and age from the table of DICOM headers; nothing without it."""
+def _facts(ids: "pd.Series[str]", settings: OpeniData, problems: Problems) -> tuple[dict[str, pd.Series], Mask]:
+    """Sex and age from the table of DICOM headers, nothing without it; and an (N,) mask of the images with two rows
+    that differ.
+    """
     if settings.metadata is None:
-        return {}
-    columns = ["imageid", "Patient's Sex", "Patient's Birth Date", "Study Date"]
+        return {}, np.zeros(len(ids), dtype=bool)
     path = inside(settings.root, settings.metadata, key="data.metadata")
-    table = read_text_table(path, required=columns)[columns].drop_duplicates("imageid").set_index("imageid")
-    own = table.reindex(ids).fillna("").set_axis(ids.index)
-    born, taken = (numbers(own[column]) for column in columns[2:])  # as 20110328
-    return {"sex": sexes(own["Patient's Sex"], problems), "age": ages_between(born, taken, problems, per_year=10_000)}
+    table = read_text_table(path, required=["imageid", *FACTS])
+    facts = keyed_rows(table[FACTS], table["imageid"], problems, where=row_names(path, table))
+    sex, born, taken = (facts.of(ids, column) for column in FACTS)
+    age = ages_between(numbers(born), numbers(taken), problems, per_year=10_000)
+    return {"sex": sexes(sex, problems), "age": age}, facts.contradicts(ids)

@@ -68,7 +68,8 @@ class PadchestData(DataSettings):
         labels, _ = listed_labels(names, PADCHEST_NAMES, problems, columns=PADCHEST_NAMES)
         images = _images(table, self.root, problems)
         wanted = in_view(images["view"], self.view, problems)
-        return assemble(RawTables(images, labels, empty_boxes()).keep(sound & wanted), self, problems, name="padchest")
+        raw = RawTables(images, labels, empty_boxes())
+        return assemble(raw, self, problems, name="padchest", wanted=sound & wanted)
 
 
 def _names(table: pd.DataFrame, problems: Problems) -> tuple["pd.Series[Names]", Mask]:

@@ -28,7 +28,8 @@ from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.box_rows import named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.datasets.inside_root import inside
-from cxr.datasets.text_cells import blank_rows, look_up, numbers
+from cxr.datasets.keyed_rows import keyed_rows, row_names
+from cxr.datasets.text_cells import Mask, blank_rows, numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import NO_FINDING
 from cxr.labels.release_names import RSNA_BOX_NAMES, RSNA_CLASSES
@@ -60,12 +61,15 @@ class RsnaData(DataSettings):
         table = read_text_table(self.root / TABLE, required=["patientId", *CORNER_COLUMNS, "Target"])
         table = _sound_rows(table, problems)
         images = table.drop_duplicates("patientId").reset_index(drop=True)
+        ids = images["patientId"]
         labels = pd.DataFrame({"Pneumonia": (images["Target"] == "1").astype(np.float64)})
+        unclear = np.zeros(len(ids), dtype=bool)
         if (self.root / CLASS_TABLE).is_file():
-            labels[NO_FINDING] = _is_normal(self.root / CLASS_TABLE, images["patientId"], problems)
+            labels[NO_FINDING], unclear = _is_normal(self.root / CLASS_TABLE, ids, problems)
             labels = labels[[NO_FINDING, "Pneumonia"]]
-        raw = RawTables(_images(images["patientId"], self, problems), labels, _boxes(table, problems))
-        return assemble(raw, self, problems, name="rsna")
+        patients, unknown = _patients(ids, self, problems)
+        raw = RawTables(_images(ids, patients, self.root), labels, _boxes(table, problems))
+        return assemble(raw, self, problems, name="rsna", wanted=~(unclear | unknown))
 
 
 def _sound_rows(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
@@ -80,32 +84,38 @@ def _sound_rows(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     return table.assign(Target=target)[~table["patientId"].isin(bad)].reset_index(drop=True)
 
 
-def _is_normal(path: Path, image_ids: "pd.Series[str]", problems: Problems) -> "pd.Series[float]":
-    """(N,) 1 if the class is Normal, 0 if it is another, NaN for an image that the table lacks."""
+def _is_normal(path: Path, image_ids: "pd.Series[str]", problems: Problems) -> "tuple[pd.Series[float], Mask]":
+    """(N,) 1 if the class is Normal, 0 if it is another, NaN for an image that the table lacks; and an (N,) mask of the
+    images with two classes.
+    """
     table = read_text_table(path, required=["patientId", "class"])
     bad = ~table["class"].isin(RSNA_CLASSES)
     problems.add_all((table["patientId"] + ", class " + table["class"])[bad], BAD_CLASS)
-    normal = (table["class"] == "Normal")[~bad].astype(np.float64).groupby(table.loc[~bad, "patientId"]).first()
-    return image_ids.map(normal)
+    class_of = keyed_rows(table[["class"]], table["patientId"], problems, where=row_names(path, table))
+    value = {name: float(name == "Normal") for name in RSNA_CLASSES}
+    return class_of.of(image_ids, "class").map(value), class_of.contradicts(image_ids)
 
 
-def _images(image_ids: "pd.Series[str]", settings: RsnaData, problems: Problems) -> pd.DataFrame:
-    found = find_images(settings.root)
+def _images(image_ids: "pd.Series[str]", patients: "pd.Series[str]", root: Path) -> pd.DataFrame:
+    found = find_images(root)
     paths = [found.get(image_id, f"stage_2_train_images/{image_id}.dcm") for image_id in image_ids]
-    patients = _patients(image_ids, settings, problems)
     return image_table(image_id=image_ids, path=paths, patient_id=patients, view="frontal", split="train")
 
 
-def _patients(image_ids: "pd.Series[str]", settings: RsnaData, problems: Problems) -> "pd.Series[str]":
+def _patients(
+    image_ids: "pd.Series[str]", settings: RsnaData, problems: Problems
+) -> "tuple[pd.Series[str], pd.Series[bool]]":
+    """(N,) NIH's patient of each image, "" without a map; and an (N,) mask of the images that the map does not tell."""
     if settings.nih_map is None:
         problems.count("images of unknown patients, since there is no `nih_map`", len(image_ids))
-        return pd.Series("", index=image_ids.index)
-    table = read_text_table(
-        inside(settings.root, settings.nih_map, key="data.nih_map"), required=["rsna_patientId", "nih_image"]
-    )
-    nih_image = look_up(image_ids, dict(zip(table["rsna_patientId"], table["nih_image"], strict=True)))
+        return pd.Series("", index=image_ids.index), pd.Series(data=False, index=image_ids.index)
+    path = inside(settings.root, settings.nih_map, key="data.nih_map")
+    table = read_text_table(path, required=["rsna_patientId", "nih_image"])
+    nih_images = keyed_rows(table[["nih_image"]], table["rsna_patientId"], problems, where=row_names(path, table))
+    nih_image = nih_images.of(image_ids, "nih_image").str.strip()
     problems.add_all(image_ids[nih_image == ""], NO_NIH_IMAGE)
-    return nih_image.str.split("_").str[0].str.lstrip("0")
+    unknown = (nih_image == "") | nih_images.contradicts(image_ids)
+    return nih_image.str.split("_").str[0].str.lstrip("0"), unknown
 
 
 def _boxes(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:

@@ -24,6 +24,7 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.assemble import RawTables, assemble
 from cxr.datasets.files_on_disk import find_images, require_folder
+from cxr.datasets.keyed_rows import KeyedRows, keyed_rows, row_names
 from cxr.datasets.text_cells import ages, look_up
 from cxr.datasets.text_files import read_text_table
 from cxr.tables import Dataset, DataSettings, Problems, empty_boxes, image_table
@@ -33,7 +34,7 @@ SEXES = {"1": "M", "0": "F"}
 TABLES = {"gender": "train_gender.csv", "age": "train_age.csv"}
 
 BAD_SEX = "gender other than 1 and 0"
-NO_NUMBER = "imageId that is no number"
+NO_NUMBER = "imageId that is no number of up to six digits"
 
 
 class SprData(DataSettings):
@@ -56,32 +57,38 @@ class SprData(DataSettings):
 
 
 def _train(root: Path, problems: Problems) -> pd.DataFrame:
-    read = [
-        read_text_table(root / name, required=["imageId", column])[["imageId", column]].drop_duplicates("imageId")
-        for column, name in TABLES.items()
-        if (root / name).is_file()
-    ]
-    if not read:
+    """The images that the tables list, without those of which a table says nothing sound."""
+    tables = {column: root / name for column, name in TABLES.items() if (root / name).is_file()}
+    if not tables:
         raise UserError(f"spr: no {' or '.join(TABLES.values())} in {root}; correct `root`")
-    table = read[0] if len(read) == 1 else read[0].merge(read[1], on="imageId", how="outer", sort=False).fillna("")
-    table = table.reindex(columns=["imageId", *TABLES], fill_value="")
-    number = table["imageId"].str.strip().str.removesuffix(".0")
-    bad = ~number.str.fullmatch(r"\d{1,6}")
-    problems.add_all(table.loc[bad, "imageId"], NO_NUMBER)
-    gender = table["gender"].str.strip().str.removesuffix(".0")
+    known = {column: _by_stem(path, column, problems) for column, path in tables.items()}
+    stems = pd.Series([stem for rows in known.values() for stem in rows.rows.index], dtype=str).drop_duplicates()
+    blank = pd.Series("", index=stems.index, dtype=str)
+    gender, age = (known[column].of(stems, column) if column in known else blank for column in TABLES)
     bad_sex = ~gender.isin([*SEXES, ""])
-    problems.add_all((table["imageId"] + ", gender " + table["gender"])[bad_sex], BAD_SEX)
-    stems = number.str.zfill(6)
+    problems.add_all((stems + ", gender " + gender)[bad_sex], BAD_SEX)
     found = _images(root, "train")
     images = image_table(
         image_id="train_" + stems,
         path=[found.get(stem, f"kaggle/kaggle/train/{stem}.png") for stem in stems],
         sex=look_up(gender, SEXES),
-        age=ages(table["age"], problems),
+        age=ages(age, problems),
         view="frontal",
         split="train",
     )
-    return images[~(bad | bad_sex).to_numpy()]
+    differing = np.any([rows.contradicts(stems) for rows in known.values()], axis=0)
+    sound: pd.DataFrame = images[~(bad_sex.to_numpy() | differing)]
+    return sound
+
+
+def _by_stem(path: Path, column: str, problems: Problems) -> KeyedRows:
+    """What a table says of each image, by the stem of its file: six digits. A number may end in .0."""
+    table = read_text_table(path, required=["imageId", column])
+    number, value = (table[name].str.strip().str.removesuffix(".0") for name in ("imageId", column))
+    sound = number.str.fullmatch(r"[0-9]{1,6}")
+    problems.add_all(table.loc[~sound, "imageId"], NO_NUMBER)
+    where = [name for name, kept in zip(row_names(path, table), sound, strict=True) if kept]
+    return keyed_rows(pd.DataFrame({column: value[sound]}), number[sound].str.zfill(6), problems, where=where)
 
 
 def _test(root: Path) -> pd.DataFrame:
@@ -95,9 +102,9 @@ def _test(root: Path) -> pd.DataFrame:
 
 
 def _images(root: Path, part: str) -> dict[str, str]:
-    """Stem -> path of the images in folders of this name."""
-    found: dict[str, str] = {}
-    for folder in (root / part, root / "kaggle" / part, root / "kaggle" / "kaggle" / part):
-        start = folder.relative_to(root).as_posix()
-        found.update({stem: f"{start}/{path}" for stem, path in find_images(folder).items()})
-    return found
+    """Stem -> path of the images in the folder of this name. UserError if there are two."""
+    folders = [folder for folder in (root, root / "kaggle", root / "kaggle" / "kaggle") if (folder / part).is_dir()]
+    if len(folders) > 1:
+        raise UserError(f"spr: {folders[0]} and {folders[1]} both have a folder {part}; set `root` to one of them")
+    start = (folders[0] / part).relative_to(root).as_posix() if folders else ""
+    return {stem: f"{start}/{path}" for folder in folders for stem, path in find_images(folder / part).items()}

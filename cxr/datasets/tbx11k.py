@@ -103,7 +103,8 @@ def _read_annotations(root: Path, table: pd.DataFrame, problems: Problems) -> tu
     """Boxes with the release's class names and the size of the original image, and the images with an invalid xml."""
     rows: list[tuple[object, ...]] = []
     failed = []
-    for image_id, folder in zip(table["image_id"], table["folder"], strict=True):
+    listed = table.drop_duplicates("image_id")
+    for image_id, folder in zip(listed["image_id"], listed["folder"], strict=True):
         path = root / "annotations" / "xml" / f"{image_id}.xml"
         if folder != TUBERCULOSIS_FOLDER and not path.is_file():
             continue

@@ -36,6 +36,7 @@ from cxr.config import UserError
 from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.box_frames import BoxFrameSettings, frame_source, in_frame
 from cxr.datasets.files_on_disk import images_by_stem, require_folder
+from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.text_cells import blank_rows, finding_labels, known_names, numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import FINDINGS, KAGGLE_CLASSES, NO_FINDING, VINDR_GLOBAL, VINDR_NAMES
@@ -84,22 +85,23 @@ def _read_physionet(settings: VindrData, problems: Problems) -> RawTables:
 def _read_part(settings: VindrData, part: str, problems: Problems) -> RawTables:
     folder = settings.root / "annotations"
     marks = _read_marks(folder / f"annotations_{part}.csv", problems)
-    table = _lower_reader(read_text_table(folder / f"image_labels_{part}.csv", required=["image_id"]))
+    path = folder / f"image_labels_{part}.csv"
+    table = _lower_reader(read_text_table(path, required=["image_id"]))
     orphans = ~marks["image_id"].isin(table["image_id"])
     problems.add_all(marks.loc[orphans, "image_id"].unique(), NO_LABEL_ROW)
-    labels = _labels_of_votes(table, settings.label_rule, problems)
+    labels = _labels_of_votes(table, settings.label_rule, problems, where=row_names(path, table))
     marks = marks[marks["image_id"].isin(labels.index)]
     return RawTables(_images(settings.root, part, labels.index), labels, _boxes(marks, problems))
 
 
-def _labels_of_votes(table: pd.DataFrame, rule: str, problems: Problems) -> pd.DataFrame:
+def _labels_of_votes(table: pd.DataFrame, rule: str, problems: Problems, *, where: list[str]) -> pd.DataFrame:
     """Labels per image from PhysioNet's table of image labels; images with an invalid row are excluded."""
-    twice = table.duplicated(["image_id", "rad_id"])
     rows = table["image_id"] + " by reader " + table["rad_id"]
-    problems.add_all(rows[twice], DUPLICATE_ROW)
-    table, rows = table[~twice], rows[~twice]
     labels, bad = finding_labels(table.drop(columns=["image_id", "rad_id"]), VINDR_NAMES, rows, problems)
-    sound = ~table["image_id"].isin(table.loc[bad, "image_id"])
+    differing = keyed_rows(labels, rows, problems, where=where).contradicts(rows)
+    again = rows.duplicated() & ~differing
+    problems.add_all(rows[again], DUPLICATE_ROW)
+    sound = ~table["image_id"].isin(table.loc[bad | differing, "image_id"]) & ~again
     return _vote(labels[sound], table.loc[sound, "image_id"], rule)
 
 
@@ -131,21 +133,20 @@ def _read_marks(path: Path, problems: Problems) -> pd.DataFrame:
     marks = marks.assign(
         image_id=table["image_id"], finding=table["class_name"].map(names), reader=table["rad_id"], blank=blank
     )
-    sizes = _sizes(table, path.with_name(META_TABLE))
+    sizes = _sizes(table, path.with_name(META_TABLE), problems)
     return marks if sizes is None else marks.assign(**sizes)
 
 
-def _sizes(table: pd.DataFrame, meta: Path) -> dict[str, npt.NDArray[np.float64]] | None:
+def _sizes(table: pd.DataFrame, meta: Path, problems: Problems) -> dict[str, npt.NDArray[np.float64]] | None:
     """Height and width of the original image for each row, as box columns; None if no table gives them."""
     if {"width", "height"} <= set(table.columns):
         return {"frame_h": numbers(table["height"]), "frame_w": numbers(table["width"])}
     if not meta.is_file():
         return None
-    sides = (
-        read_text_table(meta, required=["image_id", "dim0", "dim1"]).drop_duplicates("image_id").set_index("image_id")
-    )
-    here = sides.reindex(table["image_id"]).fillna("")
-    return {"frame_h": numbers(here["dim0"]), "frame_w": numbers(here["dim1"])}
+    sides = read_text_table(meta, required=["image_id", "dim0", "dim1"])
+    size_of = keyed_rows(sides[["dim0", "dim1"]], sides["image_id"], problems, where=row_names(meta, sides))
+    ids = table["image_id"].where(~size_of.contradicts(table["image_id"]), "")
+    return {"frame_h": numbers(size_of.of(ids, "dim0")), "frame_w": numbers(size_of.of(ids, "dim1"))}
 
 
 def _lower_reader(table: pd.DataFrame) -> pd.DataFrame:

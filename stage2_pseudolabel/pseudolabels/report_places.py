@@ -90,15 +90,25 @@ def load_gate(settings: ReportPlaceSettings, train: Dataset) -> PlaceGate:
 
 
 def _report_of(cells: Sequence[str], report_ids: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
-    """Path of a training image -> its report. Cells may begin with further folders."""
+    """Path of a training image -> its report. Cells may begin with further folders.
+
+    Raises:
+        UserError: an image has two reports.
+    """
     known = set(paths)
     found: dict[str, str] = {}
+    problems = []
     for cell, report_id in zip(cells, report_ids, strict=True):
         path = cell.strip()
         while path not in known and "/" in path:
             path = path.partition("/")[2]
-        if path in known:
-            found[path] = report_id.strip()
+        if path in known and found.setdefault(path, report_id.strip()) != report_id.strip():
+            problems.append(
+                f"pseudo_labels.report_places: image {path!r} has the reports {found[path]!r} and "
+                f"{report_id.strip()!r}; leave one of them in the table"
+            )
+    if problems:
+        raise UserError(problems[:20])
     return found
 
 

@@ -41,6 +41,15 @@ def test_names_that_cannot_be_opened_are_told(tmp_path: Path, name: str) -> None
     assert "\0" not in problem
 
 
+def test_a_key_twice_in_an_object_of_json(tmp_path: Path) -> None:
+    """Equal values are one; of two others JSON itself would take the last."""
+    (tmp_path / "a.json").write_text('{"a": [1], "b": {"c": 2}, "a": [1]}', encoding="utf-8")
+    assert read_json(tmp_path / "a.json", what="COCO", advice="") == {"a": [1], "b": {"c": 2}}
+    (tmp_path / "a.json").write_text('[{"b": {"c": 2, "c": 3}}]', encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.json .*'c' has two values"):
+        read_json(tmp_path / "a.json", what="COCO", advice="")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b"1" * 5000, b"\xff\xfe[\0]\0"])
 def test_what_is_not_json_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)

@@ -57,7 +57,7 @@ def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, case: str) -> N
 
 
 def test_an_unknown_finding(tmp_path: Path) -> None:
-    entry = {"file_name": "36205.png", "syms": ["Nodules"], "boxes": [[1, 2, 3, 4]]}
+    entry = {"file_name": "36206.png", "syms": ["Nodules"], "boxes": [[1, 2, 3, 4]]}
     with pytest.raises(UserError, match="unknown finding"):
         ChestxdetData(root=chestxdet_folder(tmp_path, entries=[entry])).read()
 

@@ -71,7 +71,7 @@ def test_two_columns_of_one_finding_merge(tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[dict[str, Any], str, int]] = {
     "missing image": ({"rows": [("p3/c.png", "p3", "PA", "F", 1, 1, 1)]}, "missing image", 2),
-    "duplicated row": ({"rows": [("p1/a.png", "p1", "PA", "F", 1, 1, 1)]}, "duplicated row", 2),
+    "duplicated row": ({"rows": [("p1/a.png", "p1", "PA", "F", 51, 1, "")]}, "duplicated row", 2),
     "label": ({"rows": [("p3/c.png", "p3", "PA", "F", 1, "yes", 1)]}, "label value outside", 2),
     "view": ({"rows": [("p3/c.png", "p3", "oblique", "F", 1, 1, 1)]}, "unknown view", 2),
     "box of no image": ({"boxes": [("p9/z.png", "effusion", 1, 2, 3, 4)]}, "box of an image that is not in", 2),
@@ -143,7 +143,8 @@ def test_settings_from_yaml_say_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["./p1/a.png", "p1//a.png", "p1/../p1/a.png", "p2/../p1/./a.png"])
 def test_another_spelling_of_a_path_is_the_same_image(tmp_path: Path, spelling: str) -> None:
-    root = csv_folder(tmp_path, rows=[(spelling, "p3", "PA", "F", 1, 1, 1)], boxes=[(spelling, "heart", 1, 2, 3, 4)])
+    row, box = (spelling, "p1", "PA", "F", 51, 1, ""), (spelling, "heart", 1, 2, 3, 4)
+    root = csv_folder(tmp_path, rows=[row], boxes=[box])
     with pytest.raises(UserError, match="duplicated row"):
         read(root)
     data = read(root, on_problem="exclude")

@@ -43,7 +43,7 @@ BROKEN = {
     "unknown view": ({"images": [("d4", 1, 2, "OBLIQUE")], "splits": [("d4", 2, 1, "test")]}, [BAD_VIEW], ["d1", "d3"]),
     "no split": ({"images": [("d4", 1, 2, "PA")]}, [BAD_SPLIT], ["d1", "d3"]),
     "unknown split": ({"images": [("d4", 1, 2, "PA")], "splits": [("d4", 2, 1, "dev")]}, [BAD_SPLIT], ["d1", "d3"]),
-    "two rows of a study": ({"labels": [(10000032, 50414267, 1, 0, 0)]}, ["duplicated row"], ["d1", "d3"]),
+    "two rows of a study": ({"labels": [(10000032, 50414267, "", 1, -1)]}, ["duplicated row"], ["d1", "d3"]),
     "a label of 2": ({"labels": [(10000764, 57375967, 2, 0, 0)]}, ["label value outside {1, 0, -1, blank}"], ["d1"]),
     "an image twice": ({"images": [("d1", 10000032, 50414267, "PA")]}, ["duplicated row"], ["d1", "d3"]),
 }

@@ -11,6 +11,8 @@ from cxr.datasets.nih_relabels import BAD_VALUE, NO_IMAGE, TWICE
 from tests.builders import NIH_BOX_HEADER, nih_folder, write_rows
 from tests.paths import SAMPLES, needs_samples
 
+EXTRA = ("00000003_000.png", "Mass", 0, 3, 60, "F", "PA", 1, 1, 1, 1)
+
 
 def test_labels_and_facts(tmp_path: Path) -> None:
     data = NihData(root=nih_folder(tmp_path)).read()
@@ -44,6 +46,22 @@ def test_official_lists(tmp_path: Path) -> None:
     assert data.images["split"].tolist() == ["train", "train", "test"]
 
 
+def test_parts_with_and_without_boxes_share_no_patient(tmp_path: Path) -> None:
+    """Patient 1 has a box in one of two images, patient 2 in its only one, patient 3 in none."""
+    root = nih_folder(tmp_path, rows=[EXTRA, ("00000003_001.png", *EXTRA[1:])])
+    boxed = NihData(root=root, part="with_boxes").read()
+    assert boxed.images["image_id"].tolist() == ["00000001_000", "00000002_000"]
+    assert len(boxed.boxes) == 2
+    others = NihData(root=root, part="without_boxes").read()
+    assert others.images["image_id"].tolist() == ["00000003_000", "00000003_001"]
+    assert others.boxes.empty
+    assert others.counts["images excluded by `part: without_boxes`"] == 3
+    (root / "BBox_List_2017.csv").unlink()
+    for part in ("with_boxes", "without_boxes"):
+        with pytest.raises(UserError, match=rf"`part: {part}` needs BBox_List_2017\.csv"):
+            NihData(root=root, part=part).read()
+
+
 def test_box_table_with_trailing_commas(tmp_path: Path) -> None:
     root = nih_folder(tmp_path)
     rows = [("00000001_000.png", "Nodule", 512, 512, 128, 64, "", "", "")]
@@ -58,8 +76,6 @@ def test_no_box_table_is_counted(tmp_path: Path) -> None:
     assert data.boxes.empty
     assert data.counts["no BBox_List_2017.csv, so no boxes"] == 1
 
-
-EXTRA = ("00000003_000.png", "Mass", 0, 3, 60, "F", "PA", 1, 1, 1, 1)
 
 BROKEN = {
     "missing image": ({"missing": "00000002_000.png"}, "missing image", 2),
@@ -130,7 +146,7 @@ def test_labels_of_radiologists_replace_those_of_the_reports(tmp_path: Path) -> 
 RELABELS = {
     "another value": (("00000001_000.png", "NO", "yes", "NO", "NO"), BAD_VALUE, 2),
     "blank": (("00000001_000.png", "NO", "", "NO", "NO"), BAD_VALUE, 2),
-    "twice": (("00000001_001.png", "NO", "NO", "NO", "NO"), TWICE, 2),
+    "twice": (("00000001_001.png", "NO", "NO", "YES", "NO"), TWICE, 2),
     "another image": (("00000009_000.png", "NO", "NO", "NO", "NO"), NO_IMAGE, 2),
 }
 

@@ -54,6 +54,13 @@ def test_a_report_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     assert len(data.images) == 2
 
 
+def test_two_folders_of_reports_are_refused(tmp_path: Path) -> None:
+    root = openi_folder(tmp_path)
+    (root / "older" / "ecgen-radiology").mkdir(parents=True)
+    with pytest.raises(UserError, match="both hold reports"):
+        OpeniData(root=root, view="all").read()
+
+
 def test_no_reports(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder ecgen-radiology"):
         OpeniData(root=tmp_path, view="all").read()

@@ -7,6 +7,7 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.spr import BAD_SEX, NO_NUMBER, SprData
+from tests.builders import write_picture
 from tests.cxr.datasets.release_builders import spr_folder
 
 
@@ -26,7 +27,10 @@ def test_the_test_part_has_no_labels(tmp_path: Path) -> None:
     assert SprData(root=tmp_path, part="test").read().images["split"].tolist() == ["test"]
 
 
-@pytest.mark.parametrize(("row", "reason"), [(("2", "2"), BAD_SEX), (("two", "1"), NO_NUMBER)])
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [(("2", "2"), BAD_SEX), (("two", "1"), NO_NUMBER), (("1234567", "1"), NO_NUMBER), (("\uff12", "1"), NO_NUMBER)],
+)
 def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, row: tuple[str, str], reason: str) -> None:
     root = spr_folder(tmp_path, genders=[row])
     with pytest.raises(UserError, match=reason):
@@ -34,6 +38,14 @@ def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, row: tuple[str,
     data = SprData(root=root, on_problem="exclude").read()
     assert [item.reason for item in data.excluded] == [reason]
     assert len(data.images) == 2
+
+
+def test_two_folders_of_images_are_refused(tmp_path: Path) -> None:
+    """Nobody says which holds the images of the table."""
+    root = spr_folder(tmp_path)
+    write_picture(root / "train" / "000000.png")
+    with pytest.raises(UserError, match="both have a folder train"):
+        SprData(root=root).read()
 
 
 def test_what_is_missing(tmp_path: Path) -> None:

@@ -115,3 +115,11 @@ def test_an_affirmed_finding_without_a_box_in_its_place_is_ignored_in_the_whole_
 def test_mistakes_are_named(tmp_path: Path, rows: list[str], changes: dict[str, str], word: str) -> None:
     with pytest.raises(UserError, match=word):
         load_gate(places(tmp_path, *rows, **changes), training_set(tmp_path, [[1, 0]]))
+
+
+def test_an_image_with_two_reports_is_named(tmp_path: Path) -> None:
+    data = training_set(tmp_path, [[1, 0], [1, 1]])
+    twice = "0,i0.png\n1,i1.png\n0,x/i0.png\n"
+    assert load_gate(places(tmp_path, f"0,{LESION},L,", labels=twice), data).regions.keys() == {("i0", LESION)}
+    with pytest.raises(UserError, match=r"'i0\.png' has the reports '0' and '9'"):
+        load_gate(places(tmp_path, f"0,{LESION},L,", labels=f"{twice}9,i0.png\n"), data)

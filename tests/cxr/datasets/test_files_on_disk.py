@@ -1,0 +1,26 @@
+"""Files found by their stem: which one wins, and what the log tells."""
+
+from pathlib import Path
+
+import pytest
+
+from cxr.datasets.files_on_disk import find_images
+from tests.builders import write_picture
+
+
+def test_no_folder_and_no_image(tmp_path: Path) -> None:
+    assert find_images(tmp_path / "gone") == {}
+    (tmp_path / "a.txt").touch()
+    assert find_images(tmp_path) == {}
+
+
+def test_an_image_in_several_folders_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A PNG comes before a DICOM file, then the first folder; beside each other they are one image in two formats."""
+    for name in ("a/x.png", "b/x.png", "b/y.png", "c/z.png"):
+        write_picture(tmp_path / name)
+    (tmp_path / "a" / "y.dcm").touch()
+    (tmp_path / "c" / "z.dcm").touch()
+    assert find_images(tmp_path) == {"x": "a/x.png", "y": "b/y.png", "z": "c/z.png"}
+    (line,) = caplog.messages
+    assert "2 names" in line
+    assert "a/x.png and b/x.png" in line
