@@ -13,18 +13,36 @@ import numpy as np
 import pandas as pd
 
 from cxr.arrays import Bools, Floats
+from cxr.config import UserError
 from cxr.spreadsheet_cells import original
 
+ADVICE = "make the run again"
 CASE_COLUMNS = ("image_id", "split", "patient_id", "study_id", "num_views")
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read the file. Ids stay texts, also those like 007 or NA."""
+def read_predictions(path: Path, findings: Sequence[str] = ()) -> pd.DataFrame:
+    """Read the file. Ids stay texts, also those like 007 or NA.
+
+    findings: those whose columns are needed.
+
+    Raises:
+        UserError: the file lacks a column, or a split has an image twice.
+    """
     texts = {name: str for name in CASE_COLUMNS[:-1]}
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={})
+    needed = [*CASE_COLUMNS, *findings, *(f"{name} label" for name in findings)]
+    if lacking := [name for name in needed if name not in table.columns]:
+        raise UserError(f"predictions: {path} has no column {', '.join(map(repr, lacking))}; {ADVICE}")
     table[list(texts)] = table[list(texts)].map(original)
     numbers = [name for name in table.columns if name not in texts]
     table[numbers] = table[numbers].apply(pd.to_numeric)
+    again = table[table.duplicated(["split", "image_id"])]
+    if len(again):
+        image_id, split = again.iloc[0][["image_id", "split"]]
+        raise UserError(
+            f"predictions: {path} has {len(again)} images twice in a split, for instance {image_id!r} in {split!r}; "
+            f"{ADVICE}"
+        )
     return table
 
 

@@ -134,7 +134,7 @@ def _read_cell(classifier: str, data_set: str, path: Path) -> Cell:
             "stage1_classify/predict.py RUN CONFIG"
         )
     findings = tuple(run.manifest["findings"])
-    table = read_predictions(run.output("predictions"))
+    table = read_predictions(run.output("predictions"), findings)
     test = table[table["split"] == "test"]
     probabilities = test[list(findings)].to_numpy(dtype=np.float64)
     synthetic = bool(run.manifest.get("synthetic"))

@@ -72,7 +72,7 @@ class PredictionScorer:
         """Figures of each variant by seed on the test cases of the first run, and these cases in words."""
         first = open_run(next(iter(next(iter(runs.values())).values())), stage="stage1")
         findings = first.manifest["findings"]
-        cases = read_cases(read_predictions(first.output("predictions")), findings)
+        cases = read_cases(read_predictions(first.output("predictions"), findings), findings)
         scored = {
             name: {seed: self._score(path, cases, findings) for seed, path in paths.items()}
             for name, paths in runs.items()
@@ -82,7 +82,7 @@ class PredictionScorer:
     def _score(self, path: Path, cases: Cases, findings: Sequence[str]) -> Figures:
         key = (path, cases.ids)
         if key not in self._scored:
-            table = read_predictions(open_run(path, stage="stage1").output("predictions"))
+            table = read_predictions(open_run(path, stage="stage1").output("predictions"), findings)
             self._scored[key] = mean_figures(
                 cases,
                 probabilities_on(cases, table, findings, source=f"run {path}"),

@@ -1,7 +1,7 @@
 """`eval/run.py transfer`: exact figures of a small matrix, pairs on common images, and every way to be wrong."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ GOOD, BAD, HALF = (0.1, 0.2, 0.8, 0.9), (0.9, 0.8, 0.2, 0.1), (0.1, 0.8, 0.2, 0.
 """Probabilities of two negative and two positive cases: AUROC 1, 0 and .75."""
 
 Matrix = dict[str, dict[str, Path]]
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def folder(
@@ -30,6 +31,7 @@ def folder(
     *,
     of: Path | None = None,
     labels: Sequence[float] = (0, 0, 1, 1),
+    change: Change = lambda table: table,
 ) -> Path:
     """A run with a test case for each letter of `ids`. of: the classifier's run, for one on another data set."""
     stage = "stage1" if of is None else "classifier_evaluation"
@@ -39,7 +41,7 @@ def folder(
     for finding, values in scores.items():
         table[finding], table[f"{finding} label"], table[f"{finding} call"] = list(values), list(labels), 1
     whole = pd.concat([table.assign(split="val"), table])  # validation does not count
-    whole.to_csv(path / "predictions.csv", index=False)
+    change(whole).to_csv(path / "predictions.csv", index=False)
     run.finish({}, {"predictions": path / "predictions.csv"}, findings=list(scores), synthetic=False)
     return path
 
@@ -98,6 +100,24 @@ def test_cells_of_a_row_must_come_from_one_classifier(matrix: Matrix) -> None:
     wrong = {"b": {"b": matrix["b"]["b"], "a": matrix["a"]["b"]}}
     with pytest.raises(UserError, match=r"classifiers\.b: a .* is of another classifier than b"):
         made(wrong)
+
+
+CHANGED: dict[str, tuple[Change, str]] = {
+    "an image twice": (lambda table: pd.concat([table, table[-1:]]), "1 images twice in a split, for instance 'H' in"),
+    "no labels": (lambda table: table.drop(columns=f"{EDEMA} label"), f"has no column '{EDEMA} label'"),
+    "no ids": (lambda table: table.drop(columns="image_id"), "has no column 'image_id'"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_table_without_one_row_an_image_is_refused(tmp_path: Path, matrix: Matrix, case: str) -> None:
+    """Before, an image that a cell named twice counted by its last row when classifiers were compared."""
+    change, message = CHANGED[case]
+    cell = folder(tmp_path / "cell", {EDEMA: BAD}, "EFGH", of=matrix["a"]["a"], change=change)
+    with pytest.raises(UserError) as caught:
+        made(matrix | {"a": {"b": cell}})
+    assert message in caught.value.problems[0]
+    assert str(cell) in caught.value.problems[0]
 
 
 def test_findings_without_enough_positives_are_not_common(matrix: Matrix) -> None:
