@@ -199,9 +199,10 @@ def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
     def work(row: int) -> list[NetImage] | str:
         try:
             image = read_pixels(files[row].path)
-            if not image.size:
-                raise UserError(f"image: {files[row].path} has no pixels")
-            return [picture_of(cut_region(image, region), settings) for region in regions]
+            parts = [cut_region(image, region) for region in regions]
+            if not all(part.size for part in parts):
+                raise UserError(f"image: {files[row].path} is one pixel wide, so it has no halves")
+            return [picture_of(part, settings) for part in parts]
         except (UserError, OSError) as error:
             return problem_line(error)
 
