@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,12 +10,23 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, model_validator
 
+from cxr.arrays import Ints
 from cxr.config import Settings, UserError
+from cxr.labels import check_findings
 from cxr.runs.run_folder import atomic_write_text
+from cxr.stratified import PatientFindings, findings_of_patients, held_out_parts, stratified_parts
 from cxr.tables import Dataset
+
+log = logging.getLogger("raybox")
 
 Splits = dict[str, list[str]]
 """Split name -> image ids in table order. A split may be empty; images may be in no split."""
+
+NEEDED = {"official": ("names",), "patients": ("fractions", "patients_per_finding"), "file": ("file",)}
+"""Kind -> settings of which it needs one."""
+
+SPLITS_FILE = "splits.json"
+"""Name in the folder of a stage 1 run."""
 
 SHOWN_PATIENTS = 20
 FRACTION_TOLERANCE = 1e-9
@@ -23,8 +35,9 @@ FRACTION_TOLERANCE = 1e-9
 class SplitSettings(Settings):
     """How to split a data set."""
 
-    kind: Literal["official", "patients"]
-    """official: the splits of the release. patients: by a hash of the patient, with the shares of `fractions`."""
+    kind: Literal["official", "patients", "file"]
+    """official: the splits of the release. patients: by a hash of the patient, with the shares of `fractions`. file:
+    the splits of an earlier run, from `file`."""
     fractions: dict[str, float] = Field(default_factory=dict)
     """For kind patients: split name -> share of the patients in (0, 1]. If the sum is below 1, some are in no split."""
     names: dict[str, str] = Field(default_factory=dict)
@@ -32,33 +45,81 @@ class SplitSettings(Settings):
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
     """For kind official, if the release has no validation part: the share of the patients of `train` that becomes
     `val`."""
+    stratify: bool = False
+    """For `fractions` and `val_fraction`. true: each split has the same share of patients with each finding, and at
+    least one of them if there are enough. The split then depends on all images and labels of the data set. false: it
+    depends on the patient's id alone, so it stays when images are added."""
+    patients_per_finding: dict[str, int] = Field(default_factory=dict)
+    """For kind patients: split name -> least number of its patients with each finding, for instance {val: 300, test:
+    300}. Patients with uncertain labels are not chosen. The others are split by `fractions`, without it all are
+    `train`."""
+    findings: list[str] | None = None
+    """The findings that `stratify` and `patients_per_finding` regard. None: all that the data set labels."""
+    file: Path | None = None
+    """For kind file: the folder of a run of stage 1, or its splits.json."""
     seed: int = 0
     """Seed of the hash. Another seed gives other splits."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "SplitSettings":
-        needed, other = ("names", "fractions") if self.kind == "official" else ("fractions", "names")
-        if not getattr(self, needed):
-            raise ValueError(f"kind {self.kind!r} needs `{needed}`")
-        if getattr(self, other):
-            raise ValueError(f"kind {self.kind!r} does not use `{other}`; remove it")
+        needed = NEEDED[self.kind]
+        if not any(getattr(self, name) for name in needed):
+            raise ValueError(f"kind {self.kind!r} needs {' or '.join(f'`{name}`' for name in needed)}")
+        for name in ("names", "fractions", "patients_per_finding", "file"):
+            if getattr(self, name) and name not in needed:
+                raise ValueError(f"kind {self.kind!r} does not use `{name}`; remove it")
         if self.val_fraction and (self.kind != "official" or "train" not in self.names or "val" in self.names):
             raise ValueError("`val_fraction` needs kind 'official' with `names` for train and none for val")
-        if self.kind == "patients":
-            _check_fractions(self.fractions)
+        if self.stratify and not (self.fractions or self.val_fraction):
+            raise ValueError("`stratify` needs `fractions` or `val_fraction`")
+        if self.findings is not None and not (self.stratify or self.patients_per_finding):
+            raise ValueError("`findings` needs `stratify` or `patients_per_finding`")
+        _check_fractions(self.fractions)
+        _check_numbers(self.patients_per_finding, self.fractions)
         return self
 
     def make(self, dataset: Dataset) -> Splits:
-        """The splits of `dataset`. UserError if a patient is in two of them or the release lacks one of `names`."""
+        """The splits of `dataset`.
+
+        Raises:
+            UserError: a patient is in two of them, the release lacks one of `names`, a finding has too few patients
+                for `patients_per_finding`, or `file` does not fit.
+        """
         if self.kind == "official":
             splits = official_split(dataset, self.names)
             if self.val_fraction:
                 shares = {"val": self.val_fraction, "train": 1 - self.val_fraction}
-                splits |= split_by_patient(dataset.select(splits["train"]), fractions=shares, seed=self.seed)
+                splits |= self._by_patient(dataset.select(splits["train"]), shares)
+        elif self.file is not None:
+            splits = split_of_file(dataset, self.file)
         else:
-            splits = split_by_patient(dataset, fractions=self.fractions, seed=self.seed)
+            held_out = self._held_out(dataset)
+            rest = dataset.select(set(dataset.images["image_id"]).difference(*held_out.values()))
+            splits = self._by_patient(rest, self.fractions or {"train": 1.0}) | held_out
         check_no_leak(dataset, splits)
         return splits
+
+    def _by_patient(self, dataset: Dataset, fractions: Mapping[str, float]) -> Splits:
+        if not self.stratify:
+            return split_by_patient(dataset, fractions=fractions, seed=self.seed)
+        known = self._known(dataset)
+        parts = stratified_parts(known.has, list(fractions.values()), seed=self.seed)
+        return _splits_of_parts(dataset, known, parts, fractions)
+
+    def _held_out(self, dataset: Dataset) -> Splits:
+        if not self.patients_per_finding:
+            return {}
+        known, wanted = self._known(dataset), self.patients_per_finding
+        return _splits_of_parts(dataset, known, held_out_parts(known, wanted), wanted)
+
+    def _known(self, dataset: Dataset) -> PatientFindings:
+        """Who has which of `findings`."""
+        check_findings(self.findings or (), dataset.findings, source="split.findings")
+        labels = dataset.labels if self.findings is None else dataset.labels[self.findings]
+        patients = patients_of(dataset)
+        # not the hash of `split_by_patient`: it would leave that function patients with high numbers only
+        order = {patient: hash_to_unit(f"order of {patient}", self.seed) for patient in patients.unique()}
+        return findings_of_patients(labels, patients, order)
 
 
 def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: int) -> Splits:
@@ -81,6 +142,30 @@ def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: 
         high = low + fraction if low + fraction < 1 - FRACTION_TOLERANCE else 1.0
         splits[name] = _ids(dataset, (positions >= low) & (positions < high))
         low = high
+    return splits
+
+
+def split_of_file(dataset: Dataset, path: Path) -> Splits:
+    """The splits of an earlier run. Images of `dataset` that they do not list are in no split; their number is logged.
+
+    path: a file of `save_splits`, or the folder of a run with one.
+
+    Raises:
+        UserError: as `load_splits`, or the file lists images that the data set lacks.
+    """
+    path = path / SPLITS_FILE if path.is_dir() else path
+    splits = load_splits(path)
+    listed = {image_id for ids in splits.values() for image_id in ids}
+    own = dataset.images["image_id"].tolist()
+    if lacking := sorted(listed.difference(own)):
+        raise UserError(
+            f"split: {path} lists {len(lacking)} images that {dataset.name} lacks, for instance {lacking[0]!r}; give "
+            "the data set and the settings of `data` that the splits were made with"
+        )
+    if others := [image_id for image_id in own if image_id not in listed]:
+        log.warning(
+            "split: %d images of %s are in no split of %s, for instance %s", len(others), dataset.name, path, others[0]
+        )
     return splits
 
 
@@ -161,6 +246,12 @@ def load_splits(path: Path) -> Splits:
     return splits
 
 
+def _splits_of_parts(dataset: Dataset, known: PatientFindings, parts: Ints, names: Iterable[str]) -> Splits:
+    """parts: (P,) index in `names` of each patient of `known`."""
+    part = patients_of(dataset).map(dict(zip(known.patients, parts.tolist(), strict=True)))
+    return {name: _ids(dataset, part == index) for index, name in enumerate(names)}
+
+
 def _ids(dataset: Dataset, mask: "pd.Series[bool]") -> list[str]:
     return [str(image_id) for image_id in dataset.images.loc[mask, "image_id"]]
 
@@ -172,3 +263,12 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         raise ValueError(f"fractions must be in (0, 1], got {wrong}")
     if sum(fractions.values()) > 1 + FRACTION_TOLERANCE:
         raise ValueError(f"fractions sum to {sum(fractions.values()):g}, expected at most 1: {dict(fractions)}")
+
+
+def _check_numbers(patients_per_finding: Mapping[str, int], fractions: Mapping[str, float]) -> None:
+    """ValueError unless every number is positive and no split is in both."""
+    wrong = {name: number for name, number in patients_per_finding.items() if number < 1}
+    if wrong:
+        raise ValueError(f"patients_per_finding must be at least 1, got {wrong}")
+    if both := [name for name in patients_per_finding if name in fractions]:
+        raise ValueError(f"{', '.join(both)} is in `patients_per_finding` and in `fractions`; remove it from one")

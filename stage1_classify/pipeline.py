@@ -123,8 +123,9 @@ def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) 
     """The images of the splits, with labels of the settings' findings, and the splits."""
     data = read_data(settings.data, terms)
     check_findings(settings.findings, data.findings, source="findings")
-    data = replace(data, labels=data.labels[settings.findings])
+    # by the labels of the data set, so that runs with other findings have the same splits
     ids = make_splits(data, settings.split, settings.data)
+    data = replace(data, labels=data.labels[settings.findings])
     data, ids = decodable_splits(
         data,
         {name: ids.get(name, []) for name in SPLITS},

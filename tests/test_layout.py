@@ -54,6 +54,7 @@ DICOM_RESULTS = (
 DOORS = {
     "edsnlp": {"stage1_classify/reports/matching.py"},
     "spacy": {"stage1_classify/reports/matching.py"},
+    "iterstrat": {"cxr/stratified.py"},
     "optuna": {f"stage1_classify/experiments/sweep_{name}.py" for name in ("space", "trials")},
     "wandb": {"cxr/tracking.py"},
     "submitit": {"cxr/runs/cluster.py"},

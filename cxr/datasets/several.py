@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field, model_validator
 
-from cxr.config import Settings
+from cxr.config import Settings, UserError
 from cxr.datasets.one import OneData
 from cxr.labels import check_findings, nearest
 from cxr.splits import Splits, SplitSettings
@@ -110,13 +110,16 @@ def parts_of(data: Dataset) -> dict[str, Dataset]:
 
 
 def make_splits(data: Dataset, split: SplitSettings, settings: OneData | SeveralData) -> Splits:
-    """The splits of `data`, which was read from `settings`. Each set is split as in a run of its own.
+    """The splits of `data`, which was read from `settings`. Each set is split as in a run of its own; the
+    `file` of a run of several has the splits of all.
 
     Raises:
         UserError: a patient is in two splits, or a release lacks a split that the settings name.
     """
-    if not isinstance(settings, SeveralData):
+    if not isinstance(settings, SeveralData) or (split.kind == "file" and not settings.splits):
         return split.make(data)
+    if split.kind == "file":
+        raise UserError("data.splits: `split.file` has the splits of all sets; remove `data.splits` or `split.file`")
     splits: Splits = {}
     for name, part in parts_of(data).items():
         for split_name, image_ids in settings.splits.get(name, split).make(part).items():

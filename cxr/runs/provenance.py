@@ -101,7 +101,7 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         return {prefix: values}
     flat: dict[str, Any] = {}
-    if prefix.endswith("fractions"):  # their order decides which patient is in which split
+    if prefix.endswith(("fractions", "patients_per_finding")):  # their order decides which patient is in which split
         flat[f"{prefix} in order"] = list(values)
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))

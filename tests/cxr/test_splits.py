@@ -150,6 +150,33 @@ def test_broken_file_of_splits(tmp_path: Path, content: str | None, message: str
         load_splits(path)
 
 
+def test_a_split_of_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The folder or the file; an image that it does not list is in no split, and the log names it."""
+    save_splits(tmp_path / "splits.json", {"train": ["i1", "i0"], "val": ["i3"]})
+    data = dataset(["p1", "p1", "p2", "p3"])
+    for path in (tmp_path, tmp_path / "splits.json"):
+        assert SplitSettings(kind="file", file=path).make(data) == {"train": ["i1", "i0"], "val": ["i3"]}
+    assert "1 images of tiny" in caplog.text
+    assert "i2" in caplog.text
+
+
+def test_a_split_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """The data set lacks an image, or has its patients otherwise, or the file was edited."""
+    path = tmp_path / "splits.json"
+    save_splits(path, {"train": ["i0"], "val": ["i1", "i9"]})
+    settings = SplitSettings(kind="file", file=path)
+    with pytest.raises(UserError, match="lists 1 images that tiny lacks, for instance 'i9'"):
+        settings.make(dataset(["p1", "p2"]))
+    save_splits(path, {"train": ["i0"], "val": ["i1"]})
+    with pytest.raises(UserError, match="patient 'p1' is in train and val"):
+        settings.make(dataset(["p1", "p1"]))
+    path.write_text(path.read_text(encoding="utf-8").replace("i0", "i1"), encoding="utf-8")
+    with pytest.raises(UserError, match="was edited: train"):
+        settings.make(dataset(["p1", "p2"]))
+    with pytest.raises(UserError, match=r"cannot read .*splits\.json"):
+        SplitSettings(kind="file", file=tmp_path.parent).make(dataset(["p1"]))
+
+
 def test_settings_make_checked_splits() -> None:
     data = dataset(["p1", "p1", "p2"], splits=["train", "valid", "valid"])
     by_patient = SplitSettings(kind="patients", fractions=THREE, seed=0).make(data)

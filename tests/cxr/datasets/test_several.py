@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from cxr.config import Settings, UserError, load_config, parse_settings
 from cxr.datasets import AnyData, CsvTableData, SeveralData, make_splits, parts_of
-from cxr.splits import SplitSettings, check_no_leak
+from cxr.splits import SplitSettings, check_no_leak, save_splits
 from cxr.tables import NOT_ASKED
 from tests.builders import write_picture, write_rows
 
@@ -112,6 +112,29 @@ def test_a_set_is_split_as_in_a_run_of_its_own(two: SeveralData) -> None:
     patient = data.images.set_index("image_id")["patient_id"]
     train = {patient[i].partition("/")[2] for i in splits["train"]}
     assert train & {patient[i].partition("/")[2] for i in splits["test"]}
+
+
+def test_a_file_has_the_splits_of_all_sets(two: SeveralData, tmp_path: Path) -> None:
+    data, path = two.read(), tmp_path / "splits.json"
+    splits = make_splits(data, parse_settings(SplitSettings, HALVES, source="test"), two)
+    save_splits(path, splits)
+    same = parse_settings(SplitSettings, {"kind": "file", "file": str(path)}, source="test")
+    assert make_splits(data, same, two) == splits
+    with pytest.raises(UserError, match=r"remove `data\.splits` or `split\.file`"):
+        make_splits(data, same, two.model_copy(update={"splits": {"south": same}}))
+
+
+def test_findings_that_a_set_does_not_label_need_no_patients_there(two: SeveralData) -> None:
+    """South is not asked for Fracture; north has one patient with Edema and none with Fracture."""
+    south = two.model_copy(update={"findings": {"south": ["Pneumonia"]}})
+    values = {"kind": "patients", "patients_per_finding": {"test": 2}}
+    split = parse_settings(SplitSettings, values, source="test")
+    settings = south.model_copy(update={"splits": {"north": parse_settings(SplitSettings, HALVES, source="test")}})
+    splits = make_splits(settings.read(), split, settings)
+    assert sum(image_id.startswith("south/") for image_id in splits["test"]) == 2
+    with pytest.raises(UserError, match="Edema: 1 patients") as caught:
+        make_splits(south.read(), split, south)
+    assert "Fracture: 0 patients" in caught.value.problems[1]
 
 
 def test_a_set_may_have_no_part_in_a_split(two: SeveralData, tmp_path: Path) -> None:

@@ -150,13 +150,18 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     holder.release()
 
 
-def test_order_of_the_fractions_counts_as_a_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fractions", "patients_per_finding"])
+def test_order_of_the_splits_counts_as_a_setting(tmp_path: Path, name: str) -> None:
     class Parts(Settings):
-        fractions: dict[str, float]
+        fractions: dict[str, float] = {}
+        patients_per_finding: dict[str, int] = {}
 
-    made(start_run(tmp_path / "run", stage="s", settings=Parts(fractions={"a": 0.5, "b": 0.5}), inputs={}))
-    with pytest.raises(UserError, match="fractions in order"):
-        start_run(tmp_path / "run", stage="s", settings=Parts(fractions={"b": 0.5, "a": 0.5}), inputs={})
+    def settings(*order: str) -> Parts:
+        return Parts.model_validate({name: dict.fromkeys(order, 1)})
+
+    made(start_run(tmp_path / "run", stage="s", settings=settings("a", "b"), inputs={}))
+    with pytest.raises(UserError, match=f"{name} in order"):
+        start_run(tmp_path / "run", stage="s", settings=settings("b", "a"), inputs={})
 
 
 def test_a_finished_run_with_a_file_gone_is_finished_again(tmp_path: Path) -> None:
