@@ -1,13 +1,16 @@
 """A finished classifier on images without labels: one row a readable image, every problem named, nothing done twice."""
 
 import shutil
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from cxr.config import UserError
 from cxr.datasets import Tbx11kData
@@ -33,6 +36,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path) -> FinishedRun:
     return open_run(untrained_run(stage1_settings(root), root / "run", weights_seed=1))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="png")
+    return file.getvalue()
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -81,6 +90,36 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path, ru
     assert "1 images predicted, 1 unreadable, 1 other files" in last
     assert read(tmp_path / "out")["image_id"].tolist() == ["good"]
     assert "1 unreadable" in predict_images(replace(call, on_problem="exclude"))
+
+
+def test_colours_and_bits_count_as_their_grey_and_what_is_no_image_is_named(tmp_path: Path, run: FinishedRun) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    plain, scans = Image.fromarray(grey), tmp_path / "scans"
+    scans.mkdir()
+    ink = Image.merge("CMYK", [Image.new("L", plain.size)] * 3 + [Image.fromarray(255 - grey)])
+    kinds = {"grey": plain, "rgb": plain.convert("RGB"), "rgba": plain.convert("RGBA"), "palette": plain.convert("P")}
+    for name, picture in kinds.items():
+        picture.save(scans / f"{name}.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(scans / "sixteen.png")
+    ink.save(scans / "ink.jpg", quality=100)
+    bad = {
+        "one_pixel.png": png(grey[:1, :1]),
+        "blank.png": png(np.full((40, 60), 7, dtype=np.uint8)),
+        "empty.jpg": b"",
+        "cut.png": png(grey)[:500],
+        "huge.png": png(grey[:1]).replace(struct.pack(">II", 60, 1), struct.pack(">II", 2**30, 2**30)),
+        "page.dcm": b"<html>",
+    }
+    for name, data in bad.items():
+        (scans / name).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        predict_images(Call(run.dir, (scans,), tmp_path / "out"))
+    *problems, summary = caught.value.problems
+    assert "6 images predicted, 6 unreadable" in summary
+    assert sorted(name for name in bad for problem in problems if f"/{name}" in problem) == sorted(bad)
+    table = read(tmp_path / "out").set_index("image_id")
+    assert set(table.index) == {*kinds, "sixteen", "ink"}
+    np.testing.assert_allclose(table[FINDINGS], table.loc[["grey"] * 6, FINDINGS].to_numpy(), atol=0.01)
 
 
 def test_without_a_readable_image_the_command_fails(tmp_path: Path, run: FinishedRun) -> None:
@@ -137,6 +176,10 @@ def test_a_classifier_of_halves_takes_the_higher_probability(tmp_path: Path, run
     each = [new_images._probabilities(decoded._replace(pictures=[one]), trained)[0] for one in decoded.pictures]
     np.testing.assert_allclose(new_images._probabilities(decoded, halves), [np.maximum(*each)], rtol=1e-6)
     assert not np.allclose(*each)
+    (tmp_path / "thin.png").write_bytes(png(np.arange(40, dtype=np.uint8)[:, None]))
+    ((path, problem),) = new_images._decode(find_images([tmp_path / "thin.png"]).files, halves).problems
+    assert path.endswith("thin.png")
+    assert "one pixel wide" in problem
 
 
 def test_three_parts_give_the_bytes_of_one_call(
