@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from cxr.config import UserError
+from cxr.labels import load_terminology
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
+from cxr.splits import save_splits
 from eval.classification.prediction_file import read_predictions
 from stage1_classify import pipeline
 from stage1_classify.model.loading import load_trained
@@ -40,6 +42,22 @@ def make_uncertain(root: Path, every: int) -> None:
     labels = pd.read_csv(root / "labels.csv")["Lung Lesion"].astype(float)
     labels[::every] = -1
     with_columns(root, **{"Lung Lesion": labels.tolist()})
+
+
+def test_runs_with_other_findings_share_a_stratified_split_and_its_file(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data", num_images=30)
+    terms = load_terminology(None)
+    both = stage1_settings(root, split={"stratify": True})
+    one = both.model_copy(update={"findings": FINDINGS[:1]})
+    (data, ids), (narrow, same) = (pipeline._read_data(own, terms, progress=False) for own in (both, one))
+    assert ids == same
+    assert (data.findings, narrow.findings) == (tuple(FINDINGS), tuple(FINDINGS[:1]))
+    save_splits(tmp_path / "splits.json", ids)
+    again = stage1_settings(root, split={"kind": "file", "fractions": {}, "file": str(tmp_path / "splits.json")})
+    assert pipeline._read_data(again, terms, progress=False)[1] == ids
+    smaller = again.model_copy(update={"data": again.data.model_copy(update={"max_images": 20})})
+    with pytest.raises(UserError, match="lists 10 images that csv_table lacks"):
+        pipeline._read_data(smaller, terms, progress=False)
 
 
 def test_a_student_learns_from_its_teacher_and_inherits_whom_it_has_seen(tmp_path: Path) -> None:
