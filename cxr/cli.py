@@ -15,11 +15,13 @@ from types import FrameType
 from typing import Literal
 
 from cxr.config import UserError
+from cxr.runs.whole_files import DISK_FULL
 
 # Errors that come from a path given by the user: missing folder, missing rights, existing file, long name, full disk.
 _USERS_ERRNO = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
-    | {errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EFBIG, errno.EMLINK, errno.ETXTBSY}
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
+    | {errno.ENAMETOOLONG, errno.ELOOP, errno.EMLINK, errno.ETXTBSY}
+    | DISK_FULL
 )
 Option = Literal["several", "check", "cluster", "worker"]
 EXIT_DONE, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
@@ -122,7 +124,9 @@ def exit_code(main: Callable[[], None]) -> int:
         if error.errno not in _USERS_ERRNO:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"error: {where}{error.strerror}; check the path, its rights and the free space\n")
+        full = "free some space and give the same command again to resume"
+        advice = full if error.errno in DISK_FULL else "check the path and its rights"
+        sys.stderr.write(f"error: {where}{error.strerror}; {advice}\n")
         return EXIT_USER
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: repeat the same command to resume\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from cxr.coco import write_coco
 from cxr.imaging.pictures import Pictures
 from cxr.runs.label_files import pass_on_label_file
-from cxr.runs.run_folder import Run, open_run
+from cxr.runs.run_folder import Run, atomic_write_text, open_run
 from cxr.splits import fingerprint
 from cxr.tables import Dataset, Exclusion, count_reasons
 from eval.leaderboard.leaderboard import write_leaderboard
@@ -183,7 +183,7 @@ def _write(
 def _write_excluded(path: Path, excluded: Sequence[Exclusion]) -> Path:
     """All exclusions with their reasons, as JSON."""
     rows = [{"what": item.what, "reason": item.reason} for item in dict.fromkeys(excluded)]
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(rows, indent=1) + "\n")
     return path
 
 

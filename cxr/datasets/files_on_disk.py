@@ -33,9 +33,16 @@ def files_exist(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
     prefix = str(root)
 
     def look_up(part: list[str]) -> list[bool]:
-        return [os.access(f"{prefix}/{path}", os.F_OK) for path in part]
+        return [_exists(f"{prefix}/{path}") for path in part]
 
     return np.array(in_threads(look_up, paths), dtype=bool)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.access(path, os.F_OK)
+    except ValueError:  # no file has such a name: a NUL in a list, half a pair of surrogates in JSON
+        return False
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ def leave_by_link(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:
 
     def is_outside(path: str) -> bool:
         folder, _, name = path.rpartition("/")
-        return not f"{followed(f'{real(folder)}/{name}')}/".startswith(f"{real_root}/")
+        try:
+            return not f"{followed(f'{real(folder)}/{name}')}/".startswith(f"{real_root}/")
+        except ValueError:  # no file has such a name, see `files_exist`
+            return False
 
     return np.array(in_threads(lambda part: [is_outside(path) for path in part], paths), dtype=bool)
 

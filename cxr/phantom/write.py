@@ -8,10 +8,8 @@ the layout has no boxes; CheXpert's train part also gets reports.
 import csv
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from cxr.phantom.dicom import DicomFacts, write_dicom
 from cxr.phantom.report_text import MIDDLE, place_of, write_report
 from cxr.phantom.reports import VINDR_SPELLING, clean_labels, read_by, readers_of, reported_labels
 from cxr.phantom.wording import Language
+from cxr.processes import map_in_processes
 from cxr.progress import track
 
 REPORTS, PLACES = "phantom_reports.csv", "phantom_places.csv"
@@ -132,11 +131,8 @@ def _mapped(generate: Generate, jobs: Sequence[Job], num_workers: int) -> Iterab
     if num_workers <= 1 or len(jobs) < 8:
         yield from map(generate, jobs)
         return
-    # spawn, not fork: the parent may have threads (torch, cv2) that do not survive a fork
-    context = get_context("spawn")
     one_thread = partial(cv2.setNumThreads, 1)
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=one_thread) as pool:
-        yield from pool.map(generate, jobs, chunksize=8)
+    yield from map_in_processes(generate, jobs, num_workers=num_workers, chunk_size=8, initializer=one_thread)
 
 
 def _write_table(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:

@@ -34,6 +34,8 @@ from cxr.runs.provenance import (
     refuse_differences,
     sha256_of,
 )
+from cxr.runs.run_log import log_to
+from cxr.runs.whole_files import DISK_FULL, whole_file
 
 FORMAT = 2
 """Format number of a run folder. It increases when older runs can no longer be read."""
@@ -52,18 +54,13 @@ class Processes(Protocol):
 
 
 def atomic_write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
-    """Replace a file as a whole: another process sees the old text or the new one. An error leaves nothing behind.
-    mode: its permissions, before the umask."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    """Replace a file as `whole_file` does. mode: its permissions, before the umask."""
+
+    def opened(name: str, flags: int) -> int:
+        return os.open(name, flags, mode)
+
+    with whole_file(path) as partial, open(partial, "w", encoding="utf-8", opener=opened) as file:
+        file.write(text)
 
 
 @dataclass
@@ -87,7 +84,12 @@ class Run:
         log.info("%s: %s", self.stage, name)
         reset_gpu_peak()
         begin = time.perf_counter()
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno in DISK_FULL:  # a write, unlike open, does not name its file
+                error.filename = str(self.dir)
+            raise
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak_mib = peak / (1024**2 if sys.platform == "darwin" else 1024)
         seconds = round(time.perf_counter() - begin, 2)
@@ -172,7 +174,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
         atomic_write_text(out / "config.yaml", text)
         atomic_write_text(marker, json.dumps(begun, indent=1) + "\n")
         state = "fresh"
-    _log_to(out / "log.txt")
+    log_to(out / "log.txt")
     if state == "finished":
         log.info("%s is already finished with the same settings; nothing to do", out)
     if state == "resumed":
@@ -285,14 +287,3 @@ def _finite(value: float | None) -> float | None:
     if value is None:
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def _log_to(path: Path) -> None:
-    """Write the log to `path` from now on, and to no other run folder."""
-    log.setLevel(logging.INFO)
-    for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
-        log.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)

@@ -1,6 +1,7 @@
 """Training data: augmented images and targets, collated to batches."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cxr.arrays import Float32s
 from cxr.config import UserError
+from cxr.imaging.dead_workers import ReadingNow
 from cxr.imaging.pictures import Pictures
 from stage1_classify.data.augment import Augmentation, picture_seed
 from stage1_classify.data.studies import Cases
@@ -68,6 +70,7 @@ class TrainingSet(TorchDataset[Item]):
         self._augmentation = augmentation
         self._num_channels = num_channels
         self._seed = seed
+        self._reads = ReadingNow()
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -77,9 +80,14 @@ class TrainingSet(TorchDataset[Item]):
         return Item(torch.stack([self._augmented(row) for row in self._views[index]]), self._targets[index], index)
 
     def _augmented(self, row: int) -> Tensor:
-        seed = picture_seed(self._seed, self.epoch, row)
-        picture = self._augmentation(self._pictures[row], seed=seed)
-        return self._pictures.to_input(picture, self._num_channels)
+        with self._reads.reading(row):
+            seed = picture_seed(self._seed, self.epoch, row)
+            picture = self._augmentation(self._pictures[row], seed=seed)
+            return self._pictures.to_input(picture, self._num_channels)
+
+    def deaths_named(self) -> AbstractContextManager[None]:
+        """Around the use of a loader with workers. UserError naming the image that a dead worker was reading."""
+        return self._reads.deaths_named(self._pictures.image_ids, setting="train.num_workers")
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -3,15 +3,14 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 from cxr.config import Settings
 from cxr.labels import Language, load_terminology
+from cxr.processes import map_in_processes
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from stage1_classify.reports.labeller import ReportLabeller
@@ -116,9 +115,7 @@ def _labelled(reports: Sequence[Report], own: Path | None, *, num_workers: int) 
     if num_workers <= 1 or len(reports) <= FEW:
         yield from map(label, chunks)
         return
-    # spawn, not fork: the parent may have threads that do not survive a fork
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(label, chunks)
+    yield from map_in_processes(label, chunks, num_workers=num_workers)
 
 
 def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:

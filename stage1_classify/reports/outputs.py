@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from cxr.runs.whole_files import whole_file
 from cxr.spreadsheet_cells import inert
 from stage1_classify.reports.records import Record
 from stage1_classify.reports.report_table import LANGUAGE, REPORT_ID
@@ -104,7 +105,5 @@ _POSITIONS = ("begin", "stop", "cue_begin")
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         yield file
-    partial.replace(path)

@@ -1,19 +1,18 @@
 """Checkpoints: the whole training state for resuming, and the weights for use."""
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from cxr.config import UserError
+from cxr.runs.torch_files import save_torch
+from cxr.runs.whole_files import whole_file
 
 
 class Stateful(Protocol):
@@ -47,8 +46,7 @@ class Progress:
 def save_last(path: Path, parts: Mapping[str, Stateful], progress: Progress) -> None:
     """Write the states of `parts` and the progress. A crash leaves either the old file or the complete new one."""
     state = {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(progress)}
-    with _renamed_when_complete(path) as partial:
-        torch.save(state, partial)
+    save_torch(path, state)
 
 
 def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
@@ -76,28 +74,5 @@ def load_last(path: Path, parts: Mapping[str, Stateful]) -> Progress:
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write the weights as safetensors, with the same guarantee."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with _renamed_when_complete(path) as partial:
-        save_file(tensors, partial)
-
-
-@contextmanager
-def _renamed_when_complete(path: Path) -> Iterator[Path]:
-    """A temporary path, renamed to `path` once its content is on the disk. UserError, and no file, for a full disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise the last two
-        partial.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(
-            f"run {path.parent}: cannot write {path.name} ({reason}); free some space and run the same "
-            "command again; it resumes after the last complete epoch"
-        ) from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with whole_file(path) as partial:
+        partial.write_bytes(save(tensors))  # safetensors' own writer does not give the disk's error

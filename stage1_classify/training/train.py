@@ -143,10 +143,11 @@ class Trainer:
         )
         total, num_images, step = torch.zeros((), device=self._fabric.device), 0, 0
         begin = time.perf_counter()
-        while group := list(islice(batches, self._settings.train.accumulate_steps)):
-            step += 1
-            total += self._step(group, step)
-            num_images += sum(len(batch.images) for batch in group)
+        with self._items.deaths_named():
+            while group := list(islice(batches, self._settings.train.accumulate_steps)):
+                step += 1
+                total += self._step(group, step)
+                num_images += sum(len(batch.images) for batch in group)
         figures: Figures = {
             "train/loss": float(total / len(self._sampler)),
             "train/learning_rate": self._schedule.rate,

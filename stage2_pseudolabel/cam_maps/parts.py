@@ -6,7 +6,6 @@ and the reason is stored; the rest of the batch is not affected.
 
 import json
 import logging
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from cxr.config import UserError
 from cxr.imaging.pictures import UNDECODABLE, Pictures
+from cxr.runs.whole_files import whole_file
 from stage2_pseudolabel.cam_maps.teacher import Scales, Teacher, TeacherMaps
 
 NOT_FINITE = "features or maps that are not finite"
@@ -54,13 +54,9 @@ class Part:
     def save(self, file: Path) -> None:
         """Write the file completely or not at all, also when the process is killed."""
         file.parent.mkdir(parents=True, exist_ok=True)  # only now: an empty folder would refuse other settings
-        partial = file.with_suffix(".partial")
         arrays: dict[str, Any] = {LOGITS: self.logits, REASONS: np.array(json.dumps(self.reasons)), **self.maps}
-        with partial.open("wb") as stream:
+        with whole_file(file) as partial, partial.open("wb") as stream:
             np.savez(stream, **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
 
     @classmethod
     def load(cls, file: Path, methods: Sequence[str] | None = None) -> "Part":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cxr.config import UserError
 from cxr.imaging.cache import PictureCache
 from cxr.progress import track
+from cxr.runs.torch_files import save_torch
 from cxr.tracking import Tracker
 from stage3_detect.distillation.augment import augment
 from stage3_detect.distillation.student import Student
@@ -184,9 +185,7 @@ def _save(
     path: Path, student: Student, optimizer: torch.optim.Optimizer, *, epoch: int, shares: Mapping[str, float | None]
 ) -> None:
     state = {"student": student.state_dict(), "optimizer": optimizer.state_dict()}
-    partial = path.with_suffix(".partial")
-    torch.save({**state, "epoch": epoch, "shares": dict(shares)}, partial)
-    partial.replace(path)
+    save_torch(path, {**state, "epoch": epoch, "shares": dict(shares)})
 
 
 def _resume(path: Path, student: Student, optimizer: torch.optim.Optimizer) -> tuple[int, Figures]:

@@ -12,6 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.runs.torch_files import save_torch
 from stage1_classify.model.loading import first_member
 from stage3_detect.distillation.learning import CHECKPOINT, Figures, Indices, Learning, Material, learn, shares_text
 from stage3_detect.distillation.pictures import frame_of, open_pictures
@@ -111,11 +112,8 @@ def _parts(images: CocoBoxes, rows: Sequence[int], settings: DetectSettings) -> 
 def _publish(weights: Path, network: DetectionModel, explained: Figures) -> None:
     """Write the network as a file of ultralytics, atomically, without the projections."""
     weights.parent.mkdir(parents=True, exist_ok=True)
-    partial = weights.with_suffix(".partial")
     network.pt_path = weights.name  # else the path of the file that it started from
-    checkpoint = {"model": network.cpu().eval(), "train_args": {}, "epoch": -1, _EXPLAINED: explained}
-    torch.save(checkpoint, partial)
-    partial.replace(weights)
+    save_torch(weights, {"model": network.cpu().eval(), "train_args": {}, "epoch": -1, _EXPLAINED: explained})
 
 
 def _finished(weights: Path) -> Figures | None:

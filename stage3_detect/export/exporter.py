@@ -12,6 +12,7 @@ import onnx
 import torch  # noqa: F401 - before ultralytics, see stage3_detect/__init__.py
 from ultralytics import YOLO
 
+from cxr.runs.whole_files import whole_file
 from stage3_detect.training.trainer import kept_threads
 
 
@@ -41,15 +42,12 @@ def export_onnx(weights: Path, onnx_path: Path, *, nms_free: bool) -> None:
     kept = [entry for entry in network.metadata_props if entry.key != "date"]
     del network.metadata_props[:]
     network.metadata_props.extend(kept)
-    partial = onnx_path.with_suffix(".partial")
-    partial.write_bytes(network.SerializeToString())
-    partial.replace(onnx_path)
+    with whole_file(onnx_path) as partial:
+        partial.write_bytes(network.SerializeToString())
 
 
 def export_tensorrt(weights: Path, engine_path: Path, *, nms_free: bool, device: str = "0", batch: int = 1) -> None:
     """Write an engine that computes in 16 bits, atomically. Needs everything that `why_no_tensorrt` checks."""
     options: dict[str, Any] = {"format": "engine", "device": device, "quantize": 16, "batch": batch}
-    with exported(weights, nms_free=nms_free, **options) as made:
-        partial = engine_path.with_suffix(".partial")
+    with exported(weights, nms_free=nms_free, **options) as made, whole_file(engine_path) as partial:
         shutil.copyfile(made, partial)
-    partial.replace(engine_path)

@@ -11,6 +11,7 @@ from cxr.imaging.files import Pixels, read_pixels
 from cxr.imaging.listing import find_images
 from cxr.progress import track
 from cxr.runs.run_folder import atomic_write_text
+from cxr.runs.whole_files import whole_file
 from stage3_detect.image_quality.description import Description, describe, thumbnail_of
 from stage3_detect.image_quality.fit import MIN_IMAGES, fit_gate, look_at, num_different
 from stage3_detect.image_quality.gate import Gate, reference_bytes
@@ -38,9 +39,9 @@ def write_gate(path: Path, images: Sequence[Path], settings: GateSettings) -> Pa
         name: described_folder(folder) for name, folder in settings.examples.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(reference_bytes(fit_gate(good, examples)))
-    return partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(reference_bytes(fit_gate(good, examples)))
+    return path
 
 
 def described_folder(folder: Path) -> list[Description]:

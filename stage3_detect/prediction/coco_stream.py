@@ -6,7 +6,6 @@ reaches the operating point, `image_id` of an image is its name, and `quality` w
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cxr.json_lines import JsonLines, WholeLines
+from cxr.runs.whole_files import whole_file
 from stage3_detect.model.predictor import FoundBox
 
 
@@ -49,23 +49,16 @@ class BoxLines(JsonLines):
 
 def write_stream(path: Path, lines: Lines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
     """Write all lines as one COCO file, atomically; returns its counts. They are read twice."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     totals = Totals()
     category_of = {name: number for number, name in enumerate(findings, start=1)}
     categories = [{"id": number, "name": name} for name, number in category_of.items()]
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(f'{{"info": {json.dumps(dict(info))},\n"categories": {json.dumps(categories)},\n')
-            images = ({"id": number, **line["image"], "region": "full"} for number, line in enumerate(lines, start=1))
-            _write_list(file, "images", images)
-            file.write(",\n")
-            _write_list(file, "annotations", _annotations(lines, category_of, totals))
-            file.write("}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(f'{{"info": {json.dumps(dict(info))},\n"categories": {json.dumps(categories)},\n')
+        images = ({"id": number, **line["image"], "region": "full"} for number, line in enumerate(lines, start=1))
+        _write_list(file, "images", images)
+        file.write(",\n")
+        _write_list(file, "annotations", _annotations(lines, category_of, totals))
+        file.write("}\n")
     return totals
 
 

@@ -10,6 +10,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cxr.config import UserError
+from cxr.runs.torch_files import save_torch
 from stage1_classify.model.loading import Member, first_member
 from stage1_classify.model.pyramid import load_pyramid, stages_by_stride
 from stage3_detect.labels.yolo_folder import CHANNELS
@@ -46,9 +47,7 @@ def classifier_start(run_dir: Path, findings: Sequence[str], settings: DetectSet
     torch.manual_seed(settings.seed)
     network = network_on(first_member(stage1), settings.model, findings)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    partial = weights.with_suffix(".partial")
-    torch.save({"model": network.eval(), "train_args": {}, "epoch": -1}, partial)
-    partial.replace(weights)
+    save_torch(weights, {"model": network.eval(), "train_args": {}, "epoch": -1})
     return weights
 
 

@@ -4,6 +4,7 @@ Weight and region flag are extra columns of the class array, so ultralytics' aug
 carry them along.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from ultralytics.data.augment import Format
 from ultralytics.data.dataset import YOLODataset
 
+from cxr.imaging.dead_workers import ReadingNow
 from stage3_detect.labels.picture_files import read_targets, targets_path
 
 LABEL_NOISE = "label_noise"
@@ -35,6 +37,20 @@ class NoisyLabelDataset(YOLODataset):
     """Reads our target files; an image that the list names twice is shown twice per epoch."""
 
     format_class = NoisyLabelFormat
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Arguments as in ultralytics."""
+        self._reads = ReadingNow()
+        super().__init__(*args, **kwargs)
+
+    def load_image(self, i: int, *args: Any, **kwargs: Any) -> Any:
+        """As in ultralytics; a worker notes what it reads."""
+        with self._reads.reading(i):
+            return super().load_image(i, *args, **kwargs)
+
+    def deaths_named(self) -> AbstractContextManager[None]:
+        """Around an error of the training. UserError naming the image that a dead worker was reading."""
+        return self._reads.deaths_named([Path(name).stem for name in self.im_files], setting="num_workers")
 
     def get_labels(self) -> list[dict[str, Any]]:
         """One entry per image; `cls` has the columns class, weight and region."""

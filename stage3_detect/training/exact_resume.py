@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from ultralytics.utils.torch_utils import unwrap_model
 
+from cxr.runs.torch_files import save_torch
+
 _NAME = "state_{epoch}.pt"
 
 
@@ -25,10 +27,7 @@ def save_state(trainer: Any) -> None:
         "average": trainer.ema.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
     }
-    path = _path(trainer.wdir, trainer.epoch)
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    save_torch(_path(trainer.wdir, trainer.epoch), state)
 
 
 def remove_other_states(trainer: Any) -> None:

@@ -13,6 +13,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.hardware import computes_in_bf16
+from cxr.runs.whole_files import whole_file
 from stage3_detect.labels.parents import find_kinship, with_implied_parents, with_parents_boxes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
@@ -204,16 +205,15 @@ def _make_trainer(
 def publish_weights(trained: Path, published: Path) -> None:
     """Copy a checkpoint without its optimiser and anything about this machine, atomically."""
     published.parent.mkdir(parents=True, exist_ok=True)
-    partial = published.with_suffix(".partial")
     # first read so that no code of it runs; strip_optimizer would run it
     read_checkpoint(trained, what="run", advice=f"remove {trained.parents[1]} to train again")
-    checkpoint = strip_optimizer(
-        str(trained), s=str(partial), updates={"git": None, "train_results": None, "date": None}
-    )
-    for arguments in (checkpoint["train_args"], checkpoint["model"].args):
-        for name in ("data", "save_dir", "project", "name", "resume", "model"):
-            arguments[name] = Path(str(arguments[name])).name if arguments.get(name) else None
-    checkpoint["model"] = as_ultralytics_model(checkpoint["model"])
-    checkpoint["model"].pt_path = published.name
-    torch.save(checkpoint, partial)
-    partial.replace(published)
+    with whole_file(published) as partial:
+        shutil.copyfile(trained, partial)  # fails on a full disk with a reason; strip_optimizer, which writes less, not
+        checkpoint = strip_optimizer(str(partial), updates={"git": None, "train_results": None, "date": None})
+        for arguments in (checkpoint["train_args"], checkpoint["model"].args):
+            for name in ("data", "save_dir", "project", "name", "resume", "model"):
+                arguments[name] = Path(str(arguments[name])).name if arguments.get(name) else None
+        checkpoint["model"] = as_ultralytics_model(checkpoint["model"])
+        checkpoint["model"].pt_path = published.name
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)

@@ -76,7 +76,13 @@ class PseudoBoxTrainer(DetectionTrainer):
             self.add_callback("on_train_epoch_start", seed_epoch)
         else:
             self.add_callback("on_train_batch_end", stop_without_launcher)
-        return super()._do_train()
+        try:
+            return super()._do_train()
+        except RuntimeError:
+            if not hasattr(self, "train_loader"):
+                raise
+            with self.train_loader.dataset.deaths_named():
+                raise
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Our data set for training, ultralytics' for validation."""

@@ -64,11 +64,12 @@ def test_done_is_code_0() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(28, "No space left on device"), "error: No space left on device; check"),
-        (OSError(28, "No space left on device", "run/x"), "error: run/x: No space left on device; check"),
+        (OSError(28, "No space left on device"), "error: No space left on device; free some space"),
+        (OSError(28, "No space left on device", "run/x"), "error: run/x: No space left on device; free some space"),
+        (OSError(30, "Read-only file system", "run/x"), "error: run/x: Read-only file system; check the path"),
     ],
 )
-def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], error: OSError, told: str) -> None:
+def test_a_full_or_read_only_disk_is_one_line(capsys: pytest.CaptureFixture[str], error: OSError, told: str) -> None:
     def main() -> None:
         raise error
 

@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
 from cxr.masks import area_of, mask_of_runs, masks_in
+from tests.fuzzing import broken, check_all, num_cases
 
 IMAGES = pd.DataFrame(
     [("a", "dir/a.jpg", "full", 60, 40), ("b:R", "dir/b.jpg", "right_mirrored", 30, 40)], columns=IMAGE_FIELDS
@@ -175,3 +176,24 @@ def test_masks_that_do_not_fit_the_image_are_refused(tmp_path: Path, segmentatio
     (tmp_path / "x.json").write_text(json.dumps(masked(segmentation)), encoding="utf-8")
     with pytest.raises(UserError, match=r"x\.json has a missing or invalid field"):
         read_coco(tmp_path / "x.json")
+
+
+@num_cases(30, 3000)
+def test_a_broken_file_is_named_or_has_sound_boxes(tmp_path: Path, cases: int) -> None:
+    path = tmp_path / "x.json"
+    rows = [("a", "Fracture", 1.5, 2.0, 30.0, 20.25, 0.5), ("b:R", "Edema", 0.0, 0.0, 3.0, 2.0, float("nan"))]
+    write_coco(path, CocoBoxes(IMAGES, boxes_table(rows).assign(votes=[2.0, 3.0]), ("Edema", "Fracture")))
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            found = read_coco(path)
+        except UserError as error:
+            assert "x.json" in str(error)
+            return
+        corners = found.boxes[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64)
+        assert np.isfinite(corners).all() and (corners[:, 2:] >= corners[:, :2]).all()
+        assert found.boxes["image_id"].isin(found.images["image_id"]).all()
+        assert found.boxes["finding"].isin(found.findings).all()
+
+    check_all(check, broken(path.read_bytes()), cases=cases)

@@ -8,6 +8,13 @@ import pytest
 from cxr.config import Settings, UserError, load_config, parse_overrides, parse_settings
 from cxr.imaging.settings import InputSettings
 from cxr.yaml_files import parse_yaml, read_yaml
+from stage1_classify.settings.classifier import Stage1Settings
+from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
+from stage3_detect.settings.detector import DetectSettings
+from tests.fuzzing import broken, check_all, num_cases
+from tests.paths import ROOT
+
+STAGES: dict[str, type[Settings]] = {"stage1": Stage1Settings, "stage2": Stage2Settings, "stage3": DetectSettings}
 
 
 class Place(Settings):
@@ -88,3 +95,18 @@ def test_input_sizes_are_bounded(size_hw: list[int]) -> None:
     with pytest.raises(UserError, match="size_hw"):
         parse_settings(InputSettings, {"size_hw": size_hw}, source="x")
     assert parse_settings(InputSettings, {"size_hw": [4096, 32]}, source="x").size_hw == (4096, 32)
+
+
+@num_cases(30, 3000)
+@pytest.mark.parametrize("stage", STAGES)
+def test_broken_settings_are_one_line_a_problem_or_settings(tmp_path: Path, stage: str, cases: int) -> None:
+    path = tmp_path / "settings.yaml"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            assert isinstance(load_config(STAGES[stage], path), STAGES[stage])
+        except UserError as error:
+            assert error.problems and not any("\n" in problem for problem in error.problems)
+
+    check_all(check, broken((ROOT / "configs" / "demo" / f"{stage}.yaml").read_bytes()), cases=cases)

@@ -1,10 +1,10 @@
-"""Files found by their stem: which one wins, and what the log tells."""
+"""Which files exist, which one of a stem wins, and what the log tells."""
 
 from pathlib import Path
 
 import pytest
 
-from cxr.datasets.files_on_disk import find_images
+from cxr.datasets.files_on_disk import files_exist, find_images
 from tests.builders import write_picture
 
 
@@ -24,3 +24,14 @@ def test_an_image_in_several_folders_is_told(tmp_path: Path, caplog: pytest.LogC
     (line,) = caplog.messages
     assert "2 names" in line
     assert "a/x.png and b/x.png" in line
+
+
+def test_no_paths(tmp_path: Path) -> None:
+    assert files_exist(tmp_path, []).tolist() == []
+
+
+def test_paths_that_exist_and_names_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    paths = ["in/a.png", "in/b.png", "in/a.png/b", "a\0.png", "a\ud800.png", "x" * 300]
+    assert files_exist(tmp_path, paths).tolist() == [True, False, False, False, False, False]

@@ -50,6 +50,12 @@ def test_very_deep_paths_are_looked_up(tmp_path: Path) -> None:
     assert leave_by_link(tmp_path, ["a/" * 2000 + "a.png"]).tolist() == [False]
 
 
+@pytest.mark.parametrize("name", ["a\0.png", "a\ud800.png"])
+@pytest.mark.parametrize("folder", ["", "a/", "a/" * 200])
+def test_names_that_no_file_can_have_lead_nowhere(tmp_path: Path, name: str, folder: str) -> None:
+    assert leave_by_link(tmp_path, [folder + name]).tolist() == [False]
+
+
 def test_a_setting_stays_below_the_root(tmp_path: Path) -> None:
     assert inside(tmp_path, Path("x/t.csv"), key="data.table") == tmp_path / "x/t.csv"
     (tmp_path / "t.csv").symlink_to("/etc/hostname")

@@ -13,6 +13,8 @@ from cxr.imaging import read_image
 from cxr.imaging.cache_files import fingerprint_of
 from cxr.imaging.files import decode_pixels, is_dicom, read_patient_and_study, read_pixels, read_size_hw
 from tests.cxr.imaging.image_files import RAMP, SCENE, dicom, encoded, framed, table, turned
+from tests.fuzzing import broken as drawn
+from tests.fuzzing import check_all, num_cases
 
 SOUND: dict[str, bytes] = {
     "png": encoded(SCENE, "PNG"),
@@ -100,3 +102,23 @@ def test_what_never_ends_is_refused(tmp_path: Path, name: str) -> None:
                 continue
             with pytest.raises(UserError, match=name):
                 read(path)
+
+
+@num_cases(6, 2000)
+@pytest.mark.parametrize("kind", ["png", "jpeg", "dicom", "dicom with tables", "jpeg in dicom", "jpeg 2000 in dicom"])
+def test_drawn_edits_are_refused_by_name_or_read(tmp_path: Path, kind: str, cases: int) -> None:
+    path = tmp_path / "broken"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        for way, read in WAYS.items():
+            try:
+                result = read(path)
+            except UserError as error:
+                assert path.name in str(error), way
+                continue
+            if way == "read_image":
+                assert isinstance(result, np.ndarray)
+                assert result.ndim == 2 and np.isfinite(result).all() and 0 <= result.min() < result.max() <= 1
+
+    check_all(check, drawn(SOUND[kind]), cases=cases)

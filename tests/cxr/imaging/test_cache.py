@@ -5,12 +5,10 @@ import logging
 import multiprocessing
 import os
 import pickle
-import resource
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from cxr.imaging.cache_files import Index
 from cxr.imaging.pictures import Pictures, cache_folder
 from cxr.imaging.settings import InputSettings
 from cxr.tables import Dataset, empty_boxes, image_table
+from tests.disks import files_of_at_most
 
 SIZE_HW = (24, 40)
 SLOT_BYTES = 24 * 40
@@ -237,24 +236,12 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
         Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "file" / "cache"))
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond three and a half slots: the write that crosses it is cut, the next refused."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * SLOT_BYTES + SLOT_BYTES // 2, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, before)
-
-
-def test_a_full_disk_is_an_error_and_keeps_what_was_written(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_is_an_error_and_keeps_what_was_written(tmp_path: Path) -> None:
     make_images(tmp_path / "images", count=6, size_hw=(30, 40))
-    with pytest.raises(UserError, match=r"cannot write into .*free some space.*cache_dir=null"):
+    refused = pytest.raises(UserError, match=r"cannot write into .*free some space.*cache_dir=null")
+    with files_of_at_most(3 * SLOT_BYTES + SLOT_BYTES // 2), refused:
         Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache"))
     assert len(index_lines(tmp_path / "cache")) == 3
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert_as_decoded(Pictures(images_of(tmp_path / "images"), settings_of(tmp_path / "cache")), tmp_path / "images")
     assert len(index_lines(tmp_path / "cache")) == 6
 

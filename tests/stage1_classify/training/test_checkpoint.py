@@ -18,6 +18,7 @@ from stage1_classify.training.checkpoint import Progress, load_last, save_last, 
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.train import Trainer
 from tests.builders import PickledCall
+from tests.disks import files_of_at_most
 from tests.stage1_classify.stage1_builders import as_read, patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
 
@@ -142,20 +143,18 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path: Path) -> None:
         fitted(settings, out)
 
 
-def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_written_beside_and_renamed(tmp_path: Path) -> None:
     """A crash while writing leaves the old file whole, and no half of a new one under its name."""
     settings = stage1_settings(patch_folder(tmp_path / "data"), train={"num_epochs": 1})
     out = fitted(settings, tmp_path / "run")
     before = {name: (out / name).read_bytes() for name in ("last.ckpt", "best.safetensors")}
 
-    def full_disk(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("stage1_classify.training.checkpoint.os.fsync", full_disk)
-    with pytest.raises(UserError, match=r"cannot write last\.ckpt .*No space.*resumes"):
-        save_last(out / "last.ckpt", {"model": torch.nn.Linear(1, 1)}, Progress())
-    with pytest.raises(UserError, match=r"cannot write best\.safetensors .*No space"):
-        save_weights(out / "best.safetensors", torch.nn.Linear(1, 1))
+    large = torch.nn.Linear(300, 100)  # 120 kB
+    with files_of_at_most(60_000):
+        with pytest.raises(OSError, match=r"File too large: '.*/last\.ckpt'"):
+            save_last(out / "last.ckpt", {"model": large}, Progress())
+        with pytest.raises(OSError, match=r"File too large: '.*/best\.safetensors'"):
+            save_weights(out / "best.safetensors", large)
     assert not list(out.glob(".*.partial"))  # they would fill the disk further
     assert before == {name: (out / name).read_bytes() for name in before}
 

@@ -1,6 +1,8 @@
 """The training loop step by step: equal to a bare loop, accumulation, averages, frozen parts, the two phases."""
 
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cxr.config import UserError
+from cxr.imaging.network_input import NetImage
+from cxr.imaging.pictures import Pictures
 from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
@@ -403,3 +407,19 @@ def test_a_batch_that_is_too_small_for_the_norms_is_told(tmp_path: Path) -> None
     settings = tiny(tmp_path / "data", backbone=backbone, train={"batch_size": 1}, input={"size_hw": [32, 32]})
     with pytest.raises(UserError, match=r"train\.batch_size: one image per process"):
         trainer(settings, tmp_path / "run").train_epoch()
+
+
+def test_the_image_that_a_dead_worker_was_reading_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = trainer(tiny(tmp_path / "data", train={"num_workers": 1}), tmp_path / "run")
+    read = Pictures.__getitem__
+    chosen = next(iter(ours._sampler))[2]  # a case has one image
+
+    def deadly(pictures: Pictures, row: int) -> NetImage:
+        if row == chosen:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(pictures, row)
+
+    monkeypatch.setattr(Pictures, "__getitem__", deadly)
+    with pytest.raises(UserError, match=r"train\.num_workers: .*while it read image") as told:
+        ours.train_epoch()
+    assert f"image {ours._train.pictures.image_ids[chosen]};" in str(told.value)

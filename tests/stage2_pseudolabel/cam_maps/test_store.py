@@ -10,6 +10,7 @@ import torch
 
 from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
+from cxr.runs.lock import remove_left_over
 from cxr.tables import Exclusion
 from stage2_pseudolabel.cam_maps import store
 from stage2_pseudolabel.cam_maps.balance import member_view_scales
@@ -93,9 +94,10 @@ def test_what_a_killed_process_left_is_no_part(tmp_path: Path) -> None:
     first = made(alone, pictures, tmp_path)
     (name,) = stamps(tmp_path)
     file = tmp_path / "maps" / name
-    file.rename(file.with_suffix(".partial"))
-    spoil(file.with_suffix(".partial"))
+    left = file.rename(file.with_name(f".{name}.123.partial"))
+    spoil(left)
     assert_same(made(alone, pictures, tmp_path), first)
+    remove_left_over(tmp_path)  # as the start of a run does
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [name]
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 from ultralytics.data.augment import RandomPerspective
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from cxr.coco import CocoBoxes, boxes_table
@@ -323,3 +326,20 @@ def test_pictures_of_batches_show_boxes_and_no_regions(tmp_path: Path, monkeypat
     for key in ("cls", "bboxes", "batch_idx"):
         assert torch.equal(shown[0][key], batch[key][real])
     assert shown[0]["img"] is batch["img"]
+
+
+def test_the_image_that_a_dead_worker_was_reading_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(tmp_path)
+    trainer.args.workers = 1  # ultralytics has none on a CPU
+    read = YOLODataset.load_image
+
+    def deadly(dataset: YOLODataset, i: int, *args: Any, **kwargs: Any) -> Any:
+        if i == 2 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(dataset, i, *args, **kwargs)
+
+    monkeypatch.setattr(YOLODataset, "load_image", deadly)
+    with pytest.raises(UserError, match=r"num_workers: .*while it read image") as told:
+        trainer.train()
+    names = [Path(name).stem for name in trainer.train_loader.dataset.im_files]
+    assert [name for name in names if name in str(told.value)] == [names[2]]

@@ -9,7 +9,7 @@ import pytest
 
 from stage3_detect.serving.corrections.images import ImageKeeper
 from stage3_detect.serving.corrections.log import DiskFullError
-from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
+from tests.disks import files_of_at_most
 
 PNG, JPEG, DICOM = b"\x89PNG\r\n\x1a\n" + b"p" * 20, b"\xff\xd8\xff" + b"j" * 10, b"\0" * 128 + b"DICM" + b"d" * 9
 

@@ -1,18 +1,15 @@
 """The file of readings: exact lines, what is repaired at the start, and what is never lost."""
 
-import resource
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cxr.config import UserError
 from stage3_detect.serving.corrections.log import DiskFullError, RecordLog, read_records
+from tests.disks import files_of_at_most
 from tests.paths import ROOT
 
 LINE = (
@@ -26,19 +23,6 @@ def stored(path: Path) -> list[object]:
     log = RecordLog(path)
     log.close()
     return list(log.records)
-
-
-@contextmanager
-def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """Writes beyond fail with EFBIG, as they fail with ENOSPC on a full disk; the last one may take a part."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

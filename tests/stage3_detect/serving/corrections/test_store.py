@@ -15,8 +15,8 @@ from cxr.config import UserError
 from stage3_detect.serving.corrections.log import DiskFullError, RecordLog
 from stage3_detect.serving.corrections.store import CorrectionStore, Saved, open_readings
 from stage3_detect.serving.interface import DecodedImage
+from tests.disks import files_of_at_most
 from tests.stage3_detect.serving.corrections.correction_builders import FINDINGS, IMAGE, NOON, PARENTS, box, reading
-from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
 
 PNG = DecodedImage("chest.png", b"\x89PNG\r\n\x1a\n" + b"p" * 20, np.zeros((90, 130), np.uint8))
 SHOWN = {"findings": FINDINGS, "parents": PARENTS}

@@ -13,7 +13,7 @@ from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.keys import add_key
 from stage3_detect.serving.interface import ServedModel
-from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
+from tests.disks import files_of_at_most
 from tests.stage3_detect.serving.services import files, png, running
 
 

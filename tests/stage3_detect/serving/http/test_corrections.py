@@ -16,8 +16,8 @@ from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.model.bundle_model import open_model
 from stage3_detect.serving.settings import Limits, ServiceSettings
+from tests.disks import files_of_at_most
 from tests.stage3_detect.serving.corrections.correction_builders import MODEL, body, box
-from tests.stage3_detect.serving.corrections.test_log import files_of_at_most
 from tests.stage3_detect.serving.services import IMAGE_HW, png
 from tests.stage3_detect.stage3_builders import FINDINGS
 

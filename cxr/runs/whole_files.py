@@ -1,0 +1,46 @@
+"""Files that appear under their name only once they are complete."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a full disk, a reached quota and the largest allowed file size."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path next to `path`, renamed to `path` once its content is on the disk.
+
+    Another process sees the old file or the complete new one, also after a crash. An error removes what was written,
+    since it would fill the disk further.
+
+    Raises:
+        OSError: naming `path`, for a disk error. torch hides that of a stream behind a RuntimeError, so open the
+            temporary path for it; it does not give the reason where it opens the path itself.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError) or cause.filename not in (None, str(partial)):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
