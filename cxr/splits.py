@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -78,8 +78,10 @@ class SplitSettings(Settings):
         _check_numbers(self.patients_per_finding, self.fractions)
         return self
 
-    def make(self, dataset: Dataset) -> Splits:
+    def make(self, dataset: Dataset, *, allow_leak: bool = False) -> Splits:
         """The splits of `dataset`.
+
+        allow_leak: return splits that share patients, for a report on them.
 
         Raises:
             UserError: a patient is in two of them, the release lacks one of `names`, a finding has too few patients
@@ -96,7 +98,8 @@ class SplitSettings(Settings):
             held_out = self._held_out(dataset)
             rest = dataset.select(set(dataset.images["image_id"]).difference(*held_out.values()))
             splits = self._by_patient(rest, self.fractions or {"train": 1.0}) | held_out
-        check_no_leak(dataset, splits)
+        if not allow_leak:
+            check_no_leak(dataset, splits)
         return splits
 
     def _by_patient(self, dataset: Dataset, fractions: Mapping[str, float]) -> Splits:
@@ -182,18 +185,16 @@ def official_split(dataset: Dataset, names: Mapping[str, str]) -> Splits:
     return {name: _ids(dataset, column == official) for name, official in names.items()}
 
 
-def check_no_leak(dataset: Dataset, splits: Mapping[str, Iterable[str]]) -> None:
+def check_no_leak(dataset: Dataset, splits: Mapping[str, Sequence[str]]) -> None:
     """UserError that names the patients (or images) in two splits, or the images that the data set lacks."""
-    patient_of = dict(zip(dataset.images["image_id"], patients_of(dataset), strict=True))
-    splits_of: dict[str, dict[str, None]] = {}
-    unknown = []
-    for split, image_ids in splits.items():
-        for image_id in image_ids:
-            if image_id in patient_of:
-                splits_of.setdefault(patient_of[image_id], {})[split] = None
-            else:
-                unknown.append(f"split {split!r}: image {image_id!r} is not in {dataset.name}")
-    crossing = {patient: own for patient, own in splits_of.items() if len(own) > 1}
+    known = set(dataset.images["image_id"])
+    unknown = [
+        f"split {split!r}: image {image_id!r} is not in {dataset.name}"
+        for split, image_ids in splits.items()
+        for image_id in image_ids
+        if image_id not in known
+    ]
+    crossing = crossing_patients(dataset, splits)
     leaks = [f"split: patient {patient!r} is in {' and '.join(own)}" for patient, own in crossing.items()]
     if leaks:
         total = f"split: {len(leaks)} patients of {dataset.name} cross splits; use `kind: patients`"
@@ -201,6 +202,17 @@ def check_no_leak(dataset: Dataset, splits: Mapping[str, Iterable[str]]) -> None
     if unknown:
         total = f"split: {len(unknown)} unknown images; give the data set that the splits were made from"
         raise UserError([*unknown[:SHOWN_PATIENTS], total])
+
+
+def crossing_patients(dataset: Dataset, splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Patient (or image, where the patient is unknown) -> its splits, for each that is in more than one of them."""
+    patient_of = dict(zip(dataset.images["image_id"], patients_of(dataset), strict=True))
+    splits_of: dict[str, dict[str, None]] = {}
+    for split, image_ids in splits.items():
+        for image_id in image_ids:
+            if image_id in patient_of:
+                splits_of.setdefault(patient_of[image_id], {})[split] = None
+    return {patient: list(own) for patient, own in splits_of.items() if len(own) > 1}
 
 
 def patients_of(dataset: Dataset) -> "pd.Series[str]":

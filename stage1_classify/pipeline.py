@@ -20,7 +20,7 @@ from cxr.runs.label_files import keep_label_file, kept_label_file
 from cxr.runs.run_folder import Run, atomic_write_text
 from cxr.splits import check_no_leak, load_splits, save_splits
 from cxr.tables import Dataset, count_reasons
-from eval.classification.audit import finding_counts
+from eval.audit.overview import finding_counts
 from stage1_classify.data.batches import Split, check_no_empty_finding
 from stage1_classify.data.hierarchy import make_hierarchy, with_tree
 from stage1_classify.data.studies import Cases, make_cases, sum_views

@@ -52,6 +52,7 @@ DICOM_RESULTS = (
 """Files of stage3_detect/dicom_results that read or write DICOM."""
 
 DOORS = {
+    "cleanlab": {"eval/audit/label_suspects.py"},
     "edsnlp": {"stage1_classify/reports/matching.py"},
     "spacy": {"stage1_classify/reports/matching.py"},
     "iterstrat": {"cxr/stratified.py"},

@@ -109,20 +109,24 @@ def parts_of(data: Dataset) -> dict[str, Dataset]:
     return {name: _part(data, name) for name in names}
 
 
-def make_splits(data: Dataset, split: SplitSettings, settings: OneData | SeveralData) -> Splits:
+def make_splits(
+    data: Dataset, split: SplitSettings, settings: OneData | SeveralData, *, allow_leak: bool = False
+) -> Splits:
     """The splits of `data`, which was read from `settings`. Each set is split as in a run of its own; the
     `file` of a run of several has the splits of all.
+
+    allow_leak: see `SplitSettings.make`.
 
     Raises:
         UserError: a patient is in two splits, or a release lacks a split that the settings name.
     """
     if not isinstance(settings, SeveralData) or (split.kind == "file" and not settings.splits):
-        return split.make(data)
+        return split.make(data, allow_leak=allow_leak)
     if split.kind == "file":
         raise UserError("data.splits: `split.file` has the splits of all sets; remove `data.splits` or `split.file`")
     splits: Splits = {}
     for name, part in parts_of(data).items():
-        for split_name, image_ids in settings.splits.get(name, split).make(part).items():
+        for split_name, image_ids in settings.splits.get(name, split).make(part, allow_leak=allow_leak).items():
             splits.setdefault(split_name, []).extend(f"{name}/{image_id}" for image_id in image_ids)
     return splits
 

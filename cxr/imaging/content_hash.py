@@ -49,6 +49,25 @@ def nearest(hashes: Sequence[str], others: Sequence[str]) -> tuple[Ints, npt.NDA
     return distances, places
 
 
+def pairs_within(hashes: Sequence[str], *, max_distance: int = MAX_DISTANCE) -> tuple[npt.NDArray[np.intp], Ints]:
+    """All pairs of hashes that differ in at most `max_distance` bits, the most similar first.
+
+    The time grows with the square of N: about a minute for 100,000 hashes.
+
+    Returns (M, 2) indices, the smaller one first, and (M,) number of bits that differ.
+    """
+    words = _words(hashes)
+    places: list[tuple[int, int]] = []
+    bits: list[int] = []
+    for row, own in enumerate(words):
+        differing = np.bitwise_count(words[row + 1 :] ^ own).sum(axis=1, dtype=np.int64)
+        found = np.flatnonzero(differing <= max_distance)
+        places += [(row, row + 1 + int(other)) for other in found]
+        bits += differing[found].tolist()
+    order = np.argsort(np.array(bits, dtype=np.int64), kind="stable")
+    return np.array(places, dtype=np.intp).reshape(-1, 2)[order], np.array(bits, dtype=np.int64)[order]
+
+
 def _words(hashes: Sequence[str]) -> npt.NDArray[np.uint64]:
     """(N, 4) the hashes as numbers."""
     data = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64)

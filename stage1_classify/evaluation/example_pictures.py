@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 from cxr.arrays import Float32s
-from cxr.imaging.files import GrayImage, min_max, read_image
+from cxr.imaging.files import min_max
 from cxr.imaging.network_input import NetImage
-from cxr.tables import Dataset
 from eval.report.pictures import Rgb, as_rgb, grid
+from eval.report.radiographs import radiograph_of, reduced, short_ids
 from stage1_classify.data.augment import Augmentation, augmentation_steps, picture_seed
 from stage1_classify.data.batches import Split, TrainingSet, collate
 from stage1_classify.data.targets import UNCERTAIN
@@ -29,21 +28,6 @@ _CHANNELS = {
     "grey": ("",),
     "clahe3": (", channel 1: plain", ", channel 2: CLAHE, clip 2", ", channel 3: CLAHE, clip 4"),
 }
-
-
-def picture_of(data: Dataset, row: int, longest_px: int) -> Rgb:
-    """The image of a row as in its file: scaled to its own value range, in its own aspect ratio."""
-    image = data.images.iloc[row]
-    return _small(min_max(read_image(data.root / image["path"], region=image["region"])), longest_px)
-
-
-def short_ids(image_ids: Sequence[str], *, length: int = 20) -> list[str]:
-    """The ends of the ids: `length` characters, or as many more as make them unique."""
-    different = set(image_ids)
-    longest = max(map(len, different), default=0)
-    while length < longest and len({name[-length:] for name in different}) < len(different):
-        length += 1
-    return [name if len(name) <= length + 1 else "…" + name[-length:] for name in image_ids]
 
 
 def typical_cases(scored: Scored, number: int) -> list[tuple[int, int]]:
@@ -100,7 +84,7 @@ def _changed(steps: Steps) -> list[bool]:
 
 def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> list[Tile]:
     decoded = steps[0][1]
-    tiles = [(picture_of(train.cases.first, case, _TILE_PX), "image file")]
+    tiles = [(radiograph_of(train.cases.first, case, _TILE_PX), "image file")]
     for channel, name in enumerate(_CHANNELS[settings.input.channels]):
         size = "{} x {}".format(*decoded.shape[:2])
         tiles.append((as_rgb(_channel(decoded, channel) / 255), f"decoded, {size}{name}"))
@@ -140,7 +124,7 @@ def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
     for image, name, case in zip(batch.images.numpy(), names, batch.cases.tolist(), strict=True):
         so_far[case] += 1
         which = f" (view {so_far[case]} of {num_views[case]})" if num_views[case] > 1 else ""
-        tiles.append((_small(min_max(image[0]), _TILE_PX), f"{name}{which}: {texts[case]}"))
+        tiles.append((reduced(min_max(image[0]), _TILE_PX), f"{name}{which}: {texts[case]}"))
     return tiles
 
 
@@ -160,12 +144,3 @@ def _grid(tiles: Sequence[Tile], *, columns: int) -> Rgb:
 
 def _channel(picture: NetImage, channel: int) -> NetImage:
     return picture if picture.ndim == 2 else picture[:, :, channel]
-
-
-def _small(image: GrayImage, longest_px: int) -> Rgb:
-    """Grey in [0, 1], reduced if its longer side exceeds `longest_px`."""
-    scale = longest_px / max(image.shape)
-    if scale < 1:
-        size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
-    return as_rgb(image)

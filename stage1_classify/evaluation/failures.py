@@ -13,7 +13,7 @@ from cxr.runs.run_folder import atomic_write_text
 from cxr.spreadsheet_cells import inert
 from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.pictures import Rgb, grid, save_png
-from stage1_classify.evaluation.example_pictures import picture_of, short_ids
+from eval.report.radiographs import radiograph_of, short_ids
 from stage1_classify.evaluation.predictions import Scored
 
 COLUMNS = ("number", "finding", "kind", "probability", "threshold", "target", "image_id")
@@ -101,7 +101,7 @@ def failure_gallery(scored: Scored, failures: Sequence[Failure]) -> Rgb:
     captions: list[str] = []
     for finding in dict.fromkeys(item.finding for _, item in chosen):
         own = [(number, item) for number, item in chosen if item.finding == finding]
-        tiles += [picture_of(scored.split.cases.first, item.case, _TILE_PX) for _, item in own]
+        tiles += [radiograph_of(scored.split.cases.first, item.case, _TILE_PX) for _, item in own]
         captions += [_caption(number, item, names[item.image_id]) for number, item in own]
         gap = -len(tiles) % (2 * SHOWN)  # so that the next finding begins a row
         tiles += [np.full((_TILE_PX, _TILE_PX, 3), 255, dtype=np.uint8)] * gap

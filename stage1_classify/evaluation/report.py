@@ -10,16 +10,17 @@ from cxr.arrays import Float32s, Floats
 from cxr.labels import slug
 from cxr.splits import patients_of
 from cxr.tracking import read_log
-from eval.classification.audit import audit_blocks
+from eval.audit.overview import audit_blocks
 from eval.classification.calibration import Calibration
 from eval.classification.degenerate import verdict
 from eval.report.blocks import Block, Figure, PictureRows, Table, Text, Verdict, write_report
 from eval.report.charts import Bar, plot_bars, plot_curves
 from eval.report.format import Cell
 from eval.report.pictures import save_jpeg, save_png
+from eval.report.radiographs import radiograph_of
 from stage1_classify.data.batches import Split
 from stage1_classify.data.targets import UNCERTAIN, policies
-from stage1_classify.evaluation.example_pictures import batch_grid, picture_of, step_grid, typical_cases
+from stage1_classify.evaluation.example_pictures import batch_grid, step_grid, typical_cases
 from stage1_classify.evaluation.failures import failure_blocks, worst_failures
 from stage1_classify.evaluation.predictions import Evidence, Scored
 from stage1_classify.evaluation.report_tables import (
@@ -100,7 +101,7 @@ def _typical_pictures(run_dir: Path, test: Scored, findings: Sequence[str]) -> l
     for column, case in cases:
         heads.append(f"{findings[column]}: {test.probabilities[case, column]:.2f}")
         paths.append(f"pictures/typical_{slug(findings[column])}.jpg")
-        save_jpeg(run_dir / paths[-1], picture_of(test.split.cases.first, case, _TYPICAL_PX))
+        save_jpeg(run_dir / paths[-1], radiograph_of(test.split.cases.first, case, _TYPICAL_PX))
     note = (
         "One positive test case for each of the most frequent findings: the one with the median predicted probability, "
         "which is shown."

@@ -11,6 +11,7 @@ from cxr.config import UserError, parse_settings
 from cxr.splits import (
     SplitSettings,
     check_no_leak,
+    crossing_patients,
     fingerprint,
     hash_to_unit,
     load_splits,
@@ -51,6 +52,17 @@ def test_every_image_is_in_one_split_and_patients_stay_whole(patients: list[str]
     splits = split_by_patient(data, fractions=THREE, seed=seed)
     check_no_leak(data, splits)
     assert sorted(name for part in splits.values() for name in part) == sorted(data.images["image_id"])
+
+
+def test_splits_that_share_patients_are_returned_where_that_is_wanted() -> None:
+    data = dataset(["p", "p", "q", ""], splits=["train", "test", "test", "train"])
+    settings = SplitSettings(kind="official", names={"train": "train", "test": "test"})
+    with pytest.raises(UserError, match="'p' is in train and test"):
+        settings.make(data)
+    splits = settings.make(data, allow_leak=True)
+    assert splits == {"train": ["i0", "i3"], "test": ["i1", "i2"]}
+    assert crossing_patients(data, splits) == {"p": ["train", "test"]}
+    assert crossing_patients(data, {"a": ["i3", "unknown"], "b": ["i3"]}) == {"i3": ["a", "b"]}
 
 
 def test_fractions_that_do_not_add_up_exactly_lose_nobody() -> None:

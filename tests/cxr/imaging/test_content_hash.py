@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cxr.imaging.content_hash import MAX_DISTANCE, content_hash, nearest
+from cxr.imaging.content_hash import MAX_DISTANCE, content_hash, nearest, pairs_within
 from cxr.imaging.image_decoder import ImageDecoder
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import Pictures
@@ -39,6 +39,14 @@ def test_the_nearest_is_found_and_the_first_on_ties() -> None:
     assert distances.tolist() == [0, 0, 0]
     assert places.tolist() == [2, 0, 1]
     assert nearest([NONE], [ALL, ONE_BIT])[0].tolist() == [1]
+
+
+def test_pairs_within_a_distance_the_most_similar_first() -> None:
+    assert [found.shape for found in pairs_within([])] == [(0, 2), (0,)]
+    assert [found.shape for found in pairs_within([ALL])] == [(0, 2), (0,)]
+    two_bits = "c" + "0" * 63
+    places, bits = pairs_within([NONE, ALL, two_bits, ONE_BIT, NONE], max_distance=1)
+    assert (places.tolist(), bits.tolist()) == ([[0, 4], [0, 3], [2, 3], [3, 4]], [0, 1, 1, 1])
 
 
 def test_copies_are_recognised_and_others_are_not() -> None:

@@ -13,15 +13,12 @@ from stage1_classify.evaluation.example_pictures import (
     batch_tiles,
     first_steps,
     most_varied,
-    picture_of,
-    short_ids,
     step_grid,
     step_tiles,
     target_text,
     typical_cases,
 )
 from stage1_classify.settings.classifier import Stage1Settings
-from tests.builders import write_picture
 from tests.stage1_classify.evaluation.scored_builders import NAN, scored, split_of
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
@@ -39,21 +36,6 @@ def tiny(
     return split_of(root, targets, images=images, settings=settings.input, max_views=max_views), settings
 
 
-IDS = [
-    ([], []),
-    (["a"], ["a"]),
-    (["a/b/1234", "a/b/1234"], ["…1234", "…1234"]),
-    (["p1/view1", "p2/view1"], ["p1/view1", "p2/view1"]),
-    (["long/p1/view1", "long/p2/view1"], ["…1/view1", "…2/view1"]),
-    (["view1", "xview1"], ["view1", "xview1"]),
-]
-
-
-@pytest.mark.parametrize(("ids", "expected"), IDS)
-def test_ids_are_shortened_while_they_stay_apart(ids: list[str], expected: list[str]) -> None:
-    assert short_ids(ids, length=4) == expected
-
-
 TARGETS = [
     ([0, 0], "no finding"),
     ([1, 0], "Edema"),
@@ -67,15 +49,6 @@ TARGETS = [
 @pytest.mark.parametrize(("targets", "expected"), TARGETS)
 def test_targets_in_words(targets: list[float], expected: str) -> None:
     assert target_text(np.array(targets, dtype=np.float32), ["Edema", "Mass"]) == expected
-
-
-def test_picture_of_a_file_keeps_its_aspect_and_way_up(tmp_path: Path) -> None:
-    split = split_of(tmp_path, [[0, 0]])
-    write_picture(tmp_path / "images/000.png", (300, 120), bright_xyxy=(60, 0, 120, 100))
-    shown = picture_of(split.cases.first, 0, 150)
-    assert shown.shape == (150, 60, 3)
-    assert shown[20, 45].tolist() == [255] * 3
-    assert shown[100, 45].max() < 50
 
 
 def test_typical_cases_are_the_median_positives_of_the_most_frequent_findings(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""eval.classification.audit: every table on cases small enough to count by hand."""
+"""eval.audit.overview: every table on cases small enough to count by hand."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cxr.tables import NOT_ASKED, Dataset, Exclusion, empty_boxes, image_table
-from eval.classification.audit import (
+from eval.audit.overview import (
     age_bands,
     audit_blocks,
     co_occurrence,

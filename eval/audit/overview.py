@@ -105,9 +105,7 @@ def finding_table(labels: pd.DataFrame) -> Table:
     numbers = [str(name) for name in counts.columns if name != "uncertainty ratio"]
     rows: list[list[Cell]] = []
     for finding, row in counts.iterrows():
-        ratio = row["uncertainty ratio"]
-        shown = None if np.isnan(ratio) else f"{100 * ratio:.0f} %"
-        rows.append([str(finding), *(int(row[name]) for name in numbers), shown])
+        rows.append([str(finding), *(int(row[name]) for name in numbers), ratio_text(row["uncertainty ratio"])])
     note = "As the source labels them, before any policy. Above 100 %, more images are uncertain than positive."
     columns = ["finding", *numbers, "uncertain / positive"]
     return Table("Labels of the whole data set", columns, rows, note)
@@ -152,7 +150,7 @@ def audit_blocks(
     labels, folder = data.labels[list(findings)], run_dir / "pictures"
     blocks: list[Block] = [data_facts(data), finding_table(labels), *set_tables(data, findings, splits or {})]
     if len(findings) > 1:
-        blocks.append(_co_occurrence_figure(labels, folder))
+        blocks.append(co_occurrence_figure(labels, run_dir))
     numbers = labels_per_image(labels)
     blocks.append(_counts_figure(folder / "labels_per_image.png", numbers, "Labels per image", "positive findings"))
     numbers = images_per_patient(data.images)
@@ -165,21 +163,34 @@ def audit_blocks(
     return blocks
 
 
+def share_text(count: int, total: int) -> str | None:
+    """ "12.3 %"; None where there is nothing to have a share of."""
+    return f"{100 * count / total:.1f} %" if total else None
+
+
+def ratio_text(ratio: float) -> str | None:
+    """Uncertain over positive, "150 %"; None without positives."""
+    return None if np.isnan(ratio) else f"{100 * ratio:.0f} %"
+
+
 def _share(name: str, count: int, total: int) -> list[Cell]:
-    return [name, count, f"{100 * count / total:.1f} %" if total else None]
+    return [name, count, share_text(count, total)]
 
 
-def _co_occurrence_figure(labels: pd.DataFrame, folder: Path) -> Figure:
+def co_occurrence_figure(
+    labels: pd.DataFrame, out: Path, name: str = "co_occurrence", *, title: str = "Findings that occur together"
+) -> Figure:
+    """The heat map of `co_occurrence` in ``out/pictures/<name>.png``."""
     phi = co_occurrence(labels).to_numpy(copy=True)
     np.fill_diagonal(phi, np.nan)
-    names = [str(name) for name in labels.columns]
+    names = [str(column) for column in labels.columns]
     limit = float(np.abs(phi[np.isfinite(phi)]).max(initial=0.2))
-    plot_heat_map(folder / "co_occurrence.png", phi, (names, names), limit=limit)
+    plot_heat_map(out / "pictures" / f"{name}.png", phi, (names, names), limit=limit)
     note = (
         "Phi coefficient of being positive: above 0 two findings occur together more often than by chance, below 0 "
         "less often. Grey: no image or every image has the finding."
     )
-    return Figure("Findings that occur together", "pictures/co_occurrence.png", note)
+    return Figure(title, f"pictures/{name}.png", note)
 
 
 def _counts_figure(path: Path, numbers: "pd.Series[int]", title: str, label: str, *, of: str = "images") -> Figure:
