@@ -47,6 +47,7 @@ of the decoded image, or None."""
 NUMBER_COLUMNS = frozenset({"x1", "y1", "x2", "y2", "frame_h", "frame_w"})
 
 SHOWN_PROBLEMS = 20
+_SHOWN_CHARACTERS = 300
 
 OnProblem = Literal["error", "exclude"]
 SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -130,15 +131,15 @@ class Problems:
 
     def add(self, what: str, reason: str) -> None:
         """A defect: an error or an exclusion, as the user chose."""
-        self._found.append(Exclusion(what, reason))
+        self._found.append(Exclusion(_one_line(what), reason))
 
     def add_all(self, whats: Iterable[str], reason: str) -> None:
         """`add` for many things with one reason."""
-        self._found.extend(Exclusion(what, reason) for what in whats)
+        self._found.extend(Exclusion(_one_line(what), reason) for what in whats)
 
     def exclude(self, what: str, reason: str) -> None:
         """An exclusion by a rule of the data set or by a setting: never an error, but named and counted."""
-        self._excluded.append(Exclusion(what, reason))
+        self._excluded.append(Exclusion(_one_line(what), reason))
 
     def count(self, what: str, num: int = 1) -> None:
         """Count changes without exclusion, for instance clipped boxes. Zero is not recorded."""
@@ -162,6 +163,14 @@ class Problems:
             "`on_problem: exclude` to exclude and count them"
         )
         return lines
+
+
+def _one_line(what: str) -> str:
+    """What stands in a table as part of one line: short, with escapes for line breaks and what else does not print."""
+    if what.isprintable() and 0 < len(what) <= _SHOWN_CHARACTERS:
+        return what
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in what[:_SHOWN_CHARACTERS])
+    return f"{shown}..." if len(what) > _SHOWN_CHARACTERS else shown or "''"
 
 
 def count_reasons(excluded: Iterable[Exclusion]) -> dict[str, int]:

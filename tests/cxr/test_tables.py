@@ -34,6 +34,17 @@ def test_all_problems_in_one_error() -> None:
     assert len(lines) == 22
 
 
+def test_a_problem_is_one_line_whatever_the_table_holds() -> None:
+    problems = Problems("exclude", source="set")
+    problems.add_all(["", "Épanchement, a b", "a\nb\u2028\udcff", "9" * 400], "missing image")
+    assert [item.what for item in problems.finish()] == [
+        "''",
+        "Épanchement, a b",
+        "a\\nb\\u2028\\udcff",
+        "9" * 300 + "...",
+    ]
+
+
 def test_excluded_problems_are_counted() -> None:
     problems = Problems("exclude", source="set")
     problems.add("a", "missing image")
