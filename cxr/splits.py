@@ -24,6 +24,8 @@ Splits = dict[str, list[str]]
 
 NEEDED = {"official": ("names",), "patients": ("fractions", "patients_per_finding"), "file": ("file",)}
 """Kind -> settings of which it needs one."""
+TAKEN = {**NEEDED, "file": ("file", "names")}
+"""Kind -> settings that it takes."""
 
 SPLITS_FILE = "splits.json"
 """Name in the folder of a stage 1 run."""
@@ -41,7 +43,8 @@ class SplitSettings(Settings):
     fractions: dict[str, float] = Field(default_factory=dict)
     """For kind patients: split name -> share of the patients in (0, 1]. If the sum is below 1, some are in no split."""
     names: dict[str, str] = Field(default_factory=dict)
-    """For kind official: split name -> the release's name of the split, for instance ``val: valid``."""
+    """For kind official: split name -> the release's name of the split, for instance ``val: valid``. For kind file:
+    split name -> its name in the file, for instance ``tune: val``; without it the file's names."""
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
     """For kind official, if the release has no validation part: the share of the patients of `train` that becomes
     `val`."""
@@ -66,7 +69,7 @@ class SplitSettings(Settings):
         if not any(getattr(self, name) for name in needed):
             raise ValueError(f"kind {self.kind!r} needs {' or '.join(f'`{name}`' for name in needed)}")
         for name in ("names", "fractions", "patients_per_finding", "file"):
-            if getattr(self, name) and name not in needed:
+            if getattr(self, name) and name not in TAKEN[self.kind]:
                 raise ValueError(f"kind {self.kind!r} does not use `{name}`; remove it")
         if self.val_fraction and (self.kind != "official" or "train" not in self.names or "val" in self.names):
             raise ValueError("`val_fraction` needs kind 'official' with `names` for train and none for val")
@@ -93,7 +96,7 @@ class SplitSettings(Settings):
                 shares = {"val": self.val_fraction, "train": 1 - self.val_fraction}
                 splits |= self._by_patient(dataset.select(splits["train"]), shares)
         elif self.file is not None:
-            splits = split_of_file(dataset, self.file)
+            splits = split_of_file(dataset, self.file, names=self.names)
         else:
             held_out = self._held_out(dataset)
             rest = dataset.select(set(dataset.images["image_id"]).difference(*held_out.values()))
@@ -148,16 +151,22 @@ def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: 
     return splits
 
 
-def split_of_file(dataset: Dataset, path: Path) -> Splits:
+def split_of_file(dataset: Dataset, path: Path, *, names: Mapping[str, str]) -> Splits:
     """The splits of an earlier run. Images of `dataset` that they do not list are in no split; their number is logged.
 
-    path: a file of `save_splits`, or the folder of a run with one.
+    Args:
+        path: a file of `save_splits`, or the folder of a run with one.
+        names: our name -> the file's name; empty: all splits with the file's names.
 
     Raises:
-        UserError: as `load_splits`, or the file lists images that the data set lacks.
+        UserError: as `load_splits`, or the file lists images that the data set lacks, or lacks one of `names`.
     """
     path = path / SPLITS_FILE if path.is_dir() else path
     splits = load_splits(path)
+    if missing := [name for name in names.values() if name not in splits]:
+        raise UserError(
+            f"split: {path} has no split {', '.join(map(repr, missing))}; it has {', '.join(splits)}; correct `names`"
+        )
     listed = {image_id for ids in splits.values() for image_id in ids}
     own = dataset.images["image_id"].tolist()
     if lacking := sorted(listed.difference(own)):
@@ -169,7 +178,7 @@ def split_of_file(dataset: Dataset, path: Path) -> Splits:
         log.warning(
             "split: %d images of %s are in no split of %s, for instance %s", len(others), dataset.name, path, others[0]
         )
-    return splits
+    return {name: splits[theirs] for name, theirs in names.items()} if names else splits
 
 
 def official_split(dataset: Dataset, names: Mapping[str, str]) -> Splits:

@@ -168,6 +168,10 @@ def test_a_split_of_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture
     data = dataset(["p1", "p1", "p2", "p3"])
     for path in (tmp_path, tmp_path / "splits.json"):
         assert SplitSettings(kind="file", file=path).make(data) == {"train": ["i1", "i0"], "val": ["i3"]}
+    named = SplitSettings(kind="file", file=tmp_path, names={"tune": "val"}).make(data)
+    assert named == {"tune": ["i3"]}
+    with pytest.raises(UserError, match="has no split 'valid'; it has train, val"):
+        SplitSettings(kind="file", file=tmp_path, names={"tune": "valid"}).make(data)
     assert "1 images of tiny" in caplog.text
     assert "i2" in caplog.text
 
