@@ -41,6 +41,8 @@ class RawTables:
     def keep(self, mask: "pd.Series[bool] | npt.NDArray[np.bool_]") -> "RawTables":
         """Only the images of `mask` with their boxes. Boxes of images that the table does not contain are kept."""
         kept = np.asarray(mask, dtype=bool)
+        if kept.all():
+            return self
         images = self.images[kept].reset_index(drop=True)
         dropped = set(self.images.loc[~kept, "image_id"]) - set(images["image_id"])
         boxes = self.boxes[~self.boxes["image_id"].isin(dropped)]
@@ -103,7 +105,7 @@ def _unique_images(raw: RawTables, wanted: Mask | None, problems: Problems) -> R
         differing = keyed_rows(rows, ids, problems).contradicts(ids)
         problems.add_all(ids[again & ~differing].tolist(), DUPLICATE_ROW)
         kept = kept & ~again & ~differing
-    return raw if kept.all() else raw.keep(kept)
+    return raw.keep(kept)
 
 
 def _unique_files(raw: RawTables, problems: Problems) -> RawTables:

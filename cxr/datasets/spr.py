@@ -62,7 +62,7 @@ def _train(root: Path, problems: Problems) -> pd.DataFrame:
     if not tables:
         raise UserError(f"spr: no {' or '.join(TABLES.values())} in {root}; correct `root`")
     known = {column: _by_stem(path, column, problems) for column, path in tables.items()}
-    stems = pd.Series([stem for rows in known.values() for stem in rows.rows.index], dtype=str).drop_duplicates()
+    stems = pd.Series(list(dict.fromkeys(stem for rows in known.values() for stem in rows.rows.index)), dtype=str)
     blank = pd.Series("", index=stems.index, dtype=str)
     gender, age = (known[column].of(stems, column) if column in known else blank for column in TABLES)
     bad_sex = ~gender.isin([*SEXES, ""])

@@ -7,7 +7,7 @@ import pytest
 
 from cxr.config import UserError
 from cxr.datasets.spr import BAD_SEX, NO_NUMBER, SprData
-from tests.builders import write_picture
+from tests.builders import write_picture, write_rows
 from tests.cxr.datasets.release_builders import spr_folder
 
 
@@ -38,6 +38,22 @@ def test_defect_is_an_error_or_a_named_exclusion(tmp_path: Path, row: tuple[str,
     data = SprData(root=root, on_problem="exclude").read()
     assert [item.reason for item in data.excluded] == [reason]
     assert len(data.images) == 2
+
+
+def test_an_image_may_be_in_one_of_the_tables_only(tmp_path: Path) -> None:
+    """Each keeps its own sex and age, whatever the order of the rows."""
+    root = spr_folder(tmp_path, genders=[("3", "0")])
+    write_rows(root / "train_age.csv", ("imageId", "age"), [("2", "22"), ("1", "41.0"), ("0", "77.0")])
+    for name in ("000002", "000003"):
+        write_picture(root / "kaggle" / "kaggle" / "train" / f"{name}.png")
+    images = SprData(root=root).read().images
+    facts = dict(zip(images["image_id"], zip(images["sex"], images["age"].fillna(0), strict=True), strict=True))
+    assert facts == {
+        "train_000000": ("M", 77),
+        "train_000001": ("F", 41),
+        "train_000003": ("F", 0),
+        "train_000002": ("", 22),
+    }
 
 
 def test_two_folders_of_images_are_refused(tmp_path: Path) -> None:
