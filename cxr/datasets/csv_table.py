@@ -13,7 +13,8 @@ age and split. A second table with one row per box is optional. Example::
 Requirements; anything else is reported as a problem:
 
 - Paths are relative to `root` and stay below it. The path without its suffix is the image id.
-- Each file is listed once, and no two files have the same content: copies could fall into train and test.
+- Each file is listed once, and no two files have the same content: copies could fall into train and test. With
+  ``duplicates: keep`` they are loaded.
 - The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned), or a word of `label_values`.
 - Numbers may have a decimal comma.
 - `findings` maps the table's names to findings: those of ``cxr/labels/findings.py``, of the label file, or new ones
@@ -133,6 +134,9 @@ class CsvTableData(BoxFrameSettings):
     boxes: BoxTable | None = None
     labels_from: Literal["table", "boxes"] = "table"
     """table: the columns of findings. boxes: 1 where the image has a box of the finding, else 0."""
+    duplicates: Literal["problem", "keep"] = "problem"
+    """problem: a file with the same content as an earlier one is a problem, see `on_problem`. keep: it is an image like
+    any other, also in another split."""
 
     @model_validator(mode="after")
     def _labels_have_a_table(self) -> "CsvTableData":
@@ -159,7 +163,7 @@ class CsvTableData(BoxFrameSettings):
         labels, bad_labels = self._labels(table, images, boxes, problems)
         source = frame_source(boxes, self, otherwise="presumed")
         raw = RawTables(images, labels, boxes, source).keep(~(bad_view | bad_labels))
-        return assemble(raw, self, problems, name="csv_table", unique_content=True)
+        return assemble(raw, self, problems, name="csv_table", unique_content=self.duplicates == "problem")
 
     def _labels(
         self, table: pd.DataFrame, images: pd.DataFrame, boxes: pd.DataFrame, problems: Problems

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cxr.config import UserError
-from cxr.datasets import KermanyData, SeveralData, make_splits
+from cxr.datasets import CsvTableData, KermanyData, SeveralData, make_splits
 from cxr.datasets.one import OneData
 from cxr.datasets.own_names import with_own_names
 from cxr.labels import Terminology, load_terminology
@@ -89,6 +89,6 @@ def _lenient(settings: OneData) -> OneData:
     changes: dict[str, object] = {"on_problem": "exclude"}
     if settings.check_files == "none":
         changes["check_files"] = "exist"
-    if isinstance(settings, KermanyData):
+    if isinstance(settings, KermanyData | CsvTableData):
         changes["duplicates"] = "keep"
     return settings.model_copy(update=changes)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.datasets.assemble import MISSING, SAME_CONTENT, UNREADABLE
+from cxr.datasets.assemble import MISSING, UNREADABLE
 from cxr.labels import slug
 from cxr.tables import count_reasons
 from eval.audit.box_plausibility import FLAGS, suspicious, unboxed
@@ -97,9 +97,8 @@ def num_broken(audit: Audit) -> int:
 
 
 def num_identical(audit: Audit) -> int:
-    """Images whose file repeats an earlier one, also those that the reader has excluded for it."""
-    repeated = audit.copies.loc[audit.copies["kind"] == IDENTICAL, "second"].nunique()
-    return int(repeated) + count_reasons(audit.audited.data.excluded).get(SAME_CONTENT, 0)
+    """Images whose file repeats an earlier one."""
+    return int(audit.copies.loc[audit.copies["kind"] == IDENTICAL, "second"].nunique())
 
 
 def _num(copies: pd.DataFrame, kind: str) -> int:
@@ -107,7 +106,7 @@ def _num(copies: pd.DataFrame, kind: str) -> int:
 
 
 def _num_other(excluded: dict[str, int]) -> int:
-    return sum(number for reason, number in excluded.items() if reason not in (MISSING, UNREADABLE, SAME_CONTENT))
+    return sum(number for reason, number in excluded.items() if reason not in (MISSING, UNREADABLE))
 
 
 def summary_table(audit: Audit) -> Table:
@@ -153,7 +152,7 @@ def sizes_of(audit: Audit) -> dict[str, int]:
     excluded = count_reasons(data.excluded)
     known = data.images.loc[data.images["patient_id"] != "", "patient_id"]
     return {
-        "rows": len(data.images) + sum(excluded.get(reason, 0) for reason in (MISSING, UNREADABLE, SAME_CONTENT)),
+        "rows": len(data.images) + sum(excluded.get(reason, 0) for reason in (MISSING, UNREADABLE)),
         "images": len(audit.facts.table),
         "patients": int(known.nunique()),
         "boxes": len(data.boxes),

@@ -167,6 +167,7 @@ def test_the_same_file_with_another_ending_in_the_table_is_told(tmp_path: Path) 
     data = read(root, on_problem="exclude")
     assert data.images["image_id"].tolist() == ["p1/a", "p2/b"]
     assert [item.reason for item in data.excluded] == [reason] * 2
+    assert read(root, duplicates="keep").images["image_id"].tolist() == ["p1/a", "p2/b", "p3/c", "p3/d"]
 
 
 UPWARDS, LINKS = ("../p1/a.png", "/etc/hostname", "p1/../../a.png"), ("out/a.png", "link.png")

@@ -126,6 +126,20 @@ def test_every_data_set_has_an_audit(
     assert (figures["missing_files"], figures["broken_files"]) == (0, 0)
 
 
+def test_broken_files_of_an_own_table_are_no_copies(tmp_path: Path) -> None:
+    """The reader itself takes two empty files for copies."""
+    rows = [(f"p3/{name}.png", "p3", "PA", "f", 40, 0, 1) for name in ("copy", "empty", "void")]
+    root = csv_folder(tmp_path / "own", rows=rows)
+    (root / "p3").mkdir()
+    (root / "p3/copy.png").write_bytes((root / "p1/a.png").read_bytes())
+    for name in ("empty", "void"):
+        (root / f"p3/{name}.png").touch()
+    settings = settings_of({"dataset": "csv_table", **csv_settings(root)})
+    figures = audit_figures(audit_data(settings, cache_dir=tmp_path / "cache"))
+    expected = {"rows": 5, "images": 3, "broken_files": 2, "identical_files": 1, "excluded": {}}
+    assert {name: figures[name] for name in expected} == expected
+
+
 def test_unknown_patients_are_no_sign_of_sound_splits(tmp_path: Path) -> None:
     root = tbx11k_folder(tmp_path / "release")
     settings = settings_of({"dataset": "tbx11k", "root": root}, split=WHOLE)
