@@ -17,7 +17,8 @@ __all__ = ["GrayImage", "Pixels", "min_max"]
 
 Region = Literal["full", "left", "right_mirrored"]
 """The part of a file that is the image: all of it, its left half, or its right half mirrored, so that the midline is on
-the right in both halves. If the width is odd, the middle column belongs to neither half."""
+the right in both halves. If the width is odd, the middle column belongs to neither half, but of an image that is one
+pixel wide to both."""
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -106,12 +107,16 @@ def kind_suffix(data: bytes) -> str | None:
 
 def cut_region(image: Pixels, region: Region) -> Pixels:
     """The region of an image (H, W), as a view."""
-    half = image.shape[1] // 2
+    half = _half_of(image.shape[1])
     if region == "left":
         return image[:, :half]
     if region == "right_mirrored":
         return image[:, image.shape[1] - half :][:, ::-1]
     return image
+
+
+def _half_of(width: int) -> int:
+    return max(width // 2, 1)
 
 
 def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
@@ -121,7 +126,7 @@ def read_size_hw(path: Path, *, region: Region = "full") -> tuple[int, int]:
         UserError: the file is missing or its header cannot be read.
     """
     height, width = read_header(path)[0]
-    return (height, width) if region == "full" else (height, width // 2)
+    return (height, width) if region == "full" else (height, _half_of(width))
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], bool]:

@@ -199,10 +199,7 @@ def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
     def work(row: int) -> list[NetImage] | str:
         try:
             image = read_pixels(files[row].path)
-            parts = [cut_region(image, region) for region in regions]
-            if not all(part.size for part in parts):
-                raise UserError(f"image: {files[row].path} is one pixel wide, so it has no halves")
-            return [picture_of(part, settings) for part in parts]
+            return [picture_of(cut_region(image, region), settings) for region in regions]
         except (UserError, OSError) as error:
             return problem_line(error)
 

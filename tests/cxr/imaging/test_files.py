@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cxr.config import UserError
-from cxr.imaging.files import min_max, read_image, read_size_hw, write_png, write_png8
+from cxr.imaging.files import min_max, read_image, read_pixels, read_size_hw, write_png, write_png8
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from tests.builders import write_picture
 
@@ -37,6 +37,14 @@ def test_halves_mirror_to_the_midline(tmp_path: Path, width: int) -> None:
     assert left[0].round().tolist() == [0, 1, 2]
     assert right[0].round().tolist() == [width - 1, width - 2, width - 3]
     assert read_size_hw(tmp_path / "a.png", region="left") == (2, 3)
+
+
+def test_both_halves_of_an_image_one_pixel_wide_are_that_pixel(tmp_path: Path) -> None:
+    column = np.array([[0], [200], [255]], dtype=np.uint8)
+    write_png(tmp_path / "a.png", column)
+    for region in ("left", "right_mirrored"):
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.png", region=region), column)
+        assert read_size_hw(tmp_path / "a.png", region=region) == (3, 1)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
