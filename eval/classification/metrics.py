@@ -75,6 +75,19 @@ def classification_metrics(
     return figures
 
 
+def probabilistic_f1(labels: Floats, probabilities: Floats) -> Floats:
+    """(K,) F1 with probabilities in place of decisions: 2 sum(p y) / (sum p + sum y); NaN without positives.
+
+    Yacouby and Axman 2020, doi:10.18653/v1/2020.eval4nlp-1.9. labels: (N, K) 1, 0 or NaN (ignored). probabilities:
+    (N, K) in [0, 1]. With decisions 1 and 0 as probabilities it is F1.
+    """
+    known = ~np.isnan(labels)
+    positives, called = ((np.where(known, values, 0)).sum(axis=0) for values in (labels, probabilities))
+    hits = np.where(known, labels * probabilities, 0).sum(axis=0)
+    shares = np.divide(2 * hits, called + positives, out=np.full(len(hits), np.nan), where=positives > 0)
+    return np.asarray(shares, dtype=np.float64)
+
+
 def _cells(labels: Floats, probabilities: Floats, thresholds: Floats) -> Floats:
     """(4, N, K) 1 where an image falls into that cell of the confusion matrix, else 0; NaN without threshold."""
     positive, negative, called = labels == 1, labels == 0, probabilities >= thresholds

@@ -1,7 +1,7 @@
 """Operating points of a classifier: thresholds, and the specificity at a given sensitivity.
 
 Thresholds are chosen on the validation split. Candidates are the midpoints between neighbouring distinct probabilities,
-and the lowest probability (all images positive).
+and the lowest probability (all images positive). A fixed threshold is not chosen.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,31 @@ from eval.classification.weighted import Ranking, in_parts
 from eval.stats.bootstrap import BootstrapOptions, Counts, Interval, percentile_interval, resample_images
 from eval.stats.calibration import check_scores, known_rows
 
-ThresholdKind = Literal["f1", "youden", "sensitivity"]
+ThresholdKind = Literal["f1", "youden", "sensitivity", "fixed"]
 
 
 def choose_thresholds(
-    labels: Floats, probabilities: Floats, *, kind: ThresholdKind = "f1", sensitivity: float = 0.95
+    labels: Floats,
+    probabilities: Floats,
+    *,
+    kind: ThresholdKind = "f1",
+    sensitivity: float = 0.95,
+    fixed_at: float = 0.5,
 ) -> Floats:
     """The threshold of each class; images with at least this probability are positive.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) finite.
     kind: "f1": the highest F1. "youden": the highest sensitivity + specificity - 1 (Youden 1950). On ties both use the
-    lowest threshold. "sensitivity": the highest threshold with at least `sensitivity`, in (0, 1].
+    lowest threshold. "sensitivity": the highest threshold with at least `sensitivity`, in (0, 1]. "fixed": `fixed_at`,
+    whatever the labels are.
 
     Returns (K,); NaN for a class without positives, for youden also without negatives.
     """
     check_scores(labels, probabilities)
     assert 0 < sensitivity <= 1, f"sensitivity {sensitivity} is not in (0, 1]"
+
+    if kind == "fixed":
+        return np.full(labels.shape[1], fixed_at)
 
     def best(hits: Ints, called: Ints) -> int | None:
         return _CHOICES[kind](hits, called, sensitivity)

@@ -48,17 +48,20 @@ def plot_curves(
     labels: tuple[str, str] = ("", ""),
     y_range: tuple[float, float] | None = None,
     x_ticks: Literal["any", "whole"] | Sequence[float] = "any",
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Path:
     """Plot lines by name, each (x values, y values), with gaps where y is not a number; returns the path of the PNG.
 
     labels: of the x and the y axis. x_ticks: "whole" for ticks at whole numbers only, or the ticks of a logarithmic
-    axis.
+    axis. bands: the lowest and highest y values of a line, drawn as an area behind it.
     """
     figure, axes = _axes((8.4, 4.2), labels)
     for index, (name, (x, y)) in enumerate(curves.items()):
         marker = "o" if len(x) < 30 and isinstance(x_ticks, str) else ""
         style = ("-", "--", ":")[index // len(LINES) % 3]
         colour = LINES[index % len(LINES)]
+        if bands and name in bands:
+            axes.fill_between(x, *bands[name], color=colour, alpha=0.2, linewidth=0)
         axes.plot(x, y, style, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.8)
     if y_range is not None:
         axes.set_ylim(*y_range)

@@ -9,7 +9,9 @@ from cxr.config import load_config
 from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.jobs import override
 from cxr.runs.run_folder import Run, atomic_write_text
+from cxr.tracking import read_log
 from eval.experiments.comparison import counts
+from eval.experiments.curves import curve_chart
 from eval.experiments.plan import Plan
 from eval.experiments.report import (
     Groups,
@@ -20,7 +22,7 @@ from eval.experiments.report import (
     verdict_sentences,
     write_pages,
 )
-from eval.experiments.runner import compare_groups, relative_runs, train
+from eval.experiments.runner import Trained, compare_groups, relative_runs, train
 from eval.report.blocks import Block, Table, read_report
 from eval.report.format import Cell, estimate_text, gap_text
 from eval.report.text_tables import print_tables
@@ -31,6 +33,8 @@ from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings
 
 log = logging.getLogger("raybox")
+
+AUROC = "val/auroc"
 
 FIGURES = "AUROC and AUPRC are means over the findings on the test split, and over the seeds where there are several."
 
@@ -50,7 +54,7 @@ def run_ablation(run: Run, settings: AblationSettings, plan: Plan, *, cluster: C
     scorer = PredictionScorer(settings.num_resamples, base.train.min_positives, base.seed)
     with run.phase("comparison"):
         groups = compare_groups(trained, references, scorer)
-    outputs = write_ablation_report(run.dir, settings, groups, synthetic=trained.synthetic)
+    outputs = write_ablation_report(run.dir, settings, groups, trained)
     trained.refuse_failures(run.stage)
     run.finish(
         ablation_metrics(groups),
@@ -78,7 +82,7 @@ def ablation_metrics(groups: Groups) -> dict[str, float | None]:
 
 
 def write_ablation_report(
-    run_dir: Path, settings: AblationSettings, groups: Groups, *, synthetic: bool
+    run_dir: Path, settings: AblationSettings, groups: Groups, trained: Trained
 ) -> dict[str, Path]:
     """Write ``ablation.md``, ``ablation.csv`` and ``report.html``; returns the files by name."""
     blocks: list[Block] = []
@@ -92,6 +96,7 @@ def write_ablation_report(
         if group.rows:
             path = run_dir / "pictures" / f"{name}.png"
             blocks.append(bar_chart(group, path, f"AUROC: {name}", label="mean AUROC on the test split"))
+            blocks += _curves(trained, name, run_dir / "pictures" / f"{name}_curves.png")
     table = run_dir / "ablation.csv"
     csv_table(groups, METRICS).to_csv(table, index=False)
     pages = write_pages(
@@ -99,9 +104,22 @@ def write_ablation_report(
         title="Stage 1: ablation",
         verdict=verdict_sentences(groups, settings),
         blocks=[*blocks, how_to_read(settings, FIGURES)],
-        synthetic=synthetic,
+        synthetic=trained.synthetic,
     )
     return pages | {"table": table}
+
+
+def _curves(trained: Trained, group: str, path: Path) -> list[Block]:
+    """Validation AUROC by epoch of the group's trainings, the seeds of a variant as one curve; ensembles have none."""
+    runs = {variant: list(by_seed.values()) for variant, by_seed in trained.runs.get(group, {}).items()}
+    trainings = {name: folders for name, folders in runs.items() if all(map(_has_auroc, folders))}
+    if not trainings:
+        return []
+    return [curve_chart(trainings, AUROC, path, title=f"Validation AUROC by epoch: {group}")]
+
+
+def _has_auroc(run: Path) -> bool:
+    return any(entry.get(AUROC) is not None for entry in read_log(run))
 
 
 def print_ablation(folder: Path) -> None:

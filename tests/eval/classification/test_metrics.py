@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.config import UserError
-from eval.classification.metrics import CELLS, METRICS, classification_metrics
+from eval.classification.metrics import CELLS, METRICS, classification_metrics, probabilistic_f1
 from eval.classification.weighted import Ranking, weighted_auroc, weighted_sums
 from eval.stats.bootstrap import percentile_interval, resample_counts
 from eval.stats.calibration import expected_calibration_error
@@ -29,6 +29,16 @@ def test_no_images() -> None:
     assert [found.pop(name) for name in counts] == [0.0] * (3 + 2 * 4)
     assert set(found.values()) == {None}
     assert len(found) == len(METRICS) * 3 * 3 + 3
+
+
+def test_probabilistic_f1() -> None:
+    """2 sum(p y) / (sum p + sum y): 2 * 1.2 / (2.1 + 2); with decisions it is F1."""
+    labels, scores = column([1, 1, 0, 0, 0, NAN]), column([0.9, 0.3, 0.6, 0.2, 0.1, 0.7])
+    np.testing.assert_allclose(probabilistic_f1(labels, scores), [2.4 / 4.1])
+    decisions = (scores >= 0.5).astype(float)
+    np.testing.assert_allclose(probabilistic_f1(labels, decisions), [sk.f1_score(labels[:5, 0], decisions[:5, 0])])
+    assert np.isnan(probabilistic_f1(column([0, 0]), column([0.1, 0.2]))).all()
+    assert np.isnan(probabilistic_f1(column([]), column([]))).all()
 
 
 def test_exact_values() -> None:

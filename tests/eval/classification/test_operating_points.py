@@ -63,6 +63,14 @@ def test_other_operating_points_exact_value(
     np.testing.assert_allclose(choose_thresholds(*given, kind="sensitivity", sensitivity=0.8), [sensitive])
 
 
+@pytest.mark.parametrize("labels", [[0, 0], [0, 1], [NAN, NAN]])
+def test_a_fixed_threshold_does_not_depend_on_the_labels(labels: list[float]) -> None:
+    np.testing.assert_array_equal(choose_thresholds(column(labels), column([0.2, 0.9]), kind="fixed"), [0.5])
+    np.testing.assert_array_equal(
+        choose_thresholds(column(labels), column([0.2, 0.9]), kind="fixed", fixed_at=0.3), [0.3]
+    )
+
+
 def test_wished_sensitivity_moves_the_threshold() -> None:
     labels, scores = column([1] * 20 + [0]), column([*np.linspace(0.05, 1, 20), 0.0])
 

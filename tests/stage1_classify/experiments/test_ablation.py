@@ -326,6 +326,8 @@ def main():
         raise UserError("training: the loss is nan")
     label = [int(random.Random(case).random() < 0.5) for case in range(80)]
     scores = members(given.sources) if ensemble else column(settings, label)
+    if not ensemble:
+        (run.dir / "metrics.jsonl").write_text('{"step": 1, "val/auroc": 0.5}')
     out = run.dir / "predictions.csv"
     with out.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -414,6 +416,7 @@ def test_tables_say_what_differs_significantly(base: Path, tmp_path: Path, prete
     assert "heads/lse -0." in page
     assert "80 test cases of 80 patients" in page
     assert 'class="banner"' in run.output("report").read_text()
+    assert all((run.dir / "pictures" / f"{group}_curves.png").is_file() for group in ("heads", "ensemble"))
     assert compare_runs([run.dir], out=tmp_path / "compared").is_file()
     ensemble = load_config(EnsembleSettings, run.dir / "ensemble.yaml")
     assert ensemble.operating_point == load_config(Stage1Settings, base).operating_point
