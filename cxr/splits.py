@@ -62,6 +62,9 @@ class SplitSettings(Settings):
     """For kind file: the folder of a run of stage 1, or its splits.json."""
     seed: int = 0
     """Seed of the hash. Another seed gives other splits."""
+    shared_patients: Literal["error", "keep"] = "error"
+    """What to do with a split in which patients are in two parts. error: stop. keep: count them in log and report; only
+    for a comparison with figures that were published for such a split, since they are too high."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "SplitSettings":
@@ -102,8 +105,15 @@ class SplitSettings(Settings):
             rest = dataset.select(set(dataset.images["image_id"]).difference(*held_out.values()))
             splits = self._by_patient(rest, self.fractions or {"train": 1.0}) | held_out
         if not allow_leak:
-            check_no_leak(dataset, splits)
+            self.check(dataset, splits)
         return splits
+
+    def check(self, dataset: Dataset, splits: Mapping[str, Sequence[str]]) -> None:
+        """`check_no_leak`, unless `shared_patients` allows what it refuses: then count the patients in the log."""
+        if self.shared_patients == "error":
+            check_no_leak(dataset, splits)
+        elif num := len(crossing_patients(dataset, splits)):
+            log.warning("split: %d patients of %s are in two parts, so figures are too high", num, dataset.name)
 
     def _by_patient(self, dataset: Dataset, fractions: Mapping[str, float]) -> Splits:
         if not self.stratify:

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cxr.config import UserError
 from cxr.datasets import SeveralData
 from cxr.datasets.own_names import read_data
+from cxr.runs.hardware import usual_device
 from cxr.runs.label_files import OUTPUT as LABEL_FILE
 from cxr.runs.label_files import pass_on_label_file, terms_of
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, open_run
-from cxr.splits import check_no_leak, load_splits, save_splits
+from cxr.splits import load_splits, save_splits
 from cxr.tables import Dataset
 from stage1_classify.data.studies import sum_views
 from stage1_classify.evaluation.evaluate import evaluation_split, finish_run
@@ -29,7 +28,7 @@ from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 KEPT = ("weights", probabilities.OUTPUT, LABEL_FILE)
 """Outputs of a member that are copied."""
 
-_SHAPING = ("size_hw", "keep_aspect", "channels", "clahe_clip")
+_SHAPING = ("size_hw", "crop_hw", "keep_aspect", "channels", "clahe_clip")
 """Settings of `input` in which members must agree. Each member may have its own mean and standard deviation."""
 
 
@@ -130,12 +129,12 @@ def run(run: Run, settings: EnsembleSettings, members: Sequence[FinishedRun]) ->
 
 
 def _read_data(settings: Stage1Settings, member: FinishedRun) -> tuple[Dataset, dict[str, list[str]]]:
-    """The images of the splits, with labels of the members' findings, and the splits."""
+    """The images of the splits, with the labels that the members need, and the splits."""
     data = read_data(settings.data, terms_of(member))
     ids = load_splits(member.output("splits"))
-    check_no_leak(data, ids)
+    settings.split.check(data, ids)
     used = data.select(image_id for part in ids.values() for image_id in part)
-    return replace(used, labels=used.labels[settings.findings]), ids
+    return replace(used, labels=used.labels[settings.label_columns]), ids
 
 
 def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
@@ -154,5 +153,5 @@ def _copy_member(run: FinishedRun, folder: Path) -> dict[str, Path]:
 
 def _predict(trained: Trained, data: Dataset) -> RawScores:
     split = evaluation_split(data, trained.settings, progress=True)
-    each = trained.logits(split.pictures, device="cuda" if torch.cuda.is_available() else "cpu", progress=True)
+    each = trained.logits(split.pictures, device=usual_device(), progress=True)
     return RawScores(split, trained.raw([sum_views(logits, split.cases.views) for logits in each]))

@@ -18,7 +18,7 @@ from cxr.imaging.pictures import Pictures, decodable_splits, resolved_input
 from cxr.labels import Terminology, check_findings, load_terminology
 from cxr.runs.label_files import keep_label_file, kept_label_file
 from cxr.runs.run_folder import Run, atomic_write_text
-from cxr.splits import check_no_leak, load_splits, save_splits
+from cxr.splits import load_splits, save_splits
 from cxr.tables import Dataset, count_reasons
 from eval.audit.overview import finding_counts
 from stage1_classify.data.batches import Split, check_no_empty_finding
@@ -120,12 +120,13 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
 
 
 def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) -> tuple[Dataset, Ids]:
-    """The images of the splits, with labels of the settings' findings, and the splits."""
+    """The images of the splits, with the labels that the settings need, and the splits."""
     data = read_data(settings.data, terms)
     check_findings(settings.findings, data.findings, source="findings")
+    check_findings(settings.subgroups, data.findings, source="subgroups")
     # by the labels of the data set, so that runs with other findings have the same splits
     ids = make_splits(data, settings.split, settings.data)
-    data = replace(data, labels=data.labels[settings.findings])
+    data = replace(data, labels=data.labels[settings.label_columns])
     data, ids = decodable_splits(
         data,
         {name: ids.get(name, []) for name in SPLITS},
@@ -136,7 +137,6 @@ def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) 
     for reason, count in count_reasons(data.excluded).items():
         log.info("excluded from %s: %d x %s", data.name, count, reason)
     _check_not_empty(ids)
-    check_no_leak(data, ids)
     return data, ids
 
 
@@ -186,7 +186,7 @@ def _pin_data(run: Run, data: Dataset, ids: Ids, *, write: bool) -> None:
 
 def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: Fabric) -> tuple[Split, Stage1Settings]:
     """The training cases, and the settings with the mean and standard deviation that images are normalised by."""
-    check_no_empty_finding(data.labels, split="train")
+    check_no_empty_finding(data.labels[settings.findings], split="train")
     is_first = fabric.is_global_zero
     cases = make_cases(data, settings.views.max_views)
     pictures = Pictures(data, settings.input, progress=is_first)
@@ -199,7 +199,7 @@ def _training_split(data: Dataset, run: Run, settings: Stage1Settings, fabric: F
 
 
 def _targets(cases: Cases, run: Run, settings: Stage1Settings, fabric: Fabric) -> Float32s:
-    labels = cases.first.labels
+    labels = cases.first.labels[settings.findings]
     by_finding = policies(list(labels.columns), settings.labels)
     counts = finding_counts(labels).assign(policy=pd.Series(by_finding, dtype=object))
     log.info("training labels:\n%s", counts.to_string())

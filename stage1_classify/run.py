@@ -36,5 +36,5 @@ def main(arguments: StageArguments) -> None:
 
 
 if __name__ == "__main__":
-    given = parse_stage_arguments("stage1", about=__doc__ or "", options=["check", "cluster"])
+    given = parse_stage_arguments("stage1", about=__doc__ or "", options=["check", "cluster", "several"])
     sys.exit(exit_code(lambda: main(given)))

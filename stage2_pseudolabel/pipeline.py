@@ -61,7 +61,7 @@ def run(run: Run, settings: Stage2Settings, source: Path, processes: Processes) 
     All processes compute maps. The first one evaluates, exports and finishes the run.
     """
     choose_methods(settings.methods)
-    teacher = Teacher(load_trained(source).to(processes.device), settings.cam, settings.teacher)
+    teacher = Teacher(load_trained(source).check_for_maps().to(processes.device), settings.cam, settings.teacher)
     check_stages(teacher, settings)
     stage1 = teacher.trained.settings
     with run.phase("reading the box data"):

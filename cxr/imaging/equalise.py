@@ -22,6 +22,15 @@ def picture_of(image: Pixels, settings: InputSettings) -> NetImage:
     return equalised(to_net_image(image, resize_of(settings, (image.shape[0], image.shape[1]))), settings)
 
 
+def central(picture: NetImage, settings: InputSettings) -> NetImage:
+    """What the network sees of a picture outside of training: its centre with crop_hw, else all of it; a view."""
+    (height, width), (crop_h, crop_w) = picture.shape[:2], settings.net_hw
+    if settings.crop_hw is None:
+        return picture
+    top, left = (height - crop_h) // 2, (width - crop_w) // 2
+    return picture[top : top + crop_h, left : left + crop_w]
+
+
 def equalised(picture: NetImage, settings: InputSettings) -> NetImage:
     """A grey picture (h, w) after the equalisation that the settings ask for: (h, w), or (h, w, 3) with clahe3."""
     if settings.channels == "clahe3":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cxr.config import UserError
 from cxr.imaging.cache import PictureCache, decode_each
-from cxr.imaging.equalise import resize_of
+from cxr.imaging.equalise import central, resize_of
 from cxr.imaging.geometry import Resize
 from cxr.imaging.image_decoder import ImageDecoder
 from cxr.imaging.network_input import NetImage
@@ -45,6 +45,7 @@ class Pictures:
 
     def __init__(self, dataset: Dataset, settings: InputSettings, *, progress: bool = False) -> None:
         self.settings = settings
+        self._is_lateral = (dataset.images["view"] == "lateral").to_numpy()
         self._decode: ImageDecoder | _InMemory = ImageDecoder(dataset, settings)
         self._cache = None
         if settings.cache_dir is not None:
@@ -57,6 +58,7 @@ class Pictures:
         """Pictures that are in memory already, decoded with these settings (see `picture_of`)."""
         own = cls.__new__(cls)
         own.settings, own._decode, own._cache = settings, _InMemory(pictures), None
+        own._is_lateral = np.zeros(len(pictures), dtype=bool)
         return own
 
     @property
@@ -70,6 +72,10 @@ class Pictures:
     def __getitem__(self, index: int) -> NetImage:
         """The picture at `index`, uint8; read-only if it comes from the cache."""
         return self._decode(index) if self._cache is None else self._cache[index]
+
+    def are_lateral(self, indices: Sequence[int]) -> Tensor:
+        """(B,) bool: whether the pictures at `indices` are lateral views. False where the view is unknown."""
+        return torch.from_numpy(self._is_lateral[list(indices)])
 
     def content_hashes(self, *, progress: bool = False) -> list[str]:
         """`content_hash` of each image: from the cache, or decoded again without one."""
@@ -96,8 +102,8 @@ class Pictures:
         return input_of(picture, self.settings, num_channels)
 
     def batch(self, indices: Sequence[int], num_channels: int) -> Tensor:
-        """(B, num_channels, H, W) float32 of the pictures at `indices`, without augmentation."""
-        return torch.stack([self.to_input(self[index], num_channels) for index in indices])
+        """(B, num_channels, H, W) float32 of the pictures at `indices`, or of their centres, without augmentation."""
+        return torch.stack([self.to_input(central(self[index], self.settings), num_channels) for index in indices])
 
 
 def input_of(picture: NetImage, settings: InputSettings, num_channels: int) -> Tensor:

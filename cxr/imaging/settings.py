@@ -15,6 +15,9 @@ Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
 
 class InputSettings(Settings):
     size_hw: tuple[Side, Side] = (384, 384)
+    crop_hw: tuple[Side, Side] | None = None
+    """The network sees a crop of this size of the picture of `size_hw`: a random one in training, the central one
+    otherwise. None: the whole picture, which stages 2 and 3 need."""
     keep_aspect: bool = False
     """True: letterbox with black bars. False: squash to the size."""
     channels: Literal["grey", "clahe3"] = "grey"
@@ -30,6 +33,17 @@ class InputSettings(Settings):
     std: list[PositiveFloat] = Field([0.25], min_length=1, max_length=3)
     cache_dir: Path | None = Path("runs/cache")
     """Folder of the decoded 8-bit pictures, shared by all runs. None: decode each picture every time."""
+
+    @property
+    def net_hw(self) -> tuple[int, int]:
+        """Size of the network's input."""
+        return self.size_hw if self.crop_hw is None else self.crop_hw
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "InputSettings":
+        if any(crop > side for crop, side in zip(self.net_hw, self.size_hw, strict=True)):
+            raise ValueError(f"crop_hw: got {self.crop_hw}, expected at most size_hw, {self.size_hw}")
+        return self
 
     @model_validator(mode="after")
     def _one_kind_of_clahe(self) -> "InputSettings":

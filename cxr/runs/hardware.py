@@ -17,6 +17,13 @@ def computes_in_bf16(device_type: str) -> bool:
     return device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def usual_device() -> str:
+    """The name of the device to compute on where nothing else is asked for: cuda, mps or cpu."""
+    import torch  # eval uses cxr without torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+
+
 def describe_hardware() -> dict[str, Any]:
     """Entries of the manifest: `machine`, `cpu_count`, `gpus`; with a GPU also `driver`, `cuda` and `cudnn`.
 

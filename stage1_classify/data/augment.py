@@ -30,14 +30,16 @@ def picture_seed(seed: int, epoch: int, row: int) -> int:
 
 
 class Augmentation:
-    """From (H, W) or (H, W, 3) uint8 to the same, all channels alike. Equal seeds give equal images.
+    """From (H, W) or (H, W, 3) uint8 to the same, or to a crop, all channels alike. Equal seeds give equal images.
 
     Random numbers and strengths are those of Albumentations. A single grey channel, float32 maps and a faster Gaussian
     make it several times as fast as the library (tests/benchmarks/bench_augment.py).
     """
 
-    def __init__(self, settings: AugmentSettings) -> None:
-        self._compose = A.Compose(list(_transforms(settings).values()))
+    def __init__(self, settings: AugmentSettings, *, crop_hw: tuple[int, int] | None = None) -> None:
+        """crop_hw: the result is a random crop of this size (`InputSettings.crop_hw`)."""
+        crop = [] if crop_hw is None else [A.RandomCrop(*crop_hw)]
+        self._compose = A.Compose([*_transforms(settings).values(), *crop])
 
     def __call__(self, picture: NetImage, *, seed: int) -> NetImage:
         check_layout(picture)
@@ -48,8 +50,10 @@ class Augmentation:
         return augmented
 
 
-def augmentation_steps(picture: NetImage, settings: AugmentSettings, *, seed: int) -> list[tuple[str, NetImage]]:
-    """The decoded image and the image after each part (flip, affine, ...), for display.
+def augmentation_steps(
+    picture: NetImage, settings: AugmentSettings, *, seed: int, crop_hw: tuple[int, int] | None = None
+) -> list[tuple[str, NetImage]]:
+    """The decoded image and the image after each part (flip, affine, ..., crop), for display.
 
     The last one equals the result of `Augmentation` with this seed. Parts that this seed skips change nothing.
     """
@@ -59,6 +63,8 @@ def augmentation_steps(picture: NetImage, settings: AugmentSettings, *, seed: in
         # parts use random numbers one after the other, so the first few get the same ones as among all
         first = settings.model_copy(update={f"{later}_probability": 0.0 for later in names[count:]})
         shown.append((name, Augmentation(first)(picture, seed=seed)))
+    if crop_hw is not None:
+        shown.append(("crop", Augmentation(settings, crop_hw=crop_hw)(picture, seed=seed)))
     return shown
 
 

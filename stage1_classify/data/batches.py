@@ -40,24 +40,27 @@ class Split:
 
 
 class Item(NamedTuple):
-    """One case: its views (V, C, H, W), its targets (K,), its index in the split."""
+    """One case: its views (V, C, H, W), its targets (K,), its index in the split, which views are lateral (V,)."""
 
     images: Tensor
     targets: Tensor
     case: int
+    lateral: Tensor
 
 
 class Batch(NamedTuple):
     """B cases with N views in total, without padding.
 
     images: (N, C, H, W) float32. cases: (N,) int64 in 0..B-1, ascending: the case of each image. targets: (B, K).
-    indices: (B,) int64: the cases' indices in the split.
+    indices: (B,) int64: the cases' indices in the split. lateral: (N,) bool: the images that are lateral views; None:
+    none of them.
     """
 
     images: Tensor
     cases: Tensor
     targets: Tensor
     indices: Tensor
+    lateral: Tensor | None = None
 
 
 class TrainingSet(TorchDataset[Item]):
@@ -77,7 +80,9 @@ class TrainingSet(TorchDataset[Item]):
         return len(self._views)
 
     def __getitem__(self, index: int) -> Item:
-        return Item(torch.stack([self._augmented(row) for row in self._views[index]]), self._targets[index], index)
+        rows = self._views[index]
+        images = torch.stack([self._augmented(row) for row in rows])
+        return Item(images, self._targets[index], index, self._pictures.are_lateral(rows))
 
     def _augmented(self, row: int) -> Tensor:
         with self._reads.reading(row):
@@ -98,6 +103,7 @@ def collate(items: Sequence[Item]) -> Batch:
         cases=torch.repeat_interleave(torch.arange(len(items)), num_views),
         targets=torch.stack([item.targets for item in items]),
         indices=torch.tensor([item.case for item in items]),
+        lateral=torch.cat([item.lateral for item in items]),
     )
 
 

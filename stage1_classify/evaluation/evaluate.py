@@ -9,7 +9,7 @@ from cxr.arrays import Floats
 from cxr.imaging.pictures import Pictures
 from cxr.labels import slug
 from cxr.runs.run_folder import Run
-from cxr.splits import fingerprint, patients_of
+from cxr.splits import crossing_patients, fingerprint, patients_of
 from cxr.tables import Dataset
 from eval.classification.calibration import fit_calibration
 from eval.classification.metrics import classification_metrics
@@ -52,7 +52,11 @@ def finish_run(
         log.info("%s", note)
     val, test = (Scored(part.split, part.raw, calibration.apply(part.raw)) for part in (evidence.val, evidence.test))
     thresholds = choose_thresholds(
-        val.targets, val.probabilities, kind=operating.threshold, sensitivity=operating.sensitivity
+        val.targets,
+        val.probabilities,
+        kind=operating.threshold,
+        sensitivity=operating.sensitivity,
+        fixed_at=operating.fixed_at,
     )
     files = dict(outputs) | {OUTPUT: run.dir / "calibration.json"}
     save_calibration(files[OUTPUT], calibration)
@@ -114,6 +118,7 @@ def _provenance(evidence: Evidence, settings: Stage1Settings) -> dict[str, Any]:
         "findings": settings.findings,
         "thresholds_chosen_on": "val",
         "splits": {name: {"count": len(ids), "sha256": fingerprint(ids)} for name, ids in evidence.ids.items()},
+        "shared_patients": len(crossing_patients(evidence.data, evidence.ids)),
         "excluded": [{"what": item.what, "reason": item.reason} for item in excluded],
         "synthetic": evidence.data.synthetic,
         "seed": settings.seed,

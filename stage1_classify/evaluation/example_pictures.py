@@ -62,7 +62,8 @@ def step_tiles(train: Split, settings: Stage1Settings) -> list[list[Tile]]:
 def first_steps(train: Split, case: int, settings: Stage1Settings) -> Steps:
     """Decoded and augmented pictures of a case's first view, as sampled in the first epoch (see TrainingSet)."""
     row = train.cases.views[case][0]
-    return augmentation_steps(train.pictures[row], settings.augment, seed=picture_seed(settings.seed, 0, row))
+    seed = picture_seed(settings.seed, 0, row)
+    return augmentation_steps(train.pictures[row], settings.augment, seed=seed, crop_hw=settings.input.crop_hw)
 
 
 def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
@@ -79,7 +80,7 @@ def most_varied(steps: Mapping[int, Steps], number: int) -> list[int]:
 
 def _changed(steps: Steps) -> list[bool]:
     """Whether each augmentation changed the picture."""
-    return [bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
+    return [after.shape != before.shape or bool((after != before).any()) for (_, before), (_, after) in pairwise(steps)]
 
 
 def _tiles(train: Split, case: int, steps: Steps, settings: Stage1Settings) -> list[Tile]:
@@ -113,9 +114,8 @@ def batch_grid(train: Split, settings: Stage1Settings) -> Rgb:
 def batch_tiles(train: Split, settings: Stage1Settings) -> list[Tile]:
     """One tile per image: the first channel of the network's input, from its lowest value to its highest."""
     rows = next(iter(make_sampler(train.targets, settings, sets=train.sets)))[:_NUM_IN_BATCH]
-    items = TrainingSet(
-        train, Augmentation(settings.augment), num_channels=settings.backbone.in_channels, seed=settings.seed
-    )
+    augmentation = Augmentation(settings.augment, crop_hw=settings.input.crop_hw)
+    items = TrainingSet(train, augmentation, num_channels=settings.backbone.in_channels, seed=settings.seed)
     batch = collate([items[row] for row in rows])
     names = short_ids([train.pictures.image_ids[view] for row in rows for view in train.cases.views[row]])
     texts = [target_text(targets, settings.findings) for targets in batch.targets.numpy()]

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from cxr.config import UserError
 from cxr.datasets import make_splits
 from cxr.datasets.own_names import read_data
 from cxr.imaging.pictures import decodable
 from cxr.imaging.settings import InputSettings
+from cxr.runs.hardware import usual_device
 from cxr.runs.label_files import terms_of
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run, start_run
 from cxr.tables import Dataset, count_reasons
@@ -76,7 +75,7 @@ def _evaluate(run: Run, source: FinishedRun, settings: LabelledSetSettings) -> N
 
 
 def _read_data(settings: LabelledSetSettings, trained: Trained, source: FinishedRun) -> Dataset:
-    """The images to evaluate, with the labels of the findings that the classifier knows."""
+    """The images to evaluate, with the labels that the classifier's settings name, as far as there are any."""
     data, known = read_data(settings.data, terms_of(source)), trained.settings.findings
     common = [name for name in known if name in data.findings]
     if not common:
@@ -92,7 +91,8 @@ def _read_data(settings: LabelledSetSettings, trained: Trained, source: Finished
         )
     part = data.select(_part_ids(settings, data))
     part = without_seen(read_seen(source.dir), part, by=["train", "val"])
-    data = replace(part, labels=part.labels[common])
+    wanted = [name for name in trained.settings.label_columns if name in data.findings]
+    data = replace(part, labels=part.labels[wanted])
     data = decodable(data, trained.settings.input, on_problem=settings.data.on_problem, progress=True)
     data = _without_copies(data, source, trained.settings.input)
     for reason, count in count_reasons(data.excluded).items():
@@ -140,7 +140,8 @@ def _settings_here(
     own = {
         "data": settings.data,
         "labels": settings.labels,
-        "findings": list(data.findings),
+        "findings": [name for name in classifier.findings if name in data.findings],
+        "subgroups": [name for name in classifier.subgroups if name in data.findings],
         "operating_point": OperatingPointSettings.model_validate(source.settings["operating_point"]),
         "seed": source.settings["seed"],
     }
@@ -148,7 +149,7 @@ def _settings_here(
 
 
 def _scored(source: FinishedRun, trained: Trained, split: Split, findings: Sequence[str]) -> Scored:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usual_device()
     by_image = trained.logits(split.pictures, device=device, progress=True)
     each = [sum_views(logits, split.cases.views) for logits in by_image]
     # a single run has its calibration in its member

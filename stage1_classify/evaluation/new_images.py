@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cxr.arrays import Floats
 from cxr.config import Settings, UserError
@@ -22,6 +21,7 @@ from cxr.json_lines import JsonLines, WholeLines
 from cxr.labels import slug
 from cxr.progress import track
 from cxr.runs.cluster_settings import ClusterSettings
+from cxr.runs.hardware import usual_device
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
 from cxr.spreadsheet_cells import inert
 from cxr.tables import OnProblem
@@ -168,7 +168,7 @@ def prediction_table(
 
 
 def _predict(run: Run, task: Task) -> None:
-    trained = load_trained(task.source.dir).to("cuda" if torch.cuda.is_available() else "cpu")
+    trained = load_trained(task.source.dir).to(usual_device())
     lines = JsonLines(run.dir / ("predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"))
     done = {line["image_id"] for line in lines}
     waiting = [file for file in task.listing.files if file.image_id not in done]

@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr.arrays import Float32s, Floats
 from cxr.labels import slug
-from cxr.splits import patients_of
+from cxr.splits import crossing_patients, patients_of
 from cxr.tracking import read_log
 from eval.audit.overview import audit_blocks
 from eval.classification.calibration import Calibration
@@ -130,15 +130,18 @@ def describe(settings: Stage1Settings, facts: ReportFacts) -> str:
     members = facts.evidence.members
     if members:
         what = f"{facts.evidence.combine.capitalize()} of {len(members)} runs ({', '.join(members)})"
-    size = "{} x {} px".format(*settings.input.size_hw)
+    size = "{} x {} px".format(*settings.input.net_hw)
     first = facts.test.split.cases.first
     cases = f"{len(first.images)} cases of {patients_of(first).nunique()} patients"
     origin, where = "come from validation", f"from the test split ({cases})"
     if facts.evidence.classifier:
         what = f"The finished classifier {facts.evidence.classifier}: {what}"
         origin, where = "are its own", f"from {facts.evidence.data.name} ({cases}), without patients it has seen"
+    crossing = len(crossing_patients(facts.evidence.data, facts.evidence.ids))
+    leak = f" {crossing} patients are in two parts of this split, so the figures are too high." if crossing else ""
     return (
         f"{what}; {size}. Calibration and thresholds {origin}; figures are {where}, with 95 % intervals over patients."
+        f"{leak}"
     )
 
 

@@ -17,6 +17,7 @@ from eval.report.blocks import Block, Figure, Table, Text
 from eval.report.charts import ReliabilityPanel, plot_reliability
 from eval.report.format import Cell, estimate_text, figure_text
 from eval.stats.calibration import reliability
+from stage1_classify.data.targets import evaluation_targets
 from stage1_classify.evaluation.predictions import Scored
 from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 
@@ -29,6 +30,7 @@ SUBGROUP_FILE = "subgroups.csv"
 
 _COLUMNS = ("auprc", "f1", "sensitivity", "specificity", "precision", "accuracy", "ece")
 _KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensitivity": "sens. ≥ {:g}"}
+"""Kinds that are chosen on validation, and what heads their columns."""
 
 
 def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int) -> Table:
@@ -76,7 +78,7 @@ def operating_table(
     note = (
         "Thresholds are chosen on validation; sensitivity and specificity are from the test split. The last column is "
         "a point of the ROC of the test split, for comparison with publications. This run uses "
-        f"{names[settings.threshold]}."
+        f"{names.get(settings.threshold, f'the fixed threshold {settings.fixed_at:g}')}."
     )
     return Table("Operating points", columns, rows, note)
 
@@ -111,17 +113,20 @@ def reliability_panels(test: Scored, findings: Sequence[str], calibration: Calib
 
 
 def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, run_dir: Path) -> list[Block]:
-    """Figures by sex, age band, view and data set (if there are several); ``subgroups.csv`` holds all, the table means
-    and significant differences.
+    """Figures by sex, age band, view, data set (if there are several) and the findings of settings.subgroups;
+    ``subgroups.csv`` holds all, the table means and significant differences.
     """
     first = test.split.cases.first
-    attributes = ["sex", "age", "view", *(["set"] if (first.images["set"] != "").any() else [])]
+    names = ["sex", "age", "view", *(["set"] if (first.images["set"] != "").any() else [])]
+    said = evaluation_targets(first.labels[settings.subgroups], settings.labels)
+    by_label = pd.DataFrame(said, columns=settings.subgroups).replace({1.0: "yes", 0.0: "no", np.nan: ""})
+    attributes = pd.concat([first.images[names].reset_index(drop=True), by_label.astype(object)], axis=1)
     rows = subgroup_metrics(
         test.targets,
         test.probabilities,
         findings=settings.findings,
         thresholds=thresholds,
-        attributes=first.images[attributes],
+        attributes=attributes,
         groups=patients_of(first).tolist(),
         seed=settings.seed,
         min_positives=settings.train.min_positives,

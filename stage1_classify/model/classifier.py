@@ -23,13 +23,16 @@ class Classifier(nn.Module):
     """Backbone and head. `forward` returns the logits (B, K); `head(backbone(x))` returns the maps as well.
 
     findings: names of the K columns. uncertain_columns: columns with a third class (policy three_class).
+    lateral_backbone: with views.backbones: by_view, the backbone of lateral views; otherwise None.
     """
 
     def __init__(self, settings: Stage1Settings) -> None:
         super().__init__()
         self.findings = tuple(settings.findings)
         self.uncertain_columns = tuple(three_class_columns(self.findings, settings.labels))
-        self.backbone = Backbone(settings.backbone, settings.input.size_hw)
+        self.backbone = Backbone(settings.backbone, settings.input.net_hw)
+        is_by_view = settings.views.backbones == "by_view"
+        self.lateral_backbone = Backbone(settings.backbone, settings.input.net_hw) if is_by_view else None
         self.head = Head(
             self.backbone.num_features,
             len(self.findings),
@@ -37,9 +40,34 @@ class Classifier(nn.Module):
             num_uncertain=len(self.uncertain_columns),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(images)).logits
+    def forward(self, images: Tensor, lateral: Tensor | None = None) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W). lateral: see `features`."""
+        logits: Tensor = self.head(self.features(images, lateral)).logits
         return logits
+
+    def features(self, images: Tensor, lateral: Tensor | None = None) -> Tensor:
+        """Features (B, C, h, w). lateral: (B,) bool, the lateral views, for their own backbone if there is one."""
+        own = self.lateral_backbone
+        if own is None or lateral is None or not lateral.any():
+            own = self.backbone
+        elif not lateral.all():
+            return self._features_by_view(images, lateral)
+        features: Tensor = own(images)
+        return features
+
+    def _features_by_view(self, images: Tensor, lateral: Tensor) -> Tensor:
+        """Features of images of both views. No network gets an empty batch."""
+        assert self.lateral_backbone is not None
+        ours, theirs = self.backbone(images[~lateral]), self.lateral_backbone(images[lateral])
+        both = ours.new_zeros(len(images), *ours.shape[1:])
+        rows = torch.arange(len(images), device=images.device)
+        features: Tensor = both.index_copy(0, rows[~lateral], ours).index_copy(0, rows[lateral], theirs)
+        return features
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """The backbone, and that of lateral views if there is one."""
+        return [self.backbone] if self.lateral_backbone is None else [self.backbone, self.lateral_backbone]
 
 
 class CaseForward(nn.Module):
@@ -49,18 +77,19 @@ class CaseForward(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, cases: Tensor, num_cases: int) -> Tensor:
+    def forward(self, images: Tensor, cases: Tensor, num_cases: int, lateral: Tensor | None = None) -> Tensor:
         """The logits of a case are the sum of the logits of its images.
 
         Args:
             images: (N, C, H, W), the images of all cases one after the other, without padding.
             cases: (N,) int64, to which case an image belongs, in [0, num_cases).
             num_cases: B.
+            lateral: (N,) bool, the images that are lateral views.
 
         Returns:
             (B, K + U) float32: logits of the findings, then of the uncertain classes of `model.uncertain_columns`.
         """
-        features = self.model.backbone(images)
+        features = self.model.features(images, lateral)
         head = self.model.head
         logits = torch.cat([head(features).logits, head.uncertain_logits(features)], dim=1)
         return logits.new_zeros(num_cases, logits.shape[1]).index_add(0, cases, logits)
@@ -105,6 +134,8 @@ def blank_classifier(settings: Stage1Settings) -> Classifier:
 def start_from_run(model: Classifier, run_dir: Path) -> None:
     """Copy the backbone of a finished run into `model`, and the head's weights of the findings that both have.
 
+    The backbone of lateral views becomes that of the run, or its only one.
+
     Other findings keep their initial weights and are logged. Attention and the third class of a finding are copied if
     both models have them.
 
@@ -114,11 +145,12 @@ def start_from_run(model: Classifier, run_dir: Path) -> None:
     source, settings = load_classifier(run_dir)
     _check_same_network(model.backbone.settings, settings.backbone, run_dir)
     try:
-        model.backbone.load_state_dict(source.backbone.state_dict())
+        for ours, theirs in zip(model.backbones, [*source.backbones, source.backbone], strict=False):
+            ours.load_state_dict(theirs.state_dict())
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"init_from: the backbone of {run_dir}, made for pictures of {settings.input.size_hw}, does not fit; "
+            f"init_from: the backbone of {run_dir}, made for inputs of {settings.input.net_hw}, does not fit; "
             f"give the same input.size_hw: {reason}"
         ) from None
     _take_over_head(model, source)

@@ -88,6 +88,21 @@ class Trained:
         halves = isinstance(data, Tbx11kData) and data.layout == "hemithorax"
         return ("left", "right_mirrored") if halves else ("full",)
 
+    def check_for_maps(self) -> "Trained":
+        """Itself. UserError if maps of its backbone would not be those of whole images."""
+        if self.settings.views.backbones == "by_view":
+            raise UserError(
+                "views.backbones: the classifier has another backbone for lateral views, but maps come from one; train "
+                "it with views.backbones=shared"
+            )
+        crop_hw = self.settings.input.crop_hw
+        if crop_hw is not None:
+            raise UserError(
+                f"input.crop_hw: the classifier sees only the central {crop_hw} of pictures of "
+                f"{self.settings.input.size_hw}, so its maps show a part of the image; train one without crop_hw"
+            )
+        return self
+
     def to(self, device: torch.device | str) -> "Trained":
         """Move the networks; returns itself."""
         for member in self.members:
@@ -165,10 +180,10 @@ def with_output_stride(member: Member, output_stride: Literal[8, 16]) -> Classif
     """
     backbone = member.model.backbone
     changes = {"output_stride": output_stride, "pretrained": False, "weights": None}
-    finer = Backbone(backbone.settings.model_copy(update=changes), member.input.size_hw)
+    finer = Backbone(backbone.settings.model_copy(update=changes), member.input.net_hw)
     finer.load_state_dict(backbone.state_dict())
     finer = finer.to(next(backbone.parameters()).device).eval()
-    blank = torch.zeros(1, member.num_channels, *member.input.size_hw, device=next(backbone.parameters()).device)
+    blank = torch.zeros(1, member.num_channels, *member.input.net_hw, device=next(backbone.parameters()).device)
     with torch.no_grad():
         before, after = (tuple(network(blank).shape[-2:]) for network in (backbone, finer))
     if after[0] <= before[0] or after[1] <= before[1]:

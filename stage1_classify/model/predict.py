@@ -36,8 +36,9 @@ def predict_logits(
     device = next(model.parameters()).device
     rows = range(len(pictures)) if rows is None else rows
     for start in track(range(0, len(rows), _BATCH), "predicting", show=progress):
-        images = pictures.batch(rows[start : start + _BATCH], num_channels).to(device)
-        logits = torch.stack([model(flipped(images, flip)).float() for flip in flips]).mean(0)
+        chosen = rows[start : start + _BATCH]
+        images, lateral = pictures.batch(chosen, num_channels).to(device), pictures.are_lateral(chosen).to(device)
+        logits = torch.stack([model(flipped(images, flip), lateral).float() for flip in flips]).mean(0)
         parts.append(logits.cpu().numpy())
     return np.concatenate(parts)
 

@@ -95,6 +95,12 @@ class LabelSettings(Settings):
     """Range of the random targets of smooth_zeros."""
     teacher: Path | None = None
     """A finished stage 1 run that relabels uncertain training labels; for the policy self_train."""
+    moving_share: float | None = Field(None, gt=0, lt=1)
+    """Moving-average labels: after each epoch a target L becomes share * L + (1 - share) * P, where P is the
+    probability that training predicted for the case. Masked and uncertain targets stay. None: targets stay."""
+    moving_after_epochs: int = Field(1, ge=0)
+    """moving_share: targets stay during this many epochs at the start, while probabilities mean little, and during
+    hierarchy.conditional_epochs."""
 
     @model_validator(mode="after")
     def _teacher_is_given(self) -> "LabelSettings":
@@ -132,16 +138,18 @@ class HierarchySettings(Settings):
 
 
 class OperatingPointSettings(Settings):
-    """From logits to probabilities and decisions; both are fitted on the validation split."""
+    """From logits to probabilities and decisions; both are fitted on the validation split, except a fixed threshold."""
 
     calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
     """temperature: one scale per finding (Guo et al. 2017). platt: scale and offset. isotonic: any increasing
     function."""
-    threshold: Literal["f1", "youden", "sensitivity"] = "f1"
-    """The operating point: the best F1, the best sensitivity + specificity, or the highest threshold that reaches
-    `sensitivity`."""
+    threshold: Literal["f1", "youden", "sensitivity", "fixed"] = "f1"
+    """The operating point: the best F1, the best sensitivity + specificity, the highest threshold that reaches
+    `sensitivity`, or `fixed_at`."""
     sensitivity: float = Field(0.95, gt=0, le=1)
     """The sensitivity to reach, for threshold: sensitivity."""
+    fixed_at: float = Field(0.5, gt=0, lt=1)
+    """The probability to call positive from, for threshold: fixed."""
 
 
 class Stage1Settings(Settings):
@@ -156,6 +164,9 @@ class Stage1Settings(Settings):
     """Must give the parts train, val and test."""
     findings: list[str] = Field(min_length=1)
     """Names of cxr/labels/findings.py, of the label file or of the data's own findings, in the order of the outputs."""
+    subgroups: list[str] = []
+    """Findings whose labels are subgroups of the test cases in the report, next to sex, age and view: with Support
+    Devices, treated and untreated cases. They need not be in `findings`."""
     backbone: BackboneSettings
     init_from: Path | None = None
     """A finished stage 1 run with the same backbone. Training starts from its backbone's weights, and from its head's
@@ -177,6 +188,26 @@ class Stage1Settings(Settings):
     """Seed of everything random in a run."""
     tracking: TrackingMode = "off"
     """Where else, in addition to the run folder, metrics are logged."""
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The labels that a run needs: those of `findings`, then those of `subgroups` only."""
+        return list(dict.fromkeys([*self.findings, *self.subgroups]))
+
+    @model_validator(mode="after")
+    def _each_cycle_has_a_factor(self) -> "Stage1Settings":
+        factors, cycle_epochs = self.schedule.cycle_factors, self.freeze.cycle_epochs
+        if factors is None:
+            return self
+        if cycle_epochs is None:
+            raise ValueError("schedule.cycle_factors needs freeze.cycle_epochs")
+        num_cycles = -(-self.train.num_epochs // cycle_epochs)
+        if len(factors) != num_cycles:
+            raise ValueError(
+                f"schedule.cycle_factors: got {len(factors)} factors, expected {num_cycles}: one for each "
+                f"{cycle_epochs} of train.num_epochs, {self.train.num_epochs}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Stage1Settings":

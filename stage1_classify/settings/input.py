@@ -1,7 +1,7 @@
 """Settings of stage 1: augmentation and views."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -65,3 +65,6 @@ class ViewSettings(Settings):
     max_views: PositiveInt | None = None
     """None: each image is a separate case. n: a case is a study with at most n images, frontal ones first, whose
     logits are added before the sigmoid. Further images are dropped and counted."""
+    backbones: Literal["shared", "by_view"] = "shared"
+    """shared: one backbone for all images. by_view: one for frontal and one for lateral images, with the same head;
+    images of unknown view count as frontal. One process only; stages 2 and 3 need a shared one."""

@@ -9,8 +9,10 @@ from cxr.config import Settings
 
 
 class LossSettings(Settings):
-    kind: Literal["bce", "focal", "asymmetric"] = "bce"
-    """bce: binary cross-entropy. focal: Lin et al. 2017. asymmetric: Ridnik et al. 2021."""
+    kind: Literal["bce", "focal", "asymmetric", "auc_margin"] = "bce"
+    """bce: binary cross-entropy. focal: Lin et al. 2017. asymmetric: Ridnik et al. 2021. auc_margin: deep AUC
+    maximisation (Yuan et al. 2021), which compares the positives and negatives of a batch; large batches suit it, and
+    positive weights and label smoothing do not apply."""
     max_positive_weight: PositiveFloat = 10.0
     """Positives are weighted by N-/N+ of the training set, but at most by this. 1 turns the weighting off."""
     class_weights: dict[str, PositiveFloat] = {}
@@ -25,6 +27,8 @@ class LossSettings(Settings):
     """Focusing exponent of the asymmetric loss for negatives."""
     probability_margin: float = Field(0.05, ge=0, lt=1)
     """Asymmetric loss: negatives with a probability below this have no loss."""
+    auc_margin: PositiveFloat = 1.0
+    """AUC-margin loss: the wanted distance of the mean probabilities of positives and negatives."""
 
 
 class SamplingSettings(Settings):
@@ -58,6 +62,9 @@ class OptimizerSettings(Settings):
     """Highest learning rate of the schedule, for the head."""
     backbone_scale: PositiveFloat = 1.0
     """The backbone's learning rate divided by the head's (0.1 is usual for fine-tuning)."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each stage of the backbone learns with this times the rate of the stage after it, and the last one with the
+    backbone's rate. 1: all alike."""
     weight_decay: float = Field(0.01, ge=0)
     """Weight decay of all parameters except biases, norms and position embeddings. Decoupled for adamw only."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -80,6 +87,9 @@ class ScheduleSettings(Settings):
     """step, plateau: the rate is multiplied by this at each reduction."""
     plateau_patience_epochs: PositiveInt = 5
     """plateau: epochs without a better validation result (by train.select_by) before a reduction."""
+    cycle_factors: list[PositiveFloat] | None = None
+    """One factor of all learning rates for each cycle of freeze.cycle_epochs. The schedule starts again in each cycle.
+    None: one schedule for the whole training."""
 
 
 class FreezeSettings(Settings):
@@ -121,10 +131,13 @@ class TrainSettings(Settings):
     step t is at most 1 - t^(-2/3), so that the untrained weights are soon forgotten. None: off."""
     patience_epochs: PositiveInt = 20
     """Training stops after this many epochs without a better validation result."""
-    select_by: Literal["auroc", "f1", "loss"] = "auroc"
-    """The validation result by which the best epoch is chosen (mean over the findings)."""
+    select_by: Literal["auroc", "f1", "probabilistic_f1", "loss"] = "auroc"
+    """The validation result by which the best epoch is chosen (mean over the findings). probabilistic_f1: F1 with
+    probabilities in place of decisions, which needs no threshold and changes more smoothly (Yacouby and Axman 2020)."""
     min_positives: PositiveInt = 5
     """Findings with fewer validation positives are reported but not used to choose the best epoch."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What computes the training. mps: the GPU of a Mac. auto: a GPU where PyTorch has one, else the processor."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """fp16 and bf16 are mixed precision; heads always compute in float32. auto: the faster of fp32 and, where the
     processor or GPU computes in it, bf16, as a few steps of this network show at the start."""

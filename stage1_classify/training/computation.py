@@ -73,7 +73,7 @@ def _chosen(settings: Stage1Settings, fabric: Fabric) -> Computation:
     options = ways_to_compute(settings.train, fabric.device.type)
     if len(options) == 1:
         return options[0]
-    images_hw, share = settings.input.size_hw, -(-settings.train.batch_size // fabric.world_size)
+    images_hw, share = settings.input.net_hw, -(-settings.train.batch_size // fabric.world_size)
     model = blank_classifier(settings).to(fabric.device).train()
     images = torch.randn(max(share, _FEWEST_IMAGES), settings.backbone.in_channels, *images_hw, device=fabric.device)
     images = images[: _affordable(model, images, options)]

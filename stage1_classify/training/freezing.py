@@ -1,6 +1,6 @@
 """Which parts of the network are trained in which epoch. It depends on the epoch only, so nothing is saved."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,13 +21,15 @@ class Part:
 
 
 class Freezing:
-    """Freezes and unfreezes the backbone by epoch, as FreezeSettings say. The head is always trained.
+    """Freezes and unfreezes backbones of one kind by epoch, as FreezeSettings say. The head is always trained.
 
     After hierarchy.conditional_epochs the whole backbone stays frozen.
     """
 
-    def __init__(self, backbone: nn.Module, settings: FreezeSettings, *, conditional_epochs: int = 0) -> None:
-        self._parts = parts_of(backbone)
+    def __init__(
+        self, backbones: Sequence[nn.Module], settings: FreezeSettings, *, conditional_epochs: int = 0
+    ) -> None:
+        self._parts = [_together(parts) for parts in zip(*map(parts_of, backbones), strict=True)]
         self._settings, self._conditional_epochs = settings, conditional_epochs
         self._num_learning: int | None = None
 
@@ -89,6 +91,15 @@ def parts_of(backbone: nn.Module) -> list[Part]:
         parts[index].append(module)
     short = [end.removeprefix("network.").removeprefix("model.") for end in ends]
     return [Part(name, tuple(modules), _learnable(modules)) for name, modules in zip(short, parts, strict=True)]
+
+
+def _together(parts: Sequence[Part]) -> Part:
+    """The same part of several backbones as one."""
+    return Part(
+        parts[0].name,
+        tuple(module for part in parts for module in part.modules),
+        tuple(parameter for part in parts for parameter in part.parameters),
+    )
 
 
 def _learnable(modules: Iterable[nn.Module]) -> tuple[nn.Parameter, ...]:

@@ -79,7 +79,10 @@ class MultilabelLoss(nn.Module):
         certain = targets >= 0
         smoothing = self._settings.label_smoothing
         soft = torch.where(certain, targets, 0) * (1 - 2 * smoothing) + smoothing
-        cost = self._binary_cost(logits, soft) * certain
+        if self._settings.kind == "auc_margin":
+            cost = auc_margin_cost(logits, targets, margin=self._settings.auc_margin).expand(targets.shape)
+        else:
+            cost = self._binary_cost(logits, soft) * certain
         columns = self.uncertain_columns
         uncertain = certainty_cost(logits[:, columns], uncertain_logits, targets[:, columns])
         return (cost.index_add(1, columns, uncertain) * self.class_weight).mean()
@@ -115,6 +118,31 @@ def shifted_negative_cost(logits: Tensor, gamma: float, *, margin: float) -> Ten
     log_margin = math.log(margin) if margin > 0 else -math.inf
     log_rest = torch.logaddexp(functional.logsigmoid(-logits), torch.full_like(logits, log_margin))
     return torch.where(counts, -focus * log_rest, 0.0)
+
+
+def auc_margin_cost(logits: Tensor, targets: Tensor, *, margin: float) -> Tensor:
+    """(K,) the AUC-margin loss of a batch of logits (B, K) with targets (B, K), NaN and -1 left out.
+
+    Yuan et al. 2021 (arXiv:2012.03173): E[(p - a)^2 | positive] + E[(p - b)^2 | negative] + the maximum over
+    alpha >= 0 of 2 alpha (margin - a + b) - alpha^2, with p = sigmoid(logits). At the best a, b and alpha of the batch,
+    which have a closed form, this is the variance of p among positives plus that among negatives plus
+    max(0, margin - a + b)^2, where a and b are the means. LibAUC ascends in alpha with an optimizer of its own instead.
+    Targets from .5 are positive. 0 for a finding without positives or without negatives in the batch.
+    """
+    scores = torch.sigmoid(logits)
+    positive, negative = targets >= 0.5, (targets >= 0) & (targets < 0.5)
+    (mean_positive, var_positive), (mean_negative, var_negative) = (
+        _moments(scores, side) for side in (positive, negative)
+    )
+    gap = torch.relu(margin - mean_positive + mean_negative)
+    return (var_positive + var_negative + gap**2) * (positive.any(dim=0) & negative.any(dim=0))
+
+
+def _moments(scores: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """(K,) mean and variance of the chosen scores (B, K) of each column; 0 where none is chosen."""
+    number = chosen.sum(dim=0).clamp(min=1)
+    mean = torch.where(chosen, scores, 0).sum(dim=0) / number
+    return mean, torch.where(chosen, (scores - mean) ** 2, 0).sum(dim=0) / number
 
 
 def certainty_cost(logits: Tensor, uncertain_logits: Tensor, targets: Tensor) -> Tensor:

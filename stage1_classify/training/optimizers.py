@@ -1,6 +1,6 @@
 """The optimizer and its learning rate schedule, both from torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from stage1_classify.settings.training import OptimizerSettings, ScheduleSettings
+from stage1_classify.training.freezing import parts_of
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": AdamW,
@@ -26,6 +27,12 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adagrad": Adagrad,
 }
 
+_HEAD = -1
+"""Stands for the head among the stages of the backbone, which count from 0."""
+
+_OF_A_SCHEDULE = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+"""What torch's schedulers keep in parameter groups, and would find there again."""
+
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """The optimizer of a classifier; its first parameter group is the head's."""
@@ -34,10 +41,10 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Up to four groups: the head's before the backbone's, each with weight decay before without.
+    """The head's groups, then the backbone's; with layer_decay those of its stages, the last stage first.
 
-    All vectors (biases, norms, scales) have no weight decay, nor do the position tables that timm exempts. Call it
-    before anything is frozen.
+    Each part has a group with weight decay before one without. Vectors (biases, norms, scales) have none, nor have the
+    position tables that timm exempts. Call it before anything is frozen.
     """
     exempt = {
         f"{prefix}.{name}"
@@ -45,30 +52,74 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         if hasattr(module, "no_weight_decay")
         for name in module.no_weight_decay()
     }
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
-        (in_backbone, is_plain): [] for in_backbone in (False, True) for is_plain in (False, True)
-    }
+    depths = _depths(model, settings)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue  # a table that timm never trains
         is_plain = parameter.ndim <= 1 or name in exempt
-        groups[name.startswith("backbone."), is_plain].append(parameter)
+        groups.setdefault((depths.get(parameter, _HEAD), is_plain), []).append(parameter)
     return [
         {
-            "params": parameters,
-            "lr": settings.learning_rate * (settings.backbone_scale if in_backbone else 1.0),
+            "params": groups[depth, is_plain],
+            "lr": settings.learning_rate * _scale(depth, settings),
             "weight_decay": 0.0 if is_plain else settings.weight_decay,
         }
-        for (in_backbone, is_plain), parameters in groups.items()
-        if parameters
+        for depth, is_plain in sorted(groups)
     ]
 
 
-class Schedule:
-    """A torch scheduler that is stepped after each optimizer step or after each epoch, as its kind needs."""
+def _depths(model: nn.Module, settings: OptimizerSettings) -> dict[nn.Parameter, int]:
+    """Per parameter of the backbones the number of stages between it and the head; 0 where all learn alike."""
+    children = dict(model.named_children())
+    backbones = [children[name] for name in ("backbone", "lateral_backbone") if name in children]
+    if settings.layer_decay == 1:
+        return {parameter: 0 for backbone in backbones for parameter in backbone.parameters()}
+    return {
+        parameter: depth
+        for backbone in backbones
+        for depth, part in enumerate(reversed(parts_of(backbone)))
+        for parameter in part.parameters
+    }
 
-    def __init__(self, scheduler: LRScheduler, *, every_step: bool) -> None:
-        self._scheduler, self._every_step = scheduler, every_step
+
+def _scale(depth: int, settings: OptimizerSettings) -> float:
+    """The rate of a part divided by the head's."""
+    return 1.0 if depth == _HEAD else settings.backbone_scale * settings.layer_decay**depth
+
+
+class Schedule:
+    """A torch scheduler that is stepped after each optimizer step or after each epoch, as its kind needs.
+
+    Args:
+        make: a scheduler that starts from the current rates of the optimizer.
+        factors: of all rates in each cycle of `cycle_epochs`, each with a new scheduler; empty: a single one.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        make: Callable[[Optimizer], LRScheduler],
+        *,
+        every_step: bool,
+        factors: Sequence[float] = (),
+        cycle_epochs: int = 1,
+    ) -> None:
+        self._optimizer, self._make, self._every_step = optimizer, make, every_step
+        self._factors, self._cycle_epochs = factors, cycle_epochs
+        self._highest = [group["lr"] for group in optimizer.param_groups]
+        self._scheduler = make(optimizer)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Call before `epoch` (from 0). Starts a new cycle where one begins."""
+        if not self._factors or epoch % self._cycle_epochs:
+            return
+        factor = self._factors[epoch // self._cycle_epochs]
+        for group, rate in zip(self._optimizer.param_groups, self._highest, strict=True):
+            for key in _OF_A_SCHEDULE:
+                group.pop(key, None)
+            group["lr"] = rate * factor
+        self._scheduler = self._make(self._optimizer)
 
     @property
     def rate(self) -> float:
@@ -96,15 +147,24 @@ class Schedule:
 
 
 def make_schedule(
-    optimizer: Optimizer, settings: ScheduleSettings, *, num_epochs: int, steps_per_epoch: int
+    optimizer: Optimizer,
+    settings: ScheduleSettings,
+    *,
+    num_epochs: int,
+    steps_per_epoch: int,
+    cycle_epochs: int | None = None,
 ) -> Schedule:
     """The schedule of all parameter groups, each relative to its own highest rate.
+
+    cycle_epochs: for settings.cycle_factors, the epochs of each cycle.
 
     one_cycle (Smith and Topin 2019, arXiv:1708.07120) rises to the highest rate and falls along cosines. cosine is
     (1 + cos(pi t / T)) / 2 after t of T steps, warm_restarts the same in each cycle (Loshchilov and Hutter 2017,
     arXiv:1608.03983). step is factor^(t // step_epochs) after t epochs. plateau: see ScheduleSettings.
     """
-    num_steps = num_epochs * steps_per_epoch
+    factors = settings.cycle_factors or ()
+    cycle_epochs = cycle_epochs if factors and cycle_epochs else num_epochs
+    num_steps = cycle_epochs * steps_per_epoch
     kinds: dict[str, Callable[[Optimizer], LRScheduler]] = {
         "one_cycle": partial(_one_cycle, settings=settings, num_steps=num_steps),
         "cosine": partial(CosineAnnealingLR, T_max=num_steps),
@@ -121,7 +181,7 @@ def make_schedule(
         "constant": partial(ConstantLR, factor=1.0, total_iters=0),
     }
     every_step = settings.kind in ("one_cycle", "cosine", "warm_restarts")
-    return Schedule(kinds[settings.kind](optimizer), every_step=every_step)
+    return Schedule(optimizer, kinds[settings.kind], every_step=every_step, factors=factors, cycle_epochs=cycle_epochs)
 
 
 def _one_cycle(optimizer: Optimizer, settings: ScheduleSettings, num_steps: int) -> OneCycleLR:

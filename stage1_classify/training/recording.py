@@ -16,7 +16,7 @@ from stage1_classify.data.batches import Batch, Split
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.processes import gather
 from stage1_classify.training.sampling import make_sampler
-from stage1_classify.training.train import Trainer
+from stage1_classify.training.trainer import Trainer
 from stage1_classify.training.validation import Figures
 
 NUM_EPOCHS, NUM_STEPS = 2, 3

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cxr.arrays import Float32s, Floats
+from cxr.arrays import Float32s, Floats, mean_over_classes
 from cxr.config import UserError
-from eval.classification.metrics import classification_metrics
+from eval.classification.metrics import classification_metrics, probabilistic_f1
 from eval.classification.operating_points import choose_thresholds
+from eval.stats.measures import finite_or_none
 from stage1_classify.data.batches import Split
 from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
@@ -34,7 +35,7 @@ def interleaved(shares: Sequence[Float32s]) -> Float32s:
 
 
 def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -> Figures:
-    """Loss, mean AUROC, mean F1 and mean AUPRC on validation. Means are over the findings with enough positives.
+    """Loss and the means of AUROC, F1, AUPRC and probabilistic F1 on validation, over findings with enough positives.
 
     They use uncalibrated probabilities: views are added, and children are multiplied by their parents. The loss is the
     unweighted binary cross-entropy, averaged over all B * K targets; masked targets count as 0.
@@ -59,7 +60,10 @@ def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -
         min_positives=settings.train.min_positives,
     )
     figures: Figures = {"val/loss": _loss(probabilities, val.targets)}
-    return figures | {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
+    figures |= {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
+    enough = (targets == 1).sum(axis=0) >= settings.train.min_positives
+    mean = mean_over_classes(probabilistic_f1(targets, probabilities)[enough])
+    return figures | finite_or_none({"val/probabilistic_f1": float(mean)})
 
 
 def _check_finite(logits: Float32s, val: Split) -> None:

@@ -33,7 +33,7 @@ from stage1_classify.model.classifier import Classifier
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.settings.input import AugmentSettings
 from stage1_classify.training.fabric import make_fabric
-from stage1_classify.training.train import Trainer
+from stage1_classify.training.trainer import Trainer
 
 FINDINGS = ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"]
 

@@ -1,5 +1,6 @@
 """Splits: whole patients, stable when images are added, leaks found, files that were edited refused."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -116,6 +117,18 @@ def test_leaking_patient_is_named() -> None:
         "split: patient 'p1' is in train and val",
         "split: 1 patients of tiny cross splits; use `kind: patients`",
     ]
+
+
+def test_a_split_that_shares_patients_can_be_kept_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    data = dataset(["p1", "p2", "p1"], splits=["train", "train", "valid"])
+    names = {"train": "train", "val": "valid"}
+    with pytest.raises(UserError, match="'p1' is in train and val"):
+        SplitSettings(kind="official", names=names).make(data)
+    with caplog.at_level(logging.WARNING, logger="raybox"):
+        splits = SplitSettings(kind="official", names=names, shared_patients="keep").make(data)
+    assert splits == {"train": ["i0", "i1"], "val": ["i2"]}
+    assert crossing_patients(data, splits) == {"p1": ["train", "val"]}
+    assert ["1 patients of tiny" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_images_of_unknown_patients_do_not_leak() -> None:

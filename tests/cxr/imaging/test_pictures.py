@@ -41,6 +41,16 @@ def test_pictures_are_stretched_resized_and_the_same_from_the_cache(tmp_path: Pa
     assert batch.min() == pytest.approx((0 - 0.5) / 0.25)
 
 
+def test_outside_of_training_the_network_sees_the_centre_of_the_picture(tmp_path: Path) -> None:
+    data = images(tmp_path)
+    whole = Pictures(data, input_settings()).batch([1], 1)
+    settings = input_settings(crop_hw=(10, 20))
+    np.testing.assert_array_equal(Pictures(data, settings).batch([1], 1), whole[:, :, 11:21, 14:34])
+    assert (input_settings().net_hw, settings.net_hw) == (SIZE_HW, (10, 20))
+    with pytest.raises(ValueError, match="expected at most size_hw"):
+        input_settings(crop_hw=(33, 20))
+
+
 def test_the_bright_box_is_where_the_transform_says(tmp_path: Path) -> None:
     for keep_aspect in (False, True):
         pictures = Pictures(images(tmp_path / str(keep_aspect)), input_settings(keep_aspect=keep_aspect))

@@ -86,6 +86,19 @@ def test_repeats_with_its_seed_and_off_is_the_identity() -> None:
     np.testing.assert_array_equal(Augmentation(settings())(picture, seed=5), picture)
 
 
+def test_a_random_crop_is_a_part_of_the_picture_elsewhere_for_each_seed() -> None:
+    picture = np.arange(30, dtype=np.uint8).reshape(5, 6)
+    crop = Augmentation(settings(), crop_hw=(2, 3))
+    corners = set()
+    for seed in range(200):
+        found = crop(picture, seed=seed)
+        top, left = divmod(int(found[0, 0]), 6)
+        np.testing.assert_array_equal(found, picture[top : top + 2, left : left + 3])
+        corners.add((top, left))
+    assert corners == {(top, left) for top in range(4) for left in range(4)}
+    assert [name for name, _ in augmentation_steps(picture, settings(), seed=1, crop_hw=(2, 3))] == ["decoded", "crop"]
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 48), (3, 32, 48), (32, 48, 1), (2, 32, 48, 3)])
 def test_only_height_width_and_three_channels_behind_are_taken(shape: tuple[int, ...]) -> None:
     with pytest.raises(AssertionError, match=r"expected a picture \(H, W\) or \(H, W, 3\), got \("):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr.splits import patients_of
@@ -22,6 +23,7 @@ from stage1_classify.evaluation.report_tables import (
     operating_table,
     reliability_panels,
     score_table,
+    subgroup_blocks,
     subgroup_frame,
     subgroup_table,
 )
@@ -132,6 +134,18 @@ def subgroup(finding: str, *, low: float, value: str = "F") -> SubgroupRow:
     counts = {"num_cases": 9, "num_positives": 4}
     return SubgroupRow("sex", value, finding, **counts, auroc=estimate, sensitivity=estimate,
                        specificity=None, difference=difference, remark="r")  # fmt: skip
+
+
+def test_labels_of_a_finding_split_the_test_cases(tmp_path: Path, settings: Stage1Settings) -> None:
+    """Cases with Edema and without; the label of one case is uncertain."""
+    test = scored(tmp_path, [[1, 1]] * 5, [[0.5, 0.5]] * 5)
+    test.split.cases.first.labels["Edema"] = [1.0, 0.0, 1.0, NAN, -1.0]
+    chosen = settings.model_copy(update={"subgroups": ["Edema"]})
+    subgroup_blocks(test, chosen, np.full(2, 0.5), tmp_path)
+    rows = pd.read_csv(tmp_path / "subgroups.csv").query("finding == 'mean' and attribute == 'Edema'")
+    assert dict(zip(rows["value"], rows["num_cases"], strict=True)) == {"no": 2, "yes": 2, "unknown": 1}
+    subgroup_blocks(test, settings, np.full(2, 0.5), tmp_path)
+    assert "Edema" not in set(pd.read_csv(tmp_path / "subgroups.csv")["attribute"])
 
 
 def test_subgroups_show_means_and_clear_differences_only() -> None:

@@ -88,6 +88,22 @@ def test_a_case_s_outputs_are_exactly_the_sums_of_its_views_(tmp_path: Path, kin
 
 
 @torch.no_grad()
+def test_lateral_views_go_through_their_own_backbone(tmp_path: Path) -> None:
+    model = build(tmp_path, views={"backbones": "by_view"})
+    assert model.lateral_backbone is not None
+    images, lateral = torch.randn(4, 1, *SIZE_HW), torch.tensor([False, True, True, False])
+    frontal, other = model.backbone(images), model.lateral_backbone(images)
+    assert not torch.allclose(frontal, other)
+    expected = torch.where(lateral[:, None, None, None], other, frontal)
+    torch.testing.assert_close(model.features(images, lateral), expected)
+    torch.testing.assert_close(model(images, ~lateral | lateral), model.head(other).logits)
+    torch.testing.assert_close(model(images, lateral & ~lateral), model.head(frontal).logits)
+    outputs = CaseForward(model)(images, torch.tensor([0, 0, 1, 1]), 2, lateral)
+    torch.testing.assert_close(outputs, model.head(expected).logits.reshape(2, 2, -1).sum(1))
+    assert build(tmp_path).lateral_backbone is None
+
+
+@torch.no_grad()
 def test_images_of_other_cases_do_not_matter(tmp_path: Path) -> None:
     forward = CaseForward(build(tmp_path))
     images = torch.randn(5, 1, *SIZE_HW)

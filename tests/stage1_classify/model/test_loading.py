@@ -1,11 +1,13 @@
 """A trained classifier of one or several networks: exact arithmetic of their probabilities."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cxr.config import UserError
 from cxr.imaging.pictures import Pictures
 from eval.classification.calibration import Calibration
 from eval.stats.calibration import Curve
@@ -75,6 +77,19 @@ def test_each_member_has_its_own_probabilities_and_the_ensemble_another_calibrat
     np.testing.assert_allclose(both.raw(logits), [[(0.4 + 0.9) / 2, 0.5]], rtol=1e-6)
     odds = 2 * 0.65 / 0.35
     np.testing.assert_allclose(both.probabilities_of(logits), [[odds / (1 + odds), 0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"input": {"crop_hw": [16, 16]}}, "crop_hw"), ({"views": {"backbones": "by_view"}}, "backbones")],
+)
+def test_classifiers_whose_maps_are_not_of_whole_images_are_refused(
+    tmp_path: Path, models: list[Classifier], changes: dict[str, object], message: str
+) -> None:
+    whole = trained(tmp_path, models)
+    assert whole.check_for_maps() is whole
+    with pytest.raises(UserError, match=message):
+        replace(whole, settings=stage1_settings(tmp_path, **changes)).check_for_maps()
 
 
 def test_predict_is_what_the_members_say_of_each_image(tmp_path: Path, models: list[Classifier]) -> None:

@@ -27,7 +27,7 @@ from stage1_classify.training import computation, train
 from stage1_classify.training.computation import with_computation
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.sampling import EpochSampler, make_sampler
-from stage1_classify.training.train import Trainer
+from stage1_classify.training.trainer import Trainer
 from tests.stage1_classify.stage1_builders import stage1_settings
 from tests.stage1_classify.training.train_builders import PLAIN, fitted
 

@@ -16,7 +16,7 @@ from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.checkpoint import Progress, load_last, save_last, save_weights
 from stage1_classify.training.fabric import make_fabric
-from stage1_classify.training.train import Trainer
+from stage1_classify.training.trainer import Trainer
 from tests.builders import PickledCall
 from tests.disks import files_of_at_most
 from tests.stage1_classify.stage1_builders import as_read, patch_folder, stage1_settings
@@ -55,9 +55,11 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path: Path) -> None:
 
 EVERYTHING = {
     "train": {"precision": "fp32", "num_epochs": 4, "ema_decay": 0.9, "accumulate_steps": 2},
-    "optimizer": {"kind": "sgd", "learning_rate": 0.05, "backbone_scale": 0.5},
-    "schedule": {"kind": "plateau", "plateau_patience_epochs": 1},
-    "freeze": {"backbone_epochs": 1, "gradual_epochs": 1},
+    "optimizer": {"kind": "sgd", "learning_rate": 0.05, "backbone_scale": 0.5, "layer_decay": 0.5},
+    "schedule": {"kind": "plateau", "plateau_patience_epochs": 1, "cycle_factors": [1.0, 0.5]},
+    "freeze": {"backbone_epochs": 1, "gradual_epochs": 1, "cycle_epochs": 2},
+    "input": {"crop_hw": [24, 32]},
+    "labels": {"moving_share": 0.8},
     "backbone": {"name": "resnet10t", "feature_stage": 2},
     "head": {"dropout": 0.3},
 }

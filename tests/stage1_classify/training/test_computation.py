@@ -23,7 +23,7 @@ from stage1_classify.training.computation import (
     with_computation,
 )
 from stage1_classify.training.fabric import make_fabric
-from stage1_classify.training.train import Trainer
+from stage1_classify.training.trainer import Trainer
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 FP32, FP32_CONTIGUOUS = Computation("fp32", "channels_last"), Computation("fp32", "contiguous")

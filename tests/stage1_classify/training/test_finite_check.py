@@ -13,7 +13,8 @@ from stage1_classify.data.batches import Batch, TrainingSet
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.finite_check import FiniteCheck, bad_gradients, find_non_finite, watched_outputs
-from stage1_classify.training.train import Trainer, fit
+from stage1_classify.training.train import fit
+from stage1_classify.training.trainer import Trainer
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import PLAIN, fitted, float16_fabric, logged, splits, trainer
 

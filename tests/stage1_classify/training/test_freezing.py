@@ -84,7 +84,7 @@ def learning_names(backbone: nn.Module) -> set[str]:
 def test_parts_wake_from_the_head_downwards_and_frozen_norms_keep_their_statistics() -> None:
     torch.manual_seed(0)
     backbone = backbone_of("resnet10t", None)
-    freezing = Freezing(backbone, FreezeSettings(backbone_epochs=1, gradual_epochs=1))
+    freezing = Freezing([backbone], FreezeSettings(backbone_epochs=1, gradual_epochs=1))
     images = torch.rand(2, 1, *IMAGE_HW)
 
     assert freezing.begin(0)
@@ -121,7 +121,7 @@ def test_parts_wake_from_the_head_downwards_and_frozen_norms_keep_their_statisti
 def test_frozen_parts_cost_no_backward() -> None:
     """Counted by the autograd graph: from the loss nothing of a frozen part can be reached."""
     backbone = backbone_of("resnet10t", None)
-    freezing = Freezing(backbone, FreezeSettings(gradual_epochs=1))
+    freezing = Freezing([backbone], FreezeSettings(gradual_epochs=1))
     sizes = []
     for epoch in (0, 2, 9):
         freezing.begin(epoch)
@@ -142,7 +142,7 @@ def _graph_size(loss: torch.Tensor) -> int:
 def test_after_the_conditional_epochs_only_the_head_learns_whatever_else_is_set() -> None:
     backbone = backbone_of("test_convnext", 1)
     settings = FreezeSettings(backbone_epochs=1, cycle_epochs=2)
-    freezing = Freezing(backbone, settings, conditional_epochs=3)
+    freezing = Freezing([backbone], settings, conditional_epochs=3)
     learning = []
     for epoch in range(6):
         freezing.begin(epoch)

@@ -14,7 +14,7 @@ from cxr.tables import NOT_ASKED
 from stage1_classify.data.targets import training_targets
 from stage1_classify.settings.classifier import LabelSettings
 from stage1_classify.settings.training import LossSettings
-from stage1_classify.training.losses import MultilabelLoss, positive_weights
+from stage1_classify.training.losses import MultilabelLoss, auc_margin_cost, positive_weights
 from tests.stage1_classify.stage1_builders import targets
 
 NAN = float("nan")
@@ -53,6 +53,41 @@ def random_batch(*, columns: int = 3, rows: int = 6) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(rows, columns, generator=generator)
     return logits, torch.randint(0, 2, (rows, 3), generator=generator).float()
+
+
+def test_auc_margin_is_the_spread_of_each_side_and_the_missing_distance() -> None:
+    """Probabilities .9 and .7 of positives, .2 and .4 of negatives: variances .01, distance of the means .5."""
+    logits = torch.logit(torch.tensor([[0.9, 0.9], [0.7, 0.7], [0.2, 0.2], [0.4, 0.4], [0.5, 0.5]]))
+    labels = torch.tensor([[1, 1], [1, 1], [0, 1], [0, 1], [NAN, -1.0]])
+    cost = auc_margin_cost(logits, labels, margin=1.0)
+    torch.testing.assert_close(cost, torch.tensor([0.01 + 0.01 + 0.25, 0.0]))
+    torch.testing.assert_close(auc_margin_cost(logits, labels, margin=0.4)[0], torch.tensor(0.02))
+    whole = loss_of(logits, labels, kind="auc_margin", class_weights={"Edema": 2.0})
+    torch.testing.assert_close(whole, torch.tensor(0.27))
+
+
+def test_auc_margin_is_the_saddle_point_of_the_reference() -> None:
+    """LibAUC's AUCMLoss at the best a, b and alpha; it weights both sides by p (1 - p)."""
+    logits, labels = random_batch(rows=12)
+    scores, positive = torch.sigmoid(logits[:, 0]), labels[:, 0] == 1
+    share = positive.float().mean()
+    a, b = scores[positive].mean(), scores[~positive].mean()
+    alpha = torch.relu(1 + b - a)
+    reference = (
+        (1 - share) * ((scores - a) ** 2 * positive).mean()
+        + share * ((scores - b) ** 2 * ~positive).mean()
+        + 2 * alpha * (share * (1 - share) + (share * scores * ~positive - (1 - share) * scores * positive).mean())
+        - share * (1 - share) * alpha**2
+    )
+    ours = auc_margin_cost(logits[:, :1], labels[:, :1], margin=1.0)
+    torch.testing.assert_close(ours[0] * share * (1 - share), reference)
+
+
+def test_auc_margin_has_a_gradient_only_where_a_batch_has_both_sides() -> None:
+    logits = torch.zeros(4, 2, requires_grad=True)
+    loss_of(logits, torch.tensor([[1.0, 1], [0, 1], [0, 1], [NAN, 1]]), kind="auc_margin").backward()
+    assert logits.grad is not None
+    assert torch.sign(logits.grad).tolist() == [[-1, 0], [1, 0], [1, 0], [0, 0]]
 
 
 def test_positive_weights_exact_values() -> None:

@@ -13,7 +13,7 @@ from stage1_classify.training.optimizers import make_optimizer, make_schedule, p
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 
 RATE, SCALE = 0.01, 0.25
-EPOCHS, STEPS = 6, 5
+EPOCHS, STEPS, CYCLE = 6, 5, 3
 
 
 class Network(nn.Module):
@@ -34,13 +34,16 @@ class Positions(nn.Module):
         return {"table"}
 
 
-def rates(schedule: ScheduleSettings, scores: list[float | None] | None = None, **changes: object) -> list[list[float]]:
-    """The rate of each parameter group before each step, (EPOCHS * STEPS, groups)."""
+def rates(
+    schedule: ScheduleSettings, scores: list[float | None] | None = None, *, num_epochs: int = EPOCHS, **changes: object
+) -> list[list[float]]:
+    """The rate of each parameter group before each step, (epochs * STEPS, groups)."""
     given = {"learning_rate": RATE, "backbone_scale": SCALE, **changes}
     optimizer = make_optimizer(Network(), OptimizerSettings.model_validate(given))
-    follows = make_schedule(optimizer, schedule, num_epochs=EPOCHS, steps_per_epoch=STEPS)
+    follows = make_schedule(optimizer, schedule, num_epochs=num_epochs, steps_per_epoch=STEPS, cycle_epochs=CYCLE)
     seen = []
-    for epoch in range(EPOCHS):
+    for epoch in range(num_epochs):
+        follows.begin_epoch(epoch)
         for _ in range(STEPS):
             seen.append([group["lr"] for group in optimizer.param_groups])
             assert follows.rate == pytest.approx(seen[-1][0])
@@ -65,6 +68,25 @@ def test_weights_decay_and_biases_norms_and_tables_do_not() -> None:
         (["backbone.0.weight"], RATE * SCALE, 0.3),
         (["backbone.0.bias", "backbone.1.weight", "backbone.1.bias", "backbone.2.table"], RATE * SCALE, 0.0),
     ]
+
+
+def test_each_stage_has_a_share_of_the_rate_of_the_stage_after_it() -> None:
+    model = Network()
+    settings = OptimizerSettings(learning_rate=RATE, backbone_scale=SCALE, layer_decay=0.5)
+    rate_of = {p: group["lr"] for group in parameter_groups(model, settings) for p in group["params"]}
+    expected = {"head": 1, "backbone.2": SCALE, "backbone.1": SCALE / 2, "backbone.0": SCALE / 4}
+    assert {name: rate_of[parameter] for name, parameter in model.named_parameters()} == {
+        name: RATE * expected[name.rpartition(".")[0]] for name, _ in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("kind", ["one_cycle", "cosine", "warm_restarts", "step", "constant"])
+def test_each_cycle_has_the_whole_schedule_times_its_factor(kind: str) -> None:
+    given = {"kind": kind, "restart_epochs": 2, "step_epochs": 2}
+    seen = rates(ScheduleSettings.model_validate(given | {"cycle_factors": [1.0, 0.1]}))
+    first, second = seen[: CYCLE * STEPS], seen[CYCLE * STEPS :]
+    assert first == rates(ScheduleSettings.model_validate(given), num_epochs=CYCLE)
+    assert second == [[pytest.approx(0.1 * rate) for rate in groups] for groups in first]
 
 
 def test_every_parameter_of_a_classifier_is_in_one_group(tmp_path: Path) -> None:

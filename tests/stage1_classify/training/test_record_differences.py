@@ -40,9 +40,9 @@ def wrong(one: Path, other: Path) -> list[Difference]:
 def test_a_record_equals_itself_in_every_part(recorded: Path) -> None:
     found = list(differences(read_record(recorded), read_record(recorded), LIMITS["fp32"]))
     assert {one.value for one in found} == {0.0}
-    assert [one.part for one in found[:7]] == ["val/loss", "val/auroc", "val/f1", "val/auprc", "cases of the epoch",
-                                               "cases", "loss"]  # fmt: skip
-    assert len(found) == 4 + 2 * (1 + 3 * 5 + 1)
+    figures = ["val/loss", "val/auroc", "val/f1", "val/auprc", "val/probabilistic_f1"]
+    assert [one.part for one in found[:8]] == [*figures, "cases of the epoch", "cases", "loss"]
+    assert len(found) == 5 + 2 * (1 + 3 * 5 + 1)
 
 
 def test_the_steps_end_with_incomplete_ones(recorded: Path) -> None:

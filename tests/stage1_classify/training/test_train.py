@@ -19,8 +19,8 @@ from cxr.imaging.pictures import Pictures
 from stage1_classify.model.classifier import CaseForward, Classifier
 from stage1_classify.model.predict import predict_logits
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training.train import Trainer
-from stage1_classify.training.validation import interleaved, selecting_score, validation_figures
+from stage1_classify.training.trainer import Trainer
+from stage1_classify.training.validation import check_selectable, interleaved, selecting_score, validation_figures
 from tests.stage1_classify.stage1_builders import patch_folder, stage1_settings
 from tests.stage1_classify.training.train_builders import PLAIN, fitted, logged, splits, trainer
 
@@ -267,8 +267,9 @@ def test_the_conditional_epochs_choose_no_model_and_stop_nothing(tmp_path: Path)
 
 
 def test_conditional_epochs_must_leave_some_to_choose_from(tmp_path: Path) -> None:
+    settings = conditional(tmp_path / "data")
     with pytest.raises(UserError, match=r"conditional_epochs: got 2, expected fewer than train.num_epochs, 2"):
-        fitted(conditional(tmp_path / "data"), tmp_path / "run")
+        check_selectable(splits(settings)[1].targets, settings)
 
 
 def test_validation_multiplies_a_child_by_its_parent(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from stage1_classify.data.studies import make_cases
 from stage1_classify.data.targets import evaluation_targets, training_targets
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.fabric import make_fabric
-from stage1_classify.training.train import Trainer, fit
+from stage1_classify.training.train import fit
+from stage1_classify.training.trainer import Trainer
 
 PLAIN = {"affine_probability": 0, "contrast_probability": 0, "erase_probability": 0}
 """No augmentation."""
