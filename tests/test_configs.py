@@ -8,6 +8,7 @@ from cxr.config import Settings, load_config
 from cxr.labels import load_terminology
 from cxr.labels.terminology import LabelFile
 from cxr.runs.cluster_settings import ClusterSettings
+from eval.classification.label_forest import LabelForestSettings
 from stage1_classify.experiments.ablation_plan import make_plan
 from stage1_classify.experiments.sweep_space import check_space
 from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
@@ -29,6 +30,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "labels": LabelFile,
     "slurm": ClusterSettings,
     "study": DetectorExperimentSettings,  # study_<what>.yaml
+    "label": LabelForestSettings,
+    **dict.fromkeys(("source", "finetuned", "baseline", "hierarchical", "weighted"), Stage1Settings),
 }
 
 

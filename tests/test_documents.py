@@ -42,5 +42,14 @@ def test_lines_fit_a_screen(path: Path) -> None:
     assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
 
 
+def test_the_tests_of_techniques_exist() -> None:
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    )
+    assert len(named) > 50
+    files = {file: (ROOT / file).read_text(encoding="utf-8") for file, _ in named}
+    assert not [f"{file}::{name}" for file, name in named if f"def {name}(" not in files[file]]
+
+
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
