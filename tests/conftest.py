@@ -25,6 +25,7 @@ LONG_FILES = (
     "test_processes.py",
     "test_sweep.py",
     "test_train.py",
+    "test_trainer.py",
     "test_checkpoint.py",
     "test_exact_resume.py",
     "test_kill.py",

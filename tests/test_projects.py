@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from cxr.config import load_config
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
@@ -102,7 +101,6 @@ def trained(recipe: str, build: Callable[[Path], Path], changes: Sequence[str], 
 def test_a_recipe_runs_to_its_report(
     tmp_path: Path, recipe: str, build: Callable[[Path], Path], changes: Sequence[str]
 ) -> None:
-    torch.set_num_threads(1)
     run = trained(recipe, build, changes, tmp_path)
     assert run.metrics["auroc/mean"] is not None
     table = pd.read_csv(run.output("predictions"))

@@ -23,7 +23,7 @@ from cxr.runs.run_folder import start_run
 from stage1_classify.data.batches import TrainingSet
 from stage1_classify.run import main as run_stage
 from stage1_classify.settings.classifier import Stage1Settings
-from stage1_classify.training import computation, train
+from stage1_classify.training import computation, trainer
 from stage1_classify.training.computation import with_computation
 from stage1_classify.training.fabric import make_fabric
 from stage1_classify.training.sampling import EpochSampler, make_sampler
@@ -110,7 +110,7 @@ def same_cases() -> Iterator[None]:
     def sampler(targets: Any, settings: Stage1Settings, *, sets: Any, rank: int, world_size: int) -> EpochSampler:
         return make_sampler(targets, settings, sets=sets, rank=0, world_size=world_size)
 
-    with mock.patch.object(train, "make_sampler", sampler):
+    with mock.patch.object(trainer, "make_sampler", sampler):
         yield
 
 
