@@ -41,7 +41,7 @@ def report_label_forest(given: argparse.Namespace) -> Path:
     forest = label_forest(settings)
     figures = forest_figures(forest, settings)
     table = importance_table(forest)
-    print_tables([score_table(forest, figures), table])
+    print_tables([score_table(forest, figures)])
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     atomic_write_text(out / "metrics.json", json.dumps(figures, indent=1) + "\n")
     blocks: list[Block] = [*_pictures(forest, out), _verdict(forest, figures), score_table(forest, figures), table]
