@@ -63,8 +63,8 @@ class SplitSettings(Settings):
     seed: int = 0
     """Seed of the hash. Another seed gives other splits."""
     shared_patients: Literal["error", "keep"] = "error"
-    """What to do with a split in which patients are in two parts. error: stop. keep: count them in log and report; only
-    for a comparison with figures that were published for such a split, since they are too high."""
+    """Patients in two parts of a split: error, or keep and count them in log and report. Keep is for a comparison with
+    figures that were published for such a split: they are too high."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "SplitSettings":
@@ -149,8 +149,7 @@ def split_by_patient(dataset: Dataset, *, fractions: Mapping[str, float], seed: 
     """
     _check_fractions(fractions)
     patients = patients_of(dataset)
-    position = {patient: hash_to_unit(patient, seed) for patient in patients.unique()}
-    positions = patients.map(position)
+    positions = patients.map({patient: hash_to_unit(patient, seed) for patient in patients.unique()})
     splits: Splits = {}
     low = 0.0
     for name, fraction in fractions.items():
@@ -255,10 +254,8 @@ def fingerprint(image_ids: Iterable[str]) -> str:
 
 def save_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
     """Write the fingerprint, the number and the ids of the images of each split as JSON."""
-    content = {}
-    for name, image_ids in splits.items():
-        listed = list(image_ids)
-        content[name] = {"fingerprint": fingerprint(listed), "count": len(listed), "image_ids": listed}
+    listed = {name: list(image_ids) for name, image_ids in splits.items()}
+    content = {n: {"fingerprint": fingerprint(ids), "count": len(ids), "image_ids": ids} for n, ids in listed.items()}
     atomic_write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -289,8 +286,7 @@ def _ids(dataset: Dataset, mask: "pd.Series[bool]") -> list[str]:
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:
     """ValueError unless every share is in (0, 1] and they sum to at most 1."""
-    wrong = {name: share for name, share in fractions.items() if not 0 < share <= 1}
-    if wrong:
+    if wrong := {name: share for name, share in fractions.items() if not 0 < share <= 1}:
         raise ValueError(f"fractions must be in (0, 1], got {wrong}")
     if sum(fractions.values()) > 1 + FRACTION_TOLERANCE:
         raise ValueError(f"fractions sum to {sum(fractions.values()):g}, expected at most 1: {dict(fractions)}")
@@ -298,8 +294,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
 
 def _check_numbers(patients_per_finding: Mapping[str, int], fractions: Mapping[str, float]) -> None:
     """ValueError unless every number is positive and no split is in both."""
-    wrong = {name: number for name, number in patients_per_finding.items() if number < 1}
-    if wrong:
+    if wrong := {name: number for name, number in patients_per_finding.items() if number < 1}:
         raise ValueError(f"patients_per_finding must be at least 1, got {wrong}")
     if both := [name for name in patients_per_finding if name in fractions]:
         raise ValueError(f"{', '.join(both)} is in `patients_per_finding` and in `fractions`; remove it from one")
