@@ -1,8 +1,11 @@
 """Labels that contradict confident predictions are suspects; what cannot be checked is counted as such."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from cxr.config import UserError
 from eval.audit.label_suspects import find_suspects
 
 NAN = float("nan")
@@ -34,3 +37,9 @@ def test_weak_predictions_do_not_judge_labels() -> None:
     )
     assert suspects.empty
     assert checked.to_numpy().tolist() == [["Edema", 6, pytest.approx(7 / 9), False, 0]]
+
+
+def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(UserError, match="cleanlab"):
+        find_suspects(["a", "b"], ["Edema"], np.array([[0.0], [1.0]]), np.array([[0.1], [0.9]]))
