@@ -64,7 +64,10 @@ DOORS = {
         *(f"cxr/imaging/{name}.py" for name in ("dicom", "dicom_greys", "dicom_limits")),
         "cxr/phantom/dicom.py",
         *(f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS),
-        *(f"stage3_detect/serving/dicom/{name}.py" for name in ("examination", "listener", "sender")),
+        *(
+            f"stage3_detect/serving/dicom/{name}.py"
+            for name in ("examination", "listener", "sender", "worklist", "worklist_client")
+        ),
     },
     "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("connection", "listener", "sender")},
     "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},

@@ -52,7 +52,8 @@ def test_jobs_on_this_machine_end_as_its_processes_do_and_nothing_is_unpickled_h
 
 
 DRIVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background inherits that Ctrl-C is ignored
 from pathlib import Path
 from cxr.cli import exit_code
 from cxr.runs.cluster import ClusterJobs

@@ -105,7 +105,9 @@ def test_leaving_early_leaves_no_process_behind(script: Path) -> None:
 def test_a_terminated_call_ends_its_trainings(script: Path, number: signal.Signals) -> None:
     slow = job(script, "slow", "sleep30")
     driver = (
-        "import sys\nfrom pathlib import Path\nfrom cxr.cli import exit_code\n"
+        "import signal, sys\nfrom pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the test runs in the background
+        "from cxr.cli import exit_code\n"
         "from cxr.runs.job_start import Job\nfrom cxr.runs.jobs import failures_of\n"
         f"slow = Job('slow', Path({str(slow.out)!r}), {slow.command!r})\n"
         "sys.exit(exit_code(lambda: failures_of([slow], num_parallel=2)))"

@@ -349,6 +349,7 @@ import sys
 from pathlib import Path
 from stage1_classify.experiments import sweep_work
 sweep_work.TRAINING = Path(sys.argv[1])
+sweep_work.SCRIPT = Path(sys.argv[1]).with_name("worker.py")
 from cxr.cli import exit_code, parse_stage_arguments
 from stage1_classify.sweep import main
 given = parse_stage_arguments("sweep", sys.argv[2:], options=["cluster", "worker"])
