@@ -28,7 +28,12 @@ def chexpert(root: Path) -> Path:
         views = ("view1_frontal", "view2_lateral")
         return [chexpert_row(f"{one}/{view}.jpg", **labels_of(n)) for n, one in enumerate(studies) for view in views]
 
-    return chexpert_folder(root, train=rows("train", 100, NUM), valid=rows("valid", 70000, NUM // 2))
+    folder = chexpert_folder(root, train=rows("train", 100, NUM), valid=rows("valid", 70000, NUM // 2))
+    table = folder / "train.csv"
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    # the builder's study of two views has other labels for each of them
+    table.write_text("".join(line for line in lines if "patient00002" not in line), encoding="utf-8")
+    return folder
 
 
 def labels_of(number: int) -> dict[str, object]:
@@ -39,7 +44,11 @@ def labels_of(number: int) -> dict[str, object]:
 
 
 def siim(root: Path) -> Path:
-    return siim_folder(root, rows=[(f"1.3.{n}", "1 2" if n % 2 else " -1") for n in range(NUM)])
+    """24 images and those of the builder, each with a bright box left of the middle, so that a mirror image differs."""
+    siim_folder(root, rows=[(f"1.3.{n}", "1 2" if n % 2 else " -1") for n in range(NUM)])
+    for n, path in enumerate(sorted(root.rglob("*.png"))):
+        write_picture(path, bright_xyxy=(18, 10, 26 + n % 4, 30))
+    return root
 
 
 def kermany(root: Path) -> Path:

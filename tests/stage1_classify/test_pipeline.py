@@ -101,7 +101,7 @@ def test_studies_a_tree_and_an_uncertain_class_in_one_run(tmp_path: Path) -> Non
     settings = stage1_settings(
         root,
         data={"columns": columns},
-        views={"max_views": 2},
+        views={"max_views": 2, "backbones": "by_view"},
         labels={"uncertain_by_finding": {"Lung Lesion": "three_class"}},
         hierarchy={"enabled": True, "parents": {"Lung Lesion": "Pleural Effusion"}, "conditional_epochs": 1},
         train={"num_epochs": 2, "batch_size": 4},
@@ -114,7 +114,20 @@ def test_studies_a_tree_and_an_uncertain_class_in_one_run(tmp_path: Path) -> Non
     left_out = [entry for entry in run.manifest["excluded"] if "view" in entry["reason"]]
     in_split = {"patient24"} & {*table["patient_id"], *read_seen(run.dir)["csv_table"]["train"]}
     assert len(left_out) == len(in_split)
-    assert load_trained(run.dir).members[0].model.uncertain_columns == (0,)
+    model = load_trained(run.dir).members[0].model
+    assert model.uncertain_columns == (0,)
+    assert len(model.backbones) == 2
+
+
+def test_a_finding_that_is_not_learned_splits_the_test_cases(tmp_path: Path) -> None:
+    root = patch_folder(tmp_path / "data", num_images=40)
+    settings = stage1_settings(root, findings=["Lung Lesion"], subgroups=["Pleural Effusion"], train=QUICK)
+    run = train(settings, tmp_path / "run")
+    rows = pd.read_csv(run.output("subgroups")).query("finding == 'mean' and attribute == 'Pleural Effusion'")
+    assert sorted(rows["value"]) == ["no", "yes"]
+    assert rows["num_cases"].sum() == run.manifest["splits"]["test"]["count"]
+    with pytest.raises(UserError, match="finding 'Edema' is not there"):
+        train(settings.model_copy(update={"subgroups": ["Edema"]}), tmp_path / "unknown")
 
 
 def test_images_that_cannot_be_decoded_are_left_out_counted_and_named(tmp_path: Path) -> None:
