@@ -1,4 +1,4 @@
-"""Everything that is computed from finished runs, files of boxes or label tables, without training an image network."""
+"""Commands on finished runs, files of boxes, data sets and label tables; `eval/commands.py` lists them."""
 
 import argparse
 import sys
