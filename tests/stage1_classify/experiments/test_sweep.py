@@ -401,6 +401,7 @@ def workers(tmp_path: Path, pretended: None, monkeypatch: pytest.MonkeyPatch) ->
     return script
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_sweep_and_make_no_trial_twice(
     base: Path, tmp_path: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
