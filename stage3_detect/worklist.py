@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.cli import exit_code
+from cxr.config import parse_settings
+
+NETWORK_TIMEOUT_S = 30.0
+"""How long a server may be silent."""
 
 log = logging.getLogger("raybox.serving")
 
@@ -37,22 +41,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: argparse.Namespace) -> None:
     """Work until a signal, or with --once until nothing is left."""
+    from stage3_detect.serving.dicom.settings import DicomSettings, require_packages
+
+    require_packages("worklist.py")
     # slow, not needed by --help
     from stage3_detect.dicom_results.settings import ResultSettings
     from stage3_detect.serving.dicom.examination import Examiner
     from stage3_detect.serving.dicom.sender import NotSentError, open_sender
-    from stage3_detect.serving.dicom.settings import DicomSettings
     from stage3_detect.serving.dicom.worklist import Worker
     from stage3_detect.serving.dicom.worklist_client import Worklist, WorklistError
     from stage3_detect.serving.model.bundle_model import open_model
     from stage3_detect.serving.settings import Limits
 
     limits = Limits()
-    network = DicomSettings(port=0, send_to=(given.send_to or given.worklist,))
-    timeout_s = network.network_timeout_s
+    timeout_s = NETWORK_TIMEOUT_S
     worklist = Worklist(given.worklist, timeout_s=timeout_s, max_file_bytes=limits.max_file_bytes)
+    send_to = given.send_to or given.worklist
+    network = parse_settings(DicomSettings, {"port": 0, "send_to": [send_to]}, source="--send-to")
     model = open_model(given.run, points=given.points, quality_gate=given.quality_gate)
-    sender = open_sender(network.send_to[0], own_ae=network.ae, timeout_s=timeout_s)
+    sender = open_sender(send_to, own_ae=network.ae, timeout_s=timeout_s)
     examiner = Examiner(model, ResultSettings())
     worker = Worker(worklist, examiner, sender, given.claims, limits.max_pixels, given.label)
     while True:

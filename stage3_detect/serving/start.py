@@ -3,13 +3,12 @@
 import socket
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr.config import UserError
 from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
-from stage3_detect.serving.dicom.settings import DicomSettings
+from stage3_detect.serving.dicom.settings import DicomSettings, require_packages
 from stage3_detect.serving.http.app import make_app
 from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.logs import set_up_logs
@@ -68,10 +67,7 @@ def open_node(model: ServedModel, settings: ServiceSettings) -> "DicomNode | Non
     """The DICOM network; None where it is switched off. UserError as `DicomNode`."""
     if settings.dicom is None:
         return None
-    missing = [name for name in ("highdicom", "pynetdicom") if find_spec(name) is None]
-    if missing:
-        how = "run make setup, or install the extra: pip install '.[dicom]'"
-        raise UserError(f"--dicom-port: {' and '.join(missing)} missing; {how}")
+    require_packages("--dicom-port")
     from stage3_detect.serving.dicom.node import DicomNode  # takes a second
 
     audit = Audit(settings.audit) if settings.audit else None

@@ -1,13 +1,14 @@
 """Settings of the DICOM network."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cxr.config import Settings
+from cxr.config import Settings, UserError
 from stage3_detect.dicom_results.settings import ResultSettings
 
 
@@ -28,6 +29,14 @@ def _destination(value: str) -> str:
         raise ValueError("expected HOST:PORT:AE, or the URL of a DICOMweb service")
     _ae_title(title)
     return value
+
+
+def require_packages(option: str) -> None:
+    """UserError, which names `option`, where the packages of DICOM results and networks are missing."""
+    missing = [name for name in ("highdicom", "pynetdicom") if find_spec(name) is None]
+    if missing:
+        how = "run make setup, or install the extra: pip install '.[dicom]'"
+        raise UserError(f"{option}: {' and '.join(missing)} missing; {how}")
 
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]

@@ -32,7 +32,7 @@ class Worklist:
 
     def __init__(self, url: str, *, timeout_s: float, max_file_bytes: int) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise UserError(f"--worklist {url}: expected the URL of a DICOMweb service, as http://pacs:8042/dicom-web")
+            raise UserError(f"worklist {url}: expected the URL of a DICOMweb service, as http://pacs:8042/dicom-web")
         self.url = url.rstrip("/")
         self._timeout_s, self._max_file_bytes = timeout_s, max_file_bytes
 
