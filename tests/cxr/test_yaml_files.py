@@ -97,7 +97,7 @@ def test_input_sizes_are_bounded(size_hw: list[int]) -> None:
     assert parse_settings(InputSettings, {"size_hw": [4096, 32]}, source="x").size_hw == (4096, 32)
 
 
-@num_cases(30, 3000)
+@num_cases(10, 1000)
 @pytest.mark.parametrize("stage", STAGES)
 def test_broken_settings_are_one_line_a_problem_or_settings(tmp_path: Path, stage: str, cases: int) -> None:
     path = tmp_path / "settings.yaml"

@@ -58,7 +58,7 @@ def assert_sound(data: Dataset) -> None:
         assert data.boxes["image_id"].isin(data.images["image_id"]).all()
 
 
-@num_cases(2, 300)
+@num_cases(1, 60)
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_broken_file_is_an_error_or_leaves_a_sound_data_set(tmp_path: Path, name: str, cases: int) -> None:
     settings = {way: settings_of(name, tmp_path / "data", way) for way in ("error", "exclude")}

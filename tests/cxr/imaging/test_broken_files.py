@@ -104,7 +104,7 @@ def test_what_never_ends_is_refused(tmp_path: Path, name: str) -> None:
                 read(path)
 
 
-@num_cases(6, 2000)
+@num_cases(6, 500)
 @pytest.mark.parametrize("kind", ["png", "jpeg", "dicom", "dicom with tables", "jpeg in dicom", "jpeg 2000 in dicom"])
 def test_drawn_edits_are_refused_by_name_or_read(tmp_path: Path, kind: str, cases: int) -> None:
     path = tmp_path / "broken"
