@@ -94,6 +94,7 @@ def test_figures_of_the_script_are_plausible(finished: Finished) -> None:
     assert found["detector_tensorrt"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_eager", "train_compiled"])
 def test_figures_of_training_are_plausible(figures: dict[str, dict[str, Any]], name: str) -> None:
     assert figures[name]["images_per_second"] > 1
@@ -101,6 +102,7 @@ def test_figures_of_training_are_plausible(figures: dict[str, dict[str, Any]], n
     assert figures[name]["reaches_aim"] is None
 
 
+@pytest.mark.slow
 def test_figures_of_the_maps_are_plausible(figures: dict[str, dict[str, Any]]) -> None:
     found = figures["cam"]
     assert all(found[f"{name}/{side}"] > 0 for name in ("layercam", "scorecam") for side in ("ours", "library"))
@@ -108,6 +110,7 @@ def test_figures_of_the_maps_are_plausible(figures: dict[str, dict[str, Any]]) -
     assert found["scorecambudget/ours"] > 0
 
 
+@pytest.mark.slow
 def test_figures_of_the_detectors_training_are_plausible(figures: dict[str, dict[str, Any]]) -> None:
     assert figures["detector_train"]["images_per_second"] > 0.1
 
