@@ -4,6 +4,7 @@ The parts are consecutive, so that the result of all images is that of the parts
 """
 
 import argparse
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,14 @@ from cxr.imaging.listing import Listing
 from cxr.runs.cluster_settings import ClusterSettings, load_cluster
 from cxr.runs.job_start import Job
 from cxr.runs.jobs import failures_of, place_jobs
+from cxr.runs.whole_files import beside
 from cxr.threads import num_cores
+
+_SHOWN = 80
+"""Characters of an option that an error shows."""
+
+_MADE = re.compile(r"\d+_of_\d+(\.(txt|job|exit))?|cluster|\..*\.partial")
+"""Names in the folder of all parts; a killed process leaves partial files."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,11 @@ class Split:
 
 def parse_shard(text: str) -> Shard:
     """Read ``I/N``. UserError for anything else."""
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UserError(f"--shard {text}: expected I/N with I from 1 to N, for instance 1/8")
-    return Shard(int(number), int(count))
+    match = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--shard {text[:_SHOWN]}: expected I/N with I from 1 to N, for instance 1/8")
+    return Shard(number, count)
 
 
 def shards_of(listing: Listing, count: int, *, unit: int = 1) -> list[Shard]:
@@ -98,8 +107,11 @@ def make_shards(
     command: script and arguments of one part, with ``--out`` and ``--shard``.
 
     Raises:
-        UserError: some parts failed. The same command tries these again.
+        UserError: some parts failed, and the same command tries these again; or the folder of the parts holds other
+            files.
     """
+    if foreign := _foreign(out):
+        raise UserError(f"--out {out}: the parts go to {_folder_of_all(out)}, which holds {foreign[0]!r}; give another")
     jobs = [Job(f"shard {shard}", shard.folder(out), command(shard), adds_out=False) for shard in shards]
     starter, num_parallel = place_jobs(
         cluster, _folder_of_all(out) / "cluster", num_parallel=min(len(jobs), num_cores())
@@ -111,9 +123,16 @@ def make_shards(
 
 
 def remove_shards(out: Path) -> None:
-    """Remove the folders of all parts, whose results are in `out`."""
-    shutil.rmtree(_folder_of_all(out), ignore_errors=True)
+    """Remove the folders of all parts, whose results are in `out`. A folder of that name with other files stays."""
+    if not _foreign(out):
+        shutil.rmtree(_folder_of_all(out), ignore_errors=True)
+
+
+def _foreign(out: Path) -> list[str]:
+    """Names in the folder of all parts that no call of ours has made."""
+    folder = _folder_of_all(out)
+    return sorted(path.name for path in folder.iterdir() if not _MADE.fullmatch(path.name)) if folder.is_dir() else []
 
 
 def _folder_of_all(out: Path) -> Path:
-    return out.with_name(f"{out.name}.shards")
+    return beside(out, ".shards")

@@ -24,6 +24,7 @@ from cxr.config import UserError
 from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.job_start import GRACE_S, POLL_S, Job, JobKilledError, end_process, start_process
 from cxr.runs.run_folder import atomic_write_text
+from cxr.runs.whole_files import beside
 
 _QUEUE_POLL_S = 2.0
 _LONGEST_WARNING_S = 90
@@ -86,8 +87,8 @@ class ClusterJobs:
 
     def start(self, job: Job) -> "ClusterJob":
         """Queue a job, or take up the one that an earlier call queued."""
-        queued = job.out.with_name(f"{job.out.name}.job")
-        exit_file = job.out.with_name(f"{job.out.name}.exit")
+        queued = beside(job.out, ".job")
+        exit_file = beside(job.out, ".exit")
         found = self._queued_earlier(queued)
         if found is None:
             exit_file.unlink(missing_ok=True)

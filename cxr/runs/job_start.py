@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cxr.config import UserError
+from cxr.runs.whole_files import beside
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -33,7 +34,7 @@ class Job:
     @property
     def log_file(self) -> Path:
         """What the command prints, next to its run folder."""
-        return self.out.with_name(f"{self.out.name}.txt")
+        return beside(self.out, ".txt")
 
     @property
     def whole_command(self) -> tuple[str, ...]:

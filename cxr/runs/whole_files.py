@@ -1,10 +1,12 @@
-"""Files that appear under their name only once they are complete."""
+"""Files that appear under their name only once they are complete, and what goes next to a folder."""
 
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cxr.errors import UserError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a reached quota and the largest allowed file size."""
@@ -35,6 +37,18 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         partial.unlink(missing_ok=True)
     _sync(path.parent)
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """The path next to a folder with its name and an ending; also for "." and "..", which show no name.
+
+    Raises:
+        UserError: the root folder, which has no name.
+    """
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    if not named.name:
+        raise UserError(f"{folder}: has no name, so nothing can be put next to it; give another folder")
+    return named.with_name(f"{named.name}{ending}")
 
 
 def _sync(folder: Path) -> None:

@@ -33,7 +33,9 @@ def test_no_part_is_empty_where_parts_are_counted() -> None:
     assert shards_of(listing(0), 5) == []
 
 
-@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/0", "-1/3", "a/b", "1/3/5", "1.0/3"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/3", "4/3", "1/0", "-1/3", "a/b", "1/3/5", "1.0/3", "²/3", "٣/٥", f"1/{'9' * 5000}"]
+)
 def test_what_is_no_part_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"expected I/N with I from 1 to N"):
         parse_shard(text)
@@ -62,6 +64,21 @@ def test_the_command_line_says_how_to_split() -> None:
     ):
         with pytest.raises(UserError, match=told):
             split(*words)
+
+
+def test_the_folder_of_the_parts_is_next_to_that_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Shard(1, 2).folder(Path("found")) == Path("found.shards/1_of_2")
+    assert Shard(1, 2).folder(Path()) == tmp_path.with_name(f"{tmp_path.name}.shards") / "1_of_2"
+
+
+def test_a_folder_of_somebody_else_is_neither_used_nor_removed(tmp_path: Path) -> None:
+    scans = tmp_path / "out.shards" / "scans"
+    scans.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"out\.shards, which holds 'scans'"):
+        make_shards([Shard(1, 1)], lambda shard: (str(shard),), tmp_path / "out", None)
+    remove_shards(tmp_path / "out")
+    assert scans.is_dir()
 
 
 PART = """
