@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from cxr.arrays import Ints
 from cxr.config import Settings, UserError
+from cxr.input_files import read_json
 from cxr.labels import check_findings
 from cxr.runs.run_folder import atomic_write_text
 from cxr.stratified import PatientFindings, findings_of_patients, held_out_parts, stratified_parts
@@ -56,7 +57,7 @@ class SplitSettings(Settings):
     """For kind patients: split name -> least number of its patients with each finding, for instance {val: 300, test:
     300}. Patients with uncertain labels are not chosen. The others are split by `fractions`, without it all are
     `train`."""
-    findings: list[str] | None = None
+    findings: list[str] | None = Field(default=None, min_length=1)
     """The findings that `stratify` and `patients_per_finding` regard. None: all that the data set labels."""
     file: Path | None = None
     """For kind file: the folder of a run of stage 1, or its splits.json."""
@@ -172,10 +173,8 @@ def split_of_file(dataset: Dataset, path: Path, *, names: Mapping[str, str]) -> 
     """
     path = path / SPLITS_FILE if path.is_dir() else path
     splits = load_splits(path)
-    if missing := [name for name in names.values() if name not in splits]:
-        raise UserError(
-            f"split: {path} has no split {', '.join(map(repr, missing))}; it has {', '.join(splits)}; correct `names`"
-        )
+    if missing := [repr(name) for name in names.values() if name not in splits]:
+        raise UserError(f"split: {path} has no split {', '.join(missing)}; it has {', '.join(splits)}; correct `names`")
     listed = {image_id for ids in splits.values() for image_id in ids}
     own = dataset.images["image_id"].tolist()
     if lacking := sorted(listed.difference(own)):
@@ -184,9 +183,7 @@ def split_of_file(dataset: Dataset, path: Path, *, names: Mapping[str, str]) -> 
             "the data set and the settings of `data` that the splits were made with"
         )
     if others := [image_id for image_id in own if image_id not in listed]:
-        log.warning(
-            "split: %d images of %s are in no split of %s, for instance %s", len(others), dataset.name, path, others[0]
-        )
+        log.warning("split: %d images of %s are not in %s, for instance %s", len(others), dataset.name, path, others[0])
     return {name: splits[theirs] for name, theirs in names.items()} if names else splits
 
 
@@ -261,16 +258,16 @@ def save_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
 
 def load_splits(path: Path) -> Splits:
     """Read a file of `save_splits`. UserError if it is missing or invalid, or the ids do not match a fingerprint."""
+    content = read_json(path, what="split", advice="give a finished run of stage 1, or its splits.json")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         splits = {str(name): [str(image_id) for image_id in part["image_ids"]] for name, part in content.items()}
         changed = [name for name, part in content.items() if part["fingerprint"] != fingerprint(splits[name])]
-    except OSError:
-        raise UserError(f"split: cannot read {path}; is the run finished?") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"split: {path} is not a file of splits: {error!r}") from None
     if changed:
         raise UserError(f"split: {path} was edited: {', '.join(changed)} does not match its fingerprint")
+    if not splits or any(len(set(ids)) < len(ids) for ids in splits.values()):
+        raise UserError(f"split: {path} has no split, or an image twice in one; give the file of a finished run")
     return splits
 
 
@@ -293,8 +290,10 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
 
 
 def _check_numbers(patients_per_finding: Mapping[str, int], fractions: Mapping[str, float]) -> None:
-    """ValueError unless every number is positive and no split is in both."""
+    """ValueError unless every number is positive and no split is made twice."""
     if wrong := {name: number for name, number in patients_per_finding.items() if number < 1}:
         raise ValueError(f"patients_per_finding must be at least 1, got {wrong}")
     if both := [name for name in patients_per_finding if name in fractions]:
         raise ValueError(f"{', '.join(both)} is in `patients_per_finding` and in `fractions`; remove it from one")
+    if "train" in patients_per_finding and not fractions:
+        raise ValueError("the others are train: rename the train of `patients_per_finding`, or add `fractions`")

@@ -160,8 +160,11 @@ def test_saved_splits_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read"),
-        ("{", "is not a file of splits"),
+        (None, r"no file .*splits\.json"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("{}", "has no split"),
+        (f'{{"val": {{"image_ids": ["i0", "i0"], "fingerprint": "{fingerprint(["i0", "i0"])}"}}}}', "an image twice"),
         ("[]", "is not a file of splits"),
         ('{"train": {"image_ids": ["i0"]}}', "is not a file of splits"),
         ('{"train": {"image_ids": ["i0"], "fingerprint": "0"}}', "was edited: train does not match"),
@@ -173,6 +176,12 @@ def test_broken_file_of_splits(tmp_path: Path, content: str | None, message: str
         path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         load_splits(path)
+
+
+def test_a_device_in_place_of_a_file_of_splits() -> None:
+    """It has no end, and reading it took all memory."""
+    with pytest.raises(UserError, match="is a folder, a pipe or a device"):
+        SplitSettings(kind="file", file=Path("/dev/zero")).make(dataset(["p1"]))
 
 
 def test_a_split_of_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +211,7 @@ def test_a_split_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("i0", "i1"), encoding="utf-8")
     with pytest.raises(UserError, match="was edited: train"):
         settings.make(dataset(["p1", "p2"]))
-    with pytest.raises(UserError, match=r"cannot read .*splits\.json"):
+    with pytest.raises(UserError, match=r"no file .*splits\.json"):
         SplitSettings(kind="file", file=tmp_path.parent).make(dataset(["p1"]))
 
 
@@ -223,6 +232,8 @@ def test_settings_make_checked_splits() -> None:
         ({"kind": "patients", "fractions": {"a": 0.7, "b": 0.4}}, "sum to 1.1, expected at most 1"),
         ({"kind": "patients", "fractions": {"a": 0}}, r"must be in \(0, 1\]"),
         ({"kind": "patient", "fractions": {"a": 1}}, "kind: got 'patient'"),
+        ({"kind": "patients", "patients_per_finding": {"train": 2}}, "the others are train"),
+        ({"kind": "patients", "patients_per_finding": {"val": 2}, "findings": []}, "findings: got "),
     ],
 )
 def test_settings_that_make_no_sense(values: dict[str, object], message: str) -> None:
