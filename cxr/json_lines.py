@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cxr.errors import UserError
+
 
 def drop_incomplete_line(path: Path) -> int:
     """Remove what an interrupted call has left after the last whole line. Returns the number of whole lines."""
@@ -25,14 +27,25 @@ def drop_incomplete_line(path: Path) -> int:
 
 @dataclass(frozen=True)
 class WholeLines:
-    """The entries of finished files, one file after the other."""
+    """The entries of finished files, one file after the other. UserError for a line that is not a JSON object."""
 
     paths: Sequence[Path]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for path in self.paths:
-            with path.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    yield _entry(line, path, number)
+
+
+def _entry(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: line {number} is damaged; remove the file, then give the same command again")
+    return entry
 
 
 class JsonLines:
@@ -49,5 +62,5 @@ class JsonLines:
             file.write(line + "\n")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The entries in their order."""
+        """The entries in their order; see `WholeLines`."""
         return iter(WholeLines([self.path] if self.path.is_file() else []))

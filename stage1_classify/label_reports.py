@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     language = "language of reports whose row does not state it (default: detect it)"
     parser.add_argument("--language", choices=("en", "fr"), help=language)
     num_cpus = num_cores()
-    workers = f"processes (default: {num_cpus}, one per processor)"
+    workers = f"processes (default and at most: {num_cpus}, one per processor)"
     parser.add_argument("--workers", type=int, default=num_cpus, dest="num_workers", metavar="N", help=workers)
     return parser.parse_args(argv)
 

@@ -274,8 +274,12 @@ def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
 
 
 def _check_outputs(path: Path, manifest: Mapping[str, Any]) -> None:
+    outputs = manifest["outputs"]
+    entries = outputs.values() if isinstance(outputs, dict) else [outputs]
+    if not all(isinstance(entry, dict) and {"path", "sha256"} <= entry.keys() for entry in entries):
+        raise UserError(f"run {path}: the outputs in manifest.json are damaged; run the stage again")
     problems = []
-    for name, entry in manifest["outputs"].items():
+    for name, entry in outputs.items():
         file = path / entry["path"]
         if file.is_file() and sha256_of(file) != entry["sha256"]:
             problems.append(f"run {path}: output {name!r} ({entry['path']}) changed since the run; run it again")

@@ -7,7 +7,7 @@ from cxr.config import UserError
 from cxr.datasets import CsvTableData, KermanyData, SeveralData, make_splits
 from cxr.datasets.one import OneData
 from cxr.datasets.own_names import with_own_names
-from cxr.labels import Terminology, load_terminology
+from cxr.labels import Terminology, check_findings, load_terminology
 from cxr.splits import Splits
 from cxr.tables import Dataset
 from eval.audit.settings import AuditSettings
@@ -42,9 +42,11 @@ def read_audited(settings: AuditSettings) -> AuditedData:
     data, problems = _read(settings.data, terms)
     findings = data.findings
     if settings.findings is not None:
-        unknown = [name for name in settings.findings if name not in data.findings]
-        problems += [f"findings: {data.name} has no labels of {name}" for name in unknown]
-        findings = tuple(name for name in settings.findings if name in data.findings)
+        try:
+            check_findings(settings.findings, data.findings, source=f"findings: {data.name}")
+        except UserError as error:
+            problems += error.problems
+        findings = tuple(dict.fromkeys(name for name in settings.findings if name in data.findings))
     divisions: dict[str, Splits] = {}
     if settings.split is not None:
         try:

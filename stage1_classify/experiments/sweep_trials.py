@@ -17,6 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from cxr.config import UserError
 from cxr.json_lines import drop_incomplete_line
 from cxr.runs.lock import locked, try_lock
 from stage1_classify.experiments.sweep_space import params_of, suggest
@@ -51,15 +52,19 @@ class Trials:
     """All trials of the sweep in `folder`, seen from one process."""
 
     def __init__(self, folder: Path, settings: SweepSettings) -> None:
+        """UserError for a journal that Optuna cannot read."""
         self.folder, self._settings = folder, settings
         self._journal = folder / "journal.log"
         self._mine: dict[int, IO[str]] = {}
         folder.mkdir(exist_ok=True)
         with self._alone():
-            storage = JournalStorage(JournalFileBackend(str(self._journal)))
-            self._study = optuna.create_study(
-                study_name="sweep", storage=storage, direction=settings.direction, load_if_exists=True
-            )
+            try:
+                storage = JournalStorage(JournalFileBackend(str(self._journal)))
+                self._study = optuna.create_study(
+                    study_name="sweep", storage=storage, direction=settings.direction, load_if_exists=True
+                )
+            except (ValueError, KeyError) as error:
+                raise UserError(f"sweep: {self._journal} is damaged ({error!r}); give another --out") from None
 
     def all(self) -> list[Trial]:
         """All trials so far, by number."""

@@ -157,7 +157,7 @@ def work(sweep: Path, settings: SweepSettings, name: str) -> Path:
     Raises:
         UserError: there is no such sweep, it has other settings, or another worker has this name.
     """
-    if Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"--worker {name}: expected a name for a folder, such as the machine's")
     begun = sweep / "config.yaml"
     if not begun.is_file():

@@ -8,11 +8,12 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
-from cxr.config import Settings
+from cxr.config import Settings, UserError
 from cxr.labels import Language, load_terminology
 from cxr.processes import map_in_processes
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
+from cxr.threads import num_cores
 from stage1_classify.reports.labeller import ReportLabeller
 from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, result_columns, write_tables
 from stage1_classify.reports.page import PAGE, write_page
@@ -57,8 +58,10 @@ def label_table(call: Call) -> str:
     after the last whole report, and writes the same files as one that was not.
 
     Raises:
-        UserError: a mistake in the table or in the label file, or `out` holds something else.
+        UserError: a mistake in the table or in the label file, no process, or `out` holds something else.
     """
+    if call.num_workers < 1:
+        raise UserError(f"--workers {call.num_workers}: expected 1 or more")
     terms = load_terminology(call.label_file)
     tables = load_tables(terms)
     findings = finding_names(tables, terms)
@@ -112,7 +115,8 @@ def _labelled(reports: Sequence[Report], own: Path | None, *, num_workers: int) 
     """The records of the reports as lines of JSON, in their order, in chunks."""
     label = partial(_label_chunk, own=own)
     chunks = _in_chunks(reports)
-    if num_workers <= 1 or len(reports) <= FEW:
+    num_workers = min(num_workers, num_cores())  # more are no faster, and each takes memory
+    if num_workers == 1 or len(reports) <= FEW:
         yield from map(label, chunks)
         return
     yield from map_in_processes(label, chunks, num_workers=num_workers)

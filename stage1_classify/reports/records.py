@@ -1,11 +1,10 @@
 """What is kept of each labelled report: one line of JSON, so that an interrupted run goes on after the last one."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cxr.json_lines import drop_incomplete_line
+from cxr.json_lines import WholeLines, drop_incomplete_line
 from stage1_classify.reports.labeller import Evidence, ReportLabels
 from stage1_classify.reports.report_table import Report
 
@@ -58,6 +57,4 @@ class RecordFile:
 
     def __iter__(self) -> Iterator[Record]:
         """Each record, in the order of `add`."""
-        if self.path.is_file():
-            with self.path.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        yield from WholeLines([self.path] if self.path.is_file() else [])

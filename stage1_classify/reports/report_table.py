@@ -95,7 +95,7 @@ def read_reports(
 def _with_our_names(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """The table, with the columns called report_id, report and language. UserError as `read_reports`."""
     required = [columns.get(name, name) for name in (REPORT_ID, REPORT)]
-    table = read_text_table(path)
+    table = read_text_table(path, advice="give the path of the table of reports")
     advice = f"--columns {REPORT_ID}=... {REPORT}=... names the columns of a table that calls them otherwise"
     require_columns(table, [*required, *columns.values()], source=str(path), advice=advice)
     taken = [name for name, column in columns.items() if name in table and column != name]

@@ -171,7 +171,12 @@ def test_a_finished_run_with_a_file_gone_is_finished_again(tmp_path: Path) -> No
     assert not (folder / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '{"format": 1}', "{"])
+OUTPUTS = '{"format": 2, "stage": "s", "settings": {}, "metrics": {}, "outputs": %s}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", '{"format": 1}', "{", *(OUTPUTS % text for text in ("[]", "3", '{"a": 3}', '{"a": {}}'))]
+)
 def test_damaged_manifests_are_told(tmp_path: Path, text: str) -> None:
     folder = finished(tmp_path / "run")
     (folder / "manifest.json").write_text(text)

@@ -76,6 +76,12 @@ def test_what_the_release_lacks_is_a_problem_and_no_end(tmp_path: Path) -> None:
     assert ["Fracture" in text or "holdout" in text for text in audited.problems] == [True, True]
 
 
+def test_a_finding_that_is_listed_twice_is_shown_once_and_named(tmp_path: Path) -> None:
+    audited = kermany(tmp_path, findings=["Pneumonia", "Pneumonia"])
+    assert audited.findings == ("Pneumonia",)
+    assert ["Pneumonia" in text for text in audited.problems] == [True]
+
+
 def test_a_set_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
     good = {"dataset": "kermany", "root": kermany_folder(tmp_path / "good")}
     sets = {"good": good, "gone": {"dataset": "nih", "root": tmp_path / "gone"}}

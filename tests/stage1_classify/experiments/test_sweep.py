@@ -449,6 +449,7 @@ def test_a_worker_that_was_killed_is_replaced_and_its_trial_goes_on(
     [
         ("a/b", {}, "--worker a/b: expected a name"),
         ("..", {}, r"--worker \.\.: expected a name"),
+        ("", {}, "--worker : expected a name"),
         ("a", {"num_trials": 9}, "its sweep has other settings"),
     ],
 )
@@ -461,6 +462,16 @@ def test_a_worker_joins_a_sweep_with_its_settings(
     start_run(out, stage="sweep", settings=sweep_settings(base), inputs={}).release()
     with pytest.raises(UserError, match=told):
         work(out, sweep_settings(base, **changes), name)
+
+
+@pytest.mark.parametrize("line", ["garbage\n", "{}\n", "\0\0\n"])
+def test_a_damaged_journal_is_named(base: Path, tmp_path: Path, line: str) -> None:
+    settings, out = sweep_settings(base), tmp_path / "sweep"
+    start_run(out, stage="sweep", settings=settings, inputs={}).release()
+    (out / "trials").mkdir()
+    (out / "trials" / "journal.log").write_text(line)
+    with pytest.raises(UserError, match=r"journal\.log is damaged"):
+        work(out, settings, "a")
 
 
 def test_a_changed_base_is_refused(base: Path, tmp_path: Path, pretended: None) -> None:

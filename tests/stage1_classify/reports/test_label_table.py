@@ -44,6 +44,13 @@ def test_a_table_without_reports(tmp_path: Path) -> None:
     assert "0 reports" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_call_that_cannot_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--workers 0: expected 1 or more"):
+        label_table(Call(write_table(tmp_path / "r.csv", TEXTS), tmp_path / "out", num_workers=0))
+    with pytest.raises(UserError, match="give the path of the table of reports"):
+        label_table(Call(tmp_path / "none.csv", tmp_path / "out"))
+
+
 def test_files_of_a_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     summary = label_table(Call(write_table(tmp_path / "r.csv", TEXTS), out))
