@@ -4,7 +4,7 @@ A key may have several rows if all say the same. Otherwise nobody knows which ro
 and images that need it are excluded with `on_problem: exclude`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,11 @@ def keyed_rows(
     table, keys = table.reset_index(drop=True), keys.reset_index(drop=True)
     twice = keys.duplicated(keep=False)
     differing = _differing(table[twice], keys[twice])
+    cells = table.to_numpy(dtype=object)  # a row of it costs far less than one of the table
     for first, other in differing:
-        problems.add(_phrase(table, str(keys[first]), (first, other), where), CONTRADICTION)
+        values = _values([*map(str, table.columns)], cells[first], cells[other])
+        rows_named = "" if where is None else f" ({where[first]} and {where[other]})"
+        problems.add(f"{keys[first]}: {values}{rows_named}", CONTRADICTION)
     once = ~keys.duplicated()
     rows = table[once].set_axis(pd.Index(keys[once], dtype=str))
     return KeyedRows(rows, frozenset(str(keys[first]) for first, _ in differing))
@@ -79,16 +82,16 @@ def _differing(table: pd.DataFrame, keys: "pd.Series[str]") -> list[tuple[int, i
     return [(int(keys.index[first[place[other]]]), int(other)) for other in others]
 
 
-def _phrase(table: pd.DataFrame, key: str, places: tuple[int, int], where: Sequence[str] | None) -> str:
-    first, other = (table.loc[place].map(_text) for place in places)
-    columns = [name for name in table.columns if first[name] != other[name]]
-    values = [
-        f"{name} {first[name][:_SHOWN_CHARACTERS]!r} and {other[name][:_SHOWN_CHARACTERS]!r}"
-        for name in columns[:_SHOWN_COLUMNS]
+def _values(names: Sequence[str], first: Iterable[object], other: Iterable[object]) -> str:
+    """Both values of the columns that differ; of many columns the first ones and the number of the others."""
+    pairs = [(name, _text(one), _text(two)) for name, one, two in zip(names, first, other, strict=True)]
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
+    shown = [
+        f"{name} {one[:_SHOWN_CHARACTERS]!r} and {two[:_SHOWN_CHARACTERS]!r}"
+        for name, one, two in differing[:_SHOWN_COLUMNS]
     ]
-    more = [f"{len(columns) - _SHOWN_COLUMNS} more columns"] if len(columns) > _SHOWN_COLUMNS else []
-    rows = "" if where is None else f" ({where[places[0]]} and {where[places[1]]})"
-    return f"{key}: {', '.join(values + more)}{rows}"
+    more = [f"{len(differing) - _SHOWN_COLUMNS} more columns"] if len(differing) > _SHOWN_COLUMNS else []
+    return ", ".join(shown + more)
 
 
 def _text(cell: object) -> str:
