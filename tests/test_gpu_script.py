@@ -143,6 +143,7 @@ def test_a_part_without_time_left_is_not_started(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     lacking = gpu.run_part("manifest", tmp_path, limit_s=60, tiny=True)

@@ -117,7 +117,8 @@ def test_a_killed_stage_goes_on(chain: Path) -> None:
     assert sorted(set(steps)) == [1, 2]
 
 
-@pytest.mark.parametrize("stage", ["stage1", pytest.param("stage2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_a_run_that_was_killed_is_made_again_equal_by_an_undisturbed_one(
     chain: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
