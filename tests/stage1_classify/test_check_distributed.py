@@ -43,9 +43,18 @@ def test_one_and_two_processes_are_compared_and_nothing_is_left(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     run(parse_stage_arguments("stage1", ["c.yaml", "--check-distributed", "2"], options=["check"]))
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "2 processes train as one: 6 steps in fp32, 38 comparisons"
+    assert first == "2 processes train as one: 6 steps in fp32, 39 comparisons"
     assert [line.split(":")[0].strip() for line in lines] == [
-        *("val/loss", "val/auroc", "val/f1", "val/auprc", "cases of the epoch", "cases", "loss"),
+        *(
+            "val/loss",
+            "val/auroc",
+            "val/f1",
+            "val/auprc",
+            "val/probabilistic_f1",
+            "cases of the epoch",
+            "cases",
+            "loss",
+        ),
         *("gradients", "statistics", "updates"),
     ]
     assert "auroc: equal" in lines[1]
