@@ -16,7 +16,7 @@ from cxr.imaging.listing import Listing
 from cxr.runs.cluster_settings import ClusterSettings, load_cluster
 from cxr.runs.job_start import Job
 from cxr.runs.jobs import failures_of, place_jobs
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 from cxr.threads import num_cores
 
 _SHOWN = 80
@@ -135,4 +135,4 @@ def _foreign(out: Path) -> list[str]:
 
 
 def _folder_of_all(out: Path) -> Path:
-    return beside(out, ".shards")
+    return next_to(out, ".shards")

@@ -24,11 +24,11 @@ from cxr.config import UserError
 from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.job_start import GRACE_S, POLL_S, Job, JobKilledError, end_process, start_process
 from cxr.runs.run_folder import atomic_write_text
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 
 _QUEUE_POLL_S = 2.0
 _LONGEST_WARNING_S = 90
-"""A job is told so long before its time limit that it must end."""
+"""How many seconds before its time limit a job receives the signal to end, at most."""
 
 log = logging.getLogger("raybox")
 
@@ -87,8 +87,8 @@ class ClusterJobs:
 
     def start(self, job: Job) -> "ClusterJob":
         """Queue a job, or take up the one that an earlier call queued."""
-        queued = beside(job.out, ".job")
-        exit_file = beside(job.out, ".exit")
+        queued = next_to(job.out, ".job")
+        exit_file = next_to(job.out, ".exit")
         found = self._queued_earlier(queued)
         if found is None:
             exit_file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cxr.config import UserError
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -34,7 +34,7 @@ class Job:
     @property
     def log_file(self) -> Path:
         """What the command prints, next to its run folder."""
-        return beside(self.out, ".txt")
+        return next_to(self.out, ".txt")
 
     @property
     def whole_command(self) -> tuple[str, ...]:

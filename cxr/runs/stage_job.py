@@ -7,7 +7,7 @@ from cxr.config import UserError
 from cxr.runs.cluster_settings import load_cluster
 from cxr.runs.job_start import Job
 from cxr.runs.jobs import place_jobs, run_jobs
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 
 _TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
@@ -34,7 +34,7 @@ def run_as_job(script: Path, arguments: StageArguments, *, torchrun: bool = Fals
     several = (*_TORCHRUN, str(cluster.gpus)) if torchrun and (cluster.gpus or 0) > 1 else ()
     command = (*several, str(script), str(arguments.config), *from_, *set_)
     job = Job(arguments.out.name, arguments.out, command)
-    folder = beside(arguments.out, "_cluster")
+    folder = next_to(arguments.out, "_cluster")
     starter, _ = place_jobs(cluster, folder, num_parallel=1)
     (outcome,) = run_jobs([job], starter=starter)
     if outcome.problem:

@@ -36,10 +36,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise OSError(cause.errno, cause.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
-def beside(folder: Path, ending: str) -> Path:
+def next_to(folder: Path, ending: str) -> Path:
     """The path next to a folder with its name and an ending; also for "." and "..", which show no name.
 
     Raises:
@@ -51,8 +51,8 @@ def beside(folder: Path, ending: str) -> Path:
     return named.with_name(f"{named.name}{ending}")
 
 
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, so that a crash does not lose new files."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -20,7 +20,7 @@ from cxr.datasets.text_cells import numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import check_findings, slug
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 from eval.classification.metrics import Figures, classification_metrics
 from eval.classification.prediction_file import read_cases, read_predictions
 from eval.report.blocks import Block, Figure, Table, Verdict, write_report
@@ -116,7 +116,7 @@ def report_radiologists(given: argparse.Namespace) -> Path:
     Raises:
         UserError: see `compare_with_radiologists`, or the folder is that of a run.
     """
-    out: Path = given.out or beside(given.run, "_radiologists")
+    out: Path = given.out or next_to(given.run, "_radiologists")
     refuse_run_folder(out)
     found = compare_with_radiologists(open_run(given.run), given.figures)
     table = comparison_table(found)

@@ -11,7 +11,7 @@ from cxr.runs.jobs import run_command, run_jobs
 from cxr.runs.label_files import label_file_of
 from cxr.runs.provenance import code_state
 from cxr.runs.run_folder import FinishedRun, open_input, open_run
-from cxr.runs.whole_files import beside
+from cxr.runs.whole_files import next_to
 
 SCRIPTS = {"stage1": "stage1_classify/run.py", "stage2": "stage2_pseudolabel/run.py", "stage3": "stage3_detect/run.py"}
 
@@ -47,7 +47,7 @@ def reproduce(path: Path, *, out: Path | None = None) -> str:
     run = open_run(path)
     if run.stage not in SCRIPTS:
         raise UserError(f"run {path}: is a run of {run.stage}, expected one of {', '.join(SCRIPTS)}")
-    out = beside(path, "_again") if out is None else out
+    out = next_to(path, "_again") if out is None else out
     if (commit := code_state()["commit"]) != run.manifest.get("commit"):
         log.warning("the run was made at commit %s, the code is now at %s", run.manifest.get("commit"), commit)
     (outcome,) = run_jobs([Job("reproduction", out, _command(run))])

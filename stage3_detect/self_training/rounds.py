@@ -5,7 +5,6 @@ decisions are based on the files of the rounds, never on values in memory alone.
 """
 
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, Run
+from cxr.runs.whole_files import whole_file
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, yolo_folder
 from stage3_detect.model.correction import BoxCorrection
@@ -120,9 +120,6 @@ def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> No
 def _publish(weights: Path, published: Path) -> Path:
     """Copy a file atomically."""
     published.parent.mkdir(parents=True, exist_ok=True)
-    partial = published.with_suffix(".partial")
-    shutil.copyfile(weights, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(published)
+    with whole_file(published) as partial:
+        shutil.copyfile(weights, partial)
     return published

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError
+from cxr.runs.whole_files import sync_folder
 
 log = logging.getLogger("raybox")
 
@@ -62,7 +63,7 @@ class RecordLog:
             log.warning("corrections: the last line was not complete and is removed; it was never acknowledged")
             os.ftruncate(self._file, self._size)
         os.fsync(self._file)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write a record; when this returns it is on disk.
@@ -167,12 +168,3 @@ def _lock(folder: Path) -> int:
             f"corrections {folder}: another service writes into this folder; stop it, or give another folder"
         ) from None
     return file
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names of new files durable."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -9,7 +9,7 @@ import torch
 
 from cxr.config import UserError
 from cxr.runs.torch_files import save_torch
-from cxr.runs.whole_files import beside, whole_file
+from cxr.runs.whole_files import next_to, whole_file
 from tests.disks import files_of_at_most
 
 
@@ -77,8 +77,8 @@ def test_a_folder_that_does_not_exist_is_named_by_the_file(tmp_path: Path) -> No
 
 def test_the_path_beside_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert beside(Path("a/b.c"), ".txt") == Path("a/b.c.txt")
-    assert beside(Path(), ".txt") == tmp_path.with_name(f"{tmp_path.name}.txt")
-    assert beside(Path(".."), "_again") == tmp_path.parent.with_name(f"{tmp_path.parent.name}_again")
+    assert next_to(Path("a/b.c"), ".txt") == Path("a/b.c.txt")
+    assert next_to(Path(), ".txt") == tmp_path.with_name(f"{tmp_path.name}.txt")
+    assert next_to(Path(".."), "_again") == tmp_path.parent.with_name(f"{tmp_path.parent.name}_again")
     with pytest.raises(UserError, match="/: has no name"):
-        beside(Path("/"), ".txt")
+        next_to(Path("/"), ".txt")
