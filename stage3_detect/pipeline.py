@@ -31,14 +31,14 @@ from stage3_detect.model.torch_network import TorchNetwork, pick_device
 from stage3_detect.run_chain import chain_of
 from stage3_detect.self_training.report import rounds_blocks
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.classifier_start import classifier_start
 from stage3_detect.training.train import precision_of
 
 Metrics = dict[str, float | None]
 
 
-def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
+def run(run: Run, settings: Stage3Settings, stage2: FinishedRun) -> None:
     """Train a detector on the pseudo-labels of `stage2`, export it, score it and write everything into `run.dir`."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
     require_pictures(sources)
@@ -101,7 +101,7 @@ def run(run: Run, settings: DetectSettings, stage2: FinishedRun) -> None:
 
 
 def _starts(
-    run: Run, sources: Sources, settings: DetectSettings, stage2: FinishedRun
+    run: Run, sources: Sources, settings: Stage3Settings, stage2: FinishedRun
 ) -> tuple[dict[str, Path], DistilledStart | None]:
     """The weights that training starts from instead of those of `settings.model`, under their output name, if any, and
     the distillation behind them. UserError if the classifier is not at hand or does not fit."""
@@ -129,7 +129,7 @@ def _stage1_of(stage2: FinishedRun, *, needed_by: str, instead: str) -> Path:
     return stage1
 
 
-def _write_gate(run: Run, sources: Sources, settings: DetectSettings, detections: CocoBoxes | None) -> dict[str, Path]:
+def _write_gate(run: Run, sources: Sources, settings: Stage3Settings, detections: CocoBoxes | None) -> dict[str, Path]:
     """The quality gate, and the records of the tune images for drift; each is left out where it has too few images."""
     path = write_gate(run.dir / "export" / GATE, training_paths(sources), settings.quality_gate)
     files = {} if path is None else {"quality_gate": path}
@@ -164,7 +164,7 @@ def _write_pages(
     run: Run,
     stage2: FinishedRun,
     sources: Sources,
-    settings: DetectSettings,
+    settings: Stage3Settings,
     made: tuple[RoundsResult, Evaluation, Exports, DistilledStart | None],
     metrics: Metrics,
 ) -> dict[str, Path]:

@@ -16,10 +16,10 @@ def main(arguments: StageArguments) -> None:
         return
     from stage3_detect import pipeline  # torch and ultralytics take seconds, --help needs neither
     from stage3_detect.labels.corrections import corrections_input
-    from stage3_detect.settings.detector import DetectSettings
+    from stage3_detect.settings.detector import Stage3Settings
     from stage3_detect.training.starting_point import weights_input
 
-    settings = load_config(DetectSettings, arguments.config, arguments.overrides)
+    settings = load_config(Stage3Settings, arguments.config, arguments.overrides)
     if len(arguments.sources) != 1:
         raise UserError(f"--from: got {len(arguments.sources)} runs, expected one finished stage 2 run")
     others = {f"compare_with_{name}": path for name, path in settings.compare_with.items()}

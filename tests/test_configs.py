@@ -15,7 +15,7 @@ from stage1_classify.settings.classifier import EnsembleSettings, Stage1Settings
 from stage1_classify.settings.experiments import AblationSettings, SweepSettings
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
 from stage3_detect.experiments.experiment import make_plan as make_detector_plan
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.experiments import DetectorExperimentSettings
 from tests.paths import ROOT
 
@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 SETTINGS: dict[str, type[Settings]] = {
     "stage1": Stage1Settings,
     "stage2": Stage2Settings,
-    "stage3": DetectSettings,
+    "stage3": Stage3Settings,
     "ensemble": EnsembleSettings,
     "ablation": AblationSettings,
     "sweep": SweepSettings,

@@ -22,7 +22,7 @@ from stage3_detect.distillation.augment import augment
 from stage3_detect.distillation.student import Student
 from stage3_detect.distillation.teacher import Teacher
 from stage3_detect.model.checkpoint import read_checkpoint
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 CHECKPOINT = "last.pt"
 _WARMUP_SHARE = 0.05
@@ -62,7 +62,7 @@ class Learning:
     student: Student
     teacher: Teacher
     material: Material
-    settings: DetectSettings
+    settings: Stage3Settings
     precision: str
 
     def pairs(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:

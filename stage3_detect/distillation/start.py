@@ -22,7 +22,7 @@ from stage3_detect.labels.sources import in_fixed_order
 from stage3_detect.labels.training_set import held_out
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.torch_network import first_device, pick_device
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.starting_point import make_network
 from stage3_detect.training.train import precision_of
 
@@ -52,7 +52,7 @@ class DistilledStart:
         return {f"distillation/r2/{name}": value for name, value in self.explained.items()}
 
 
-def distilled_start(run_dir: Path, images: CocoBoxes, settings: DetectSettings, *, stage1: Path) -> DistilledStart:
+def distilled_start(run_dir: Path, images: CocoBoxes, settings: Stage3Settings, *, stage1: Path) -> DistilledStart:
     """Write `run_dir`/weights/distilled.pt, or return it where it is finished. An interrupted call continues after its
     last whole epoch.
 
@@ -78,7 +78,7 @@ def distilled_start(run_dir: Path, images: CocoBoxes, settings: DetectSettings, 
     return DistilledStart(weights, explained)
 
 
-def _make_job(folder: Path, images: CocoBoxes, settings: DetectSettings, stage1: Path) -> Learning:
+def _make_job(folder: Path, images: CocoBoxes, settings: Stage3Settings, stage1: Path) -> Learning:
     own, device_name = settings.distillation, pick_device(settings.device)
     device = first_device(device_name)
     frame_hw = frame_of(images, own.image_px or settings.data.image_px)
@@ -99,7 +99,7 @@ def _make_job(folder: Path, images: CocoBoxes, settings: DetectSettings, stage1:
     return Learning(student, teacher, material, settings, precision_of(settings, device_name))
 
 
-def _parts(images: CocoBoxes, rows: Sequence[int], settings: DetectSettings) -> tuple[Indices, Indices]:
+def _parts(images: CocoBoxes, rows: Sequence[int], settings: Stage3Settings) -> tuple[Indices, Indices]:
     """Those of these rows to learn from, in a fixed random order, and those of the patients held out."""
     ids = images.images["image_id"]
     row_of = {str(ids[row]): row for row in rows}

@@ -19,7 +19,7 @@ from eval.stats.intervals import ratio_of
 from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.evaluation.scores import evaluate_scores
 from stage3_detect.labels.sources import Sources
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 
 def evaluate(
@@ -28,7 +28,7 @@ def evaluate(
     *,
     stage2: FinishedRun,
     sources: Sources,
-    settings: DetectSettings,
+    settings: Stage3Settings,
     others: Mapping[str, CocoBoxes],
 ) -> Evaluation:
     """Score the boxes of the detector.

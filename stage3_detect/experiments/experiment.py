@@ -16,7 +16,7 @@ from eval.experiments.runner import Group, compare_groups, relative_runs, train
 from eval.stats.measures import interval_figures
 from stage3_detect.experiments.report import Result, write_experiment_report
 from stage3_detect.experiments.scores import DetectionScorer
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER, DetectorExperimentSettings
 
 TRAINING = Path(__file__).parents[1] / "run.py"
@@ -30,7 +30,7 @@ def make_plan(settings: DetectorExperimentSettings, out: Path, *, stage2: Path) 
     """
 
     command = partial(run_command, TRAINING, settings.base, sources=[stage2])
-    training = Training(DetectSettings, command, "{variant}_s{seed}")
+    training = Training(Stage3Settings, command, "{variant}_s{seed}")
     return Planner(settings, {"": settings.variants}, training=training, out=out).plan()
 
 

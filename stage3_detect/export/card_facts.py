@@ -12,7 +12,7 @@ from eval.report.format import figure_text
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 Metrics = Mapping[str, float | None]
 
@@ -30,7 +30,7 @@ class CardFacts:
     from. operating_points, correction (of the boxes): as in the manifest. files, notes, warnings: of `Exports`.
     """
 
-    settings: DetectSettings
+    settings: Stage3Settings
     sources: Sources
     stage2: FinishedRun
     folder: YoloFolder

@@ -21,7 +21,7 @@ from stage3_detect.model.network import NetInput, Network, to_net, to_tensor_inp
 from stage3_detect.model.predictor import BoxPredictor, PredictorFacts
 from stage3_detect.model.tensorrt_network import why_no_tensorrt
 from stage3_detect.model.torch_network import TorchNetwork
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 log = logging.getLogger("raybox")
 
@@ -51,7 +51,7 @@ class Exports:
 
 
 def export_formats(
-    folder: Path, weights: Path, settings: DetectSettings, *, reference: ExportReference, calibration: CocoBoxes
+    folder: Path, weights: Path, settings: Stage3Settings, *, reference: ExportReference, calibration: CocoBoxes
 ) -> Exports:
     """Export and measure every format in the settings; results of an interrupted call are kept.
 
@@ -119,7 +119,7 @@ def open_predictor(run: FinishedRun, name: str = PYTORCH, *, device: str = "cpu"
 class _Exporter:
     """Exports and measures formats in one folder; `made_<format>.json` records what is done for which weights."""
 
-    def __init__(self, folder: Path, weights: Path, settings: DetectSettings, calibration: CocoBoxes) -> None:
+    def __init__(self, folder: Path, weights: Path, settings: Stage3Settings, calibration: CocoBoxes) -> None:
         self._folder, self._weights, self._settings, self._calibration = folder, weights, settings, calibration
         self._weights_sha256 = sha256_of(weights)
         self._trained: Network | None = None

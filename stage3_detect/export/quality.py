@@ -15,7 +15,7 @@ from eval.stats.measures import bootstrap, difference, interval_figures
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net
 from stage3_detect.model.predict import Milliseconds, predict_images
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 Metrics = dict[str, float | None]
 
@@ -40,7 +40,7 @@ class ExportReference:
 
     truth: CocoBoxes
     detections: CocoBoxes
-    settings: DetectSettings
+    settings: Stage3Settings
     correction: BoxCorrection = NO_CORRECTION
 
     def pictures(self) -> list[Pixels]:

@@ -9,7 +9,7 @@ import pandas as pd
 from cxr.arrays import Bools, Floats
 from cxr.boxes import CORNERS, area, as_boxes
 from cxr.coco import CocoBoxes
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings
 
 ROW_FIELDS = ["image", "finding", "x1", "y1", "x2", "y2", "weight", "is_region"]
@@ -48,7 +48,7 @@ def cut_to_images(coco: CocoBoxes) -> CocoBoxes:
     return coco.with_boxes(kept).select(set(coco.images["image_id"]) - lost)
 
 
-def rows_of(coco: CocoBoxes, settings: DetectSettings, *, is_true: bool) -> pd.DataFrame:
+def rows_of(coco: CocoBoxes, settings: Stage3Settings, *, is_true: bool) -> pd.DataFrame:
     """ROW_FIELDS, sorted by image. The weight of a box is its confidence, not yet scaled to 1 on average.
 
     Args:
@@ -64,7 +64,7 @@ def rows_of(coco: CocoBoxes, settings: DetectSettings, *, is_true: bool) -> pd.D
     return table.sort_values("image", kind="stable", ignore_index=True)
 
 
-def _box_rows(coco: CocoBoxes, settings: DetectSettings) -> pd.DataFrame:
+def _box_rows(coco: CocoBoxes, settings: Stage3Settings) -> pd.DataFrame:
     """One row per box, and per ignore region if `noise.ignore_regions`."""
     boxes = coco.boxes
     strong = is_strong(coco, settings.labels)

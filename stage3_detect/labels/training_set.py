@@ -14,7 +14,7 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from stage3_detect.labels.rows import cut_to_images, is_strong, rows_of
 from stage3_detect.labels.sources import in_fixed_order
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings
 
 IMAGE_FIELDS = ["image_id", "file", "region", "kind", "source", "is_true", "repeats"]
@@ -68,7 +68,7 @@ def make_training_set(
     labels: CocoBoxes,
     true: CocoBoxes | None,
     tune: CocoBoxes | None,
-    settings: DetectSettings,
+    settings: Stage3Settings,
     *,
     corrections: CocoBoxes | None = None,
 ) -> TrainingSet:
@@ -108,7 +108,7 @@ def make_training_set(
     return TrainingSet(images, rows, labels.findings, validation, part.num_left_out)
 
 
-def choose_images(labels: CocoBoxes, settings: DetectSettings, *, seed: int, all_normals: bool = False) -> Chosen:
+def choose_images(labels: CocoBoxes, settings: Stage3Settings, *, seed: int, all_normals: bool = False) -> Chosen:
     """Choose all images with a box, `normals_per_positive` normal images per image with a box, and the uncertain
     images (ignore regions only) if `noise.ignore_regions`.
 
@@ -142,7 +142,7 @@ def held_out(labels: CocoBoxes, image_ids: Sequence[str], share: float, seed: in
     return {image_id for image_id in image_ids if group_of[image_id] in first}
 
 
-def _choose(labels: CocoBoxes, settings: DetectSettings, *, hold_out: bool, all_normals: bool = False) -> _Part:
+def _choose(labels: CocoBoxes, settings: Stage3Settings, *, hold_out: bool, all_normals: bool = False) -> _Part:
     coco = cut_to_images(labels)
     chosen = choose_images(coco, settings, seed=settings.seed, all_normals=all_normals)
     kinds, share = chosen.kinds, settings.data.holdout_share
@@ -169,7 +169,7 @@ def _boxes_only(coco: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
 
 
 def _tables(
-    part: _Part, settings: DetectSettings, *, source: str, is_true: bool, repeats: int
+    part: _Part, settings: Stage3Settings, *, source: str, is_true: bool, repeats: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables of the training images and of their targets."""
     coco = part.coco.select(part.train)
@@ -206,7 +206,7 @@ def _scale_weights(images: pd.DataFrame, rows: pd.DataFrame, noise: NoiseSetting
     return rows.assign(weight=rows["weight"].where(~is_box, weights))
 
 
-def _check_has_boxes(part: _Part, settings: DetectSettings) -> None:
+def _check_has_boxes(part: _Part, settings: Stage3Settings) -> None:
     if POSITIVE in part.train.values():
         return
     if not is_strong(part.coco, settings.labels).any():
@@ -217,7 +217,7 @@ def _check_has_boxes(part: _Part, settings: DetectSettings) -> None:
     )
 
 
-def _check_validation(validation: CocoBoxes, part: _Part, settings: DetectSettings) -> None:
+def _check_validation(validation: CocoBoxes, part: _Part, settings: Stage3Settings) -> None:
     if not len(validation.images) and settings.data.validate_on == "tune_boxes":
         raise UserError(
             "data.validate_on: tune_boxes, but no image of the tune split is left for validation; use pseudo_labels, "

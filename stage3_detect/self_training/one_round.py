@@ -27,14 +27,14 @@ from stage3_detect.self_training.figures import (
 )
 from stage3_detect.self_training.pictures import relabel_gallery
 from stage3_detect.self_training.relabel import affirmed_pairs, chosen_boxes, relabel, student_boxes, student_scale
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.labels import LabelSettings
 
 log = logging.getLogger("raybox")
 
 STAGE, TUNE_FILE = "stage3_round", "coco/detections_tune.json"
 
-Predictor = Callable[[Path, CocoBoxes, DetectSettings], CocoBoxes]
+Predictor = Callable[[Path, CocoBoxes, Stage3Settings], CocoBoxes]
 """(weights, images, settings) -> detections."""
 
 
@@ -42,7 +42,7 @@ class Fit(Protocol):
     """As `stage3_detect.training.train.fit`."""
 
     def __call__(
-        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
+        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: Stage3Settings, *, start: Path | None = None
     ) -> tuple[Path, YoloFolder]:
         """Train, and write ``<run_dir>/weights/best.pt``."""
 
@@ -53,7 +53,7 @@ class SelfTraining:
 
     run: Run
     sources: Sources
-    settings: DetectSettings
+    settings: Stage3Settings
     fit: Fit
     predictor: Predictor
     start: Path | None = None
@@ -72,7 +72,7 @@ def one_round(job: SelfTraining, before: list[FinishedRun]) -> FinishedRun:
     return open_run(out, stage=STAGE)
 
 
-def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
+def _settings_of(settings: Stage3Settings, number: int) -> Stage3Settings:
     """Settings of a round. Later rounds have their own number of epochs, and no `min_score`: it applies to the
     teacher's boxes before fusion."""
     if number == 0:
@@ -84,7 +84,7 @@ def _settings_of(settings: DetectSettings, number: int) -> DetectSettings:
 
 
 @contextmanager
-def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) -> Iterator[Run]:
+def _round_folder(out: Path, settings: Stage3Settings, inputs: dict[str, Path]) -> Iterator[Run]:
     """Open a run folder inside a run. At the end its lock is released and its log closed, also after an error.
 
     The outer run's log file also records the round; `start_run` alone would replace it.
@@ -103,7 +103,7 @@ def _round_folder(out: Path, settings: DetectSettings, inputs: dict[str, Path]) 
             handler.close()
 
 
-def _make(job: SelfTraining, part: Run, settings: DetectSettings, before: list[FinishedRun]) -> Figures:
+def _make(job: SelfTraining, part: Run, settings: Stage3Settings, before: list[FinishedRun]) -> Figures:
     """Make labels, train, and predict the tune split."""
     outputs: dict[str, Path] = {}
     facts: dict[str, Any] = {"round": len(before), "findings": list(job.sources.labels.findings)}

@@ -20,7 +20,7 @@ from stage3_detect.model.predict import predict_images
 from stage3_detect.model.torch_network import TorchNetwork, pick_device
 from stage3_detect.self_training.figures import Figures, best_round, reason_to_stop
 from stage3_detect.self_training.one_round import Fit, Predictor, SelfTraining, one_round
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.train import fit
 
 log = logging.getLogger("raybox")
@@ -52,7 +52,7 @@ class RoundsResult:
 def run_rounds(
     run: Run,
     sources: Sources,
-    settings: DetectSettings,
+    settings: Stage3Settings,
     *,
     start: Path | None = None,
     fit: Fit = fit,
@@ -94,13 +94,13 @@ def run_rounds(
     return RoundsResult(weights, folder, number, history, stopped, tune, correction)
 
 
-def predict_with(weights: Path, images: CocoBoxes, settings: DetectSettings) -> CocoBoxes:
+def predict_with(weights: Path, images: CocoBoxes, settings: Stage3Settings) -> CocoBoxes:
     """Predict with trained weights in PyTorch."""
     network = TorchNetwork(weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
     return predict_images(images, network, settings.predict, read_ahead=True)[0]
 
 
-def _require_rounds_make_sense(sources: Sources, settings: DetectSettings) -> None:
+def _require_rounds_make_sense(sources: Sources, settings: Stage3Settings) -> None:
     count, labels = settings.self_training.max_rounds, settings.labels
     if count == 0:
         return

@@ -127,7 +127,7 @@ class GateSettings(Settings):
     """Reason (lateral, child, not_chest) -> folder with images of this kind, so that the gate can name it."""
 
 
-class DetectSettings(Settings):
+class Stage3Settings(Settings):
     """Stage 3: train a detector on the pseudo-labels of a stage 2 run (``--from``), evaluate and export it."""
 
     renamed: ClassVar[Mapping[str, str]] = {"rounds": "self_training", "beside": "compare_with"}
@@ -187,7 +187,7 @@ class DetectSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _one_start(self) -> "DetectSettings":
+    def _one_start(self) -> "Stage3Settings":
         if self.backbone.source == "classifier":
             if self.distillation.num_epochs:
                 raise ValueError(

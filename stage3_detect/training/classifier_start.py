@@ -16,7 +16,7 @@ from stage1_classify.model.pyramid import load_pyramid, stages_by_stride
 from stage3_detect.labels.yolo_folder import CHANNELS
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.classifier_features import ClassifierFeatures
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 log = logging.getLogger("raybox")
 
@@ -26,7 +26,7 @@ Layout = dict[str, Any]
 _STRIDES = (8, 16, 32)
 
 
-def classifier_start(run_dir: Path, findings: Sequence[str], settings: DetectSettings, *, stage1: Path) -> Path:
+def classifier_start(run_dir: Path, findings: Sequence[str], settings: Stage3Settings, *, stage1: Path) -> Path:
     """Write `run_dir`/weights/start.pt, or return it where it is finished: the neck and head of `settings.model` with
     random weights, on the network of a classifier with its weights.
 

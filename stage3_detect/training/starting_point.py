@@ -11,12 +11,12 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from cxr.config import UserError
 from stage3_detect.labels.yolo_folder import CHANNELS
 from stage3_detect.model.checkpoint import read_network
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 
 _ADVICE = "give a .pt file of a YOLO detection network that was trained with ultralytics"
 
 
-def weights_input(settings: DetectSettings) -> dict[str, Path]:
+def weights_input(settings: Stage3Settings) -> dict[str, Path]:
     """The weights file of `settings.model` as an input of the run; empty for an architecture.
 
     The network always has one grey input channel. When ultralytics loads a file for colours it sums the filters of the
@@ -41,7 +41,7 @@ def weights_input(settings: DetectSettings) -> dict[str, Path]:
     return {"weights": path} if settings.from_weights else {}
 
 
-def make_network(settings: DetectSettings, findings: Sequence[str]) -> DetectionModel:
+def make_network(settings: Stage3Settings, findings: Sequence[str]) -> DetectionModel:
     """The network of `settings.model` with one grey input channel, as ultralytics' trainer makes it: new, or with the
     weights of the file, where what does not fit, such as the outputs of other classes, is new."""
     loaded = _read_weights(Path(settings.model)) if settings.from_weights else None

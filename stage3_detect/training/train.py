@@ -20,7 +20,7 @@ from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.torch_network import pick_device
-from stage3_detect.settings.detector import AugmentSettings, DetectSettings
+from stage3_detect.settings.detector import AugmentSettings, Stage3Settings
 from stage3_detect.training.loss import as_ultralytics_model
 from stage3_detect.training.reporting import log_worker_epochs
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
@@ -29,7 +29,7 @@ log = logging.getLogger("raybox")
 
 
 def fit(
-    run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
+    run_dir: Path, sources: Sources, labels: CocoBoxes, settings: Stage3Settings, *, start: Path | None = None
 ) -> tuple[Path, YoloFolder]:
     """Train a detector on `labels`, and on the true boxes and the corrections of `sources`, if any. Resumes an
     interrupted training.
@@ -58,7 +58,7 @@ def fit(
     return train_detector(run_dir, folder.data_yaml, settings, start=start), folder
 
 
-def train_detector(run_dir: Path, data_yaml: Path, settings: DetectSettings, *, start: Path | None = None) -> Path:
+def train_detector(run_dir: Path, data_yaml: Path, settings: Stage3Settings, *, start: Path | None = None) -> Path:
     """Train and write `weights/best.pt`, the weights with the best AP on the validation images.
 
     An interrupted training resumes from its last epoch and equals an undisturbed one (see `exact_resume`). A finished
@@ -111,7 +111,7 @@ def _train(trainer: PseudoBoxTrainer, run_dir: Path) -> None:
         ) from None
 
 
-def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
+def ultralytics_arguments(settings: Stage3Settings) -> dict[str, Any]:
     """Our settings under ultralytics' names; all other arguments keep their defaults."""
     train, device = settings.train, pick_device(settings.device)
     if train.batch_size % (num_devices := len(device.split(","))):
@@ -150,7 +150,7 @@ def ultralytics_arguments(settings: DetectSettings) -> dict[str, Any]:
     }
 
 
-def trainer_extras(settings: DetectSettings) -> dict[str, Any]:
+def trainer_extras(settings: Stage3Settings) -> dict[str, Any]:
     """Settings of our trainer that ultralytics has no argument for."""
     return {
         "val_every_epochs": settings.train.val_every_epochs,
@@ -180,7 +180,7 @@ def _augment_arguments(augment: AugmentSettings) -> dict[str, Any]:
     }
 
 
-def precision_of(settings: DetectSettings, device: str) -> str:
+def precision_of(settings: Stage3Settings, device: str) -> str:
     """fp32 or bf16; `auto` is bf16 only if the hardware computes in it."""
     if settings.train.precision != "auto":
         return settings.train.precision
@@ -189,7 +189,7 @@ def precision_of(settings: DetectSettings, device: str) -> str:
 
 
 def _make_trainer(
-    work: Path, data_yaml: Path, settings: DetectSettings, *, begin: str, resume: Path | None
+    work: Path, data_yaml: Path, settings: Stage3Settings, *, begin: str, resume: Path | None
 ) -> PseudoBoxTrainer:
     arguments = ultralytics_arguments(settings) | {
         "model": begin,

@@ -10,11 +10,11 @@ from cxr.imaging.settings import InputSettings
 from cxr.yaml_files import parse_yaml, read_yaml
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.fuzzing import broken, check_all, num_cases
 from tests.paths import ROOT
 
-STAGES: dict[str, type[Settings]] = {"stage1": Stage1Settings, "stage2": Stage2Settings, "stage3": DetectSettings}
+STAGES: dict[str, type[Settings]] = {"stage1": Stage1Settings, "stage2": Stage2Settings, "stage3": Stage3Settings}
 
 
 class Place(Settings):

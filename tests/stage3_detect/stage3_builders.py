@@ -13,7 +13,7 @@ from cxr.imaging.files import write_png8
 from cxr.runs.run_folder import start_run
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.train import trainer_extras, ultralytics_arguments
 from stage3_detect.training.trainer import PseudoBoxTrainer
 
@@ -85,15 +85,15 @@ def make_stage2_run(
     return out
 
 
-def tiny_settings(**changes: Any) -> DetectSettings:
+def tiny_settings(**changes: Any) -> Stage3Settings:
     """Two epochs on small grey pictures; `train` and `data` are added to."""
     train = {"num_epochs": 2, "batch_size": 4, "precision": "fp32", **changes.pop("train", {})}
     data = {"image_px": 96, "validate_on": "tune_boxes", **changes.pop("data", {})}
     given = {"device": "cpu", "num_workers": 0, "data": data, "train": train, **changes}
-    return DetectSettings.model_validate(given)
+    return Stage3Settings.model_validate(given)
 
 
-def yolo_folder_of(root: Path, settings: DetectSettings, pseudo: CocoBoxes | None = None) -> YoloFolder:
+def yolo_folder_of(root: Path, settings: Stage3Settings, pseudo: CocoBoxes | None = None) -> YoloFolder:
     """The folder that a training reads, of nine pictures where none are given; three to validate on."""
     labels = pseudo or make_coco(root, "train", num_images=9, seed=0, score=0.8)
     tune = make_coco(root, "tune", num_images=3, seed=3)

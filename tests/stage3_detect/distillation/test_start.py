@@ -15,7 +15,7 @@ from stage3_detect.distillation import learning
 from stage3_detect.distillation.report import distillation_blocks
 from stage3_detect.distillation.start import DistilledStart, distilled_start
 from stage3_detect.model.checkpoint import read_network
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.starting_point import make_network, weights_input
 from tests.stage3_detect.serving.chain_builders import make_classifier_run
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco, tiny_settings
@@ -28,7 +28,7 @@ class KilledError(Exception):
     """Stands for kill -9: whatever comes after does not happen."""
 
 
-def settings_of(**changes: Any) -> DetectSettings:
+def settings_of(**changes: Any) -> Stage3Settings:
     distillation = {"num_epochs": 2, "batch_size": 4, "image_px": 64}
     return tiny_settings(**{"seed": 3, "distillation": distillation, "data": {"on_problem": "exclude"}, **changes})
 

@@ -19,10 +19,10 @@ from eval.stats.measures import bootstrap, difference
 from stage3_detect.evaluation.evaluate import evaluate as evaluate_detector
 from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.labels.sources import Sources
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
-SETTINGS = DetectSettings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 50})
+SETTINGS = Stage3Settings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 50})
 
 
 @pytest.fixture(scope="module")

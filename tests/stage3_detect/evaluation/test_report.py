@@ -18,11 +18,11 @@ from stage3_detect.evaluation.report_tables import format_tables
 from stage3_detect.evaluation.results import Evaluation
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
 NAN = float("nan")
-SETTINGS = DetectSettings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 20})
+SETTINGS = Stage3Settings.model_validate({"data": {"image_px": 64}, "train": {"num_epochs": 1}, "num_resamples": 20})
 WIDE = (0, 0, 100, 50)
 EDGES = {"green": (0, 190, 140), "blue": (86, 180, 233), "orange": (230, 159, 0)}
 

@@ -17,7 +17,7 @@ from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
 from stage3_detect.experiments import experiment
 from stage3_detect.experiments.experiment import make_plan
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.experiments import DetectorExperimentSettings
 from stage3_detect.study import main
 from tests.paths import ROOT
@@ -74,7 +74,7 @@ def test_every_variant_is_trained_once_with_each_seed(base: Path, tmp_path: Path
     assert Path(script) == ROOT / "stage3_detect" / "run.py"
     given = ["train.num_epochs=2", "noise.box_weights=false", "seed=7"]
     assert rest == [str(base), "--from", "stage2", "--set", *given]
-    read = load_config(DetectSettings, base, given)
+    read = load_config(Stage3Settings, base, given)
     assert (read.train.num_epochs, read.train.batch_size, read.noise.box_weights, read.seed) == (2, 8, False, 7)
 
 

@@ -22,7 +22,7 @@ from stage3_detect.model.engines import open_exported
 from stage3_detect.model.predict import predict_images
 from stage3_detect.model.tensorrt_network import why_no_tensorrt
 from stage3_detect.model.torch_network import TorchNetwork
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.paths import ROOT
 from tests.stage3_detect.model.detector_builders import IMAGE_PX, settings_of, untrained_weights
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
@@ -38,7 +38,7 @@ class Case:
 
     folder: Path
     weights: Path
-    settings: DetectSettings
+    settings: Stage3Settings
     test: CocoBoxes
     train: CocoBoxes
     detections: CocoBoxes
@@ -65,7 +65,7 @@ def again(case: Case) -> Exports:
     )
 
 
-def reference_of(case: Case, settings: DetectSettings | None = None) -> ExportReference:
+def reference_of(case: Case, settings: Stage3Settings | None = None) -> ExportReference:
     return ExportReference(case.test, case.detections, settings or case.settings)
 
 

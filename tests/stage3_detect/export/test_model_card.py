@@ -17,7 +17,7 @@ from stage3_detect.export.card_tables import card_rows, comparison_table, file_t
 from stage3_detect.export.model_card import card_text, write_model_card
 from stage3_detect.labels.sources import Sources, open_sources
 from stage3_detect.labels.yolo_folder import YoloFolder
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.stage3_detect.prediction.run_builders import SETTINGS, make_stage3_run
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
@@ -57,7 +57,7 @@ def with_settings(facts: CardFacts, **changes: Any) -> CardFacts:
     values = SETTINGS.model_dump()
     for section, fields in changes.items():
         values[section] = values[section] | fields if isinstance(fields, dict) else fields
-    return replace(facts, settings=DetectSettings.model_validate(values))
+    return replace(facts, settings=Stage3Settings.model_validate(values))
 
 
 def of(facts: CardFacts, **parts: CocoBoxes) -> CardFacts:

@@ -17,7 +17,7 @@ from stage3_detect.labels.correction_folder import Call, make_training_folder
 from stage3_detect.labels.corrections import files_of, read_corrections
 from stage3_detect.labels.sources import open_sources
 from stage3_detect.serving.corrections.store import CorrectionStore
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.builders import write_picture
 from tests.paths import ROOT
 from tests.stage3_detect.prediction.run_builders import make_stage3_run
@@ -91,7 +91,7 @@ def test_the_settings_train_with_the_printed_commands(tmp_path: Path, chain: Pat
     for name in ("stage1", "stage3"):
         second = (out / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1]
         assert second.startswith("# Command: ") and second.removeprefix("# Command: ") in lines
-    settings = load_config(DetectSettings, out / "stage3.yaml")
+    settings = load_config(Stage3Settings, out / "stage3.yaml")
     assert settings.labels.corrections.path == out / "corrections.json"
     assert settings.data.image_px == 96 and list(settings.compare_with) == ["before"]
     stage2 = open_run(chain / "stage2")

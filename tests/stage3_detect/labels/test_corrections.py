@@ -24,7 +24,7 @@ from stage3_detect.labels.sources import open_sources
 from stage3_detect.labels.training_set import TrainingSet, make_training_set
 from stage3_detect.serving.corrections.files import Place, coco_document, last_readings
 from stage3_detect.serving.corrections.record import SavedReading
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.settings.labels import CorrectionSettings, LabelSettings
 from tests.stage3_detect.serving.corrections.correction_builders import BOX, FINDINGS, IMAGE, OTHER_IMAGE, box, saved
 from tests.stage3_detect.stage3_builders import FINDINGS as RUN_FINDINGS
@@ -177,7 +177,7 @@ def learned(coco: CocoBoxes, **noise: Any) -> TrainingSet:
     images = pd.DataFrame([(name, f"{name}.png", "full", 130, 90) for name in ("l1", "v1")], columns=IMAGE_FIELDS)
     table = boxes_table([(name, EFFUSION, *BOX, 0.5) for name in ("l1", "v1")]).assign(confidence=0.5)
     labels = CocoBoxes(images, table, FINDINGS, {"data_root": "somewhere"})
-    settings = DetectSettings.model_validate(
+    settings = Stage3Settings.model_validate(
         {
             "data": {"image_px": 64},
             "train": {"num_epochs": 1},

@@ -16,7 +16,7 @@ from cxr.runs.run_folder import open_run, start_run
 from stage3_detect.labels.rows import cut_to_images
 from stage3_detect.labels.sources import Sources, first_boxes, in_fixed_order, open_sources, require_pictures
 from stage3_detect.labels.training_set import TrainingSet, choose_images, held_out, make_training_set
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from stage3_detect.settings.labels import LabelSettings, NoiseSettings, TrueBoxSettings
 from tests.stage3_detect.stage3_builders import Stage2Settings
 
@@ -55,8 +55,8 @@ def settings(
     labels: Mapping[str, Any] | None = None,
     true: Mapping[str, Any] | None = None,
     **data: Any,
-) -> DetectSettings:
-    return DetectSettings(
+) -> Stage3Settings:
+    return Stage3Settings(
         data=DataSettings(image_px=64, **data),
         train=TrainSettings(num_epochs=1),
         noise=NoiseSettings(**(noise or {})),
@@ -79,7 +79,7 @@ def rows_of(training: TrainingSet, image_id: str) -> set[tuple[Any, ...]]:
     }
 
 
-def learned_without_holding_out(coco: CocoBoxes, given: DetectSettings) -> TrainingSet:
+def learned_without_holding_out(coco: CocoBoxes, given: Stage3Settings) -> TrainingSet:
     return make_training_set(coco, None, coco_of({"t": [(A, BOX)]}), given)
 
 

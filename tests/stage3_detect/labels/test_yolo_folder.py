@@ -15,7 +15,7 @@ from stage3_detect.labels.picture_files import label_lines, read_targets, target
 from stage3_detect.labels.training_set import TrainingSet, make_training_set
 from stage3_detect.labels.yolo_folder import EXTRAS, YoloFolder, count_facts, write_yolo_folder
 from stage3_detect.model.network import to_net, to_tensor_input
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from stage3_detect.settings.labels import LabelSettings, TrueBoxSettings
 from tests.paths import ROOT
 from tests.stage3_detect.stage3_builders import FINDINGS, IMAGE_HW, make_coco
@@ -30,8 +30,8 @@ def training_of(pseudo: CocoBoxes, tune: CocoBoxes | None = None, **labels: Any)
     return make_training_set(pseudo, None, tune, settings(**labels))
 
 
-def settings(**labels: Any) -> DetectSettings:
-    return DetectSettings(
+def settings(**labels: Any) -> Stage3Settings:
+    return Stage3Settings(
         data=DataSettings(image_px=64), train=TrainSettings(num_epochs=1), labels=LabelSettings(**labels)
     )
 
@@ -237,5 +237,5 @@ def test_region_is_cut_before_resizing(tmp_path: Path, pseudo: CocoBoxes) -> Non
 
 
 def test_demo_settings_load() -> None:
-    loaded = load_config(DetectSettings, ROOT / "configs" / "demo" / "stage3.yaml")
+    loaded = load_config(Stage3Settings, ROOT / "configs" / "demo" / "stage3.yaml")
     assert loaded.model == "yolo26n.yaml" and not loaded.from_weights

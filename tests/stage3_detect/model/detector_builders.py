@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.stage3_detect.stage3_builders import FINDINGS
 
 IMAGE_PX = 96
@@ -59,8 +59,8 @@ def _normalise(network: torch.nn.Module, channels: int) -> None:
     network.eval()
 
 
-def settings_of(**export: object) -> DetectSettings:
+def settings_of(**export: object) -> Stage3Settings:
     """Settings for 96 px with few resamples; `export` as of ExportSettings."""
-    return DetectSettings.model_validate(
+    return Stage3Settings.model_validate(
         {"data": {"image_px": IMAGE_PX}, "train": {"num_epochs": 1}, "num_resamples": 20, "export": export}
     )

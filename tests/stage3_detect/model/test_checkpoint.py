@@ -16,7 +16,7 @@ from cxr.runs.run_folder import open_run
 from stage3_detect.export.formats import open_predictor
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.torch_network import TorchNetwork
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from stage3_detect.training.loss import NoisyLabelModel
 from stage3_detect.training.starting_point import weights_input
 from stage3_detect.training.train import publish_weights
@@ -83,7 +83,7 @@ def test_the_message_names_what_the_pickle_would_call(tmp_path: Path) -> None:
 
 
 def use_as_start(path: Path) -> None:
-    weights_input(DetectSettings(model=str(path), data=DataSettings(image_px=64), train=TrainSettings(num_epochs=1)))
+    weights_input(Stage3Settings(model=str(path), data=DataSettings(image_px=64), train=TrainSettings(num_epochs=1)))
 
 
 def use_in_run(path: Path) -> None:

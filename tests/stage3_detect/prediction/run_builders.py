@@ -10,13 +10,13 @@ import torch
 
 from cxr.runs.run_folder import start_run
 from eval.detection.points import BEST_F1, OperatingPoint
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from tests.stage3_detect.stage3_builders import FINDINGS
 
 CURVES = {"pooled": {"scale": 1.0, "offset": 0.0}, "by_finding": {}}
 """The score is the confidence."""
 
-SETTINGS = DetectSettings.model_validate({"data": {"image_px": 96}, "train": {"num_epochs": 1}})
+SETTINGS = Stage3Settings.model_validate({"data": {"image_px": 96}, "train": {"num_epochs": 1}})
 
 
 def write_weights(path: Path) -> Path:

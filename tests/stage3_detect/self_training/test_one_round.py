@@ -10,11 +10,11 @@ from cxr.runs.run_folder import open_run, start_run
 from stage3_detect.labels.sources import Sources, open_sources
 from stage3_detect.self_training import rounds as rounds_module
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from stage3_detect.settings.labels import SelfTrainingSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_stage2_run
 
-SETTINGS = DetectSettings(
+SETTINGS = Stage3Settings(
     data=DataSettings(image_px=96),
     train=TrainSettings(num_epochs=1, batch_size=8, precision="fp32"),
     self_training=SelfTrainingSettings(max_rounds=1, min_confidence=0.2),

@@ -19,15 +19,15 @@ from stage3_detect.self_training import one_round
 from stage3_detect.self_training import rounds as rounds_module
 from stage3_detect.self_training.figures import best_round, reason_to_stop
 from stage3_detect.self_training.rounds import RoundsResult, run_rounds
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from tests.stage3_detect.stage3_builders import FINDINGS, make_coco
 
-BASE = DetectSettings(
+BASE = Stage3Settings(
     data=DataSettings(image_px=96), train=TrainSettings(num_epochs=7, precision="fp32"), device="cpu", num_resamples=10
 )
 
 
-def with_rounds(**values: object) -> DetectSettings:
+def with_rounds(**values: object) -> Stage3Settings:
     return BASE.model_copy(update={"self_training": BASE.self_training.model_copy(update=values)})
 
 
@@ -49,7 +49,7 @@ class StandIn:
     trained: list[tuple[str, str, int]] = field(default_factory=list)
 
     def fit(
-        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: DetectSettings, *, start: Path | None = None
+        self, run_dir: Path, sources: Sources, labels: CocoBoxes, settings: Stage3Settings, *, start: Path | None = None
     ) -> tuple[Path, YoloFolder]:
         number = run_dir.name
         self._maybe_die(f"fit {number}")
@@ -63,7 +63,7 @@ class StandIn:
         counts |= {"num_boxes": len(labels.boxes), "num_regions": 0, "num_held_out": 1}
         return weights, YoloFolder(run_dir / "yolo" / "data.yaml", **counts, excluded=((self.unreadable, "torn"),))
 
-    def predict(self, weights: Path, images: CocoBoxes, _: DetectSettings) -> CocoBoxes:
+    def predict(self, weights: Path, images: CocoBoxes, _: Stage3Settings) -> CocoBoxes:
         number = weights.read_text()
         split = str(images.info["split"])
         assert self.unreadable not in set(images.images["image_id"])
@@ -79,7 +79,7 @@ class StandIn:
             self.killed_in = ""
             raise KilledError(place)
 
-    def call(self, out: Path, sources: Sources, settings: DetectSettings) -> RoundsResult:
+    def call(self, out: Path, sources: Sources, settings: Stage3Settings) -> RoundsResult:
         run = start_run(out, stage="stage3", settings=settings, inputs={})
         try:
             return run_rounds(run, sources, settings, fit=self.fit, predictor=self.predict)
@@ -211,7 +211,7 @@ def test_student_that_finds_nothing_leaves_the_teachers_boxes(tmp_path: Path, so
     stand_in = StandIn([2, 4])
     seen = stand_in.predict
 
-    def blind(weights: Path, images: CocoBoxes, settings: DetectSettings) -> CocoBoxes:
+    def blind(weights: Path, images: CocoBoxes, settings: Stage3Settings) -> CocoBoxes:
         found = seen(weights, images, settings)
         return found if images.info["split"] == "tune" else found.with_boxes(found.boxes.iloc[:0])
 

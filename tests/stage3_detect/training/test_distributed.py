@@ -17,7 +17,7 @@ import torch
 
 from cxr.coco import CocoBoxes
 from cxr.tracking import read_log
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training import train
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import epochs_done
@@ -36,7 +36,7 @@ def mostly_normals(root: Path) -> CocoBoxes:
     return CocoBoxes(coco.images.assign(labels=told), boxes, FINDINGS, coco.info)
 
 
-def settings_of(num_epochs: int) -> DetectSettings:
+def settings_of(num_epochs: int) -> Stage3Settings:
     return tiny_settings(train={"num_epochs": num_epochs}, labels=NORMALS)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from cxr.config import UserError
 from stage3_detect.model.checkpoint import read_checkpoint
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.train import train_detector
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
 from tests.stage3_detect.stage3_builders import tiny_settings, yolo_folder_of
@@ -17,19 +17,19 @@ EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def settings() -> DetectSettings:
+def settings() -> Stage3Settings:
     """With every augmentation, an average of weights, and a mosaic that ends before the last epoch."""
     augment = {"mosaic_probability": 0.5, "mosaic_off_last_epochs": 1, "contrast_probability": 1.0}
     return tiny_settings(train={"num_epochs": EPOCHS, "ema_share": 0.3}, augment=augment)
 
 
 @pytest.fixture(scope="module")
-def data_yaml(tmp_path_factory: pytest.TempPathFactory, settings: DetectSettings) -> Path:
+def data_yaml(tmp_path_factory: pytest.TempPathFactory, settings: Stage3Settings) -> Path:
     return yolo_folder_of(tmp_path_factory.mktemp("exact"), settings).data_yaml
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, settings: DetectSettings, data_yaml: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, settings: Stage3Settings, data_yaml: Path) -> Path:
     """An undisturbed training."""
     out = tmp_path_factory.mktemp("whole")
     train_detector(out, data_yaml, settings)
@@ -50,7 +50,7 @@ def stopped_in(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_stopped_training_ends_as_an_undisturbed_one(
-    whole: Path, settings: DetectSettings, data_yaml: Path, tmp_path: Path, epoch: int
+    whole: Path, settings: Stage3Settings, data_yaml: Path, tmp_path: Path, epoch: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stopped_in(epoch, patch)
@@ -77,7 +77,7 @@ def contents(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_without_the_state_it_resumes_and_says_so(
-    settings: DetectSettings, data_yaml: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    settings: Stage3Settings, data_yaml: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stopped_in(2, patch)
@@ -89,7 +89,7 @@ def test_without_the_state_it_resumes_and_says_so(
 
 
 def test_a_loss_that_is_not_finite_stops_in_the_first_epoch(
-    settings: DetectSettings, data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Stage3Settings, data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = PseudoBoxTrainer.preprocess_batch
 

@@ -7,15 +7,15 @@ import torch
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from cxr.config import UserError
-from stage3_detect.settings.detector import DataSettings, DetectSettings, TrainSettings
+from stage3_detect.settings.detector import DataSettings, Stage3Settings, TrainSettings
 from stage3_detect.training.starting_point import make_network, weights_input
 from tests.stage3_detect.stage3_builders import tiny_settings, trainer_of
 
 SIZES = "nsmlx"
 
 
-def settings(model: str | Path) -> DetectSettings:
-    return DetectSettings(model=str(model), data=DataSettings(image_px=64), train=TrainSettings(num_epochs=1))
+def settings(model: str | Path) -> Stage3Settings:
+    return Stage3Settings(model=str(model), data=DataSettings(image_px=64), train=TrainSettings(num_epochs=1))
 
 
 def saved(path: Path, model: torch.nn.Module) -> Path:

@@ -17,7 +17,7 @@ import yaml
 from cxr.coco import CocoBoxes
 from cxr.tracking import read_log
 from stage3_detect.labels.sources import Sources
-from stage3_detect.settings.detector import DetectSettings
+from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.reporting import epoch_line, log_worker_epochs
 from stage3_detect.training.train import fit, train_detector, trainer_extras
 from stage3_detect.training.trainer import epochs_done
@@ -160,7 +160,7 @@ def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
 def test_without_a_whole_checkpoint_training_begins_anew(
     run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings: DetectSettings = tiny_settings(train={"num_epochs": 1})
+    settings: Stage3Settings = tiny_settings(train={"num_epochs": 1})
     work = tmp_path / "run" / "train" / "weights"
     work.mkdir(parents=True)
     (work / "last.pt").write_bytes(b"half")
