@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Literal
 
 from cxr.config import UserError
+from cxr.crashes import report_crashes
 from cxr.runs.whole_files import DISK_FULL
 
 # Errors that come from a path given by the user: missing folder, missing rights, existing file, long name, full disk.
@@ -111,6 +112,7 @@ def exit_code(main: Callable[[], None]) -> int:
     A user's mistake gives exit code 2 and one line per problem, without a traceback. SIGTERM ends the command as Ctrl-C
     does, so that whatever it started ends too.
     """
+    report_crashes()
     _stop_at_sigterm()
     _show_all_characters()
     _log_to_terminal()

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.config import UserError
-from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, check_contrast, decoding, min_max
+from cxr.crashes import crash_file, read_named
+from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, UnusableError, check_contrast, decoding, min_max
 from cxr.imaging.dicom import START_BYTES, dicom_size_hw, instance_uid, is_dicom_start, patient_and_study, read_dicom
 from cxr.imaging.raster import JPEG_START, PNG_START, raster_header, read_raster
 from cxr.input_files import open_regular, read_regular
@@ -72,11 +73,11 @@ def decode_pixels(data: bytes, name: str, *, max_pixels: int) -> Pixels:
 
 def _decoded(data: bytes, name: str, *, region: Region, max_pixels: int) -> Pixels:
     """The content decides whether a file is DICOM, not its ending."""
+    read = read_dicom if is_dicom_start(data[:START_BYTES]) else read_raster
     with decoding(name):
-        if is_dicom_start(data[:START_BYTES]):
-            pixels: Pixels = read_dicom(data, max_pixels=max_pixels)
-        else:
-            pixels = read_raster(data, max_pixels=max_pixels)
+        if told := crash_file(name):
+            raise UnusableError(f"its decoder crashed in an earlier call; repair or remove it, then delete {told}")
+        pixels = read_named(name, lambda: read(data, max_pixels=max_pixels))
         part = np.ascontiguousarray(cut_region(pixels, region))
         check_contrast(part)
     return part

@@ -12,7 +12,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, Protocol
 import yaml
 
 from cxr.config import Settings, UserError
+from cxr.crashes import watch_run
 from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
 from cxr.runs.lock import lock_folder, remove_left_over
 from cxr.runs.provenance import (
@@ -74,6 +75,7 @@ class Run:
     inputs: Mapping[str, Path]
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
     _lock: IO[str] | None = None
+    _end_watch: Callable[[], None] | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -99,6 +101,9 @@ class Run:
 
     def release(self) -> None:
         """Unlock the folder for other processes. The end of the process does the same."""
+        if self._end_watch is not None:
+            self._end_watch()
+            self._end_watch = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -179,7 +184,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
         log.info("%s is already finished with the same settings; nothing to do", out)
     if state == "resumed":
         log.info("%s was interrupted; resuming", out)
-    return Run(out, stage, state, settings, inputs, _lock=lock)
+    return Run(out, stage, state, settings, inputs, _lock=lock, _end_watch=watch_run(out))
 
 
 def _holds_nothing_made(out: Path) -> bool:

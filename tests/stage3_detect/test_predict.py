@@ -35,6 +35,7 @@ from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings
 from tests.builders import write_picture
+from tests.crashing import DEADLY, crash_decoder, exit_code_of
 from tests.cxr.imaging.image_files import dicom
 from tests.paths import ROOT
 from tests.stage3_detect.prediction.run_builders import make_stage3_run
@@ -392,6 +393,20 @@ def test_unreadable_files_are_excluded_on_request_and_named(
     assert "; 3 unreadable files excluded; 2 other files -> " in summary
     left_out = [record.getMessage() for record in caplog.records if "excluded: " in record.getMessage()]
     assert [str(path) in line for path, line in zip(bad, left_out, strict=True)] == [True] * 3
+
+
+def test_an_image_that_crashes_its_decoder_is_unreadable_in_the_next_call(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with (scans / "b" / "x.png").open("ab") as file:
+        file.write(DEADLY)
+    crash_decoder(monkeypatch)
+    call = Call(run, (scans,), out=tmp_path / "out", pictures=False)
+    assert exit_code_of(lambda: predict_files(call)) == -signal.SIGSEGV
+    with pytest.raises(UserError) as caught:
+        predict_files(call)
+    assert str(scans / "b" / "x.png") in caught.value.problems[0]
+    assert len(read_coco(tmp_path / "out" / "predictions.json").images) == 2
 
 
 def test_no_readable_file_is_an_error_even_when_excluded(run: Path, tmp_path: Path):

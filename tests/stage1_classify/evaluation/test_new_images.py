@@ -1,6 +1,7 @@
 """A finished classifier on images without labels: one row a readable image, every problem named, nothing done twice."""
 
 import shutil
+import signal
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from stage1_classify.evaluation.new_images import Call, predict_images, predict_
 from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
 from tests.builders import write_picture
+from tests.crashing import DEADLY, crash_decoder, exit_code_of
 from tests.stage1_classify.stage1_builders import FINDINGS, patch_folder, stage1_settings, untrained_run
 
 NAN = float("nan")
@@ -90,6 +92,22 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path, ru
     assert "1 images predicted, 1 unreadable, 1 other files" in last
     assert read(tmp_path / "out")["image_id"].tolist() == ["good"]
     assert "1 unreadable" in predict_images(replace(call, on_problem="exclude"))
+
+
+def test_an_image_that_crashes_its_decoder_is_unreadable_in_the_next_call(
+    tmp_path: Path, run: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / "scans" / f"{name}.png", (50, 70), bright_xyxy=(5, 5, 20, 18))
+    with (tmp_path / "scans" / "b.png").open("ab") as file:
+        file.write(DEADLY)
+    crash_decoder(monkeypatch)
+    call = Call(run.dir, (tmp_path / "scans",), tmp_path / "out")
+    assert exit_code_of(lambda: predict_images(call)) == -signal.SIGSEGV
+    with pytest.raises(UserError) as caught:
+        predict_images(call)
+    assert str(tmp_path / "scans" / "b.png") in caught.value.problems[0]
+    assert read(tmp_path / "out")["image_id"].tolist() == ["a", "c"]
 
 
 def test_colours_and_bits_count_as_their_grey_and_what_is_no_image_is_named(tmp_path: Path, run: FinishedRun) -> None:

@@ -1,6 +1,7 @@
 """Decoding of uploads."""
 
 import hashlib
+import signal
 from pathlib import Path
 
 import cv2
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from cxr.config import UserError
+from cxr.crashes import report_crashes
 from cxr.imaging.files import read_pixels
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from stage3_detect.serving.model.images import decode_image
+from tests.crashing import DEADLY, crash_decoder, exit_code_of
 from tests.cxr.imaging.image_files import encoded
 from tests.stage3_detect.image_quality.test_rules import radiograph
 
@@ -59,3 +62,19 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
         decode_image(cut, "a", max_pixels=59_999)
     with pytest.raises(UserError, match="cannot decode"):
         decode_image(cut, "a", max_pixels=60_000)
+
+
+def test_a_crash_is_reported_with_the_hash_of_the_file_and_without_its_name(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = cv2.imencode(".png", radiograph())[1].tobytes() + DEADLY
+    crash_decoder(monkeypatch)
+
+    def work() -> None:
+        report_crashes()
+        decode_image(data, "Doe^Jane.png", max_pixels=10**6)
+
+    assert exit_code_of(work) == -signal.SIGSEGV
+    printed = capfd.readouterr().err
+    assert hashlib.sha256(data[:65536]).hexdigest() in printed and f"{len(data)} bytes" in printed
+    assert "Doe" not in printed

@@ -1,0 +1,73 @@
+"""Which image a process was reading when a decoder crashed (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL).
+
+No Python code runs after a crash. `faulthandler` still writes the stacks of all threads; the frame that `read_named`
+adds to the stack has the image's name as its file name. A run folder keeps what was written, so that the next call of
+the same command refuses the image as damaged.
+"""
+
+import faulthandler
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+
+_STDERR = 2
+_CRASHED_THREAD = re.compile(r"^Current thread 0x.*\n((?:  .*\n)*)", re.MULTILINE)
+_IMAGE = re.compile(r'File "<image ([0-9a-f]{16}) ')
+
+_watched: list[IO[str]] = []
+"""Files of the runs that are open, the innermost last."""
+_crashed: dict[str, Path] = {}
+"""Key of each image on which an earlier call crashed, and the file that says so."""
+
+
+def report_crashes() -> None:
+    """Write the stacks to standard error at a crash, unless a run is watched."""
+    if not _watched:
+        faulthandler.enable(_STDERR)
+
+
+def watch_run(run_dir: Path) -> Callable[[], None]:
+    """Keep the stacks of a crash in the run folder from now on, and take those of earlier calls into account.
+
+    Returns a function that ends this; the end of the process does the same.
+    """
+    for path in sorted(run_dir.glob(".crash_*.txt")):
+        stacks = _CRASHED_THREAD.findall(path.read_text(encoding="ascii", errors="replace"))
+        _crashed.update((key, path) for stack in stacks for key in _IMAGE.findall(stack))
+    path = run_dir / f".crash_{os.environ.get('RANK', '0')}.txt"
+    file = path.open("a", encoding="ascii")
+    _watched.append(file)
+    faulthandler.enable(file)
+
+    def end() -> None:
+        _watched.remove(file)
+        faulthandler.enable(_watched[-1] if _watched else _STDERR)
+        file.close()
+        for key in [key for key, told in _crashed.items() if told.parent == run_dir]:
+            del _crashed[key]
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+
+    return end
+
+
+def crash_file(name: str) -> Path | None:
+    """The file that tells of a crash on the image `name` in an earlier call of the open runs; None without one."""
+    return _crashed.get(_key(name))
+
+
+def read_named(name: str, work: Callable[[], T]) -> T:
+    """`work()`, called from a frame that names the image. Takes less than 0.1 ms."""
+    code = compile("work()", f"<image {_key(name)} {name}>", "eval")
+    result: T = eval(code, {"work": work})
+    return result
+
+
+def _key(name: str) -> str:
+    """`faulthandler` shortens a long name and replaces characters that are not ASCII, so a hash identifies it."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
