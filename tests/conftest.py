@@ -62,11 +62,14 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """A command line that a test calls sets up the log for its process; the next test reads the log again."""
+    """A command line or service that a test starts sets up the log for its process; the next test reads the log again.
+
+    A handler that stayed would write into the closed stream of that test.
+    """
     yield
-    log = logging.getLogger("raybox")
-    log.propagate = True
-    log.setLevel(logging.NOTSET)
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
+    for log in map(logging.getLogger, ("raybox", "raybox.serving")):
+        log.propagate = True
+        log.setLevel(logging.NOTSET)
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
