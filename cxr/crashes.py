@@ -26,9 +26,8 @@ _crashed: dict[str, Path] = {}
 
 
 def report_crashes() -> None:
-    """Write the stacks to standard error at a crash, unless a run is watched."""
-    if not _watched:
-        faulthandler.enable(_STDERR)
+    """Write the stacks to standard error at a crash, until a run is watched."""
+    faulthandler.enable(_STDERR)
 
 
 def watch_run(run_dir: Path) -> Callable[[], None]:
