@@ -126,7 +126,7 @@ def exit_code(main: Callable[[], None]) -> int:
         if error.errno not in _USERS_ERRNO:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        full = "free some space and give the same command again to resume"
+        full = "free some space and run the same command again to resume"
         advice = full if error.errno in DISK_FULL else "check the path and its rights"
         sys.stderr.write(f"error: {where}{error.strerror}; {advice}\n")
         return EXIT_USER

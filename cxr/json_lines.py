@@ -44,7 +44,7 @@ def _entry(line: bytes, path: Path, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         entry = None
     if not isinstance(entry, dict):
-        raise UserError(f"{path}: line {number} is damaged; remove the file, then give the same command again")
+        raise UserError(f"{path}: line {number} is damaged; remove the file, then run the same command again")
     return entry
 
 

@@ -39,7 +39,7 @@ def map_in_processes(
             except BrokenProcessPool:
                 raise UserError(
                     f"a worker process died, out of memory or killed, at an item after number {num_done}; free memory "
-                    "or take fewer processes, then give the same command again to resume"
+                    "or take fewer processes, then run the same command again to resume"
                 ) from None
             num_done += 1
             yield result

@@ -70,7 +70,7 @@ def require_dicom(boxes: pd.DataFrame, paths: Mapping[str, str], *, source: str)
     if others:
         raise UserError(
             f"{source}: boxes of {len(others)} files that are no DICOM, for instance {others[0]}: they may be smaller "
-            f"copies of the images that were marked, and no table tells the original size; {ADVICE}"
+            f"copies of the images that were marked, and no table gives the original size; {ADVICE}"
         )
 
 

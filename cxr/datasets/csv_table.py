@@ -177,7 +177,7 @@ class CsvTableData(BoxFrameSettings):
 
 
 def _advice(boxes: BoxTable | None) -> str:
-    """How to go on if the image table lacks a column."""
+    """What to do if the image table lacks a column."""
     advice = "correct `columns` and `findings` in `data`, or the table"
     return advice if boxes is None else f"{advice}; `labels_from: boxes` does without columns of findings"
 

@@ -92,7 +92,7 @@ def find_images(root: Path) -> dict[str, str]:
     """Stem -> path of the image file relative to `root`, of every image file under `root`. One walk.
 
     If several files have the same stem, the suffix that comes first in `IMAGE_SUFFIXES` wins, then the first folder.
-    The log tells when they are in several folders, where one may be a mask or an older copy.
+    The log says when they are in several folders, where one may be a mask or an older copy.
     """
     found: dict[str, str] = {}
     others: dict[str, str] = {}

@@ -16,7 +16,7 @@ Quirks of the release, and what this module does about them:
 - Neither the reports nor the DICOM headers tell the view: the headers' View Position says PA for laterals too.
   `projections`, the table of a well-known copy (filename, projection: Frontal or Lateral), does; `view: frontal` needs
   it. Its file names (``1_IM-0001-4001.dcm.png``) have the report's number and the end of the image's id.
-- `metadata`, a table of DICOM headers (imageid, Patient's Sex, Patient's Birth Date, Study Date), tells sex and age.
+- `metadata`, a table of DICOM headers (imageid, Patient's Sex, Patient's Birth Date, Study Date), gives sex and age.
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ Quirks of the release, and what this module does about them:
 - Target is about opacities suspicious of pneumonia: the finding is "Pneumonia" (`cxr.labels.release_names`).
 - The class "Normal" is "No Finding"; without the class table that finding has no column.
 - `patientId` is the image: an NIH patient has several of them. `nih_map`, a table with the columns rsna_patientId and
-  nih_image (``00019124_092.png``), tells the patient. Without it patients are unknown and images are split one by one.
+  nih_image (``00019124_092.png``), gives the patient. Without it patients are unknown and images are split one by one.
 - Boxes are in pixels of the 1024 x 1024 image and are scaled to the size of the file.
 """
 
@@ -51,7 +51,7 @@ class RsnaData(DataSettings):
 
     dataset: Literal["rsna"] = "rsna"
     nih_map: Path | None = None
-    """Table that tells the NIH image of each patientId, relative to `root` and below it, or absolute. None: patients
+    """Table with the NIH image of each patientId, relative to `root` and below it, or absolute. None: patients
     are unknown."""
 
     def read(self) -> Dataset:

@@ -56,5 +56,5 @@ class ReadingNow:
             doing = f"while it read image {images}" if rows else "while it read no image"
             raise UserError(
                 f"{setting}: a data-loader worker {found[2].strip().rstrip('.')} {doing}; if memory ran out, lower "
-                f"{setting}, else check that image; then give the same command again to resume"
+                f"{setting}, else check that image; then run the same command again to resume"
             ) from None

@@ -1,4 +1,4 @@
-"""The terminology: findings, their tree, names and codes; those that ship and the user's own from a label file."""
+"""The terminology: findings, their tree, names and codes; the built-in ones and the user's own from a label file."""
 
 from cxr.labels.findings import (
     CHEXPERT_FINDINGS,

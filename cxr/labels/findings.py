@@ -1,4 +1,4 @@
-"""The findings that ship: canonical names, their tree, and the mappings from the names of each data set.
+"""The built-in findings: canonical names, their tree, and the mappings from the names of each data set.
 
 The canonical name is CheXpert's if CheXpert has the finding, otherwise VinDr-CXR's or NIH's. A name without a mapping
 is an error; it is never dropped silently.

@@ -1,16 +1,16 @@
-"""The findings of a run, their tree, names and codes: those that ship, changed by the user's label file.
+"""The findings of a run, their tree, names and codes: the built-in ones, changed by the user's label file.
 
     built_in: true                   # false: only the findings of this file
     findings:
       Air:                           # a new finding
-      Pneumothorax: {parent: Air}    # one that ships, with another parent
+      Pneumothorax: {parent: Air}    # a built-in one, with another parent
       Liquid:
         synonyms: [Pleural Effusion, épanchement]
         en: [fluid]
         fr: ["liquide(|s)"]
         code: {value: "60046008", scheme: SCT, meaning: Pleural effusion}
 
-A synonym that is the name of a finding that ships takes it over: its labels and boxes in all data sets become the new
+A synonym that is the name of a built-in finding takes it over: its labels and boxes in all data sets become the new
 finding's. docs/data.md explains the format.
 """
 
@@ -52,15 +52,15 @@ class OwnFinding(Settings):
     """A finding of the label file. All keys are optional."""
 
     parent: FindingName | None = None
-    """The finding that this one implies. null: none. Not given: a finding that ships keeps its own."""
+    """The finding that this one implies. null: none. Not given: a built-in finding keeps its own."""
     synonyms: list[FindingName] = []
-    """Other names in tables, and findings that ship which become this one."""
+    """Other names in tables, and built-in findings that become this one."""
     en: list[Text] = []
     """Phrases in English reports (docs/reports.md)."""
     fr: list[Text] = []
     """Phrases in French reports."""
     code: OwnCode | None = None
-    """Code in DICOM results. None: that of the finding that ships, or a private one."""
+    """Code in DICOM results. None: that of the built-in finding, or a private one."""
     site: OwnCode | None = None
     """Code of the place where the finding lies."""
 
@@ -73,7 +73,7 @@ class LabelFile(Settings):
     """The user's own findings."""
 
     built_in: bool = True
-    """true: next to the findings that ship. false: only the findings of this file, and No Finding."""
+    """true: next to the built-in findings. false: only the findings of this file, and No Finding."""
     findings: dict[FindingName, Annotated[OwnFinding, BeforeValidator(_or_empty)]]
     """Name -> what the file says of the finding."""
 
@@ -93,7 +93,7 @@ class Terminology:
     phrases: Mapping[Language, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
     def names_in(self, names: Iterable[str], *, source: str) -> dict[str, str]:
-        """Name -> finding. Findings that ship are left out if the label file does not have them.
+        """Name -> finding. Built-in findings are left out if the label file does not have them.
 
         A name that is not known is a new finding without parent. It is refused if it resembles a known one.
 
@@ -122,7 +122,7 @@ BUILT_IN = Terminology(FINDINGS, PARENTS, {name: own for name, own in RELEASED_N
 
 
 def load_terminology(path: Path | None) -> Terminology:
-    """The terminology of a label file; None: the one that ships.
+    """The terminology of a label file; None: the built-in one.
 
     Raises:
         UserError: the file cannot be read, or its names or its tree are contradictory (one line per problem).
@@ -196,13 +196,13 @@ def _finding_of(name: str, file: LabelFile) -> str:
 
 
 def _renamed(name: str, taken: Mapping[str, str]) -> str | None:
-    """The finding that ships and only has another name in the file; None if there is none, or several become one."""
+    """The built-in finding that only has another name in the file; None if there is none, or several become one."""
     sources = [shipped for shipped, finding in taken.items() if finding == name]
     return sources[0] if len(sources) == 1 and name not in FINDINGS else None
 
 
 def _parents(file: LabelFile, taken: Mapping[str, str]) -> dict[str, str]:
-    """The tree that ships, with findings renamed, and the changes of the file."""
+    """The built-in tree, with findings renamed, and the changes of the file."""
     parents = {}
     for child, parent in PARENTS.items() if file.built_in else ():
         own_child, own_parent = taken.get(child, child), taken.get(parent, parent)

@@ -63,9 +63,9 @@ def reported_labels(findings: frozenset[str], *, label_noise: float, rng: np.ran
     for name in (*LEAVES, "Support Devices"):
         labels[name] = _report(name, name in findings, label_noise=label_noise, rng=rng)
     for parent, children in PARENTS.items():
-        told = parent in findings and rng.random() >= label_noise
-        told = told and (not any(child in findings for child in children) or rng.random() < 0.9)
-        if told or any(labels[child] == 1 for child in children if rng.random() < 0.9):
+        is_mentioned = parent in findings and rng.random() >= label_noise
+        is_mentioned = is_mentioned and (not any(child in findings for child in children) or rng.random() < 0.9)
+        if is_mentioned or any(labels[child] == 1 for child in children if rng.random() < 0.9):
             sure = rng.random() >= UNCERTAIN.get(parent, 0.05)
             labels[parent] = 1.0 if sure else -1.0
     others = (labels[name] for name in CHEXPERT_FINDINGS if name not in (NO_FINDING, "Support Devices"))

@@ -222,7 +222,7 @@ def _outcome(job: Job, code: int) -> Outcome:
         number = -code if code < 0 else signal.SIGINT
         raise JobKilledError(
             f"{job.name}: its command was ended by {signal.Signals(number).name} (out of memory, out of time, or by "
-            f"hand); see {job.log_file}, then give the same command again to resume"
+            f"hand); see {job.log_file}, then run the same command again to resume"
         )
     return Outcome(job, _last_words(job.log_file))
 

@@ -35,7 +35,7 @@ class LabelForestSettings(Settings):
     data: AnyData
     """The data set with the labels. Its images are not read: `check_files: none` also allows that there are none."""
     label_file: Path | None = None
-    """Own findings (docs/data.md). None: those that ship."""
+    """Own findings (docs/data.md). None: the built-in ones."""
     finding: str
     """The finding to predict."""
     predictors: list[str] | None = None

@@ -70,7 +70,7 @@ class Confidence:
             by_finding = {str(name): _curve(fields) for name, fields in entry["by_finding"].items()}
             return cls(_curve(entry["pooled"]), by_finding)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"score curves: damaged ({error!r}); give the command of the run again") from None
+            raise UserError(f"score curves: damaged ({error!r}); run the command of that run again") from None
 
 
 def _curve(fields: Mapping[str, Any]) -> Curve:

@@ -55,4 +55,4 @@ def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
             for name, fields in entry.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"operating points: damaged ({error!r}); give the command of the run again") from None
+        raise UserError(f"operating points: damaged ({error!r}); run the command of that run again") from None

@@ -155,17 +155,17 @@ def drift_figures(result: DriftResult) -> dict[str, float]:
 def verdict_text(result: DriftResult) -> str:
     """The first paragraph: drift or none, with the AUROC and its interval. Then what differs."""
     auroc = result.shifts[0].result.auroc
-    told = f"AUROC {short_interval(auroc.value, auroc.low, auroc.high)}"
+    auroc_text = f"AUROC {short_interval(auroc.value, auroc.low, auroc.high)}"
     sizes = f"{result.current.num_images} current and {result.reference.num_images} reference images"
     if not result.clear:
         return (
-            f"No drift is shown: a classifier that separates {sizes} reaches {told}, and no number differs "
+            f"No drift is shown: a classifier that separates {sizes} reaches {auroc_text}, and no number differs "
             "significantly."
         )
     names = [shift.title for shift in result.clear if shift.name != ALL]
     differing = f"; significantly different: {listed(names[:_SHOWN_SHIFTS])}" if names else ""
     more = f" and {len(names) - _SHOWN_SHIFTS} more" if len(names) > _SHOWN_SHIFTS else ""
-    return f"Drift: a classifier that separates {sizes} reaches {told}{differing}{more}."
+    return f"Drift: a classifier that separates {sizes} reaches {auroc_text}{differing}{more}."
 
 
 def _verdict(result: DriftResult) -> Verdict:

@@ -142,7 +142,7 @@ def own_tables(named: NamedRun) -> list[Table]:
     blocks = named.report.blocks if named.report is not None else ()
     found = [block for block in blocks if isinstance(block, Table)]
     if not found:
-        hint = f"no report in {named.run.dir}; give the command of the run again"
+        hint = f"no report in {named.run.dir}; run the command of that run again"
         return [Table(f"{named.run.stage} · {named.name}", ["", ""], [[hint, ""]])]
     return [replace(table, title=f"{table.title} · {named.name}") for table in found]
 

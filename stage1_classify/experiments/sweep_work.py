@@ -65,7 +65,7 @@ class Sweep:
         failures = failures_of(jobs, num_parallel=num_parallel, starter=starter)
         if missing := self.settings.num_trials - self._num_ended():
             problems = [f"{job.name}: {failures[job.out]} (log: {job.log_file})" for job in jobs if job.out in failures]
-            raise UserError([*problems, f"{missing} trials are not made; give the same command again"])
+            raise UserError([*problems, f"{missing} trials are not made; run the same command again"])
 
     def _command(self, worker: str) -> tuple[str, ...]:
         return (str(SCRIPT), str(self.run.dir / "config.yaml"), "--out", str(self.run.dir), "--worker", worker)
@@ -82,7 +82,7 @@ class Sweep:
             run_sweep_agent(known.read_text(encoding="utf-8"), self._try, folder=self.run.dir, count=missing)
         running = [trial.number for trial in self.trials.all() if trial.state == "running"]
         if running:
-            raise UserError(f"trial {running[0]} was interrupted; give the same command again to resume")
+            raise UserError(f"trial {running[0]} was interrupted; run the same command again to resume")
 
     def _try(self, values: dict[str, Any]) -> dict[str, float] | None:
         """Train what the server of wandb chose; returns its metric, or None where it failed."""

@@ -72,8 +72,8 @@ def linked(chunks: Sequence[Chunk], first: int, last: int) -> bool:
 def with_places(chunks: Sequence[Chunk]) -> list[list[Match]]:
     """The words of place of each chunk, and those of the chunks without a mention next to it.
 
-    "Effusion, larger on the left": the second chunk tells of the first. "At the left base, an effusion": the first
-    chunk tells of the second.
+    "Effusion, larger on the left": the second chunk is about the first. "At the left base, an effusion": the first
+    chunk is about the second.
     """
     places: list[list[Match]] = [list(chunk.places) for chunk in chunks]
     owner: int | None = None

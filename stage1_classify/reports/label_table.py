@@ -54,7 +54,7 @@ class CallSettings(Settings):
 def label_table(call: Call) -> str:
     """Label all reports of a table; returns a summary in one line.
 
-    The output folder gets labels.csv, sides.csv, evidence.jsonl and report.html. A call that was interrupted goes on
+    The output folder gets labels.csv, sides.csv, evidence.jsonl and report.html. A call that was interrupted resumes
     after the last whole report, and writes the same files as one that was not.
 
     Raises:

@@ -30,7 +30,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ReportLabels:
-    """What a report says. language: None if no word tells it; then nothing else is known either.
+    """What a report says. language: None if no word shows it; then nothing else is known either.
 
     remarks: columns of remarks, "compared" and "known" among them.
     """

@@ -87,7 +87,7 @@ def merged(names: Sequence[str]) -> list[Place]:
 
 
 def most_exact(places: Sequence[Place]) -> list[Place]:
-    """The places without those that another one tells more exactly: of left and left base, left base."""
+    """The places without those that another one gives more exactly: of left and left base, left base."""
 
     def covers(exact: Place, place: Place) -> bool:
         side = place.side in ("", exact.side) or exact.side == "B"

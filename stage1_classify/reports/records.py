@@ -1,4 +1,4 @@
-"""What is kept of each labelled report: one line of JSON, so that an interrupted run goes on after the last one."""
+"""What is kept of each labelled report: one line of JSON, so that an interrupted run resumes after the last one."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -34,7 +34,7 @@ ANY_SUBJECT = ""
 
 
 class Role(NamedTuple):
-    """What a phrase does. name: the finding, place, mark or remark that it tells of, if any.
+    """What a phrase does. name: the finding, place, mark or remark that it names, if any.
 
     value: of a predicate, "present", "uncertain" or "absent".
     """

@@ -124,7 +124,7 @@ class HierarchySettings(Settings):
     enabled: bool = False
     """Multiply a child's probability by those of its ancestors. In training a positive child's parents are positive."""
     parents: dict[str, str] | None = None
-    """Child -> parent. None: the tree of the label file, or the one that ships (cxr/labels/findings.py). Parents that
+    """Child -> parent. None: the tree of the label file, or the built-in one (cxr/labels/findings.py). Parents that
     are not in `findings` are skipped."""
     conditional_epochs: int = Field(0, ge=0)
     """For this many epochs a child is trained only on cases whose parent is positive. Then only the head is trained,
@@ -159,7 +159,7 @@ class Stage1Settings(Settings):
     """The data set with the labels to train on."""
     label_file: Path | None = None
     """Own findings with their tree, synonyms and codes (docs/data.md). The run keeps a copy, which later stages use.
-    None: the findings that ship."""
+    None: the built-in findings."""
     split: SplitSettings
     """Must give the parts train, val and test."""
     findings: list[str] = Field(min_length=1)

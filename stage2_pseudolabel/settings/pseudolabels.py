@@ -15,7 +15,7 @@ class ReportPlaceSettings(Settings):
     sides: Path
     """sides.csv of `label_reports.py`: report_id, finding, side, zone."""
     labels: Path
-    """labels.csv of `label_reports.py`: tells the report of each image."""
+    """labels.csv of `label_reports.py`: the report of each image."""
     image: str
     """Its column with the path of the image."""
     zones: bool = True

@@ -1,4 +1,4 @@
-"""Made-up faults of good images, from which the quality gate learns to name them, and by which it is measured."""
+"""Simulated faults of good images, from which the quality gate learns to name them, and by which it is measured."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Make a quality gate from good images, with made-up faults and examples of others."""
+"""Make a quality gate from good images, with simulated faults and examples of others."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ _RULE_SHARE = 0.002
 
 @dataclass(frozen=True)
 class GoodImages:
-    """What is known of N good images, and of each with a made-up fault. Its pixels are not kept.
+    """What is known of N good images, and of each with a simulated fault. Its pixels are not kept.
 
     sides_px: (N,) shorter sides. broken: the fixed rules that each breaks.
     """
@@ -44,7 +44,7 @@ class GoodImages:
 
 
 def look_at(images: Iterable[Pixels], *, seed: int = 0) -> GoodImages:
-    """Describe good images (H, W) one after the other, and each with every made-up fault."""
+    """Describe good images (H, W) one after the other, and each with every simulated fault."""
     rng = np.random.default_rng(seed)
     good: list[Description] = []
     faults: dict[str, list[Description]] = {name: [] for name in FAULTS}
@@ -57,8 +57,8 @@ def look_at(images: Iterable[Pixels], *, seed: int = 0) -> GoodImages:
         reduced = _reduced(pixels)
         for name, fault in FAULTS.items():
             faults[name].append(describe(thumbnail_of(fault(reduced, rng))))
-    made_up = {name: tuple(described) for name, described in faults.items()}
-    return GoodImages(tuple(good), made_up, tuple(sides), tuple(broken))
+    simulated = {name: tuple(described) for name, described in faults.items()}
+    return GoodImages(tuple(good), simulated, tuple(sides), tuple(broken))
 
 
 def num_different(good: GoodImages) -> int:
@@ -77,7 +77,7 @@ def fit_gate(good: GoodImages, examples: Mapping[str, Sequence[Description]] | N
     """The gate's reference.
 
     Args:
-        examples: images with faults that cannot be made up, by their reason.
+        examples: images with faults that cannot be simulated, by their reason.
 
     Raises:
         UserError: fewer than `MIN_IMAGES` different good images, or fewer than `NUM_FOLDS` examples of a reason.

@@ -3,9 +3,9 @@
 - *Unlike*: the Mahalanobis distance of the image from the good images, on principal components of its layout, the rest
   that these leave, and its statistics (Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution
   Samples, NeurIPS 2018, with features of the image in place of a network's).
-- *A named fault*: a linear discriminant (Fisher) between good images and good images with this fault made up
+- *A named fault*: a linear discriminant (Fisher) between good images and good images with this fault simulated
   (`faults.py`), as Golan and El-Yaniv do with rotations (Deep Anomaly Detection Using Geometric Transformations,
-  NeurIPS 2018); or between good images and examples of a fault that cannot be made up, such as children.
+  NeurIPS 2018); or between good images and examples of a fault that cannot be simulated, such as children.
 - Each of these scores is put on a common scale, and an image is refused if one of them is above one limit. The limit is
   a quantile of the largest score of good images that nothing was fitted on (conformal prediction; Laxhammar and
   Falkman, Conformal Prediction for Distribution-Independent Anomaly Detection, 2010).

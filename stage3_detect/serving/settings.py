@@ -40,7 +40,7 @@ class Limits(Settings):
     """How long an upload may lie behind `min_upload_bytes_per_s`."""
     min_upload_bytes_per_s: int = Field(default=32 * 1024, ge=1)
     drain_upload_s: float = Field(default=60, gt=0)
-    """How long an upload may go on after SIGTERM."""
+    """How long an upload may continue after SIGTERM."""
     send_timeout_s: float = Field(default=60, gt=0)
     """How long a client may leave a part of the answer unread."""
     retry_after_s: int = Field(default=2, ge=1)

@@ -146,7 +146,7 @@ class PseudoBoxTrainer(DetectionTrainer):
             log.warning("stage3: no exact state of the last epoch; the training resumes from weights in 16 bits")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """As in ultralytics; also stops in the first epoch, which ultralytics goes on with and then saves as zeros."""
+        """As in ultralytics; also stops in the first epoch, after which ultralytics alone continues and saves zeros."""
         recovered = bool(super()._handle_nan_recovery(epoch))
         if not recovered and self.loss is not None and not self.loss.isfinite():
             raise RuntimeError(f"NaN or infinity in epoch {epoch + 1}")

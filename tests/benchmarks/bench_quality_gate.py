@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_quality_gate.py --good data/phantom_demo/chexpert/CheXpert-v1.0-small/train
     python tests/benchmarks/bench_quality_gate.py --real /data/real --out runs/quality_gate
 
-Good images are judged by gates that were fitted on the other four fifths of them. Made-up faults are made of these
+Good images are judged by gates that were fitted on the other four fifths of them. Simulated faults are made of these
 images and judged by the same gates; other images by a gate fitted on all good ones. --real: a folder with tbx11k,
 covid_chestxray and kermany in their released layouts; the good images are those of TBX11K. Half of the images with
 examples (children, lateral views) are given to the gate, the other half is judged, and in exchange; then the names of
@@ -90,7 +90,7 @@ def joined_parts(parts: Sequence[Judged]) -> Judged:
 
 
 def cross_judge(images: Sequence[Pixels], known: GoodImages) -> dict[str, Judged]:
-    """Each good image, and each of its made-up faults, judged by a gate that has not seen it."""
+    """Each good image, and each of its simulated faults, judged by a gate that has not seen it."""
     rng = np.random.default_rng(1)
     found: dict[str, list[Judged]] = {"good": [], **{name: [] for name in FAULTS}}
     for fold in range(NUM_FOLDS):

@@ -76,7 +76,7 @@ def targets(*rows: list[float]) -> np.ndarray:
 
 
 def as_read(settings: Stage1Settings) -> Stage1Settings:
-    """The settings as a finished run gives them back: with the tree of the findings that ship."""
+    """The settings as a finished run gives them back: with the tree of the built-in findings."""
     return settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, load_terminology(None))})
 
 

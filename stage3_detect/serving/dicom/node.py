@@ -47,7 +47,7 @@ class DicomNode:
         audit: Audit | None = None,
         records: RecordFile | None = None,
     ) -> None:
-        """Open the queue and the port, and go on with what an earlier process left.
+        """Open the queue and the port, and continue with what an earlier process left.
 
         Raises:
             UserError: the folder or the port cannot be used.

@@ -1,7 +1,7 @@
 """Work from a worklist (UPS-RS): claim a workitem, read its images by WADO-RS, store results by STOW-RS, complete it.
 
 A claimed workitem has a folder until it is completed, with the key of the claim and, once they are made, its results.
-So a process that was killed goes on, and sends the results that it had made instead of new ones.
+So a process that was killed resumes, and sends the results that it had made instead of new ones.
 """
 
 import logging
@@ -48,7 +48,7 @@ class Worker:
         """Do the workitems that were claimed earlier, then those that are scheduled; returns how many were completed.
 
         Raises:
-            WorklistError, NotSentError: a server cannot be reached. The next call goes on.
+            WorklistError, NotSentError: a server cannot be reached. The next call resumes.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         claimed = [path.name for path in sorted(self.folder.iterdir()) if (path / _KEY).is_file()]
@@ -164,14 +164,14 @@ def named_images(item: Dataset) -> Iterator[tuple[str, str, str]]:
 
 
 def progress(percent: float) -> Dataset:
-    """A change that tells how far the work is."""
+    """A change that says how far the work is."""
     step = Dataset()
     step.ProcedureStepProgress = round(percent)
     return _with_progress(step)
 
 
 def discontinued(reason: str) -> Dataset:
-    """A change that tells why the work is given up."""
+    """A change that says why the work was abandoned."""
     step = Dataset()
     step.ProcedureStepCancellationDateTime = _time(datetime.now())
     step.ReasonForCancellation = reason
@@ -179,7 +179,7 @@ def discontinued(reason: str) -> Dataset:
 
 
 def performed(item: Dataset, files: Sequence[bytes], begun: datetime, url: str) -> Dataset:
-    """A change that tells what was done, when, and which results were stored at the DICOMweb service `url`."""
+    """A change that says what was done, when, and which results were stored at the DICOMweb service `url`."""
     step = Dataset()
     step.PerformedStationNameCodeSequence = [_code("RAYBOX", "99RAYBOX", "raybox")]
     step.PerformedProcedureStepStartDateTime = _time(begun)

@@ -244,7 +244,7 @@ def test_searches_show_the_tables_of_their_own_reports(tmp_path: Path) -> None:
     found = {b.title: [list(row) for row in b.rows] for b in report.blocks if isinstance(b, Table)}
     assert list(found) == ["heads · ablation", "seeds · ablation", "sweep · one", "sweep · two"]
     assert found["heads · ablation"] == [["pcam", 0.9]]
-    assert found["sweep · one"][0][0] == f"no report in {sweeps[0]}; give the command of the run again"
+    assert found["sweep · one"][0][0] == f"no report in {sweeps[0]}; run the command of that run again"
     assert "Ablation: 2 comparisons, 1 significant, 0 after Holm&#39;s correction" in page.read_text()
 
 

@@ -1,4 +1,4 @@
-"""Phrases of patterns, the tables that ship, and the user's own findings."""
+"""Phrases of patterns, the built-in tables, and the user's own findings."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The gate passes what it was fitted on, and names made-up faults, examples, and what is neither."""
+"""The gate passes what it was fitted on, and names simulated faults, examples, and what is neither."""
 
 import zipfile
 from dataclasses import fields, replace
@@ -50,7 +50,7 @@ def test_new_good_images_pass_at_any_depth(reference: Reference) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_made_up_fault_is_named(reference: Reference, fault: str) -> None:
+def test_a_simulated_fault_is_named(reference: Reference, fault: str) -> None:
     rng = np.random.default_rng(0)
     found = codes(Gate(reference), [FAULTS[fault](chest(seed), rng) for seed in NEW])
     assert all(found)
