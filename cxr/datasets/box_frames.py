@@ -43,7 +43,7 @@ class BoxFrameSettings(DataSettings):
 
     box_frame: Literal["file"] | tuple[Side, Side] | None = None
     """To which image the coordinates of boxes refer. file: the image file. [height, width]: an original image of that
-    size, the same for all files. None: columns of the table or DICOM headers tell the size."""
+    size, the same for all files. None: the size comes from columns of the table or DICOM headers."""
 
 
 def in_frame(boxes: pd.DataFrame, settings: BoxFrameSettings) -> pd.DataFrame:

@@ -13,7 +13,7 @@ Quirks of the release, and what this module does about them:
   not indexed is negative (0). Terms without a finding of ours (`cxr.labels.release_names`) are counted by name.
 - Reports with nothing but "no indexing" or "technical quality of image unsatisfactory" are excluded, named and counted.
 - A report is the only one of its patient: the number of the report is `patient_id` and `study_id`.
-- Neither the reports nor the DICOM headers tell the view: the headers' View Position says PA for laterals too.
+- Neither the reports nor the DICOM headers name the view: the headers' View Position says PA for laterals too.
   `projections`, the table of a well-known copy (filename, projection: Frontal or Lateral), does; `view: frontal` needs
   it. Its file names (``1_IM-0001-4001.dcm.png``) have the report's number and the end of the image's id.
 - `metadata`, a table of DICOM headers (imageid, Patient's Sex, Patient's Birth Date, Study Date), gives sex and age.

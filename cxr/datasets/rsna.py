@@ -105,7 +105,7 @@ def _images(image_ids: "pd.Series[str]", patients: "pd.Series[str]", root: Path)
 def _patients(
     image_ids: "pd.Series[str]", settings: RsnaData, problems: Problems
 ) -> "tuple[pd.Series[str], pd.Series[bool]]":
-    """(N,) NIH's patient of each image, "" without a map; and an (N,) mask of the images that the map does not tell."""
+    """(N,) NIH's patient of each image, "" without a map; and an (N,) mask of the images that it does not list."""
     if settings.nih_map is None:
         problems.count("images of unknown patients, since there is no `nih_map`", len(image_ids))
         return pd.Series("", index=image_ids.index), pd.Series(data=False, index=image_ids.index)

@@ -26,7 +26,7 @@ from cxr.imaging.dicom_limits import LimitedFile, check_elements, check_fragment
 
 _MARK, _MARK_AT = b"DICM", 128
 START_BYTES = _MARK_AT + len(_MARK)
-"""Bytes of a file that tell whether it is DICOM."""
+"""Bytes at the start of a file that show whether it is DICOM."""
 
 _FIRST_ELEMENTS = frozenset({0x0000, 0x0001, 0x0002, 0x0005, 0x0008, 0x0012, 0x0013, 0x0014, 0x0016, 0x0018})
 """Elements of group 0002 or 0008 with which a file without the 128 bytes before the mark begins."""

@@ -19,7 +19,7 @@ _SHOWN = 20
 
 
 class Report(NamedTuple):
-    """One report. language: None where the table does not tell it."""
+    """One report. language: None where the table does not name it."""
 
     report_id: str
     text: str
@@ -68,7 +68,7 @@ def read_reports(
 
     Args:
         reserved: names of columns that the results will have.
-        language: of the reports whose row does not tell it.
+        language: of the reports whose row does not name it.
         columns: report_id, report or language -> its name in the table, where that differs.
 
     Raises:

@@ -40,7 +40,7 @@ class FindingWords(Settings):
     terms: list[str] = []
     """Names of the finding: "pleural effusion"."""
     subjects: list[str] = []
-    """Structures that tell of the finding only together with a predicate: "heart size" ... "enlarged"."""
+    """Structures that mean the finding only together with a predicate: "heart size" ... "enlarged"."""
     predicates: dict[Literal["present", "uncertain", "absent"], list[str]] = {}
     """What the predicates of the subjects mean. `normal` and `borderline` of the language hold for all subjects."""
 
@@ -49,7 +49,7 @@ class LanguageTable(Settings):
     """The words of one language."""
 
     function_words: list[str]
-    """Frequent words that tell the language."""
+    """Frequent words that show the language."""
     fillers: list[str]
     """Words without a meaning of their own, such as articles."""
     degrees: list[str]

@@ -85,7 +85,7 @@ def load_gate(settings: ReportPlaceSettings, train: Dataset) -> PlaceGate:
         for finding, own in places.get(report_of.get(path, ""), {}).items()
     }
     num = len({image_id for image_id, _ in regions})
-    log.info("pseudo-labels: reports tell the place of %d findings in %d images", len(regions), num)
+    log.info("pseudo-labels: reports name the place of %d findings in %d images", len(regions), num)
     return PlaceGate(regions)
 
 
