@@ -14,7 +14,10 @@ Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
 
 
 class InputSettings(Settings):
+    """From a decoded image to the input of a classifier."""
+
     size_hw: tuple[Side, Side] = (384, 384)
+    """Height and width in pixels to which a picture is resized."""
     crop_hw: tuple[Side, Side] | None = None
     """The network sees a crop of this size of the picture of `size_hw`: a random one in training, the central one
     otherwise. None: the whole picture, which stages 2 and 3 need."""

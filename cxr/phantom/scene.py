@@ -67,8 +67,8 @@ def start_scene(anatomy: Anatomy) -> Scene:
 
 def place(scene: Scene, rng: np.random.Generator, *, radius: float, region: Mask) -> tuple[float, float] | None:
     """A body point whose disc of `radius` (half chest widths) lies mostly in the free part of the region."""
-    room = cv2.distanceTransform((scene.free & region).astype(np.uint8), cv2.DIST_L2, 3)
-    rows, columns = np.nonzero(room > radius * scene.frame.half_width_px)
+    margin_px = cv2.distanceTransform((scene.free & region).astype(np.uint8), cv2.DIST_L2, 3)
+    rows, columns = np.nonzero(margin_px > radius * scene.frame.half_width_px)
     if len(rows) == 0:
         return None
     i = int(rng.integers(len(rows)))
@@ -77,11 +77,13 @@ def place(scene: Scene, rng: np.random.Generator, *, radius: float, region: Mask
 
 
 def use_up(scene: Scene, mask: Mask) -> None:
+    """Remove the mask, widened by four pixels, from the free part of the scene."""
     kernel = np.ones((5, 5), np.uint8)
     scene.free &= cv2.dilate(mask.astype(np.uint8), kernel, iterations=2) == 0
 
 
 def everywhere(scene: Scene) -> Mask:
+    """A mask of all pixels."""
     return np.ones(scene.frame.size_hw, bool)
 
 

@@ -101,6 +101,7 @@ def data_facts(data: Dataset) -> Table:
 
 
 def finding_table(labels: pd.DataFrame) -> Table:
+    """One row per finding of the labels (N, K): its counts by kind of label, see `finding_counts`."""
     counts = finding_counts(labels)
     numbers = [str(name) for name in counts.columns if name != "uncertainty ratio"]
     rows: list[list[Cell]] = []

@@ -12,12 +12,16 @@ from cxr.splits import SplitSettings
 
 
 class AuditLabels(Settings):
+    """The part of stage 1's `labels` that an audit needs."""
+
     model_config = ConfigDict(extra="ignore")
 
     not_mentioned: Literal["zeros", "ignore"] = "zeros"
 
 
 class AuditInput(Settings):
+    """The part of stage 1's `input` that an audit needs."""
+
     model_config = ConfigDict(extra="ignore")
 
     cache_dir: Path | None = Path("runs/cache")

@@ -31,6 +31,8 @@ OWN, ELSEWHERE = "stage1", "classifier_evaluation"
 
 
 class TransferSettings(Settings):
+    """Predictions of several classifiers on several data sets."""
+
     classifiers: dict[str, dict[str, Path]] = Field(min_length=1)
     """Classifier -> data set -> folder with its predictions. A classifier that bears the name of a data set was trained
     on it."""

@@ -32,6 +32,8 @@ PACKAGE_PREFIX = "package:"
 
 
 class BackboneSettings(Settings):
+    """The network that computes the features, and its initial weights."""
+
     name: str
     """Any timm model, for instance densenet121, convnext_large, efficientnet_b3, resnet50, vit_small_patch16_224."""
     in_channels: Literal[1, 3] = 1
@@ -70,6 +72,8 @@ class BackboneSettings(Settings):
 
 
 class HeadSettings(Settings):
+    """How features become one logit per finding."""
+
     kind: Literal["average", "max", "lse", "exp", "linear", "pcam", "attention"] = "pcam"
     """How the logit map of a finding is pooled to one logit (stage1_classify/model/heads.py)."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -81,6 +85,8 @@ class HeadSettings(Settings):
 
 
 class LabelSettings(Settings):
+    """What labels become as training targets."""
+
     uncertain: UncertainPolicy = "ignore"
     """What an uncertain label becomes. ignore: masked. zeros, ones: negative, positive. smooth_*: a random target from
     the ranges below. three_class: a third class next to positive and negative. self_train: the probability that the
@@ -153,6 +159,8 @@ class OperatingPointSettings(Settings):
 
 
 class Stage1Settings(Settings):
+    """Stage 1: train and evaluate a multilabel classifier."""
+
     renamed: ClassVar[Mapping[str, str]] = {"operating": "operating_point"}
 
     data: AnyData

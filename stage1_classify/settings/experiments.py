@@ -13,6 +13,8 @@ from stage1_classify.settings.classifier import Combine, Flip
 
 
 class Range(Settings):
+    """Numbers to search, from `low` to `high`."""
+
     low: float
     high: float
     log: bool = False
@@ -31,6 +33,8 @@ class Range(Settings):
 
 
 class Choices(Settings):
+    """Values to choose among."""
+
     choices: list[Any] = Field(min_length=1)
 
 
@@ -47,6 +51,8 @@ Domain = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choi
 
 
 class SweepSettings(Settings):
+    """A search of settings of stage 1 by a validation metric."""
+
     base: Path
     """Settings file of stage 1. Each trial is a training with some of its settings changed."""
     overrides: Overrides = {}
@@ -55,7 +61,7 @@ class SweepSettings(Settings):
     """Where to search: dotted key -> ``{low, high, log, integer}`` or ``{choices: [...]}``."""
     num_trials: PositiveInt
     num_parallel: PositiveInt = 1
-    """Workers that make trials at the same time. Several search less well than one: they learn of each other's trials
+    """Workers that run trials at the same time. Several search less well than one: they learn of each other's trials
     only when these have ended."""
     metric: Literal["val/auroc", "val/f1", "val/auprc", "val/loss"] = "val/auroc"
     """Validation metric of the epoch that the trial keeps, from its ``metrics.jsonl``. The test split is never used to
@@ -70,7 +76,7 @@ class SweepSettings(Settings):
     @model_validator(mode="after")
     def _one_agent(self) -> "SweepSettings":
         if self.backend == "wandb" and self.num_parallel > 1:
-            raise ValueError("num_parallel: got more than 1 with wandb, whose agent makes one trial at a time; set 1")
+            raise ValueError("num_parallel: got more than 1 with wandb, whose agent runs one trial at a time; set 1")
         return self
 
     @model_validator(mode="after")

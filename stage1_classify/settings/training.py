@@ -9,6 +9,8 @@ from cxr.config import Settings
 
 
 class LossSettings(Settings):
+    """The loss of a case, its weights and its targets."""
+
     kind: Literal["bce", "focal", "asymmetric", "auc_margin"] = "bce"
     """bce: binary cross-entropy. focal: Lin et al. 2017. asymmetric: Ridnik et al. 2021. auc_margin: deep AUC
     maximisation (Yuan et al. 2021), which compares the positives and negatives of a batch; large batches suit it, and
@@ -28,7 +30,7 @@ class LossSettings(Settings):
     probability_margin: float = Field(0.05, ge=0, lt=1)
     """Asymmetric loss: negatives with a probability below this have no loss."""
     auc_margin: PositiveFloat = 1.0
-    """AUC-margin loss: the wanted distance of the mean probabilities of positives and negatives."""
+    """AUC-margin loss: the desired distance between the mean probabilities of positives and negatives."""
 
 
 class SamplingSettings(Settings):
@@ -56,6 +58,8 @@ class SamplingSettings(Settings):
 
 
 class OptimizerSettings(Settings):
+    """How an optimizer step changes the weights."""
+
     kind: Literal["adamw", "adam", "sgd", "rmsprop", "adagrad"] = "adamw"
     """The optimizer of torch.optim."""
     learning_rate: PositiveFloat = 1e-3
@@ -72,6 +76,8 @@ class OptimizerSettings(Settings):
 
 
 class ScheduleSettings(Settings):
+    """How the learning rate changes during a training."""
+
     renamed: ClassVar[Mapping[str, str]] = {"warmup": "warmup_share", "plateau_patience": "plateau_patience_epochs"}
 
     kind: Literal["one_cycle", "cosine", "warm_restarts", "step", "plateau", "constant"] = "one_cycle"
@@ -115,6 +121,8 @@ class FreezeSettings(Settings):
 
 
 class TrainSettings(Settings):
+    """The training loop: length, batches, precision, device, and the choice of the best epoch."""
+
     renamed: ClassVar[Mapping[str, str]] = {"patience": "patience_epochs"}
 
     num_epochs: PositiveInt

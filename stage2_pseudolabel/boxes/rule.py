@@ -46,6 +46,7 @@ def first_boxes(found: Found, count: int) -> Found:
 
 
 def nothing_found() -> Found:
+    """No boxes."""
     return Found(np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
 
 

@@ -20,6 +20,8 @@ _NEEDS_FREE_CHANNELS = frozenset({"ablationcam", "scorecam", "scorecambudget"})
 
 
 class Logits(NamedTuple):
+    """The output of a head that has no maps of its own: logits (B, K)."""
+
     logits: Tensor
 
 

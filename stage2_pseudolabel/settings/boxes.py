@@ -15,6 +15,8 @@ Merge = Literal["none", "wbf"]
 
 
 class BoxSettings(Settings):
+    """Which box rules are tried."""
+
     renamed: ClassVar[Mapping[str, str]] = {"bayes_likeness": "bayes_similarities"}
 
     rules: list[Kind] = Field(["relative", "absolute", "percentile", "otsu", "bayes"], min_length=1)
@@ -33,6 +35,7 @@ class BoxSettings(Settings):
     otsu_factors: list[Annotated[float, Field(gt=0, le=4)]] = [0.7, 1.0, 1.3]
     """Multiples of Otsu's threshold."""
     bayes_betas: list[Annotated[float, Field(ge=0, le=100)]] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+    """Weights of the evidence. 0: the rule ignores the map."""
     bayes_contrasts: list[Contrast] = Field(["mean", "ring"], min_length=1)
     """Evidence of a candidate box. mean: the mean of the standardised map inside. ring: minus the mean of the ring
     around."""
@@ -49,6 +52,7 @@ class BoxSettings(Settings):
     merge: list[Merge] = Field(["none", "wbf"], min_length=1)
     """wbf: components of one map that overlap by more than `merge_iou` are fused (weighted boxes fusion)."""
     merge_iou: float = Field(0.1, ge=0, le=1)
+    """Components with a higher IoU are fused, for merge: wbf."""
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "BoxSettings":

@@ -9,6 +9,8 @@ from cxr.config import Settings
 
 
 class CamOptions(Settings):
+    """Options of `compute_maps`."""
+
     renamed: ClassVar[Mapping[str, str]] = {"image_batch": "batch_size", "scorecam_batch": "scorecam_batch_size"}
 
     batch_size: PositiveInt = 16

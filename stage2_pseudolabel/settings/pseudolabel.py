@@ -25,6 +25,8 @@ class TeacherSettings(Settings):
 
 
 class Stage2Settings(Settings):
+    """Stage 2: score CAM methods on a stage 1 run (``--from``), and export pseudo-labels from the best one."""
+
     data: AnyData
     """The data set with the radiologists' boxes."""
     split: SplitSettings

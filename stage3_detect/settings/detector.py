@@ -34,6 +34,8 @@ class AugmentSettings(Settings):
 
 
 class TrainSettings(Settings):
+    """Length, optimizer and schedule of a training by ultralytics."""
+
     renamed: ClassVar[Mapping[str, str]] = {
         "lr": "learning_rate",
         "lr_final_share": "final_learning_rate_share",
