@@ -4,6 +4,7 @@ Each step writes complete files or none, so the same command resumes an interrup
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from stage3_detect.export.quality import ExportReference, speed_figures
 from stage3_detect.image_quality.gate import open_gate
 from stage3_detect.labels.sources import Sources, open_sources, require_pictures
 from stage3_detect.labels.yolo_folder import count_facts
-from stage3_detect.model.predict import predict_images
+from stage3_detect.model.predict import Milliseconds, predict_images
 from stage3_detect.model.torch_network import TorchNetwork, pick_device
 from stage3_detect.run_chain import chain_of
 from stage3_detect.self_training.report import rounds_blocks
@@ -38,6 +39,29 @@ from stage3_detect.training.train import precision_of
 Metrics = dict[str, float | None]
 
 
+@dataclass(frozen=True)
+class Detected:
+    """Boxes of the trained detector, with corrected sizes. tune: None without tune images.
+
+    milliseconds: (N,) per test image, from decoding to boxes.
+    """
+
+    test: CocoBoxes
+    tune: CocoBoxes | None
+    milliseconds: Milliseconds
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the steps of a run produced. distilled: None if training did not start from a distillation."""
+
+    trained: RoundsResult
+    detected: Detected
+    exports: Exports
+    evaluation: Evaluation
+    distilled: DistilledStart | None
+
+
 def run(run: Run, settings: Stage3Settings, stage2: FinishedRun) -> None:
     """Train a detector on the pseudo-labels of `stage2`, export it, score it and write everything into `run.dir`."""
     sources = open_sources(stage2, settings.labels, seed=settings.seed)
@@ -47,44 +71,25 @@ def run(run: Run, settings: Stage3Settings, stage2: FinishedRun) -> None:
     with run.phase("training"):
         trained = run_rounds(run, sources, settings, start=next(iter(starts.values()), None))
     with run.phase("detection"):
-        network = TorchNetwork(trained.weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
-        correction = trained.correction
-        detections, milliseconds = predict_images(sources.test, network, settings.predict, correction=correction)
-        tune = None
-        if trained.detections_tune is not None:
-            tune = correction.of_table(read_coco(trained.detections_tune))
+        detected = _detect(trained, sources, settings)
     with run.phase("export"):
-        reference = ExportReference(sources.test, detections, settings, correction)
+        reference = ExportReference(sources.test, detected.test, settings, trained.correction)
         folder, weights = run.dir / "export", trained.weights
         exports = export_formats(folder, weights, settings, reference=reference, calibration=sources.labels)
     with run.phase("quality gate"):
-        gate = _write_gate(run, sources, settings, tune)
+        gate = _write_gate(run, sources, settings, detected.tune)
     with run.phase("evaluation"):
-        evaluation = evaluate(detections, tune, stage2=stage2, sources=sources, settings=settings, others=compared)
+        evaluation = evaluate(
+            detected.test, detected.tune, stage2=stage2, sources=sources, settings=settings, others=compared
+        )
+    results = Results(trained, detected, exports, evaluation, distilled)
     with run.phase("report"):
-        speed = speed_figures("ms_per_image/detector", milliseconds) if len(milliseconds) else {}
-        speed["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
-        metrics = {**evaluation.metrics, **speed, **exports.metrics, **trained.metrics}
-        metrics |= {} if distilled is None else distilled.metrics
-        made = (trained, evaluation, exports, distilled)
-        files = _write_pages(run, stage2, sources, settings, made, metrics)
+        metrics = _metrics(results, stage2)
+        pages = _write_pages(run, results, settings=settings, sources=sources, stage2=stage2, metrics=metrics)
     log.info("stage3: %s", evaluation.verdict)
-    outputs = {"weights": trained.weights, **starts, **files, **exports.files, **gate}
-    outputs |= pass_on_label_file(stage2, run.dir)
-    for name, coco in (("detections_detector", detections), ("detections_tune", tune)):
-        if coco is not None:
-            outputs[name] = run.dir / "coco" / f"{name}.json"
-            write_coco(outputs[name], coco)
-    # what prediction needs, here and in the bundle
-    facts = {
-        "findings": list(sources.test.findings),
-        "operating_points": evaluation.operating_points,
-        "score_curves": evaluation.score_curves,
-        "box_correction": correction.as_dict(),
-        "regions": sorted(set(sources.test.images["region"])),
-        "synthetic": bool(sources.test.info.get("synthetic")),
-        "export_warnings": exports.warnings,
-    }
+    outputs = {"weights": trained.weights, **starts, **pages, **exports.files, **gate}
+    outputs |= pass_on_label_file(stage2, run.dir) | _write_detections(run, detected)
+    facts = _prediction_facts(sources, results)
     with run.phase("bundle"):
         _write_bundle(run, facts, metrics, outputs, stage2)
     run.finish(
@@ -98,6 +103,50 @@ def run(run: Run, settings: Stage3Settings, stage2: FinishedRun) -> None:
         training=count_facts(trained.folder),
         not_exported=exports.notes,
     )
+
+
+def _detect(trained: RoundsResult, sources: Sources, settings: Stage3Settings) -> Detected:
+    """Boxes of the test split, and those of the tune split that the best round of training found."""
+    network = TorchNetwork(trained.weights, device=pick_device(settings.device), nms_free=settings.predict.nms_free)
+    test, milliseconds = predict_images(sources.test, network, settings.predict, correction=trained.correction)
+    stored = trained.detections_tune
+    tune = None if stored is None else trained.correction.of_table(read_coco(stored))
+    return Detected(test, tune, milliseconds)
+
+
+def _metrics(results: Results, stage2: FinishedRun) -> Metrics:
+    """Everything in metrics.json."""
+    milliseconds = results.detected.milliseconds
+    metrics: Metrics = dict(results.evaluation.metrics)
+    metrics |= speed_figures("ms_per_image/detector", milliseconds) if len(milliseconds) else {}
+    metrics["ms_per_image/teacher"] = stage2.metrics.get(f"ms_per_image/{stage2.manifest['best_method']}")
+    metrics |= {**results.exports.metrics, **results.trained.metrics}
+    return metrics | ({} if results.distilled is None else results.distilled.metrics)
+
+
+def _write_detections(run: Run, detected: Detected) -> dict[str, Path]:
+    """COCO files of the boxes; returns output name -> path."""
+    boxes = {"detections_detector": detected.test, "detections_tune": detected.tune}
+    outputs = {}
+    for name, coco in boxes.items():
+        if coco is not None:
+            outputs[name] = run.dir / "coco" / f"{name}.json"
+            write_coco(outputs[name], coco)
+    return outputs
+
+
+def _prediction_facts(sources: Sources, results: Results) -> dict[str, Any]:
+    """Entries of the manifest that prediction needs, from the run folder and from the bundle."""
+    test, evaluation = sources.test, results.evaluation
+    return {
+        "findings": list(test.findings),
+        "operating_points": evaluation.operating_points,
+        "score_curves": evaluation.score_curves,
+        "box_correction": results.trained.correction.as_dict(),
+        "regions": sorted(set(test.images["region"])),
+        "synthetic": bool(test.info.get("synthetic")),
+        "export_warnings": results.exports.warnings,
+    }
 
 
 def _starts(
@@ -161,16 +210,11 @@ def open_compared(runs: Mapping[str, Path], test: CocoBoxes) -> dict[str, CocoBo
 
 
 def _write_pages(
-    run: Run,
-    stage2: FinishedRun,
-    sources: Sources,
-    settings: Stage3Settings,
-    made: tuple[RoundsResult, Evaluation, Exports, DistilledStart | None],
-    metrics: Metrics,
+    run: Run, results: Results, *, settings: Stage3Settings, sources: Sources, stage2: FinishedRun, metrics: Metrics
 ) -> dict[str, Path]:
     """The report on the run, and the model card for users of the detector."""
-    trained, evaluation, exports, distilled = made
-    blocks = [*distillation_blocks(distilled), *rounds_blocks(run.dir, trained, sources.tune)]
+    trained, evaluation, exports = results.trained, results.evaluation, results.exports
+    blocks = [*distillation_blocks(results.distilled), *rounds_blocks(run.dir, trained, sources.tune)]
     facts = ReportParts(trained.folder, metrics, settings.num_gallery_images, blocks)
     card = CardFacts(
         settings,
