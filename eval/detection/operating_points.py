@@ -55,7 +55,8 @@ def limited_point(
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
     num_images = np.any([m.read_images for m in matches], axis=0).sum() if matches else 0
     least = _lowest_within(confidence.of(boxes), is_false, rate * float(num_images))
-    about = f"one confidence ({least:.3f}) for all findings: at most {rate:g} false positives per image on tune"
+    allowed = f"{rate:g} false positive{'s' * (rate != 1)} per image"
+    about = f"one confidence ({least:.3f}) for all findings: at most {allowed} on tune"
     return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
 
 

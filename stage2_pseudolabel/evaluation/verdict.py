@@ -45,7 +45,10 @@ def _other_methods(board: Leaderboard[CamEntry]) -> list[str]:
     }
     groups = {text: [one.name for one in others if one.result == result] for result, text in words.items()}
     parts = [f"{text} {len(names)} ({named(names)})" for text, names in groups.items() if names]
-    return [f"Among {len(others)} other method{'s' * (len(others) > 1)}, it is {listed(parts)}."]
+    number = f"{len(others)} other method{'s' * (len(others) > 1)}"
+    if all(one.result == "not significantly different" for one in others):
+        return [f"It does not differ significantly from the {number}: {named(one.name for one in others)}."]
+    return [f"Of the {number}, it is {listed(parts)}."]
 
 
 def _highest(board: Leaderboard[CamEntry]) -> list[str]:
@@ -63,4 +66,4 @@ def _without_map(best: CamEntry) -> list[str]:
     blind = [finding for finding, rule in pairs if all(one.as_dict().get("beta") == 0 for one in single_rules(rule))]
     if not blind:
         return []
-    return [f"The best rule for {', '.join(blind)} ignores the map: its boxes are those of the prior."]
+    return [f"For {listed(blind)}, the best rule ignores the map: its boxes are those of the prior."]

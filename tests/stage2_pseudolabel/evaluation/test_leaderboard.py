@@ -378,6 +378,13 @@ def test_verdict_names_a_method_that_is_significantly_better_than_the_chosen_one
     assert any("worse than 1 (PCAM)" in words for words in words_of(tmp_path, entries))
 
 
+def test_verdict_counts_methods_that_do_not_differ_once(tmp_path: Path) -> None:
+    entries = [plain_entry("gradcam", 0.30, tune=0.3)]
+    entries += [replace(plain_entry(name, 0.3, tune=0.2), measures={"ap40": jittered(0.3)}) for name in ("pcam", "dff")]
+    _, others, *_ = words_of(tmp_path, entries)
+    assert "the 2 other methods: PCAM and DFF" in others
+
+
 def test_verdict_of_a_single_method_and_of_a_choice_by_finding(tmp_path: Path) -> None:
     assert "no other method" in words_of(tmp_path, [plain_entry("gradcam", 0.3, tune=0.3)])[1]
     one, two = plain_entry("gradcam", 0.3), plain_entry("layercamfusion", 0.2)
