@@ -53,15 +53,15 @@ log = logging.getLogger("raybox")
 class Prepared:
     """The data of a run.
 
-    settings: with the resolved normalisation and tree. before: the patients that earlier classifiers have seen. images:
-    the images that this classifier and earlier ones see (`seen_images.COLUMNS`).
+    settings: with the resolved normalisation and tree. seen_before: patients that earlier classifiers have seen.
+    images: those that this classifier and earlier ones see (`seen_images.COLUMNS`).
     """
 
     data: Dataset
     ids: Ids
     splits: Mapping[str, Split]
     settings: Stage1Settings
-    before: seen_patients.Seen
+    seen_before: seen_patients.Seen
     images: pd.DataFrame
 
 
@@ -74,7 +74,7 @@ def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
     settings = settings.model_copy(update={"hierarchy": with_tree(settings.hierarchy, terms)})
     data, ids = _read_data(settings, terms, progress=is_first)
     sources = [path for path in (settings.init_from, settings.labels.teacher) if path is not None]
-    before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
+    seen_before = seen_patients.union([seen_patients.check_source(path, data, ids) for path in sources])
     data, ids, images = _without_copies(data, ids, settings, sources, progress=is_first)
     _pin_data(run, data, ids, write=is_first)
     train, settings = _training_split(data.select(ids["train"]), run, settings, fabric)
@@ -82,14 +82,14 @@ def prepare(run: Run, settings: Stage1Settings, fabric: Fabric) -> Prepared:
     splits = {"train": train, **others}
     _log_cases(ids, splits)
     check_selectable(splits["val"].targets, settings)
-    return Prepared(data, ids, splits, settings, before, images)
+    return Prepared(data, ids, splits, settings, seen_before, images)
 
 
 def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
     """Train and evaluate a classifier in the folder of `run`. All processes train, the first one evaluates."""
     with run.phase("reading the data"):
         prepared = prepare(run, settings, fabric)
-        data, ids, splits = prepared.data, prepared.ids, prepared.splits
+    splits = prepared.splits
     with run.phase("training"):
         settings = with_computation(run, prepared.settings, fabric)
         fabric = make_fabric(settings)  # the same processes, in the chosen precision
@@ -100,15 +100,7 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
     with run.phase("evaluation"):
         model = read_classifier(settings, run.dir / "best.safetensors").to(fabric.device)
         scored_val, scored_test = (_predict(model, splits[name], settings) for name in ("val", "test"))
-        evidence = Evidence(data, ids, scored_val, scored_test, train=splits["train"])
-        files = {"weights": "best.safetensors", "splits": "splits.json", seen_patients.OUTPUT: "seen.json"}
-        files[seen_images.OUTPUT] = seen_images.FILE
-        if settings.labels.teacher is not None:
-            files["relabelled"] = relabel.TABLE
-        outputs = {name: run.dir / file for name, file in files.items()}
-        outputs |= kept_label_file(run.dir)
-        seen_patients.write_seen(outputs[seen_patients.OUTPUT], data, ids, before=prepared.before)
-        seen_images.write_seen_images(outputs[seen_images.OUTPUT], [prepared.images])
+        evidence = Evidence(prepared.data, prepared.ids, scored_val, scored_test, train=splits["train"])
         facts = {
             "normalisation": {"mean": settings.input.mean, "std": settings.input.std},
             "world_size": fabric.world_size,
@@ -116,7 +108,19 @@ def run(run: Run, settings: Stage1Settings, fabric: Fabric) -> None:
             "memory_format": settings.train.memory_format,
             "best_epoch": progress.best_epoch,
         }
-        finish_run(run, settings, evidence, outputs=outputs, facts=facts)
+        finish_run(run, settings, evidence, outputs=_training_outputs(run, prepared), facts=facts)
+
+
+def _training_outputs(run: Run, prepared: Prepared) -> dict[str, Path]:
+    """Write what the classifier has seen. Returns output name -> path of this and of the files that training wrote."""
+    files = {"weights": "best.safetensors", "splits": "splits.json", seen_patients.OUTPUT: "seen.json"}
+    files[seen_images.OUTPUT] = seen_images.FILE
+    if prepared.settings.labels.teacher is not None:
+        files["relabelled"] = relabel.TABLE
+    outputs = {name: run.dir / file for name, file in files.items()}
+    seen_patients.write_seen(outputs[seen_patients.OUTPUT], prepared.data, prepared.ids, before=prepared.seen_before)
+    seen_images.write_seen_images(outputs[seen_images.OUTPUT], [prepared.images])
+    return outputs | kept_label_file(run.dir)
 
 
 def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) -> tuple[Dataset, Ids]:
@@ -153,18 +157,18 @@ def _without_copies(
 
     Those are images that a run in `sources` has seen and, in a run of several data sets, images of another set.
     """
-    looks = seen_images.looks_of(data, settings.input, progress=progress)
+    hashes = seen_images.content_hashes(data, settings.input, progress=progress)
     earlier = [seen_images.read_seen_images(path) for path in sources]
     for table in earlier:
         data, ids = seen_images.without_copies(
-            data, ids, seen_images.forbidden(table), looks, on_problem=settings.data.on_problem
+            data, ids, seen_images.forbidden(table), hashes, on_problem=settings.data.on_problem
         )
-    own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
+    own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, hashes)
     if isinstance(settings.data, SeveralData):
         data, ids = seen_images.without_copies(
-            data, ids, seen_images.forbidden(own), looks, on_problem=settings.data.on_problem, same_set=False
+            data, ids, seen_images.forbidden(own), hashes, on_problem=settings.data.on_problem, same_set=False
         )
-        own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, looks)
+        own = seen_images.table_of(data, {name: ids[name] for name in ("train", "val")}, hashes)
     _check_not_empty(ids)
     return data, ids, pd.concat([*earlier, own], ignore_index=True)
 
@@ -205,9 +209,10 @@ def _targets(cases: Cases, run: Run, settings: Stage1Settings, fabric: Fabric) -
     log.info("training labels:\n%s", counts.to_string())
     teacher = None
     if settings.labels.teacher is not None:
-        own = settings.labels
         with fabric.rank_zero_first():
-            teacher = relabel.relabel(own, cases.first, settings.findings, run_dir=run.dir, device=fabric.device)
+            teacher = relabel.relabel(
+                settings.labels, cases.first, settings.findings, run_dir=run.dir, device=fabric.device
+            )
     return training_targets(labels, settings.labels, seed=settings.seed, teacher=teacher)
 
 

@@ -105,9 +105,9 @@ def _without_copies(data: Dataset, source: FinishedRun, settings: InputSettings)
     seen = seen_images.read_seen_images(source.dir)
     if seen.empty:
         return data
-    looks = seen_images.looks_of(data, settings, progress=True)
+    hashes = seen_images.content_hashes(data, settings, progress=True)
     part = {"test": data.images["image_id"].tolist()}
-    left, _ = seen_images.without_copies(data, part, {"test": seen}, looks, on_problem="exclude")
+    left, _ = seen_images.without_copies(data, part, {"test": seen}, hashes, on_problem="exclude")
     if left.images.empty:
         raise UserError(
             f"data: all {len(data.images)} images of {data.name} are copies of images that the classifier has seen; "

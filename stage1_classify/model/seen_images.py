@@ -21,7 +21,7 @@ from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
 OUTPUT = "seen_images"
 FILE = "seen_images.csv"
-COLUMNS = ["set", "split", "image_id", "looks"]
+COLUMNS = ["set", "split", "image_id", "content_hash"]
 """Data set, "train" (used for the weights) or "val" (used to choose epoch and thresholds), the image's id in its data
 set, and its content hash."""
 
@@ -30,13 +30,13 @@ COPY = "copy of an image that must not be in this split"
 Ids = dict[str, list[str]]
 """Split name -> image ids."""
 
-Looks = Mapping[str, str]
+ContentHashes = Mapping[str, str]
 """Image id -> content hash."""
 
 log = logging.getLogger("raybox")
 
 
-def looks_of(data: Dataset, settings: InputSettings, *, progress: bool = False) -> Looks:
+def content_hashes(data: Dataset, settings: InputSettings, *, progress: bool = False) -> ContentHashes:
     """The content hash of each image; from the picture cache, or by decoding every image where there is none."""
     pictures = Pictures(data, settings, progress=progress)
     return dict(zip(pictures.image_ids, pictures.content_hashes(progress=progress), strict=True))
@@ -55,7 +55,8 @@ def read_seen_images(run_dir: Path) -> pd.DataFrame:
             run.dir,
         )
         return pd.DataFrame(columns=COLUMNS, dtype=str)
-    return pd.read_csv(run.output(OUTPUT), dtype=str, keep_default_na=False)
+    table = pd.read_csv(run.output(OUTPUT), dtype=str, keep_default_na=False)
+    return table.rename(columns={"looks": "content_hash"})  # the column's name in earlier versions
 
 
 def forbidden(seen: pd.DataFrame, *, choices: str = "val") -> dict[str, pd.DataFrame]:
@@ -63,14 +64,14 @@ def forbidden(seen: pd.DataFrame, *, choices: str = "val") -> dict[str, pd.DataF
     return {choices: seen[seen["split"] == "train"], "test": seen}
 
 
-def table_of(data: Dataset, splits: Mapping[str, Sequence[str]], looks: Looks) -> pd.DataFrame:
+def table_of(data: Dataset, splits: Mapping[str, Sequence[str]], hashes: ContentHashes) -> pd.DataFrame:
     """The images of the splits, as `COLUMNS`."""
     rows = []
     for split, image_ids in splits.items():
         images = data.select(image_ids).images
         for image_id, name in zip(images["image_id"], images["set"], strict=True):
             own_id = image_id.removeprefix(f"{name}/") if name else image_id
-            rows.append((name or data.name, split, own_id, looks[image_id]))
+            rows.append((name or data.name, split, own_id, hashes[image_id]))
     return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
 
 
@@ -84,7 +85,7 @@ def without_copies(
     data: Dataset,
     splits: Ids,
     others: Mapping[str, pd.DataFrame],
-    looks: Looks,
+    hashes: ContentHashes,
     *,
     on_problem: OnProblem | Mapping[str, OnProblem],
     same_set: bool = True,
@@ -103,7 +104,7 @@ def without_copies(
     lines: list[str] = []
     for split, table in others.items():
         for name, own in _by_set(data, splits[split]).items():
-            copies = find_copies({i: looks[i] for i in own}, table if same_set else table[table["set"] != name])
+            copies = find_copies({i: hashes[i] for i in own}, table if same_set else table[table["set"] != name])
             found |= copies
             if (on_problem if isinstance(on_problem, str) else on_problem[name]) == "error":
                 lines += [
@@ -125,11 +126,11 @@ def without_copies(
     return kept, {name: [i for i in part if i not in found] for name, part in splits.items()}
 
 
-def find_copies(looks: Looks, table: pd.DataFrame) -> dict[str, str]:
+def find_copies(hashes: ContentHashes, table: pd.DataFrame) -> dict[str, str]:
     """Image id -> the image of the table that it shows, in words, for each image that is a copy of one."""
-    image_ids = [image_id for image_id, own in looks.items() if own]
-    known = table[table["looks"] != ""]
-    distances, places = nearest([looks[image_id] for image_id in image_ids], known["looks"].tolist())
+    image_ids = [image_id for image_id, own in hashes.items() if own]
+    known = table[table["content_hash"] != ""]
+    distances, places = nearest([hashes[image_id] for image_id in image_ids], known["content_hash"].tolist())
     found = {}
     for image_id, distance, place in zip(image_ids, distances.tolist(), places.tolist(), strict=True):
         if distance <= MAX_DISTANCE:

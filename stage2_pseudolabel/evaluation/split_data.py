@@ -21,9 +21,9 @@ from eval.stats.bootstrap import Counts, resample_counts
 from stage1_classify.model import seen_images
 from stage1_classify.model.seen_patients import check_unseen, read_seen
 from stage1_classify.settings.classifier import Stage1Settings
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.fused_rule import AnyRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.search import Scored, detect
 from stage2_pseudolabel.boxes.truth import check_boxes, ground_truth
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
@@ -109,13 +109,13 @@ def _without_copies(
     in another set's test part.
     """
     rule = settings.data.on_problem
-    looks = seen_images.looks_of(data, stage1.input, progress=progress)
+    hashes = seen_images.content_hashes(data, stage1.input, progress=progress)
     seen = seen_images.read_seen_images(source)
     forbidden = seen_images.forbidden(seen, choices="tune")
-    data, splits = seen_images.without_copies(data, splits, forbidden, looks, on_problem=rule)
+    data, splits = seen_images.without_copies(data, splits, forbidden, hashes, on_problem=rule)
     if isinstance(settings.data, SeveralData):
-        tune = seen_images.table_of(data, {"tune": splits["tune"]}, looks)
-        data, splits = seen_images.without_copies(data, splits, {"test": tune}, looks, on_problem=rule, same_set=False)
+        tune = seen_images.table_of(data, {"tune": splits["tune"]}, hashes)
+        data, splits = seen_images.without_copies(data, splits, {"test": tune}, hashes, on_problem=rule, same_set=False)
     _check_not_empty(splits)
     return data, splits
 

@@ -93,14 +93,14 @@ def test_copies_of_images_that_it_has_seen_are_left_out(tmp_path: Path, root: Pa
     for row in range(12):
         assert cv2.imwrite(str(tmp_path / "new" / f"n{row}.png"), scene(row))
     data = settings.data.read()
-    looks = seen_images.looks_of(data, stage1_settings(root).input)
-    seen = seen_images.table_of(data, {"train": ["n3", "n4"], "val": ["n7"]}, looks)
+    hashes = seen_images.content_hashes(data, stage1_settings(root).input)
+    seen = seen_images.table_of(data, {"train": ["n3", "n4"], "val": ["n7"]}, hashes)
     done = evaluate_elsewhere(with_seen_images(run, tmp_path / "some", seen), settings, out=tmp_path / "out")
     assert [(one["what"], one["reason"]) for one in done.manifest["excluded"]] == [
         (name, seen_images.COPY) for name in ("n3", "n4", "n7")
     ]
     assert len(read_predictions(done.output("predictions"))) == 9
-    everything = seen_images.table_of(data, {"train": list(looks)}, looks)
+    everything = seen_images.table_of(data, {"train": list(hashes)}, hashes)
     with pytest.raises(UserError, match="all 12 images of csv_table are copies"):
         evaluate_elsewhere(with_seen_images(run, tmp_path / "all", everything), settings, out=tmp_path / "none")
 

@@ -12,12 +12,15 @@ import pytest
 from cxr.config import UserError
 from cxr.datasets.several import combine
 from cxr.imaging.settings import InputSettings
+from cxr.runs.run_folder import start_run
 from cxr.tables import Dataset, OnProblem, empty_boxes, image_table
 from stage1_classify.model.seen_images import (
     COLUMNS,
     COPY,
+    OUTPUT,
+    content_hashes,
     find_copies,
-    looks_of,
+    read_seen_images,
     table_of,
     without_copies,
     write_seen_images,
@@ -47,19 +50,19 @@ def checked(
     """The first image is tune, the others are test."""
     ids = data.images["image_id"].tolist()
     splits = {"tune": ids[:1], "test": ids[1:]}
-    looks = looks_of(data, INPUT)
-    return without_copies(data, splits, {"test": seen}, looks, on_problem=on_problem, same_set=same_set)
+    hashes = content_hashes(data, INPUT)
+    return without_copies(data, splits, {"test": seen}, hashes, on_problem=on_problem, same_set=same_set)
 
 
 def seen_of(data: Dataset, split: Literal["train", "val"] = "train") -> pd.DataFrame:
-    return table_of(data, {split: data.images["image_id"].tolist()}, looks_of(data, INPUT))
+    return table_of(data, {split: data.images["image_id"].tolist()}, content_hashes(data, INPUT))
 
 
 def test_nothing_was_seen(tmp_path: Path) -> None:
     data = folder(tmp_path / "own", {"a": 0, "b": 1})
     empty = table_of(data, {"train": []}, {})
     assert empty.columns.tolist() == COLUMNS
-    assert find_copies(looks_of(data, INPUT), empty) == {}
+    assert find_copies(content_hashes(data, INPUT), empty) == {}
     assert checked(data, empty, "error") == (data, {"tune": ["a"], "test": ["b"]})
 
 
@@ -84,9 +87,9 @@ def test_copies_are_excluded_and_counted_where_the_user_says_so(tmp_path: Path) 
 def test_several_sets_are_named_and_follow_their_own_rules(tmp_path: Path) -> None:
     first, second = folder(tmp_path / "n", {"x": 0, "y": 1}), folder(tmp_path / "s", {"a": 2, "b": 1}, half=True)
     data = combine({"north": first, "south": second})
-    seen = table_of(data, {"train": ["north/y", "south/a"]}, looks_of(data, INPUT))
+    seen = table_of(data, {"train": ["north/y", "south/a"]}, content_hashes(data, INPUT))
     assert seen[["set", "split", "image_id"]].to_numpy().tolist() == [["north", "train", "y"], ["south", "train", "a"]]
-    assert list(find_copies(looks_of(data, INPUT), seen)) == ["north/y", "south/a", "south/b"]
+    assert list(find_copies(content_hashes(data, INPUT), seen)) == ["north/y", "south/a", "south/b"]
     kept, splits = checked(data, seen, {"north": "error", "south": "exclude"}, same_set=False)
     assert splits["test"] == ["north/y", "south/a"]
     assert [item.what for item in kept.excluded] == ["south/b"]
@@ -99,3 +102,12 @@ def test_each_row_is_written_once_and_ids_stay_texts(tmp_path: Path) -> None:
     write_seen_images(tmp_path / "seen.csv", [seen, seen])
     found = pd.read_csv(tmp_path / "seen.csv", dtype=str, keep_default_na=False)
     np.testing.assert_array_equal(found.to_numpy(), seen.to_numpy())
+
+
+def test_the_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", stage="stage1", settings=INPUT, inputs={})
+    table = run.dir / "seen_images.csv"
+    table.write_text("set,split,image_id,looks\nfirst,train,x,ff\n")
+    run.finish({}, {OUTPUT: table})
+    found = read_seen_images(run.dir)
+    assert found.columns.tolist() == COLUMNS and found.iloc[0].tolist() == ["first", "train", "x", "ff"]
