@@ -150,17 +150,31 @@ def _labels(above: Floats, inside: Bools) -> tuple[Labels, int]:
     stacked[:, :height] = inside
     count, found = cv2.connectedComponents(stacked.reshape(-1, width), connectivity=4)
     labels: Labels = found.reshape(stacked.shape)[:, :height]
-    left, right = slice(None, -1), slice(1, None)
-    a, b, c, d = [(slice(None), y, x) for y in (left, right) for x in (left, right)]
-    first, second = [labels[:0].ravel()], [labels[:0].ravel()]
-    for one, other, off, off_too in ((a, d, b, c), (b, c, a, d)):
-        at = np.nonzero(inside[one] & inside[other] & ~inside[off] & ~inside[off_too])
-        saddle = above[one][at] * above[other][at] - above[off][at] * above[off_too][at]
-        first.append(labels[one][at][saddle >= 0])
-        second.append(labels[other][at][saddle >= 0])
-    joined = _joined_labels(np.concatenate(first), np.concatenate(second), count)
+    first, second = _corner_pairs(labels, above, inside)
+    joined = _joined_labels(first, second, count)
     # Label 0 is what lies outside; nothing links to it, so it stays 0.
     return joined[labels] - 1, int(joined.max())
+
+
+def _corner_pairs(labels: Labels, above: Floats, inside: Bools) -> tuple[Labels, Labels]:
+    """The labels of each pair of cells inside that touch at a corner only and belong together, two arrays (P,).
+
+    In a square of four cells of which one diagonal is inside and the other is not, the saddle of the bilinear surface
+    is above the level where the product of the first diagonal is at least that of the second.
+    """
+    low, high = slice(None, -1), slice(1, None)
+    (top_left, top_right), (bottom_left, bottom_right) = [
+        [(slice(None), y, x) for x in (low, high)] for y in (low, high)
+    ]
+    falling, rising = (top_left, bottom_right), (top_right, bottom_left)
+    pairs = []
+    for (one, other), (out, other_out) in ((falling, rising), (rising, falling)):
+        at = np.nonzero(inside[one] & inside[other] & ~inside[out] & ~inside[other_out])
+        saddle = above[one][at] * above[other][at] - above[out][at] * above[other_out][at]
+        joined = saddle >= 0
+        pairs.append((labels[one][at][joined], labels[other][at][joined]))
+    first, second = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    return first, second
 
 
 def _joined_labels(first: Labels, second: Labels, count: int) -> Labels:

@@ -10,9 +10,10 @@ from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.intervals import Resampled
 from eval.stats.measures import bootstrap
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.fused_rule import fused_rules
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
+from stage2_pseudolabel.boxes.search import tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
 SIZES = (10, 30, 100, None)

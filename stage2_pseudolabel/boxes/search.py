@@ -28,8 +28,6 @@ from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Found, Rule
 from stage2_pseudolabel.settings.boxes import BoxSettings
 
-__all__ = ["Frame", "Scored", "Tuned", "box_candidates", "detect", "fuse_tuned", "mean_of", "tune_rules"]
-
 CHOICE_IOUS = (0.3, 0.4, 0.5)
 """Rules are chosen by mean AP at these IoUs: the reported .4 and its neighbours, to reduce the effect of chance."""
 
@@ -87,14 +85,12 @@ def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame
     num_processes = min(len(searches), os.cpu_count() or 1) if scored.maps.size >= MIN_CELLS_FOR_PROCESSES else 1
     # max_nbytes=None: results must not refer to joblib's temporary files
     tried = Parallel(n_jobs=num_processes, max_nbytes=None)(delayed(_try_all)(one, settings) for one in searches)
-    best = [_best(candidates) for candidates in tried]
-    kinds = {
-        kind: [_best([one for one in candidates if one.rule.kind == kind]) for candidates in tried]
+    by_kind = {
+        kind: _rules_and_aps(truth, [_best([one for one in rules if one.rule.kind == kind]) for rules in tried])
         for kind in dict.fromkeys(settings.rules)
     }
-    return Tuned(
-        *_named(truth, best), {kind: _named(truth, ones) for kind, ones in kinds.items()}, sum(map(len, tried))
-    )
+    best = [_best(rules) for rules in tried]
+    return Tuned(*_rules_and_aps(truth, best), by_kind, num_tried=sum(map(len, tried)))
 
 
 def fuse_tuned(by_method: Sequence[Tuned], scored: Scored, truth: CocoBoxes, *, frame: Frame) -> Tuned:
@@ -122,17 +118,18 @@ class _Tried:
     score: float
 
 
-def _named(truth: CocoBoxes, ones: Sequence[_Tried]) -> tuple[tuple[Rule, ...], dict[str, float]]:
-    aps = {finding: one.ap for finding, one in zip(truth.findings, ones, strict=True)}
-    return tuple(one.rule for one in ones), aps
+def _rules_and_aps(truth: CocoBoxes, chosen: Sequence[_Tried]) -> tuple[tuple[Rule, ...], dict[str, float]]:
+    """(K,) rules, and finding -> AP at IoU .4, of the rule chosen for each finding."""
+    aps = {finding: one.ap for finding, one in zip(truth.findings, chosen, strict=True)}
+    return tuple(one.rule for one in chosen), aps
 
 
 def _best(candidates: Sequence[_Tried]) -> _Tried:
     """The first rule with the highest score, of those whose AP is not below that of Bayes' prior without a map."""
     priors = [one.ap for one in candidates if isinstance(one.rule, BayesRule) and one.rule.beta == 0]
-    floor = max(priors, default=0.0)
-    able = [one for one in candidates if one.ap >= floor]
-    return max(able or candidates, key=lambda one: -1.0 if np.isnan(one.score) else one.score)
+    lowest = max(priors, default=0.0)
+    allowed = [one for one in candidates if one.ap >= lowest]
+    return max(allowed or candidates, key=lambda one: -1.0 if np.isnan(one.score) else one.score)
 
 
 @dataclass(frozen=True)

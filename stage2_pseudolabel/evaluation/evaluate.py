@@ -13,9 +13,10 @@ from eval.leaderboard.names import AP40, HUMAN, methods_of
 from eval.readers.human import human_counts
 from eval.stats.bootstrap import Difference
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
+from stage2_pseudolabel.boxes.detect import detect
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.sample_size import SizePoint, sample_size_curve
-from stage2_pseudolabel.boxes.search import Tuned, detect, fuse_tuned, mean_of, tune_rules
+from stage2_pseudolabel.boxes.search import Tuned, fuse_tuned, mean_of, tune_rules
 from stage2_pseudolabel.evaluation.blank_image import BlankImage
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry, choose_best, make_leaderboard, score_entry
 from stage2_pseudolabel.evaluation.split_data import SplitData

@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import sample_size_curve
-from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
+from stage2_pseudolabel.boxes.search import tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.eval.detection.coco_reference import reference_ap
 

@@ -26,9 +26,10 @@ from eval.detection.average_precision import evaluate
 from eval.detection.matching import MAIN_IOU
 from eval.leaderboard.names import display_name, methods_of, single_methods
 from stage1_classify.model.loading import load_trained
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.fused_rule import AnyRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.search import Scored, Tuned, detect, fuse_tuned, tune_rules
+from stage2_pseudolabel.boxes.search import Tuned, fuse_tuned, tune_rules
 from stage2_pseudolabel.cam_maps.parts import Part
 from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings

@@ -9,9 +9,10 @@ import pytest
 from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
 from stage2_pseudolabel.boxes import sample_size
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import sample_images, sample_size_curve
-from stage2_pseudolabel.boxes.search import Scored, detect, tune_rules
+from stage2_pseudolabel.boxes.search import tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, truth_of
 

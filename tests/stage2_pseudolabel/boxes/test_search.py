@@ -13,11 +13,13 @@ from eval.detection.average_precision import evaluate
 from stage2_pseudolabel.boxes import search
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates
 from stage2_pseudolabel.boxes.components import ComponentRule
+from stage2_pseudolabel.boxes.detect import Scored, detect
 from stage2_pseudolabel.boxes.families import TuneMaps, box_candidates, rule_families
 from stage2_pseudolabel.boxes.fused_rule import FusedRule
+from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
 from stage2_pseudolabel.boxes.rule import Found, Maps, first_boxes, joined, nothing_found
-from stage2_pseudolabel.boxes.search import Frame, Scored, detect, fuse_tuned, mean_of, tune_rules
+from stage2_pseudolabel.boxes.search import fuse_tuned, mean_of, tune_rules
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth_of
 
