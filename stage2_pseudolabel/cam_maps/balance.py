@@ -44,7 +44,7 @@ def member_view_scales(
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(file, json.dumps(known, indent=1) + "\n")
     known = processes.from_first(known)
-    return scales | {name: in_terms_of_the_first(known[name]) for name in measured}
+    return scales | {name: relative_to_first(known[name]) for name in measured}
 
 
 def stored_scales(file: Path, methods: Iterable[str], *, num_views: int) -> Scales | None:
@@ -56,14 +56,14 @@ def stored_scales(file: Path, methods: Iterable[str], *, num_views: int) -> Scal
     if num_views == 1:
         return None
     scales = {name: [1.0] * num_views for name in _PROBABILITIES}
-    scales |= {name: in_terms_of_the_first(levels) for name, levels in read_levels(file).items()}
+    scales |= {name: relative_to_first(levels) for name, levels in read_levels(file).items()}
     if missing := set(methods) - scales.keys():
         raise UserError(f"{file}: no scales of {', '.join(sorted(missing))}; run stage 2 again")
     return scales
 
 
-def in_terms_of_the_first(levels: Sequence[float]) -> list[float]:
-    """A member view without any map at all is left as it is."""
+def relative_to_first(levels: Sequence[float]) -> list[float]:
+    """Each level divided by the first one; 1 for a member view without any map."""
     first = levels[0] if levels[0] > 0 else 1.0
     return [level / first if level > 0 else 1.0 for level in levels]
 

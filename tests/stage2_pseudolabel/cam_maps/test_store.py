@@ -226,7 +226,7 @@ def test_selected_rows_and_columns(tmp_path: Path) -> None:
     assert found.select(columns=[0]).maps["pcam"].shape == (6, 1, 4, 6)
 
 
-def test_scales_are_root_mean_squares_in_terms_of_the_first_member_view(tmp_path: Path) -> None:
+def test_scales_are_root_mean_squares_relative_to_first_member_view(tmp_path: Path) -> None:
     """Over the first 16 of 18 pictures; the second network's gradients are 100 times the first's."""
     _, pictures = pictures_of(tmp_path, num_images=18)
     members = member(tmp_path, seed=0), member(tmp_path, seed=1)
