@@ -74,9 +74,9 @@ def affirmed_pairs(labels: CocoBoxes) -> set[Pair]:
     if "labels" not in labels.images:
         return boxed
     given = dict(zip(labels.images["image_id"], labels.images["labels"], strict=True))
-    said = {image_id: label if isinstance(label, Mapping) else {} for image_id, label in given.items()}
-    affirmed = {(i, name) for i, label in said.items() for name in labels.findings if _is(label.get(name), 1)}
-    return affirmed | {(i, name) for i, name in boxed if not _is(said[i].get(name), 0, -1)}
+    label_of = {image_id: label if isinstance(label, Mapping) else {} for image_id, label in given.items()}
+    affirmed = {(i, name) for i, label in label_of.items() for name in labels.findings if _is(label.get(name), 1)}
+    return affirmed | {(i, name) for i, name in boxed if not _is(label_of[i].get(name), 0, -1)}
 
 
 def _is(label: Any, *values: int) -> bool:
@@ -134,21 +134,21 @@ def relabel(teacher: CocoBoxes, student: pd.DataFrame, settings: SelfTrainingSet
 
 def _with_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
     """Add the missing columns. A box drawn by a reader has no confidence and counts as certain."""
-    sure = boxes["confidence"] if "confidence" in boxes else pd.Series(np.nan, boxes.index)
+    confidence = boxes["confidence"] if "confidence" in boxes else pd.Series(np.nan, boxes.index)
     texts = {"method": boxes.get("method", TEACHER), "ignored_by": boxes.get("ignored_by", "")}
-    return boxes.assign(confidence=sure.astype(np.float64).fillna(1.0), **texts)
+    return boxes.assign(confidence=confidence.astype(np.float64).fillna(1.0), **texts)
 
 
 def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTrainingSettings) -> pd.DataFrame:
     both = pd.concat([teacher.assign(by=0), student.assign(by=1)], ignore_index=True)
-    corners, sure = (both[names].to_numpy(dtype=np.float64) for names in (CORNERS, "confidence"))
+    corners, confidence = (both[names].to_numpy(dtype=np.float64) for names in (CORNERS, "confidence"))
     by, methods = both["by"].to_numpy(dtype=np.int64), both["method"].to_numpy(dtype=object)
     rows: list[tuple[object, ...]] = []
     groups: Any = both.groupby(_KEY, sort=False).indices
     for (image_id, finding), own in groups.items():
-        weights = sure[own] * np.where(by[own] == 0, settings.teacher_weight, settings.student_weight)
+        weights = confidence[own] * np.where(by[own] == 0, settings.teacher_weight, settings.student_weight)
         fused, _, members = weighted_boxes_fusion(corners[own], weights, iou=settings.fusion_iou)
-        confidences = [_confidence(sure[own], by[own], member, settings) for member in members]
+        confidences = [_confidence(confidence[own], by[own], member, settings) for member in members]
         best = int(np.argmax(confidences))
         for place, (box, member) in enumerate(zip(fused.tolist(), members, strict=True)):
             method = "+".join(sorted({str(methods[own][m]) for m in member}, key=lambda name: name == STUDENT))
@@ -160,13 +160,13 @@ def _fuse_all(teacher: pd.DataFrame, student: pd.DataFrame, settings: SelfTraini
     return pd.DataFrame(rows, columns=_COLUMNS).astype({**numbers, **types, "iscrowd": np.int64})
 
 
-def _confidence(sure: Floats, by: Any, members: list[int], settings: SelfTrainingSettings) -> float:
-    """Confidence of one fused box. sure, by: confidence and source of all boxes of the image and finding."""
+def _confidence(confidence: Floats, by: Any, members: list[int], settings: SelfTrainingSettings) -> float:
+    """Confidence of one fused box. confidence, by: confidence and source of all boxes of the image and finding."""
     total = weight = 0.0
-    for source, say in enumerate((settings.teacher_weight, settings.student_weight)):
+    for source, source_weight in enumerate((settings.teacher_weight, settings.student_weight)):
         if (by == source).any():
-            weight += say
-            total += say * max((float(sure[m]) for m in members if by[m] == source), default=0.0)
+            weight += source_weight
+            total += source_weight * max((float(confidence[m]) for m in members if by[m] == source), default=0.0)
     return total / weight
 
 
@@ -185,5 +185,5 @@ def _in_order(boxes: pd.DataFrame, labels: CocoBoxes) -> pd.DataFrame:
     column_of = {name: column for column, name in enumerate(labels.findings)}
     rows = boxes["image_id"].map(row_of).to_numpy(dtype=np.int64)
     columns = boxes["finding"].map(column_of).to_numpy(dtype=np.int64)
-    sure = boxes["confidence"].to_numpy(dtype=np.float64)
-    return boxes.iloc[np.lexsort((-sure, columns, rows))].reset_index(drop=True)
+    confidence = boxes["confidence"].to_numpy(dtype=np.float64)
+    return boxes.iloc[np.lexsort((-confidence, columns, rows))].reset_index(drop=True)

@@ -40,7 +40,8 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
     """Ultralytics' assigner, followed by two steps: overlapping boxes of different classes share their anchors, and
     targets are weighted.
 
-    After a call, `cells` (B, A, K) is the weight of each cell in the classification loss and `scores` its target.
+    After a call, `cell_weights` (B, A, K) is the weight of each cell in the classification loss, and `targets`
+    (B, A, K) its target before weighting.
     """
 
     def __init__(self, *, like: TaskAlignedAssigner, shared_iou: float | None) -> None:
@@ -49,8 +50,8 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
         super().__init__(**{name: getattr(like, name) for name in names})
         self.shared_iou = shared_iou
         self.noise: LabelNoise | None = None
-        self.cells: Tensor | None = None
-        self.scores: Tensor | None = None
+        self.cell_weights: Tensor | None = None
+        self.targets: Tensor | None = None
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor, **extra: Tensor) -> tuple[Tensor, ...]:
@@ -61,36 +62,45 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
             box_weights = torch.zeros_like(scores)
         else:
             weights = self.noise.weights.to(gt_boxes) if self.noise else torch.ones_like(gt_boxes[..., 0])
-            classes = _one_hot(gt_labels, real, self.num_classes, self.shared_iou, gt_boxes)
-            shares, box_weights = _shared(classes, weights, index, is_positive)
+            classes = _class_shares(gt_boxes, gt_labels, real, num_classes=self.num_classes, shared_iou=self.shared_iou)
+            shares, box_weights = _anchor_shares(classes, weights, index, is_positive)
             scores = torch.maximum(scores, shares * scores.amax(dim=2, keepdim=True))
-        self.scores = scores
-        self.cells = torch.where(scores > 0, box_weights, _background(self.noise, points, scores))
+        self.targets = scores
+        self.cell_weights = torch.where(scores > 0, box_weights, _background_weights(self.noise, points, scores))
         return labels, boxes, scores * torch.where(scores > 0, box_weights, 0), is_positive, index
 
 
-def _one_hot(gt_labels: Tensor, real: Tensor, num_classes: int, shared_iou: float | None, gt_boxes: Tensor) -> Tensor:
-    """(B, n, n, K): share of the first box's anchors that counts for the class of the second box: 1 for itself, the
-    IoU for a box of another class if it is at least `shared_iou`, else 0."""
+def _class_shares(
+    gt_boxes: Tensor, gt_labels: Tensor, real: Tensor, *, num_classes: int, shared_iou: float | None
+) -> Tensor:
+    """(B, n, n, K): share of the first box's score that counts for the class of the second box: 1 for itself, the IoU
+    for a box of another class if it is at least `shared_iou`, else 0.
+
+    gt_boxes: (B, n, 4). gt_labels: (B, n, 1). real: (B, n, 1), 0 for padding.
+    """
     number = gt_boxes.shape[1]
-    same = torch.eye(number, device=gt_boxes.device).expand(len(gt_boxes), -1, -1)
+    shares = torch.eye(number, device=gt_boxes.device).expand(len(gt_boxes), -1, -1)
     if shared_iou is not None:
         pairs = bbox_iou(gt_boxes[:, :, None], gt_boxes[:, None], xywh=False).squeeze(-1)
         both = (real * real.transpose(1, 2)).bool() & (gt_labels != gt_labels.transpose(1, 2))
-        same = torch.maximum(same, torch.where(both & (pairs >= shared_iou), pairs, 0))
+        shares = torch.maximum(shares, torch.where(both & (pairs >= shared_iou), pairs, 0))
     one_hot = torch.nn.functional.one_hot(gt_labels.long().squeeze(-1), num_classes)
-    return same[..., None] * one_hot[:, None].to(same)
+    return shares[..., None] * one_hot[:, None].to(shares)
 
 
-def _shared(classes: Tensor, weights: Tensor, index: Tensor, is_positive: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, A, K) each: the share of an anchor's score that each class gets, and the weight of the box it comes from."""
+def _anchor_shares(classes: Tensor, weights: Tensor, index: Tensor, is_positive: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, A, K) each: the share of an anchor's score that each class gets, and the weight of the box it comes from.
+
+    classes: see `_class_shares`. weights: (B, n) of the boxes. index: (B, A) the box of each anchor.
+    is_positive: (B, A).
+    """
     shares, source = classes.max(dim=2)  # (B, n, K): over the second box
     box_weights = torch.gather(weights[:, None].expand(-1, classes.shape[1], -1), 2, source)
     rows = index.long()[..., None].expand(-1, -1, classes.shape[3])
     return torch.gather(shares, 1, rows) * is_positive[..., None], torch.gather(box_weights, 1, rows)
 
 
-def _background(noise: LabelNoise | None, points: Tensor, scores: Tensor) -> Tensor:
+def _background_weights(noise: LabelNoise | None, points: Tensor, scores: Tensor) -> Tensor:
     """(B, A, K) weight of a background cell: the lowest weight of the regions that contain it, 1 outside regions."""
     weights = torch.ones_like(scores)
     if noise is None or noise.regions.shape[1] == 0:
@@ -113,8 +123,8 @@ class CellWeightedLoss(nn.BCEWithLogitsLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Uses the assigner's unweighted targets instead of `target`, which is weighted."""
         assigner = self._assigner[0]
-        assert assigner.scores is not None and assigner.cells is not None, "call the assigner first"
-        return super().forward(input, assigner.scores.to(target)) * assigner.cells
+        assert assigner.targets is not None and assigner.cell_weights is not None, "call the assigner first"
+        return super().forward(input, assigner.targets.to(target)) * assigner.cell_weights
 
 
 class NoisyLabelLoss(v8DetectionLoss):
@@ -135,11 +145,14 @@ class NoisyLabelLoss(v8DetectionLoss):
         self.assigner.noise = None
         if noise is not None:
             is_region = noise[:, IS_REGION] > 0
-            self.assigner.noise = self._read(preds, batch, noise, is_region)
+            self.assigner.noise = self._label_noise(preds, batch, noise, is_region)
             batch = {**batch, **{key: batch[key][~is_region] for key in ("batch_idx", "cls", "bboxes")}}
         return super().loss(preds, batch)
 
-    def _read(self, preds: dict[str, Tensor], batch: dict[str, Any], noise: Tensor, is_region: Tensor) -> LabelNoise:
+    def _label_noise(
+        self, preds: dict[str, Tensor], batch: dict[str, Any], noise: Tensor, is_region: Tensor
+    ) -> LabelNoise:
+        """The rows of a batch as padded tensors. noise: (rows, 2), see `dataset.LABEL_NOISE`. is_region: (rows,)."""
         count = preds["boxes"].shape[0]
         height, width = (size * self.stride[0] for size in preds["feats"][0].shape[2:])
         scale = torch.tensor([width, height, width, height], device=self.device)
@@ -161,7 +174,6 @@ class NoisyLabelLoss(v8DetectionLoss):
 
 def make_loss(model: nn.Module, *, shared_iou: float | None) -> NoisyLabelLoss | E2ELoss:
     """The loss of a single head, or of YOLO26's pair of a one-to-many and a one-to-one head."""
-
     of_one_head = partial(NoisyLabelLoss, shared_iou=shared_iou)
     head: Any = model.model[-1]  # type: ignore[index]
     has_pair = getattr(head, "one2one_cv2", None) is not None

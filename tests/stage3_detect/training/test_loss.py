@@ -156,7 +156,7 @@ def test_boxes_count_by_their_weight(model: DetectionModel) -> None:
     rows = ((0, 1, LEFT), (1, 0, RIGHT))
     plain_loss = make_loss(model, shared_iou=None)
     _, plain, plain_boxes = gradients(plain_loss, batch_of(*rows), num_images=2)
-    targets = plain_loss.assigner.scores
+    targets = plain_loss.assigner.targets
     assert targets is not None
     weights = torch.tensor([1.5, 0.5])
     noisy = batch_of(*rows, noise=[(1.5, 0), (0.5, 0)])
@@ -186,10 +186,10 @@ def test_two_findings_with_one_box_share_its_anchors(model: DetectionModel) -> N
     gradients(alone, batch_of(*rows))
     shared = make_loss(model, shared_iou=0.8)
     _, scores, _ = gradients(shared, batch_of(*rows, noise=[(1, 0), (1, 0)]))
-    assert alone.assigner.scores is not None and shared.assigner.scores is not None
+    assert alone.assigner.targets is not None and shared.assigner.targets is not None
     # ultralytics gives every anchor to one of the two
-    assert (alone.assigner.scores[0] > 0).all(1).sum() == 0
-    found = shared.assigner.scores[0]
+    assert (alone.assigner.targets[0] > 0).all(1).sum() == 0
+    found = shared.assigner.targets[0]
     assert torch.equal(found[:, 0], found[:, 1]) and (found > 0).any()
     assert ((scores[0, 0] < 0) == (found[:, 0] > torch.sigmoid(_logits()[0, 0]))).all()
 
@@ -208,9 +208,9 @@ def test_boxes_that_overlap_less_share_nothing(model: DetectionModel) -> None:
     assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
     shared = make_loss(model, shared_iou=0.7)
     gradients(shared, batch_of(*rows))
-    assert shared.assigner.scores is not None
-    both = (shared.assigner.scores[0] > 0).all(1)
-    low, high = shared.assigner.scores[0, both].sort(1).values.unbind(1)
+    assert shared.assigner.targets is not None
+    both = (shared.assigner.targets[0] > 0).all(1)
+    low, high = shared.assigner.targets[0, both].sort(1).values.unbind(1)
     assert both.any() and torch.allclose(low / high, torch.tensor(0.21 / 0.29), rtol=1e-3)
 
 
@@ -218,7 +218,7 @@ def test_shared_anchors_weigh_by_the_box_that_gives_them(model: DetectionModel) 
     noisy = batch_of((0, 0, LEFT), (0, 1, LEFT), noise=[(0.5, 0), (2, 0)])
     loss = make_loss(model, shared_iou=0.8)
     gradients(loss, noisy)
-    cells, scores = loss.assigner.cells, loss.assigner.scores
+    cells, scores = loss.assigner.cell_weights, loss.assigner.targets
     assert cells is not None and scores is not None
     positive = scores[0] > 0
     assert set(cells[0, positive[:, 0], 0].tolist()) == {0.5}
