@@ -50,14 +50,14 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
     except ValidationError as error:
         problems = [_describe(problem, cls, values, source) for problem in error.errors()]
         raise UserError(problems) from None
-    wrong = [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _ones(settings, values)]
-    wrong += [f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _nuls(values)]
+    wrong = [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _booleans_as_numbers(settings, values)]
+    wrong += [f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _texts_with_nul(values)]
     if wrong:
         raise UserError(wrong)
     return settings
 
 
-def _ones(value: Any, given: Any, place: str = "") -> Iterator[tuple[str, bool]]:
+def _booleans_as_numbers(value: Any, given: Any, place: str = "") -> Iterator[tuple[str, bool]]:
     """Places where pydantic took true (or YAML's yes, on) as the number 1, or false as 0."""
     if isinstance(given, bool):
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -65,22 +65,22 @@ def _ones(value: Any, given: Any, place: str = "") -> Iterator[tuple[str, bool]]
     elif isinstance(given, Mapping):
         inside = dict(value) if isinstance(value, BaseModel | Mapping) else {}
         for key, inner in given.items():
-            yield from _ones(inside.get(key), inner, f"{place}.{key}")
+            yield from _booleans_as_numbers(inside.get(key), inner, f"{place}.{key}")
     elif isinstance(given, list) and isinstance(value, list | tuple):
         for number, (one, inner) in enumerate(zip(value, given, strict=False)):
-            yield from _ones(one, inner, f"{place}.{number}")
+            yield from _booleans_as_numbers(one, inner, f"{place}.{number}")
 
 
-def _nuls(given: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def _texts_with_nul(given: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """Places of text with a NUL, which no path can have."""
     if isinstance(given, str) and "\0" in given:
         yield place, given
     elif isinstance(given, Mapping):
         for key, inner in given.items():
-            yield from _nuls(inner, f"{place}.{key}")
+            yield from _texts_with_nul(inner, f"{place}.{key}")
     elif isinstance(given, list):
         for number, inner in enumerate(given):
-            yield from _nuls(inner, f"{place}.{number}")
+            yield from _texts_with_nul(inner, f"{place}.{number}")
 
 
 def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySettings:

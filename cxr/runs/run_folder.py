@@ -190,10 +190,10 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
 def _holds_nothing_made(out: Path) -> bool:
     """True if an earlier call ended before it produced anything, so other settings may replace it."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    begun = (
-        {"splits.json", "labels.sha256", "label_file.yaml", "computation.json"} if "started.json" in names else set()
-    )  # else foreign
-    return names <= {"started.json", "config.yaml", "log.txt"} | begun
+    replaceable = {"started.json", "config.yaml", "log.txt"}
+    if "started.json" in names:  # without it these files are not ours
+        replaceable |= {"splits.json", "labels.sha256", "label_file.yaml", "computation.json"}
+    return names <= replaceable
 
 
 def _is_whole(out: Path) -> bool:
