@@ -50,8 +50,13 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
     except ValidationError as error:
         problems = [_describe(problem, cls, values, source) for problem in error.errors()]
         raise UserError(problems) from None
-    wrong = [f"{source}: {place[1:]}: got {given}, expected a number" for place, given in _booleans_as_numbers(settings, values)]
-    wrong += [f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _texts_with_nul(values)]
+    wrong = [
+        f"{source}: {place[1:]}: got {given}, expected a number"
+        for place, given in _booleans_as_numbers(settings, values)
+    ]
+    wrong += [
+        f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _texts_with_nul(values)
+    ]
     if wrong:
         raise UserError(wrong)
     return settings

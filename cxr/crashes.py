@@ -56,7 +56,7 @@ def watch_run(run_dir: Path) -> Callable[[], None]:
 
 
 def crash_file(name: str) -> Path | None:
-    """The file that tells of a crash on the image `name` in an earlier call of the open runs; None without one."""
+    """The file that records a crash on the image `name` in an earlier call of the open runs; None without one."""
     return _crashed.get(_key(name))
 
 
