@@ -12,7 +12,7 @@ from cxr.arrays import Bools, Floats, mean_over_classes
 from eval.classification.metrics import MetricOptions
 from eval.classification.weighted import weighted_auroc, weighted_sums
 from eval.report.format import gap_text
-from eval.stats.bootstrap import Counts, Difference, percentile_interval, resample_images
+from eval.stats.bootstrap import Counts, Estimate, percentile_interval, resample_images
 from eval.stats.calibration import check_scores
 
 AGE_LIMITS = (18, 40, 60, 80)
@@ -40,10 +40,10 @@ class SubgroupRow:
     finding: str
     num_cases: int
     num_positives: int
-    auroc: Difference | None
-    sensitivity: Difference | None
-    specificity: Difference | None
-    difference: Difference | None
+    auroc: Estimate | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    difference: Estimate | None
     remark: str
 
 
@@ -137,7 +137,7 @@ class _Scorer:
         usable = has_score & ~np.isnan(self.thresholds) & (sums[2:] > 0)
         return np.where(usable, sums[:2] / np.maximum(sums[2:], 1), np.nan)
 
-    def _remark(self, name: str, counts: tuple[int, int], has_score: bool, difference: Difference | None) -> str:
+    def _remark(self, name: str, counts: tuple[int, int], has_score: bool, difference: Estimate | None) -> str:
         if difference is not None:
             return "differs from the rest" if difference.is_clear else "no significant difference"
         if has_score:
@@ -153,10 +153,10 @@ def _with_mean(figures: Floats) -> Floats:
     return np.concatenate([mean_over_classes(figures)[..., None], figures], axis=-1)
 
 
-def _estimate(samples: Floats) -> Difference | None:
+def _estimate(samples: Floats) -> Estimate | None:
     """samples: (1 + R,), the figure itself first."""
     interval = percentile_interval(samples[1:])
-    return None if np.isnan(samples[0]) else Difference(float(samples[0]), interval.low, interval.high)
+    return None if np.isnan(samples[0]) else Estimate(float(samples[0]), interval.low, interval.high)
 
 
 def _values(column: "pd.Series[Any]") -> npt.NDArray[np.str_]:

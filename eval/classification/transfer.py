@@ -21,7 +21,7 @@ from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.classification.prediction_file import Cases, read_cases, read_predictions
 from eval.classification.weighted import weighted_auroc
-from eval.stats.bootstrap import Difference, resample_counts
+from eval.stats.bootstrap import Estimate, resample_counts
 from eval.stats.intervals import p_of_difference
 from eval.stats.measures import Bootstrapped, Measure, bootstrap, difference
 from eval.stats.paired import holm
@@ -83,7 +83,7 @@ class Gap:
     data_set: str
     other: str
     num_cases: int
-    gap: Difference | None = None
+    gap: Estimate | None = None
     p_holm: float = float("nan")
 
 

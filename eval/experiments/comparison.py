@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr.arrays import Floats
 from eval.report.format import gap_text
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.intervals import Resampled, difference_of, p_of_difference, ratio_of
 from eval.stats.paired import ALPHA, holm
 
@@ -40,11 +40,11 @@ class Figures:
         num_boxes = None if self.num_boxes is None else float(self.num_boxes[place])
         return Resampled(float(self.values[place]), self.samples[:, place], num_boxes)
 
-    def minus(self, other: "Figures") -> tuple[Difference, ...]:
+    def minus(self, other: "Figures") -> tuple[Estimate, ...]:
         """The paired differences of each figure: same cases, same resamples."""
         return tuple(difference_of(self[place], other[place]) for place in range(len(self.values)))
 
-    def estimates(self) -> tuple[Difference, ...]:
+    def estimates(self) -> tuple[Estimate, ...]:
         """Value and 95 % interval of each figure."""
         return tuple(self[place].estimate for place in range(len(self.values)))
 
@@ -62,16 +62,16 @@ class Row:
     """
 
     variant: str
-    values: tuple[Difference, ...]
+    values: tuple[Estimate, ...]
     is_reference: bool = False
     by_seed: Mapping[int | None, float] = field(default_factory=dict)
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Estimate, ...] = ()
     differences_by_seed: tuple[float, ...] = ()
     p: float = float("nan")
     p_holm: float = float("nan")
 
     @property
-    def difference(self) -> Difference | None:
+    def difference(self) -> Estimate | None:
         """The difference of the first figure."""
         return self.differences[0] if self.differences else None
 
@@ -122,7 +122,7 @@ def mean_of(trainings: Sequence[Figures]) -> Figures:
     return Figures(values, mean + np.sqrt(num / (num - 1)) * (resampled - mean), trainings[0].num_boxes)
 
 
-def share_of(own: Figures, whole: Figures) -> Difference:
+def share_of(own: Figures, whole: Figures) -> Estimate:
     """The first figure of `own` as a share of that of `whole`; NaN where `whole` is 0."""
     return ratio_of(own[0], whole[0])
 

@@ -13,12 +13,12 @@ from eval.report.blocks import Block, Figure, Table, Text, Verdict, write_report
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import Cell, estimate_text, format_cell, gap_text, listed
 from eval.report.text_tables import markdown
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.measures import interval_figures
 
 Groups = Mapping[str, Group]
 
-NO_DIFFERENCE = Difference(float("nan"), float("nan"), float("nan"))
+NO_DIFFERENCE = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 def group_table(

@@ -15,7 +15,7 @@ from cxr.runs.run_folder import Run, open_run
 from eval.experiments.comparison import Figures, Row, Trainings, compare, correct, mean_of
 from eval.experiments.plan import Plan, Runs, name_of
 from eval.experiments.settings import ExperimentSettings
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 
 log = logging.getLogger("raybox")
 
@@ -55,7 +55,7 @@ class Group:
     figures: Mapping[str, Figures]
     failed: Mapping[str, str]
     cases: str
-    others: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+    others: Mapping[str, tuple[Estimate, ...]] = field(default_factory=dict)
 
 
 Score = Callable[[Mapping[str, Runs]], tuple[Mapping[str, Trainings], str]]

@@ -18,7 +18,7 @@ from cxr.runs.run_folder import atomic_write_text
 from eval.leaderboard.names import AP40, HUMAN, Metrics, ap40_key, or_lowest, shown_name
 from eval.leaderboard.tables import Rows
 from eval.report.format import json_value
-from eval.stats.bootstrap import Counts, Difference
+from eval.stats.bootstrap import Counts, Estimate
 from eval.stats.measures import Bootstrapped, Measure, bootstrap, bootstrap_figures, difference
 from eval.stats.paired import Comparison, compare_paired
 
@@ -101,7 +101,7 @@ class Leaderboard(Generic[AnyEntry]):
         return {one.name: one for one in compare_paired(self.main.ap40, others)}
 
     @property
-    def against_human(self) -> Difference | None:
+    def against_human(self) -> Estimate | None:
         """The main entry minus the human ceiling, paired; None where that is not of the same resamples."""
         return None if self.human is None else difference(self.main.ap40, self.human)
 

@@ -9,7 +9,7 @@ from eval.leaderboard.names import AP40, Metrics, ap40_key, is_reference
 from eval.report.blocks import Figure, Table
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import Cell, estimate_text, figure_text, gap_text, in_format
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.measures import with_ends
 from eval.stats.paired import Comparison
 
@@ -164,7 +164,7 @@ def finding_table(
     return Table(f"{measure.upper()} per finding {INTERVAL}, test split", columns, cells, note)
 
 
-def difference_table(rows: Rows, compared: Sequence[Comparison], shares: Mapping[str, Difference]) -> Table:
+def difference_table(rows: Rows, compared: Sequence[Comparison], shares: Mapping[str, Estimate]) -> Table:
     """The main entry minus each of the others. shares: its AP40 as a share of that of some of them."""
     main = rows.shown[rows.main]
     cells: list[list[Cell]] = []

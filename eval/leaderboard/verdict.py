@@ -7,7 +7,7 @@ from eval.leaderboard.leaderboard import AnyEntry, Leaderboard
 from eval.leaderboard.names import HUMAN, PRIORS, TEACHER, ap40_key, display_name, sentence_name
 from eval.report.blocks import Verdict
 from eval.report.format import capital, listed, short, short_interval
-from eval.stats.bootstrap import CONFIDENCE, Difference
+from eval.stats.bootstrap import CONFIDENCE, Estimate
 from eval.stats.measures import with_ends
 
 
@@ -16,7 +16,7 @@ def verdict_block(sentences: Sequence[str]) -> Verdict:
     return Verdict("Result", "\n\n".join([sentences[0], " ".join(sentences[1:])]))
 
 
-def comparison_sentence(first: str, second: str, values: tuple[float, float], gap: Difference) -> str:
+def comparison_sentence(first: str, second: str, values: tuple[float, float], gap: Estimate) -> str:
     """ "The detector finds more lesions than its CAM teacher: AP40 .44 against .24, difference .20 [.15, .25]."
 
     first, second: names in the middle of a sentence. values: AP40 of both. gap: first minus second, paired.

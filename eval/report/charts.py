@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.calibration import Reliability
 
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a6d3b")
@@ -36,7 +36,7 @@ class Bar:
     kind: str = ""
 
     @classmethod
-    def of(cls, name: str, estimate: Difference, kind: str = "") -> "Bar":
+    def of(cls, name: str, estimate: Estimate, kind: str = "") -> "Bar":
         """A bar with its 95 % interval."""
         return cls(name, estimate.value, estimate.low, estimate.high, kind)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.measures import with_ends
 
 MISSING = "–"
@@ -40,12 +40,12 @@ def figure_text(figures: Mapping[str, float | None], key: str) -> str:
     return with_interval(*with_ends(figures, key))
 
 
-def estimate_text(estimate: Difference | None) -> str | None:
+def estimate_text(estimate: Estimate | None) -> str | None:
     """ "0.412 [0.350, 0.470]"."""
     return None if estimate is None else with_interval(estimate.value, estimate.low, estimate.high)
 
 
-def gap_text(gap: Difference) -> str:
+def gap_text(gap: Estimate) -> str:
     """ "+0.042 [0.010, 0.080]"; the value alone where the interval is not known."""
     interval = with_interval(None, gap.low, gap.high)
     return f"{gap.value:+.3f}" + (f" {interval}" if interval != MISSING else "")

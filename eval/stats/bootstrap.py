@@ -40,8 +40,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """First minus second on the same images, with its 95 % interval."""
+class Estimate:
+    """A figure with its 95 % interval; of a comparison, the first minus the second on the same images."""
 
     value: float
     low: float
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """True when the interval excludes zero: the two differ significantly."""
+        """True when the interval excludes zero; of a difference: the two differ significantly."""
         return self.low > 0 or self.high < 0
 
 

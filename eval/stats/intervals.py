@@ -28,7 +28,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from cxr.arrays import Floats
-from eval.stats.bootstrap import CONFIDENCE, Difference, Interval, percentile_interval
+from eval.stats.bootstrap import CONFIDENCE, Estimate, Interval, percentile_interval
 
 _Z = float(ndtri((1 + CONFIDENCE) / 2))
 
@@ -63,10 +63,10 @@ class Resampled:
         return Interval(low, high)
 
     @property
-    def estimate(self) -> Difference:
+    def estimate(self) -> Estimate:
         """Value and interval."""
         interval = self.interval
-        return Difference(self.value, interval.low, interval.high)
+        return Estimate(self.value, interval.low, interval.high)
 
     def limits(self, z: float, *, bias: float = 0.0) -> Limits:
         """The value, and `z` standard deviations below and above the value without its bias (an angle)."""
@@ -89,7 +89,7 @@ class Resampled:
         return np.asarray(np.arcsin(np.sqrt((num * np.clip(shares, 0, 1) + 3 / 8) / (num + 3 / 4))), dtype=np.float64)
 
 
-def difference_of(first: Resampled, second: Resampled) -> Difference:
+def difference_of(first: Resampled, second: Resampled) -> Estimate:
     """First minus second, both on the same resamples, with its 95 % interval."""
     if first.num_cases is None or second.num_cases is None:
         gap = percentile_interval(first.samples - second.samples)
@@ -97,10 +97,10 @@ def difference_of(first: Resampled, second: Resampled) -> Difference:
         gap = Interval(0.0, 0.0)
     else:
         gap = _combined(first.limits(_Z), second.limits(_Z), _correlation(first, second))
-    return Difference(first.value - second.value, gap.low, gap.high)
+    return Estimate(first.value - second.value, gap.low, gap.high)
 
 
-def ratio_of(first: Resampled, second: Resampled) -> Difference:
+def ratio_of(first: Resampled, second: Resampled) -> Estimate:
     """First over second, both on the same resamples, with its 95 % interval.
 
     NaN where the second is 0. The upper end is NaN where the second may be 0, because then the ratio has no bound.
@@ -109,12 +109,12 @@ def ratio_of(first: Resampled, second: Resampled) -> Difference:
     if first.num_cases is None or second.num_cases is None:
         none = np.full_like(first.samples, np.nan)
         ends = percentile_interval(np.divide(first.samples, second.samples, out=none, where=second.samples > 0))
-        return Difference(value, ends.low, ends.high)
+        return Estimate(value, ends.low, ends.high)
     if _same(first, second):
-        return Difference(value, value, value)
+        return Estimate(value, value, value)
     whole = second.limits(_Z)
     logs = _combined(_logs(first.limits(_Z)), _logs(whole), _correlation(first, second))
-    return Difference(value, math.exp(logs.low), math.exp(logs.high) if whole[1] > _TINY else math.nan)
+    return Estimate(value, math.exp(logs.low), math.exp(logs.high) if whole[1] > _TINY else math.nan)
 
 
 def p_value(gaps: Floats) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.labels import slug
-from eval.stats.bootstrap import Block, Counts, Difference, Interval, over_blocks
+from eval.stats.bootstrap import Block, Counts, Estimate, Interval, over_blocks
 from eval.stats.intervals import Resampled, difference_of
 
 
@@ -69,7 +69,7 @@ class Bootstrapped:
     def interval(self, finding: str) -> Interval:
         return self.of(finding).interval
 
-    def estimate(self, finding: str | None = None) -> Difference:
+    def estimate(self, finding: str | None = None) -> Estimate:
         """Value and interval of a class, or of the mean (None)."""
         return self.of(finding).estimate
 
@@ -99,7 +99,7 @@ def bootstrap(measure: Measure, counts: Counts) -> Bootstrapped:
     return Bootstrapped(measure.name, measure.findings, values, samples, num_cases)
 
 
-def difference(first: Bootstrapped, second: Bootstrapped) -> Difference:
+def difference(first: Bootstrapped, second: Bootstrapped) -> Estimate:
     """Paired difference: mean of the first minus mean of the second, both from the same counts."""
     assert first.findings == second.findings and first.samples.shape == second.samples.shape
     return difference_of(first.of(), second.of())
@@ -156,6 +156,6 @@ def with_ends(figures: Mapping[str, float | None], key: str) -> tuple[float | No
     return figures.get(key), figures.get(f"{key}/low"), figures.get(f"{key}/high")
 
 
-def interval_figures(key: str, value: float, interval: Interval | Difference) -> dict[str, float]:
+def interval_figures(key: str, value: float, interval: Interval | Estimate) -> dict[str, float]:
     """A figure with the ends of its interval: ``key``, ``key/low``, ``key/high``."""
     return {key: value, f"{key}/low": interval.low, f"{key}/high": interval.high}

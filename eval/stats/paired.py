@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.intervals import p_of_difference
 from eval.stats.measures import Bootstrapped, difference
 
@@ -38,7 +38,7 @@ class Comparison:
     """
 
     name: str
-    gap: Difference
+    gap: Estimate
     p_holm: float
 
     @property

@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import ks_2samp, rankdata
 
 from cxr.arrays import Floats
-from eval.stats.bootstrap import CONFIDENCE, Difference
+from eval.stats.bootstrap import CONFIDENCE, Estimate
 
 _Z = float(ndtri((1 + CONFIDENCE) / 2))
 _TINY = 1e-9
@@ -29,7 +29,7 @@ class TwoSamples:
     """p: that samples of one distribution differ so much. auroc: see the docstring of this module."""
 
     p: float
-    auroc: Difference
+    auroc: Estimate
 
 
 def compare_numbers(first: Floats, second: Floats) -> TwoSamples:
@@ -60,7 +60,7 @@ def compare_vectors(first: Floats, second: Floats, *, seed: int) -> TwoSamples:
     return TwoSamples(float(ndtr((0.5 - auroc.value) / deviation)), auroc)
 
 
-def auroc_interval(first: Floats, second: Floats) -> Difference:
+def auroc_interval(first: Floats, second: Floats) -> Estimate:
     """Probability that a value of `second` is above one of `first`, with its 95 % interval.
 
     The interval holds the values whose distance from the estimate is within 1.96 of their own standard deviation, so
@@ -79,7 +79,7 @@ def auroc_interval(first: Floats, second: Floats) -> Difference:
     inside = min(max(value, _TINY), 1 - _TINY)  # at 0 and 1 the variance is 0
     low = brentq(excess, 0.0, inside) if value > _TINY else 0.0
     high = brentq(excess, inside, 1.0) if value < 1 - _TINY else 1.0
-    return Difference(value, float(low), float(high))
+    return Estimate(value, float(low), float(high))
 
 
 def _with_squares(vectors: Floats) -> Floats:

@@ -11,7 +11,7 @@ from eval.detection.measures import best_f1_scores
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import AP40, HUMAN, methods_of
 from eval.readers.human import human_counts
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, difference, interval_figures
 from stage2_pseudolabel.boxes.detect import detect
 from stage2_pseudolabel.boxes.priors import CENTER_BOX, mean_boxes, prior_detections
@@ -36,7 +36,7 @@ class RuleComparison:
     kind: str
     tune_ap: float
     test: Bootstrapped
-    gap: Difference
+    gap: Estimate
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from eval.leaderboard.leaderboard import Entry, Leaderboard
 from eval.leaderboard.names import AP40, DETECTOR, TEACHER
 from eval.leaderboard.verdict import about_intervals, against, against_human, against_strongest_prior
 from eval.report.format import short_interval
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.measures import interval_figures
 from stage3_detect.evaluation.scores import ScoreResults
 
@@ -25,7 +25,7 @@ class Evaluation:
     """
 
     board: Leaderboard[Entry]
-    shares: Mapping[str, Difference]
+    shares: Mapping[str, Estimate]
     scores: ScoreResults
 
     @property

@@ -11,7 +11,7 @@ from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
 from eval.report.format import Cell, estimate_text, gap_text
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER, CurveSettings, DetectorExperimentSettings
 
 FIGURES = (
@@ -35,8 +35,8 @@ class Result:
 
     findings: tuple[str, ...]
     group: Group
-    minus_teacher: Mapping[str, Difference]
-    shares: Mapping[str, Difference]
+    minus_teacher: Mapping[str, Estimate]
+    shares: Mapping[str, Estimate]
     teacher_method: str
     synthetic: bool
 

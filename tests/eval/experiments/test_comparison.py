@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.experiments.comparison import Figures, Row, compare, correct, counts, mean_of, share_of, spread
-from eval.stats.bootstrap import Difference, percentile_interval
+from eval.stats.bootstrap import Estimate, percentile_interval
 
 NAN = float("nan")
 
@@ -76,7 +76,7 @@ def test_pairs_of_seeds_take_out_what_they_share() -> None:
     own = {seed: Figures(np.array([x]), np.full((300, 1), x)) for seed, x in enumerate((0.2, 0.5, 0.8))}
     reference = {seed: Figures(one.values - 0.1, one.samples - 0.1) for seed, one in own.items()}
     (row,) = compare({"a": own}, reference)
-    assert row.difference == Difference(*[pytest.approx(0.1)] * 3)
+    assert row.difference == Estimate(*[pytest.approx(0.1)] * 3)
     assert row.values[0].low < 0.35
     assert row.values[0].high > 0.65
     assert row.is_replicated
@@ -86,12 +86,12 @@ def test_every_figure_has_its_gap() -> None:
     one, other = figures(1), figures(2, shift=0.2)
     (row,) = compare({"b": {0: other}}, {0: one})
     interval = percentile_interval((other.samples - one.samples)[:, 1])
-    assert row.differences[1] == Difference(pytest.approx(0.2), interval.low, interval.high)
+    assert row.differences[1] == Estimate(pytest.approx(0.2), interval.low, interval.high)
 
 
 def row(gap: tuple[float, float, float], *by_seed: float, p: float = 0.03) -> Row:
-    figure = Difference(0.8, 0.7, 0.9)
-    return Row("v", (figure, figure), differences=(Difference(*gap), figure), differences_by_seed=by_seed, p=p)
+    figure = Estimate(0.8, 0.7, 0.9)
+    return Row("v", (figure, figure), differences=(Estimate(*gap), figure), differences_by_seed=by_seed, p=p)
 
 
 @pytest.mark.parametrize(

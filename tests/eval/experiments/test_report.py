@@ -10,9 +10,9 @@ from eval.experiments.runner import Group
 from eval.experiments.settings import ExperimentSettings
 from eval.report.blocks import Table
 from eval.report.text_tables import markdown
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 
-FIGURE = Difference(0.8, 0.7, 0.9)
+FIGURE = Estimate(0.8, 0.7, 0.9)
 
 
 class Two(ExperimentSettings):
@@ -27,7 +27,7 @@ def settings(*seeds: int) -> Two:
 
 def row(name: str, gap: tuple[float, float, float], *, p: float = 0.03) -> Row:
     by_seed, gaps = {0: 0.5, 1: 0.7}, (gap[0], gap[0])
-    return Row(name, (FIGURE, FIGURE), False, by_seed, (Difference(*gap), FIGURE), gaps, p)
+    return Row(name, (FIGURE, FIGURE), False, by_seed, (Estimate(*gap), FIGURE), gaps, p)
 
 
 def group(*rows: Row, **failed: str) -> Group:

@@ -1,7 +1,7 @@
 """Tables of a leaderboard from figures by name."""
 
 from eval.leaderboard.tables import Rows, ap40_bar, difference_table, finding_table, further_tables, main_table
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.paired import Comparison
 
 FIGURES = {
@@ -42,10 +42,8 @@ def test_table_per_finding_takes_further_columns() -> None:
 
 
 def test_table_of_differences_has_shares_only_where_there_are_any() -> None:
-    compared = [Comparison("teacher", Difference(0.15, 0.1, 0.2), 0.002)]
-    plain, shared = (
-        difference_table(ROWS, compared, shares) for shares in ({}, {"teacher": Difference(1.6, 1.1, 2.0)})
-    )
+    compared = [Comparison("teacher", Estimate(0.15, 0.1, 0.2), 0.002)]
+    plain, shared = (difference_table(ROWS, compared, shares) for shares in ({}, {"teacher": Estimate(1.6, 1.1, 2.0)}))
     assert plain.rows == [["CAM teacher", "+0.150 [0.100, 0.200]", 0.002, "better"]]
     assert shared.rows[0][-1] == "1.600 [1.100, 2.000]" and len(shared.columns) == 5
 

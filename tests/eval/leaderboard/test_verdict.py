@@ -8,27 +8,27 @@ from eval.leaderboard.verdict import (
     comparison_sentence,
     verdict_block,
 )
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from tests.eval.leaderboard.board_builders import ap40, board_of, entry
 
 NAN = float("nan")
 
 
 def test_a_significant_difference_says_which_one_finds_more() -> None:
-    sentence = comparison_sentence("the detector", "its CAM teacher", (0.44, 0.24), Difference(0.2, 0.15, 0.25))
+    sentence = comparison_sentence("the detector", "its CAM teacher", (0.44, 0.24), Estimate(0.2, 0.15, 0.25))
     assert sentence == (
         "The detector finds more lesions than its CAM teacher: AP40 .44 against .24, difference .20 [.15, .25]."
     )
-    assert "fewer lesions" in comparison_sentence("a", "b", (0.2, 0.4), Difference(-0.2, -0.25, -0.15))
+    assert "fewer lesions" in comparison_sentence("a", "b", (0.2, 0.4), Estimate(-0.2, -0.25, -0.15))
 
 
 def test_other_differences_are_not_significant() -> None:
-    sentence = comparison_sentence("the detector", "its CAM teacher", (0.53, 0.49), Difference(0.04, -0.02, 0.09))
+    sentence = comparison_sentence("the detector", "its CAM teacher", (0.53, 0.49), Estimate(0.04, -0.02, 0.09))
     assert sentence == (
         "The detector and its CAM teacher do not differ significantly: "
         "AP40 .53 against .49, difference .04 [-.02, .09]."
     )
-    unknown = comparison_sentence("a", "b", (0.5, NAN), Difference(NAN, NAN, NAN))
+    unknown = comparison_sentence("a", "b", (0.5, NAN), Estimate(NAN, NAN, NAN))
     assert unknown == "A and b do not differ significantly: AP40 .50 against unknown, difference unknown."
 
 

@@ -13,7 +13,7 @@ from eval.report.format import (
     short_interval,
     with_interval,
 )
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 
 NAN = float("nan")
 
@@ -45,8 +45,8 @@ def test_figures_by_name() -> None:
 
 
 def test_differences_have_a_sign() -> None:
-    assert gap_text(Difference(0.0421, 0.01, 0.08)) == "+0.042 [0.010, 0.080]"
-    assert gap_text(Difference(-0.2, NAN, NAN)) == "-0.200"
+    assert gap_text(Estimate(0.0421, 0.01, 0.08)) == "+0.042 [0.010, 0.080]"
+    assert gap_text(Estimate(-0.2, NAN, NAN)) == "-0.200"
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, None), (NAN, None), (12.345, "12.3")])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr.arrays import Floats
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.intervals import Resampled, difference_of, p_of_difference, p_value, ratio_of
 
 NAN = float("nan")
@@ -28,7 +28,7 @@ def share(shift: float) -> float:
     return (1 + math.sin(2 * shift)) / 2
 
 
-def ends(one: Difference) -> tuple[float, float, float]:
+def ends(one: Estimate) -> tuple[float, float, float]:
     return one.value, one.low, one.high
 
 

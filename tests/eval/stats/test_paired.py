@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from eval.stats.intervals import p_value
 from eval.stats.measures import Bootstrapped
 from eval.stats.paired import ALPHA, Comparison, compare_paired, holm, needed_resamples
@@ -31,14 +31,14 @@ def test_each_difference_is_paired_and_corrected_for_all_of_them() -> None:
 
 
 def test_worse_and_unknown() -> None:
-    assert Comparison("x", Difference(-0.2, -0.3, -0.1), 0.01).result == "worse"
+    assert Comparison("x", Estimate(-0.2, -0.3, -0.1), 0.01).result == "worse"
     (unknown,) = compare_paired(drawn(0.5, []), {"x": drawn(0.3, [])})
     assert (unknown.result, unknown.survives) == ("not significantly different", False)
     assert np.isnan(unknown.p_holm)
 
 
 def test_a_clear_interval_need_not_survive_the_correction() -> None:
-    assert not Comparison("x", Difference(0.2, 0.01, 0.3), 0.06).survives
+    assert not Comparison("x", Estimate(0.2, 0.01, 0.3), 0.06).survives
 
 
 def test_holm_corrects_step_by_step_and_ignores_unknown_values() -> None:

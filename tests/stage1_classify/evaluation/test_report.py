@@ -14,7 +14,7 @@ from eval.classification.calibration import Calibration, fit_calibration
 from eval.classification.metrics import classification_metrics
 from eval.classification.subgroups import SubgroupRow
 from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from stage1_classify.evaluation.predictions import Evidence, Scored
 from stage1_classify.evaluation.report import ReportFacts, describe, target_table, write_classifier_report
 from stage1_classify.evaluation.report_tables import (
@@ -129,8 +129,8 @@ def test_findings_without_calibration_are_named(tmp_path: Path) -> None:
 
 
 def subgroup(finding: str, *, low: float, value: str = "F") -> SubgroupRow:
-    estimate = Difference(0.75, 0.5, 1.0)
-    difference = Difference(low + 0.2, low, low + 0.4)
+    estimate = Estimate(0.75, 0.5, 1.0)
+    difference = Estimate(low + 0.2, low, low + 0.4)
     counts = {"num_cases": 9, "num_positives": 4}
     return SubgroupRow("sex", value, finding, **counts, auroc=estimate, sensitivity=estimate,
                        specificity=None, difference=difference, remark="r")  # fmt: skip

@@ -25,7 +25,7 @@ from eval.experiments.plan import Plan
 from eval.leaderboard.compare import compare_runs
 from eval.report.blocks import Table, read_report
 from eval.report.format import gap_text
-from eval.stats.bootstrap import Difference, percentile_interval, resample_counts
+from eval.stats.bootstrap import Estimate, percentile_interval, resample_counts
 from stage1_classify.ablate import main
 from stage1_classify.experiments.ablation import run_ablation
 from stage1_classify.experiments.ablation_plan import make_plan
@@ -215,7 +215,7 @@ def copied_auroc(cases: Cases, scores: np.ndarray, row: np.ndarray) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Difference:
+def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Estimate:
     """First side minus second, each the mean of its trainings, by the same resamples of patients as `scored`."""
     counts = resample_counts(cases.patients, num_resamples=200, seed=5)
     rows = [np.ones(len(cases.ids), dtype=int), *counts]
@@ -223,7 +223,7 @@ def copied_difference(cases: Cases, sides: list[list[np.ndarray]]) -> Difference
         np.array([np.mean([copied_auroc(cases, scores, row) for scores in side]) for row in rows]) for side in sides
     )
     interval = percentile_interval((first - second)[1:])
-    return Difference(float((first - second)[0]), interval.low, interval.high)
+    return Estimate(float((first - second)[0]), interval.low, interval.high)
 
 
 def test_differences_are_those_of_the_paired_bootstrap() -> None:

@@ -12,7 +12,7 @@ from eval.experiments.comparison import spread
 from eval.experiments.plan import Runs
 from eval.experiments.runner import Trained, compare_groups
 from eval.report.blocks import Figure, read_report
-from eval.stats.bootstrap import Difference
+from eval.stats.bootstrap import Estimate
 from stage3_detect.experiments.experiment import compare_detectors, experiment_metrics
 from stage3_detect.experiments.report import (
     Result,
@@ -63,7 +63,7 @@ def test_the_reference_comes_first_and_the_others_are_compared_with_it(result: R
     assert [row.verdict.split(":")[0] for row in result.group.rows] == [
         "reference", "significant", "not significant", "significant",
     ]  # fmt: skip
-    assert result.group.rows[2].difference == Difference(0.0, 0.0, 0.0)
+    assert result.group.rows[2].difference == Estimate(0.0, 0.0, 0.0)
     means = {row.variant: row.values[0].value for row in result.group.rows}
     assert result.group.rows[1].difference is not None
     assert result.group.rows[1].difference.value == pytest.approx(means["bad"] - means["pseudo"])
