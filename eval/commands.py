@@ -28,25 +28,33 @@ class Command:
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--out", type=Path, help="where the report goes (the runs' common folder)")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: the runs' common folder)")
 
 
 def _add_transfer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file that names the predictions")
-    parser.add_argument("--out", type=Path, help="folder (folder next to CONFIG with its name)")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: next to CONFIG, with its name)")
 
 
 def _add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="finished run of stage 1, 2 or 3")
-    parser.add_argument("--out", type=Path, help="folder of the new run (RUN_again)")
+    parser.add_argument("--out", type=Path, help="folder of the new run (default: RUN_again)")
 
 
 COMMANDS = {
     "compare": Command(
-        "one table and report over finished runs", _add_compare, lambda given: compare_runs(given.runs, out=given.out)
+        "compare finished runs of any stage in one report",
+        _add_compare,
+        lambda given: compare_runs(given.runs, out=given.out),
     ),
-    "score": Command("AP of any COCO files", add_score, lambda given: score_files(given.gt, given.pred, out=given.out)),
-    "audit": Command("is a data set whole, and can it be trusted?", add_audit_arguments, write_audit),
+    "score": Command(
+        "score any COCO detections: AP, FROC, CorLoc, RoDeO",
+        add_score,
+        lambda given: score_files(given.gt, given.pred, out=given.out),
+    ),
+    "audit": Command(
+        "find leaks, broken files, suspicious labels and boxes of a data set", add_audit_arguments, write_audit
+    ),
     "transfer": Command(
         "AUROC of classifiers on several data sets, as a matrix",
         _add_transfer,
@@ -60,11 +68,13 @@ COMMANDS = {
     ),
     "curves": Command("training curves of groups of runs, with bands", add_curve_arguments, report_curves),
     "reproduce": Command(
-        "make a finished run again and compare", _add_reproduce, lambda given: reproduce(given.run, out=given.out)
+        "repeat a finished run and compare metrics and files",
+        _add_reproduce,
+        lambda given: reproduce(given.run, out=given.out),
     ),
-    "readers": Command("agreement of readers, and the human AP", add_arguments, compare_readers),
+    "readers": Command("agreement of radiologists, and the human AP", add_arguments, compare_readers),
     "drift": Command(
-        "do new images still look like the reference?",
+        "compare new images with a reference",
         add_drift_arguments,
         lambda given: report_drift(given.reference, given.current, out=given.out),
     ),

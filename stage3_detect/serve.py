@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     records = "append a line for each image to FILE: quality, statistics, scores; for eval/run.py drift"
     parser.add_argument("--records", type=Path, metavar="FILE", help=records)
     _add_dicom(parser)
-    workers = "images in work at the same time (default: 2)"
+    workers = "images processed at the same time (default: 2)"
     parser.add_argument("--workers", dest="num_workers", type=int, default=2, metavar="N", help=workers)
     threads = "threads of the engine for one image (default: the engine decides)"
     parser.add_argument("--threads", type=int, default=0, metavar="N", help=threads)

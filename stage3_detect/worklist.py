@@ -30,7 +30,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--send-to", metavar="PEER", help="where results go: HOST:PORT:AE or a URL (default: URL)")
     folder = "folder of the claimed workitems (default: worklist_claims)"
     parser.add_argument("--claims", type=Path, default=Path("worklist_claims"), metavar="DIR", help=folder)
-    parser.add_argument("--pause-s", type=float, default=5.0, metavar="SECONDS", help="between two looks (default: 5)")
+    parser.add_argument(
+        "--pause-s",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="pause between two searches of the worklist (default: 5)",
+    )
     parser.add_argument("--once", action="store_true", help="end when no workitem is left")
     points = "show boxes from this operating point of the run, or score (default: half_fp, else f1, else 0.25)"
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)

@@ -24,7 +24,7 @@ FIGURES = "audit.json"
 def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="settings file of stage 1")
-    parser.add_argument("--out", type=Path, help="folder of the report (runs/<name of CONFIG's folder>/audit)")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: runs/<experiment>/audit)")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
     runs = "stage 1 runs on this data set, whose predictions show suspicious labels"
     parser.add_argument("--run", action="extend", nargs="+", default=[], type=Path, metavar="RUN", help=runs)

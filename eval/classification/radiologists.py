@@ -106,8 +106,10 @@ def read_f1(path: Path) -> dict[str, float]:
 def add_radiologists_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command `radiologists`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="stage 1 run, or folder of predict.py RUN CONFIG")
-    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="CSV table: finding, f1")
-    parser.add_argument("--out", type=Path, help="folder of the report (RUN_radiologists)")
+    parser.add_argument(
+        "--figures", type=Path, required=True, metavar="FILE", help="CSV table with the columns finding and f1"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_radiologists)")
 
 
 def report_radiologists(given: argparse.Namespace) -> Path:

@@ -82,7 +82,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=FILE",
         help="predictions: a COCO file with scores, or a list of {image_id, category_id, bbox, score}",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/score"), help="folder (runs/score)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/score"), help="folder of the report (default: runs/score)"
+    )
 
 
 def score_files(truth_path: Path, predictions: Sequence[str], *, out: Path, seed: int = 0) -> Path:

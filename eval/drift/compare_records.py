@@ -70,7 +70,9 @@ def add_drift_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", required=True, type=Path, metavar="RUN|FOLDER", help=reference)
     current = "folder of predict.py, or file of the service's --records"
     parser.add_argument("--current", required=True, type=Path, metavar="FOLDER|FILE", help=current)
-    parser.add_argument("--out", type=Path, default=Path("runs/drift"), help="folder of the report (runs/drift)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/drift"), help="folder of the report (default: runs/drift)"
+    )
 
 
 def report_drift(reference: Path, current: Path, *, out: Path, seed: int = 0) -> Path:

@@ -96,7 +96,9 @@ def add_curve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", dest="groups", action="append", nargs="+", required=True, help=of_group)
     known = f"figures of metrics.jsonl (default: {' '.join(USUAL)})"
     parser.add_argument("--figure", dest="figures", nargs="+", default=list(USUAL), metavar="NAME", help=known)
-    parser.add_argument("--out", type=Path, default=Path("runs/curves"), help="folder of the report (runs/curves)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/curves"), help="folder of the report (default: runs/curves)"
+    )
 
 
 def report_curves(given: argparse.Namespace) -> Path:

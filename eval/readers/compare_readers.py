@@ -52,10 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule",
         choices=("majority", "union", "wbf", "em"),
         default="majority",
-        help="how the other readers' boxes are fused into the ground truth of the human AP (majority)",
+        help="how the other readers' boxes are fused into the ground truth of the human AP (default: majority)",
     )
     parser.add_argument("--min-votes", type=int, help="readers who must have marked a box of that ground truth")
-    parser.add_argument("--out", type=Path, default=Path("runs/readers"), help="folder (runs/readers)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/readers"), help="folder of the report (default: runs/readers)"
+    )
 
 
 def compare_readers(given: argparse.Namespace) -> Path:
