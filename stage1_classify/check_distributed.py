@@ -47,7 +47,7 @@ def check_distributed(settings: Stage1Settings, num_processes: int) -> str:
         one, many = map(read_record, outs)
         found = list(differences(one, many, LIMITS[settings.train.precision]))
         num_steps = len(one.steps)
-    return _told(found, num_processes, num_steps, settings.train.precision)
+    return _summary(found, num_processes, num_steps, settings.train.precision)
 
 
 def fixed_computation(settings: Stage1Settings) -> Stage1Settings:
@@ -58,7 +58,7 @@ def fixed_computation(settings: Stage1Settings) -> Stage1Settings:
     return settings.model_copy(update={"train": train.model_copy(update=changes), "tracking": "off"})
 
 
-def _told(found: Sequence[Difference], num_processes: int, num_steps: int, precision: str) -> str:
+def _summary(found: Sequence[Difference], num_processes: int, num_steps: int, precision: str) -> str:
     wrong = [one for one in found if not one.is_tolerated]
     if wrong:
         first = wrong[0]

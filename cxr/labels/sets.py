@@ -164,11 +164,11 @@ def sets_table(terms: Terminology) -> list[list[str]]:
     for finding in terms.findings:
         above = " > ".join(ancestors(finding, terms.parents))
         others = ", ".join(name for name, own in terms.synonyms.items() if own == finding)
-        rows.append([finding, above, others, *(_said(finding, one, terms) for one in SETS)])
+        rows.append([finding, above, others, *(_can_say(finding, one, terms) for one in SETS)])
     return rows
 
 
-def _said(finding: str, released: ReleasedSet, terms: Terminology) -> str:
+def _can_say(finding: str, released: ReleasedSet, terms: Terminology) -> str:
     """What a data set says of a finding, also through the findings that became it and the children of an own parent."""
     own = {name: terms.synonyms.get(name, name) for name in released.names.values()}
     direct = [name for name, now in own.items() if now == finding]

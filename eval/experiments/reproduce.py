@@ -55,7 +55,7 @@ def reproduce(path: Path, *, out: Path | None = None) -> str:
         raise UserError(f"run {path}: cannot be made again: {outcome.problem}")
     found = differences_of(run, open_run(out, stage=run.stage))
     if found.other_outputs or found.other_metrics:
-        raise UserError(list(_told(path, out, found)))
+        raise UserError(list(_problems(path, out, found)))
     return f"{out}: equal to {path} in {found.num_metrics} metrics and the bytes of {found.num_outputs} outputs"
 
 
@@ -92,7 +92,7 @@ def differences_of(run: FinishedRun, again: FinishedRun) -> Comparison:
     )
 
 
-def _told(path: Path, out: Path, found: Comparison) -> Iterator[str]:
+def _problems(path: Path, out: Path, found: Comparison) -> Iterator[str]:
     yield (
         f"run {path}: {out} differs in {len(found.other_metrics)} of {found.num_metrics} metrics and "
         f"{len(found.other_outputs)} of {found.num_outputs} outputs"

@@ -13,7 +13,7 @@ from cxr.progress import track
 from cxr.runs.run_folder import atomic_write_text
 from cxr.runs.whole_files import whole_file
 from stage3_detect.image_quality.description import Description, describe, thumbnail_of
-from stage3_detect.image_quality.fit import MIN_IMAGES, fit_gate, look_at, num_different
+from stage3_detect.image_quality.fit import MIN_IMAGES, describe_good, fit_gate, num_different
 from stage3_detect.image_quality.gate import Gate, reference_bytes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.settings.detector import GateSettings
@@ -30,7 +30,7 @@ def write_gate(path: Path, images: Sequence[Path], settings: GateSettings) -> Pa
         UserError: an image or a folder of examples cannot be used.
     """
     used = evenly_spaced(images, settings.num_images)
-    good = look_at(_pixels(used, "looking at good images")) if len(used) >= MIN_IMAGES else None
+    good = describe_good(_pixels(used, "describing good images")) if len(used) >= MIN_IMAGES else None
     num = len(used) if good is None else num_different(good)
     if good is None or num < MIN_IMAGES:
         log.info("quality gate: fixed rules only; %d different good images, expected at least %d", num, MIN_IMAGES)

@@ -43,7 +43,7 @@ class GoodImages:
     broken: tuple[tuple[str, ...], ...]
 
 
-def look_at(images: Iterable[Pixels], *, seed: int = 0) -> GoodImages:
+def describe_good(images: Iterable[Pixels], *, seed: int = 0) -> GoodImages:
     """Describe good images (H, W) one after the other, and each with every simulated fault."""
     rng = np.random.default_rng(seed)
     good: list[Description] = []

@@ -32,7 +32,7 @@ from eval.report.pictures import save_png
 from eval.stats.two_sample import auroc_interval
 from stage3_detect.image_quality.description import Description, describe, thumbnail_of
 from stage3_detect.image_quality.faults import FAULTS
-from stage3_detect.image_quality.fit import GoodImages, fit_gate, look_at
+from stage3_detect.image_quality.fit import GoodImages, describe_good, fit_gate
 from stage3_detect.image_quality.gate import Gate, Reference
 
 NUM_FOLDS, MAX_IMAGES, MAX_CHILDREN = 5, 600, 400
@@ -210,7 +210,7 @@ def main() -> None:
     else:
         paths = [file.path for file in find_images(given.good).files]
     images = [read_pixels(path) for path in evenly(paths, MAX_IMAGES)]
-    known = look_at(images)
+    known = describe_good(images)
     judged = cross_judge(images, known)
     reference = fit_gate(known)
     sets = {name: [read_pixels(path) for path in own] for name, own in (others | examples).items()}

@@ -10,7 +10,7 @@ import pytest
 from cxr.config import UserError
 from stage3_detect.image_quality.description import describe, thumbnail_of
 from stage3_detect.image_quality.faults import FAULTS
-from stage3_detect.image_quality.fit import MIN_IMAGES, GoodImages, fit_gate, look_at
+from stage3_detect.image_quality.fit import MIN_IMAGES, GoodImages, describe_good, fit_gate
 from stage3_detect.image_quality.gate import NUM_FEATURES, Gate, Reference, open_gate, reference_bytes
 from tests.stage3_detect.image_quality.gate_builders import HEIGHT, WIDTH, chest
 
@@ -21,7 +21,7 @@ NO_FAULTS = np.array(["sideways"] * 7)
 
 @pytest.fixture(scope="module")
 def good() -> GoodImages:
-    return look_at(chest(seed) for seed in range(NUM_GOOD))
+    return describe_good(chest(seed) for seed in range(NUM_GOOD))
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def codes(gate: Gate, images: list[np.ndarray]) -> list[tuple[str, ...]]:
 
 def test_too_few_images_make_no_gate(good: GoodImages) -> None:
     with pytest.raises(UserError, match=str(MIN_IMAGES)):
-        fit_gate(look_at([]))
+        fit_gate(describe_good([]))
     with pytest.raises(UserError, match="1 different"):
-        fit_gate(look_at([chest(0)[::9, ::9]] * MIN_IMAGES))
+        fit_gate(describe_good([chest(0)[::9, ::9]] * MIN_IMAGES))
     with pytest.raises(UserError, match="lateral"):
         fit_gate(good, {"lateral": good.descriptions[:2]})
 
@@ -87,7 +87,7 @@ def test_a_file_gives_the_same_gate_and_the_same_bytes(reference: Reference, tmp
 def test_rules_that_good_images_break_are_not_used() -> None:
     """Images of 90 x 70 pixels, wide black edges: neither is a fault where all training images have it."""
     images = [np.pad(chest(seed)[::5, ::5], ((0, 0), (60, 60))) for seed in range(MIN_IMAGES)]
-    gate = Gate(fit_gate(look_at(images)))
+    gate = Gate(fit_gate(describe_good(images)))
     assert gate.judge(images[0]).codes == ()
     assert gate.judge(images[0][:20, :16]).codes[0] == "small"
 
