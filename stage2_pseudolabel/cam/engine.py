@@ -77,7 +77,7 @@ def compute_maps(
     no_autocast = torch.autocast(run.device.type, enabled=False)
     with evaluation_mode(classifier), torch.inference_mode(False), torch.no_grad(), no_autocast:
         if len(images) == 0:
-            return run.nothing(rows)
+            return run.empty_result(rows)
         return run(images, rows)
 
 
@@ -168,7 +168,7 @@ class _Run:
             nothing if images is None else images.to(self.device, torch.float32),
             self.head,
             self.model if gradients is not None else self.model_in_float32,
-            self.sweep_forward,
+            self.logits_of,
             self.options,
         )
 
@@ -190,8 +190,8 @@ class _Run:
         kernels = [item for item in self.model.backbone.named_parameters() if item[1].ndim == 4]
         return {name: kernel.to(memory_format=torch.channels_last) for name, kernel in kernels}
 
-    def sweep_forward(self, images: Tensor) -> Tensor:
-        """Images -> logits for many forwards in a row; `fast_weights` are used without touching the model."""
+    def logits_of(self, images: Tensor) -> Tensor:
+        """Logits (n, K) of images (n, c, H, W), for many calls in a row: uses `fast_weights` without changing the model."""
         with self.autocast:
             images = images.to(self.device, self.dtype)
             features = functional_call(self.model.backbone, self.fast_weights, (images,))
@@ -212,7 +212,7 @@ class _Run:
                 watch.lap(row.name)
         return maps
 
-    def nothing(self, rows: Sequence[CamMethod]) -> CamResult:
+    def empty_result(self, rows: Sequence[CamMethod]) -> CamResult:
         """The result for a batch of no images."""
         num_classes = self.head.classifier.out_channels
         maps = {row.name: torch.empty(0, num_classes, 0, 0) for row in rows}

@@ -81,12 +81,12 @@ def _masked_logits(stack: Tensor, image: Tensor, *, forward: Callable[[Tensor], 
     """Logits (C, K) of image (c, H, W) masked by each channel of (C, h, w) in turn."""
     varies = stack.flatten(1).amax(1) > stack.flatten(1).amin(1)
     # one constant channel at the end stands for all constant channels
-    num_black = 0 if bool(varies.all()) else 1
-    swept = torch.cat([stack[varies], stack.new_zeros(num_black, *stack.shape[1:])])
+    num_constant = 0 if bool(varies.all()) else 1
+    different = torch.cat([stack[varies], stack.new_zeros(num_constant, *stack.shape[1:])])
     with torch.inference_mode():
-        logits = torch.cat([forward(_masked(image, part)) for part in torch.split(swept, batch)])
+        logits = torch.cat([forward(_masked(image, part)) for part in torch.split(different, batch)])
     place = varies.cumsum(0) - 1
-    return logits.clone()[torch.where(varies, place, len(swept) - 1)]
+    return logits.clone()[torch.where(varies, place, len(different) - 1)]
 
 
 def _masked(image: Tensor, stack: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.coverage import Coverage, coverage_of
 from stage2_pseudolabel.pseudolabels.report_places import PlaceGate
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings
 
 POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 

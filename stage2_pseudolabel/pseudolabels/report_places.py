@@ -18,7 +18,7 @@ from cxr.datasets.text_files import read_text_table
 from cxr.tables import Dataset
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.rule import Maps
-from stage2_pseudolabel.settings.pseudolabels import ReportPlaceSettings
+from stage2_pseudolabel.settings.exported_boxes import ReportPlaceSettings
 
 SIDES = ("L", "R", "B", "")
 ZONES: Mapping[str, tuple[float, float]] = {

@@ -12,7 +12,7 @@ from cxr.splits import SplitSettings
 from eval.leaderboard.names import fused_name
 from stage2_pseudolabel.settings.boxes import BoxSettings
 from stage2_pseudolabel.settings.cam import CamOptions
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings
 
 
 class TeacherSettings(Settings):

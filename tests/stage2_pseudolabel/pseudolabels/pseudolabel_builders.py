@@ -16,7 +16,7 @@ from stage2_pseudolabel.cam_maps.store import SplitMaps
 from stage2_pseudolabel.pseudolabels.box_predictors import BoxPredictors
 from stage2_pseudolabel.pseudolabels.export import ExportRules, PseudoLabels, make_pseudo_labels
 from stage2_pseudolabel.pseudolabels.tune_statistics import TuneStatistics
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings
 from tests.builders import write_picture
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 

@@ -23,7 +23,7 @@ from stage2_pseudolabel.pseudolabels.export import (
     further_below_confidence,
 )
 from stage2_pseudolabel.pseudolabels.report import count_table
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings
 from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import (
     FRAME,
     LIT_BOX,

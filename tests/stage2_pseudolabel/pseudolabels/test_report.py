@@ -21,7 +21,7 @@ from stage2_pseudolabel.pseudolabels.report import (
     pseudo_label_blocks,
     quality_table,
 )
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings
 from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import exported, lit_maps, training_set
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 

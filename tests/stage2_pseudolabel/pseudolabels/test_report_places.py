@@ -10,7 +10,7 @@ from cxr.tables import Dataset
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.pseudolabels.export import NO_BOX, ExportRules, PseudoLabels
 from stage2_pseudolabel.pseudolabels.report_places import PlaceGate, load_gate
-from stage2_pseudolabel.settings.pseudolabels import PseudoLabelSettings, ReportPlaceSettings
+from stage2_pseudolabel.settings.exported_boxes import PseudoLabelSettings, ReportPlaceSettings
 from tests.stage2_pseudolabel.pseudolabels.pseudolabel_builders import LIT_BOX, exported, lit_maps, training_set
 from tests.stage2_pseudolabel.stage2_builders import FINDINGS
 

@@ -1,4 +1,4 @@
-"""Settings of the pseudo-labels."""
+"""Settings of the pseudo-labels: which boxes are exported."""
 
 from collections.abc import Mapping
 from pathlib import Path
