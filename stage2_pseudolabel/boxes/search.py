@@ -85,7 +85,7 @@ def tune_rules(scored: Scored, truth: CocoBoxes, settings: BoxSettings, *, frame
     num_processes = min(len(searches), os.cpu_count() or 1) if scored.maps.size >= MIN_CELLS_FOR_PROCESSES else 1
     # max_nbytes=None: results must not refer to joblib's temporary files
     tried = Parallel(n_jobs=num_processes, max_nbytes=None)(delayed(_try_all)(one, settings) for one in searches)
-    by_kind = {
+    by_kind: dict[str, tuple[tuple[AnyRule, ...], dict[str, float]]] = {
         kind: _rules_and_aps(truth, [_best([one for one in rules if one.rule.kind == kind]) for rules in tried])
         for kind in dict.fromkeys(settings.rules)
     }

@@ -191,7 +191,7 @@ class _Run:
         return {name: kernel.to(memory_format=torch.channels_last) for name, kernel in kernels}
 
     def logits_of(self, images: Tensor) -> Tensor:
-        """Logits (n, K) of images (n, c, H, W), for many calls in a row: with `fast_weights`, and the model unchanged."""
+        """Logits (n, K) of images (n, c, H, W), for many calls in a row: `fast_weights` without changing the model."""
         with self.autocast:
             images = images.to(self.device, self.dtype)
             features = functional_call(self.model.backbone, self.fast_weights, (images,))
