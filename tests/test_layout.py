@@ -51,7 +51,7 @@ DICOM_RESULTS = (
 )
 """Files of stage3_detect/dicom_results that read or write DICOM."""
 
-DOORS = {
+IMPORT_SITES = {
     "cleanlab": {"eval/audit/label_suspects.py"},
     "edsnlp": {"stage1_classify/reports/matching.py"},
     "spacy": {"stage1_classify/reports/matching.py"},
@@ -166,11 +166,11 @@ def test_folders_of_a_stage_import_in_the_order_of_its_work(stage: str) -> None:
     assert not {(a, b) for a, b in ranked if order.index(a) < order.index(b)}
 
 
-@pytest.mark.parametrize("library", DOORS)
+@pytest.mark.parametrize("library", IMPORT_SITES)
 def test_each_library_has_one_door(library: str) -> None:
     users = {name_of(path) for path in sources() if library in {name.split(".")[0] for name in imports(path)}}
     assert users
-    assert users <= DOORS[library]
+    assert users <= IMPORT_SITES[library]
 
 
 def test_ultralytics_lives_in_stage_3_alone() -> None:

@@ -1,4 +1,4 @@
-"""The scene in which findings are rendered: the layers, the free room, and the visible boxes."""
+"""The scene in which findings are rendered: the layers, the free area, and the visible boxes."""
 
 from dataclasses import dataclass, field
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from eval.report.format import MISSING, Cell, format_cell
 
 PAGE_PX = 740
-"""Room for a table on a page that is 800 pixels wide, where the style sheet uses small type."""
+"""Width of a table on a page that is 800 pixels wide, where the style sheet uses small type."""
 _CHARACTER_PX, _PADDING_PX = 6.9, 12.5
 _WRAP = 34
 """Texts with more characters than this are broken into lines."""

@@ -74,7 +74,7 @@ class ImageKeeper:
             False if the file is neither stored nor held.
 
         Raises:
-            DiskFullError: there is no room; nothing is left behind.
+            DiskFullError: the disk is full; nothing is left behind.
             OSError: the disk failed.
         """
         with self._write_lock:

@@ -69,7 +69,7 @@ class RecordLog:
         """Write a record; when this returns it is on disk.
 
         Raises:
-            DiskFullError: there is no room; the file is as it was.
+            DiskFullError: the disk is full; the file is unchanged.
             OSError: the disk failed; the file is as it was, or the next call or start restores it. Or another program
                 has replaced or cut the file, and what is written would not be found again.
         """

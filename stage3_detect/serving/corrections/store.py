@@ -117,7 +117,7 @@ class CorrectionStore:
 
         Raises:
             UserError: a finding is unknown, a box has no area, or the image has another size.
-            DiskFullError: there is no room; nothing was saved.
+            DiskFullError: the disk is full; nothing was saved.
             OSError: the disk failed.
         """
         check_findings_known(reading, self._findings)
