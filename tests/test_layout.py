@@ -167,13 +167,13 @@ def test_folders_of_a_stage_import_in_the_order_of_its_work(stage: str) -> None:
 
 
 @pytest.mark.parametrize("library", IMPORT_SITES)
-def test_each_library_has_one_door(library: str) -> None:
+def test_each_library_is_imported_where_it_is_listed(library: str) -> None:
     users = {name_of(path) for path in sources() if library in {name.split(".")[0] for name in imports(path)}}
     assert users
     assert users <= IMPORT_SITES[library]
 
 
-def test_ultralytics_lives_in_stage_3_alone() -> None:
+def test_only_stage_3_imports_ultralytics() -> None:
     users = [name_of(path) for path in sources() if any(n.split(".")[0] == "ultralytics" for n in imports(path))]
     assert users
     assert all(user.startswith("stage3_detect/") for user in users)
