@@ -57,7 +57,7 @@ async function errorOf(answer) {
   return new ServiceError(sentence || `The service answered with status ${answer.status}.`, answer.status, seconds);
 }
 
-const NO_ANSWER = "The answer is not one of this service. Check what lies between it and this page.";
+const NO_ANSWER = "The answer does not come from this service. Check the proxy between it and this page.";
 
 /** @template T @param {() => T|Promise<T>} read  throws if the answer is damaged @returns {Promise<T>} */
 async function understood(read) {

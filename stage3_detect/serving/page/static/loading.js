@@ -153,7 +153,7 @@ async function withRetries(work, wait) {
 /** Say at the image when the next try comes. @param {App} app @param {Reading} reading @param {number} seconds */
 async function countDown(app, reading, seconds) {
   for (let left = seconds; left > 0; left -= 1) {
-    show(app, reading, { message: `The service is busy. Next try in ${left} s.` });
+    show(app, reading, { message: `The service is busy. Trying again in ${left} s.` });
     await pause(1);
   }
   show(app, reading, { message: READING });

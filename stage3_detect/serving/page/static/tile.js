@@ -153,7 +153,7 @@ export class Tile {
       return `Where the classifier looked for ${finding}: classifier ${percent(probability)}, ${box}`;
     }
     if (maps) return `${finding} has no heat map`;
-    return mapsMessage ? `No heat map. ${mapsMessage}` : "Heat map is on its way";
+    return mapsMessage ? `No heat map. ${mapsMessage}` : "The heat map is loading";
   }
 }
 
