@@ -1,4 +1,4 @@
-"""How maps lie over images."""
+"""The geometry between the cells of a map and the pixels of an image."""
 
 from dataclasses import dataclass
 

@@ -33,8 +33,9 @@ def test_limits_on_number_and_bytes(num_bytes: tuple[int, ...], status: int | No
 
 
 def test_one_request_may_exceed_the_limit_on_bytes_of_all() -> None:
-    with Workers(1, Limits(max_accepted_bytes=10)).accept(11):
-        pass
+    workers = Workers(1, Limits(max_accepted_bytes=10))
+    with workers.accept(11):
+        assert workers.num_accepted_bytes == 11
 
 
 def test_work_runs_off_the_event_loop_and_the_waiting_is_counted() -> None:
