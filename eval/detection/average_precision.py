@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from cxr.arrays import Bools, Floats, Ints, mean_over_classes
 from cxr.coco import CocoBoxes
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import (
     COCO_IOUS,
     IOUS,
@@ -90,8 +90,8 @@ def true_boxes(matches: Sequence[ClassMatches]) -> Floats:
 
 
 def main_ap_measure(truth: CocoBoxes, detections: CocoBoxes) -> Measure:
-    """AP at the main IoU, "ap40", where no other threshold is needed. Raises UserError as `Indexed` does."""
-    return ap_measure(Indexed(truth, detections).match((MAIN_IOU,)), MAIN_IOU)
+    """AP at the main IoU, "ap40", where no other threshold is needed. Raises UserError as `IndexedDetections` does."""
+    return ap_measure(IndexedDetections(truth, detections).match((MAIN_IOU,)), MAIN_IOU)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def evaluate(truth: CocoBoxes, detections: CocoBoxes, *, ious: tuple[float, ...]
 
     Raises UserError for detections of unknown images or classes, or without a finite score.
     """
-    boxes = Indexed(truth, detections)
+    boxes = IndexedDetections(truth, detections)
     return DetectionResult(tuple(boxes.true.image_ids), boxes.match(ious))
 
 

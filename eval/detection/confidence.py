@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 from cxr.arrays import Bools, Floats
 from cxr.coco import CocoBoxes
 from eval.detection.curves import CLIP, Confidence
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU, greedy_hits
 from eval.stats.calibration import Curve, Prior, fit_platt, reliability
 
@@ -59,7 +59,7 @@ def with_hits(
     has at least `iou` of its area inside an ignore region does not count.
     """
     found = detections.reset_index(drop=True)
-    boxes = Indexed(truth, truth.with_boxes(found))
+    boxes = IndexedDetections(truth, truth.with_boxes(found))
     num_classes = len(boxes.true.findings)
     hit, ignored = np.zeros((2, len(found)), dtype=bool)
     for k, (own, true) in enumerate(zip(boxes.by_class, boxes.true.by_class, strict=True)):

@@ -2,7 +2,7 @@
 
 Boxes are grouped by *cell*: one class in one image, numbered ``image * K + class``.
 
-    boxes = Indexed(truth, detections)
+    boxes = IndexedDetections(truth, detections)
     measures = [ap_measure(boxes.matches, 0.4), corloc_measure(boxes), rodeo_measure(boxes)]
 """
 
@@ -161,7 +161,7 @@ class TruthIndex:
         return cells
 
 
-class Indexed:
+class IndexedDetections:
     """One set of N detections with its ground truth.
 
     true: index of the ground truth. cell: (N,) cell of each detection. boxes: (N, 4). scores: (N,).

@@ -12,12 +12,12 @@ import pandas as pd
 from cxr.arrays import Bools, Floats
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
-from eval.detection.indexed import Indexed, Overlap, TruthIndex, check_detections, corners_of
+from eval.detection.indexed import IndexedDetections, Overlap, TruthIndex, check_detections, corners_of
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure, share_measure
 
 
-def corloc_measure(boxes: Indexed, *, iou: float = 0.5) -> Measure:
+def corloc_measure(boxes: IndexedDetections, *, iou: float = 0.5) -> Measure:
     """CorLoc, correct localisation: share of the images with a class whose best-scored box of it is right.
 
     A box is right if its IoU with any true box of the class in the image is at least `iou`. An image without a box
@@ -28,7 +28,7 @@ def corloc_measure(boxes: Indexed, *, iou: float = 0.5) -> Measure:
     return _share("corloc", boxes.true, boxes.top_overlaps["iou"] >= iou)
 
 
-def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> Measure:
+def accuracy_measure(boxes: IndexedDetections, *, overlap: Overlap, threshold: float) -> Measure:
     """T(IoU) or T(IoBB): share of the images with a class whose best-scored box overlaps a true box by *more than* T.
 
     IoBB divides the intersection by the predicted box's area, so a small box inside a true one is right at any T. An
@@ -41,7 +41,7 @@ def accuracy_measure(boxes: Indexed, *, overlap: Overlap, threshold: float) -> M
     return _share(name, boxes.true, boxes.top_overlaps[overlap] > threshold)
 
 
-def mean_iou_measure(boxes: Indexed) -> Measure:
+def mean_iou_measure(boxes: IndexedDetections) -> Measure:
     """mIoU: mean over the images with a class of the IoU between the best-scored box and the true box that it overlaps
     most; 0 for an image without a box. It is the area under T(IoU) over all thresholds from 0 to 1.
     """

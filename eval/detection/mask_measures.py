@@ -4,11 +4,11 @@ import numpy as np
 
 from cxr.boxes import Boxes
 from cxr.masks import Mask, Pixels, pixels_of, union_of
-from eval.detection.indexed import Indexed, top_boxes
+from eval.detection.indexed import IndexedDetections, top_boxes
 from eval.stats.measures import Measure, share_measure
 
 
-def mask_iou_measure(boxes: Indexed) -> Measure:
+def mask_iou_measure(boxes: IndexedDetections) -> Measure:
     """Mean over the images with masks of a class of the IoU between the best-scored box, filled, and the union of the
     masks; 0 for an image without a box.
 

@@ -9,7 +9,7 @@ from cxr.coco import CocoBoxes
 from eval.detection.average_precision import ap5095_measure, ap_measure, label_ap_measure
 from eval.detection.chex import chex_measure
 from eval.detection.froc import froc_measure
-from eval.detection.indexed import Indexed, Overlap, TruthIndex
+from eval.detection.indexed import IndexedDetections, Overlap, TruthIndex
 from eval.detection.localization import accuracy_measure, corloc_measure, mean_iou_measure, pointing_measure
 from eval.detection.mask_measures import mask_iou_measure
 from eval.detection.matching import MAIN_IOU
@@ -26,7 +26,7 @@ _POINT_FIELDS = ["image_id", "finding", "x", "y"]
 
 
 def box_measures(
-    boxes: Indexed, *, min_scores: Mapping[str, float] | None = None, points: pd.DataFrame | None = None
+    boxes: IndexedDetections, *, min_scores: Mapping[str, float] | None = None, points: pd.DataFrame | None = None
 ) -> list[Measure]:
     """All box measures of one set of detections, ready for any resampling; with masks in the truth, `mask_iou` too.
 
@@ -55,7 +55,7 @@ def box_measures(
 
 def best_f1_scores(tune: CocoBoxes, detections: pd.DataFrame) -> dict[str, float]:
     """Finding -> minimum score with the best F1 on detections of the tune split; see `f1_thresholds`."""
-    return f1_thresholds(Indexed(tune, tune.with_boxes(detections)).match((MAIN_IOU,)))
+    return f1_thresholds(IndexedDetections(tune, tune.with_boxes(detections)).match((MAIN_IOU,)))
 
 
 def top_box_points(detections: CocoBoxes) -> pd.DataFrame:

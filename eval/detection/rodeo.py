@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cxr.arrays import Bools, Floats, Ints
 from cxr.boxes import Boxes, giou_matrix, iou_pairs
-from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.indexed import IndexedDetections, TruthIndex
 from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Measure
@@ -44,7 +44,7 @@ class _Sums:
 
 
 def rodeo_measure(
-    boxes: Indexed, *, min_score: float | Mapping[str, float] = MIN_SCORE, pooled: bool = False
+    boxes: IndexedDetections, *, min_score: float | Mapping[str, float] = MIN_SCORE, pooled: bool = False
 ) -> Measure:
     """RoDeO in [0, 1] of each class. A pair belongs to the class of its true box, an unpaired box to its own class.
 
@@ -93,7 +93,7 @@ def _f1_threshold(matches: ClassMatches, iou: float) -> float:
     return float(scores[last[f1.argmax()]])
 
 
-def _reaches(boxes: Indexed, min_score: float | Mapping[str, float]) -> Bools:
+def _reaches(boxes: IndexedDetections, min_score: float | Mapping[str, float]) -> Bools:
     """(N,) whether the score of each detection reaches the minimum of its class."""
     if not isinstance(min_score, Mapping):
         return boxes.scores >= min_score

@@ -14,7 +14,7 @@ from cxr.config import UserError
 from cxr.labels import class_slugs
 from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
 from eval.detection.coco_files import read_predictions, read_truth
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.measures import box_measures
 from eval.detection.rodeo import MIN_SCORE
 from eval.report.blocks import Block, Figure, Table, write_report
@@ -63,7 +63,7 @@ class Scored:
     """One set of predictions. results: each measure by its name; intervals share one set of resamples."""
 
     name: str
-    boxes: Indexed
+    boxes: IndexedDetections
     results: Mapping[str, Bootstrapped]
 
     @property
@@ -115,7 +115,7 @@ def score(name: str, truth: CocoBoxes, found: CocoBoxes, *, counts: Counts) -> S
     Raises:
         UserError: predictions of unknown images or classes, or without a finite score.
     """
-    boxes = Indexed(truth, found)
+    boxes = IndexedDetections(truth, found)
     measures = [m for m in box_measures(boxes, min_scores={}) if m.name in (*WITH_INTERVAL, *MEANS)]
     results = {m.name: bootstrap(m, counts if m.name in WITH_INTERVAL else counts[:0]) for m in measures}
     return Scored(name, boxes, results)

@@ -15,13 +15,13 @@ import numpy as np
 
 from cxr.arrays import Floats
 from eval.detection.average_precision import HitRanking
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
 from eval.stats.bootstrap import Block
 from eval.stats.measures import Measure, blocks_measure
 
 
-def voc_measure(boxes: Indexed, *, iou: float = MAIN_IOU) -> Measure:
+def voc_measure(boxes: IndexedDetections, *, iou: float = MAIN_IOU) -> Measure:
     """VOC's AP of each class in [0, 1]; the measure's name is "voc40" at .4. NaN for a class without a true box."""
     true, order = boxes.true, np.argsort(-boxes.scores, kind="stable")
     cells, corners = boxes.cell[order], boxes.boxes[order]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.rodeo import rodeo_measure
 from eval.leaderboard.leaderboard import Entry, FileCell, Leaderboard, bootstrapped
 from eval.leaderboard.names import AP40, PER_FINDING, RODEO, Metrics, or_lowest
@@ -172,7 +172,7 @@ def make_leaderboard(
     everyone = tuple(entries)
     if how == PER_FINDING:
         # RoDeO matches the boxes of all findings of an image together, so it is computed on the combined boxes.
-        measure = rodeo_measure(Indexed(test.truth, best.detections), min_score=best.min_scores)
+        measure = rodeo_measure(IndexedDetections(test.truth, best.detections), min_score=best.min_scores)
         best = replace(best, measures={**best.measures, RODEO: bootstrap(measure, test.counts)})
         everyone = (*everyone, best)
     return Leaderboard(test.truth, everyone, best, human, more or {})

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes, boxes_table
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.localization import max_box_accuracy_measure
 from eval.detection.measures import box_measures, points_table, positive_pairs
 from eval.stats.measures import Measure
@@ -40,7 +40,7 @@ def all_measures(
             not named, `eval.detection.rodeo.MIN_SCORE`.
     """
     points = None if maps is None else map_points(maps, truth, frame)
-    boxes = Indexed(truth, detections)
+    boxes = IndexedDetections(truth, detections)
     measures = box_measures(boxes, min_scores=min_scores or {}, points=points)
     if maps is not None:
         measures.append(max_box_accuracy_measure(boxes.true, boxes_at_thresholds(maps, truth, frame)))

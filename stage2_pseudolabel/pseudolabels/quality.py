@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr.arrays import Bools, Floats
 from cxr.coco import BOX_FIELDS, CocoBoxes
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU, ClassMatches
 from eval.stats.bootstrap import Counts, resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, share_measure
@@ -81,7 +81,7 @@ def _images_with_boxes(truth: CocoBoxes) -> CocoBoxes:
 
 def _rates(truth: CocoBoxes, boxes: pd.DataFrame, counts: Counts) -> Rates:
     boxes = boxes[boxes["image_id"].isin(set(truth.images["image_id"]))]
-    matches = Indexed(truth, truth.with_boxes(boxes)).match((MAIN_IOU,))
+    matches = IndexedDetections(truth, truth.with_boxes(boxes)).match((MAIN_IOU,))
     num_true = np.stack([m.num_true for m in matches], axis=1).astype(np.float64)
     counted = num_true > 0
     hits = _sums(matches, [m.hit[0] for m in matches]) * counted

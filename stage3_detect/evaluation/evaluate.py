@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.measures import box_measures
 from eval.detection.points import BEST_F1
 from eval.leaderboard.leaderboard import Entry, Kind, Leaderboard, bootstrapped
@@ -48,7 +48,7 @@ def evaluate(
 
     def entry(name: str, kind: Kind, boxes: CocoBoxes) -> Entry:
         min_scores = best_f1.scores if best_f1 is not None and name == DETECTOR else None
-        measures = box_measures(Indexed(truth, boxes), min_scores=min_scores)
+        measures = box_measures(IndexedDetections(truth, boxes), min_scores=min_scores)
         return Entry(name, kind, boxes, bootstrapped(measures, counts))
 
     entries = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
 from eval.leaderboard.names import HUMAN, TEACHER, Metrics
 from eval.leaderboard.tables import Rows, ap40_chart, difference_table, finding_table, further_tables, main_table
@@ -76,7 +76,10 @@ def _main_note(num_true: dict[str, int]) -> str:
 
 def _froc_blocks(run_dir: Path, evaluation: Evaluation, rows: Rows) -> list[Block]:
     entries = {name: evaluation.board.entry(name) for name in rows.shown if name != HUMAN}
-    matches = {name: Indexed(evaluation.truth, entry.detections).match((MAIN_IOU,)) for name, entry in entries.items()}
+    matches = {
+        name: IndexedDetections(evaluation.truth, entry.detections).match((MAIN_IOU,))
+        for name, entry in entries.items()
+    }
     return [froc_chart(run_dir, rows, matches), froc_table(rows, matches)]
 
 

@@ -10,7 +10,7 @@ from cxr.arrays import Floats
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import fit_confidence
 from eval.detection.curves import Confidence
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import choose_points, count_at
 from eval.detection.points import OperatingPoint
@@ -84,7 +84,7 @@ def evaluate_scores(
         found, real = tune
         strong = found.boxes[found.boxes["score"] >= MIN_SCORE]
         confidence = fit_confidence(strong, real, where="all")
-        chosen = choose_points(Indexed(real, found).match((MAIN_IOU,)), confidence)
+        chosen = choose_points(IndexedDetections(real, found).match((MAIN_IOU,)), confidence)
         points = _evaluate_points(chosen, detections, truth, counts)
     scored = scored_boxes(detections, truth)
     values: dict[str, Floats] = {RAW: scored["score"].to_numpy(dtype=np.float64)}
@@ -116,7 +116,7 @@ def _why_none(tune: tuple[CocoBoxes, CocoBoxes] | None) -> str:
 def _evaluate_points(
     points: Sequence[OperatingPoint], detections: CocoBoxes, truth: CocoBoxes, counts: Counts
 ) -> list[PointResult]:
-    matches = Indexed(truth, detections).match((MAIN_IOU,))
+    matches = IndexedDetections(truth, detections).match((MAIN_IOU,))
     results = []
     for point in points:
         own = count_at(point, matches, len(truth.images))

@@ -24,7 +24,7 @@ from rich.table import Table
 from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import ap5095_measure, ap_measure
 from eval.detection.froc import froc_measure
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.localization import accuracy_measure, corloc_measure, max_box_accuracy_measure, pointing_measure
 from eval.detection.matching import MAIN_IOU
 from eval.detection.rodeo import rodeo_measure
@@ -73,7 +73,7 @@ def seconds_of_library(truth: CocoBoxes, predictions: CocoBoxes, counts: np.ndar
 
 def other_measures(truth: CocoBoxes, found: CocoBoxes) -> dict[str, Callable[[], Measure]]:
     """How each measure other than AP40 is computed."""
-    boxes, matches = Indexed(truth, found), Indexed(truth, found).matches
+    boxes, matches = IndexedDetections(truth, found), IndexedDetections(truth, found).matches
     centres = found.boxes.drop_duplicates(["image_id", "finding"])
     centres = centres.assign(x=(centres["x1"] + centres["x2"]) / 2, y=(centres["y1"] + centres["y2"]) / 2)
     return {
@@ -95,7 +95,7 @@ def main() -> None:
     given = parser.parse_args()
     truth, predictions = case(given.images, given.classes)
     begin = time.process_time()
-    matches = Indexed(truth, predictions).matches
+    matches = IndexedDetections(truth, predictions).matches
     matching = time.process_time() - begin
     begin = time.process_time()
     counts = resample_counts(list(truth.images["image_id"]), num_resamples=given.resamples)

@@ -19,7 +19,7 @@ from eval.detection.average_precision import (
     levels_reached,
     main_ap_measure,
 )
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import COCO_IOUS, IOUS, ClassMatches
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Bootstrapped, bootstrap, difference
@@ -96,7 +96,7 @@ def test_crowd_region_is_neither_right_nor_wrong() -> None:
 
 
 def label_ap(true: CocoBoxes, found: CocoBoxes) -> np.ndarray:
-    measure = label_ap_measure(Indexed(true, found).matches, 0.4)
+    measure = label_ap_measure(IndexedDetections(true, found).matches, 0.4)
     assert measure.name == "label_ap40"
     return measure.values(len(true.images))
 

@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from eval.detection.chex import CHEX_IOUS, chex_measure, without_overlaps
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from tests.eval.detection.box_builders import NAN, coco_boxes, random_case
 from tests.eval.detection.coco_reference import reference_ap
 
@@ -16,7 +16,7 @@ EXACT = ("a", "Edema", 10, 20, 110, 60, 0.5)
 
 
 def chex(true: list[tuple[object, ...]], found: list[tuple[object, ...]]) -> float:
-    measure = chex_measure(Indexed(coco_boxes(true), coco_boxes(found)))
+    measure = chex_measure(IndexedDetections(coco_boxes(true), coco_boxes(found)))
     assert measure.name == "chex_map"
     return float(measure.values(2)[0])
 
@@ -45,10 +45,10 @@ def test_it_is_that_of_torchvision_and_pycocotools(seed: int) -> None:
     truth, found = random_case(seed)
     close = found.boxes.assign(x1=found.boxes["x1"] + 4, score=found.boxes["score"] / 2 + 0.01)
     both = truth.with_boxes(pd.concat([found.boxes, close], ignore_index=True))
-    boxes = Indexed(truth, both)
+    boxes = IndexedDetections(truth, both)
     kept = batched_nms(*(torch.tensor(values) for values in (boxes.boxes, boxes.scores, boxes.cell)), 0.25)
     left = truth.with_boxes(both.boxes.iloc[np.sort(kept.numpy())])
     assert len(left.boxes) < 0.7 * len(both.boxes)
-    np.testing.assert_array_equal(without_overlaps(boxes, 0.25).boxes, Indexed(truth, left).boxes)
+    np.testing.assert_array_equal(without_overlaps(boxes, 0.25).boxes, IndexedDetections(truth, left).boxes)
     expected = reference_ap(truth, left, CHEX_IOUS).mean(axis=0)
     np.testing.assert_allclose(chex_measure(boxes).values(len(truth.images)), expected, atol=1e-12)

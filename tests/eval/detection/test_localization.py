@@ -8,7 +8,7 @@ from cxr.boxes import iobb_pairs, iou_pairs
 from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection.average_precision import ap5095_measure, ap_measure
-from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.indexed import IndexedDetections, TruthIndex
 from eval.detection.localization import (
     accuracy_measure,
     corloc_measure,
@@ -49,7 +49,7 @@ CORLOC = [
 
 @pytest.mark.parametrize(("true", "found", "expected"), CORLOC)
 def test_corloc_exact_value(true: list[Row], found: list[Row], expected: float) -> None:
-    measure = corloc_measure(Indexed(coco_boxes(true), coco_boxes(found)))
+    measure = corloc_measure(IndexedDetections(coco_boxes(true), coco_boxes(found)))
     assert measure.name == "corloc"
     assert value(measure) == pytest.approx(expected, nan_ok=True)
 
@@ -66,14 +66,16 @@ ACCURACIES = [
 
 @pytest.mark.parametrize(("overlap", "threshold", "found", "expected"), ACCURACIES)
 def test_accuracy_exact_value(overlap: str, threshold: float, found: Row, expected: float) -> None:
-    measure = accuracy_measure(Indexed(coco_boxes([TRUE_A]), coco_boxes([found])), overlap=overlap, threshold=threshold)
+    measure = accuracy_measure(
+        IndexedDetections(coco_boxes([TRUE_A]), coco_boxes([found])), overlap=overlap, threshold=threshold
+    )
     assert value(measure) == expected
 
 
 def test_names_tell_overlap_and_threshold() -> None:
     pair = coco_boxes([TRUE_A]), coco_boxes([])
-    assert accuracy_measure(Indexed(*pair), overlap="iobb", threshold=0.1).name == "iobb_accuracy10"
-    assert accuracy_measure(Indexed(*pair), overlap="iou", threshold=0.7).name == "iou_accuracy70"
+    assert accuracy_measure(IndexedDetections(*pair), overlap="iobb", threshold=0.1).name == "iobb_accuracy10"
+    assert accuracy_measure(IndexedDetections(*pair), overlap="iou", threshold=0.7).name == "iou_accuracy70"
 
 
 MEAN_IOUS = [
@@ -88,13 +90,13 @@ MEAN_IOUS = [
 
 @pytest.mark.parametrize(("true", "found", "expected"), MEAN_IOUS)
 def test_mean_iou_exact_value(true: list[Row], found: list[Row], expected: float) -> None:
-    measure = mean_iou_measure(Indexed(coco_boxes(true), coco_boxes(found)))
+    measure = mean_iou_measure(IndexedDetections(coco_boxes(true), coco_boxes(found)))
     assert measure.name == "mean_iou"
     assert value(measure) == pytest.approx(expected, nan_ok=True)
 
 
 def test_mean_iou_is_the_area_under_the_accuracies() -> None:
-    boxes = Indexed(*random_case(1))
+    boxes = IndexedDetections(*random_case(1))
     num_images = boxes.true.shape[0]
     middles = (np.arange(400) + 0.5) / 400
     curve = [accuracy_measure(boxes, overlap="iou", threshold=float(t)).values(num_images) for t in middles]
@@ -139,7 +141,7 @@ def test_wrong_points_are_refused(rows: pd.DataFrame, message: str) -> None:
 def test_predictions_of_unknown_images_are_refused() -> None:
     unknown = coco_boxes([("z", "Edema", 0, 0, 9, 9, 0.5)])
     with pytest.raises(UserError, match="images that the truth does not have"):
-        corloc_measure(Indexed(coco_boxes([TRUE_A]), unknown))
+        corloc_measure(IndexedDetections(coco_boxes([TRUE_A]), unknown))
     with pytest.raises(UserError, match="images that the truth does not have"):
         max_box_accuracy_measure(TruthIndex(coco_boxes([TRUE_A])), [unknown])
 
@@ -180,12 +182,12 @@ def test_crowd_regions_are_no_true_boxes() -> None:
     true = boxes_table([TRUE_A, TRUE_B])
     true["iscrowd"] = [0, 1]
     truth = coco_boxes([]).with_boxes(true)
-    assert value(corloc_measure(Indexed(truth, coco_boxes([EXACT_A])))) == 1.0
+    assert value(corloc_measure(IndexedDetections(truth, coco_boxes([EXACT_A])))) == 1.0
     assert value(pointing_measure(TruthIndex(truth), points(("b", "Edema", 60, 40)))) == 0.0
 
 
 def measures(truth: CocoBoxes, found: CocoBoxes) -> list[Measure]:
-    boxes = Indexed(truth, found)
+    boxes = IndexedDetections(truth, found)
     centres = found.boxes.drop_duplicates(["image_id", "finding"])
     centres = centres.assign(x=(centres["x1"] + centres["x2"]) / 2, y=(centres["y1"] + centres["y2"]) / 2)
     return [
@@ -244,6 +246,6 @@ def test_agrees_with_brute_force(seed: int, overlap: str) -> None:
     truth, found = random_case(seed, num_images=20)
     overlaps = brute_force(truth, found, overlap=overlap)
     for threshold in (0.1, 0.3, 0.5, 0.7):
-        measure = accuracy_measure(Indexed(truth, found), overlap=overlap, threshold=threshold)
+        measure = accuracy_measure(IndexedDetections(truth, found), overlap=overlap, threshold=threshold)
         expected = [np.mean(np.array(o) > threshold) if o else NAN for o in overlaps.values()]
         np.testing.assert_allclose(measure.values(20), expected)

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.coco import CocoBoxes
 from cxr.masks import Mask, mask_of_pixels
-from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.indexed import IndexedDetections, TruthIndex
 from eval.detection.localization import pointing_measure
 from eval.detection.mask_measures import filled_iou, mask_iou_measure
 from eval.detection.measures import box_measures
@@ -34,7 +34,7 @@ def value(measure: Measure) -> float:
 
 
 def test_without_masks_there_is_no_figure() -> None:
-    boxes = Indexed(coco_boxes([BOX]), coco_boxes([(*BOX[:6], 1.0)]))
+    boxes = IndexedDetections(coco_boxes([BOX]), coco_boxes([(*BOX[:6], 1.0)]))
     assert boxes.true.masks == {}
     assert "mask_iou" not in [measure.name for measure in box_measures(boxes)]
     assert np.isnan(value(mask_iou_measure(boxes)))
@@ -52,7 +52,7 @@ IOUS = [
 
 @pytest.mark.parametrize(("found", "expected"), IOUS)
 def test_mask_iou_exact_value(found: list[Row], expected: float) -> None:
-    boxes = Indexed(truth(BOX, masks=[triangle()]), coco_boxes(found))
+    boxes = IndexedDetections(truth(BOX, masks=[triangle()]), coco_boxes(found))
     assert value(mask_iou_measure(boxes)) == pytest.approx(expected)
     assert [measure.name for measure in box_measures(boxes)].count("mask_iou") == 1
 
@@ -62,7 +62,7 @@ def test_masks_of_a_class_are_one_region_and_boxes_without_masks_do_not_count() 
     other[40:60, 150:160] = 1
     second = ("a", "Edema", 150, 40, 160, 60, NAN)
     true = truth(BOX, second, ("b", "Edema", 0, 0, 9, 9, NAN), masks=[triangle(), mask_of_pixels(other), None])
-    boxes = Indexed(true, coco_boxes([("a", "Edema", 100, 40, 160, 60, 0.5)]))
+    boxes = IndexedDetections(true, coco_boxes([("a", "Edema", 100, 40, 160, 60, 0.5)]))
     assert value(mask_iou_measure(boxes)) == pytest.approx((420 + 200) / 1200)
 
 

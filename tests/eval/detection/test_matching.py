@@ -10,7 +10,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.config import UserError
 from eval.detection import matching
 from eval.detection.average_precision import average_precisions
-from eval.detection.indexed import Indexed, TruthIndex
+from eval.detection.indexed import IndexedDetections, TruthIndex
 from eval.detection.matching import IOUS, Detections, TrueBoxes, place_in_group
 from tests.eval.detection.box_builders import NAN, coco_boxes, random_case
 from tests.eval.detection.coco_reference import reference_ap, reference_matches
@@ -28,7 +28,7 @@ def with_crowds(rows: list[Found], crowds: list[int]) -> CocoBoxes:
 
 def assert_equal_to_pycocotools(truth: CocoBoxes, predictions: CocoBoxes) -> None:
     ious = (*IOUS, 1.0)
-    boxes, expected = Indexed(truth, predictions), reference_matches(truth, predictions, ious)
+    boxes, expected = IndexedDetections(truth, predictions), reference_matches(truth, predictions, ious)
     for own, other in zip(boxes.match(ious), expected, strict=True):
         assert own.finding == other.finding
         for name in ("scores", "image", "hit", "ignored", "num_true"):
@@ -40,13 +40,13 @@ def assert_equal_to_pycocotools(truth: CocoBoxes, predictions: CocoBoxes) -> Non
 
 
 def hits(truth: CocoBoxes, predictions: CocoBoxes, iou: float = 0.4) -> list[bool]:
-    return Indexed(truth, predictions).match((iou,))[0].hit[0].tolist()
+    return IndexedDetections(truth, predictions).match((iou,))[0].hit[0].tolist()
 
 
 def test_nothing_at_all() -> None:
-    matches = Indexed(coco_boxes([], images=()), coco_boxes([], images=())).match((0.4, 0.5))[0]
+    matches = IndexedDetections(coco_boxes([], images=()), coco_boxes([], images=())).match((0.4, 0.5))[0]
     assert (matches.hit.shape, len(matches.scores), len(matches.num_true)) == ((2, 0), 0, 0)
-    assert Indexed(coco_boxes([], findings=()), coco_boxes([], findings=())).matches == ()
+    assert IndexedDetections(coco_boxes([], findings=()), coco_boxes([], findings=())).matches == ()
 
 
 @pytest.mark.parametrize(("left_over", "expected"), [((0, 100), [True, True]), ((100, 200), [True, False])])
@@ -77,7 +77,7 @@ def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:
     found = coco_boxes(
         [("a", "Edema", 0, 0, 100, 90, 0.9), ("a", "Edema", 0, 0, 100, 90, 0.8)], images=IMAGES, findings=FINDINGS
     )
-    matches = Indexed(truth, found).match((0.5, 0.6))[0]
+    matches = IndexedDetections(truth, found).match((0.5, 0.6))[0]
     np.testing.assert_array_equal(matches.hit, [[True, False], [False, False]])
     np.testing.assert_array_equal(matches.ignored, [[False, True], [True, True]])
     np.testing.assert_array_equal(matches.num_true, [1, 0, 0])
@@ -86,12 +86,12 @@ def test_a_true_box_goes_before_a_region_of_higher_overlap() -> None:
 def test_the_cap_keeps_the_best_of_an_image() -> None:
     truth = coco_boxes([("a", "Edema", 10, 20, 110, 60, NAN)])
     found = coco_boxes([("a", "Edema", 10, 20, 110, 60, 0.1), ("a", "Edema", 0, 0, 9, 9, 0.9)])
-    assert Indexed(truth, found).match((0.4,), max_detections=1)[0].scores.tolist() == [0.9]
+    assert IndexedDetections(truth, found).match((0.4,), max_detections=1)[0].scores.tolist() == [0.9]
 
 
 def test_predictions_that_cannot_be_scored_are_refused() -> None:
     with pytest.raises(UserError, match="finite score"):
-        Indexed(coco_boxes([]), coco_boxes([("a", "Edema", 0, 0, 9, 9, NAN)]))
+        IndexedDetections(coco_boxes([]), coco_boxes([("a", "Edema", 0, 0, 9, 9, NAN)]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -136,9 +136,9 @@ def test_inverted_boxes_agree_with_pycocotools() -> None:
 
 def test_blocks_of_pairs_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = random_case(5)
-    whole = Indexed(truth, predictions).matches
+    whole = IndexedDetections(truth, predictions).matches
     monkeypatch.setattr(matching, "MAX_PAIRS", 7)
-    for own, other in zip(Indexed(truth, predictions).matches, whole, strict=True):
+    for own, other in zip(IndexedDetections(truth, predictions).matches, whole, strict=True):
         np.testing.assert_array_equal(own.hit, other.hit)
 
 
@@ -158,7 +158,7 @@ def test_several_sets_at_once_score_as_each_alone(with_regions: bool) -> None:
     second = first.with_boxes(first.boxes.assign(score=1 - first.boxes["score"], x1=first.boxes["x1"] + 9))
     sets, ious = [first, first.with_boxes(boxes_table()), second], (0.3, 0.4, 0.5)
     expected = [reference_ap(truth, one, ious) for one in sets]
-    found = [Indexed(truth, one).by_class for one in sets]
+    found = [IndexedDetections(truth, one).by_class for one in sets]
     for k, of_class in enumerate(zip(*found, strict=True)):
         together = as_sets(list(of_class), len(truth.images))
         aps = average_precisions(together, TruthIndex(truth).by_class[k], num_sets=3, ious=ious)
@@ -169,7 +169,7 @@ def test_the_best_of_an_image_score_as_if_the_others_were_not_there() -> None:
     truth, found = random_case(2)
     both = pd.concat([found.boxes, found.boxes.assign(score=found.boxes["score"] / 2, x2=found.boxes["x2"] + 5)])
     ranked = both.sort_values("score", ascending=False, kind="stable").groupby(["image_id", "finding"], sort=False)
-    boxes = Indexed(truth, truth.with_boxes(both))
+    boxes = IndexedDetections(truth, truth.with_boxes(both))
     for k, of_class in enumerate(boxes.by_class):
         aps = average_precisions(of_class, boxes.true.by_class[k], num_sets=1, ious=(0.3, 0.5), counts=(2, 1))
         for column, count in enumerate((2, 1)):

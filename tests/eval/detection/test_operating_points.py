@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cxr.config import UserError
 from eval.detection.curves import Confidence
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.operating_points import best_f1_point, choose_points, count_at, limited_point
 from eval.detection.points import OperatingPoint, read_points
 from eval.stats.calibration import Curve
@@ -33,7 +33,7 @@ FOUND = [hit("a", EDEMA, 0.8), miss("b", EDEMA, 0.6), miss("a", MASS, 0.7), hit(
 
 
 def matched(found: list[Row], true: list[Row] = TRUE):
-    return Indexed(coco_boxes(true, findings=FINDINGS), coco_boxes(found, findings=FINDINGS)).match((0.4,))
+    return IndexedDetections(coco_boxes(true, findings=FINDINGS), coco_boxes(found, findings=FINDINGS)).match((0.4,))
 
 
 def test_without_detections_nothing_is_shown_by_f1_and_everything_by_a_rate() -> None:
@@ -80,7 +80,7 @@ def test_findings_are_weighed_by_confidence_not_by_score() -> None:
 def test_ignore_regions_count_as_nothing() -> None:
     truth = coco_boxes([*TRUE, ("b", EDEMA, 100, 50, 140, 70, NAN)], findings=FINDINGS)
     truth = truth.with_boxes(truth.boxes.assign(iscrowd=[0, 0, 1]))
-    matches = Indexed(truth, coco_boxes(FOUND, findings=FINDINGS)).match((0.4,))
+    matches = IndexedDetections(truth, coco_boxes(FOUND, findings=FINDINGS)).match((0.4,))
     assert 0.5 <= limited_point("x", 0.4, matches, AS_IT_IS).scores[EDEMA] <= 0.8
     counts = count_at(OperatingPoint("x", "", {EDEMA: 0.0}), matches, 2)
     assert counts.shown.tolist() == [[1, 0], [0, 0]]

@@ -9,7 +9,7 @@ import pytest
 from cxr.coco import boxes_table
 from cxr.config import UserError
 from eval.detection.average_precision import evaluate
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.rodeo import f1_thresholds, rodeo_measure
 from eval.stats.measures import Measure
 from tests.eval.detection.box_builders import NAN, Row, coco_boxes, random_case
@@ -28,7 +28,7 @@ def harmonic(*parts: float) -> float:
 
 def edema(true: list[Row], found: list[Row]) -> float:
     """RoDeO of Edema, one of two classes, on two images."""
-    return float(rodeo_measure(Indexed(coco_boxes(true, **KINDS), coco_boxes(found, **KINDS))).values(2)[0])
+    return float(rodeo_measure(IndexedDetections(coco_boxes(true, **KINDS), coco_boxes(found, **KINDS))).values(2)[0])
 
 
 CASES = [
@@ -58,12 +58,14 @@ def test_exact_value(true: list[Row], found: list[Row], expected: float) -> None
 def test_classification_is_the_correlation_of_the_pairs() -> None:
     """Of three classes, one pair of two has the right one: (3 x 1/2 - 1) / 2 = 1/4."""
     kinds = {"findings": ("Edema", "Fracture", "Mass")}
-    measure = rodeo_measure(Indexed(coco_boxes([TRUE_A, TRUE_B], **kinds), coco_boxes([EXACT_A, FRACTURE_B], **kinds)))
+    measure = rodeo_measure(
+        IndexedDetections(coco_boxes([TRUE_A, TRUE_B], **kinds), coco_boxes([EXACT_A, FRACTURE_B], **kinds))
+    )
     np.testing.assert_allclose(measure.values(2), [harmonic(1, 1, 1 / 4), np.nan, np.nan])
 
 
 def test_a_single_class_is_named_rightly_by_every_pair() -> None:
-    measure = rodeo_measure(Indexed(coco_boxes([TRUE_A, TRUE_B]), coco_boxes([EXACT_A])))
+    measure = rodeo_measure(IndexedDetections(coco_boxes([TRUE_A, TRUE_B]), coco_boxes([EXACT_A])))
     np.testing.assert_allclose(measure.values(2), [0.5])
 
 
@@ -80,11 +82,11 @@ def test_class_decides_between_boxes_of_much_the_same_place() -> None:
     found = coco_boxes([("a", "Fracture", *TRUE_A[2:6], 0.9), shifted, FRACTURE_B], **KINDS)
     # the Fracture in image a is left over, and the one in b is right
     expected = [harmonic(2 ** -(0.01**2), 1, 1), 0.5]
-    np.testing.assert_allclose(rodeo_measure(Indexed(true, found)).values(2), expected)
+    np.testing.assert_allclose(rodeo_measure(IndexedDetections(true, found)).values(2), expected)
 
 
 def test_weights_of_images() -> None:
-    measure = rodeo_measure(Indexed(coco_boxes([TRUE_A, TRUE_B], **KINDS), coco_boxes([EXACT_A], **KINDS)))
+    measure = rodeo_measure(IndexedDetections(coco_boxes([TRUE_A, TRUE_B], **KINDS), coco_boxes([EXACT_A], **KINDS)))
     values = measure.resampled(np.array([[1, 1], [3, 1], [2, 0], [0, 2], [0, 0]]))
     np.testing.assert_allclose(values[:, 0], [0.5, 0.75, 1.0, 0.0, np.nan])
     assert np.isnan(values[:, 1]).all()
@@ -93,31 +95,33 @@ def test_weights_of_images() -> None:
 def test_scores_of_each_class() -> None:
     true = coco_boxes([TRUE_A, ("b", "Fracture", 50, 30, 150, 130, NAN)], **KINDS)
     found = coco_boxes([(*EXACT_A[:6], 0.2), (*FRACTURE_B[:6], 0.2)], **KINDS)
-    assert rodeo_measure(Indexed(true, found), min_score=0.2).values(2).tolist() == [1.0, 1.0]
-    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1, "Fracture": 0.3}).values(2).tolist() == [
+    assert rodeo_measure(IndexedDetections(true, found), min_score=0.2).values(2).tolist() == [1.0, 1.0]
+    assert rodeo_measure(IndexedDetections(true, found), min_score={"Edema": 0.1, "Fracture": 0.3}).values(
+        2
+    ).tolist() == [1.0, 0.0]
+    assert rodeo_measure(IndexedDetections(true, found), min_score={"Edema": 0.1}).values(2).tolist() == [
         1.0,
         0.0,
-    ]
-    assert rodeo_measure(Indexed(true, found), min_score={"Edema": 0.1}).values(2).tolist() == [1.0, 0.0]  # others .5
+    ]  # others .5
 
 
 def test_crowd_regions_are_left_out() -> None:
     true = boxes_table([TRUE_A, TRUE_B])
     true["iscrowd"] = [0, 1]
-    measure = rodeo_measure(Indexed(coco_boxes([]).with_boxes(true), coco_boxes([EXACT_A])))
+    measure = rodeo_measure(IndexedDetections(coco_boxes([]).with_boxes(true), coco_boxes([EXACT_A])))
     assert measure.values(2).tolist() == [1.0]
 
 
 def test_no_images_and_no_classes() -> None:
     for empty in (coco_boxes([], images=()), coco_boxes([], findings=())):
-        values = rodeo_measure(Indexed(empty, empty)).values(len(empty.images))
+        values = rodeo_measure(IndexedDetections(empty, empty)).values(len(empty.images))
         assert values.shape == (len(empty.findings),)
         assert np.isnan(values).all()
 
 
 def test_unknown_images_are_refused() -> None:
     with pytest.raises(UserError, match="images that the truth does not have"):
-        rodeo_measure(Indexed(coco_boxes([TRUE_A]), coco_boxes([("z", "Edema", 0, 0, 9, 9, 0.5)])))
+        rodeo_measure(IndexedDetections(coco_boxes([TRUE_A]), coco_boxes([("z", "Edema", 0, 0, 9, 9, 0.5)])))
 
 
 AUTHORS = {
@@ -137,14 +141,16 @@ def values(measure: Measure) -> list[float]:
 def test_agrees_with_the_authors_program(seed: int) -> None:
     truth, found = random_case(seed, num_images=30, num_classes=4)
     total, by_class = AUTHORS[seed]
-    assert values(rodeo_measure(Indexed(truth, found))) == pytest.approx([NAN, *by_class], abs=2e-6, nan_ok=True)
-    pooled = rodeo_measure(Indexed(truth, found), pooled=True)
+    assert values(rodeo_measure(IndexedDetections(truth, found))) == pytest.approx(
+        [NAN, *by_class], abs=2e-6, nan_ok=True
+    )
+    pooled = rodeo_measure(IndexedDetections(truth, found), pooled=True)
     assert (pooled.name, pooled.findings) == ("rodeo_total", ("all classes",))
     assert values(pooled) == pytest.approx([total], abs=2e-6)
 
 
 def test_twice_every_image_is_the_same() -> None:
-    measure = rodeo_measure(Indexed(*random_case(0, num_images=30)))
+    measure = rodeo_measure(IndexedDetections(*random_case(0, num_images=30)))
     np.testing.assert_allclose(measure.resampled(np.full((1, 30), 2))[0], values(measure))
 
 
@@ -165,5 +171,5 @@ def test_detections_where_nobody_looked_do_not_count() -> None:
     true = coco_boxes([TRUE_A], **KINDS)
     region = boxes_table([("b", "Edema", 0, 0, 300, 200, NAN)]).assign(iscrowd=1)
     partly = true.with_boxes(pd.concat([true.boxes.assign(iscrowd=0), region], ignore_index=True))
-    assert rodeo_measure(Indexed(true, found)).values(2)[0] == pytest.approx(0.5)
-    assert rodeo_measure(Indexed(partly, found)).values(2)[0] == pytest.approx(1.0)
+    assert rodeo_measure(IndexedDetections(true, found)).values(2)[0] == pytest.approx(0.5)
+    assert rodeo_measure(IndexedDetections(partly, found)).values(2)[0] == pytest.approx(1.0)

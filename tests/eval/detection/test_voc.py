@@ -5,7 +5,7 @@ import pytest
 
 from cxr.coco import CocoBoxes, boxes_table
 from eval.detection.average_precision import evaluate
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.voc import voc_measure
 from tests.eval.detection.box_builders import NAN, Row, coco_boxes, duplicated, random_case, without_ties
 
@@ -17,7 +17,7 @@ WRONG_A = ("a", "Edema", 200, 100, 250, 150, 0.7)
 
 
 def ap(truth: CocoBoxes, predictions: CocoBoxes) -> dict[str, float]:
-    measure = voc_measure(Indexed(truth, predictions))
+    measure = voc_measure(IndexedDetections(truth, predictions))
     return dict(zip(measure.findings, measure.values(len(truth.images)).tolist(), strict=True))
 
 
@@ -60,7 +60,7 @@ def test_voc_measure_of_a_resample_is_that_of_the_drawn_images() -> None:
     truth, predictions = random_case(4, num_images=9)
     predictions = without_ties(predictions)
     counts = np.array([[1] * 9, [0, 2, 1, 3, 0, 0, 1, 1, 1], [0] * 9])
-    values = voc_measure(Indexed(truth, predictions)).resampled(counts)
+    values = voc_measure(IndexedDetections(truth, predictions)).resampled(counts)
     assert np.isnan(values[2]).all()
     for row, drawn in zip(values[:2], counts, strict=False):
         expected = ap(duplicated(truth, drawn), duplicated(predictions, drawn))

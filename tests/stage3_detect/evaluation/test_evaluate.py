@@ -11,7 +11,7 @@ from cxr.config import UserError
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.average_precision import ap_measure
 from eval.detection.curves import Confidence
-from eval.detection.indexed import Indexed
+from eval.detection.indexed import IndexedDetections
 from eval.detection.points import read_points
 from eval.stats.bootstrap import resample_counts
 from eval.stats.intervals import ratio_of
@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_shared_resamples(stage2: FinishedRun) -> None:
     metrics = result_of(stage2, detections).metrics
     counts = resample_counts(truth.groups, num_resamples=50, seed=0)
     drawn = {
-        name: bootstrap(ap_measure(Indexed(truth, boxes).matches, 0.4), counts)
+        name: bootstrap(ap_measure(IndexedDetections(truth, boxes).matches, 0.4), counts)
         for name, boxes in {"detector": detections, "teacher": read_coco(stage2.output("detections_pcam"))}.items()
     }
     for name, own in drawn.items():
