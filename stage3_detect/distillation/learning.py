@@ -34,7 +34,7 @@ log = logging.getLogger("raybox")
 
 
 @dataclass(frozen=True)
-class Material:
+class DistillationData:
     """The pictures, (H, W) uint8 by row, and the rows to learn from and those held out."""
 
     pictures: PictureCache
@@ -56,24 +56,24 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Learning:
+class Distillation:
     """What a distillation consists of. precision: fp32 or bf16."""
 
     student: Student
     teacher: Teacher
-    material: Material
+    data: DistillationData
     settings: Stage3Settings
     precision: str
 
     def pairs(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Predicted features and the teacher's, float32, for each tap."""
-        kind = self.material.device.type
+        kind = self.data.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16"):
             targets, predictions = self.teacher(pictures), self.student(pictures)
         return [(found.float(), wanted.float()) for found, wanted in zip(predictions, targets, strict=True)]
 
 
-def learn(job: Learning, folder: Path) -> Figures:
+def learn(job: Distillation, folder: Path) -> Figures:
     """Train the student, and resume in the epoch after the last checkpoint in `folder`.
 
     Returns:
@@ -106,12 +106,12 @@ def shares_text(shares: Mapping[str, float | None]) -> str:
 
 
 @torch.no_grad()
-def explained(job: Learning) -> Figures:
+def explained(job: Distillation) -> Figures:
     """1 - (squared error) / (variance of the teacher's features around their mean per channel), on the held-out
     images without augmentation. 1 is perfect, 0 is as good as the mean; None without held-out images."""
     job.student.eval()
     moments = [Moments() for _ in job.student.names]
-    for pictures in job.material.batches(job.material.held_out):
+    for pictures in job.data.batches(job.data.held_out):
         for own, (found, wanted) in zip(moments, job.pairs(pictures), strict=True):
             own.add(found, wanted)
     return {name: own.share_explained() for name, own in zip(job.student.names, moments, strict=True)}
@@ -140,15 +140,15 @@ class Moments:
         return 1 - float(self.errors.sum()) / variance if variance > 0 else None
 
 
-def _train_epoch(job: Learning, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+def _train_epoch(job: Distillation, optimizer: torch.optim.Optimizer, epoch: int) -> float:
     """One pass over the training images in random order; returns the mean loss."""
     settings = job.settings.distillation
     seed = np.random.SeedSequence([job.settings.seed, epoch]).generate_state(1, np.uint32)
     generator = torch.Generator().manual_seed(int(seed[0]))
-    rows = job.material.train[torch.randperm(len(job.material.train), generator=generator).numpy()]
-    num_batches = job.material.num_batches(rows)
+    rows = job.data.train[torch.randperm(len(job.data.train), generator=generator).numpy()]
+    num_batches = job.data.num_batches(rows)
     title = f"distillation, epoch {epoch + 1} of {settings.num_epochs}"
-    batches = track(job.material.batches(rows), title, total=num_batches, images_in=len)
+    batches = track(job.data.batches(rows), title, total=num_batches, images_in=len)
     total = 0.0
     job.student.train()
     for number, pictures in enumerate(batches):
@@ -159,7 +159,7 @@ def _train_epoch(job: Learning, optimizer: torch.optim.Optimizer, epoch: int) ->
     return total / num_batches
 
 
-def _step(job: Learning, pictures: Tensor, optimizer: torch.optim.Optimizer) -> float:
+def _step(job: Distillation, pictures: Tensor, optimizer: torch.optim.Optimizer) -> float:
     losses = [nn.functional.smooth_l1_loss(found, wanted) for found, wanted in job.pairs(pictures)]
     loss = torch.stack(losses).mean()
     value = float(loss.detach())

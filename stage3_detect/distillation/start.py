@@ -14,7 +14,15 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.torch_files import save_torch
 from stage1_classify.model.loading import first_member
-from stage3_detect.distillation.learning import CHECKPOINT, Figures, Indices, Learning, Material, learn, shares_text
+from stage3_detect.distillation.learning import (
+    CHECKPOINT,
+    Distillation,
+    DistillationData,
+    Figures,
+    Indices,
+    learn,
+    shares_text,
+)
 from stage3_detect.distillation.pictures import frame_of, open_pictures
 from stage3_detect.distillation.student import Student, find_taps
 from stage3_detect.distillation.teacher import Teacher
@@ -70,7 +78,7 @@ def distilled_start(run_dir: Path, images: CocoBoxes, settings: Stage3Settings, 
         job = _make_job(folder, images, settings, stage1)
         explained = learn(job, folder)
         _publish(weights, job.student.model, explained)
-        _report(explained, len(job.material.held_out))
+        _report(explained, len(job.data.held_out))
     else:
         log.info("stage3: the distillation is finished: %s", weights.name)
     shutil.rmtree(folder / _PICTURES, ignore_errors=True)
@@ -78,7 +86,7 @@ def distilled_start(run_dir: Path, images: CocoBoxes, settings: Stage3Settings, 
     return DistilledStart(weights, explained)
 
 
-def _make_job(folder: Path, images: CocoBoxes, settings: Stage3Settings, stage1: Path) -> Learning:
+def _make_job(folder: Path, images: CocoBoxes, settings: Stage3Settings, stage1: Path) -> Distillation:
     own, device_name = settings.distillation, pick_device(settings.device)
     device = first_device(device_name)
     frame_hw = frame_of(images, own.image_px or settings.data.image_px)
@@ -88,15 +96,15 @@ def _make_job(folder: Path, images: CocoBoxes, settings: Stage3Settings, stage1:
     network = make_network(settings, images.findings)
     taps = find_taps(network, own.layers)
     teacher = Teacher(first_member(stage1), frame_hw, [tap.stride for tap in taps], device)
-    material = Material(pictures, train, held, device, own.batch_size)
-    num_targets = teacher.standardise_by(material.batches(train[:_NUM_SAMPLE]))
+    data = DistillationData(pictures, train, held, device, own.batch_size)
+    num_targets = teacher.standardise_by(data.batches(train[:_NUM_SAMPLE]))
     log.info(
         f"stage3: distillation: {len(train)} images of {frame_hw[0]} x {frame_hw[1]} pixels, {len(held)} held out; "
         f"layers {', '.join(str(tap.layer) for tap in taps)} learn {', '.join(map(str, num_targets))} features of "
         f"{teacher.name}"
     )
     student = Student(network, taps, num_targets).to(device)
-    return Learning(student, teacher, material, settings, precision_of(settings, device_name))
+    return Distillation(student, teacher, data, settings, precision_of(settings, device_name))
 
 
 def _parts(images: CocoBoxes, rows: Sequence[int], settings: Stage3Settings) -> tuple[Indices, Indices]:

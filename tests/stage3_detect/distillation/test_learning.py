@@ -12,8 +12,8 @@ from cxr.config import UserError
 from cxr.tracking import read_log
 from stage1_classify.model.loading import first_member
 from stage3_detect.distillation.learning import (
-    Learning,
-    Material,
+    Distillation,
+    DistillationData,
     Moments,
     explained,
     learn,
@@ -30,20 +30,20 @@ CPU = torch.device("cpu")
 STILL = {"flip_probability": 0, "rotate_deg": 0, "translate_share": 0, "scale_share": 0, "contrast_probability": 0}
 
 
-def learning_of(root: Path, *, train: list[int], held_out: list[int], **distillation: float) -> Learning:
+def learning_of(root: Path, *, train: list[int], held_out: list[int], **distillation: float) -> Distillation:
     """Six pictures of 64 x 64 for images of 90 x 130, and untrained networks."""
     images = make_coco(root, "train", num_images=6, seed=1)
     frame_hw = frame_of(images, 64)
     pictures, _ = open_pictures(root / "cache", images, frame_hw, on_problem="error")
     rows = (np.array(part, dtype=np.int64) for part in (train, held_out))
-    material = Material(pictures, *rows, CPU, 4)
+    data = DistillationData(pictures, *rows, CPU, 4)
     torch.manual_seed(0)
     model = DetectionModel("yolo26n.yaml", ch=1, nc=2, verbose=False)
     taps = find_taps(model, "backbone")
     teacher = Teacher(first_member(make_classifier_run(root / "stage1")), frame_hw, [8, 16, 32], CPU)
-    student = Student(model, taps, teacher.standardise_by(material.batches(material.train)))
+    student = Student(model, taps, teacher.standardise_by(data.batches(data.train)))
     settings = tiny_settings(data={"image_px": 64}, augment=STILL, distillation=distillation)
-    return Learning(student, teacher, material, settings, "fp32")
+    return Distillation(student, teacher, data, settings, "fp32")
 
 
 def test_nothing_and_constant_targets_have_no_share() -> None:
@@ -82,11 +82,11 @@ def test_shares_as_text() -> None:
 
 
 def test_batches_have_about_one_size_and_keep_their_order(tmp_path: Path) -> None:
-    material = learning_of(tmp_path, train=[4, 0, 5, 1, 2], held_out=[]).material
-    assert list(material.batches(material.held_out)) == []
-    batches = list(material.batches(material.train))
-    assert [len(one) for one in batches] == [3, 2] and material.num_batches(material.train) == 2
-    expected = np.stack([material.pictures[row] for row in (4, 0, 5, 1, 2)])[:, None] / 255
+    data = learning_of(tmp_path, train=[4, 0, 5, 1, 2], held_out=[]).data
+    assert list(data.batches(data.held_out)) == []
+    batches = list(data.batches(data.train))
+    assert [len(one) for one in batches] == [3, 2] and data.num_batches(data.train) == 2
+    expected = np.stack([data.pictures[row] for row in (4, 0, 5, 1, 2)])[:, None] / 255
     assert torch.cat(batches).numpy() == pytest.approx(expected, abs=1e-6)
 
 
