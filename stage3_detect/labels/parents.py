@@ -30,11 +30,11 @@ Pair = tuple[str, str]
 """Image id and finding."""
 
 
-Kinship = Mapping[tuple[str, str], float]
+ParentShares = Mapping[tuple[str, str], float]
 """(child, parent) -> share of the child's boxes that readers also mark as the parent."""
 
 
-def find_kinship(readers: CocoBoxes, parents: Mapping[str, str]) -> Kinship:
+def find_parent_shares(readers: CocoBoxes, parents: Mapping[str, str]) -> ParentShares:
     """Pairs of the tree that the readers' boxes confirm. A grandparent counts as a parent too. parents: child ->
     parent."""
     boxes = readers.without_ignored().boxes
@@ -58,7 +58,7 @@ def _share(corners: Mapping[Any, Boxes], child: str, parent: str) -> float:
     return float(np.mean(np.array(best) >= SAME_IOU)) if len(best) >= MIN_BOXES else 0.0
 
 
-def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float = 0.0) -> CocoBoxes:
+def with_parents_boxes(labels: CocoBoxes, parent_shares: ParentShares, *, min_score: float = 0.0) -> CocoBoxes:
     """Add the child's boxes to the parent in images whose label affirms the parent, or does not mention it and the
     parent has a box.
 
@@ -66,14 +66,14 @@ def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float 
     are merged by weighted boxes fusion and keep the highest confidence. Ignore regions and boxes below `min_score` are
     not changed.
     """
-    if not kinship:
+    if not parent_shares:
         return labels
     boxes = labels.boxes.reset_index(drop=True)
     is_box = pd.Series(~labels.is_ignored, boxes.index) & ~(boxes["score"] < min_score)
-    affirmed = _affirmed(labels, boxes[is_box], {parent for _, parent in kinship})
+    affirmed = _affirmed(labels, boxes[is_box], {parent for _, parent in parent_shares})
     sure = boxes.assign(confidence=boxes["confidence"].fillna(1.0) if "confidence" in boxes else 1.0)
     added = []
-    for (child, parent), share in kinship.items():
+    for (child, parent), share in parent_shares.items():
         own = sure[is_box & (sure["finding"] == child)]
         added.append(own.assign(finding=parent, confidence=own["confidence"] * share))
     more = pd.concat(added, ignore_index=True)
@@ -81,13 +81,13 @@ def with_parents_boxes(labels: CocoBoxes, kinship: Kinship, *, min_score: float 
     changed = is_box & _among(boxes, affirmed)
     together = pd.concat([boxes[changed], more], ignore_index=True)
     fused = [_fused(part) for _, part in together.groupby(_KEY, sort=False)]
-    words = [f"{child} -> {parent} ({share:.0%} by readers)" for (child, parent), share in kinship.items()]
+    words = [f"{child} -> {parent} ({share:.0%} by readers)" for (child, parent), share in parent_shares.items()]
     log.info("stage3: copied %d boxes to parent findings: %s", len(more), ", ".join(words))
     table = pd.concat([boxes[~changed], *fused], ignore_index=True)
     return labels.with_boxes(table.sort_values("image_id", kind="stable", ignore_index=True))
 
 
-def with_implied_parents(corrections: CocoBoxes, kinship: Kinship) -> CocoBoxes:
+def with_implied_parents(corrections: CocoBoxes, parent_shares: ParentShares) -> CocoBoxes:
     """Add a child's boxes to a parent that readers affirm, but did not mark. All other boxes stay as they are."""
     marked = set(zip(corrections.boxes["image_id"], corrections.boxes["finding"], strict=True))
     implied = [
@@ -95,7 +95,7 @@ def with_implied_parents(corrections: CocoBoxes, kinship: Kinship) -> CocoBoxes:
         for image_id, labels in zip(corrections.images["image_id"], corrections.images["labels"], strict=True)
     ]
     images = corrections.images.assign(labels=pd.Series(implied, dtype=object))
-    added = with_parents_boxes(replace(corrections, images=images), kinship)
+    added = with_parents_boxes(replace(corrections, images=images), parent_shares)
     return corrections.with_boxes(added.boxes)
 
 

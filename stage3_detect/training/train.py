@@ -14,7 +14,7 @@ from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.runs.hardware import computes_in_bf16
 from cxr.runs.whole_files import whole_file
-from stage3_detect.labels.parents import find_kinship, with_implied_parents, with_parents_boxes
+from stage3_detect.labels.parents import find_parent_shares, with_implied_parents, with_parents_boxes
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.training_set import make_training_set
 from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
@@ -43,9 +43,9 @@ def fit(
     tune = sources.tune if settings.data.validate_on == "tune_boxes" else None
     corrections = sources.corrections
     if settings.labels.parent_boxes and settings.labels.source == "pseudo_labels":
-        kinship = find_kinship(sources.readers, sources.parents)
-        labels = with_parents_boxes(labels, kinship, min_score=settings.labels.min_score)
-        corrections = None if corrections is None else with_implied_parents(corrections, kinship)
+        parent_shares = find_parent_shares(sources.readers, sources.parents)
+        labels = with_parents_boxes(labels, parent_shares, min_score=settings.labels.min_score)
+        corrections = None if corrections is None else with_implied_parents(corrections, parent_shares)
     training = make_training_set(labels, sources.true, tune, settings, corrections=corrections)
     folder = write_yolo_folder(run_dir / "yolo", training, settings.data, extras=trainer_extras(settings))
     num_given = sum(len(coco.images) for coco in (sources.true, corrections) if coco is not None)

@@ -9,7 +9,7 @@ import pytest
 
 from cxr.coco import IMAGE_FIELDS, CocoBoxes, boxes_table
 from cxr.labels import PARENTS
-from stage3_detect.labels.parents import Kinship, find_kinship, with_implied_parents, with_parents_boxes
+from stage3_detect.labels.parents import ParentShares, find_parent_shares, with_implied_parents, with_parents_boxes
 
 GRAND, PARENT, CHILD, OTHER = "Lung Opacity", "Consolidation", "Pneumonia", "Pneumothorax"
 FINDINGS = (CHILD, OTHER, GRAND, PARENT)  # not in the order of the tree
@@ -36,8 +36,8 @@ def readers(*drawn: list[tuple[Any, ...]]) -> CocoBoxes:
     return coco({f"t{number}": own for number, own in enumerate(drawn)})
 
 
-def kinship(drawn: CocoBoxes, parents: Mapping[str, str] = PARENTS) -> Kinship:
-    return find_kinship(drawn, parents)
+def parent_shares(drawn: CocoBoxes, parents: Mapping[str, str] = PARENTS) -> ParentShares:
+    return find_parent_shares(drawn, parents)
 
 
 def rows(found: CocoBoxes) -> list[tuple[Any, ...]]:
@@ -46,46 +46,46 @@ def rows(found: CocoBoxes) -> list[tuple[Any, ...]]:
 
 
 def test_nothing_is_learned_from_nothing():
-    assert not kinship(coco({}))
+    assert not parent_shares(coco({}))
     labels = coco({"i": [(CHILD, BOX)]})
     assert with_parents_boxes(labels, {}) is labels
 
 
 def test_share_is_of_the_childs_boxes_that_the_parent_marks_too():
     both, alone = [(CHILD, BOX), (PARENT, NEAR)], [(CHILD, BOX), (PARENT, FAR)]
-    assert kinship(readers(both, both, both, both, alone)) == {(CHILD, PARENT): 0.8}
-    assert not kinship(readers(both, both, alone, alone, alone))
-    assert not kinship(readers(both, both, both, both)), "too few boxes to tell"
+    assert parent_shares(readers(both, both, both, both, alone)) == {(CHILD, PARENT): 0.8}
+    assert not parent_shares(readers(both, both, alone, alone, alone))
+    assert not parent_shares(readers(both, both, both, both)), "too few boxes to tell"
 
 
 def test_boxes_of_different_images_do_not_meet():
-    assert not kinship(readers(*[[(CHILD, BOX)]] * 5, *[[(PARENT, BOX)]] * 5))
+    assert not parent_shares(readers(*[[(CHILD, BOX)]] * 5, *[[(PARENT, BOX)]] * 5))
 
 
-def test_findings_without_kinship_and_parents_that_are_no_class_play_no_part():
-    assert not kinship(readers(*[[(OTHER, BOX), (PARENT, BOX)]] * 5))
+def test_findings_outside_the_tree_and_parents_that_are_no_class_are_left_out():
+    assert not parent_shares(readers(*[[(OTHER, BOX), (PARENT, BOX)]] * 5))
     boxes = {f"t{k}": [(CHILD, BOX)] for k in range(5)}
-    assert not kinship(coco(boxes, findings=(CHILD, OTHER)))
+    assert not parent_shares(coco(boxes, findings=(CHILD, OTHER)))
 
 
 def test_ignore_regions_of_readers_teach_nothing():
     boxes = {f"t{k}": [(CHILD, BOX), (PARENT, BOX)] for k in range(5)}
-    assert not kinship(coco(boxes, iscrowd=[0, 1] * 5))
+    assert not parent_shares(coco(boxes, iscrowd=[0, 1] * 5))
 
 
 def test_a_grandparent_is_a_parent_of_its_own():
     three = [(CHILD, BOX), (PARENT, BOX), (GRAND, BOX)]
-    shares = kinship(readers(*[three] * 5))
+    shares = parent_shares(readers(*[three] * 5))
     assert shares == {(CHILD, PARENT): 1.0, (CHILD, GRAND): 1.0, (PARENT, GRAND): 1.0}
     # a class between them that is none here
     boxes = {f"t{k}": [(CHILD, BOX), (GRAND, BOX)] for k in range(5)}
-    assert kinship(coco(boxes, findings=(CHILD, GRAND))) == {(CHILD, GRAND): 1.0}
+    assert parent_shares(coco(boxes, findings=(CHILD, GRAND))) == {(CHILD, GRAND): 1.0}
 
 
 def test_a_box_goes_to_parent_and_grandparent():
-    kinship = {(CHILD, PARENT): 0.8, (CHILD, GRAND): 0.6}
+    parent_shares = {(CHILD, PARENT): 0.8, (CHILD, GRAND): 0.6}
     labels = coco({"i": [(CHILD, BOX)]}, labels={"i": {PARENT: 1, GRAND: 1}}, confidence=[0.5])
-    assert sorted(rows(with_parents_boxes(labels, kinship))) == [
+    assert sorted(rows(with_parents_boxes(labels, parent_shares))) == [
         ("i", PARENT, BOX, 0.4),
         ("i", GRAND, BOX, 0.3),
         ("i", CHILD, BOX, 0.5),
