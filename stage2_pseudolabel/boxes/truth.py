@@ -43,9 +43,9 @@ def ground_truth(dataset: Dataset, findings: Sequence[str], readers: ReaderSetti
 def not_read(dataset: Dataset, findings: Sequence[str]) -> Bools:
     """(N, K): nobody looked for the finding in the image, so that a box there is neither right nor wrong.
 
-    As in the federated data set LVIS (Gupta et al., CVPR 2019), a finding is judged only in images where it is known to
+    As in the federated data set LVIS (Gupta et al., CVPR 2019), a finding is scored only in images where it is known to
     be there or not. It is known where the image's data set has boxes of it, and where the label says that it is absent.
-    A single data set is judged in all its images.
+    A single data set is scored in all its images.
     """
     sets = dataset.images["set"].to_numpy(dtype=object)
     marked = [[finding in dataset.boxed.get(name, frozenset()) for finding in findings] for name in sets]

@@ -88,7 +88,7 @@ def write_records(path: Path, gate: Gate, tune: CocoBoxes, detections: CocoBoxes
         own[finding] = max(own[finding], round(float(score), 6))
     lines = []
     for file in track(list(scores), "records of the tune images", images_in=lambda _: 1):
-        quality = gate.judge(read_pixels(root / file))
+        quality = gate.check(read_pixels(root / file))
         lines.append(json.dumps({"quality": quality.record(), "scores": scores[file]}) + "\n")
     atomic_write_text(path, "".join(lines))
     return path

@@ -103,13 +103,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Gate:
-    """Judges images. reference: None for a run of an older version, where only fixed rules apply."""
+    """Checks images. reference: None for a run of an older version, where only fixed rules apply."""
 
     reference: Reference | None = None
     mode: GateMode = DEFAULT_MODE
     identity: str = ""
 
-    def judge(self, pixels: Pixels) -> Quality:
+    def check(self, pixels: Pixels) -> Quality:
         """The verdict on an image (H, W), decoded with bright bone; ok without looking if the gate is off."""
         if self.mode == "off":
             return Quality(ok=True, reasons=())

@@ -1,11 +1,11 @@
-"""The verdict on an image: whether the detector can judge it, and if not, why."""
+"""The verdict on an image: whether it is suited to the detector, and if not, why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 GateMode = Literal["off", "warn", "abstain"]
-"""off: images are not judged. warn: reasons are named, boxes are shown. abstain: reasons are named, no box is shown."""
+"""off: images are not checked. warn: boxes and reasons are shown. abstain: reasons are shown, and no box."""
 
 DEFAULT_MODE: GateMode = "abstain"
 

@@ -156,7 +156,7 @@ def finish(run: Run, task: Task, lines: Lines, *, findings: Sequence[str], probl
 
 def _predict_one(image: Pixels, file: ImageFile, folder: Path, task: Task, work: _Work, lines: BoxLines) -> None:
     """Pictures and DICOM results are written before the line, because an image with a line counts as done."""
-    quality = work.gate.judge(image)
+    quality = work.gate.check(image)
     boxes = work.predictor.predict(image, task.point)
     boxes = hidden(boxes) if quality.abstains else boxes
     if task.call.pictures:

@@ -86,7 +86,7 @@ class ServedModel(Protocol):
         ...
 
     def quality(self, image: DecodedImage) -> Quality:
-        """Whether the detector can judge an image, and if not, why."""
+        """Whether an image is suited to the detector, and if not, why."""
         ...
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:

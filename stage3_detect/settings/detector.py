@@ -120,7 +120,7 @@ class ExportSettings(Settings):
 
 
 class GateSettings(Settings):
-    """The quality gate, which says of an image whether the detector can judge it."""
+    """The quality gate, which says whether an image is suited to the detector."""
 
     num_images: Annotated[int, Field(ge=0)] = 500
     """Training and tune images, evenly spaced, that the gate takes for good ones. 0: fixed rules only, for training

@@ -55,11 +55,11 @@ class Judged:
         return ", ".join(f"{number} {code or 'passed'}" for code, number in Counter(self.codes).most_common(4))
 
 
-def judge(reference: Reference, images: Sequence[Pixels]) -> Judged:
+def check(reference: Reference, images: Sequence[Pixels]) -> Judged:
     """Judge images by all but their size. The scores are those of the comparison; fixed rules have none."""
     gate, scores, codes = Gate(reference), [], []
     for pixels in images:
-        verdict = gate.judge(pixels)
+        verdict = gate.check(pixels)
         vector = reference.vector(describe(thumbnail_of(pixels)))
         scores.append(float(reference.scores(vector).max() / reference.limit))
         codes.append(" + ".join(code for code in verdict.codes if code != "small"))
@@ -96,9 +96,9 @@ def cross_judge(images: Sequence[Pixels], known: GoodImages) -> dict[str, Judged
     for fold in range(NUM_FOLDS):
         rows = [row for row in range(len(images)) if row % NUM_FOLDS == fold]
         reference = fit_gate(take(known, [row for row in range(len(images)) if row % NUM_FOLDS != fold]))
-        found["good"].append(judge(reference, [images[row] for row in rows]))
+        found["good"].append(check(reference, [images[row] for row in rows]))
         for name, fault in FAULTS.items():
-            found[name].append(judge(reference, [fault(images[row], rng) for row in rows]))
+            found[name].append(check(reference, [fault(images[row], rng) for row in rows]))
     order = np.argsort([row % NUM_FOLDS for row in range(len(images))], kind="stable").argsort()
     joined = {}
     for name, parts in found.items():
@@ -170,7 +170,7 @@ def with_examples(known: GoodImages, kinds: dict[str, list[Pixels]]) -> dict[str
         }
         reference = fit_gate(known, described)
         for kind, images in judged.items():
-            found[kind].append(judge(reference, images))
+            found[kind].append(check(reference, images))
     return {f"{kind}, with examples": joined_parts(parts) for kind, parts in found.items()}
 
 
@@ -180,7 +180,7 @@ def milliseconds(gate: Gate) -> float:
     times = []
     for _ in range(21):
         begin = time.perf_counter()
-        gate.judge(pixels)
+        gate.check(pixels)
         times.append(time.perf_counter() - begin)
     return float(np.median(times) * 1000)
 
@@ -215,7 +215,7 @@ def main() -> None:
     reference = fit_gate(known)
     sets = {name: [read_pixels(path) for path in own] for name, own in (others | examples).items()}
     sets |= {"photographs and noise": other_pictures(), "DICOM test files": dicom_test_files()}
-    judged |= {name: judge(reference, own) for name, own in sets.items()}
+    judged |= {name: check(reference, own) for name, own in sets.items()}
     if examples:
         judged |= with_examples(known, {name: sets[name] for name in examples})
     figures = report(judged)

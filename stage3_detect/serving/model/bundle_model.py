@@ -85,8 +85,8 @@ class BundleModel:
         return self._predictor.predict(image.pixels, chosen)
 
     def quality(self, image: DecodedImage) -> Quality:
-        """Whether the detector can judge an image, and if not, why."""
-        return self._gate.judge(image.pixels)
+        """Whether an image is suited to the detector, and if not, why."""
+        return self._gate.check(image.pixels)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         """A map for each finding of the classifier; empty where no maps are served.

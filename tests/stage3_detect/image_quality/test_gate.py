@@ -31,7 +31,7 @@ def reference(good: GoodImages) -> Reference:
 
 
 def codes(gate: Gate, images: list[np.ndarray]) -> list[tuple[str, ...]]:
-    return [gate.judge(pixels).codes for pixels in images]
+    return [gate.check(pixels).codes for pixels in images]
 
 
 def test_too_few_images_make_no_gate(good: GoodImages) -> None:
@@ -62,11 +62,11 @@ def test_examples_are_named_and_other_pictures_are_no_chest(reference: Reference
     side_views = codes(gate, [np.roll(chest(seed), 90, axis=1) for seed in NEW])
     assert sum(one == ("lateral",) for one in side_views) >= 0.8 * len(NEW)
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)
-    assert gate.judge(noise).codes == ("not_chest",)
+    assert gate.check(noise).codes == ("not_chest",)
 
 
 def test_the_numbers_for_drift_name_what_they_are(reference: Reference) -> None:
-    record = Gate(reference, identity="abc").judge(chest(7)).record()
+    record = Gate(reference, identity="abc").check(chest(7)).record()
     assert (record["gate"], record["reasons"], len(record["features"])) == ("abc", [], NUM_FEATURES)
     assert (record["statistics"]["width_px"], record["statistics"]["height_px"]) == (WIDTH, HEIGHT)
     assert record["statistics"]["unlikeness"] < float(reference.limit)
@@ -88,8 +88,8 @@ def test_rules_that_good_images_break_are_not_used() -> None:
     """Images of 90 x 70 pixels, wide black edges: neither is a fault where all training images have it."""
     images = [np.pad(chest(seed)[::5, ::5], ((0, 0), (60, 60))) for seed in range(MIN_IMAGES)]
     gate = Gate(fit_gate(describe_good(images)))
-    assert gate.judge(images[0]).codes == ()
-    assert gate.judge(images[0][:20, :16]).codes[0] == "small"
+    assert gate.check(images[0]).codes == ()
+    assert gate.check(images[0][:20, :16]).codes[0] == "small"
 
 
 @pytest.mark.parametrize("content", ["bomb", "no array"])

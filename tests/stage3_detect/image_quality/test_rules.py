@@ -18,7 +18,7 @@ def radiograph(height: int = 400, width: int = 320) -> np.ndarray:
 def test_a_radiograph_is_fine_at_8_and_16_bits() -> None:
     for pixels in (radiograph(), radiograph().astype(np.uint16) * 16):
         assert rule_codes(pixels, thumbnail_of(pixels)) == []
-        assert Gate().judge(pixels).ok
+        assert Gate().check(pixels).ok
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_a_radiograph_is_fine_at_8_and_16_bits() -> None:
     ],
 )
 def test_each_problem_has_its_reason(pixels: np.ndarray, code: str) -> None:
-    quality = Gate().judge(pixels)
+    quality = Gate().check(pixels)
     assert (quality.ok, quality.codes, len(quality.reasons)) == (False, (code,), 1)
 
 
 def test_the_mode_decides_what_a_problem_means() -> None:
     modes: tuple[GateMode, ...] = ("off", "warn", "abstain")
-    verdicts = [Gate(mode=mode).judge(radiograph(100, 90)) for mode in modes]
+    verdicts = [Gate(mode=mode).check(radiograph(100, 90)) for mode in modes]
     assert [(one.ok, one.abstains) for one in verdicts] == [(True, False), (False, False), (False, True)]
 
 

@@ -26,7 +26,7 @@ def test_a_line_has_the_best_score_of_each_finding(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     boxes = [FoundBox("Edema", BOX, 0.25, None, True), FoundBox("Edema", BOX, 0.5, None, False)]
     file = RecordFile(path, ("Edema", "Fracture"))
-    file.add(Gate().judge(chest(0)), boxes)
+    file.add(Gate().check(chest(0)), boxes)
     path.rename(tmp_path / "r.jsonl.1")  # as logrotate does
     file.add(Quality.of(["inverted"]), [])
     record = json.loads((tmp_path / "r.jsonl.1").read_text())

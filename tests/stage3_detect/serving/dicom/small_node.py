@@ -28,7 +28,7 @@ class FixedModel:
         return list(FOUND)
 
     def quality(self, image: DecodedImage) -> Quality:
-        return Gate().judge(image.pixels)
+        return Gate().check(image.pixels)
 
     def maps(self, image: DecodedImage) -> list[FindingMap]:
         return []
