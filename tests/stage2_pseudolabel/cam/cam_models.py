@@ -1,9 +1,8 @@
 """Small classifiers with random weights for the tests of the CAM engine: any backbone, any head."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
 import timm
 import torch
 from torch import Tensor, nn
@@ -107,12 +106,3 @@ def random_images(count: int = 2, *, size_hw: tuple[int, int] = (96, 160), seed:
     images = torch.randn(count, 1, *size_hw, generator=generator)
     images[:, :, size_hw[0] // 4 : size_hw[0] // 2, size_hw[1] // 2 :] += 2.0
     return images
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks run fastest on one thread, by far when other work shares the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -17,7 +17,7 @@ from torchvision.models.convnext import CNBlockConfig
 from cxr.config import UserError
 from stage2_pseudolabel.cam import as_classifier, compute_maps
 from stage2_pseudolabel.cam.methods import CAM_METHODS
-from tests.stage2_pseudolabel.cam.cam_models import num_hooks, one_thread  # noqa: F401
+from tests.stage2_pseudolabel.cam.cam_models import num_hooks
 
 SIZE_HW = (96, 160)
 ORACLES = {

@@ -22,12 +22,7 @@ from torch import Tensor
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.methods import CAM_METHODS
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
-    TinyClassifier,
-    build_classifier,
-    one_thread,
-    random_images,
-)
+from tests.stage2_pseudolabel.cam.cam_models import TinyClassifier, build_classifier, random_images
 
 ORACLES = {
     "gradcam": pytorch_grad_cam.GradCAM,

@@ -8,13 +8,7 @@ from cxr.config import UserError
 from stage2_pseudolabel.cam.engine import compute_maps, logit_gradients
 from stage2_pseudolabel.cam.methods import CAM_METHODS
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
-    build_classifier,
-    build_linear_classifier,
-    num_hooks,
-    one_thread,
-    random_images,
-)
+from tests.stage2_pseudolabel.cam.cam_models import build_classifier, build_linear_classifier, num_hooks, random_images
 
 ALL = list(CAM_METHODS)
 SIZE_HW = (64, 96)

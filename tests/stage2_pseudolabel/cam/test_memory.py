@@ -15,13 +15,7 @@ from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.memory import is_out_of_memory, smaller
 from stage2_pseudolabel.cam.methods import CAM_METHODS
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
-    TinyClassifier,
-    build_classifier,
-    num_hooks,
-    one_thread,
-    random_images,
-)
+from tests.stage2_pseudolabel.cam.cam_models import TinyClassifier, build_classifier, num_hooks, random_images
 
 SIZE_HW = (64, 96)
 LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12")

@@ -14,12 +14,7 @@ from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.gradient import pcam
 from stage2_pseudolabel.cam.methods import CAM_METHODS, choose_methods
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
-    build_classifier,
-    build_linear_classifier,
-    one_thread,
-    random_images,
-)
+from tests.stage2_pseudolabel.cam.cam_models import build_classifier, build_linear_classifier, random_images
 
 # One image, two channels, one row of three cells; one class. Values are checked by hand below.
 FEATURES = torch.tensor([[[[1.0, 2.0, 3.0]], [[0.0, 4.0, -2.0]]]])

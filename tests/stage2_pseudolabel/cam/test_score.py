@@ -10,7 +10,7 @@ from stage2_pseudolabel.cam.agreement import rank_correlation
 from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.score import cluster_centres, interpolate, scorecam, scorecambudget
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import build_classifier, one_thread, random_images  # noqa: F401
+from tests.stage2_pseudolabel.cam.cam_models import build_classifier, random_images
 
 
 class Summing:

@@ -11,13 +11,7 @@ from stage2_pseudolabel.cam.engine import compute_maps
 from stage2_pseudolabel.cam.fusion import fuse, layercamfusion
 from stage2_pseudolabel.cam.stages import choose_stages, run_stages
 from stage2_pseudolabel.settings.cam import CamOptions
-from tests.stage2_pseudolabel.cam.cam_models import (  # noqa: F401
-    build_classifier,
-    build_linear_classifier,
-    num_hooks,
-    one_thread,
-    random_images,
-)
+from tests.stage2_pseudolabel.cam.cam_models import build_classifier, build_linear_classifier, num_hooks, random_images
 
 SIZE_HW = (64, 96)
 
