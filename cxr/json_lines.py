@@ -3,12 +3,15 @@ line."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cxr.errors import UserError
+from cxr.own_json import Shape, check_shape, parse_object
+
+ADVICE = "remove the file, then run the same command again"
 
 
 def drop_incomplete_line(path: Path) -> int:
@@ -27,32 +30,25 @@ def drop_incomplete_line(path: Path) -> int:
 
 @dataclass(frozen=True)
 class WholeLines:
-    """The entries of finished files, one file after the other. UserError for a line that is not a JSON object."""
+    """The entries of finished files, one file after the other. UserError for a line without the shape."""
 
     paths: Sequence[Path]
+    shape: type[Shape]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for path in self.paths:
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    yield _entry(line, path, number)
-
-
-def _entry(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        entry = None
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: line {number} is damaged; remove the file, then run the same command again")
-    return entry
+                    where = f"{path}: line {number}"
+                    entry = parse_object(line, where=where, advice=ADVICE)
+                    yield check_shape(entry, self.shape, where=where, advice=ADVICE)
 
 
 class JsonLines:
     """The file at `path`, new or from an interrupted call. An incomplete last line is removed."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, shape: type[Shape]) -> None:
+        self.path, self.shape = path, shape
         drop_incomplete_line(path)
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -63,4 +59,22 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The entries in their order; see `WholeLines`."""
-        return iter(WholeLines([self.path] if self.path.is_file() else []))
+        return iter(WholeLines([self.path] if self.path.is_file() else [], self.shape))
+
+
+def done_images(
+    lines: JsonLines | WholeLines, id_of: Callable[[Mapping[str, Any]], str], *, known: Collection[str]
+) -> set[str]:
+    """Ids of the images in the lines.
+
+    Raises:
+        UserError: an image is not one of `known`, or is in two lines.
+    """
+    done: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if (image := id_of(line)) in done or image not in known:
+            reason = "is in an earlier line too" if image in done else "is none of the images of this call"
+            paths = [lines.path] if isinstance(lines, JsonLines) else lines.paths
+            raise UserError(f"{', '.join(map(str, paths))}: line {number}: image {image!r} {reason}; {ADVICE}")
+        done.add(image)
+    return done

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ConfigDict, RootModel
 
 from cxr.config import UserError
+from cxr.own_json import check_shape
 
 TrackingMode = Literal["off", "offline", "online"]
 """off: wandb is not even imported. offline: its files are written into the run folder, for a later `wandb sync`.
@@ -18,6 +20,13 @@ online: they are sent to its server as well."""
 PROJECT = "raybox"
 
 _OFF_INSTEAD = "run `wandb login` and check the network"
+
+
+class _Figures(RootModel[dict[str, float | None]]):
+    model_config = ConfigDict(strict=True)
+
+
+_ADVICE = "restore the line, or remove it"
 
 
 class Tracker:
@@ -51,15 +60,24 @@ class Tracker:
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
-    """The logged lines in order, without an incomplete last line; of a step logged twice the later line counts."""
+    """The logged lines in order, without incomplete lines; of a step logged twice the later line counts.
+
+    Raises:
+        UserError: a line has no step, or a figure that is no number.
+    """
     path = run_dir / "metrics.jsonl"
     by_step: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue  # kill -9 in the middle of a write
-        by_step[entry["step"]] = entry
+        where = f"{path}: line {number}"
+        entry = check_shape(entry, _Figures, where=where, advice=_ADVICE)
+        if not isinstance(step := entry.get("step"), int):
+            raise UserError(f"{where}: step: got {step!r}, expected a whole number; {_ADVICE}")
+        by_step[step] = entry
     return [by_step[step] for step in sorted(by_step)]
 
 

@@ -183,7 +183,7 @@ def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:
         raise UserError(f"phantom: {folder} exists and is not phantom data (no {MARKER}); give another `root`")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError(f"phantom: {marker} cannot be read; delete {folder} to generate it again")

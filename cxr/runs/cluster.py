@@ -131,7 +131,7 @@ class ClusterJob:
             with suppress(OSError):
                 folder.chmod(folder.stat().st_mode)
         if self.exit_file.is_file():
-            code = int(self.exit_file.read_text(encoding="utf-8"))
+            code = _exit_code_in(self.exit_file)
             self.exit_file.unlink()
             self.queued.unlink(missing_ok=True)
             return code
@@ -209,3 +209,12 @@ def _interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _exit_code_in(file: Path) -> int:
+    text = file.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        return int(text)
+    except ValueError:
+        advice = "remove the file, then run the same command again"
+        raise UserError(f"{file}: got {text[:80]!r}, expected the exit code of a job; {advice}") from None

@@ -1,7 +1,6 @@
 """What a result was made from: code, library versions, settings, and the hashes of inputs and outputs."""
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -58,21 +57,6 @@ def code_state() -> dict[str, Any]:
 def _git(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a run folder.
-
-    Raises:
-        UserError: the file does not hold a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"run {path.parent}: {path.name} is damaged ({error}); give another --out") from None
-    if not isinstance(content, dict):
-        raise UserError(f"run {path.parent}: {path.name} is damaged; give another --out")
-    return content
 
 
 def refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:

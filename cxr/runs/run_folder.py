@@ -22,8 +22,10 @@ import yaml
 
 from cxr.config import Settings, UserError
 from cxr.crashes import watch_run
+from cxr.own_json import read_object
 from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
 from cxr.runs.lock import lock_folder, remove_left_over
+from cxr.runs.manifest import FORMAT, read_manifest
 from cxr.runs.provenance import (
     code_state,
     command_line,
@@ -31,15 +33,11 @@ from cxr.runs.provenance import (
     input_entry,
     library_versions,
     output_entry,
-    read_json,
     refuse_differences,
     sha256_of,
 )
 from cxr.runs.run_log import log_to
 from cxr.runs.whole_files import DISK_FULL, whole_file
-
-FORMAT = 2
-"""Format number of a run folder. It increases when older runs can no longer be read."""
 
 State = Literal["fresh", "resumed", "finished"]
 log = logging.getLogger("raybox")
@@ -170,7 +168,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
         raise UserError(f"--out {out}: exists and is not a run folder; give an empty or new folder")
     lock = lock_folder(out)
     if marker.is_file() and not _holds_nothing_made(out):
-        refuse_differences(read_json(marker), begun, out)
+        refuse_differences(read_object(marker, advice="give another --out"), begun, out)
         state: State = "finished" if _is_whole(out) else "resumed"
         if lock is not None and state == "resumed":
             remove_left_over(out)
@@ -266,12 +264,7 @@ def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
         begun = (path / "started.json").is_file()
         reason = "is not finished; repeat its command to resume it" if begun else "is not a run folder"
         raise UserError(f"run {path}: {reason}")
-    manifest = read_json(manifest_path)
-    missing = {"stage", "settings", "outputs", "metrics"} - manifest.keys()
-    if missing:
-        raise UserError(f"run {path}: manifest.json has no {', '.join(sorted(missing))}; run the stage again")
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"run {path}: format {manifest.get('format')}, expected {FORMAT}; run it again")
+    manifest = read_manifest(manifest_path)
     if stage is not None and manifest["stage"] != stage:
         raise UserError(f"run {path}: is a run of {manifest['stage']}, expected {stage}; give another folder")
     _check_outputs(path, manifest)
@@ -279,12 +272,8 @@ def open_run(path: Path, *, stage: str | None = None) -> FinishedRun:
 
 
 def _check_outputs(path: Path, manifest: Mapping[str, Any]) -> None:
-    outputs = manifest["outputs"]
-    entries = outputs.values() if isinstance(outputs, dict) else [outputs]
-    if not all(isinstance(entry, dict) and {"path", "sha256"} <= entry.keys() for entry in entries):
-        raise UserError(f"run {path}: the outputs in manifest.json are damaged; run the stage again")
     problems = []
-    for name, entry in outputs.items():
+    for name, entry in manifest["outputs"].items():
         file = path / entry["path"]
         if file.is_file() and sha256_of(file) != entry["sha256"]:
             problems.append(f"run {path}: output {name!r} ({entry['path']}) changed since the run; run it again")

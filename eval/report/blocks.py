@@ -10,10 +10,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cxr.config import UserError
+from cxr.own_json import Shape, first_problem, read_object
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.columns import column_groups, is_numeric_column
 from eval.report.format import Cell, format_cell, json_value
@@ -21,6 +25,7 @@ from eval.report.templating import page_environment
 
 FORMAT = 1
 TEMPLATE = "report.html.j2"
+_ADVICE = "run the stage again"
 
 Legend = Sequence[Sequence[str]]
 """Entries of a colour legend: pairs of a CSS colour ("#56b4e9") and what it stands for."""
@@ -113,6 +118,14 @@ class Report:
     synthetic: bool
 
 
+class _ReportFile(Shape):
+    format: int
+    title: str
+    lead: str
+    synthetic: bool
+    blocks: list[dict[str, Any]]
+
+
 def write_report(folder: Path, *, title: str, lead: str, blocks: Sequence[Block], synthetic: bool) -> Path:
     """Write `report.json` and `report.html` into `folder` (made if missing); returns the page's path.
 
@@ -140,12 +153,24 @@ def read_report(folder: Path) -> Report | None:
     path = folder / "report.json"
     if not path.is_file():
         return None
+    content = read_object(path, shape=_ReportFile, advice=_ADVICE)
+    blocks = tuple(_block(entry, where=f"{path}: block {number}") for number, entry in enumerate(content["blocks"]))
+    return Report(content["title"], content["lead"], blocks, content["synthetic"])
+
+
+@cache
+def _adapter(kind: type[Block]) -> TypeAdapter[Block]:
+    return TypeAdapter(kind)
+
+
+def _block(entry: dict[str, Any], *, where: str) -> Block:
+    kind = entry.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError(f"{where}: kind: got {kind!r}, expected one of {', '.join(_KINDS)}; {_ADVICE}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        blocks = tuple(_KINDS[entry.pop("kind")](**entry) for entry in content["blocks"])
-        return Report(content["title"], content["lead"], blocks, bool(content["synthetic"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"report {path}: damaged ({error!r}); run the stage again") from None
+        return _adapter(_KINDS[kind]).validate_python(entry)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_problem(error)}; {_ADVICE}") from None
 
 
 def _kind(block: Block) -> str:

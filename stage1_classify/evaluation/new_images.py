@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, FiniteFloat, InstanceOf
 
 from cxr.arrays import Floats
 from cxr.config import Settings, UserError
@@ -17,8 +18,9 @@ from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fi
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.shards import Shard, make_shards, remove_shards, shards_of
-from cxr.json_lines import JsonLines, WholeLines
+from cxr.json_lines import JsonLines, WholeLines, done_images
 from cxr.labels import slug
+from cxr.own_json import Shape
 from cxr.progress import track
 from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.hardware import usual_device
@@ -56,6 +58,17 @@ class CallSettings(Settings):
     """I/N for a part of the images."""
 
 
+def line_shape(num_findings: int) -> type[Shape]:
+    """A line of `predictions.jsonl`. Names of files may hold bytes that are not UTF-8, which pydantic's str refuses."""
+
+    class PredictionLine(Shape):
+        image_id: InstanceOf[str]
+        file: InstanceOf[str]
+        probabilities: Annotated[list[FiniteFloat], Field(min_length=num_findings, max_length=num_findings)]
+
+    return PredictionLine
+
+
 @dataclass(frozen=True)
 class Task:
     """A call with the run and the images that it names. out: where the results of all images go. listing: the images
@@ -70,6 +83,11 @@ class Task:
     def folder(self) -> Path:
         """Where the results of this call go."""
         return self.call.shard.folder(self.out) if self.call.shard else self.out
+
+    @property
+    def line_shape(self) -> type[Shape]:
+        """See `line_shape`."""
+        return line_shape(len(self.source.manifest["findings"]))
 
     def part(self, shard: Shard) -> "Task":
         """The same call for a part of its images."""
@@ -129,7 +147,8 @@ def predict_in_shards(call: Call, count: int, cluster: ClusterSettings | None = 
             part.start().release()  # checks that it is of these images
         done = [open_run(part.folder, stage=STAGE) for part in parts]
         unreadable = [(path, problem) for one in done for path, problem in one.manifest["unreadable"]]
-        _finish(run, whole, WholeLines([one.output("lines") for one in done]), unreadable=unreadable)
+        lines = WholeLines([one.output("lines") for one in done], whole.line_shape)
+        _finish(run, whole, lines, unreadable=unreadable)
     run.release()
     remove_shards(whole.out)
     return _report(open_run(whole.out, stage=STAGE), call.on_problem)
@@ -169,8 +188,9 @@ def prediction_table(
 
 def _predict(run: Run, task: Task) -> None:
     trained = load_trained(task.source.dir).to(usual_device())
-    lines = JsonLines(run.dir / ("predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"))
-    done = {line["image_id"] for line in lines}
+    name = "predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"
+    lines = JsonLines(run.dir / name, task.line_shape)
+    done = _done(lines, task)
     waiting = [file for file in task.listing.files if file.image_id not in done]
     if done:
         log.info("%d images are already done", len(done))
@@ -191,6 +211,12 @@ def _predict(run: Run, task: Task) -> None:
         return
     _finish(run, task, lines, unreadable=unreadable)
     lines.path.unlink(missing_ok=True)
+
+
+def _done(lines: JsonLines | WholeLines, task: Task) -> set[str]:
+    """The images in the lines. UserError for a line that this call has not written."""
+    known = {file.image_id for file in task.listing.files}
+    return done_images(lines, lambda line: str(line["image_id"]), known=known)
 
 
 def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
@@ -224,6 +250,7 @@ def _probabilities(decoded: _Decoded, trained: Trained) -> Floats:
 def _finish(run: Run, task: Task, lines: JsonLines | WholeLines, *, unreadable: list[tuple[str, str]]) -> None:
     source, listing = task.source, task.listing
     findings: list[str] = source.manifest["findings"]
+    _done(lines, task)
     order = {file.image_id: place for place, file in enumerate(listing.files)}
     entries = sorted(lines, key=lambda line: order[line["image_id"]])
     probabilities = np.array([line["probabilities"] for line in entries]).reshape(-1, len(findings))

@@ -42,7 +42,7 @@ def write_best_settings(path: Path, settings: SweepSettings, result: Result) -> 
         f"# Base: {settings.base}\n"
         f"# Command: python stage1_classify/run.py {path}\n\n"
     )
-    atomic_write_text(path, header + yaml.safe_dump(result.run.settings, sort_keys=False))
+    atomic_write_text(path, header + yaml.safe_dump(dict(result.run.settings), sort_keys=False))
 
 
 def write_sweep_report(run_dir: Path, settings: SweepSettings, result: Result) -> Path:

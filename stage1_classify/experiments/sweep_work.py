@@ -175,5 +175,7 @@ def work(sweep: Path, settings: SweepSettings, name: str) -> Path:
 def kept_figure(run: FinishedRun, metric: str) -> float | None:
     """A validation metric of the epoch whose weights the run keeps; None where that epoch has no such metric."""
     kept = run.manifest["best_epoch"]
-    (entry,) = [entry for entry in read_log(run.dir) if entry["step"] == kept]
-    return entry.get(metric)
+    entries = [entry for entry in read_log(run.dir) if entry["step"] == kept]
+    if not entries:
+        raise UserError(f"{run.dir / 'metrics.jsonl'}: has no step {kept}; remove that folder to train it again")
+    return entries[0].get(metric)

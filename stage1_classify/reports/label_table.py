@@ -89,6 +89,7 @@ def _summary(done: FinishedRun, out: Path) -> str:
 
 def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str], remarks: Sequence[str]) -> None:
     records = RecordFile(run.dir / RECORDS)
+    records.check(table.reports)
     waiting = table.reports[records.num_done :]
     if records.num_done:
         log.info("%d reports are already labelled", records.num_done)

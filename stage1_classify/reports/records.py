@@ -1,10 +1,12 @@
 """What is kept of each labelled report: one line of JSON, so that an interrupted run resumes after the last one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cxr.json_lines import WholeLines, drop_incomplete_line
+from cxr.config import UserError
+from cxr.json_lines import ADVICE, WholeLines, drop_incomplete_line
+from cxr.own_json import Shape
 from stage1_classify.reports.labeller import Evidence, ReportLabels
 from stage1_classify.reports.report_table import Report
 
@@ -25,7 +27,7 @@ def record_of(report: Report, found: ReportLabels) -> Record:
 
 
 def _evidence(one: Evidence, text: str) -> Record:
-    """begin, stop, cue_begin, cue_stop: characters of the sentence."""
+    """begin, stop, cue_begin: characters of the sentence."""
     mention, (begin, stop) = one.mention, one.sentence
     entry: Record = {
         "finding": mention.finding,
@@ -42,6 +44,28 @@ def _evidence(one: Evidence, text: str) -> Record:
     return entry
 
 
+class _Evidence(Shape):
+    finding: str
+    verdict: str
+    reason: str | None
+    sentence: str
+    begin: int
+    stop: int
+    cue: str
+    cue_begin: int | None
+    places: list[list[str]]
+    marks: list[str]
+
+
+class _Record(Shape):
+    report_id: str
+    language: str | None
+    labels: dict[str, Literal[1, 0, -1]]
+    places: dict[str, list[list[str]]]
+    remarks: list[str]
+    evidence: list[_Evidence]
+
+
 class RecordFile:
     """The growing file of records. num_done: the records that an interrupted run has left."""
 
@@ -56,5 +80,13 @@ class RecordFile:
             file.write("".join(f"{line}\n" for line in lines))
 
     def __iter__(self) -> Iterator[Record]:
-        """Each record, in the order of `add`."""
-        yield from WholeLines([self.path] if self.path.is_file() else [])
+        """Each record, in the order of `add`. UserError for a line that is none."""
+        yield from WholeLines([self.path] if self.path.is_file() else [], _Record)
+
+    def check(self, reports: Sequence[Report]) -> None:
+        """UserError unless the records are those of the first reports, in their order."""
+        for number, record in enumerate(self):
+            expected = reports[number].report_id if number < len(reports) else "no further report"
+            if record["report_id"] != expected:
+                got = record["report_id"]
+                raise UserError(f"{self.path}: line {number + 1}: got report {got!r}, expected {expected!r}; {ADVICE}")

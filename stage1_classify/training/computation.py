@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 
+from cxr.own_json import Shape, read_object
 from cxr.runs.hardware import computes_in_bf16
-from cxr.runs.provenance import read_json
 from cxr.runs.run_folder import Run, atomic_write_text
 from stage1_classify.model.classifier import Classifier, blank_classifier
 from stage1_classify.settings.classifier import Stage1Settings
@@ -64,9 +65,16 @@ def with_computation(run: Run, settings: Stage1Settings, fabric: Fabric) -> Stag
     return settings.model_copy(update={"train": settings.train.model_copy(update=asdict(shared))})
 
 
+class _Recorded(Shape):
+    precision: Literal["fp32", "fp16", "bf16"]
+    memory_format: Literal["channels_last", "contiguous"]
+
+
 def _recorded(run: Run) -> Computation | None:
     path = run.dir / COMPUTATION
-    return Computation(**read_json(path)) if run.state == "resumed" and path.is_file() else None
+    if run.state != "resumed" or not path.is_file():
+        return None
+    return Computation(**read_object(path, shape=_Recorded, advice="give another --out"))
 
 
 def _chosen(settings: Stage1Settings, fabric: Fabric) -> Computation:

@@ -11,6 +11,7 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_pixels
+from cxr.own_json import Shape, read_if_whole
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.exporter import export_onnx, export_tensorrt
@@ -116,6 +117,12 @@ def open_predictor(run: FinishedRun, name: str = PYTORCH, *, device: str = "cpu"
     return BoxPredictor(open_network(run, name, device=device), PredictorFacts.of_manifest(run.manifest))
 
 
+class _Made(Shape):
+    weights: str
+    files: dict[str, str]
+    metrics: dict[str, float | None] = {}
+
+
 class _Exporter:
     """Exports and measures formats in one folder; `made_<format>.json` records what is done for which weights."""
 
@@ -179,11 +186,7 @@ class _Exporter:
 
     def _record(self, name: str) -> dict[str, Any]:
         """The record of a format; empty if there is none for these weights."""
-        path = self._folder / f"made_{name}.json"
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        record = read_if_whole(self._folder / f"made_{name}.json", shape=_Made)
         return record if record.get("weights") == self._weights_sha256 else {}
 
     def _write_record(self, name: str, entries: dict[str, Any]) -> None:

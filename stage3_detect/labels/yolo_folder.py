@@ -17,15 +17,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from pydantic import Field
 
 from cxr.boxes import CORNERS, clip_boxes
 from cxr.config import UserError
 from cxr.imaging.geometry import Resize
+from cxr.own_json import Shape, read_if_whole
 from cxr.runs.run_folder import atomic_write_text
 from stage3_detect.labels.picture_files import Item, label_lines, target_lines, write_items
 from stage3_detect.labels.training_set import NORMAL, POSITIVE, UNCERTAIN, TrainingSet
@@ -67,6 +69,20 @@ class YoloFolder:
     excluded: tuple[tuple[str, str], ...]
 
 
+class _Facts(Shape):
+    """`dataset.json`: the fields of `YoloFolder`."""
+
+    num_positives: int
+    num_normals: int
+    num_uncertain: int
+    num_left_out: int
+    num_true: int
+    num_boxes: int
+    num_regions: int
+    num_held_out: int
+    excluded: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+
+
 def write_yolo_folder(
     folder: Path, training: TrainingSet, settings: DataSettings, *, extras: Mapping[str, Any]
 ) -> YoloFolder:
@@ -80,9 +96,9 @@ def write_yolo_folder(
             no validation image is left.
     """
     recipe, marker = _recipe(training, settings.image_px), folder / "dataset.json"
-    if _read_json(folder / "recipe.json") != recipe and folder.exists():
+    if read_if_whole(folder / "recipe.json") != recipe and folder.exists():
         shutil.rmtree(folder)
-    facts = _read_json(marker)
+    facts = read_if_whole(marker, shape=_Facts)
     if not facts or (facts["excluded"] and settings.on_problem == "error"):
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_text(folder / "recipe.json", json.dumps(recipe, indent=1))
@@ -200,15 +216,6 @@ def _counts(training: TrainingSet, good: "np.ndarray[Any, Any]", *, num_held_out
         "num_regions": int(is_region.sum()),
         "num_held_out": num_held_out,
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; empty if it is missing or incomplete."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def count_facts(folder: YoloFolder) -> dict[str, Any]:

@@ -7,12 +7,16 @@ reaches the operating point, `image_id` of an image is its name, and `quality` w
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
-from cxr.json_lines import JsonLines, WholeLines
+from pydantic import Field, FiniteFloat, InstanceOf
+
+from cxr.config import UserError
+from cxr.json_lines import JsonLines, WholeLines, done_images
+from cxr.own_json import Shape
 from cxr.runs.whole_files import whole_file
 from stage3_detect.model.predictor import FoundBox
 
@@ -33,13 +37,58 @@ class Totals:
 Lines = JsonLines | WholeLines
 
 
+class _Quality(Shape):
+    ok: bool
+    reasons: list[str]
+    statistics: dict[str, float]
+    features: list[float]
+    gate: str
+
+
+class _Image(Shape):
+    """Names of files may hold bytes that are not UTF-8, which pydantic's str refuses."""
+
+    file_name: InstanceOf[str]
+    image_id: InstanceOf[str]
+    width: int
+    height: int
+    quality: _Quality | None = None
+
+
+class _Box(Shape):
+    finding: str
+    bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+    area: FiniteFloat
+    score: FiniteFloat
+    shown: bool
+    confidence: FiniteFloat | None = None
+
+
+class BoxLine(Shape):
+    """A line of the growing file: an image and its boxes."""
+
+    image: _Image
+    boxes: list[_Box]
+
+
+def finished_lines(paths: Sequence[Path], known: Collection[str]) -> WholeLines:
+    """The lines of all parts. UserError as `BoxLines`."""
+    lines = WholeLines(paths, BoxLine)
+    done_images(lines, _image_id, known=known)
+    return lines
+
+
 class BoxLines(JsonLines):
     """The growing file. done: ids of the images in it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, new or from an interrupted call."""
-        super().__init__(path)
-        self.done: set[str] = {line["image"]["image_id"] for line in self}
+    def __init__(self, path: Path, known: Collection[str]) -> None:
+        """Open `path`, new or from an interrupted call. known: ids of the images of the call.
+
+        Raises:
+            UserError: a line was not written by this call.
+        """
+        super().__init__(path, BoxLine)
+        self.done = done_images(self, _image_id, known=known)
 
     def add(self, image: Mapping[str, Any], boxes: Sequence[FoundBox]) -> None:
         """Append an image (file_name, image_id, width, height) and its boxes."""
@@ -47,8 +96,16 @@ class BoxLines(JsonLines):
         self.done.add(str(image["image_id"]))
 
 
+def _image_id(line: Mapping[str, Any]) -> str:
+    return str(line["image"]["image_id"])
+
+
 def write_stream(path: Path, lines: Lines, *, findings: Sequence[str], info: Mapping[str, Any]) -> Totals:
-    """Write all lines as one COCO file, atomically; returns its counts. They are read twice."""
+    """Write all lines as one COCO file, atomically; returns its counts. They are read twice.
+
+    Raises:
+        UserError: a box of a line has another finding.
+    """
     totals = Totals()
     category_of = {name: number for number, name in enumerate(findings, start=1)}
     categories = [{"id": number, "name": name} for name, number in category_of.items()]
@@ -57,22 +114,31 @@ def write_stream(path: Path, lines: Lines, *, findings: Sequence[str], info: Map
         images = ({"id": number, **line["image"], "region": "full"} for number, line in enumerate(lines, start=1))
         _write_list(file, "images", images)
         file.write(",\n")
-        _write_list(file, "annotations", _annotations(lines, category_of, totals))
+        _write_list(file, "annotations", _annotations(lines, category_of, totals, folder=path.parent))
         file.write("}\n")
     return totals
 
 
-def _annotations(lines: Lines, category_of: Mapping[str, int], totals: Totals) -> Iterator[dict[str, Any]]:
+def _annotations(
+    lines: Lines, category_of: Mapping[str, int], totals: Totals, *, folder: Path
+) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         for box in line["boxes"]:
             totals.num_boxes += 1
-            box["category_id"] = category_of[box.pop("finding")]
+            finding = box.pop("finding")
+            if finding not in category_of:
+                known = ", ".join(category_of)
+                raise UserError(
+                    f"run {folder}: line {number} of its boxes: got the finding {finding!r}, expected one of {known}; "
+                    "give another --out"
+                )
+            box["category_id"] = category_of[finding]
             yield {"id": totals.num_boxes, "image_id": number, **box, "iscrowd": 0}
         num_shown = sum(box["shown"] for box in line["boxes"])
         totals.num_images += 1
         totals.num_shown += num_shown
         totals.num_images_shown += bool(num_shown)
-        reasons = line["image"].get("quality", {}).get("reasons", [])
+        reasons = (line["image"].get("quality") or {}).get("reasons", [])
         totals.num_unsuitable += bool(reasons)
         totals.reasons.update(reasons)
 

@@ -83,7 +83,8 @@ def _gate_of(source: FinishedRun, call: Call) -> Gate:
 
 
 def _predict(run: Run, task: Task, work: _Work) -> None:
-    lines = BoxLines(run.dir / ("predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"))
+    name = "predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"
+    lines = BoxLines(run.dir / name, {file.image_id for file in task.listing.files})
     waiting = [file for file in task.listing.files if file.image_id not in lines.done]
     if len(waiting) < len(task.listing.files):
         log.info("%d images are already done", len(task.listing.files) - len(waiting))

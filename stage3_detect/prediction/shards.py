@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxr.imaging.shards import Shard, make_shards, remove_shards, shards_of
-from cxr.json_lines import WholeLines
 from cxr.runs.cluster_settings import ClusterSettings
 from cxr.runs.run_folder import FinishedRun, Run, open_run
 from stage3_detect.export.formats import PYTORCH, preferred_format
 from stage3_detect.prediction.call import STAGE, Call, Task, task_of
+from stage3_detect.prediction.coco_stream import finished_lines
 from stage3_detect.prediction.files import Problems, finish, report
 
 SCRIPT = Path(__file__).parents[1] / "predict.py"
@@ -72,7 +72,7 @@ def _merge(run: Run, whole: Task, parts: list[FinishedRun]) -> None:
     with run.phase("one result of all shards"):
         for part in parts:
             _move_pictures(part.dir / "pictures", run.dir / "pictures")
-    lines = WholeLines([part.output("lines") for part in parts])
+    lines = finished_lines([part.output("lines") for part in parts], {file.image_id for file in whole.listing.files})
     finish(run, whole, lines, findings=parts[0].manifest["findings"], problems=problems)
 
 

@@ -6,17 +6,22 @@ import pytest
 
 from cxr.config import UserError
 from cxr.json_lines import JsonLines, WholeLines
+from cxr.own_json import Shape
+
+
+class Line(Shape):
+    a: int
 
 
 def test_no_line(tmp_path: Path) -> None:
-    assert list(JsonLines(tmp_path / "a.jsonl")) == []
-    assert list(WholeLines([])) == []
+    assert list(JsonLines(tmp_path / "a.jsonl", Line)) == []
+    assert list(WholeLines([], Line)) == []
 
 
 def test_an_incomplete_last_line_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n{"a"')
-    lines = JsonLines(path)
+    lines = JsonLines(path, Line)
     lines.append({"a": 2})
     assert list(lines) == [{"a": 1}, {"a": 2}]
 
@@ -26,4 +31,4 @@ def test_a_damaged_line_is_named(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n' + damaged + b'\n{"a": 2}\n')
     with pytest.raises(UserError, match=r"a\.jsonl: line 2 is damaged"):
-        list(WholeLines([path]))
+        list(WholeLines([path], Line))

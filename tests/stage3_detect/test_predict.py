@@ -139,14 +139,14 @@ def found(finding: str, xyxy: tuple[float, ...], score: float, *, shown: bool = 
 
 def test_stream_of_no_image_is_coco(tmp_path: Path):
     totals = write_stream(
-        tmp_path / "p.json", BoxLines(tmp_path / "lines"), findings=FINDINGS, info={"kind": "detections"}
+        tmp_path / "p.json", BoxLines(tmp_path / "lines", set()), findings=FINDINGS, info={"kind": "detections"}
     )
     coco = read_coco(tmp_path / "p.json")
     assert (len(coco.images), len(coco.boxes), coco.findings) == (0, 0, FINDINGS) and totals.num_images == 0
 
 
 def test_stream_is_what_write_coco_writes(tmp_path: Path):
-    lines = BoxLines(tmp_path / "lines")
+    lines = BoxLines(tmp_path / "lines", {"a/x", "b/x"})
     entry = {"file_name": "a/x.png", "width": 130, "height": 90, "image_id": "a/x"}
     lines.add(entry, [found(FINDINGS[1], (1.5, 2, 30, 40), 0.9), found(FINDINGS[0], (0, 0, 9, 9), 0.2, shown=False)])
     lines.add(entry | {"image_id": "b/x", "file_name": "b/x.png"}, [])
@@ -163,12 +163,12 @@ def test_stream_is_what_write_coco_writes(tmp_path: Path):
 
 
 def test_cut_line_is_dropped_and_the_rest_kept(tmp_path: Path):
-    lines = BoxLines(tmp_path / "lines")
+    lines = BoxLines(tmp_path / "lines", {"a", "b"})
     for name in ("a", "b"):
         lines.add({"file_name": name, "width": 3, "height": 2, "image_id": name}, [])
     whole = (tmp_path / "lines").read_bytes()
     (tmp_path / "lines").write_bytes(whole[:-5])
-    again = BoxLines(tmp_path / "lines")
+    again = BoxLines(tmp_path / "lines", {"a", "b"})
     assert again.done == {"a"} and [line["image"]["image_id"] for line in again] == ["a"]
     again.add({"file_name": "b", "width": 3, "height": 2, "image_id": "b"}, [])
     assert (tmp_path / "lines").read_bytes() == whole

@@ -138,9 +138,9 @@ def _record(line: bytes) -> dict[str, Any] | None:
     try:
         content = json.loads(line)
         record, digest = content["record"], content["sha256"]
-    except (ValueError, KeyError, TypeError):
+        is_whole = isinstance(record, dict) and _digest(_canonical(record)) == digest
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    is_whole = isinstance(record, dict) and _digest(_canonical(record)) == digest
     return record if is_whole else None
 
 

@@ -4,10 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
+from typing import Annotated, Any
 
+from pydantic import Field, FiniteFloat
 from pydicom.dataset import Dataset
 
 from cxr.labels import FINDINGS
+from cxr.own_json import Shape, check_shape, parse_object
 from stage3_detect.dicom_results.make import encoded
 from stage3_detect.dicom_results.presentation_state import presentation_state
 from stage3_detect.dicom_results.read_report import Report, read_report
@@ -23,10 +26,35 @@ from stage3_detect.serving.interface import DecodedImage, ServedModel
 from stage3_detect.serving.model.images import decode_image
 from stage3_detect.serving.records import RecordFile
 
+_WHERE, _ADVICE = "DICOM queue: what was found on an image", "send the image again"
+
 FAILED = "The analysis of the image failed; the log of the service says where."
 
 File = tuple[str, bytes]
 """SOP instance UID, and the content of the file."""
+
+
+class _Box(Shape):
+    finding: str
+    xyxy: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+    score: FiniteFloat
+    shown: bool
+    confidence: FiniteFloat | None = None
+
+
+class _Quality(Shape):
+    ok: bool
+    reasons: list[str]
+    abstains: bool = False
+
+
+class _Examined(Shape):
+    """What is kept of an examination. header, display: DICOM elements."""
+
+    header: dict[str, Any]
+    display: dict[str, Any]
+    boxes: list[_Box]
+    quality: _Quality
 
 
 @dataclass(frozen=True)
@@ -92,7 +120,8 @@ class Examiner:
         return read_report(report, "the last report", self._known, self._algorithm.codes) if report else None
 
     def _result(self, image: QueuedImage, earlier: Report | None) -> ImageResult:
-        content = json.loads(image.examined or "")
+        content = parse_object(image.examined or "", where=_WHERE, advice=_ADVICE)
+        check_shape(content, _Examined, where=_WHERE, advice=_ADVICE)
         source = SourceImage(Dataset.from_json(content["header"]), Dataset.from_json(content["display"]), image.sha256)
         boxes = [FoundBox(**box | {"xyxy": tuple(box["xyxy"])}) for box in content["boxes"]]
         verdict = content["quality"]

@@ -30,6 +30,14 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, uid TEXT NOT NULL, data BLOB NOT NULL,
     UNIQUE (destination, uid));
 """
+_COLUMNS = {
+    "images": "uid, study, sha256, received, examined, reported, drawn",
+    "files": "uid, data",
+    "reports": "study, data",
+    "outbox": "id, destination, uid, data",
+}
+"""Of each table, so that a file of another program is refused at the start."""
+
 FILE_NAME = "queue.sqlite"
 
 
@@ -78,6 +86,8 @@ class DicomQueue:
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.execute("PRAGMA secure_delete=ON")  # pixels and names of patients do not stay behind
             self._database.executescript(_SCHEMA)
+            for table, columns in _COLUMNS.items():
+                self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
         except (OSError, sqlite3.Error) as error:
             raise UserError(
                 f"DICOM queue {folder}: {error}; give a folder that can be written and that no other service uses"
