@@ -89,5 +89,6 @@ PIP_AUDIT_VERSION := 2.9.0
 # Known vulnerabilities of the locked packages. Asks the package index about each, so `make test` does not call it.
 audit: setup
 	for lock in requirements.lock requirements-serve.lock; do \
-		$(BIN)/uvx pip-audit@$(PIP_AUDIT_VERSION) --requirement $$lock --disable-pip --require-hashes --strict || exit 1; \
+		$(BIN)/uvx pip-audit@$(PIP_AUDIT_VERSION) --requirement $$lock --disable-pip --require-hashes --strict || \
+			{ echo "audit: $$lock: vulnerable packages, or the package index gave no answer; see above"; exit 1; }; \
 	done

@@ -11,10 +11,15 @@ from eval.commands import COMMANDS
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The parsed command line; argparse exits with 2 on a wrong one."""
+    words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.help))
+        own = commands.add_parser(name, help=command.help)
+        if name in words:
+            add_arguments, run = command.load()
+            add_arguments(own)
+            own.set_defaults(run_command=run)
     return parser.parse_args(argv)
 
 
@@ -23,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parse_arguments(argv)
 
     def work() -> None:
-        printed = COMMANDS[given.command].run(given)
+        printed = given.run_command(given)
         sys.stdout.write(f"report: {printed}\n" if isinstance(printed, Path) else f"{printed}\n")
 
     return exit_code(work)
