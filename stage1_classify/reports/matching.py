@@ -5,7 +5,10 @@ kinds in one pass; of phrases that overlap the longest counts, so that "cannot b
 own qualifiers need a pass each and know neither sides nor predicates; `verdicts.py` takes their place.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import edsnlp
@@ -21,6 +24,10 @@ from stage1_classify.reports.vocabulary import Role, roles_of_phrases
 
 SKIPPED = "EXCLUDED"
 """The tag of tokens that EDS-NLP's matcher passes over."""
+
+MAX_TOKENS = 300
+"""A longer sentence, which no radiologist writes, is read in parts of so many words and marks: the time for a sentence
+grows with the cube of its findings."""
 
 _SKIPPED_MARKS = {"-", "\n", "\r", "\t", "(", ")", "*", "•", "_"}
 STATEMENT = Role("statement")
@@ -90,16 +97,16 @@ class PhraseFinder:
         self._codes: dict[int, tuple[int, int]] = {}
 
     def __call__(self, text: str) -> list[Sentence]:
-        """The sentences of a text, in their order; those without any phrase too."""
+        """The sentences of a text, in their order, those without any phrase too. See `MAX_TOKENS`."""
         doc = self._nlp(text)
         if not len(doc):
             return []
         starts = self._normalise(doc)
         found = _longest([*self._matcher(doc)])
-        ends = [*starts[1:], len(doc)]
+        begins = [start for _, start, _ in found]
         sentences = []
-        for start, end in zip(starts, ends, strict=True):
-            inside = [one for one in found if start <= one[1] < end]
+        for start, end in pairwise([*_in_parts(starts, len(doc)), len(doc)]):
+            inside = found[bisect_left(begins, start) : bisect_left(begins, end)]
             matches = tuple(self._match(doc, text, *one) for one in inside)
             begin, stop = _characters(doc, start, end)
             sentences.append(Sentence(begin, begin + len(text[begin:stop].rstrip()), matches))
@@ -158,6 +165,12 @@ class PhraseFinder:
             return False
         word = doc[place].norm_
         return word in self._openers or (bool(self._continuing) and word not in self._continuing)
+
+
+def _in_parts(starts: Sequence[int], num_tokens: int) -> Iterator[int]:
+    """First tokens of the sentences, and of the parts of long ones."""
+    for start, end in pairwise([*starts, num_tokens]):
+        yield from range(start, end, MAX_TOKENS)
 
 
 def _characters(doc: Doc, start: int, end: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stage1_classify.reports.labeller import ReportLabeller
+from stage1_classify.reports.matching import MAX_TOKENS
 from stage1_classify.reports.outputs import MARKS
 from stage1_classify.reports.score import answers_of, read_examples, score
 from stage1_classify.reports.score_tables import mistakes_of
@@ -77,6 +78,13 @@ def test_evidence_tells_where_the_words_are(label: ReportLabeller) -> None:
     assert text[one.mention.begin : one.mention.stop] == "Pneumothorax"
     assert one.mention.cue is not None
     assert text[slice(*one.mention.cue)] == "no evidence"
+
+
+def test_a_text_without_a_full_stop_is_read_in_parts_that_lose_no_finding(label: ReportLabeller) -> None:
+    found = label("small left effusion, " * 1000, "en")
+    assert len(found.evidence) == 1000 and found.labels() == {"Pleural Effusion": 1}
+    assert len({one.sentence for one in found.evidence}) == -(-4 * 1000 // MAX_TOKENS)
+    assert [one.mention.begin for one in found.evidence] == [21 * number + 11 for number in range(1000)]
 
 
 def test_lines_that_wrap_are_one_sentence(label: ReportLabeller) -> None:
