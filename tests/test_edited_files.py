@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from cxr.config import Settings, UserError
-from cxr.json_lines import JsonLines, done_images
+from cxr.imaging.listing import ImageFile
+from cxr.json_lines import JsonLines
 from cxr.own_json import check_shape, read_if_whole
 from cxr.runs.cluster import _exit_code_in
 from cxr.runs.run_folder import Run, open_run, start_run
 from cxr.tracking import read_log
 from eval.report.blocks import read_report
-from stage1_classify.evaluation.new_images import line_shape
+from stage1_classify.evaluation.prediction_lines import line_shape, predicted_images
 from stage1_classify.experiments.sweep_work import kept_figure
 from stage1_classify.reports.records import RecordFile
 from stage1_classify.reports.report_table import Report
@@ -66,7 +67,7 @@ def _records(path: Path) -> Any:
 
 def _predictions(path: Path) -> Any:
     lines = JsonLines(path, line_shape(2))
-    return done_images(lines, lambda line: line["image_id"], known={"a"})
+    return predicted_images(lines, [ImageFile(path, "a.png", "a")])
 
 
 READERS: dict[str, tuple[str, dict[str, Any], Callable[[Path], Any]]] = {

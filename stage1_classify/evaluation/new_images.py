@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, FiniteFloat, InstanceOf
 
 from cxr.arrays import Floats
 from cxr.config import Settings, UserError
@@ -18,7 +17,7 @@ from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fi
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import Pictures
 from cxr.imaging.shards import Shard, make_shards, remove_shards, shards_of
-from cxr.json_lines import JsonLines, WholeLines, done_images
+from cxr.json_lines import JsonLines, WholeLines
 from cxr.labels import slug
 from cxr.own_json import Shape
 from cxr.progress import track
@@ -27,6 +26,7 @@ from cxr.runs.hardware import usual_device
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
 from cxr.spreadsheet_cells import inert
 from cxr.tables import OnProblem
+from stage1_classify.evaluation.prediction_lines import line_shape, predicted_images
 from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
 
@@ -56,17 +56,6 @@ class CallSettings(Settings):
     """Fingerprint of the files' names, sizes and times."""
     shard: str = ""
     """I/N for a part of the images."""
-
-
-def line_shape(num_findings: int) -> type[Shape]:
-    """A line of `predictions.jsonl`. Names of files may hold bytes that are not UTF-8, which pydantic's str refuses."""
-
-    class PredictionLine(Shape):
-        image_id: InstanceOf[str]
-        file: InstanceOf[str]
-        probabilities: Annotated[list[FiniteFloat], Field(min_length=num_findings, max_length=num_findings)]
-
-    return PredictionLine
 
 
 @dataclass(frozen=True)
@@ -190,7 +179,7 @@ def _predict(run: Run, task: Task) -> None:
     trained = load_trained(task.source.dir).to(usual_device())
     name = "predictions.jsonl" if task.call.shard else "predictions.partial.jsonl"
     lines = JsonLines(run.dir / name, task.line_shape)
-    done = _done(lines, task)
+    done = predicted_images(lines, task.listing.files)
     waiting = [file for file in task.listing.files if file.image_id not in done]
     if done:
         log.info("%d images are already done", len(done))
@@ -211,12 +200,6 @@ def _predict(run: Run, task: Task) -> None:
         return
     _finish(run, task, lines, unreadable=unreadable)
     lines.path.unlink(missing_ok=True)
-
-
-def _done(lines: JsonLines | WholeLines, task: Task) -> set[str]:
-    """The images in the lines. UserError for a line that this call has not written."""
-    known = {file.image_id for file in task.listing.files}
-    return done_images(lines, lambda line: str(line["image_id"]), known=known)
 
 
 def _decode(files: Sequence[ImageFile], trained: Trained) -> _Decoded:
@@ -250,7 +233,7 @@ def _probabilities(decoded: _Decoded, trained: Trained) -> Floats:
 def _finish(run: Run, task: Task, lines: JsonLines | WholeLines, *, unreadable: list[tuple[str, str]]) -> None:
     source, listing = task.source, task.listing
     findings: list[str] = source.manifest["findings"]
-    _done(lines, task)
+    predicted_images(lines, listing.files)
     order = {file.image_id: place for place, file in enumerate(listing.files)}
     entries = sorted(lines, key=lambda line: order[line["image_id"]])
     probabilities = np.array([line["probabilities"] for line in entries]).reshape(-1, len(findings))
