@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,17 +157,12 @@ def read_report(folder: Path) -> Report | None:
     return Report(content["title"], content["lead"], blocks, content["synthetic"])
 
 
-@cache
-def _adapter(kind: type[Block]) -> TypeAdapter[Block]:
-    return TypeAdapter(kind)
-
-
 def _block(entry: dict[str, Any], *, where: str) -> Block:
     kind = entry.pop("kind", None)
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: kind: got {kind!r}, expected one of {', '.join(_KINDS)}; {_ADVICE}")
     try:
-        return _adapter(_KINDS[kind]).validate_python(entry)
+        return TypeAdapter(_KINDS[kind]).validate_python(entry)
     except ValidationError as error:
         raise UserError(f"{where}: {first_problem(error)}; {_ADVICE}") from None
 
