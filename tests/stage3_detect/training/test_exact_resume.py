@@ -18,9 +18,10 @@ EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def settings() -> Stage3Settings:
-    """With every augmentation, an average of weights, and a mosaic that ends before the last epoch."""
+    """With every augmentation, an average of weights, a mosaic that ends before the last epoch, and co-teaching."""
     augment = {"mosaic_probability": 0.5, "mosaic_off_last_epochs": 1, "contrast_probability": 1.0}
-    return tiny_settings(train={"num_epochs": EPOCHS, "ema_share": 0.3}, augment=augment)
+    train = {"num_epochs": EPOCHS, "ema_share": 0.3}
+    return tiny_settings(train=train, augment=augment, noise={"co_teaching_rate": 0.3})
 
 
 @pytest.fixture(scope="module")
