@@ -33,19 +33,21 @@ class CoTeachingModel(NoisyLabelModel):
 
     def init_criterion(self) -> "PairLoss":  # type: ignore[override]  # what ultralytics uses of a loss is the same
         """Called by ultralytics before the first batch."""
-        self.peer.args, self.peer.class_weights = self.args, getattr(self, "class_weights", None)
-        return PairLoss(super().init_criterion(), self.peer.init_criterion())
+        peer: Any = self.peer
+        peer.args, peer.class_weights = self.args, getattr(self, "class_weights", None)
+        return PairLoss(super().init_criterion(), peer.init_criterion())
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """In training the sum of both networks' losses, with the detector's own parts to be logged; in validation
         the detector's loss."""
-        if getattr(self, "criterion", None) is None:
-            self.criterion = self.init_criterion()
         if preds is not None or not self.training:
             loss: tuple[Tensor, dict[str, Tensor]] = super().loss(batch, preds)
             return loss
+        if getattr(self, "criterion", None) is None:
+            self.criterion = self.init_criterion()
+        pair: PairLoss = self.criterion
         outputs = self.forward(batch["img"]), self.peer.forward(batch["img"])
-        return self.criterion.of_both(outputs, batch, drop_rate=self.drop_rate)
+        return pair.of_both(outputs, batch, drop_rate=self.drop_rate)
 
 
 class PairLoss:

@@ -95,7 +95,8 @@ def losses_of_boxes(
     sums, counts = torch.zeros(2, *gt_boxes.shape[:2], device=scores.device)
     sums.scatter_add_(1, index, losses.float())
     counts.scatter_add_(1, index, is_positive.float())
-    return sums / counts  # NaN for 0 / 0
+    means: Tensor = sums / counts  # NaN for 0 / 0
+    return means
 
 
 def _class_shares(
