@@ -89,10 +89,6 @@ class NoiseSettings(Settings):
     shared_boxes_iou: Annotated[float, Field(ge=0.5, le=1)] | None = 0.8
     """Boxes of two findings (such as parent and child) with at least this IoU share their anchors. Without this, YOLO
     assigns each anchor to one box and treats the other finding as absent there. null: off."""
-    co_teaching_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Above 0, a second network is trained with the detector, which doubles the time. Each leaves out, in the loss, the
-    boxes of a batch that the other finds least likely: none in the first epoch, this share from the middle of the
-    training on."""
 
 
 class SelfTrainingSettings(Settings):

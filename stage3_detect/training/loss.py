@@ -41,9 +41,7 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
     targets are weighted.
 
     After a call, `cell_weights` (B, A, K) is the weight of each cell in the classification loss, and `targets`
-    (B, A, K) its target before weighting. `box_losses` (B, n) is as `losses_of_boxes`; None without boxes.
-
-    Boxes that are `left_out`, (B, n) bool, have weight 0.
+    (B, A, K) its target before weighting.
     """
 
     def __init__(self, *, like: TaskAlignedAssigner, shared_iou: float | None) -> None:
@@ -54,49 +52,22 @@ class NoisyLabelAssigner(TaskAlignedAssigner):
         self.noise: LabelNoise | None = None
         self.cell_weights: Tensor | None = None
         self.targets: Tensor | None = None
-        self.box_losses: Tensor | None = None
-        self.left_out: Tensor | None = None
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor, **extra: Tensor) -> tuple[Tensor, ...]:
         """As in ultralytics, with target scores times box weight, which also weights the box losses."""
         labels, boxes, scores, is_positive, index = super().forward(*inputs, **extra)
-        found_scores, found_boxes, points, gt_labels, gt_boxes, real = inputs
-        self.box_losses = None
+        _, _, points, gt_labels, gt_boxes, real = inputs
         if gt_boxes.shape[1] == 0:
             box_weights = torch.zeros_like(scores)
         else:
-            self.box_losses = losses_of_boxes(found_scores, found_boxes, gt_labels, gt_boxes, index, is_positive)
             weights = self.noise.weights.to(gt_boxes) if self.noise else torch.ones_like(gt_boxes[..., 0])
-            if self.left_out is not None:
-                weights = weights.masked_fill(self.left_out, 0)
             classes = _class_shares(gt_boxes, gt_labels, real, num_classes=self.num_classes, shared_iou=self.shared_iou)
             shares, box_weights = _anchor_shares(classes, weights, index, is_positive)
             scores = torch.maximum(scores, shares * scores.amax(dim=2, keepdim=True))
         self.targets = scores
         self.cell_weights = torch.where(scores > 0, box_weights, _background_weights(self.noise, points, scores))
         return labels, boxes, scores * torch.where(scores > 0, box_weights, 0), is_positive, index
-
-
-def losses_of_boxes(
-    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, index: Tensor, is_positive: Tensor
-) -> Tensor:
-    """(B, n) mean over the anchors of a true box of -log(score of its class) + 1 - IoU; NaN without anchors.
-
-    Args:
-        scores, boxes: (B, A, K) in [0, 1] and (B, A, 4) predicted. gt_labels, gt_boxes: (B, n, 1) and (B, n, 4).
-        index, is_positive: (B, A) the true box that an anchor learns, and whether it learns one.
-    """
-    index = index.long()
-    labels = torch.gather(gt_labels.long().squeeze(-1), 1, index)
-    targets = torch.gather(gt_boxes, 1, index[..., None].expand(-1, -1, 4))
-    score = torch.gather(scores, 2, labels[..., None]).squeeze(-1).float().clamp(min=1e-6)
-    losses = (1 - bbox_iou(boxes, targets, xywh=False).squeeze(-1) - score.log()) * is_positive
-    sums, counts = torch.zeros(2, *gt_boxes.shape[:2], device=scores.device)
-    sums.scatter_add_(1, index, losses.float())
-    counts.scatter_add_(1, index, is_positive.float())
-    means: Tensor = sums / counts  # NaN for 0 / 0
-    return means
 
 
 def _class_shares(
@@ -221,11 +192,8 @@ class NoisyLabelModel(DetectionModel):
 
 
 def as_ultralytics_model(model: Any) -> Any:
-    """Restore ultralytics' class, so the file can be loaded where this project is not installed; without the peer of
-    co-teaching."""
+    """Restore ultralytics' class, so the file can be loaded where this project is not installed."""
     if isinstance(model, NoisyLabelModel):
-        model._modules.pop("peer", None)
         model.__class__ = DetectionModel  # type: ignore[assignment]  # on purpose
-        for name in ("shared_iou", "drop_rate"):
-            model.__dict__.pop(name, None)
+        model.__dict__.pop("shared_iou", None)
     return model

@@ -157,7 +157,6 @@ def trainer_extras(settings: Stage3Settings) -> dict[str, Any]:
         "ema_share": settings.train.ema_share,
         "bf16_on_cpu": precision_of(settings, "cpu") == "bf16",
         "shared_boxes_iou": settings.noise.shared_boxes_iou,
-        "co_teaching_rate": settings.noise.co_teaching_rate,
         "tracking": settings.tracking,
         "backbone_learning_rate_share": settings.backbone.learning_rate_share,
         "backbone_frozen_stride": settings.backbone.frozen_stride,

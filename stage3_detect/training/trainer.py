@@ -19,7 +19,6 @@ from cxr.config import UserError
 from stage3_detect.labels.yolo_folder import EXTRAS
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.classifier_features import ClassifierFeatures
-from stage3_detect.training.co_teaching import CoTeachingModel, copy_backbone, drop_rate_at, networks_in
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
 from stage3_detect.training.exact_resume import remove_other_states, restore_state, save_state, seed_epoch
 from stage3_detect.training.loss import NoisyLabelModel
@@ -73,7 +72,6 @@ class PseudoBoxTrainer(DetectionTrainer):
     def _do_train(self) -> Any:
         if RANK in (-1, 0):
             EpochReport(self.save_dir.parent, self.extras["tracking"], write_log=RANK == -1).attach(self)
-        self.add_callback("on_train_epoch_start", set_drop_rate)
         if RANK == -1:
             self.add_callback("on_train_epoch_start", seed_epoch)
         else:
@@ -95,23 +93,15 @@ class PseudoBoxTrainer(DetectionTrainer):
         return NoisyLabelDataset(img_path, hyp=args, data=self.data, task=args.task, **options)
 
     def get_model(self, cfg: str | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True) -> Any:
-        """As in ultralytics, with our loss; the first stages of a classifier's network are frozen. With co-teaching
-        the network has a peer."""
-        model = self._new_network(CoTeachingModel if self.extras["co_teaching_rate"] else NoisyLabelModel, cfg)
+        """As in ultralytics, with our loss; the first stages of a classifier's network are frozen."""
+        model: Any = NoisyLabelModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
+        model.shared_iou = self.extras["shared_boxes_iou"]
+        self.set_model_names_for_load(model)
         if weights:
             model.load(weights, verbose=verbose)
-        if isinstance(model, CoTeachingModel):
-            model.peer = self._new_network(NoisyLabelModel, cfg)
-            copy_backbone(model, model.peer)
         if isinstance(features := model.model[0], ClassifierFeatures):
             frozen = features.names_up_to(self.extras["backbone_frozen_stride"])
             self.args.freeze = [f"0.{name}" for name in frozen]  # ultralytics adds "model." in front
-        return model
-
-    def _new_network(self, kind: type[NoisyLabelModel], cfg: str | dict[str, Any] | None) -> Any:
-        model: Any = kind(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=False)
-        model.shared_iou = self.extras["shared_boxes_iou"]
-        self.set_model_names_for_load(model)
         return model
 
     def get_class_counts(self) -> Any:
@@ -134,7 +124,7 @@ class PseudoBoxTrainer(DetectionTrainer):
         features = inner.model[0]
         if isinstance(features, ClassifierFeatures):
             share = self.extras["backbone_learning_rate_share"]
-            inside = {id(parameter) for network in networks_in(inner) for parameter in network.model[0].parameters()}
+            inside = {id(parameter) for parameter in features.parameters()}
             for group in list(optimizer.param_groups):
                 own = [parameter for parameter in group["params"] if id(parameter) in inside]
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inside]
@@ -227,14 +217,6 @@ def stop_without_launcher(_: Any) -> None:
         raise SystemExit("the process that started this training is gone") from None
     except PermissionError:
         pass
-
-
-def set_drop_rate(trainer: Any) -> None:
-    """A callback at the start of an epoch, for co-teaching."""
-    model = unwrap_model(trainer.model)
-    if isinstance(model, CoTeachingModel):
-        rate = trainer.extras["co_teaching_rate"]
-        model.drop_rate = drop_rate_at(trainer.epoch, trainer.epochs, rate=rate)
 
 
 def averaging_factor(step: int, *, window_steps: float) -> float:

@@ -95,26 +95,20 @@ def test_settings_that_contradict_it_are_refused(changes: dict[str, Any], reason
         tiny_settings(backbone=ON_CLASSIFIER, **changes)
 
 
-@pytest.mark.parametrize("noise", [{}, {"co_teaching_rate": 0.2}])
-def test_the_classifiers_network_learns_more_slowly_and_its_first_stages_do_not(
-    tmp_path: Path, noise: dict[str, float]
-) -> None:
+def test_the_classifiers_network_learns_more_slowly_and_its_first_stages_do_not(tmp_path: Path) -> None:
     stage1 = make_classifier_run(tmp_path / "stage1", backbone={"name": "test_resnet"})
     settings = tiny_settings(backbone=ON_CLASSIFIER)
-    trainer = trainer_of(tmp_path, backbone=ON_CLASSIFIER, noise=noise)
+    trainer = trainer_of(tmp_path, backbone=ON_CLASSIFIER)
     trainer.model = str(classifier_start(tmp_path, FINDINGS, settings, stage1=stage1))
     trainer._setup_train()
     rates = {id(one): group["initial_lr"] for group in trainer.optimizer.param_groups for one in group["params"]}
     parameters = dict(trainer.model.named_parameters())
     assert len(rates) == sum(len(group["params"]) for group in trainer.optimizer.param_groups) == len(parameters)
     share = {name: rates[id(one)] / settings.train.learning_rate for name, one in parameters.items()}
-    assert {name.startswith("peer.") for name in parameters} == ({False, True} if noise else {False})
-    own = ("model.0.", "peer.model.0.")
-    assert {value for name, value in share.items() if name.startswith(own)} == {0.125}
-    assert {value for name, value in share.items() if not name.startswith(own)} == {1}
+    assert {value for name, value in share.items() if name.startswith("model.0.")} == {0.125}
+    assert {value for name, value in share.items() if not name.startswith("model.0.")} == {1}
     frozen = {name for name, one in parameters.items() if not one.requires_grad}
-    stages = ("model.0.network.model.conv1.", "model.0.network.model.bn1.", "model.0.network.model.layer1.")
-    first = (*stages, *(f"peer.{stage}" for stage in stages))
+    first = ("model.0.network.model.conv1.", "model.0.network.model.bn1.", "model.0.network.model.layer1.")
     assert frozen == {name for name in parameters if name.startswith(first)}
     trainer._model_train()
     norms = {name: one for name, one in trainer.model.named_modules() if isinstance(one, torch.nn.BatchNorm2d)}

@@ -18,10 +18,9 @@ EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def settings() -> Stage3Settings:
-    """With every augmentation, an average of weights, a mosaic that ends before the last epoch, and co-teaching."""
+    """With every augmentation, an average of weights, and a mosaic that ends before the last epoch."""
     augment = {"mosaic_probability": 0.5, "mosaic_off_last_epochs": 1, "contrast_probability": 1.0}
-    train = {"num_epochs": EPOCHS, "ema_share": 0.3}
-    return tiny_settings(train=train, augment=augment, noise={"co_teaching_rate": 0.3})
+    return tiny_settings(train={"num_epochs": EPOCHS, "ema_share": 0.3}, augment=augment)
 
 
 @pytest.fixture(scope="module")
