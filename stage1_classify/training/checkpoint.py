@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from cxr.config import UserError
+from cxr.divergence import divergence_error, has_diverged
 from cxr.runs.torch_files import save_torch
 from cxr.runs.whole_files import whole_file
 
@@ -33,6 +34,28 @@ class Progress:
     best_score: float = float("-inf")
     best_epoch: int = -1
     stale_epochs: int = 0
+    relative_loss: float = 0.0
+    """Training loss of the last epoch in units of that of constant logits; see `cxr.divergence`."""
+    best_relative_loss: float = 0.0
+    """That of `best_epoch`."""
+
+    def add_loss(self, relative_loss: float, *, learning_rate: float) -> None:
+        """Record the relative loss of the epoch that follows `epoch`. Call it before anything of that epoch is saved.
+
+        Raises:
+            UserError: the training has diverged.
+        """
+        if has_diverged(self.relative_loss, relative_loss):
+            known = {self.best_epoch: self.best_relative_loss, self.epoch: self.relative_loss}
+            losses = {epoch: loss for epoch, loss in known.items() if epoch > 0}
+            raise divergence_error(
+                "training",
+                losses | {self.epoch + 1: relative_loss},
+                best_file="best.safetensors",
+                best_epoch=self.best_epoch if self.best_epoch > 0 else None,
+                advice=f"optimizer.learning_rate than {learning_rate:g}",
+            )
+        self.relative_loss = relative_loss
 
     def update(self, score: float) -> bool:
         """Record the score of `epoch` (higher is better). True if it is the best so far."""
@@ -40,6 +63,7 @@ class Progress:
         if score <= self.best_score and self.best_epoch >= 0:
             return False
         self.best_score, self.best_epoch, self.stale_epochs = score, self.epoch, 0
+        self.best_relative_loss = self.relative_loss
         return True
 
 

@@ -77,7 +77,7 @@ class RecordingTrainer(Trainer):
         total = super()._step(batches, number)
         own = [case for batch in batches for case in batch.indices.tolist()]
         cases = sorted(case for part in gather(own) for case in part)
-        step = Step(f"epoch {self.progress.epoch + 1} step {number}", cases, float(total))
+        step = Step(f"epoch {self.progress.epoch + 1} step {number}", cases, float(total[0]))
         self.steps.append(step)
         self._save(step.name)
         return total

@@ -26,7 +26,7 @@ def fit(fabric: Fabric, train: Split, val: Split, settings: Stage1Settings, run_
     use only this second phase.
 
     Raises:
-        UserError: a loss or gradient is not finite, or several processes do not train as one.
+        UserError: a loss or gradient is not finite, the loss diverges, or several processes do not train as one.
     """
     trainer = Trainer(fabric, train, settings, run_dir)
     tracker = Tracker(run_dir, settings.tracking) if fabric.is_global_zero else None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cxr.config import UserError
+from cxr.divergence import relative_loss
 from cxr.progress import track
 from stage1_classify.data.augment import Augmentation
 from stage1_classify.data.batches import Batch, Split, TrainingSet, collate, training_loader
@@ -79,6 +80,7 @@ class Trainer:
         self._finite = FiniteCheck(settings.train.max_skipped_steps if self._scaler is not None else None)
         self._wrapped: _FabricModule | None = None
         self._note = ""
+        self._relative_loss = 0.0
         self.progress = Progress()
         share = settings.labels.moving_share
         self._moving = None if share is None else MovingLabels(train.targets, share=share)
@@ -118,15 +120,18 @@ class Trainer:
                 images_in=lambda batch: len(batch.images) * self._fabric.world_size,
             )
         )
-        total, num_images, step = torch.zeros((), device=self._fabric.device), 0, 0
+        total, num_images, step = torch.zeros(2, device=self._fabric.device), 0, 0
         begin = time.perf_counter()
         with self._items.deaths_named():
             while group := list(islice(batches, self._settings.train.accumulate_steps)):
                 step += 1
                 total += self._step(group, step)
                 num_images += sum(len(batch.images) for batch in group)
+        loss, constant_loss = (total / len(self._sampler)).tolist()
+        # machines may round differently, but must decide alike
+        self._relative_loss = self._fabric.broadcast(relative_loss(loss, constant_loss))
         figures: Figures = {
-            "train/loss": float(total / len(self._sampler)),
+            "train/loss": loss,
             "train/learning_rate": self._schedule.rate,
             "train/images_per_second": sum(gather(num_images)) / (time.perf_counter() - begin),
         }
@@ -182,10 +187,14 @@ class Trainer:
         return wrapped
 
     def _step(self, batches: Sequence[Batch], number: int) -> Tensor:
-        """One optimizer step: average the gradients of the batches, update the weights, return the sum of losses."""
+        """One optimizer step: average the gradients of the batches, update the weights.
+
+        Returns:
+            (2,) sums over the batches: of their losses, and of the losses that logits of 0 have.
+        """
         assert self._wrapped is not None
         self._optimizer.zero_grad()
-        total = torch.zeros((), device=self._fabric.device)
+        total = torch.zeros(2, device=self._fabric.device)
         for position, batch in enumerate(batches, start=1):
             with self._fabric.no_backward_sync(self._wrapped, enabled=position < len(batches)):
                 outputs = self._outputs_of(self._wrapped, batch)
@@ -193,11 +202,12 @@ class Trainer:
                 self._fabric.backward(loss / len(batches))
             if self._moving is not None and self.progress.epoch >= self._moving_from:
                 self._moving.observe(batch.indices, outputs)
-            total += loss.detach()
+            constant_loss = self._loss_of_outputs(torch.zeros_like(outputs), batch)
+            total += torch.stack([loss.detach(), constant_loss])
         total = cast(Tensor, self._fabric.all_reduce(total, reduce_op="mean"))
         clip_norm = self._settings.train.clip_norm
         norm = self._fabric.clip_gradients(self._wrapped, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False)
-        outcome = self._finite.check(total, cast(Tensor, norm))
+        outcome = self._finite.check(total[0], cast(Tensor, norm))
         if outcome == "failed":
             raise self._explained(batches, number)
         self._optimizer.step()  # after an overflow the gradient scaler keeps the weights and lowers its scale
@@ -252,8 +262,13 @@ class Trainer:
         return shared
 
     def end_epoch(self, figures: Figures) -> None:
-        """Compare the epoch with the best so far, and save the best weights and the checkpoint."""
+        """Compare the epoch with the best so far, and save the best weights and the checkpoint.
+
+        Raises:
+            UserError: the training has diverged; nothing is saved.
+        """
         progress = self.progress
+        progress.add_loss(self._relative_loss, learning_rate=self._settings.optimizer.learning_rate)
         if self._moving is not None:
             self._moving.end_epoch()
         progress.epoch += 1

@@ -4,16 +4,18 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
 from cxr.config import UserError
+from cxr.divergence import divergence_error, has_diverged, relative_loss
 from cxr.imaging.cache import PictureCache
 from cxr.progress import track
 from cxr.runs.torch_files import save_torch
@@ -73,6 +75,15 @@ class Distillation:
         return [(found.float(), wanted.float()) for found, wanted in zip(predictions, targets, strict=True)]
 
 
+@dataclass(frozen=True)
+class Progress:
+    """The state after a finished epoch. shares: see `explained`. relative_loss: see `cxr.divergence`."""
+
+    epoch: int = 0
+    shares: Figures = field(default_factory=dict)
+    relative_loss: float = 0.0
+
+
 def learn(job: Distillation, folder: Path) -> Figures:
     """Train the student, and resume in the epoch after the last checkpoint in `folder`.
 
@@ -80,23 +91,28 @@ def learn(job: Distillation, folder: Path) -> Figures:
         the share of the variance that the student explains on the held-out images, by tap; see `explained`.
 
     Raises:
-        UserError: the loss is no longer a number.
+        UserError: the loss is no longer a number, or diverges; the epoch is not saved.
     """
     settings = job.settings.distillation
     optimizer = torch.optim.AdamW(job.student.trained_parameters(), weight_decay=settings.weight_decay)
     tracker = Tracker(folder, job.settings.tracking)
-    done, shares = _resume(folder / CHECKPOINT, job.student, optimizer)
-    for epoch in range(done, settings.num_epochs):
+    progress = _resume(folder / CHECKPOINT, job.student, optimizer)
+    for epoch in range(progress.epoch, settings.num_epochs):
         begin = time.perf_counter()
-        loss = _train_epoch(job, optimizer, epoch)
+        loss, constant_loss = _train_epoch(job, optimizer, epoch)
         shares = explained(job)
         seconds = round(time.perf_counter() - begin, 2)
         tracker.log(epoch + 1, {"loss": loss, **shares, "seconds": seconds})
-        _save(folder / CHECKPOINT, job.student, optimizer, epoch=epoch + 1, shares=shares)
+        before, progress = progress, Progress(epoch + 1, shares, relative_loss(loss, constant_loss))
+        if has_diverged(before.relative_loss, progress.relative_loss):
+            losses = {done.epoch: done.relative_loss for done in (before, progress) if done.epoch}
+            advice = f"distillation.learning_rate than {settings.learning_rate:g}"
+            raise divergence_error("distillation", losses, advice=advice)
+        _save(folder / CHECKPOINT, job.student, optimizer, progress)
         title = f"epoch {epoch + 1} of {settings.num_epochs}"
         log.info("stage3: distillation: %s  loss %.4g  R2 %s  %.3g s", title, loss, shares_text(shares), seconds)
     tracker.finish()
-    return shares
+    return progress.shares
 
 
 def shares_text(shares: Mapping[str, float | None]) -> str:
@@ -140,8 +156,8 @@ class Moments:
         return 1 - float(self.errors.sum()) / variance if variance > 0 else None
 
 
-def _train_epoch(job: Distillation, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-    """One pass over the training images in random order; returns the mean loss."""
+def _train_epoch(job: Distillation, optimizer: torch.optim.Optimizer, epoch: int) -> tuple[float, float]:
+    """One pass over the training images in random order; returns the mean loss, and that of predictions of 0."""
     settings = job.settings.distillation
     seed = np.random.SeedSequence([job.settings.seed, epoch]).generate_state(1, np.uint32)
     generator = torch.Generator().manual_seed(int(seed[0]))
@@ -149,19 +165,21 @@ def _train_epoch(job: Distillation, optimizer: torch.optim.Optimizer, epoch: int
     num_batches = job.data.num_batches(rows)
     title = f"distillation, epoch {epoch + 1} of {settings.num_epochs}"
     batches = track(job.data.batches(rows), title, total=num_batches, images_in=len)
-    total = 0.0
+    totals = np.zeros(2)
     job.student.train()
     for number, pictures in enumerate(batches):
         progress = (epoch + (number + 1) / num_batches) / settings.num_epochs
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * learning_rate_factor(progress)
-        total += _step(job, augment(pictures, job.settings.augment, generator), optimizer)
-    return total / num_batches
+        totals += _step(job, augment(pictures, job.settings.augment, generator), optimizer)
+    loss, constant_loss = (totals / num_batches).tolist()
+    return loss, constant_loss
 
 
-def _step(job: Distillation, pictures: Tensor, optimizer: torch.optim.Optimizer) -> float:
-    losses = [nn.functional.smooth_l1_loss(found, wanted) for found, wanted in job.pairs(pictures)]
-    loss = torch.stack(losses).mean()
+def _step(job: Distillation, pictures: Tensor, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+    pairs = job.pairs(pictures)
+    loss = torch.stack([smooth_l1_loss(found, wanted) for found, wanted in pairs]).mean()
+    constant_loss = torch.stack([smooth_l1_loss(torch.zeros_like(wanted), wanted) for _, wanted in pairs]).mean()
     value = float(loss.detach())
     if not math.isfinite(value):
         raise UserError(
@@ -171,7 +189,7 @@ def _step(job: Distillation, pictures: Tensor, optimizer: torch.optim.Optimizer)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return value
+    return value, float(constant_loss)
 
 
 def learning_rate_factor(progress: float) -> float:
@@ -181,23 +199,21 @@ def learning_rate_factor(progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - _WARMUP_SHARE) / (1 - _WARMUP_SHARE))) / 2
 
 
-def _save(
-    path: Path, student: Student, optimizer: torch.optim.Optimizer, *, epoch: int, shares: Mapping[str, float | None]
-) -> None:
+def _save(path: Path, student: Student, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     state = {"student": student.state_dict(), "optimizer": optimizer.state_dict()}
-    save_torch(path, {**state, "epoch": epoch, "shares": dict(shares)})
+    save_torch(path, {**state, **asdict(progress)})
 
 
-def _resume(path: Path, student: Student, optimizer: torch.optim.Optimizer) -> tuple[int, Figures]:
-    """Load a checkpoint; returns its number of epochs and figures, or 0 and none without one."""
+def _resume(path: Path, student: Student, optimizer: torch.optim.Optimizer) -> Progress:
+    """Load a checkpoint; returns its progress, or that of the start without one."""
     if not path.is_file():
-        return 0, {}
+        return Progress()
     try:
         state = read_checkpoint(path, what="distillation", advice="it starts from the beginning")
     except UserError as error:
         log.warning("stage3: %s", "; ".join(error.problems))
-        return 0, {}
-    student.load_state_dict(state["student"])
-    optimizer.load_state_dict(state["optimizer"])
+        return Progress()
+    student.load_state_dict(state.pop("student"))
+    optimizer.load_state_dict(state.pop("optimizer"))
     log.info("stage3: distillation: resuming after epoch %d", state["epoch"])
-    return int(state["epoch"]), dict(state["shares"])
+    return Progress(**state)

@@ -48,8 +48,8 @@ class TrainSettings(Settings):
     """Images per batch, over all GPUs together."""
     optimizer: Literal["adamw", "adam", "sgd", "musgd"] = "adamw"
     """musgd: ultralytics' mixture of Muon and SGD."""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.002
-    """Highest learning rate of the schedule."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.002
+    """Highest learning rate of the schedule. Ultralytics takes at most 1."""
     final_learning_rate_share: Share = 0.01
     """Learning rate at the end as a share of `learning_rate`."""
     schedule: Literal["linear", "cosine"] = "linear"

@@ -5,6 +5,7 @@ waits for them logs its lines.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ log = logging.getLogger("raybox")
 
 _POLL_S = 0.5
 _AP50 = "metrics/mAP50(B)"
-_LOSS = "train/"
+_LOSS, _VAL_LOSS = "train/", "val/"
 
 
 class EpochReport:
@@ -60,9 +61,15 @@ def epoch_figures(trainer: Any) -> dict[str, float]:
 
 
 def epoch_line(epoch: int, num_epochs: int, figures: Mapping[str, float]) -> str:
-    """For example `epoch 3 of 10  box_loss 1.2  cls_loss 0.8  AP50 0.312  41 s`."""
+    """For example `epoch 3 of 10  box_loss 1.2  cls_loss 0.8  AP50 0.312  41 s`.
+
+    A network whose outputs in the validation are not finite has an AP of 0; the line says so. It is no reason to stop:
+    running statistics that lag behind large steps, early in a training, do that too.
+    """
     losses = [f"{name.removeprefix(_LOSS)} {value:.4g}" for name, value in figures.items() if _LOSS in name]
     validated = [f"AP50 {figures[_AP50]:.3f}"] if _AP50 in figures else []
+    if validated and any(not math.isfinite(value) for name, value in figures.items() if name.startswith(_VAL_LOSS)):
+        validated.append("(its outputs are not finite)")
     return "  ".join([f"epoch {epoch} of {num_epochs}", *losses, *validated, f"{figures.get('seconds', 0):.3g} s"])
 
 

@@ -21,6 +21,7 @@ from stage3_detect.labels.yolo_folder import YoloFolder, write_yolo_folder
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.settings.detector import AugmentSettings, Stage3Settings
+from stage3_detect.training.divergence import check_divergence
 from stage3_detect.training.loss import as_ultralytics_model
 from stage3_detect.training.reporting import log_worker_epochs
 from stage3_detect.training.trainer import PseudoBoxTrainer, epochs_done
@@ -73,7 +74,8 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: Stage3Settings, *, 
         path of the weights: half precision, without optimiser and local paths, of ultralytics' class.
 
     Raises:
-        UserError: this machine does not have the device, or the batch cannot be divided among the GPUs.
+        UserError: this machine does not have the device, the batch cannot be divided among the GPUs, or the training
+            diverges.
     """
     best = run_dir / "weights" / "best.pt"
     if epochs_done(best) is not None:
@@ -99,7 +101,8 @@ def train_detector(run_dir: Path, data_yaml: Path, settings: Stage3Settings, *, 
 
 
 def _train(trainer: PseudoBoxTrainer, run_dir: Path) -> None:
-    """UserError if the loss stays NaN or infinite although ultralytics went back to the last good epoch three times."""
+    """UserError if the training diverges, or if its loss stays NaN or infinite although ultralytics went back to the
+    last good epoch three times."""
     try:
         trainer.train()
     except RuntimeError as error:
@@ -109,6 +112,8 @@ def _train(trainer: PseudoBoxTrainer, run_dir: Path) -> None:
             f"run {run_dir}: the training's loss is not finite ({error}); train/weights holds the last good epoch; "
             "train again with another --out and a lower train.learning_rate or with train.precision=fp32"
         ) from None
+    last, best = (epochs_done(run_dir / "train" / "weights" / name) for name in ("last.pt", "best.pt"))
+    check_divergence(run_dir, trainer.args, num_saved=last, best_epoch=best)
 
 
 def ultralytics_arguments(settings: Stage3Settings) -> dict[str, Any]:

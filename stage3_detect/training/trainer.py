@@ -20,6 +20,7 @@ from stage3_detect.labels.yolo_folder import EXTRAS
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.classifier_features import ClassifierFeatures
 from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
+from stage3_detect.training.divergence import is_diverging
 from stage3_detect.training.exact_resume import remove_other_states, restore_state, save_state, seed_epoch
 from stage3_detect.training.loss import NoisyLabelModel
 from stage3_detect.training.reporting import EpochReport
@@ -177,7 +178,13 @@ class PseudoBoxTrainer(DetectionTrainer):
         return validator
 
     def save_model(self) -> bool:
-        """Write `best.pt`, `last.pt` and the exact state under temporary names, then rename them, `last.pt` last."""
+        """Write `best.pt`, `last.pt` and the exact state under temporary names, then rename them, `last.pt` last.
+
+        A diverged training ends here, before anything of its last epoch is written; see `divergence`.
+        """
+        if is_diverging(self):
+            self.stop = True
+            return False
         last, best = self.last, self.best
         self.last, self.best = (path.with_suffix(".partial") for path in (last, best))
         try:

@@ -20,7 +20,7 @@ from stage1_classify.training.trainer import Trainer
 from tests.builders import PickledCall
 from tests.disks import files_of_at_most
 from tests.stage1_classify.stage1_builders import as_read, patch_folder, stage1_settings
-from tests.stage1_classify.training.train_builders import assert_same, fitted, logged
+from tests.stage1_classify.training.train_builders import PLAIN, assert_same, fitted, logged, trainer
 
 
 def train(settings: Stage1Settings, out: Path) -> Path:
@@ -88,6 +88,61 @@ def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     one, other = (torch.load(out / "last.ckpt", weights_only=True) for out in (whole, halves))
     assert_same(one, other)
     assert_same(load_file(whole / "best.safetensors"), load_file(halves / "best.safetensors"))
+
+
+DIVERGING = {
+    "augment": PLAIN,
+    "train": {"precision": "fp32", "num_epochs": 5},
+    "schedule": {"kind": "constant", "cycle_factors": [1.0, 200.0, 200.0, 200.0, 200.0]},
+    "freeze": {"cycle_epochs": 1},
+}
+"""A first epoch with a learning rate of .003, then .6."""
+
+
+def test_a_diverged_training_stops_keeps_its_best_epoch_and_stops_again(tmp_path: Path) -> None:
+    settings = stage1_settings(patch_folder(tmp_path / "data", num_images=20), **DIVERGING)
+    out = tmp_path / "run"
+    for _ in range(2):  # the second training resumes
+        with pytest.raises(UserError) as caught:
+            fitted(settings, out)
+        (line,) = caught.value.problems
+        assert " in epoch 3 (" in line and " times in epoch 2)" in line
+        assert "best.safetensors holds the best epoch, 1, with " in line
+        assert line.endswith("a lower optimizer.learning_rate than 0.003")
+        progress = torch.load(out / "last.ckpt", weights_only=True)["progress"]
+        assert (progress["epoch"], progress["best_epoch"]) == (2, 1)
+        assert progress["best_relative_loss"] < 1.1 and progress["relative_loss"] > 30
+        assert [entry["step"] for entry in logged(out)] == [1, 2, 3]
+    once = fitted(settings.model_copy(update={"train": settings.train.model_copy(update={"num_epochs": 1})}), tmp_path)
+    assert_same(load_file(once / "best.safetensors"), load_file(out / "best.safetensors"))
+
+
+def test_a_loss_that_falls_from_far_above_goes_on_and_the_next_rise_ends_it() -> None:
+    progress = Progress()
+    for epoch, loss in enumerate([500.0, 400.0, 31.0, 1.0, 29.0, 31.0]):
+        progress.epoch = epoch
+        progress.add_loss(loss, learning_rate=0.5)
+    progress.epoch = 6
+    with pytest.raises(
+        UserError, match=r"32 times .* epoch 7 \(31 times in epoch 6\), .* no epoch was chosen .* 0\.5$"
+    ):
+        progress.add_loss(32.0, learning_rate=0.5)
+    assert progress.relative_loss == 31
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric", "auc_margin"])
+def test_the_loss_of_a_network_with_logits_of_0_is_one(tmp_path: Path, kind: str) -> None:
+    """Also with weights of positives and a case that the last batch repeats."""
+    settings = stage1_settings(
+        patch_folder(tmp_path / "data", num_images=20), loss={"kind": kind}, optimizer={"learning_rate": 1e-12}
+    )
+    ours = trainer(settings, tmp_path / "run")
+    with torch.no_grad():
+        for parameter in ours.model.head.parameters():
+            parameter.zero_()
+    ours.train_epoch()
+    ours.end_epoch({"val/auroc": 0.5})
+    assert ours.progress.relative_loss == pytest.approx(1, abs=1e-4)
 
 
 def test_training_starts_from_another_runs_backbone(tmp_path: Path) -> None:

@@ -108,3 +108,14 @@ def test_a_loss_that_is_no_number_is_explained(tmp_path: Path) -> None:
         job.student.projections[0].weight.fill_(math.nan)
     with pytest.raises(UserError, match=r"distillation.learning_rate \(0.002\)"):
         learn(job, tmp_path)
+
+
+def test_a_diverged_distillation_stops_and_stops_again(tmp_path: Path) -> None:
+    job = learning_of(tmp_path, train=[0, 1, 3, 4], held_out=[], num_epochs=4, learning_rate=1e4)
+    for _ in range(2):  # the second one resumes
+        with pytest.raises(UserError) as caught:
+            learn(job, tmp_path)
+        (line,) = caught.value.problems
+        assert line.startswith("distillation: ") and " in epoch 2 (" in line and " times in epoch 1)" in line
+        assert line.endswith("a lower distillation.learning_rate than 10000")
+        assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1

@@ -177,6 +177,9 @@ def test_line_of_an_epoch() -> None:
     assert epoch_line(3, 10, figures) == "epoch 3 of 10  box_loss 1.235  cls_loss 0.5  41 s"
     validated = figures | {"metrics/mAP50(B)": 0.3124}
     assert epoch_line(3, 10, validated) == "epoch 3 of 10  box_loss 1.235  cls_loss 0.5  AP50 0.312  41 s"
+    for value in (np.nan, np.inf):
+        line = epoch_line(3, 10, validated | {"val/box_loss": value})
+        assert line == "epoch 3 of 10  box_loss 1.235  cls_loss 0.5  AP50 0.312  (its outputs are not finite)  41 s"
 
 
 def test_lines_that_other_processes_add_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
