@@ -96,8 +96,8 @@ class Chain:
     def _work(
         self, stage: str, out: Path, *, cwd: Path, until_s: float = math.inf
     ) -> tuple["subprocess.Popen[bytes]", float]:
-        """Run a stage until it ends or has used so much CPU time since its folder began, which other work on the
-        machine does not change; returns its process, and that time."""
+        """Run a stage until it ends or has used so much CPU time, which other work on the machine changes little.
+        Returns its process, and the CPU seconds from the start of its folder to its last file, the manifest."""
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command = [sys.executable, *self.command(stage, out)]
         process = subprocess.Popen(command, cwd=cwd, env=environment(), start_new_session=True, **silent)
@@ -107,7 +107,8 @@ class Chain:
                 now_s = sum(watched.cpu_times()[:2])
                 if before_s is None and (out / "started.json").exists():
                     before_s = now_s
-                used_s = 0.0 if before_s is None else now_s - before_s
+                if before_s is not None and not (out / "manifest.json").exists():
+                    used_s = now_s - before_s
             time.sleep(0.01)
         return process, used_s
 
