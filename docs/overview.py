@@ -9,13 +9,13 @@ TARGET = Path(__file__).with_name("overview.jpg")
 COLUMNS = {
     "radiograph": "radiograph",
     "map": "heat map (CAM)",
-    "cam": "boxes from the map",
-    "detector": "YOLO detector",
+    "cam": "boxes from the map and\nusual places, score",
+    "detector": "YOLO detector,\nprobability",
     "truth": "ground truth",
 }
 EXAMPLES = ("1", "3")
 """Lung Opacity and Consolidation, two of the five examples of the report, which are of median quality."""
-TILE_PX, GAP_PX, HEAD_PX = 250, 8, 34
+TILE_PX, GAP_PX, HEAD_PX = 250, 8, 50
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     canvas = Image.new("RGB", (width, HEAD_PX + sum(row[0].height + GAP_PX for row in rows) - GAP_PX), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
     for column, title in enumerate(COLUMNS.values()):
-        pen.text((column * (TILE_PX + GAP_PX) + TILE_PX // 2, HEAD_PX // 2), title, "black", font, anchor="mm")
+        pen.text((column * (TILE_PX + GAP_PX) + TILE_PX // 2, HEAD_PX // 2), title, "black", font, anchor="mm", align="center")
     top = HEAD_PX
     for row in rows:
         for column, picture in enumerate(row):

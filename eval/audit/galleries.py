@@ -14,8 +14,9 @@ from eval.audit.box_plausibility import FLAGS, suspicious
 from eval.audit.checks import Audit
 from eval.audit.unusual import MEASURES, unusual_images
 from eval.report.blocks import Block, Figure
+from eval.report.box_colours import TRUE
 from eval.report.format import short
-from eval.report.pictures import ORANGE, BoxLayer, Rgb, draw_layers, grid, overlay_map, save_jpeg
+from eval.report.pictures import BoxLayer, Rgb, draw_layers, grid, overlay_map, save_jpeg
 from eval.report.radiographs import radiograph_of, short_ids
 
 TILE_PX = 240
@@ -45,7 +46,7 @@ class Gallery:
             return np.full((TILE_PX, TILE_PX, 3), 255, dtype=np.uint8), f"{caption} (no longer readable)"
         if xyxy:
             size_wh = (self._sizes["width"][image_id], self._sizes["height"][image_id])
-            picture = draw_layers(picture, [BoxLayer(xyxy, ORANGE)], image_wh=size_wh)
+            picture = draw_layers(picture, [BoxLayer(xyxy, TRUE.colour)], image_wh=size_wh)
         return picture, caption
 
     def positives_of(self, image_id: str) -> str:

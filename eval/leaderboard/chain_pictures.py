@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from PIL import Image
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes, read_coco
 from cxr.runs.run_folder import FinishedRun
+from eval.detection.curves import Confidence
 from eval.leaderboard.examples import MAX_BOXES_SHOWN, MIN_SCORE_SHOWN, boxes_of, strongest_boxes
 from eval.leaderboard.names import display_name
 from eval.report.blocks import PictureRows
-from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Colour, Rgb, draw_layers, save_jpeg
+from eval.report.box_colours import DETECTED, FROM_MAP, TRUE, BoxKind, legend_of
+from eval.report.captions import chance_text
+from eval.report.pictures import BoxLayer, Rgb, draw_layers, save_jpeg, with_words
 
 EXAMPLES_FILE = "examples.json"
 POINT = "f1"
@@ -25,11 +28,16 @@ POINT = "f1"
 
 @dataclass(frozen=True)
 class Column:
-    """Boxes to render on radiographs. limits: finding -> lowest score to show; None: the strongest boxes."""
+    """Boxes to render on radiographs.
+
+    limits: finding -> lowest score to show; None: the strongest boxes. curves: from score to confidence; None: the
+    captions are the scores.
+    """
 
     boxes: CocoBoxes
-    colour: Colour
+    kind: BoxKind
     limits: dict[str, float | None] | None = None
+    curves: Confidence | None = None
 
     def of(self, image_id: str, finding: str) -> pd.DataFrame:
         own = boxes_of(self.boxes.without_ignored().boxes, image_id, finding).sort_values("score", kind="stable")
@@ -39,6 +47,13 @@ class Column:
             return strongest_boxes(own)
         limit = self.limits.get(finding)
         return own.iloc[:0] if limit is None else own[own["score"] >= limit]
+
+    def captions_of(self, own: pd.DataFrame) -> list[str]:
+        """The confidence of each box, or its score; "" for true boxes, which have none."""
+        scores = own["score"].to_numpy(dtype=np.float64)
+        chances = [None] * len(own) if self.curves is None else self.curves.of(own).tolist()
+        pairs = zip(scores.tolist(), chances, strict=True)
+        return ["" if np.isnan(score) else chance_text(score, chance) for score, chance in pairs]
 
 
 def chain_pictures(stage2: FinishedRun, stage3: FinishedRun | None, out: Path) -> PictureRows | None:
@@ -65,42 +80,50 @@ def example_rows(source: Path, columns: Mapping[str, Column], *, out: Path) -> P
         for one in content["examples"]
     ]
     heads = ["1 Radiograph", "2 Heat map of the classifier", *(_HEADS[name] for name in columns)]
-    note = f"{content['choice']} {_which('detector' in columns)}"
-    legend = [[f"rgb{column.colour}", _MEANING[name]] for name, column in columns.items()]
+    note = f"{content['choice']} {_which(columns.get('detector'))}"
+    legend = legend_of(*(column.kind for column in columns.values()))
     return PictureRows("From an image label to boxes", heads, rows, captions, note, [*_HEAT_LEGEND, *legend])
 
 
 _HEADS = {"cam": "3 Boxes from the heat map", "detector": "4 Boxes of the detector", "truth": "Ground truth"}
-_MEANING = {
-    "cam": "boxes from the heat map (CAM teacher), with score",
-    "detector": "boxes of the detector, with score",
-    "truth": "true boxes, marked by radiologists or known from the phantom",
-}
 _HEAT_LEGEND = [["linear-gradient(90deg, #56106e, #bb3754, #f98e09, #fcffa4)", "heat map: low to high evidence"]]
 
 
-def _which(has_detector: bool) -> str:
+def _which(detector: Column | None) -> str:
     words = (
         "All pictures show boxes of the named finding alone. Each heat map is scaled to its own maximum. From the heat "
-        f"map: at most {MAX_BOXES_SHOWN} boxes, with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest score."
+        f"map: at most {MAX_BOXES_SHOWN} boxes, with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest score, "
+        "which is the number next to a box. The rule of a finding may also use where the finding usually is on the "
+        "tune split, so a box may lie where the heat map shows nothing."
     )
-    detector = f" From the detector: all boxes at the operating point {POINT}, chosen on the tune split."
-    return words + detector * has_detector
+    if detector is None:
+        return words
+    number = "score" if detector.curves is None else "calibrated confidence: the probability that the box is correct"
+    return (
+        f"{words} From the detector: all boxes at the operating point {POINT}, chosen on the tune split; the number is "
+        f"their {number}."
+    )
 
 
 def _columns(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, Column] | None:
     best = stage2.manifest.get("best_method")
-    files = {"cam": (stage2, f"detections_{best}", ORANGE)}
+    files = {"cam": (stage2, f"detections_{best}", FROM_MAP)}
     if stage3 is not None:
-        files["detector"] = (stage3, "detections_detector", BLUE)
-    files["truth"] = (stage2, "gt_test", GREEN)
+        files["detector"] = (stage3, "detections_detector", DETECTED)
+    files["truth"] = (stage2, "gt_test", TRUE)
     paths = {name: run.dir / "coco" / f"{file}.json" for name, (run, file, _) in files.items()}
     if not all(path.is_file() for path in paths.values()):
         return None
-    return {
-        name: Column(read_coco(paths[name]), colour, _limits(run) if name == "detector" else None)
-        for name, (run, _, colour) in files.items()
-    }
+    columns = {name: Column(read_coco(paths[name]), kind) for name, (_, _, kind) in files.items()}
+    if stage3 is not None:
+        columns["detector"] = replace(columns["detector"], limits=_limits(stage3), curves=_curves(stage3))
+    return columns
+
+
+def _curves(stage3: FinishedRun) -> Confidence | None:
+    """From score to confidence; None where none was fitted."""
+    entry: dict[str, Any] = stage3.manifest.get("score_curves") or {}
+    return Confidence.from_dict(entry) if entry else None
 
 
 def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
@@ -127,6 +150,7 @@ def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
     images = column.boxes.images
     image = images[images["image_id"] == example["image_id"]].iloc[0]
     own = column.of(example["image_id"], example["finding"])
-    texts = ["" if np.isnan(score) else f"{score:.2f}" for score in own["score"]]
-    layer = BoxLayer(own[CORNERS].to_numpy(), column.colour, texts)
+    if own.empty and column.limits is not None:
+        return with_words(gray, f"no box reaches {POINT}")
+    layer = BoxLayer(own[CORNERS].to_numpy(), column.kind.colour, column.captions_of(own))
     return draw_layers(gray, [layer], image_wh=(image["width"], image["height"]))

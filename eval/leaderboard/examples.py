@@ -24,38 +24,48 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class ImageQuality:
-    """A test image with true boxes. row: of the truth's images. quality: see `ranked_images`, in [0, 1].
+class Case:
+    """A finding on a test image with true boxes of it. row: of the truth's images. quality: see `ranked_cases`, in
+    [0, 1].
 
-    found, true, false: numbers of true boxes found, of true boxes, and of false boxes.
+    found, true, false: numbers of true boxes found, of true boxes, and of false boxes, all of the finding.
     """
 
     row: int
+    finding: str
     quality: float
     found: int
     true: int
     false: int
 
 
-def ranked_images(truth: CocoBoxes, boxes: pd.DataFrame) -> list[ImageQuality]:
-    """The images with true boxes by falling quality; on ties, images with more true boxes first.
+def ranked_cases(truth: CocoBoxes, boxes: pd.DataFrame) -> list[Case]:
+    """The findings on images with true boxes of them, by falling quality; on ties, those with more true boxes first.
 
-    Quality is the panoptic quality (Kirillov et al., CVPR 2019) over all findings: the sum of the IoU of the correct
-    boxes, divided by correct + half the wrong + half the missed boxes. Boxes in ignore regions do not count.
+    Quality is the panoptic quality (Kirillov et al., CVPR 2019): the sum of the IoU of the correct boxes of the
+    finding, divided by correct + half the wrong + half the missed ones. Boxes in ignore regions do not count.
     """
     scored, real = with_hits(boxes, truth, where="all"), truth.without_ignored().boxes
     scored = scored.assign(iou=best_iou(scored, real))
-    by_image, num_true = dict(list(scored.groupby("image_id"))), real["image_id"].value_counts()
-    images = []
-    for row, image_id in enumerate(truth.images["image_id"]):
-        if image_id not in num_true:
-            continue
-        own = by_image.get(image_id, scored.iloc[:0])
-        found, true = int(own["hit"].sum()), int(num_true[image_id])
+    by_pair = dict(list(scored.groupby(list(KEY))))
+    row_of = {image_id: row for row, image_id in enumerate(truth.images["image_id"])}
+    cases = []
+    for (image_id, finding), true_boxes in real.groupby(list(KEY), sort=False):
+        own = by_pair.get((image_id, finding), scored.iloc[:0])
+        found, true = int(own["hit"].sum()), len(true_boxes)
         false = len(own) - found
-        total = float(own.loc[own["hit"], "iou"].sum())
-        images.append(ImageQuality(row, total / (found + false / 2 + (true - found) / 2), found, true, false))
-    return sorted(images, key=lambda one: (-one.quality, -one.true))
+        quality = float(own.loc[own["hit"], "iou"].sum()) / (found + false / 2 + (true - found) / 2)
+        cases.append(Case(row_of[image_id], str(finding), quality, found, true, false))
+    return sorted(cases, key=lambda one: (-one.quality, -one.true, one.row))
+
+
+def typical_cases(ranked: Sequence[Case], number: int) -> list[Case]:
+    """The case of median quality of each of the findings with the most images, at most `number`."""
+    by_finding: dict[str, list[Case]] = {}
+    for one in ranked:
+        by_finding.setdefault(one.finding, []).append(one)
+    most = sorted(by_finding.values(), key=len, reverse=True)[:number]
+    return [cases[(len(cases) - 1) // 2] for cases in most]
 
 
 def best_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> Floats:
@@ -113,11 +123,9 @@ def strongest_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
     return strong.sort_values("score", kind="stable").tail(MAX_BOXES_SHOWN)
 
 
-def render_image(
-    coco: CocoBoxes, image_id: str, layers: Sequence[BoxLayer], *, tile_px: int, text_wh: tuple[float, float] = (44, 20)
-) -> Rgb:
+def render_image(coco: CocoBoxes, image_id: str, layers: Sequence[BoxLayer], *, tile_px: int) -> Rgb:
     """The image from its file, with boxes in its pixels; the longer side of the picture is `tile_px`."""
     image = coco.images[coco.images["image_id"] == image_id].iloc[0]
     gray = read_image(Path(coco.info["data_root"]) / str(image["path"]), region=image["region"])
     picture = as_rgb(fitted(gray, tile_px))
-    return draw_layers(picture, layers, image_wh=(image["width"], image["height"]), text_wh=text_wh)
+    return draw_layers(picture, layers, image_wh=(image["width"], image["height"]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,16 +14,20 @@ from matplotlib import colormaps
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
+from eval.report.captions import Plate, place_plate
+
 Rgb = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 # Colours that people with colour-blindness can tell apart, light enough for dark radiographs (Okabe & Ito, Color
 # Universal Design, 2008; green lightened).
-BLUE, ORANGE, GREEN = (86, 180, 233), (230, 159, 0), (0, 190, 140)
+BLUE, ORANGE, GREEN, YELLOW = (86, 180, 233), (230, 159, 0), (0, 190, 140), (240, 228, 66)
 WHITE, GREY, INK, BLACK = (255, 255, 255), (225, 225, 225), (31, 41, 51), (0, 0, 0)
 
 MAP_COLOURS = "inferno"
 _JPEG_QUALITY = 88
+_MIN_SIDE_OF_THICK_LINES_PX = 200
+"""Lines are 2 px wide from this shorter side on, otherwise 1 px."""
 
 
 def as_rgb(gray: npt.ArrayLike) -> Rgb:
@@ -66,47 +70,44 @@ class BoxLayer:
     dashed: bool = False
 
 
-def draw_layers(
-    rgb: Rgb, layers: Sequence[BoxLayer], *, image_wh: tuple[float, float], text_wh: tuple[float, float] = (44, 20)
-) -> Rgb:
+def draw_layers(rgb: Rgb, layers: Sequence[BoxLayer], *, image_wh: tuple[float, float]) -> Rgb:
     """A copy of (H, W, 3), a picture of the image in any size, with the boxes of all layers, later ones on top.
 
-    image_wh: size of the image whose pixels the boxes count. text_wh: pixels that a caption needs in the picture;
-    captions that would cover those of later boxes are omitted.
+    image_wh: size of the image whose pixels the boxes count. Captions are drawn after all boxes, and cover no other
+    caption while there is room (see `place_plate`); those of later boxes are placed first.
     """
     factors = np.tile(np.divide(rgb.shape[1::-1], image_wh), 2)
-    corners = [np.asarray(layer.xyxy, dtype=np.float64).reshape(-1, 4) * factors for layer in layers]
-    texts = [text for layer, own in zip(layers, corners, strict=True) for text in layer.captions or [""] * len(own)]
-    shown = captions_apart(np.concatenate(corners), texts, size_wh=text_wh) if layers else []
-    for layer, own in zip(layers, corners, strict=True):
-        rgb = draw_boxes(rgb, own, colour=layer.colour, captions=shown[: len(own)], dashed=layer.dashed)
-        shown = shown[len(own) :]
-    return rgb
+    tags: list[_Tag] = []
+    for layer in layers:
+        boxes = np.asarray(layer.xyxy, dtype=np.float64).reshape(-1, 4) * factors
+        assert len(layer.captions) in (0, len(boxes)), "one caption per box"
+        rgb = draw_boxes(rgb, boxes, colour=layer.colour, dashed=layer.dashed)
+        corners = _corners(boxes, rgb)
+        tags += [_Tag(text, box, layer.colour) for text, box in zip(layer.captions, corners, strict=False) if text]
+    return _draw_tags(rgb, tags)
 
 
-def draw_boxes(
-    rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, captions: Sequence[str] = (), dashed: bool = False
-) -> Rgb:
-    """A copy of (H, W, 3) with boxes (N, 4) in its pixels; captions: none, or N texts ("" for none).
+def draw_boxes(rgb: Rgb, xyxy: npt.ArrayLike, *, colour: Colour = BLUE, dashed: bool = False) -> Rgb:
+    """A copy of (H, W, 3) with boxes (N, 4) in its pixels.
 
     A thin dark edge around the lines keeps them visible on bright lungs and bright maps.
     """
-    boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
-    assert len(captions) in (0, len(boxes)), "one caption per box"
     drawn = rgb.copy()
-    height, width = drawn.shape[:2]
-    thickness = max(1, round(min(height, width) / 120))
-    corners = np.rint(np.clip(boxes, 0, [width - 1, height - 1] * 2)).astype(int).tolist()
-    # OpenCV draws a thickness of 1, 2, 3 as 1, 3, 5 pixels.
-    edge = thickness + (1 if thickness == 1 else 2)
-    for line, size in ((BLACK, edge), (colour, thickness)):
+    thickness = 2 if min(drawn.shape[:2]) >= _MIN_SIDE_OF_THICK_LINES_PX else 1
+    corners = _corners(np.asarray(xyxy, dtype=np.float64).reshape(-1, 4), drawn)
+    for line, edge in ((BLACK, 1), (colour, 0)):
+        before, after = thickness // 2 + edge, (thickness + 1) // 2 + edge
         for box in corners:
-            for start, end in _lines(box, dash=6 * thickness if dashed else 0):
-                cv2.line(drawn, start, end, line, size)
-    for (x1, y1, *_), text in zip(corners, captions, strict=False):
-        if text:
-            drawn = _tag(drawn, text, at=(x1, y1), colour=colour)
+            for (x1, y1), (x2, y2) in _lines(box, dash=6 * thickness if dashed else 0):
+                drawn[max(0, y1 - before) : y2 + after, max(0, x1 - before) : x2 + after] = line
     return drawn
+
+
+def _corners(xyxy: npt.NDArray[np.float64], rgb: Rgb) -> list[Plate]:
+    """Boxes (N, 4) in whole pixels, cut to the picture (H, W, 3)."""
+    height, width = rgb.shape[:2]
+    boxes: list[Plate] = np.rint(np.clip(xyxy, 0, [width - 1, height - 1] * 2)).astype(int).tolist()
+    return boxes
 
 
 def _lines(box: Sequence[int], *, dash: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -117,33 +118,40 @@ def _lines(box: Sequence[int], *, dash: int) -> list[tuple[tuple[int, int], tupl
     return rows + [((x, y), (x, min(y + down, y2))) for x in (x1, x2) for y in range(y1, max(y2, y1 + 1), 2 * down)]
 
 
-def captions_apart(xyxy: npt.ArrayLike, texts: Sequence[str], *, size_wh: tuple[float, float]) -> list[str]:
-    """The texts of boxes (N, 4), "" for those that would lie over the text of a later (stronger) box.
+class _Tag(NamedTuple):
+    """A caption, its box in pixels of the picture, and their colour."""
 
-    size_wh: pixels that a text needs to the right of and below the top left corner of its box.
-    """
-    boxes = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4)
-    shown = list(texts)
-    for place in range(len(boxes) - 1, -1, -1):
-        gaps = np.abs(boxes[place + 1 :, :2] - boxes[place, :2])
-        others = np.array([text != "" for text in shown[place + 1 :]], dtype=bool)
-        if ((gaps < size_wh).all(axis=1) & others).any():
-            shown[place] = ""
-    return shown
+    text: str
+    box: Plate
+    colour: Colour
 
 
-def _tag(rgb: Rgb, text: str, *, at: tuple[int, int], colour: Colour) -> Rgb:
-    """Text on a filled plate that sits on the box's top left corner, or under it at the picture's edge."""
-    height, width = rgb.shape[:2]
-    font = font_of(max(10, round(min(height, width) / 26)))
+def _draw_tags(rgb: Rgb, tags: Sequence[_Tag]) -> Rgb:
+    """Captions on filled plates. The last one is placed first and, where there is no room, drawn over the others."""
+    if not tags:
+        return rgb
     picture = Image.fromarray(rgb)
     draw = ImageDraw.Draw(picture)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    plate_wh = (int(right - left) + 6, int(bottom - top) + 6)
-    x = max(0, min(at[0], width - plate_wh[0]))
-    y = at[1] - plate_wh[1] if at[1] >= plate_wh[1] else at[1]
-    draw.rectangle((x, y, x + plate_wh[0] - 1, y + plate_wh[1] - 1), fill=colour)
-    draw.text((x + 3 - left, y + 3 - top), text, fill=INK, font=font)
+    size_px = max(12, round(min(picture.size) / 30))
+    font, plates = font_of(size_px), list[Plate]()
+    for tag in reversed(tags):
+        plate_wh = (round(draw.textlength(tag.text, font=font)) + 6, round(1.4 * size_px))
+        plates.append(place_plate(tag.box, plate_wh, picture.size, plates))
+    for tag, (x1, y1, x2, y2) in zip(tags, reversed(plates), strict=True):
+        draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=tag.colour, outline=BLACK)
+        draw.text((x1 + 3, (y1 + y2) / 2), tag.text, fill=INK, font=font, anchor="lm")
+    return np.asarray(picture).copy()
+
+
+def with_words(rgb: Rgb, words: str) -> Rgb:
+    """A copy of (H, W, 3) with words on a grey plate in the middle of its lower edge."""
+    picture = Image.fromarray(rgb)
+    width, height = picture.size
+    font = font_of(max(10, round(min(width, height) / 22)))
+    draw, place = ImageDraw.Draw(picture), (width / 2, height - font.size)
+    left, top, right, bottom = draw.textbbox(place, words, font=font, anchor="ms")
+    draw.rectangle((left - 4, top - 4, right + 4, bottom + 4), fill=GREY)
+    draw.text(place, words, fill=INK, font=font, anchor="ms")
     return np.asarray(picture).copy()
 
 

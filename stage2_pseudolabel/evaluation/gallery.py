@@ -13,15 +13,14 @@ from eval.detection.measures import positive_pairs
 from eval.leaderboard.examples import best_iou, boxes_of, spread, strongest_boxes
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name
-from eval.report.pictures import BLUE, GREEN, BoxLayer, Rgb, as_rgb, draw_layers, grid, overlay_map
+from eval.report.box_colours import FROM_MAP, TRUE
+from eval.report.pictures import BoxLayer, Rgb, as_rgb, draw_layers, grid, overlay_map
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
 from stage2_pseudolabel.evaluation.split_data import SplitData
 
 EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
 EXAMPLE_COLUMNS, METHOD_COLUMNS = 3, 5
-_TEXT_WH = (36, 18)
-"""Width and height in pixels of the text of a score in a tile."""
 NBSP = "\u00a0"
 
 Floats = npt.NDArray[np.float32]
@@ -136,15 +135,16 @@ def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int)
 
 
 def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: int) -> Rgb:
-    """One image in its own shape: true boxes green, the map `cam` (h, w), the entry's boxes blue with their scores."""
+    """One image in its own shape: true boxes, the map `cam` (h, w), the entry's boxes with their scores."""
     image = test.truth.images.iloc[shown.row]
     rgb = radiograph(test, shown.row, cam, longer_side_px=tile_px, opacity=0.5)
     pair = (str(image["image_id"]), test.truth.findings[shown.column])
-    layers = [BoxLayer(boxes_of(test.truth.boxes, *pair)[CORNERS].to_numpy(), GREEN)]
+    layers = [BoxLayer(boxes_of(test.truth.boxes, *pair)[CORNERS].to_numpy(), TRUE.colour)]
     if shown.entry is not None:
         boxes = strongest_boxes(boxes_of(shown.entry.detections.boxes, *pair))
-        layers.append(BoxLayer(boxes[CORNERS].to_numpy(), BLUE, [f"{score:.2f}" for score in boxes["score"]]))
-    return draw_layers(rgb, layers, image_wh=(image["width"], image["height"]), text_wh=_TEXT_WH)
+        texts = [f"{score:.2f}" for score in boxes["score"]]
+        layers.append(BoxLayer(boxes[CORNERS].to_numpy(), FROM_MAP.colour, texts))
+    return draw_layers(rgb, layers, image_wh=(image["width"], image["height"]))
 
 
 def radiograph(

@@ -11,7 +11,8 @@ from eval.leaderboard.names import display_name
 from eval.leaderboard.tables import ap40_chart, difference_table, further_tables, main_table
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Figure, Text, write_report
-from eval.report.pictures import GREEN, ORANGE, save_jpeg
+from eval.report.box_colours import FROM_MAP, TRUE, legend_of
+from eval.report.pictures import save_jpeg
 from stage2_pseudolabel.evaluation.blank_image import blank_image_blocks
 from stage2_pseudolabel.evaluation.evaluate import Evaluation
 from stage2_pseudolabel.evaluation.gallery import example_gallery, method_galleries, shown_findings
@@ -30,8 +31,8 @@ from stage2_pseudolabel.evaluation.verdict import verdict
 _MAX_SHOWN_FINDINGS = 6
 """Findings with a picture of all methods."""
 _BOXES = (
-    "True boxes are green, boxes from the map blue with their score. Each map is scaled to its own maximum. At most "
-    f"{MAX_BOXES_SHOWN} boxes are shown, those with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest score."
+    f"Each map is scaled to its own maximum. At most {MAX_BOXES_SHOWN} boxes from the map are shown with their score, "
+    f"those with at least {round(100 * MIN_SCORE_SHOWN)} % of the highest."
 )
 
 
@@ -83,7 +84,7 @@ def _rule_blocks(found: Evaluation) -> list[Block]:
 
 def _first_row(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> list[Block]:
     """The examples of `write_examples` with the boxes from the maps and the true boxes; nothing without examples."""
-    columns = {"cam": Column(board.main.detections, ORANGE), "truth": Column(test.truth, GREEN)}
+    columns = {"cam": Column(board.main.detections, FROM_MAP), "truth": Column(test.truth, TRUE)}
     rows = example_rows(run_dir, columns, out=run_dir)
     return [] if rows is None else [rows]
 
@@ -95,6 +96,7 @@ def _galleries(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> 
             f"Best, median and worst image of each finding: {display_name(board.main.name)}",
             "pictures/examples.jpg",
             f"Test images with the finding, ranked by the IoU of the best-scored box with a true box. {_BOXES}",
+            legend=legend_of(TRUE, FROM_MAP),
         )
     ]
     columns = shown_findings(test, _MAX_SHOWN_FINDINGS)
@@ -103,5 +105,5 @@ def _galleries(run_dir: Path, board: Leaderboard[CamEntry], test: SplitData) -> 
         finding = board.truth.findings[column]
         path = f"pictures/methods_{slug(finding)}.jpg"
         save_jpeg(run_dir / path, picture)
-        figures.append(Figure(f"All methods on one image: {finding}", path, note))
+        figures.append(Figure(f"All methods on one image: {finding}", path, note, legend=legend_of(TRUE, FROM_MAP)))
     return figures

@@ -11,8 +11,10 @@ from cxr.coco import CocoBoxes
 from cxr.tables import count_reasons
 from eval.leaderboard.examples import at_places, boxes_of, render_image
 from eval.report.blocks import Block, Figure, Table
+from eval.report.box_colours import FROM_MAP, IGNORED, TRUE, legend_of
+from eval.report.captions import chance_text
 from eval.report.format import Cell, estimate_text
-from eval.report.pictures import GREEN, GREY, ORANGE, BoxLayer, Rgb, grid, save_jpeg
+from eval.report.pictures import BoxLayer, Rgb, grid, save_jpeg
 from stage2_pseudolabel.pseudolabels.export import LOW_CONFIDENCE, NO_BOX, NOT_SEEN, PseudoLabels
 from stage2_pseudolabel.pseudolabels.quality import Quality
 
@@ -29,8 +31,10 @@ def pseudo_label_blocks(run_dir: Path, labels: PseudoLabels, quality: Quality | 
         return tables
     name = "pictures/pseudo_labels.jpg"
     save_jpeg(run_dir / name, example_pictures(labels.coco, None if quality is None else quality.truth))
-    note = "Orange: boxes with their confidence. Dashed: ignore regions. Green: true boxes, where known."
-    return [*tables, Figure("Pseudo-labels of training images", name, note)]
+    shown = "confidence" if "confidence" in labels.coco.boxes else "score"
+    note = f"Images by their best box of the finding; all its boxes are shown with their {shown}."
+    kinds = (FROM_MAP, IGNORED) if quality is None else (TRUE, FROM_MAP, IGNORED)
+    return [*tables, Figure("Pseudo-labels of training images", name, note, legend=legend_of(*kinds))]
 
 
 def box_statistics(coco: CocoBoxes) -> pd.DataFrame:
@@ -174,13 +178,14 @@ def _confidence_column(boxes: pd.DataFrame) -> str:
 def _tile(coco: CocoBoxes, truth: CocoBoxes | None, image_id: str, finding: str) -> Rgb:
     own = boxes_of(coco.boxes, image_id, finding)
     is_ignored = coco.is_ignored[own.index]
-    boxes = own[~is_ignored]
-    texts = [f"{value:.2f}" for value in boxes[_confidence_column(boxes)]]
+    boxes = own[~is_ignored].sort_values(_confidence_column(own), kind="stable")
+    values = boxes.get("confidence", [None] * len(boxes))
+    texts = [chance_text(score, value) for score, value in zip(boxes["score"], values, strict=True)]
     layers = [
-        BoxLayer(own.loc[is_ignored, CORNERS].to_numpy(), GREY, dashed=True),
-        BoxLayer(boxes[CORNERS].to_numpy(), ORANGE, texts),
+        BoxLayer(own.loc[is_ignored, CORNERS].to_numpy(), IGNORED.colour, dashed=True),
+        BoxLayer(boxes[CORNERS].to_numpy(), FROM_MAP.colour, texts),
     ]
     if truth is not None:
         real = boxes_of(truth.without_ignored().boxes, image_id, finding)
-        layers.insert(0, BoxLayer(real[CORNERS].to_numpy(), GREEN))
+        layers.insert(0, BoxLayer(real[CORNERS].to_numpy(), TRUE.colour))
     return render_image(coco, image_id, layers, tile_px=_TILE_PX)

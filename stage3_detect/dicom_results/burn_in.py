@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr.imaging.files import GrayImage
-from stage3_detect.captions import Plate, place_plate
+from eval.report.captions import Plate, chance_text, place_plate
 from stage3_detect.dicom_results.result import TrackedBox
 from stage3_detect.palette import colour_of
 
@@ -61,8 +61,7 @@ def draw_overlay(
 
 def caption_of(box: TrackedBox) -> str:
     """ "Pleural Effusion 1: 48 %", or the score without calibration."""
-    chance = f"{box.score:.2f}" if box.confidence is None else f"{100 * box.confidence:.0f} %"
-    return f"{box.label}: {chance}"
+    return f"{box.label}: {chance_text(box.score, box.confidence)}"
 
 
 def burn_colour(image: GrayImage, overlay: Overlay, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -7,95 +7,133 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr.arrays import Bools
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import with_hits
+from eval.detection.curves import Confidence
 from eval.detection.matching import MAIN_IOU
 from eval.detection.points import BEST_F1
 from eval.leaderboard.examples import (
-    ImageQuality,
+    Case,
     best_iou,
     boxes_of,
     false_alarms,
-    ranked_images,
+    ranked_cases,
     render_image,
     rows_without_boxes,
     spread,
+    typical_cases,
 )
 from eval.report.blocks import Block, Figure, Text
-from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Rgb, grid, save_jpeg
+from eval.report.box_colours import CORRECT, TRUE, WRONG, legend_of
+from eval.report.captions import chance_text
+from eval.report.format import listed
+from eval.report.pictures import BoxLayer, Rgb, grid, save_jpeg
 from stage3_detect.evaluation.results import Evaluation
 
-TILE_PX, OVERVIEW_COLUMNS = 420, 4
-_TEXT_WH = (150, 20)
-"""Width and height in pixels of a caption in a tile."""
+TILE_PX, COLUMNS, NUM_TYPICAL = 310, 3, 6
+"""Three tiles are as wide as the page, so it shows them in their own size."""
 NBSP = "\u00a0"
-_COLOURS = (
-    "True boxes are green, with the finding where they are missed. Detections {words} are blue where correct and "
-    "orange where wrong, with their score. Names that would cover others are omitted."
-)
+_LEGEND = legend_of(TRUE, CORRECT, WRONG)
+_BOXES = "A picture shows the boxes of one finding: the detections {words}, with {number}, and the true boxes."
 
 
 class ShownBoxes(NamedTuple):
-    """The detections that pictures show. words: which ones these are."""
+    """The detections that pictures show.
+
+    boxes: with a column `text`, their calibrated confidence, or their score without calibration. words: which ones
+    these are. number: what the text is.
+    """
 
     boxes: pd.DataFrame
     words: str
+    number: str
+
+    @property
+    def note(self) -> str:
+        """About the boxes in the pictures."""
+        return _BOXES.format(words=self.words, number=self.number)
 
 
 def boxes_to_show(evaluation: Evaluation) -> ShownBoxes:
     """Detections at the operating point of best F1; without one, those of highest score, as many as true boxes."""
-    boxes = evaluation.board.main.detections.boxes
+    boxes, number = _with_texts(evaluation.board.main.detections.boxes, evaluation.scores.confidence)
     point = evaluation.scores.point(BEST_F1)
     if point is not None:
-        return ShownBoxes(boxes[point.shows(boxes)], "at the operating point f1")
-    number = sum(evaluation.board.num_true.values())
-    words = f"of the highest score ({number}, the number of true boxes, because no operating point was chosen)"
-    return ShownBoxes(boxes.nlargest(number, "score"), words)
+        return ShownBoxes(boxes[point.shows(boxes)], "at the operating point f1", number)
+    count = sum(evaluation.board.num_true.values())
+    words = f"of the highest score ({count}, the number of true boxes, because no operating point was chosen)"
+    return ShownBoxes(boxes.nlargest(count, "score"), words, number)
+
+
+def _with_texts(boxes: pd.DataFrame, curves: Confidence | None) -> tuple[pd.DataFrame, str]:
+    """The boxes with `confidence` (the score without curves) and `text`; what the text is."""
+    scores = boxes["score"].to_numpy(dtype=np.float64)
+    values = scores if curves is None else curves.of(boxes)
+    pairs = zip(scores.tolist(), values.tolist(), strict=True)
+    texts = [chance_text(score, None if curves is None else value) for score, value in pairs]
+    number = "their score" if curves is None else "their confidence (the probability of being correct, fitted on tune)"
+    return boxes.assign(confidence=values, text=texts), number
+
+
+def _threshold_words(evaluation: Evaluation) -> str:
+    """The thresholds of the operating point by finding, as the pictures' numbers; "" without an operating point."""
+    point = evaluation.scores.point(BEST_F1)
+    if point is None:
+        return ""
+    least = pd.DataFrame({"finding": list(point.scores), "score": list(point.scores.values())})
+    shown = least[np.isfinite(least["score"])]
+    chances = _with_texts(shown, evaluation.scores.confidence)[0]["text"]
+    texts = [f"{finding} {text}" for finding, text in zip(shown["finding"], chances, strict=True)]
+    never = least.loc[~np.isfinite(least["score"]), "finding"].tolist()
+    return f"Lowest shown: {listed(texts)}." * bool(texts) + f" Never shown: {listed(never)}." * bool(never)
 
 
 def overview(run_dir: Path, evaluation: Evaluation) -> list[Block]:
-    """A row of typical test images: those of median quality."""
+    """One typical test image of each of the most frequent findings."""
     shown = boxes_to_show(evaluation)
-    ranked = ranked_images(evaluation.truth, shown.boxes)
-    start = max(0, (len(ranked) - OVERVIEW_COLUMNS) // 2)
-    chosen = [("", one) for one in ranked[start : start + OVERVIEW_COLUMNS]]
+    chosen = [("", one) for one in typical_cases(ranked_cases(evaluation.truth, shown.boxes), NUM_TYPICAL)]
     if not chosen:
         return []
     path = "pictures/overview.jpg"
-    save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen, columns=OVERVIEW_COLUMNS))
-    note = "Test images of median quality. " + _COLOURS.format(words=shown.words)
-    return [Figure("Typical test images", path, note)]
+    save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen))
+    note = (
+        f"For each of the {len(chosen)} most frequent findings the test image of median quality, as defined under the "
+        f"last pictures of this page. {shown.note} {_threshold_words(evaluation)}"
+    )
+    return [Figure("Typical test images", path, note.rstrip(), legend=_LEGEND)]
 
 
 def gallery(run_dir: Path, evaluation: Evaluation, *, num_images: int) -> list[Block]:
     """About `num_images` test images: a quarter each of best, median and worst quality and without true boxes."""
     number, shown = max(1, num_images // 4), boxes_to_show(evaluation)
-    ranked = ranked_images(evaluation.truth, shown.boxes)
+    ranked = ranked_cases(evaluation.truth, shown.boxes)
     chosen = [(rank, one) for rank, part in spread(ranked, number).items() for one in part]
     alarms = _alarms(run_dir, evaluation, shown, number)
     if not chosen:
         return alarms
     path = "pictures/examples.jpg"
-    save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen, columns=min(number, 4)))
+    save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen))
     note = (
-        f"From {len(ranked)} test images with true boxes. Quality is the panoptic quality over all findings: the sum "
-        "of the IoU of the correct boxes, divided by correct + half the wrong + half the missed ones. "
-    ) + _COLOURS.format(words=shown.words)
-    return [Figure("Best, median and worst test images", path, note), *alarms]
+        f"From {len(ranked)} pairs of a test image and a finding with true boxes. Quality is the panoptic quality: the "
+        "sum of the IoU of the correct boxes, divided by correct + half the wrong + half the missed ones. "
+    ) + shown.note
+    return [Figure("Best, median and worst test images", path, note, legend=_LEGEND), *alarms]
 
 
-def _tiles(truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, ImageQuality]], *, columns: int) -> Rgb:
-    """The images in a grid; each caption names the rank, the quality and the numbers of boxes."""
+def _tiles(truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, Case]]) -> Rgb:
+    """The images in a grid; each caption names the finding, the rank, the quality and the numbers of boxes."""
     ids = truth.images["image_id"].tolist()
-    tiles = [render_tile(truth, ids[one.row], shown.boxes) for _, one in chosen]
+    tiles = [render_tile(truth, (ids[one.row], one.finding), shown.boxes) for _, one in chosen]
     captions = [_caption(rank, one) for rank, one in chosen]
-    return grid(tiles, captions, columns=columns, tile_px=TILE_PX)
+    return grid(tiles, captions, columns=COLUMNS, tile_px=TILE_PX)
 
 
-def _caption(rank: str, one: ImageQuality) -> str:
+def _caption(rank: str, one: Case) -> str:
     """No-break spaces keep each number in one line with its name."""
-    parts = [f"{rank} {one.quality:.2f}:".lstrip(), f"{one.found} of {one.true} found,", f"{one.false} wrong"]
+    quality = f"{rank or 'quality'} {one.quality:.2f}:"
+    parts = [f"{one.finding},", quality, f"{one.found} of {one.true} found,", f"{one.false} wrong"]
     return " ".join(part.replace(" ", NBSP) for part in parts)
 
 
@@ -105,45 +143,37 @@ def _alarms(run_dir: Path, evaluation: Evaluation, shown: ShownBoxes, number: in
     num_images = len(rows_without_boxes(truth))
     if not num_images:
         return [Text(title, "Every test image has a box or an ignore region.")]
-    curves = evaluation.scores.confidence
-    scores = shown.boxes["score"].to_numpy(dtype=np.float64) if curves is None else curves.of(shown.boxes)
-    alarms = false_alarms(truth, shown.boxes, scores)
+    alarms = false_alarms(truth, shown.boxes, shown.boxes["confidence"].to_numpy(dtype=np.float64))
     body = f"{len(alarms)} of {num_images} test images without true boxes have at least one detection {shown.words}."
     first = alarms.head(number)
     if first.empty:
         return [Text(title, body)]
-    tiles = [render_tile(truth, image_id, shown.boxes) for image_id in first["image_id"]]
-    kind = "score" if curves is None else "confidence"
-    captions = [
-        f"{finding}, {kind}{NBSP}{value:.2f}"
-        for finding, value in zip(first["finding"], first["confidence"], strict=True)
-    ]
+    pairs = zip(first["image_id"], first["finding"], strict=True)
+    tiles = [render_tile(truth, pair, shown.boxes) for pair in pairs]
     path = "pictures/false_alarms.jpg"
-    save_jpeg(run_dir / path, grid(tiles, captions, columns=min(len(tiles), 4), tile_px=TILE_PX))
-    note = f"{body} The captions name the most confident detection of each image."
-    return [Figure(title, path, note)]
+    save_jpeg(run_dir / path, grid(tiles, first["finding"].tolist(), columns=COLUMNS, tile_px=TILE_PX))
+    note = f"{body} Shown: the finding of the most confident detection of an image, with {shown.number}."
+    return [Figure(title, path, note, legend=legend_of(WRONG))]
 
 
-def render_tile(truth: CocoBoxes, image_id: str, shown: pd.DataFrame) -> Rgb:
-    """An image, longer side `TILE_PX`: true boxes green, detections blue (correct) or orange (wrong)."""
-    true = boxes_of(truth.boxes, image_id).reset_index(drop=True)
-    one = CocoBoxes(truth.images[truth.images["image_id"] == image_id], true, truth.findings)
-    own = boxes_of(shown, image_id).reset_index(drop=True)
+def render_tile(truth: CocoBoxes, pair: tuple[str, str], shown: pd.DataFrame) -> Rgb:
+    """An image, longer side `TILE_PX`, with the true boxes of a finding and its correct and wrong detections.
+
+    pair: image id and finding. shown: boxes with a column `text`.
+    """
+    true = boxes_of(truth.boxes, *pair).reset_index(drop=True)
+    one = CocoBoxes(truth.images[truth.images["image_id"] == pair[0]], true, truth.findings)
+    own = boxes_of(shown, *pair).reset_index(drop=True)
     scored = with_hits(own, one, where="all").sort_values("score", kind="stable")
     right, wrong, real = scored[scored["hit"]], scored[~scored["hit"]], one.without_ignored().boxes
     layers = [
-        BoxLayer(real[CORNERS].to_numpy(), GREEN, _names_of_missed(real, right)),
-        BoxLayer(wrong[CORNERS].to_numpy(), ORANGE, _names_and_scores(wrong)),
-        BoxLayer(right[CORNERS].to_numpy(), BLUE, _names_and_scores(right)),
+        BoxLayer(real[CORNERS].to_numpy(), TRUE.colour, ["" if hit else "missed" for hit in _found(real, right)]),
+        BoxLayer(wrong[CORNERS].to_numpy(), WRONG.colour, wrong["text"].tolist(), dashed=True),
+        BoxLayer(right[CORNERS].to_numpy(), CORRECT.colour, right["text"].tolist()),
     ]
-    return render_image(truth, image_id, layers, tile_px=TILE_PX, text_wh=_TEXT_WH)
+    return render_image(truth, pair[0], layers, tile_px=TILE_PX)
 
 
-def _names_and_scores(boxes: pd.DataFrame) -> list[str]:
-    return [f"{finding} {score:.2f}" for finding, score in zip(boxes["finding"], boxes["score"], strict=True)]
-
-
-def _names_of_missed(real: pd.DataFrame, right: pd.DataFrame) -> list[str]:
-    """The finding of each true box without a correct detection, "" for the others."""
-    found = best_iou(real, right) >= MAIN_IOU
-    return ["" if hit else str(name) for name, hit in zip(real["finding"], found, strict=True)]
+def _found(real: pd.DataFrame, right: pd.DataFrame) -> Bools:
+    """(N,) which true boxes have a correct detection."""
+    return np.asarray(best_iou(real, right) >= MAIN_IOU, dtype=np.bool_)

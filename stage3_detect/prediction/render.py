@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cxr.imaging.files import Pixels, min_max, write_png
+from eval.report.captions import Plate, chance_text, place_plate
 from eval.report.pictures import BLACK, INK, WHITE, Colour, Rgb, as_rgb, font_of
-from stage3_detect.captions import Plate, place_plate
 from stage3_detect.model.predictor import FoundBox
 from stage3_detect.palette import colour_of
 
@@ -54,8 +54,7 @@ def render_found(image: Pixels, boxes: Sequence[FoundBox], findings: Sequence[st
 
 def caption(box: FoundBox) -> str:
     """Finding and confidence in percent; the score where the run has no calibration."""
-    chance = f"{box.score:.2f}" if box.confidence is None else f"{100 * box.confidence:.0f} %"
-    return f"{box.finding} {chance}"
+    return f"{box.finding} {chance_text(box.score, box.confidence)}"
 
 
 def write_picture(path: Path, rgb: Rgb) -> None:

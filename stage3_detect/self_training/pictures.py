@@ -8,7 +8,9 @@ import pandas as pd
 from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes
 from eval.leaderboard.examples import at_places, best_iou, boxes_of, render_image
-from eval.report.pictures import BLUE, GREEN, ORANGE, BoxLayer, Rgb, grid, save_jpeg
+from eval.report.box_colours import DETECTED, FROM_MAP, NEXT_LABELS
+from eval.report.captions import chance_text
+from eval.report.pictures import BoxLayer, Rgb, grid, save_jpeg
 
 NAME = "pictures/relabelled.jpg"
 PLACES = {"changed most": 0.0, "much": 0.25, "median": 0.5}
@@ -20,8 +22,7 @@ _TILE_PX = 320
 def relabel_gallery(run_dir: Path, teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes) -> Path | None:
     """Write examples per finding to ``<run_dir>/<NAME>``; returns the path, or None where there are no boxes.
 
-    Orange: the teacher's boxes. Blue: the student's chosen boxes. Green: the fused labels with their confidence. The
-    images are in original pixels.
+    They show the teacher's boxes, the student's chosen boxes, and the fused labels with their confidence.
     """
     tiles, captions = [], []
     for finding in fused.findings:
@@ -51,10 +52,11 @@ def _most_confident(labels: CocoBoxes, finding: str) -> pd.DataFrame:
 
 
 def _tile(teacher: CocoBoxes, student: pd.DataFrame, fused: CocoBoxes, pair: tuple[str, str]) -> Rgb:
-    own = boxes_of(fused.without_ignored().boxes, *pair)
+    own = boxes_of(fused.without_ignored().boxes, *pair).sort_values("confidence", kind="stable")
+    texts = [chance_text(score, value) for score, value in zip(own["score"], own["confidence"], strict=True)]
     layers = [
-        BoxLayer(boxes_of(teacher.without_ignored().boxes, *pair)[CORNERS].to_numpy(), ORANGE),
-        BoxLayer(boxes_of(student, *pair)[CORNERS].to_numpy(), BLUE),
-        BoxLayer(own[CORNERS].to_numpy(), GREEN, [f"{value:.2f}" for value in own["confidence"]]),
+        BoxLayer(boxes_of(teacher.without_ignored().boxes, *pair)[CORNERS].to_numpy(), FROM_MAP.colour),
+        BoxLayer(boxes_of(student, *pair)[CORNERS].to_numpy(), DETECTED.colour),
+        BoxLayer(own[CORNERS].to_numpy(), NEXT_LABELS.colour, texts),
     ]
     return render_image(fused, pair[0], layers, tile_px=_TILE_PX)

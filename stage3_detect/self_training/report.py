@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cxr.coco import CocoBoxes
 from eval.report.blocks import Block, Figure, Table
+from eval.report.box_colours import DETECTED, FROM_MAP, NEXT_LABELS, legend_of
 from eval.report.format import Cell, figure_text
 from stage3_detect.self_training.figures import Figures
 from stage3_detect.self_training.pictures import NAME
@@ -22,8 +23,9 @@ def rounds_blocks(run_dir: Path, trained: RoundsResult, tune: CocoBoxes) -> list
     blocks: list[Block] = [table, _correction_table(trained, tune)]
     last = run_dir / "rounds" / str(len(trained.history) - 1) / NAME
     if last.is_file():
-        words = "Orange: the CAM teacher's boxes. Blue: the student's. Green: the labels of the next round."
-        blocks.append(Figure("The last relabelling", last.relative_to(run_dir).as_posix(), words))
+        words = "The labels of the next round have their confidence. The detector is that of the round before."
+        legend = legend_of(FROM_MAP, DETECTED, NEXT_LABELS)
+        blocks.append(Figure("The last relabelling", last.relative_to(run_dir).as_posix(), words, legend=legend))
     return blocks
 
 

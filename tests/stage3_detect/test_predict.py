@@ -22,7 +22,7 @@ from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.detection.points import OperatingPoint
 from eval.drift.records import read_records
-from stage3_detect.captions import place_plate
+from eval.report.captions import place_plate
 from stage3_detect.export.formats import open_predictor, preferred_format
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole

@@ -11,8 +11,11 @@ from PIL import Image
 from cxr.coco import boxes_table, write_coco
 from cxr.config import Settings
 from cxr.runs.run_folder import FinishedRun, open_run, start_run
-from eval.leaderboard.chain_pictures import chain_pictures
+from eval.detection.curves import Confidence
+from eval.leaderboard.chain_pictures import Column, chain_pictures
+from eval.report.box_colours import DETECTED, FROM_MAP, TRUE
 from eval.report.pictures import BLUE, GREEN, ORANGE, save_jpeg
+from eval.stats.calibration import Curve
 from tests.eval.detection.box_builders import coco_boxes
 
 FINDINGS = ("Edema", "Fracture")
@@ -82,7 +85,19 @@ def test_boxes_below_the_operating_point_and_of_other_findings_are_not_shown(
     boxes(runs[1].dir, "detections_detector", weak, other)
     rows = chain_pictures(*runs, tmp_path)
     assert rows is not None
+    plain, detector = (np.asarray(Image.open(tmp_path / rows.rows[0][place])).astype(int) for place in (0, 3))
     assert seen(tmp_path / rows.rows[0][3]) == set()
+    changed = np.abs(plain - detector).max(axis=2) > 50  # the words that no box reaches the point
+    assert changed[250:].any() and not changed[:250].any()
+
+
+def test_captions_are_the_confidence_of_a_detection_the_score_of_a_cam_box_and_none_of_a_true_box() -> None:
+    truth = coco_boxes([], images=("a",), findings=FINDINGS)
+    table = boxes_table([("a", "Edema", 0, 0, 9, 9, 0.5), ("a", "Fracture", 0, 0, 9, 9, 0.5)])
+    curves = Confidence(Curve(1.0, 0.0), {"Fracture": Curve(1.0, np.log(3.0))})
+    assert Column(truth, DETECTED, curves=curves).captions_of(table) == ["50 %", "75 %"]
+    assert Column(truth, FROM_MAP).captions_of(table) == ["0.50", "0.50"]
+    assert Column(truth, TRUE).captions_of(table.assign(score=np.nan)) == ["", ""]
 
 
 def test_without_a_detector_there_is_no_such_column(runs: tuple[FinishedRun, FinishedRun], tmp_path: Path) -> None:

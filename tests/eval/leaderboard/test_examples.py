@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from cxr.coco import boxes_table
-from eval.leaderboard.examples import ImageQuality, false_alarms, ranked_images, rows_without_boxes, spread
+from eval.leaderboard.examples import Case, false_alarms, ranked_cases, rows_without_boxes, spread, typical_cases
 from tests.eval.detection.box_builders import NAN, coco_boxes
 
 WIDE = (0, 0, 100, 50)
 
 
-def example(row: int, quality: float = 0.0) -> ImageQuality:
-    return ImageQuality(row, quality, 0, 1, 0)
+def example(row: int, quality: float = 0.0, finding: str = "Edema") -> Case:
+    return Case(row, finding, quality, 0, 1, 0)
 
 
 def test_no_images_no_examples() -> None:
-    assert ranked_images(coco_boxes([], images=()), boxes_table()) == []
+    assert ranked_cases(coco_boxes([], images=()), boxes_table()) == []
     assert spread([], 3) == {}
 
 
@@ -28,14 +28,27 @@ def test_quality_of_an_image_counts_overlap_wrong_and_missed_boxes() -> None:
     shown = boxes_table(
         [("a", "Edema", 0, 0, 80, 50, 0.9), ("a", "Edema", 200, 0, 220, 9, 0.8), ("c", "Edema", *WIDE, 0.9)]
     )
-    assert ranked_images(truth, shown) == [ImageQuality(2, pytest.approx(0.4), 1, 2, 1), ImageQuality(1, 0.0, 0, 1, 0)]
+    assert ranked_cases(truth, shown) == [Case(2, "Edema", pytest.approx(0.4), 1, 2, 1), Case(1, "Edema", 0.0, 0, 1, 0)]
+
+
+def test_each_finding_of_an_image_is_a_case_of_its_own() -> None:
+    truth = coco_boxes([("a", "Edema", *WIDE, NAN), ("a", "Fracture", *WIDE, NAN)], findings=("Edema", "Fracture"))
+    shown = boxes_table([("a", "Fracture", *WIDE, 0.9)])
+    assert ranked_cases(truth, shown) == [Case(0, "Fracture", 1.0, 1, 1, 0), Case(0, "Edema", 0.0, 0, 1, 0)]
+
+
+def test_typical_cases_are_the_median_ones_of_the_most_frequent_findings() -> None:
+    assert typical_cases([], 2) == []
+    rare, edema = example(9, 0.8, "Fracture"), [example(row, 0.5 - row / 10) for row in range(4)]
+    assert typical_cases([rare, *edema], 2) == [edema[1], rare]
+    assert typical_cases([rare, *edema], 1) == [edema[1]]
 
 
 def test_boxes_in_ignore_regions_do_not_lower_the_quality() -> None:
     truth = coco_boxes([("a", "Edema", *WIDE, NAN), ("a", "Edema", 200, 0, 300, 100, NAN)])
     truth = truth.with_boxes(truth.boxes.assign(iscrowd=[0, 1]))
     shown = boxes_table([("a", "Edema", *WIDE, 0.9), ("a", "Edema", 210, 10, 250, 60, 0.8)])
-    assert ranked_images(truth, shown) == [ImageQuality(0, 1.0, 1, 1, 0)]
+    assert ranked_cases(truth, shown) == [Case(0, "Edema", 1.0, 1, 1, 0)]
     assert rows_without_boxes(truth) == [1]
     assert rows_without_boxes(truth.with_boxes(truth.boxes[1:])) == [1]  # a region is no normal image either
 

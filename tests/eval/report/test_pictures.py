@@ -11,13 +11,15 @@ from eval.report.pictures import (
     BLUE,
     GREY,
     ORANGE,
+    BoxLayer,
     as_rgb,
-    captions_apart,
     draw_boxes,
+    draw_layers,
     grid,
     overlay_map,
     save_jpeg,
     save_png,
+    with_words,
 )
 
 NAN = float("nan")
@@ -35,16 +37,18 @@ def test_no_boxes_leave_the_picture_as_it_is() -> None:
     np.testing.assert_array_equal(draw_boxes(black, []), black)
 
 
-def test_captions_that_would_lie_over_a_later_one_are_left_out() -> None:
-    assert captions_apart([], [], size_wh=(30, 10)) == []
-    boxes = [[0, 0, 9, 9], [29, 9, 50, 50], [29, 19, 50, 50], [59, 19, 80, 80]]
-    assert captions_apart(boxes, list("abcd"), size_wh=(30, 10)) == ["", "b", "c", "d"]
-    # a caption that is left out hides none before it
-    assert captions_apart([[0, 0, 9, 9], [20, 0, 30, 9], [40, 0, 50, 9]], list("abc"), size_wh=(30, 10)) == [
-        "a",
-        "",
-        "c",
-    ]
+def test_captions_lie_over_all_boxes_and_beside_each_other() -> None:
+    """Two boxes in the same place: both captions are whole, the later one above, and no line crosses them."""
+    black = np.zeros((240, 300, 3), dtype=np.uint8)
+    assert draw_layers(black, [], image_wh=(300, 240)) is black
+    box = [[60, 100, 200, 180]]
+    layers = [BoxLayer(box, ORANGE, ["0.27"]), BoxLayer(box, BLUE, ["0.51"])]
+    drawn = draw_layers(black, layers, image_wh=(300, 240))
+    above, below = (drawn[rows, 62:80].reshape(-1, 3) for rows in (slice(86, 99), slice(182, 194)))
+    assert (above == BLUE).all(axis=1).mean() > 0.3 and not (above == ORANGE).all(axis=1).any()
+    assert (below == ORANGE).all(axis=1).mean() > 0.3 and not (below == BLUE).all(axis=1).any()
+    across = draw_layers(black, [layers[0], BoxLayer([[70, 20, 90, 230]], BLUE)], image_wh=(300, 240))
+    assert not (across[88:99, 63:80] == BLUE).all(axis=2).any()
 
 
 def test_box_edges_lie_on_its_pixels_and_the_original_stays() -> None:
@@ -62,18 +66,31 @@ def test_box_beyond_the_picture_is_drawn_along_its_edge() -> None:
     assert tuple(drawn[0, 15]) == tuple(drawn[19, 15]) == tuple(drawn[10, 29]) == BLUE
 
 
-def test_caption_goes_above_the_box_or_inside_at_the_upper_edge() -> None:
+def test_caption_goes_above_the_box_or_below_at_the_upper_edge() -> None:
     black = np.zeros((120, 160, 3), dtype=np.uint8)
-    above = draw_boxes(black, [[20, 60, 80, 100]], captions=["0.87"])
-    inside = draw_boxes(black, [[20, 0, 80, 40]], captions=["0.87"])
-    assert above[45:60, 20:40].any()
-    assert tuple(inside[2, 22]) == BLUE
+    above, below = (
+        draw_layers(black, [BoxLayer([[20, y1, 80, y1 + 40]], ORANGE, ["0.87"])], image_wh=(160, 120)) for y1 in (60, 0)
+    )
+    assert above[47:59, 22:40].any() and not above[102:].any()
+    assert below[42:54, 22:40].any() and not below[60:].any()
 
 
 def test_empty_caption_draws_no_plate() -> None:
     black = np.zeros((120, 160, 3), dtype=np.uint8)
     box = [[20, 60, 80, 100]]
-    np.testing.assert_array_equal(draw_boxes(black, box, captions=[""]), draw_boxes(black, box))
+    drawn = draw_layers(black, [BoxLayer(box, BLUE, [""])], image_wh=(160, 120))
+    np.testing.assert_array_equal(drawn, draw_boxes(black, box))
+
+
+def test_lines_are_two_pixels_wide_on_a_larger_picture() -> None:
+    drawn = draw_boxes(np.zeros((250, 300, 3), dtype=np.uint8), [[50, 50, 150, 100]])
+    assert np.flatnonzero((drawn[:, 100] == BLUE).all(axis=1)).tolist() == [49, 50, 99, 100]
+
+
+def test_words_lie_on_a_plate_at_the_lower_edge() -> None:
+    black = np.zeros((120, 160, 3), dtype=np.uint8)
+    drawn = with_words(black, "no box")
+    assert (drawn[60:] == GREY).all(axis=2).any() and not drawn[:60].any() and not black.any()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, NAN])

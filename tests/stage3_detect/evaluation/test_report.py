@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cxr.boxes import CORNERS
 from cxr.coco import boxes_table, read_coco
 from cxr.runs.run_folder import FinishedRun, open_run
 from eval.report.blocks import Figure, Table, Text, Verdict, read_report
@@ -40,16 +41,21 @@ def stage2(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     return open_run(make_stage2_run(tmp_path_factory.mktemp("report")))
 
 
-def test_right_boxes_are_blue_and_wrong_ones_orange(stage2: FinishedRun) -> None:
+def test_detections_are_blue_and_wrong_ones_dashed(stage2: FinishedRun) -> None:
     truth = read_coco(stage2.output("gt_test"))
-    real = truth.boxes[truth.boxes["image_id"] == "test_000"].assign(score=0.8)
-    wrong = real.assign(x1=0, y1=0, x2=9, y2=9)
-    assert colours_of(render_tile(truth, "test_000", real[:0])) == {"green"}
-    assert colours_of(render_tile(truth, "test_000", real)) >= {"blue"}
-    assert colours_of(render_tile(truth, "test_000", wrong)) == {"green", "orange"}
-    tile = render_tile(truth, "test_002", pd.concat([real, wrong]))  # an image without boxes, and none of it
+    real = truth.boxes[truth.boxes["image_id"] == "test_000"].assign(score=0.8, text="")[:1]
+    pair = ("test_000", str(real["finding"].iloc[0]))
+    wrong = real.assign(x1=0, y1=0, x2=40, y2=40)
+    assert colours_of(render_tile(truth, pair, real[:0])) == {"green"}
+    solid, dashed = (render_tile(truth, pair, boxes) for boxes in (real, wrong))
+    assert colours_of(dashed) == {"green", "blue"}
+    x1, y1, x2, _ = np.rint(real[CORNERS].to_numpy()[0] * TILE_PX / 130).astype(int)
+    assert (solid[y1, x1:x2] == EDGES["blue"]).all()
+    blue = (dashed[0, : round(40 * TILE_PX / 130)] == EDGES["blue"]).all(axis=1)
+    assert 0.3 < blue.mean() < 0.7
+    tile = render_tile(truth, ("test_002", pair[1]), pd.concat([real, wrong]))  # an image without boxes, and none of it
     assert colours_of(tile) == set()
-    assert tile.shape == (291, 420, 3)  # of 90 x 130
+    assert tile.shape == (round(90 / 130 * TILE_PX), TILE_PX, 3)
 
 
 # --- the page ---

@@ -1,9 +1,14 @@
-"""Where captions go next to boxes without overlapping each other."""
+"""Captions of boxes: the probability in words, and a place without overlap."""
 
 from collections.abc import Iterator, Sequence
 
 Plate = tuple[int, int, int, int]
 """x1, y1, x2, y2 in pixels of the rendered picture."""
+
+
+def chance_text(score: float, confidence: float | None) -> str:
+    """ "45 %", the calibrated confidence of a box; its score as ".2f" where there is no calibration (None)."""
+    return f"{score:.2f}" if confidence is None else f"{100 * confidence:.0f} %"
 
 
 def place_plate(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]) -> Plate:
