@@ -25,7 +25,14 @@ def main() -> None:
     canvas = Image.new("RGB", (width, HEAD_PX + sum(row[0].height + GAP_PX for row in rows) - GAP_PX), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
     for column, title in enumerate(COLUMNS.values()):
-        pen.text((column * (TILE_PX + GAP_PX) + TILE_PX // 2, HEAD_PX // 2), title, "black", font, anchor="mm", align="center")
+        pen.text(
+            (column * (TILE_PX + GAP_PX) + TILE_PX // 2, HEAD_PX // 2),
+            title,
+            "black",
+            font,
+            anchor="mm",
+            align="center",
+        )
     top = HEAD_PX
     for row in rows:
         for column, picture in enumerate(row):

@@ -185,12 +185,15 @@ def co_occurrence_figure(
     phi = co_occurrence(labels).to_numpy(copy=True)
     np.fill_diagonal(phi, np.nan)
     names = [str(column) for column in labels.columns]
-    limit = float(np.abs(phi[np.isfinite(phi)]).max(initial=0.2))
-    plot_heat_map(out / "pictures" / f"{name}.png", phi, (names, names), limit=limit)
+    plot_heat_map(out / "pictures" / f"{name}.png", phi, (names, names), has_diagonal=False)
     note = (
         "Phi coefficient of being positive: above 0 two findings occur together more often than by chance, below 0 "
-        "less often. Grey: no image or every image has the finding."
+        "less often. Colours reach from -1 to 1 in all reports."
     )
+    unknown = np.isnan(phi)
+    np.fill_diagonal(unknown, False)
+    if unknown.any():
+        note += " Grey: one of the two findings is positive in no image or in every image that labels both."
     return Figure(title, f"pictures/{name}.png", note)
 
 

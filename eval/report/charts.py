@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from eval.stats.bootstrap import Estimate
@@ -21,7 +22,7 @@ BAR, MARKED, MUTED, INK, FAINT = "#7fa8c9", "#0072b2", "#b6bec6", "#1f2933", "#d
 DIVERGING = "PuOr_r"
 """Violet below 0, white at 0, orange above: apart for people with colour-blindness too."""
 DPI = 120
-_MIN_BARS = 8
+MIN_IN_BIN = 10  # cases; a reliability diagram hides bins with fewer, whose shares say little
 FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
@@ -139,6 +140,10 @@ class ReliabilityPanel:
     title: str
     curves: Mapping[str, Reliability]
 
+    def is_empty(self) -> bool:
+        """Whether no bin is shown."""
+        return all((curve.count < MIN_IN_BIN).all() for curve in self.curves.values())
+
 
 def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns: int = 4) -> Path:
     """Plot reliability diagrams side by side; returns the path of the PNG, which is blank without panels.
@@ -163,7 +168,7 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns:
 def _plot_panel(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
     lines = {"perfect": axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2)[0]}
     for index, (name, curve) in enumerate(panel.curves.items()):
-        known = curve.count > 0
+        known = curve.count >= MIN_IN_BIN
         x, y = curve.mean_predicted[known], curve.observed_share[known]
         colour = LINES[(index + 1) % len(LINES)]
         lines[name] = axes.plot(x, y, "-", color=colour, linewidth=1.2)[0]
@@ -216,18 +221,22 @@ def plot_heat_map(
     *,
     limit: float = 1.0,
     centre: float = 0.0,
+    has_diagonal: bool = True,
 ) -> Path:
     """Plot a matrix (R, C) with its numbers; returns the path of the PNG.
 
     names: of the rows and of the columns. Cells that are not a number are grey and have no text. Colours reach from
-    centre - limit to centre + limit; the centre is white.
+    centre - limit to centre + limit; the centre is white. has_diagonal: False leaves the diagonal white.
     """
     num_rows, num_columns = values.shape
     figure, axes = _axes((2.6 + 0.52 * max(7, num_columns), 2.2 + 0.42 * max(1, num_rows)), grid=None)
     axes.set_facecolor(FAINT)
     if values.size:
         ends = {"vmin": centre - limit, "vmax": centre + limit}
-        axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, aspect="auto", **ends)
+        image = axes.imshow(np.ma.masked_invalid(values), cmap=DIVERGING, aspect="auto", **ends)
+        figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).ax.tick_params(labelsize=8)
+    for place in range(0 if has_diagonal else min(num_rows, num_columns)):
+        axes.add_patch(Rectangle((place - 0.5, place - 0.5), 1, 1, color="white", linewidth=0))
     for row, column in np.argwhere(np.isfinite(values)):
         number = float(values[row, column])
         colour = "white" if abs(number - centre) > 0.7 * limit else INK
@@ -246,15 +255,15 @@ def plot_histogram(
 
     counts: B numbers per group. labels: of the x and the y axis. A single group has no legend.
     """
-    figure, axes = _axes((6.4, 3.2), labels, grid="y")
+    # A bar or two do not fill the whole width.
+    figure, axes = _axes((min(6.4, 2 + 0.6 * len(edges)), 3.2), labels, grid="y")
     left, widths = np.asarray(edges[:-1], dtype=np.float64), np.diff(np.asarray(edges, dtype=np.float64))
     base = np.zeros(len(left))
     for index, (name, heights) in enumerate(counts.items()):
         colour = BAR if len(counts) == 1 else LINES[index % len(LINES)]
         axes.bar(left, heights, widths * 0.94, bottom=base, align="edge", color=colour, label=name)
         base = base + np.asarray(heights, dtype=np.float64)
-    # A bar or two do not fill the whole width.
-    axes.set_xlim(edges[0], max(edges[-1], edges[0] + _MIN_BARS * (edges[1] - edges[0])))
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1.05 * max(1.0, float(base.max(initial=0))))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))

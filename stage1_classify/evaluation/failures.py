@@ -77,6 +77,7 @@ def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
 
 def failure_blocks(scored: Scored, failures: Sequence[Failure], run_dir: Path) -> list[Block]:
     """Write ``failures.csv`` (all failures) and the gallery (the first few per kind); returns their report blocks."""
+    failures = shown_first(failures)
     table = failure_table(failures)
     atomic_write_text(run_dir / FILE, table.map(inert).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     if not failures:
@@ -107,6 +108,12 @@ def failure_gallery(scored: Scored, failures: Sequence[Failure]) -> Rgb:
         tiles += [np.full((_TILE_PX, _TILE_PX, 3), 255, dtype=np.uint8)] * gap
         captions += [""] * gap
     return grid(tiles, captions, columns=2 * SHOWN, tile_px=_TILE_PX)
+
+
+def shown_first(failures: Sequence[Failure]) -> list[Failure]:
+    """The failures of the gallery before all others, so that their numbers have no gaps."""
+    shown = [item for _, item in _shown(failures)]
+    return [*shown, *(item for item in failures if item not in shown)]
 
 
 def _shown(failures: Sequence[Failure]) -> list[tuple[int, Failure]]:

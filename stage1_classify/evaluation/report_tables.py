@@ -14,8 +14,8 @@ from eval.classification.calibration import Calibration
 from eval.classification.operating_points import ThresholdKind, choose_thresholds
 from eval.classification.subgroups import MEAN, SubgroupRow, subgroup_metrics, subgroup_verdict
 from eval.report.blocks import Block, Figure, Table, Text
-from eval.report.charts import ReliabilityPanel, plot_reliability
-from eval.report.format import Cell, estimate_text, figure_text
+from eval.report.charts import MIN_IN_BIN, ReliabilityPanel, plot_reliability
+from eval.report.format import Cell, estimate_text, figure_text, listed
 from eval.stats.calibration import reliability
 from stage1_classify.data.targets import evaluation_targets
 from stage1_classify.evaluation.predictions import Scored
@@ -91,7 +91,8 @@ def calibration_blocks(test: Scored, findings: Sequence[str], calibration: Calib
     how = f"{calibration.kind} calibration, fitted on validation" if is_calibrated else "not calibrated"
     note = (
         "On the dashed line, predicted probabilities equal observed frequencies; below it, the finding is rarer than "
-        f"predicted. Larger points hold more cases. Probabilities: {how}."
+        "predicted. Larger points hold more cases; bins of fewer than "
+        f"{MIN_IN_BIN} are not shown. Probabilities: {how}."
     )
     blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
     notes = calibration.notes(findings)
@@ -138,7 +139,16 @@ def subgroup_blocks(test: Scored, settings: Stage1Settings, thresholds: Floats, 
 
 def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
     """The mean of every subgroup, and the findings that differ significantly from all other cases."""
-    shown = [row for row in rows if row.finding == MEAN or (row.difference is not None and row.difference.is_clear)]
+    groups: dict[str, set[str]] = {}
+    for row in rows:
+        groups.setdefault(row.attribute, set()).add(row.value)
+    single = [name for name, values in groups.items() if len(values) == 1]
+    shown = [
+        row
+        for row in rows
+        if row.attribute not in single
+        and (row.finding == MEAN or (row.difference is not None and row.difference.is_clear))
+    ]
     cells: list[list[Cell]] = [
         [
             f"{row.attribute}: {row.value}" + ("" if row.finding == MEAN else f", {row.finding}"),
@@ -157,7 +167,7 @@ def subgroup_table(rows: Sequence[SubgroupRow]) -> Table:
     note = (
         f"{subgroup_verdict(rows)} Mean over findings; single findings only where they differ significantly. "
         f"{SUBGROUP_FILE} holds all of them."
-    )
+    ) + f" Not compared, because all cases are in one group: {listed(single)}." * bool(single)
     return Table("Subgroups", columns, cells, note.strip())
 
 

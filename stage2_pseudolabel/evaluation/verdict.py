@@ -14,12 +14,24 @@ def verdict(board: Leaderboard[CamEntry]) -> list[str]:
     """Sentences for the report and the manifest, the main result first."""
     return [
         *against_strongest_prior(board),
+        *_advice(board),
         _chosen(board.main),
         *_other_methods(board),
         *_highest(board),
         *_without_map(board.main),
         *against_human(board),
         about_intervals(board),
+    ]
+
+
+def _advice(board: Leaderboard[CamEntry]) -> list[str]:
+    """What to do where the maps are not better than every prior."""
+    gaps = [one.gap for one in board.compared.values() if board.entry(one.name).is_prior]
+    if all(gap.is_clear and gap.value > 0 for gap in gaps):
+        return []
+    return [
+        "The boxes may come from the usual places of the findings rather than from the image: train a better "
+        "classifier or add training images before stage 3."
     ]
 
 

@@ -12,7 +12,8 @@ from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.matching import ClassMatches
 from eval.leaderboard.tables import Rows
 from eval.report.blocks import Figure
-from eval.report.charts import plot_curves, plot_reliability
+from eval.report.charts import MIN_IN_BIN, plot_curves, plot_reliability
+from eval.report.format import listed
 from eval.report.pictures import save_png
 from stage3_detect.evaluation.scores import ScoreResults
 
@@ -37,13 +38,19 @@ def froc_chart(run_dir: Path, rows: Rows, matches: Matches) -> Figure:
     return Figure("FROC curves", path, note)
 
 
-def reliability_chart(run_dir: Path, scores: ScoreResults) -> list[Figure]:
+def reliability_chart(run_dir: Path, scores: ScoreResults, findings: Sequence[str]) -> list[Figure]:
     """Share of correct boxes by score and by calibrated confidence; nothing without scored boxes."""
     if not scores.panels:
         return []
     path = "pictures/reliability.png"
-    plot_reliability(run_dir / path, scores.panels)
-    note = "Test split: the share of boxes with this confidence that match a true box at IoU .4."
+    shown = [panel for panel in scores.panels if not panel.is_empty()]
+    plot_reliability(run_dir / path, shown)
+    note = (
+        "Test split: the share of boxes with this confidence that match a true box at IoU .4. Bins of fewer than "
+        f"{MIN_IN_BIN} boxes are not shown."
+    )
+    without = [finding for finding in findings if finding not in {panel.title for panel in shown}]
+    note += f" Too few boxes for any bin: {listed(without)}." * bool(without)
     return [Figure("Reliability of the scores", path, note)]
 
 

@@ -89,7 +89,7 @@ def _score_blocks(run_dir: Path, evaluation: Evaluation) -> list[Block]:
     if scores.why_none:
         body = f"There are no operating points and no calibration: {scores.why_none}."
         blocks.append(Text("Nothing was chosen", body))
-    return [*blocks, calibration_table(evaluation), *reliability_chart(run_dir, scores)]
+    return [*blocks, calibration_table(evaluation), *reliability_chart(run_dir, scores, evaluation.truth.findings)]
 
 
 def folder_words(folder: YoloFolder) -> str:

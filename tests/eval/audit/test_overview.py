@@ -12,6 +12,7 @@ from eval.audit.overview import (
     age_bands,
     audit_blocks,
     co_occurrence,
+    co_occurrence_figure,
     data_facts,
     finding_counts,
     finding_table,
@@ -64,6 +65,13 @@ def test_co_occurrence_is_the_phi_coefficient() -> None:
     expected = (2 * 4 - 1 * 1) / np.sqrt(3 * 5 * 3 * 5)
     np.testing.assert_allclose(phi, [[1, expected], [expected, 1]])
     np.testing.assert_allclose(phi, np.corrcoef((data.labels == 1).to_numpy().T.astype(float)))
+
+
+def test_the_note_on_grey_cells_is_there_where_there_are_any(tmp_path: Path) -> None:
+    """The diagonal is always blank, so it does not count."""
+    full, constant = data_set([[1, 0], [0, 1], [1, 1]]).labels, data_set([[1, 0], [0, 0]]).labels
+    notes = [co_occurrence_figure(labels, tmp_path).note for labels in (full, constant)]
+    assert ["Grey" in note for note in notes] == [False, True]
 
 
 def test_a_finding_that_never_varies_has_no_co_occurrence() -> None:

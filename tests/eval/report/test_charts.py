@@ -31,7 +31,7 @@ def count(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12
 
 def curve(*, shift: float) -> Reliability:
     predicted = np.array([0.1, NAN, 0.5, 0.9])
-    return Reliability(predicted, np.clip(predicted + shift, 0, 1), np.array([8.0, 0, 4, 4]))
+    return Reliability(predicted, np.clip(predicted + shift, 0, 1), np.array([80.0, 0, 40, 40]))
 
 
 ORANGE, GREEN, BLUE, BARS = (213, 94, 0), (0, 158, 115), (0, 114, 178), (127, 168, 201)
@@ -67,6 +67,17 @@ def test_a_class_without_images_has_a_panel_without_a_curve(tmp_path: Path) -> N
     assert count(pixels(path), ORANGE) < 150
 
 
+def test_bins_of_few_cases_are_not_shown(tmp_path: Path) -> None:
+    few = Reliability(np.array([0.1, 0.9]), np.array([0.9, 0.1]), np.array([9.0, 9.0]))
+    enough = Reliability(few.mean_predicted, few.observed_share, np.array([9.0, 10.0]))
+    hidden, shown = (ReliabilityPanel("Edema", {"before": one}) for one in (few, enough))
+    assert hidden.is_empty() and not shown.is_empty()
+    empty = ReliabilityPanel("Edema", {"before": Reliability(few.mean_predicted, few.observed_share, np.zeros(2))})
+    drawn, without, blank = (pixels(plot_reliability(tmp_path / "r.png", [panel])) for panel in (shown, hidden, empty))
+    np.testing.assert_array_equal(without, blank)
+    assert (drawn != blank).any()
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 3)])
 def test_heat_map_of_any_size(tmp_path: Path, shape: tuple[int, int]) -> None:
     names = ([f"row {i}" for i in range(shape[0])], [f"column {i}" for i in range(shape[1])])
@@ -88,6 +99,13 @@ def test_heat_map_cell_without_a_number_is_grey(tmp_path: Path) -> None:
     without = pixels(plot_heat_map(tmp_path / "h.png", np.array([[0.5, NAN]]), names))
     full = pixels(plot_heat_map(tmp_path / "f.png", np.array([[0.5, 0.1]]), names))
     assert count(without, EMPTY, 2) > 2000 > count(full, EMPTY, 2)
+
+
+def test_heat_map_without_its_diagonal_has_white_cells_there(tmp_path: Path) -> None:
+    names, nothing = (["a", "b"], ["a", "b"]), np.full((2, 2), NAN)
+    whole = count(pixels(plot_heat_map(tmp_path / "w.png", nothing, names)), EMPTY, 2)
+    half = count(pixels(plot_heat_map(tmp_path / "h.png", nothing, names, has_diagonal=False)), EMPTY, 2)
+    assert half == pytest.approx(whole / 2, rel=0.05)
 
 
 def test_histogram_without_counts(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def test_the_page_shows_two_of_each_kind_under_the_numbers_of_the_table(tmp_path
     assert [(row[0], row[2], row[6]) for row in table.rows] == [
         (1, "false positive", "p000"),
         (2, "false positive", "p001"),
-        (4, "false negative", "p003"),
-        (5, "false negative", "p004"),
+        (3, "false negative", "p003"),
+        (4, "false negative", "p004"),
     ]
 
 

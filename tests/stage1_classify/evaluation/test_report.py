@@ -151,7 +151,9 @@ def test_labels_of_a_finding_split_the_test_cases(tmp_path: Path, settings: Stag
 def test_subgroups_show_means_and_clear_differences_only() -> None:
     assert subgroup_table([]).rows == []
     rows = [subgroup("mean", low=-0.1), subgroup("Edema", low=-0.1), subgroup("Fracture", low=0.1)]
-    table = subgroup_table(rows)
+    alone = subgroup_table(rows)  # the only group of its attribute
+    assert alone.rows == [] and "in one group: sex." in alone.note
+    table = subgroup_table([*rows, subgroup("Edema", low=-0.1, value="M")])
     assert table.rows == [
         ["sex: F", 9, 4, "0.750 [0.500, 1.000]", "0.100 [-0.100, 0.300]", 0.75, None, "r"],
         ["sex: F, Fracture", 9, 4, "0.750 [0.500, 1.000]", "0.300 [0.100, 0.500]", 0.75, None, "r"],

@@ -365,9 +365,12 @@ def test_verdict_begins_with_the_strongest_prior_and_sorts_the_other_methods(tmp
         plain_entry("prior_mean_box", 0.20, spread=0, prior=True),
         replace(plain_entry("prior_center_box", 0.29, prior=True), measures={"ap40": jittered(0.29)}),
     ]
-    first, chosen, others, highest, *_ = words_of(tmp_path, entries)
+    first, advice, chosen, others, highest, *_ = words_of(tmp_path, entries)
     for fact in ("GradCAM and the centre-box prior", "AP40 .30 against .29", "difference .01 [-.09, .11]"):
         assert fact in first
+    assert "before stage 3" in advice
+    clear = [plain_entry("gradcam", 0.30, tune=0.3), plain_entry("prior_mean_box", 0.10, prior=True)]
+    assert not any("before stage 3" in words for words in words_of(tmp_path, clear))
     assert "GradCAM" in chosen and ".30 [.28, .32]" in chosen
     assert "better than 1 (LayerCAM)" in others and "different from 1 (PCAM)" in others
     assert "PCAM" in highest and ".32" in highest

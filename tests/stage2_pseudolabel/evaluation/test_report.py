@@ -12,7 +12,7 @@ from cxr.imaging.geometry import Resize
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.tables import further_tables, main_table
 from eval.report.blocks import Figure, PictureRows, Table, Text, Verdict, read_report
-from eval.report.pictures import BLUE, GREEN
+from eval.report.pictures import GREEN, ORANGE
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.boxes.sample_size import SizePoint
 from stage2_pseudolabel.evaluation.evaluate import Evaluation, compare_rules
@@ -229,8 +229,8 @@ def test_tile_has_the_images_shape_and_boxes_where_they_belong(made: Made) -> No
     assert (blank == 255).all()
     # 4 pixels of the tile are one of the image; lines are a pixel or two wide.
     assert colours_of(readers, GREEN) == pytest.approx((40, 40, 120, 80), abs=2)
-    assert not (readers == BLUE).all(axis=2).any()
-    left, _, right, low = colours_of(prior, BLUE)
+    assert not (readers == ORANGE).all(axis=2).any()
+    left, _, right, low = colours_of(prior, ORANGE)
     assert (left, right, low) == pytest.approx((160, 200, 159), abs=2)
 
 
@@ -248,7 +248,7 @@ def test_faint_boxes_are_not_drawn(tmp_path: Path) -> None:
     rows = [("wide", LESION, 10, 20, 30, 30, 0.9), ("wide", LESION, 45, 5, 55, 12, 0.1)]
     entry = score_entry("prior_mean_box", test, test.truth.with_boxes(boxes_table(rows)))
     (shown,) = render_tiles(test, [Tile(entry, 0, 0)], tile_px=240)
-    assert colours_of(shown, BLUE)[2] == pytest.approx(120, abs=2)
+    assert colours_of(shown, ORANGE)[2] == pytest.approx(120, abs=2)
 
 
 # --- the report ---
