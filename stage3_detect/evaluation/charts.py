@@ -21,7 +21,6 @@ Matches = Mapping[str, Sequence[ClassMatches]]
 """Matches of each entry at IoU .4, by the name of the entry."""
 
 _FROC_GRID = np.geomspace(RATES[0] / 2, RATES[-1], 200)
-_NUM_BATCHES = 2
 
 
 def froc_chart(run_dir: Path, rows: Rows, matches: Matches) -> Figure:
@@ -55,7 +54,7 @@ def reliability_chart(run_dir: Path, scores: ScoreResults, findings: Sequence[st
 
 
 def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:
-    """Curves of the training, and batches as the network sees them. training_dir: holds the log and `train/`."""
+    """Curves of the training, and the first batch as the network sees it. training_dir: holds the log and `train/`."""
     log = read_log(training_dir)
     kinds = {
         "training_loss": ("Training loss", "train/", "_loss"),
@@ -69,10 +68,14 @@ def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:
             path = f"pictures/{name}.png"
             plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
             figures.append(Figure(title, path))
-    for number, batch in enumerate(sorted((training_dir / "train").glob("train_batch?.jpg"))[:_NUM_BATCHES]):
-        path = f"pictures/train_batch{number}.png"
+    for batch in sorted((training_dir / "train").glob("train_batch?.jpg"))[:1]:
+        path = "pictures/train_batch0.png"
         save_png(run_dir / path, np.asarray(Image.open(batch).convert("RGB")))
-        figures.append(Figure("Training batch as the network sees it", path))
+        note = (
+            "Images of the first batch after augmentation, with the boxes that the network learns. Here each finding "
+            "has a colour of its own, next to its name. Ignore regions are not shown."
+        )
+        figures.append(Figure("Training batch as the network sees it", path, note))
     return figures
 
 

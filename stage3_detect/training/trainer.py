@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
+from ultralytics.utils.plotting import plot_images
 from ultralytics.utils.torch_utils import unwrap_model
 
 from cxr.config import UserError
@@ -113,10 +114,13 @@ class PseudoBoxTrainer(DetectionTrainer):
         return np.bincount(classes, minlength=self.data["nc"]).astype(np.float32)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """As in ultralytics, without the ignore regions, many of which cover the whole image."""
+        """As in ultralytics, with names of findings and without file names and ignore regions, many of which cover the
+        whole image.
+        """
         boxes = batch[LABEL_NOISE][:, IS_REGION] == 0
         shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
-        super().plot_training_samples({**batch, **shown}, ni)
+        path = self.save_dir / f"train_batch{ni}.jpg"
+        plot_images({**batch, **shown}, names=self.data["names"], fname=path, on_plot=self.on_plot)
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """As in ultralytics; a classifier's network is in groups of its own, with a lower learning rate."""

@@ -319,13 +319,21 @@ def test_pictures_of_batches_show_boxes_and_no_regions(tmp_path: Path, monkeypat
     trainer._setup_train()
     batch = trainer.preprocess_batch(next(iter(trainer.train_loader)))
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(DetectionTrainer, "plot_training_samples", lambda self, batch, ni: shown.append(batch))
+    names: list[dict[int, str]] = []
+
+    def plot(labels: dict[str, Any], **options: Any) -> None:
+        shown.append(labels)
+        names.append(options["names"])
+        assert "paths" not in options  # no file names across the images
+
+    monkeypatch.setattr("stage3_detect.training.trainer.plot_images", plot)
     trainer.plot_training_samples(batch, 0)
     real = batch["label_noise"][:, 1] == 0
     assert (~real).sum() in (3, 4) and real.sum() in (4, 5)
     for key in ("cls", "bboxes", "batch_idx"):
         assert torch.equal(shown[0][key], batch[key][real])
     assert shown[0]["img"] is batch["img"]
+    assert names == [dict(enumerate(FINDINGS))]
 
 
 def test_the_image_that_a_dead_worker_was_reading_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
