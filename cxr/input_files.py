@@ -1,5 +1,6 @@
 """Open files that a table, settings or the command line names: only regular files, and none that is too large."""
 
+import codecs
 import gzip
 import json
 import os
@@ -7,7 +8,9 @@ import stat
 import zlib
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from cxr.errors import UserError
 
@@ -53,19 +56,60 @@ def read_regular(path: Path, *, what: str = "image", advice: str = IMAGE_ADVICE)
             raise UserError(f"{what}: cannot read {path}: {error.strerror}; {advice}") from None
 
 
-def read_text(path: Path, *, what: str, advice: str) -> str:
-    """A text file in UTF-8, with or without a byte order mark; packed if its name ends in .gz.
+def _check_encoding(name: str) -> str:
+    """The name of a text encoding, as given. ValueError if Python knows none of this name."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):  # ValueError: a NUL in the name
+        raise ValueError(
+            f"unknown encoding {name!r}; expected a name that Python knows, for instance utf-8, cp1252 (Excel in "
+            "Western Europe), utf-16 or mac_roman"
+        ) from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_check_encoding)]
+"""The name of a text encoding, such as cp1252."""
+
+
+def read_text(path: Path, *, what: str, advice: str, encoding: str = "utf-8", repair: str = "save it in UTF-8") -> str:
+    """A text file, in UTF-8 with or without a byte order mark; packed if its name ends in .gz.
+
+    Args:
+        encoding: another encoding that Python knows.
+        repair: the end of the message if the file is in another encoding.
 
     Raises:
-        UserError: as `read_regular`, or if it cannot be unpacked or is not UTF-8.
+        UserError: as `read_regular`, or if it cannot be unpacked or is in another encoding.
     """
     data = read_regular(path, what=what, advice=advice)
     if path.suffix == ".gz":
         data = _unpacked(data, path, what=what, advice=advice)
+    return _decoded(data, path, what=what, encoding=encoding, repair=repair)
+
+
+def _decoded(data: bytes, path: Path, *, what: str, encoding: str, repair: str) -> str:
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what}: {path} is not text in UTF-8 ({error}); save it in UTF-8") from None
+        is_utf8 = codecs.lookup(_check_encoding(encoding)).name in ("utf-8", "utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"{what}: {path}: {error}") from None
+    # an encoding of one byte per letter reads any UTF-8, but other letters than were meant
+    if not is_utf8 and not data.isascii() and _can_decode(data, "utf-8"):
+        raise UserError(f"{what}: {path} is text in UTF-8, not in {encoding}; leave the encoding out")
+    try:
+        return data.decode("utf-8-sig" if is_utf8 else encoding)
+    except UnicodeError as error:
+        row = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        name = "UTF-8" if is_utf8 else encoding
+        raise UserError(f"{what}: {path} is not text in {name}, see row {row}; {repair}") from None
+
+
+def _can_decode(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _unpacked(packed: bytes, path: Path, *, what: str, advice: str) -> bytes:

@@ -15,7 +15,7 @@ Rules that hold for every `Dataset`:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -128,6 +128,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self._found: list[Exclusion] = []
         self._excluded: list[Exclusion] = []
+        self._summaries: dict[str, list[str]] = {}
 
     def add(self, what: str, reason: str) -> None:
         """A defect: an error or an exclusion, as the user chose."""
@@ -136,6 +137,16 @@ class Problems:
     def add_all(self, whats: Iterable[str], reason: str) -> None:
         """`add` for many things with one reason."""
         self._found.extend(Exclusion(_one_line(what), reason) for what in whats)
+
+    def sum_up(self, reason: str, lines: Sequence[str]) -> None:
+        """Lines that say all about the defects of a reason; an error has them instead of one line per defect."""
+        if lines:
+            self._summaries.setdefault(reason, []).extend(map(_one_line, lines))
+
+    @property
+    def summaries(self) -> list[str]:
+        """The lines of `sum_up`, each with the name of the source."""
+        return [f"{self.source}: {line}" for lines in self._summaries.values() for line in lines]
 
     def exclude(self, what: str, reason: str) -> None:
         """An exclusion by a rule of the data set or by a setting: never an error, but named and counted."""
@@ -153,10 +164,11 @@ class Problems:
         return tuple(self._found + self._excluded)
 
     def _lines(self) -> list[str]:
-        shown = self._found[:SHOWN_PROBLEMS]
-        lines = [f"{self.source}: {p.what}: {p.reason}" for p in shown]
-        if len(self._found) > len(shown):
-            lines.append(f"{self.source}: and {len(self._found) - len(shown)} more")
+        single = [one for one in self._found if one.reason not in self._summaries]
+        shown = single[:SHOWN_PROBLEMS]
+        lines = self.summaries + [f"{self.source}: {p.what}: {p.reason}" for p in shown]
+        if len(single) > len(shown):
+            lines.append(f"{self.source}: and {len(single) - len(shown)} more")
         tally = ", ".join(f"{num} x {reason}" for reason, num in count_reasons(self._found).items())
         lines.append(
             f"{self.source}: {len(self._found)} problems ({tally}); repair the data, or set "

@@ -126,7 +126,8 @@ def _training_outputs(run: Run, prepared: Prepared) -> dict[str, Path]:
 def _read_data(settings: Stage1Settings, terms: Terminology, *, progress: bool) -> tuple[Dataset, Ids]:
     """The images of the splits, with the labels that the settings need, and the splits."""
     data = read_data(settings.data, terms)
-    check_findings(settings.findings, data.findings, source="findings")
+    advice = "edit `findings` in CONFIG: those to learn stand there next to `data`"
+    check_findings(settings.findings, data.findings, source="findings", advice=advice)
     check_findings(settings.subgroups, data.findings, source="subgroups")
     # by the labels of the data set, so that runs with other findings have the same splits
     ids = make_splits(data, settings.split, settings.data)

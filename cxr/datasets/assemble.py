@@ -80,7 +80,8 @@ def assemble(
     excluded = problems.finish()
     if raw.images.empty:
         tally = ", ".join(f"{num} x {why}" for why, num in count_reasons(excluded).items()) or "none excluded"
-        raise UserError(f"{name}: no image is left in {settings.root} ({tally}); check the settings `data`")
+        line = f"{name}: no image is left in {settings.root} ({tally}); check the settings `data`"
+        raise UserError([line, *problems.summaries])
     labels = raw.labels.astype(np.float64).set_axis(pd.Index(raw.images["image_id"], name="image_id"))
     labels.columns = pd.Index(map(str, labels.columns))
     return Dataset(

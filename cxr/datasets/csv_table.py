@@ -17,6 +17,7 @@ Requirements; anything else is reported as a problem:
   ``duplicates: keep`` they are loaded.
 - The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned), or a word of `label_values`.
 - Numbers may have a decimal comma.
+- Tables are in UTF-8, or in another `encoding`: cp1252 for "CSV" of Excel in Western Europe.
 - `findings` maps the table's names to findings: those of ``cxr/labels/findings.py``, of the label file, or new ones
   (docs/data.md). The box table uses the same names.
 - The view is frontal, PA, AP or face; lateral, LAT, LL, RL or profil; or blank. Upper and lower case are equal.
@@ -30,7 +31,7 @@ Without `columns.patient` images are split one by one, so two images of a patien
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -48,6 +49,7 @@ from cxr.datasets.inside_root import inside, normal_path
 from cxr.datasets.keyed_rows import keyed_rows, row_names
 from cxr.datasets.text_cells import Mask, ages, finding_labels, known_names, look_up, numbers, sexes
 from cxr.datasets.text_files import read_text_table, require_columns
+from cxr.input_files import Encoding
 from cxr.labels import FindingName
 from cxr.tables import Dataset, Problems, box_table, empty_boxes, image_table
 
@@ -125,6 +127,8 @@ class CsvTableData(BoxFrameSettings):
     dataset: Literal["csv_table"] = "csv_table"
     table: Path
     """Relative to `root` and below it, or absolute."""
+    encoding: Encoding = "utf-8"
+    """Of both tables, as Python calls it, for instance cp1252 for "CSV" of Excel in Western Europe."""
     columns: ImageColumns
     findings: dict[str, FindingName] = Field(min_length=1)
     """Column of the table, and name in the table of boxes -> finding: of cxr/labels/findings.py, of the label file, or
@@ -146,11 +150,11 @@ class CsvTableData(BoxFrameSettings):
 
     def read(self) -> Dataset:
         """Load the image table and, if given, the box table."""
-        require_folder(self.root, source="csv_table")
+        require_folder(self.root, source="csv_table", holds="the paths in the table begin")
         names = dict(self.findings)
         named = [column for column in self.columns.model_dump().values() if column is not None]
         path = inside(self.root, self.table, key="data.table")
-        table = read_text_table(path)
+        table = self._table(path, key="table")
         required = named if self.labels_from == "boxes" else [*named, *names]
         require_columns(table, required, source=str(path), advice=_advice(self.boxes))
         tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
@@ -159,11 +163,20 @@ class CsvTableData(BoxFrameSettings):
         boxes = empty_boxes()
         if self.boxes is not None:
             sizes = keyed_rows(_sizes(table, self.columns), images["image_id"], problems, where=row_names(path, table))
-            boxes = in_frame(_boxes(self.root, self.boxes, names, problems, sizes=sizes.sound), self)
+            box_path = inside(self.root, self.boxes.table, key="data.boxes.table")
+            rows = self._table(box_path, key="boxes.table", required=_box_columns(self.boxes))
+            boxes = in_frame(_boxes(rows, self.boxes, names, problems, sizes=sizes.sound), self)
         labels, bad_labels = self._labels(table, images, boxes, problems)
         source = frame_source(boxes, self, otherwise="presumed")
         raw = RawTables(images, labels, boxes, source).keep(~(bad_view | bad_labels))
         return assemble(raw, self, problems, name="csv_table", unique_content=self.duplicates == "problem")
+
+    def _table(self, path: Path, *, key: str, required: Sequence[str] = ()) -> pd.DataFrame:
+        """One of the tables. key: of the setting with its path."""
+        advice = f"correct `data.root`, or `data.{key}`, which is relative to it or absolute"
+        return read_text_table(
+            path, required=required, advice=advice, encoding=self.encoding, encoding_key="data.encoding: "
+        )
 
     def _labels(
         self, table: pd.DataFrame, images: pd.DataFrame, boxes: pd.DataFrame, problems: Problems
@@ -173,7 +186,7 @@ class CsvTableData(BoxFrameSettings):
             labels = labels_of_boxes(images["image_id"], boxes, self.findings.values())
             return labels, np.zeros(len(table), dtype=bool)
         said = table[list(self.findings)].apply(_as_values, words=self.label_values)
-        return finding_labels(said, self.findings, images["path"], problems)
+        return finding_labels(said, self.findings, images["path"], problems, words_key="data.label_values")
 
 
 def _advice(boxes: BoxTable | None) -> str:
@@ -215,14 +228,17 @@ def _sizes(table: pd.DataFrame, columns: ImageColumns | BoxTable) -> pd.DataFram
     return pd.DataFrame(sides, index=table.index)
 
 
+def _box_columns(columns: BoxTable) -> list[str]:
+    """The columns that the table of boxes must have."""
+    others = [name for name in (columns.reader, columns.width, columns.height) if name is not None]
+    return [columns.image, columns.finding, columns.x1, columns.y1, columns.x2, columns.y2, *others]
+
+
 def _boxes(
-    root: Path, columns: BoxTable, names: dict[str, str], problems: Problems, *, sizes: pd.DataFrame
+    table: pd.DataFrame, columns: BoxTable, names: dict[str, str], problems: Problems, *, sizes: pd.DataFrame
 ) -> pd.DataFrame:
     """sizes: frames by image_id, for a box table without the columns."""
     corners = [columns.x1, columns.y1, columns.x2, columns.y2]
-    others = [name for name in (columns.reader, columns.width, columns.height) if name is not None]
-    path = inside(root, columns.table, key="data.boxes.table")
-    table = read_text_table(path, required=[columns.image, columns.finding, *corners, *others])
     known = known_names(table[columns.finding], names, problems)
     table = table[table[columns.finding].isin(list(known))]
     xyxy = np.column_stack([numbers(table[corner]) for corner in corners])

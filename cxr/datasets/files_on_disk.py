@@ -19,10 +19,10 @@ log = logging.getLogger("raybox")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dicom", ".dcm")
 
 
-def require_folder(root: Path, *, source: str) -> None:
-    """UserError if the data set's folder does not exist."""
+def require_folder(root: Path, *, source: str, holds: str = "the release is unpacked") -> None:
+    """UserError if the data set's folder does not exist. holds: what is in it, for the message."""
     if not root.is_dir():
-        raise UserError(f"{source}: no folder {root}; set `root` to where the release is unpacked")
+        raise UserError(f"{source}: no folder {root}; set `data.root` to where {holds}")
 
 
 def files_exist(root: Path, paths: Iterable[str]) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,15 @@ UNKNOWN_NAME = "unknown finding"
 UNKNOWN_FINDING = "image with an unknown finding"
 BAD_LABEL = "label value outside {1, 0, -1, blank}"
 
+_SHOWN_VALUES = 5
+
+MEANING = (
+    dict.fromkeys(("oui", "yes", "vrai", "true", "positif", "positive", "présent", "present", "x"), 1)
+    | dict.fromkeys(("non", "no", "faux", "false", "négatif", "negative", "absent"), 0)
+    | dict.fromkeys(("douteux", "incertain", "possible", "probable", "uncertain", "?"), -1)
+)
+"""Frequent words for labels in lower case, which messages propose. Nothing is read by them."""
+
 SEXES = {"": ""} | dict.fromkeys(("f", "female", "femme"), "F") | dict.fromkeys(("m", "male", "h", "homme"), "M")
 
 DECIMAL_COMMA = re.compile(r"^(\s*-?\d+),(\d{1,2}|\d{4,})(\s*)$")
@@ -36,7 +45,7 @@ def blank_rows(table: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def finding_labels(
-    table: pd.DataFrame, mapping: Mapping[str, str], rows: pd.Series, problems: Problems
+    table: pd.DataFrame, mapping: Mapping[str, str], rows: pd.Series, problems: Problems, *, words_key: str = ""
 ) -> tuple[pd.DataFrame, Mask]:
     """Labels from text cells: 1, 0, -1, or NaN for a blank cell. Anything else is a problem.
 
@@ -44,6 +53,8 @@ def finding_labels(
         table: (N, columns) text cells, one column per finding. A column that `mapping` lacks is a problem.
         mapping: column -> canonical finding. Columns of the same finding are merged, see `merge_columns`.
         rows: (N,) names of the rows, for the messages.
+        words_key: the setting that reads words as labels. If there is one, `table` must hold all rows of a file: an
+            error names the words of each column once, with the first row.
 
     Returns:
         the labels in the order of `merge_columns`, and an (N,) mask of the rows with an invalid cell.
@@ -51,17 +62,35 @@ def finding_labels(
     names = known_names(map(str, table.columns), mapping, problems)
     bad_rows = np.zeros(len(table), dtype=bool)
     values: dict[str, npt.NDArray[np.float64]] = {}
+    cells: dict[int, list[str]] = {}
+    summary: list[str] = []
     for name in names:
         text = table[name]
         value = numbers(text)
         bad = ~np.isin(value, (1, 0, -1)) & (text != "").to_numpy()
         # stripping only these cells halves the time of the loop
         bad[bad] = (text[bad].str.strip() != "").to_numpy()
-        whats = [f"{row}, column {name!r}, value {cell!r}" for row, cell in zip(rows[bad], text[bad], strict=True)]
-        problems.add_all(whats, BAD_LABEL)
+        if bad.any() and words_key:
+            summary.append(_bad_column(name, text, bad, words_key=words_key))
+        for place in np.flatnonzero(bad).tolist():
+            cells.setdefault(place, []).append(f"column {name!r}, value {text.iloc[place]!r}")
         bad_rows |= bad
         values[name] = value
+    problems.add_all([", ".join([rows.iloc[place], *cells[place]]) for place in sorted(cells)], BAD_LABEL)
+    problems.sum_up(BAD_LABEL, summary)
     return merge_columns(pd.DataFrame(values, index=table.index), names), bad_rows
+
+
+def _bad_column(name: str, text: "pd.Series[str]", bad: Mask, *, words_key: str) -> str:
+    """What stands in the bad cells of a column, how often, and the setting that reads it."""
+    found = Counter(text[bad].str.strip()).most_common()
+    shown = ", ".join(f"{cell!r} ({num} row{'s' if num > 1 else ''})" for cell, num in found[:_SHOWN_VALUES])
+    more = f" and {len(found) - _SHOWN_VALUES} other values" if len(found) > _SHOWN_VALUES else ""
+    row = int(np.flatnonzero(bad)[0]) + 2  # row 1 is the header
+    line = f"column {name!r} has {shown}{more}, first in row {row}; expected 1, 0, -1 or blank"
+    known = {cell: MEANING[cell.lower()] for cell, _ in found[:_SHOWN_VALUES] if cell.lower() in MEANING}
+    pairs = ", ".join(f"{cell!r}: {value}" for cell, value in (known or {"oui": 1, "non": 0}).items())
+    return f"{line}; {words_key}: {{{pairs}}} reads words"
 
 
 def listed_labels(

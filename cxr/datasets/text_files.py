@@ -23,7 +23,9 @@ Row = tuple[int, list[str]]
 """Line number, and cells."""
 
 
-def read_text_table(path: Path, *, required: Sequence[str] = (), advice: str = _ADVICE) -> pd.DataFrame:
+def read_text_table(
+    path: Path, *, required: Sequence[str] = (), advice: str = _ADVICE, encoding: str = "utf-8", encoding_key: str = ""
+) -> pd.DataFrame:
     """A CSV file, or one packed as .gz, with every cell as text; a blank cell is "", "N/A" or "nan" stay as they are.
 
     Cells that were written by `cxr.spreadsheet_cells.inert` get their own text again.
@@ -31,13 +33,18 @@ def read_text_table(path: Path, *, required: Sequence[str] = (), advice: str = _
     Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped.
     Columns without a name are called "Unnamed: 0", by their position.
 
-    advice: the end of the message where the file cannot be read.
+    Args:
+        required: names of columns.
+        advice: the end of the message where the file cannot be read.
+        encoding: as Python calls it.
+        encoding_key: how users name another encoding, such as "encoding: ". "": they cannot.
 
     Raises:
-        UserError: no such file, not a CSV in UTF-8, a row with more or fewer cells than the header, two columns of one
-            name, or a required column is missing.
+        UserError: no such file, not a CSV in this encoding, a row with more or fewer cells than the header, two columns
+            of one name, or a required column is missing.
     """
-    text = read_text(path, what="data", advice=advice)
+    repair = f"in Excel: Save as, CSV UTF-8{f', or give {encoding_key}cp1252' if encoding_key else ''}"
+    text = read_text(path, what="data", advice=advice, encoding=encoding, repair=repair)
     if "\0" in text:
         raise UserError(f"data: {path} is not a CSV table: it holds bytes of value 0; save it in UTF-8, with commas")
     delimiter = _delimiter(text)

@@ -124,11 +124,16 @@ def map_names(names: Iterable[str], mapping: Mapping[str, str], *, source: str) 
     return {name: mapping[name] for name in unique}
 
 
-def check_findings(names: Iterable[str], known: Iterable[str], *, source: str) -> None:
-    """UserError with one line per finding in `names` that is not in `known` or is listed twice."""
+def check_findings(
+    names: Iterable[str], known: Iterable[str], *, source: str, advice: str = "correct the name"
+) -> None:
+    """UserError with one line per finding in `names` that is not in `known` or is listed twice.
+
+    advice: the end of the message about an unknown finding.
+    """
     listed, known = list(names), list(known)
     problems = [
-        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known) or 'none'}"
+        f"{source}: finding {name!r} is not there{nearest(name, known)}; it has {', '.join(known) or 'none'}; {advice}"
         for name in listed
         if name not in known
     ]

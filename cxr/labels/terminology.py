@@ -113,7 +113,8 @@ class Terminology:
         if problems:
             raise UserError(problems)
         if new:
-            log.info("%s: findings without an entry in the label file, so without parent: %s", source, ", ".join(new))
+            found_new = ", ".join(new)
+            log.info("%s: new findings, in no label file and so without parent: %s", source, found_new)
         return own
 
 

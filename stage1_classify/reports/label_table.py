@@ -15,6 +15,7 @@ from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from cxr.threads import num_cores
 from stage1_classify.reports.labeller import ReportLabeller
+from stage1_classify.reports.language import usual_language
 from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, result_columns, write_tables
 from stage1_classify.reports.page import PAGE, write_page
 from stage1_classify.reports.records import RecordFile, record_of
@@ -34,13 +35,14 @@ log = logging.getLogger("raybox")
 
 @dataclass(frozen=True)
 class Call:
-    """What the user asked for. label_file: own findings and synonyms. columns: see `read_reports`."""
+    """What the user asked for. label_file: own findings and synonyms. columns, encoding: see `read_reports`."""
 
     reports: Path
     out: Path
     label_file: Path | None = None
     language: Language | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = "utf-8"
     num_workers: int = 1
 
 
@@ -49,6 +51,7 @@ class CallSettings(Settings):
 
     language: Language | None
     columns: dict[str, str] = {}
+    encoding: str = "utf-8"
 
 
 def label_table(call: Call) -> str:
@@ -67,10 +70,12 @@ def label_table(call: Call) -> str:
     findings = finding_names(tables, terms)
     remarks = remark_names(tables)
     reserved = result_columns(findings, remarks)[1:]
-    table = read_reports(call.reports, reserved=reserved, language=call.language, columns=call.columns)
+    table = read_reports(
+        call.reports, reserved=reserved, language=call.language, columns=call.columns, encoding=call.encoding
+    )
     inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
     inputs |= {"label_file": call.label_file} if call.label_file else {}
-    settings = CallSettings(language=call.language, columns=dict(call.columns))
+    settings = CallSettings(language=call.language, columns=dict(call.columns), encoding=call.encoding)
     run = start_run(call.out, stage=STAGE, settings=settings, inputs=inputs)
     if run.state != "finished":
         _label(run, table, call, findings=findings, remarks=remarks)
@@ -91,10 +96,12 @@ def _label(run: Run, table: ReportTable, call: Call, *, findings: Sequence[str],
     records = RecordFile(run.dir / RECORDS)
     records.check(table.reports)
     waiting = table.reports[records.num_done :]
+    tables = load_tables(load_terminology(call.label_file))
+    usual = usual_language([report.text for report in table.reports if report.language is None], tables)
     if records.num_done:
         log.info("%d reports are already labelled", records.num_done)
     with run.phase(f"labelling {len(waiting)} reports"):
-        done = _labelled(waiting, call.label_file, num_workers=call.num_workers)
+        done = _labelled(waiting, call.label_file, usual=usual, num_workers=call.num_workers)
         for lines in track(done, "labelling, in chunks", total=-(-len(waiting) // CHUNK)):
             records.add(lines)
     counts = write_tables(run.dir, table.rows, records, findings=findings, remarks=remarks)
@@ -112,9 +119,11 @@ def _figures(counts: Counts) -> dict[str, float | None]:
     return figures | {f"reports_{language}": counts.languages[language] for language in LANGUAGES}
 
 
-def _labelled(reports: Sequence[Report], own: Path | None, *, num_workers: int) -> Iterator[list[str]]:
+def _labelled(
+    reports: Sequence[Report], own: Path | None, *, usual: Language | None, num_workers: int
+) -> Iterator[list[str]]:
     """The records of the reports as lines of JSON, in their order, in chunks."""
-    label = partial(_label_chunk, own=own)
+    label = partial(_label_chunk, own=own, usual=usual)
     chunks = _in_chunks(reports)
     num_workers = min(num_workers, num_cores())  # more are no faster, and each takes memory
     if num_workers == 1 or len(reports) <= FEW:
@@ -135,7 +144,7 @@ def labeller_of(own: Path | None) -> ReportLabeller:
     return ReportLabeller(load_tables(load_terminology(own)))
 
 
-def _label_chunk(reports: Sequence[Report], *, own: Path | None) -> list[str]:
+def _label_chunk(reports: Sequence[Report], *, own: Path | None, usual: Language | None) -> list[str]:
     label = labeller_of(own)
-    found = (record_of(report, label(report.text, report.language)) for report in reports)
+    found = (record_of(report, label(report.text, report.language, usual=usual)) for report in reports)
     return [json.dumps(record, ensure_ascii=False) for record in found]

@@ -1,11 +1,12 @@
 """From the text of a report to a verdict for each finding, with the sentences that give it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cxr.labels import COMPATIBLE_WITH_NO_FINDING, NO_FINDING, Language
 from stage1_classify.reports.language import LanguageDetector
 from stage1_classify.reports.matching import PhraseFinder, Sentence
+from stage1_classify.reports.normal_reports import NormalSentences
 from stage1_classify.reports.places import Place, most_exact
 from stage1_classify.reports.sections import Section, SectionFinder, SectionKind, section_of
 from stage1_classify.reports.tables import LanguageTable
@@ -75,24 +76,42 @@ class ReportLabeller:
         self._detect = LanguageDetector(tables)
         self._phrases = {language: PhraseFinder(table) for language, table in tables.items()}
         self._sections = {language: SectionFinder(table) for language, table in tables.items()}
+        self._normal = {language: NormalSentences(table) for language, table in tables.items()}
 
-    def __call__(self, text: str, language: Language | None = None) -> ReportLabels:
-        """Label a report. language: detected if not given."""
+    def __call__(self, text: str, language: Language | None = None, *, usual: Language | None = None) -> ReportLabels:
+        """Label a report.
+
+        Args:
+            language: detected if not given.
+            usual: of a report whose words show no language, if it says anything in this one.
+        """
         language = language or self._detect(text)
-        if language is None:
-            return ReportLabels(None, (), frozenset())
+        if language is not None:
+            return self._labelled(text, language)
+        presumed = self._labelled(text, usual) if usual else None
+        if presumed and (presumed.evidence or presumed.remarks):
+            return presumed
+        return ReportLabels(None, (), frozenset())
+
+    def _labelled(self, text: str, language: Language) -> ReportLabels:
         sections = self._sections[language](text)
         evidence: list[Evidence] = []
         remarks: set[str] = set()
-        for sentence in self._phrases[language](text):
+        sentences = self._phrases[language](text)
+        for sentence in sentences:
             marks = tuple(sorted(_marks(sentence, sections)))
             remarks |= {*marks, *_remarks(sentence, sections)}
-            evidence += _evidence(sentence, sections, marks)
+            evidence += _evidence(sentence, mentions_of(sentence), sections, marks)
+        for sentence in self._normal[language](text, sentences, sections):
+            normal = Mention(NO_FINDING, "present", "", sentence.begin, sentence.stop, None, ())
+            evidence += _evidence(sentence, [normal], sections, ())
         return ReportLabels(language, tuple(evidence), frozenset(remarks))
 
 
-def _evidence(sentence: Sentence, sections: Sequence[Section], marks: tuple[str, ...]) -> Iterator[Evidence]:
-    for found in mentions_of(sentence):
+def _evidence(
+    sentence: Sentence, mentions: Iterable[Mention], sections: Sequence[Section], marks: tuple[str, ...]
+) -> Iterator[Evidence]:
+    for found in mentions:
         section = section_of(sections, found.begin)
         reason = UNREAD.get(section)
         mention = found._replace(verdict="ignored", reason=reason, cue=None) if reason else found

@@ -18,6 +18,7 @@ from spacy.attrs import NORM, ORTH, SENT_START, TAG
 from spacy.tokens import Doc
 
 from cxr.config import UserError
+from stage1_classify.reports.ratios import RatioReader
 from stage1_classify.reports.spelling import Speller, plain
 from stage1_classify.reports.tables import LanguageTable, phrases_of
 from stage1_classify.reports.vocabulary import Role, roles_of_phrases
@@ -30,6 +31,9 @@ MAX_TOKENS = 300
 grows with the cube of its findings."""
 
 _SKIPPED_MARKS = {"-", "\n", "\r", "\t", "(", ")", "*", "•", "_"}
+_FEW = 40
+"""More phrases than stand between a ratio and its number."""
+
 STATEMENT = Role("statement")
 """A comma before a word of degree: "no effusion, small pneumothorax"."""
 
@@ -95,6 +99,7 @@ class PhraseFinder:
         self._matcher = EDSPhraseMatcher(self._nlp.vocab, attr="NORM", ignore_excluded=True)
         self._label_roles = {self._add(words): tuple(roles) for words, roles in phrases.items()}
         self._codes: dict[int, tuple[int, int]] = {}
+        self._read_ratio = RatioReader(table)
 
     def __call__(self, text: str) -> list[Sentence]:
         """The sentences of a text, in their order, those without any phrase too. See `MAX_TOKENS`."""
@@ -102,12 +107,13 @@ class PhraseFinder:
         if not len(doc):
             return []
         starts = self._normalise(doc)
-        found = _longest([*self._matcher(doc)])
-        begins = [start for _, start, _ in found]
+        found = [self._match(doc, text, *one) for one in _longest([*self._matcher(doc)])]
+        if any(match.role("ratio") for match in found):
+            found = self._with_ratios(doc, text, found)
+        begins = [match.start for match in found]
         sentences = []
         for start, end in pairwise([*_in_parts(starts, len(doc)), len(doc)]):
-            inside = found[bisect_left(begins, start) : bisect_left(begins, end)]
-            matches = tuple(self._match(doc, text, *one) for one in inside)
+            matches = tuple(found[bisect_left(begins, start) : bisect_left(begins, end)])
             begin, stop = _characters(doc, start, end)
             sentences.append(Sentence(begin, begin + len(text[begin:stop].rstrip()), matches))
         return sentences
@@ -158,6 +164,23 @@ class PhraseFinder:
         if text[begin:stop] == "," and self._begins_statement(doc, end):
             roles = (*roles, STATEMENT)
         return Match(roles, start, end, begin, stop, text[begin:stop])
+
+    def _with_ratios(self, doc: Doc, text: str, found: list[Match]) -> list[Match]:
+        """The matches with the numbers of ratios as predicates, in their order. Those inside a number are left out."""
+        numbers: list[Match] = []
+        for place, match in enumerate(found):
+            role = match.role("ratio")
+            ratio = self._read_ratio(text, match.stop) if role else None
+            span = doc.char_span(ratio.begin, ratio.stop, alignment_mode="expand") if ratio else None
+            if not (role and ratio and span):
+                continue
+            # the text between has few characters, so few phrases
+            if not any(one.is_mention and one.start < span.start for one in found[place + 1 : place + 1 + _FEW]):
+                said = Role("predicate", role.name, value=ratio.verdict)
+                numbers.append(Match((said,), span.start, span.end, ratio.begin, ratio.stop, ratio.text))
+        taken = {token for number in numbers for token in range(number.start, number.end)}
+        kept = [one for one in found if taken.isdisjoint(range(one.start, one.end))]
+        return sorted([*kept, *numbers], key=lambda match: match.start)
 
     def _begins_statement(self, doc: Doc, place: int) -> bool:
         """True if what follows a comma is no further part of a list: "no effusion, small pneumothorax"."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr.runs.whole_files import whole_file
 from cxr.spreadsheet_cells import inert
-from stage1_classify.reports.records import Record
+from stage1_classify.reports.records import Record, sentences_of
 from stage1_classify.reports.report_table import LANGUAGE, REPORT_ID
 
 LABELS, SIDES, EVIDENCE = "labels.csv", "sides.csv", "evidence.jsonl"
@@ -24,7 +24,7 @@ MARKS = ("compared", "known")
 
 @dataclass
 class Counts:
-    """Counts over all reports. labels: (finding, 1, 0 or -1). mentions: (finding, verdict)."""
+    """Counts over all reports. labels: (finding, 1, 0 or -1). sentences: (finding, verdict)."""
 
     num_reports: int = 0
     num_empty: int = 0
@@ -32,7 +32,7 @@ class Counts:
     languages: Counter[str] = field(default_factory=Counter)
     """"" is a report in no known language."""
     labels: Counter[tuple[str, int]] = field(default_factory=Counter)
-    mentions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sentences: Counter[tuple[str, str]] = field(default_factory=Counter)
     located: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
 
@@ -41,7 +41,7 @@ class Counts:
         self.num_empty += not record["labels"]
         self.languages[record["language"] or ""] += 1
         self.labels.update((finding, label) for finding, label in record["labels"].items())
-        self.mentions.update((one["finding"], one["verdict"]) for one in record["evidence"])
+        self.sentences.update((one["finding"], one["verdict"]) for one in sentences_of(record))
         self.located.update(record["places"].keys())
         self.remarks.update(record["remarks"])
 

@@ -9,7 +9,7 @@ from cxr.labels import slug
 from cxr.runs.run_folder import atomic_write_text
 from eval.report.templating import page_environment
 from stage1_classify.reports.outputs import MARKS, Counts
-from stage1_classify.reports.records import Record
+from stage1_classify.reports.records import Record, sentences_of
 
 PAGE = "report.html"
 MAX_SENTENCES = 20
@@ -68,25 +68,25 @@ def write_page(
         rows=rows,
         verdicts=VERDICTS,
         remarks=[(REMARKS.get(name, name), name, counts.remarks[name]) for name in [*remarks, *MARKS]],
-        sections=[_section(finding, shown, counts) for finding in findings if _num_mentions(finding, counts)],
+        sections=[_section(finding, shown, counts) for finding in findings if _num_sentences(finding, counts)],
         max_sentences=MAX_SENTENCES,
     )
     atomic_write_text(folder / PAGE, page)
 
 
-def _num_mentions(finding: str, counts: Counts) -> int:
-    return sum(counts.mentions[finding, verdict] for verdict in VERDICTS)
+def _num_sentences(finding: str, counts: Counts) -> int:
+    return sum(counts.sentences[finding, verdict] for verdict in VERDICTS)
 
 
 def _row(finding: str, counts: Counts) -> dict[str, object]:
     """A row of the table of counts."""
     cells = {verdict: counts.labels[finding, label] for label, verdict in LABELS.items()}
-    ignored = counts.mentions[finding, "ignored"]
+    ignored = counts.sentences[finding, "ignored"]
     return {
         "finding": finding,
         "id": slug(finding),
         "cells": cells | {"ignored": ignored},
-        "linked": {verdict: counts.mentions[finding, verdict] > 0 for verdict in VERDICTS},
+        "linked": {verdict: counts.sentences[finding, verdict] > 0 for verdict in VERDICTS},
         "located": counts.located[finding],
         "blank": counts.num_reports - sum(cells.values()),
     }
@@ -94,7 +94,7 @@ def _row(finding: str, counts: Counts) -> dict[str, object]:
 
 def _section(finding: str, shown: dict[tuple[str, str], list[Shown]], counts: Counts) -> dict[str, object]:
     parts = [
-        {"verdict": verdict, "num": counts.mentions[finding, verdict], "sentences": shown[finding, verdict]}
+        {"verdict": verdict, "num": counts.sentences[finding, verdict], "sentences": shown[finding, verdict]}
         for verdict in VERDICTS
         if shown[finding, verdict]
     ]
@@ -107,9 +107,9 @@ def _sentences(records: Iterable[Record], counts: Counts) -> dict[tuple[str, str
     known: set[tuple[str, str, str]] = set()
     seen: Counter[tuple[str, str]] = Counter()
     for record in records:
-        for one in record["evidence"]:
+        for one in sentences_of(record):
             key = one["finding"], one["verdict"]
-            place, total = seen[key], counts.mentions[key]
+            place, total = seen[key], counts.sentences[key]
             seen[key] += 1
             due = place * MAX_SENTENCES >= len(shown[key]) * total
             if due and len(shown[key]) < MAX_SENTENCES and (*key, one["sentence"]) not in known:

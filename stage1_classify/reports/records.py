@@ -26,6 +26,16 @@ def record_of(report: Report, found: ReportLabels) -> Record:
     }
 
 
+def sentences_of(record: Record) -> Iterator[Record]:
+    """The evidence of a record, once per finding, verdict and sentence: a sentence may name a finding twice."""
+    seen: set[tuple[str, str, str]] = set()
+    for one in record["evidence"]:
+        key = one["finding"], one["verdict"], one["sentence"]
+        if key not in seen:
+            seen.add(key)
+            yield one
+
+
 def _evidence(one: Evidence, text: str) -> Record:
     """begin, stop, cue_begin: characters of the sentence."""
     mention, (begin, stop) = one.mention, one.sentence

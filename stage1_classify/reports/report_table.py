@@ -63,6 +63,7 @@ def read_reports(
     reserved: Sequence[str],
     language: Language | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    encoding: str = "utf-8",
 ) -> ReportTable:
     """Read the table: columns report_id, report, optionally language; others are carried over.
 
@@ -70,11 +71,12 @@ def read_reports(
         reserved: names of columns that the results will have.
         language: of the reports whose row does not name it.
         columns: report_id, report or language -> its name in the table, where that differs.
+        encoding: of the table, as Python calls it.
 
     Raises:
         UserError: no such table or column, a blank or ambiguous id, an unknown language, a column with a reserved name.
     """
-    table = _with_our_names(path, columns)
+    table = _with_our_names(path, columns, encoding=encoding)
     ids = table[REPORT_ID].str.strip()
     given = (
         table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
@@ -92,10 +94,11 @@ def read_reports(
     return ReportTable(rows, reports)
 
 
-def _with_our_names(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+def _with_our_names(path: Path, columns: Mapping[str, str], *, encoding: str) -> pd.DataFrame:
     """The table, with the columns called report_id, report and language. UserError as `read_reports`."""
     required = [columns.get(name, name) for name in (REPORT_ID, REPORT)]
-    table = read_text_table(path, advice="give the path of the table of reports")
+    advice = "give the path of the table of reports"
+    table = read_text_table(path, advice=advice, encoding=encoding, encoding_key="--encoding ")
     advice = f"--columns {REPORT_ID}=... {REPORT}=... names the columns of a table that calls them otherwise"
     require_columns(table, [*required, *columns.values()], source=str(path), advice=advice)
     taken = [name for name, column in columns.items() if name in table and column != name]

@@ -6,7 +6,7 @@ stand side (L, R, B, or - for none) and zone; a name alone is a remark or mark. 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,12 +120,13 @@ def _place(text: str) -> tuple[str, str]:
     return side.replace("-", ""), zone
 
 
-def answers_of(examples: Iterable[Example], labeller: ReportLabeller) -> list[Answer]:
-    """Label all texts."""
-    return [
-        Answer(example, _values(example.expected), _values(_found(labeller(example.text, example.language))))
-        for example in examples
-    ]
+def answers_of(examples: Iterable[Example], labeller: ReportLabeller, *, findings: Collection[str]) -> list[Answer]:
+    """Label all texts. findings: those that count."""
+    answers = []
+    for example in examples:
+        found = _found(labeller(example.text, example.language), findings)
+        answers.append(Answer(example, _values(example.expected), _values(found)))
+    return answers
 
 
 def score(answers: Iterable[Answer], *, task: str, finding: str | None = None) -> Score:
@@ -151,12 +152,16 @@ def _counts(answer: Answer, task: str, finding: str | None) -> Score:
     return Score(len(expected & found), len(expected - found), len(found - expected))
 
 
-def _found(labels: ReportLabels) -> Expected:
+def _found(labels: ReportLabels, findings: Collection[str]) -> Expected:
     """The labeller's answer. No Finding counts only if a sentence says so, not if it follows from the others."""
-    known = labels.labels()
+    known = {finding: label for finding, label in labels.labels().items() if finding in findings}
     if not any(one.mention.finding == NO_FINDING for one in labels.evidence):
         known.pop(NO_FINDING, None)
-    places = {finding: frozenset((one.side, one.zone) for one in own) for finding, own in labels.places().items()}
+    places = {
+        finding: frozenset((one.side, one.zone) for one in own)
+        for finding, own in labels.places().items()
+        if finding in findings
+    }
     return Expected(known, places, labels.remarks)
 
 

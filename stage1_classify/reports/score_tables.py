@@ -27,7 +27,7 @@ def score_file(path: Path, *, own: Path | None = None) -> tuple[list[Answer], li
     examples = read_examples(path, findings=findings, remarks=[*remark_names(tables), *MARKS])
     if not examples:
         raise UserError(f"{path}: holds no text; add rows with text and labels")
-    answers = answers_of(examples, ReportLabeller(tables))
+    answers = answers_of(examples, ReportLabeller(tables), findings=findings)
     return answers, [_tasks(answers), _findings(answers, findings), _kinds(answers)]
 
 

@@ -8,6 +8,7 @@ from stage1_classify.reports.spelling import plain
 from stage1_classify.reports.tables import LanguageTable, phrases_of
 
 SectionKind = Literal["indication", "comparison", "other"]
+"""A summary is read like any other section."""
 
 
 class Section(NamedTuple):
@@ -31,7 +32,7 @@ class SectionFinder:
 
     def __init__(self, table: LanguageTable) -> None:
         self._kinds: dict[str, SectionKind] = {
-            plain(phrase): kind
+            plain(phrase): kind if kind != "summary" else "other"
             for kind, patterns in table.sections.items()
             for pattern in patterns
             for phrase in phrases_of(pattern)

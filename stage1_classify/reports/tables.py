@@ -32,6 +32,10 @@ class Cues(Settings):
     before: list[str] = []
     after: list[str] = []
     around: list[str] = []
+    leading: list[str] = []
+    """As `before`, but not after another finding: "ancien pneumothorax" is gone, "fracture ancienne de côte" is not."""
+    trailing: list[str] = []
+    """As `after`, but not before another finding: "opacity likely", but "opacity likely representing pneumonia"."""
 
 
 class FindingWords(Settings):
@@ -41,6 +45,8 @@ class FindingWords(Settings):
     """Names of the finding: "pleural effusion"."""
     subjects: list[str] = []
     """Structures that mean the finding only together with a predicate: "heart size" ... "enlarged"."""
+    ratios: list[str] = []
+    """Subjects whose number, a share, means the finding if it is above one half: "cardiothoracic ratio 0.58"."""
     predicates: dict[Literal["present", "uncertain", "absent"], list[str]] = {}
     """What the predicates of the subjects mean. `normal` and `borderline` of the language hold for all subjects."""
 
@@ -70,12 +76,18 @@ class LanguageTable(Settings):
     """Words that begin a new thought: neither cues nor places reach over them: "but"."""
     openings: list[str]
     """Words that begin a statement: cues do not reach over them, places do: "there is"."""
-    sections: dict[Literal["indication", "comparison", "other"], list[str]]
-    """Headings. Nothing is read in `indication`; `comparison` lasts for one sentence, of which only marks are read."""
+    sections: dict[Literal["indication", "comparison", "summary", "other"], list[str]]
+    """Headings. Nothing is read in `indication`; `comparison` lasts for one sentence, of which only marks are read.
+    `summary` is about the whole examination."""
     findings: dict[str, FindingWords]
     places: dict[str, list[str]]
     """"L lower", "R", "- upper", "B": side and zone -> words."""
+    normal_reports: list[str]
+    """Whole reports, or whole sentences of a summary, that say No Finding: "Unremarkable"."""
     normal: list[str]
+    ratio_above: list[str]
+    """Words before the number of a ratio: it is more."""
+    ratio_below: list[str]
     borderline: list[str]
     negation: Cues
     uncertainty: Cues

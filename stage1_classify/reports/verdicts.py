@@ -80,10 +80,23 @@ class _Scope(NamedTuple):
                 yield cue
 
     def _reaches(self, cue: _Cue, match: Match) -> bool:
-        direction = cue.role.direction
         if cue.match.start >= match.end:
-            return direction in ("after", "around") and self._follows(cue)
-        if cue.match.end > match.start or direction == "after":
+            return self._reaches_back(cue)
+        return cue.match.end <= match.start and self._reaches_on(cue)
+
+    def _reaches_back(self, cue: _Cue) -> bool:
+        """True if a cue acts on a mention before it."""
+        if cue.role.direction not in ("after", "around", "trailing"):
+            return False
+        if cue.role.direction == "trailing" and any(term.start >= cue.match.end for term in self._terms(cue)):
+            return False
+        return self._follows(cue)
+
+    def _reaches_on(self, cue: _Cue) -> bool:
+        """True if a cue acts on a mention after it."""
+        if cue.role.direction not in ("before", "around", "leading"):
+            return False
+        if cue.role.direction == "leading" and any(term.end <= cue.match.start for term in self._terms(cue)):
             return False
         if cue.role.kind == "prior":
             return self.chunks[cue.chunk].thought == self.chunks[self.number].thought
@@ -98,6 +111,10 @@ class _Scope(NamedTuple):
         chunk = self.chunks[cue.chunk]
         is_next = cue.chunk == self.number + 1 and chunk.clause == self.chunks[self.number].clause
         return is_next and chunk.separator == "comma" and not chunk.mentions
+
+    def _terms(self, cue: _Cue) -> list[Match]:
+        """The names of findings in the chunk of a cue."""
+        return [one for one in self.chunks[cue.chunk].owners if one.role("term")]
 
     def _same_statement(self, first: int) -> bool:
         """True if no new statement begins after chunk `first`: "no effusion, small pneumothorax"."""

@@ -12,6 +12,7 @@ Kind = (
         "term",
         "subject",
         "predicate",
+        "ratio",
         "neutral",
         "place",
         "mark",
@@ -25,7 +26,7 @@ Kind = (
         "statement",
     ]
 )
-Direction = Literal["before", "after", "around", ""]
+Direction = Literal["before", "after", "around", "leading", "trailing", ""]
 """Where a cue stands relative to the finding; "" for phrases that are no cue."""
 
 CUES: tuple[CueKind, ...] = get_args(CueKind)
@@ -58,6 +59,8 @@ def roles_of_phrases(table: LanguageTable) -> dict[str, tuple[Role, ...]]:
     for name, words in table.findings.items():
         add(words.terms, Role("term", name))
         add(words.subjects, Role("subject", name))
+        add(words.ratios, Role("subject", name))
+        add(words.ratios, Role("ratio", name))
         for value, patterns in words.predicates.items():
             add(patterns, Role("predicate", name, value=value))
     add(table.normal, Role("predicate", ANY_SUBJECT, value="absent"))
@@ -67,6 +70,8 @@ def roles_of_phrases(table: LanguageTable) -> dict[str, tuple[Role, ...]]:
         add(cues.before, Role(kind, direction="before"))
         add(cues.after, Role(kind, direction="after"))
         add(cues.around, Role(kind, direction="around"))
+        add(cues.leading, Role(kind, direction="leading"))
+        add(cues.trailing, Role(kind, direction="trailing"))
     for place, patterns in table.places.items():
         add(patterns, Role("place", place))
     add(table.known, Role("mark", "known"))

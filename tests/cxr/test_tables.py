@@ -34,6 +34,17 @@ def test_all_problems_in_one_error() -> None:
     assert len(lines) == 22
 
 
+def test_defects_that_are_summed_up_have_no_line_each() -> None:
+    problems = Problems("error", source="set")
+    problems.add_all(["a", "b"], "bad label")
+    problems.sum_up("bad label", ["column 'x' has 'oui'"])
+    problems.add("c", "missing image")
+    with pytest.raises(UserError) as caught:
+        problems.finish()
+    assert caught.value.problems[:2] == ["set: column 'x' has 'oui'", "set: c: missing image"]
+    assert "3 problems (2 x bad label, 1 x missing image)" in caught.value.problems[2]
+
+
 def test_a_problem_is_one_line_whatever_the_table_holds() -> None:
     problems = Problems("exclude", source="set")
     problems.add_all(["", "Épanchement, a b", "a\nb\u2028\udcff", "9" * 400], "missing image")

@@ -69,6 +69,62 @@ def test_two_columns_of_one_finding_merge(tmp_path: Path) -> None:
     assert read(csv_folder(tmp_path), findings=same).labels["Pleural Effusion"].tolist() == [1, -1]
 
 
+def words_folder(root: Path) -> Path:
+    """Every label is a word; the two columns say oui and non, and oui and peut-être."""
+    csv_folder(root)
+    text = (root / "images.csv").read_text(encoding="utf-8")
+    text = text.replace("51,1,", "51,oui,oui").replace(",0,-1", ",non,peut-être")
+    (root / "images.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+COLUMNS_OF_WORDS = [
+    "images.csv: column 'effusion' has 'oui' (1 row), 'non' (1 row), first in row 2; expected 1, 0, -1 or blank; "
+    "data.label_values: {'oui': 1, 'non': 0} reads words",
+    "images.csv: column 'heart' has 'oui' (1 row), 'peut-être' (1 row), first in row 2; expected 1, 0, -1 or blank; "
+    "data.label_values: {'oui': 1} reads words",
+]
+
+
+def test_words_as_labels_are_told_once_per_column(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        read(words_folder(tmp_path), boxes=None)
+    assert caught.value.problems[:2] == COLUMNS_OF_WORDS
+    assert len(caught.value.problems) == 3
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, boxes=None, on_problem="exclude")
+    first, *others = caught.value.problems
+    assert "no image is left" in first
+    assert "(2 x label value outside {1, 0, -1, blank})" in first
+    assert others == COLUMNS_OF_WORDS
+
+
+def test_an_excluded_image_names_all_its_words(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path, rows=[("p3/c.png", "p3", "PA", "F", 1, "oui", "non")])
+    (excluded,) = read(root, on_problem="exclude").excluded
+    assert excluded.what == "p3/c.png, column 'effusion', value 'oui', column 'heart', value 'non'"
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path)
+    for name in ("images.csv", "boxes.csv"):
+        text = (root / name).read_text(encoding="utf-8").replace("effusion", "épanchement")
+        (root / name).write_bytes(text.encode("cp1252"))
+    findings = {"épanchement": "Pleural Effusion", "heart": "Cardiomegaly"}
+    assert len(read(root, findings=findings, encoding="cp1252").boxes) == 1
+    with pytest.raises(UserError, match=r"images\.csv is not text in UTF-8, see row 1; .* data\.encoding: cp1252"):
+        read(root, findings=findings)
+    with pytest.raises(ValueError, match="unknown encoding 'cp12520'"):
+        read(root, findings=findings, encoding="cp12520")
+
+
+def test_a_wrong_folder_or_table_is_told_in_the_words_of_an_own_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set `data\.root` to where the paths in the table begin"):
+        read(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"correct `data\.root`, or `data\.table`"):
+        read(csv_folder(tmp_path), table="gone.csv")
+
+
 BROKEN: dict[str, tuple[dict[str, Any], str, int]] = {
     "missing image": ({"rows": [("p3/c.png", "p3", "PA", "F", 1, 1, 1)]}, "missing image", 2),
     "duplicated row": ({"rows": [("p1/a.png", "p1", "PA", "F", 51, 1, "")]}, "duplicated row", 2),

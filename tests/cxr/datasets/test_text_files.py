@@ -83,6 +83,17 @@ def test_what_is_wrong_is_one_clear_line(tmp_path: Path, case: str) -> None:
     assert "\0" not in problem
 
 
+def test_an_encoding_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    path = table(tmp_path, "a,b\nMüller,2\n")
+    assert read_text_table(path, encoding="utf-8-sig")["a"].tolist() == ["Müller"]
+    with pytest.raises(UserError, match="is text in UTF-8, not in cp1252"):
+        read_text_table(path, encoding="cp1252")
+    with pytest.raises(UserError, match="unknown encoding 'base64'"):
+        read_text_table(path, encoding="base64")
+    with pytest.raises(UserError, match=r"not text in ascii, see row 2"):
+        read_text_table(table(tmp_path, "a,b\nM\u00fcller,2\n".encode("latin-1")), encoding="ascii")
+
+
 def test_many_wrong_lines_are_counted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 21 has 1 cells and 10 more"):
         read_text_table(table(tmp_path, "a,b\n" + "1\n" * 30))

@@ -80,6 +80,25 @@ def test_files_of_a_table(tmp_path: Path) -> None:
     }
 
 
+def test_short_reports_are_read_in_the_language_of_the_others(tmp_path: Path) -> None:
+    texts = ["Normal.", "Pas de pneumothorax.", "Gros cœur.", "No effusion.", "xyzzy"]
+    label_table(Call(write_table(tmp_path / "r.csv", texts), tmp_path / "out"))
+    labels = rows(tmp_path / "out" / "labels.csv")
+    assert [row["language"] for row in labels] == ["fr", "fr", "fr", "en", ""]
+    assert given(labels[0]) == {"language": "fr", "No Finding": "1"}
+
+
+def test_a_table_in_the_encoding_of_a_spreadsheet(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes("report_id;report\n1;Pas de fracture\n2;Épanchement à gauche\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"see row 3; .* --encoding cp1252"):
+        label_table(Call(path, tmp_path / "out"))
+    with pytest.raises(UserError, match="unknown encoding 'cp12520'"):
+        label_table(Call(path, tmp_path / "out", encoding="cp12520"))
+    label_table(Call(path, tmp_path / "out", encoding="cp1252"))
+    assert rows(tmp_path / "out" / "labels.csv")[1]["Pleural Effusion"] == "1"
+
+
 def test_stage_1_reads_the_labels(tmp_path: Path) -> None:
     label_table(Call(write_table(tmp_path / "r.csv", TEXTS), tmp_path / "out"))
     for number in range(len(TEXTS)):

@@ -116,7 +116,7 @@ def test_the_sentences_cover_every_kind_in_both_languages() -> None:
 
 def test_sentences_that_the_cues_were_made_on(label: ReportLabeller) -> None:
     tables = load_tables()
-    remarks = [*remark_names(tables), *MARKS]
-    answers = answers_of(read_examples(HALVES[0], findings=finding_names(tables), remarks=remarks), label)
+    findings, remarks = finding_names(tables), [*remark_names(tables), *MARKS]
+    answers = answers_of(read_examples(HALVES[0], findings=findings, remarks=remarks), label, findings=findings)
     assert list(mistakes_of(answers)) == []
     assert score(answers, task="mention").found > 200

@@ -42,4 +42,11 @@ def test_sentences_come_from_the_whole_table_and_once_each(tmp_path: Path, label
     assert shown == sorted(set(shown))
     assert shown[0] < 5
     assert shown[-1] > 5 * (MAX_SENTENCES - 2)
-    assert page(tmp_path, label, ["Edema."] * 9).count("</mark>.") == 1
+    html = page(tmp_path, label, ["Edema."] * 9)
+    assert html.count("</mark>.") == 1
+    assert re.search(r"9\s+sentences, 1 of them shown", html)
+
+
+def test_a_sentence_that_names_a_finding_twice_counts_once(tmp_path: Path, label: ReportLabeller) -> None:
+    html = page(tmp_path, label, ["No edema, no pulmonary edema."])
+    assert re.search(r"Edema negative: 1\s+sentence</h3>", html)

@@ -1,0 +1,54 @@
+"""Numbers of ratios, such as the cardiothoracic ratio, whose upper limit of normal is one half."""
+
+import re
+from typing import Literal, NamedTuple
+
+from stage1_classify.reports.spelling import plain
+from stage1_classify.reports.tables import LanguageTable
+
+LIMIT = 0.5
+"""The usual upper limit of the cardiothoracic ratio of adults on a PA radiograph."""
+
+PLAUSIBLE = (0.2, 0.9)
+"""Other numbers are no ratio."""
+
+_NUMBER = re.compile(
+    r"(?P<words>[^\d.;\n]{0,40}?)(?P<number>(?<!\d)(?:0?[.,]\d{1,3}(?!\d)(?! *%)|\d{1,2}(?:[.,]\d+)? *(?P<percent>%)))"
+)
+
+
+class Ratio(NamedTuple):
+    """A number in a text. begin, stop: its characters. verdict: what it says of the finding."""
+
+    begin: int
+    stop: int
+    text: str
+    verdict: Literal["present", "uncertain", "absent"]
+
+
+class RatioReader:
+    """Reads the numbers of one language: "0.58", "0,58", "58 %", "> 0.5"."""
+
+    def __init__(self, table: LanguageTable) -> None:
+        self._above = [plain(word) for word in table.ratio_above]
+        self._below = [plain(word) for word in table.ratio_below]
+
+    def __call__(self, text: str, start: int) -> Ratio | None:
+        """The ratio in the same sentence after character `start`; None if there is none, or if it decides nothing."""
+        match = _NUMBER.match(text, start)
+        if match is None:
+            return None
+        value = float(match["number"].rstrip(" %").replace(",", ".")) / (100 if match["percent"] else 1)
+        verdict = self._verdict(value, plain(match["words"]))
+        if verdict is None or not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+            return None
+        return Ratio(*match.span("number"), match["number"], verdict)
+
+    def _verdict(self, value: float, words: str) -> Literal["present", "uncertain", "absent"] | None:
+        if any(word in words for word in self._above):
+            return "present" if value >= LIMIT else None
+        if any(word in words for word in self._below):
+            return "absent" if value <= LIMIT else None
+        if value == LIMIT:
+            return "uncertain"
+        return "present" if value > LIMIT else "absent"
