@@ -23,6 +23,14 @@ from eval.stats.measures import Measure, share_measure
 RATES = {FEW_FALSE: 0.5, "one_fp": 1.0}
 """Name of a point -> false positives per image that it allows on the tune split, all findings together."""
 
+MIN_CONFIDENCE = 0.05
+"""The point of best F1 shows no box below this confidence.
+
+The confidence at which F1 is best is half the best F1 (Lipton, Elkan and Naryanaswamy, Optimal Thresholding of
+Classifiers to Maximize F1 Measure, ECML PKDD 2014). A lower one means a best F1 below .1. It is reached by showing
+nearly every box of a finding that the detector does not know, so these boxes tell a reader nothing.
+"""
+
 ALL_FINDINGS = "all findings"
 _TINY = 1e-15
 
@@ -32,13 +40,17 @@ def choose_points(
 ) -> list[OperatingPoint]:
     """The points of best F1 and of each of `RATES`, from matches on the tune split."""
     limited = [limited_point(name, rate, matches, confidence, iou=iou) for name, rate in RATES.items()]
-    return [best_f1_point(matches, iou=iou), *limited]
+    return [best_f1_point(matches, confidence, iou=iou), *limited]
 
 
-def best_f1_point(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> OperatingPoint:
-    """The threshold with the best F1 of each finding, see `f1_thresholds`."""
-    about = f"highest F1 of each finding at IoU {iou:g} on tune"
-    return OperatingPoint(BEST_F1, about, f1_thresholds(matches, iou=iou))
+def best_f1_point(matches: Sequence[ClassMatches], confidence: Confidence, *, iou: float = MAIN_IOU) -> OperatingPoint:
+    """The threshold with the best F1 of each finding among confidences of at least `MIN_CONFIDENCE`.
+
+    A finding without a correct box of that confidence on the tune split is never shown.
+    """
+    least = {m.finding: confidence.score_at(m.finding, MIN_CONFIDENCE) for m in matches}
+    about = f"highest F1 of each finding at IoU {iou:g} on tune, from a confidence of {MIN_CONFIDENCE:g} on"
+    return OperatingPoint(BEST_F1, about, f1_thresholds(matches, iou=iou, least=least))
 
 
 def limited_point(

@@ -79,13 +79,20 @@ def rodeo_measure(
     return Measure("rodeo_total" if pooled else "rodeo", names, resampled)
 
 
-def f1_thresholds(matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU) -> dict[str, float]:
-    """The minimum score of each class with the best F1 at this IoU, on ties the highest; infinite if none matches."""
-    return {m.finding: _f1_threshold(m, iou) for m in matches}
+def f1_thresholds(
+    matches: Sequence[ClassMatches], *, iou: float = MAIN_IOU, least: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The minimum score of each class with the best F1 at this IoU, on ties the highest; infinite if none matches.
+
+    least: the lowest score of each class that may be chosen; without it, any.
+    """
+    return {m.finding: _f1_threshold(m, iou, (least or {}).get(m.finding, 0.0)) for m in matches}
 
 
-def _f1_threshold(matches: ClassMatches, iou: float) -> float:
+def _f1_threshold(matches: ClassMatches, iou: float, least: float) -> float:
     scores, _, is_hit = matches.ranked(iou)
+    allowed = scores >= least  # the first ones, because scores fall
+    scores, is_hit = scores[allowed], is_hit[allowed]
     if not is_hit.any():
         return math.inf
     last = np.flatnonzero(np.diff(scores, append=-np.inf))  # last index of each distinct score

@@ -8,7 +8,14 @@ Plate = tuple[int, int, int, int]
 
 def chance_text(score: float, confidence: float | None) -> str:
     """ "45 %", the calibrated confidence of a box; its score as ".2f" where there is no calibration (None)."""
-    return f"{score:.2f}" if confidence is None else f"{100 * confidence:.0f} %"
+    if confidence is None:
+        return "<0.01" if score < 0.01 else f"{score:.2f}"
+    return percent(confidence)
+
+
+def percent(share: float) -> str:
+    """ "45 %", "<1 %": a small chance must not read as none."""
+    return "<1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def place_plate(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]) -> Plate:

@@ -43,7 +43,23 @@ def test_without_detections_nothing_is_shown_by_f1_and_everything_by_a_rate() ->
 
 
 def test_best_f1_is_of_each_finding() -> None:
-    assert best_f1_point(matched(FOUND)).scores == {EDEMA: 0.8, MASS: 0.5}
+    assert best_f1_point(matched(FOUND), AS_IT_IS).scores == {EDEMA: 0.8, MASS: 0.5}
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0.0, 0.5), (-2.9, 0.5), (-3.0, np.inf)])
+def test_best_f1_shows_no_box_of_almost_no_confidence(offset: float, expected: float) -> None:
+    """A score of .5 means a confidence of .052 and .047."""
+    confidence = Confidence(Curve(), {MASS: Curve(scale=1.0, offset=offset)})
+    assert best_f1_point(matched(FOUND), confidence).scores == {EDEMA: 0.8, MASS: expected}
+
+
+def test_of_the_confidences_that_may_be_shown_the_best_f1_is_taken() -> None:
+    """The best F1 of all scores is at .01; the best from a confidence of .05 on is at .5."""
+    true = [*TRUE, ("a", MASS, 0, 0, 40, 20, NAN)]
+    found = [hit("b", MASS, 0.5), hit("a", MASS, 0.01)]
+    sure = Confidence(Curve(offset=5.0), {})
+    assert best_f1_point(matched(found, true), sure).scores[MASS] == 0.01
+    assert best_f1_point(matched(found, true), AS_IT_IS).scores[MASS] == 0.5
 
 
 @pytest.mark.parametrize(
