@@ -26,6 +26,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from cxr.config import UserError
 from stage3_detect.dicom_results.source import RADIOGRAPH_CLASSES
 from stage3_detect.serving.dicom.connection import PDU_BYTES, prepare
+from stage3_detect.serving.dicom.events import log_refused_classes, log_refused_image, log_rejection
 from stage3_detect.serving.dicom.settings import DicomSettings
 from stage3_detect.serving.dicom.store import FullError
 from stage3_detect.serving.http.logs import log_error
@@ -72,6 +73,8 @@ def listen(settings: DicomSettings, accept: Accept, *, max_bytes: int) -> Thread
         (evt.EVT_CONN_OPEN, prepare),
         (evt.EVT_C_STORE, answers.stored),
         (evt.EVT_PDU_RECV, answers.counted),
+        (evt.EVT_REJECTED, log_rejection, [settings]),
+        (evt.EVT_ACCEPTED, log_refused_classes),
     ]
     try:
         server = application.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
@@ -94,10 +97,17 @@ class _Answers:
 
     def stored(self, event: evt.Event) -> int:
         """The status of one C-STORE."""
+        sender = str(event.assoc.requestor.ae_title).strip()
+        status = self._status(event, sender)
+        if status != SUCCESS:
+            log_refused_image(peer=sender, status=status)
+        return status
+
+    def _status(self, event: evt.Event, sender: str) -> int:
         if self._num_bytes.pop(event.assoc, 0) > self._max_bytes:
             return CANNOT_UNDERSTAND
         try:
-            self._accept(event.encoded_dataset(), str(event.assoc.requestor.ae_title).strip())
+            self._accept(event.encoded_dataset(), sender)
         except UserError:
             return CANNOT_UNDERSTAND
         except FullError:

@@ -7,19 +7,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cxr.config import UserError
+from stage3_detect.serving.dicom.events import SendLog, log_image
 from stage3_detect.serving.dicom.examination import Arrival, Examiner, read_arrival
 from stage3_detect.serving.dicom.listener import listen
 from stage3_detect.serving.dicom.sender import NotSentError, RefusedError, open_sender
 from stage3_detect.serving.dicom.settings import DicomSettings
-from stage3_detect.serving.dicom.store import DicomQueue, FullError, QueuedImage
+from stage3_detect.serving.dicom.store import DicomQueue, FullError, Parcel, QueuedImage
 from stage3_detect.serving.http.audit import Audit
 from stage3_detect.serving.http.errors import Refusal
-from stage3_detect.serving.http.logs import log_error
+from stage3_detect.serving.http.logs import log_error, log_event
 from stage3_detect.serving.interface import ServedModel
 from stage3_detect.serving.records import RecordFile
 from stage3_detect.serving.settings import Limits
-
-log = logging.getLogger("raybox.serving")
 
 _IDLE_S = 30.0
 """Longest sleep without a notice, in case one is missed."""
@@ -84,7 +83,8 @@ class DicomNode:
             arrival = read_arrival(data, max_pixels=self._limits.max_pixels)
         source = arrival.source
         self._hold(arrival)
-        self.queue.accept(source.uid, str(source.header.StudyInstanceUID), source.data_sha256, data)
+        study = str(source.header.StudyInstanceUID)
+        is_new = self.queue.accept(source.uid, study, source.data_sha256, data)
         if self._audit is not None:
             try:
                 self._audit.write(
@@ -93,6 +93,8 @@ class DicomNode:
                 )  # fmt: skip
             except Refusal:
                 raise FullError("the audit trail cannot be written") from None
+        num_waiting = self.queue.num_waiting()["images"]
+        log_image(peer=sender, study=study, image=source.uid, is_new=is_new, num_waiting=num_waiting)
 
     def close(self) -> None:
         """Take no more images, finish the step at hand, and leave the rest to the next process."""
@@ -112,7 +114,7 @@ class DicomNode:
                     self.queue.wait(version, min(_IDLE_S, wait_s or _IDLE_S))
                     self._clean_up()
             except FullError:
-                log.error('{"level": "error", "what": "DICOM queue", "error": "the disk is full or failed"}')
+                log_event("DICOM queue", level=logging.ERROR, error="the disk is full or failed")
                 self.queue.wait(version, 1)
             except Exception as error:
                 log_error(error, "DICOM work")
@@ -169,6 +171,7 @@ class DicomNode:
 
     def _send_to(self, destination: str) -> None:
         sender = open_sender(destination, own_ae=self.settings.ae, timeout_s=self.settings.network_timeout_s)
+        lines = SendLog(destination)
         refused: dict[int, float] = {}  # parcel -> when it is offered again; the others do not wait for it
         pause_s = _PAUSE_S
         while self._is_open:
@@ -180,14 +183,17 @@ class DicomNode:
                 continue
             try:
                 sender.send(parcel.data)
-                self.queue.sent(parcel)
+                is_delivered = self.queue.sent(parcel)
+                lines.sent()
+                if is_delivered and parcel.study:
+                    lines.delivered(parcel.study)
                 refused.pop(parcel.id, None)
                 pause_s = _PAUSE_S
             except RefusedError as error:
-                log.warning('{"level": "warning", "what": "result refused", "reason": "%s"}', error)
+                self._log_failure(lines, "result refused", error, parcel)
                 refused[parcel.id] = time.monotonic() + self.settings.max_retry_s
             except (NotSentError, FullError) as error:
-                log.warning('{"level": "warning", "what": "result not sent", "reason": "%s"}', error)
+                self._log_failure(lines, "result not sent", error, parcel)
                 sender.close()
                 self._sleep(pause_s)
                 pause_s = min(2 * pause_s, self.settings.max_retry_s)
@@ -195,6 +201,9 @@ class DicomNode:
                 log_error(error, "DICOM sending")
                 self._sleep(pause_s)
         sender.close()
+
+    def _log_failure(self, lines: SendLog, what: str, error: Exception, parcel: Parcel) -> None:
+        lines.failed(what, str(error), parcel, num_waiting=self.queue.num_unsent(parcel.destination))
 
     def _hold(self, arrival: Arrival) -> None:
         with self._held_lock:

@@ -77,7 +77,7 @@ class StoreSender:
             handlers: list[Any] = [(evt.EVT_CONN_OPEN, prepare)]
             self._association = self._application.associate(host, port, ae_title=title, evt_handlers=handlers)
             if not self._association.is_established:
-                raise NotSentError("no association")
+                raise NotSentError("association rejected" if self._association.is_rejected else "no association")
         try:
             answer = self._association.send_c_store(pydicom.dcmread(BytesIO(data)))
         except (ValueError, RuntimeError, AttributeError) as error:  # no presentation context; the peer left

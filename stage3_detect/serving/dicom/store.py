@@ -28,7 +28,7 @@ CREATE INDEX IF NOT EXISTS images_of_study ON images (study);
 CREATE TABLE IF NOT EXISTS reports (study TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, uid TEXT NOT NULL, data BLOB NOT NULL,
-    UNIQUE (destination, uid));
+    study TEXT NOT NULL DEFAULT '', UNIQUE (destination, uid));
 """
 _COLUMNS = {
     "images": "uid, study, sha256, received, examined, reported, drawn",
@@ -38,6 +38,8 @@ _COLUMNS = {
 }
 """Of each table, so that a file of another program is refused at the start."""
 
+_ADD_STUDY = "ALTER TABLE outbox ADD COLUMN study TEXT NOT NULL DEFAULT ''"
+"""For a queue of an earlier version."""
 FILE_NAME = "queue.sqlite"
 
 
@@ -55,9 +57,11 @@ class QueuedImage:
 
 @dataclass(frozen=True)
 class Parcel:
-    """A result for a destination."""
+    """A result for a destination. study: UID; "" for a result of an earlier version."""
 
     id: int
+    destination: str
+    study: str
     uid: str
     data: bytes
 
@@ -88,6 +92,8 @@ class DicomQueue:
             self._database.executescript(_SCHEMA)
             for table, columns in _COLUMNS.items():
                 self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+            if "study" not in [row[1] for row in self._database.execute("PRAGMA table_info(outbox)")]:
+                self._database.execute(_ADD_STUDY)
         except (OSError, sqlite3.Error) as error:
             raise UserError(
                 f"DICOM queue {folder}: {error}; give a folder that can be written and that no other service uses"
@@ -166,7 +172,7 @@ class DicomQueue:
             now = database.execute("SELECT uid, sha256 FROM images WHERE study = ?", (study,)).fetchall()
             if {tuple(row) for row in now} != {(image.uid, image.sha256) for image in images}:
                 return False
-            self._add_parcels(database, destinations, [report])
+            self._add_parcels(database, destinations, study, [report])
             database.execute("INSERT OR REPLACE INTO reports (study, data) VALUES (?, ?)", (study, report[1]))
             database.execute("UPDATE images SET reported = 1 WHERE study = ?", (study,))
         return True
@@ -186,7 +192,7 @@ class DicomQueue:
             )
             if found.rowcount:
                 database.execute("DELETE FROM files WHERE uid = ?", (image.uid,))
-                self._add_parcels(database, destinations, files)
+                self._add_parcels(database, destinations, image.study, files)
 
     def next_parcel(self, destination: str, skipped: Collection[int] = ()) -> Parcel | None:
         """The oldest unsent result for a destination, except those with a skipped id."""
@@ -195,13 +201,25 @@ class DicomQueue:
             found = next((id for (id,) in rows if id not in skipped), None)
             if found is None:
                 return None
-            uid, data = self._database.execute("SELECT uid, data FROM outbox WHERE id = ?", (found,)).fetchone()
-        return Parcel(found, uid, bytes(data))
+            row = self._database.execute("SELECT study, uid, data FROM outbox WHERE id = ?", (found,)).fetchone()
+        return Parcel(found, destination, row[0], row[1], bytes(row[2]))
 
-    def sent(self, parcel: Parcel) -> None:
-        """Delete a result that its destination has. FullError as `accept`."""
+    def sent(self, parcel: Parcel) -> bool:
+        """Delete a result that its destination has; True if that has all results on the study now. FullError."""
+        waiting = (
+            "SELECT EXISTS (SELECT 1 FROM outbox WHERE destination = ? AND study = ?) "
+            "OR EXISTS (SELECT 1 FROM images WHERE study = ? AND NOT (reported AND drawn))"
+        )
         with self._transaction() as database:
             database.execute("DELETE FROM outbox WHERE id = ?", (parcel.id,))
+            row = database.execute(waiting, (parcel.destination, parcel.study, parcel.study)).fetchone()
+        return not row[0]
+
+    def num_unsent(self, destination: str) -> int:
+        """Results that wait for a destination."""
+        with self._lock:
+            row = self._database.execute("SELECT count(*) FROM outbox WHERE destination = ?", (destination,)).fetchone()
+        return int(row[0])
 
     def num_waiting(self) -> dict[str, int]:
         """Images without a report, and unsent results."""
@@ -263,8 +281,8 @@ class DicomQueue:
 
     @staticmethod
     def _add_parcels(
-        database: sqlite3.Connection, destinations: Iterable[str], files: Sequence[tuple[str, bytes]]
+        database: sqlite3.Connection, destinations: Iterable[str], study: str, files: Sequence[tuple[str, bytes]]
     ) -> None:
         """A result that waits already stays as it is."""
-        rows = [(destination, uid, data) for uid, data in files for destination in destinations]
-        database.executemany("INSERT OR IGNORE INTO outbox (destination, uid, data) VALUES (?, ?, ?)", rows)
+        rows = [(destination, study, uid, data) for uid, data in files for destination in destinations]
+        database.executemany("INSERT OR IGNORE INTO outbox (destination, study, uid, data) VALUES (?, ?, ?, ?)", rows)

@@ -1,4 +1,4 @@
-"""Log lines of the service: JSON, one a line, without anything that a client sent.
+"""Log lines of the service: JSON, one a line, without anything that a client sent but AE titles and UIDs of DICOM.
 
 A message of a library may quote a file name or a DICOM header. So only the type of an error and its place in the code
 are logged, and warnings of libraries are dropped.
@@ -46,6 +46,11 @@ def set_up_logs() -> None:
 def log_request(*, method: str, route: str, status: int, seconds: float, num_images: int) -> None:
     """One line for a request. route: the template, never the path."""
     _LOG.info(_line(method=method, route=route, status=status, ms=round(1000 * seconds, 1), images=num_images))
+
+
+def log_event(what: str, *, level: int = logging.INFO, **facts: object) -> None:
+    """One line for an event. what: fixed words of the caller. facts: numbers, own words, AE titles and UIDs."""
+    _LOG.log(level, _line(level=logging.getLevelName(level).lower(), what=what, **facts))
 
 
 def log_error(error: BaseException, what: str) -> None:

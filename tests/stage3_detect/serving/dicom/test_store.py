@@ -1,11 +1,12 @@
 """The queue: each step is there after the next start, and none happens twice."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from cxr.config import UserError
-from stage3_detect.serving.dicom.store import FILE_NAME, DicomQueue, FullError
+from stage3_detect.serving.dicom.store import FILE_NAME, DicomQueue, FullError, Parcel
 
 
 @pytest.fixture
@@ -44,12 +45,29 @@ def test_an_image_goes_through_all_steps(queue: DicomQueue, tmp_path: Path):
     queue.save_pictures(image, [("10", b"picture")], ["a"])
     queue.save_pictures(image, [("10", b"picture")], ["a"])
     assert queue.images_of("s")[0].is_drawn and queue.data_of(image) == b""
+    assert (queue.num_unsent("a"), queue.num_unsent("b"), queue.num_unsent("c")) == (2, 1, 0)
     sent = []
     while (parcel := queue.next_parcel("a")) is not None:
-        sent.append((parcel.uid, parcel.data))
-        queue.sent(parcel)
-    assert sent == [("9", b"report"), ("10", b"picture")]
+        sent.append((parcel.study, parcel.uid, parcel.data, queue.sent(parcel)))
+    assert sent == [("s", "9", b"report", False), ("s", "10", b"picture", True)]
     assert queue.num_waiting() == {"images": 0, "results": 1}
+
+
+def test_a_study_is_not_delivered_before_its_pictures_are_drawn(queue: DicomQueue):
+    queue.accept("1", "s", "aa", b"")
+    queue.publish("s", queue.images_of("s"), ("9", b"report"), ["a"])
+    report = queue.next_parcel("a")
+    assert report is not None and not queue.sent(report)
+
+
+def test_a_queue_of_an_earlier_version_is_read(tmp_path: Path):
+    database = sqlite3.connect(tmp_path / FILE_NAME)
+    columns = "id INTEGER PRIMARY KEY, destination TEXT NOT NULL, uid TEXT NOT NULL, data BLOB NOT NULL"
+    database.execute(f"CREATE TABLE outbox ({columns}, UNIQUE (destination, uid))")
+    database.execute("INSERT INTO outbox VALUES (1, 'a', '9', 'report')")
+    database.commit()
+    database.close()
+    assert DicomQueue(tmp_path).next_parcel("a") == Parcel(1, "a", "", "9", b"report")
 
 
 def test_an_image_that_comes_while_a_report_is_made_is_in_the_next(queue: DicomQueue):
