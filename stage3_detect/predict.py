@@ -31,12 +31,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     where = "new folder for the results (default: predictions/<name of the first of IMAGES> next to RUN)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     formats = "pytorch, or an exported format: onnx, openvino_fp32, openvino_fp16, openvino_int8, tensorrt_fp16"
-    default = " (default: on a CPU openvino_fp32 or onnx if exported, else pytorch)"
+    default = " (default: on a CPU the fastest exported one that passed its checks, as in the service, else pytorch)"
     parser.add_argument("--format", help=formats + default)
     parser.add_argument("--form", action=_Renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     devices = "auto, cpu, mps or a CUDA number, for pytorch and tensorrt_fp16; other formats run on the CPU (auto)"
     parser.add_argument("--device", default="auto", help=devices)
-    points = "threshold for shown boxes: an operating point of the run or a score (default: f1, or 0.25 without one)"
+    points = (
+        "threshold for shown boxes: an operating point of the run or a score (default: half_fp, else f1, else 0.25)"
+    )
     parser.add_argument("--points", metavar="NAME|SCORE", help=points)
     problem = "if files cannot be read: continue, then exit with 2 (error, the default) or with 0 (exclude)"
     parser.add_argument("--on-problem", choices=("error", "exclude"), default="error", help=problem)

@@ -66,10 +66,10 @@ IMPORT_SITES = {
         *(f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS),
         *(
             f"stage3_detect/serving/dicom/{name}.py"
-            for name in ("examination", "listener", "sender", "worklist", "worklist_client")
+            for name in ("events", "examination", "listener", "sender", "worklist", "worklist_client")
         ),
     },
-    "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("connection", "listener", "sender")},
+    "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("connection", "events", "listener", "sender")},
     "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},
     "imblearn": {"eval/classification/label_forest.py"},
     "simplejpeg": {"cxr/imaging/raster.py"},

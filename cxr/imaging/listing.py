@@ -13,6 +13,8 @@ from cxr.imaging.files import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
 _INDEX_OF_A_DISC = "DICOMDIR"
 """Index of a DICOM disc: begins like a DICOM file, but holds no image."""
 
+_NAMED_OTHERS = 3
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -32,12 +34,13 @@ class Listing:
     """The files, sorted by name.
 
     root: the deepest common folder of all given paths; relative to the working folder if all paths are relative.
-    num_other: other files in the given folders.
+    num_other: other files in the given folders. first_others: names of the first of them.
     """
 
     files: tuple[ImageFile, ...]
     root: str
     num_other: int
+    first_others: tuple[str, ...] = ()
 
 
 def find_images(given: Sequence[Path]) -> Listing:
@@ -52,23 +55,24 @@ def find_images(given: Sequence[Path]) -> Listing:
     """
     problems: list[str] = []
     found: dict[str, Path] = {}
-    num_other = 0
+    other: list[Path] = []
     for path in given:
         if not path.exists():
             problems.append(f"images: no file or folder {path}; check the path")
             continue
         files = list(_files_below(path)) if path.is_dir() else [path]
         images = [file for file in files if _is_image(file)] if path.is_dir() else files
-        others = len(files) - len(images)
+        others = sorted(set(files) - set(images))
         if not images:
             problems.append(
-                f"images: no PNG, JPEG or DICOM file in {path} or below ({others} other files); give another folder"
+                f"images: no PNG, JPEG or DICOM file in {path} or below ({len(others)} other files); give "
+                "another folder"
             )
-        num_other += others
+        other += others
         found |= {_absolute(image): image for image in images}
     if problems:
         raise UserError(problems)
-    return _listing(given, found, num_other)
+    return _listing(given, found, other)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -100,7 +104,7 @@ def _is_image(path: Path) -> bool:
         return True
 
 
-def _listing(given: Sequence[Path], found: dict[str, Path], num_other: int) -> Listing:
+def _listing(given: Sequence[Path], found: dict[str, Path], other: Sequence[Path]) -> Listing:
     tops = [path if path.is_dir() else path.parent for path in given]
     root = os.path.commonpath([_absolute(top) for top in tops])
     names = {os.path.relpath(absolute, root): path for absolute, path in found.items()}
@@ -110,7 +114,9 @@ def _listing(given: Sequence[Path], found: dict[str, Path], num_other: int) -> L
         ids = ordered
     shown = root if any(path.is_absolute() for path in given) else os.path.relpath(root)
     files = [ImageFile(names[name], name, image_id) for name, image_id in zip(ordered, ids, strict=True)]
-    return Listing(tuple(files), shown, num_other)
+    first = [os.path.relpath(_absolute(path), root) for path in other[:_NAMED_OTHERS]]
+    first_others = tuple(name.encode(errors="backslashreplace").decode() for name in first)  # can be printed
+    return Listing(tuple(files), shown, len(other), first_others)
 
 
 def _without_ending(name: str) -> str:

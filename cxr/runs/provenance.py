@@ -73,6 +73,9 @@ def refuse_differences(was: Mapping[str, Any], now: Mapping[str, Any], out: Path
     for key in sorted(key for key in before.keys() & after.keys() if key.startswith("inputs.")):
         if before[key] != after[key]:
             before[key], after[key] = "as it was", "changed since"
+    files = "settings.image_files"  # a fingerprint, which says nothing to a user
+    if files in before and before[files] != after.get(files):
+        before[files], after[files] = "as they were", "a file was added, removed or changed since"
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if differing:
         lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in differing[:_SHOWN]]

@@ -52,7 +52,7 @@ class CallSettings(Settings):
     """What identifies a call, so that the same command resumes an interrupted one."""
 
     images: tuple[str, ...]
-    listing: str
+    image_files: str
     """Fingerprint of the files' names, sizes and times."""
     shard: str = ""
     """I/N for a part of the images."""
@@ -86,7 +86,7 @@ class Task:
         """Open the folder, see `start_run`."""
         shard = str(self.call.shard or "")
         settings = CallSettings(
-            images=tuple(map(str, self.call.images)), listing=fingerprint(self.listing), shard=shard
+            images=tuple(map(str, self.call.images)), image_files=fingerprint(self.listing), shard=shard
         )
         return start_run(self.folder, stage=STAGE, settings=settings, inputs={"classifier": self.call.run})
 

@@ -21,15 +21,16 @@ from cxr.labels import ancestors, slug
 from cxr.runs.label_files import terms_of_outputs
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
+from eval.detection.points import read_points, with_measured
 from stage3_detect.export.classifier_file import FILE_NAME as CLASSIFIER
 from stage3_detect.export.classifier_file import export_classifier
+from stage3_detect.export.formats import usable_formats
 from stage3_detect.export.gate_file import FILE_NAME as GATE
 from stage3_detect.run_chain import chain_of
 from stage3_detect.serving.model.bundle import BUNDLE_FORMAT, BUNDLE_JSON
 from stage3_detect.serving.model.manifest import MODEL_CARD
 
 LICENCE = "AGPL-3.0-or-later"
-_DETECTORS = ("onnx", "openvino_fp32", "openvino_fp16", "openvino_int8", "tensorrt_fp16")
 _FALLBACK = "onnx"
 _FACTS = ("findings", "operating_points", "score_curves", "box_correction", "regions", "synthetic")
 
@@ -117,6 +118,8 @@ def _facts(
 ) -> dict[str, Any]:
     """What bundle.json says of detector and classifier, and the ancestors and own codes of all their findings."""
     facts = {key: source.manifest[key] for key in _FACTS if key in source.manifest}
+    points = with_measured(read_points(facts.get("operating_points", {})), source.metrics)
+    facts["operating_points"] = {name: point.as_dict() for name, point in points.items()}
     facts["score_curves"] = facts.get("score_curves") or None  # {} in a run without true boxes on its tune split
     terms = terms_of_outputs(source.files)
     parents, own = terms.parents, None
@@ -149,8 +152,7 @@ def usable_engines(source: BundleSource) -> list[dict[str, Any]]:
     Raises:
         UserError: there is none.
     """
-    passed = [name for name in _DETECTORS if name in source.files and name not in source.manifest["export_warnings"]]
-    passed.sort(key=lambda name: _milliseconds(source, name))
+    passed = usable_formats(source.files, source.manifest["export_warnings"], source.metrics)
     on_cpu = [name for name in passed if name != "tensorrt_fp16"]
     kept = [name for name in passed if name in (*on_cpu[:1], _FALLBACK, "tensorrt_fp16")]
     if not on_cpu:
@@ -159,11 +161,6 @@ def usable_engines(source: BundleSource) -> list[dict[str, Any]]:
             "run stage 3 again"
         )
     return [_engine(source, name) for name in kept]
-
-
-def _milliseconds(source: BundleSource, name: str) -> float:
-    value = source.metrics.get(f"ms_per_image/detector_{name}")
-    return float("inf") if value is None else value
 
 
 def _engine(source: BundleSource, name: str) -> dict[str, Any]:

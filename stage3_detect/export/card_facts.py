@@ -1,5 +1,6 @@
 """The facts that a model card states, computed from a finished training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
+from eval.detection.points import never_found, read_points
 from eval.report.format import figure_text
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
@@ -113,16 +115,11 @@ class CardFacts:
             "is": [f for f in self.findings if self._is_below_no_map(f)],
             "No training boxes": [f for f in self.findings if not trained.get(f)],
         }
-        for name, entry in self.operating_points.items():
-            scores = {f: entry["scores"].get(f) for f in self.findings}
+        for name, point in read_points(self.operating_points).items():
             limits |= {
                 f"Operating point {name} never shows these findings, because no score met its condition on the tune "
-                "split": [f for f, score in scores.items() if score is None],
-                f"Operating point {name} found no test box of": [
-                    f
-                    for f, score in scores.items()
-                    if score is not None and self.metrics.get(f"sensitivity/{name}/{slug(f)}") == 0
-                ],
+                "split": [f for f in self.findings if not math.isfinite(point.scores.get(f, math.inf))],
+                f"Operating point {name} found no test box of": list(never_found(point, self.metrics)),
             }
         return limits
 

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from stage3_detect.settings.detector import Stage3Settings
 log = logging.getLogger("raybox")
 
 PYTORCH = "pytorch"
-_IN_32_BITS = ("openvino_fp32", "onnx")
 _FILE_OF = {
     "onnx": "detector.onnx",
     "openvino_fp32": "detector_fp32.xml",
@@ -104,11 +104,28 @@ def open_network(run: FinishedRun, name: str = PYTORCH, *, num_threads: int = 0,
     return open_exported(name, run.output(name), num_threads=num_threads, device=device)
 
 
+def usable_formats(files: Container[str], warnings: Container[str], metrics: Mapping[str, float | None]) -> list[str]:
+    """The exported formats that passed their checks, the fastest first.
+
+    This order decides the engine of `predict.py` and of the service, so that both give the same boxes.
+
+    Args:
+        files: names of the run's outputs. warnings: formats not to be used. metrics: with `ms_per_image/detector_...`.
+    """
+
+    def milliseconds(name: str) -> float:
+        value = metrics.get(f"ms_per_image/detector_{name}")
+        return math.inf if value is None else value
+
+    return sorted((name for name in _FILE_OF if name in files and name not in warnings), key=milliseconds)
+
+
 def preferred_format(run: FinishedRun, *, device: str) -> str:
-    """The format to predict with where the user names none: on a CPU an exported one in 32 bits, which unlike a
+    """The format to predict with where the user names none: on a CPU the first of `usable_formats`, which unlike a
     checkpoint cannot hold code; on a GPU, or where none was exported, the trained weights."""
-    exported = [name for name in _IN_32_BITS if name in run.manifest["outputs"]]
-    return exported[0] if exported and device == "cpu" else PYTORCH
+    usable = usable_formats(run.manifest["outputs"], run.manifest.get("export_warnings", ()), run.metrics)
+    on_cpu = [name for name in usable if name != "tensorrt_fp16"]
+    return on_cpu[0] if on_cpu and device == "cpu" else PYTORCH
 
 
 def open_predictor(run: FinishedRun, name: str = PYTORCH, *, device: str = "cpu") -> BoxPredictor:

@@ -52,6 +52,7 @@ class Quality:
         return cls(not codes, sentences, tuple(codes), abstains=bool(codes) and mode == "abstain")
 
     def record(self) -> dict[str, Any]:
-        """What `eval/run.py drift` reads, for JSON."""
+        """The verdict, with the names that the service answers, and the numbers for `eval/run.py drift`, for JSON."""
+        said = {"ok": self.ok, "reasons": list(self.reasons), "codes": list(self.codes), "abstained": self.abstains}
         numbers = {"statistics": dict(self.statistics), "features": list(self.features), "gate": self.gate}
-        return {"reasons": list(self.codes), **numbers}
+        return {**said, **numbers}

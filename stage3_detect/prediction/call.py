@@ -8,7 +8,7 @@ from cxr.config import Settings
 from cxr.imaging.listing import Listing, default_out, find_images, fingerprint, refuse_inside
 from cxr.imaging.shards import Shard
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
-from eval.detection.points import OperatingPoint
+from eval.detection.points import OperatingPoint, with_measured
 from stage3_detect.export.formats import preferred_format
 from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
 from stage3_detect.model.torch_network import pick_device
@@ -43,7 +43,7 @@ class CallSettings(Settings):
     """What identifies a call, so that the same command resumes an interrupted one."""
 
     images: tuple[str, ...]
-    listing: str
+    image_files: str
     """Fingerprint of the files' names, sizes and times."""
     shard: str = ""
     """I/N for a part of the images."""
@@ -82,7 +82,7 @@ class Task:
         call = self.call
         settings = CallSettings(
             images=tuple(map(str, call.images)),
-            listing=fingerprint(self.listing),
+            image_files=fingerprint(self.listing),
             shard=str(call.shard or ""),
             format=self.format,
             points=self.point.name,
@@ -101,7 +101,8 @@ def task_of(call: Call) -> Task:
     """
     source = open_run(call.run, stage="stage3")
     listing = find_images(call.images)
-    point = open_point(source.manifest, call.points)
+    chosen = open_point(source.manifest, call.points)
+    point = with_measured({chosen.name: chosen}, source.metrics)[chosen.name]
     out = call.out or default_out(call.run, call.images)
     refuse_inside(out, call.images)
     format = call.format or preferred_format(source, device=pick_device(call.device))

@@ -39,7 +39,9 @@ Lines = JsonLines | WholeLines
 
 class _Quality(Shape):
     ok: bool
+    abstained: bool
     reasons: list[str]
+    codes: list[str]
     statistics: dict[str, float]
     features: list[float]
     gate: str
@@ -138,9 +140,9 @@ def _annotations(
         totals.num_images += 1
         totals.num_shown += num_shown
         totals.num_images_shown += bool(num_shown)
-        reasons = (line["image"].get("quality") or {}).get("reasons", [])
-        totals.num_unsuitable += bool(reasons)
-        totals.reasons.update(reasons)
+        codes = (line["image"].get("quality") or {}).get("codes", [])
+        totals.num_unsuitable += bool(codes)
+        totals.reasons.update(codes)
 
 
 def _write_list(file: IO[str], name: str, entries: Iterator[dict[str, Any]]) -> None:

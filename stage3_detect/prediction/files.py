@@ -13,12 +13,13 @@ from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from eval.detection.points import OperatingPoint
 from stage3_detect.export.formats import open_predictor
 from stage3_detect.image_quality.gate import Gate, open_gate
+from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import BoxPredictor, hidden
 from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.call import STAGE, Call, OnProblem, Task, task_of
 from stage3_detect.prediction.coco_stream import BoxLines, Lines, write_stream
 from stage3_detect.prediction.dicom_files import DicomWriter
-from stage3_detect.prediction.points import remark, words_of
+from stage3_detect.prediction.points import measured_words, remark, words_of
 from stage3_detect.prediction.render import render_found, write_picture
 
 RESEARCH_ONLY = "raybox: for research only, not for diagnosis"
@@ -36,7 +37,7 @@ class _Work(NamedTuple):
     """What the images are given to."""
 
     predictor: BoxPredictor
-    note: str
+    remarks: Sequence[str]
     dicom: DicomWriter | None
     gate: Gate
 
@@ -56,12 +57,12 @@ def predict_files(call: Call) -> str:
     run = task.start()
     if run.state != "finished":
         warning = remark(task.source.manifest, task.point, asked=call.points is not None)
-        if warning:
-            log.info("%s", warning)
-        synthetic = " · trained on synthetic images" if task.source.manifest.get("synthetic") else ""
-        note = f"at or above {words_of(task.point)}{synthetic} · {RESEARCH_ONLY}"
+        for words in filter(None, (measured_words(task.point), warning)):
+            log.info("%s", words)
+        synthetic = ["trained on synthetic images"] if task.source.manifest.get("synthetic") else []
+        remarks = [*synthetic, RESEARCH_ONLY]
         dicom = _dicom_writer(call, task.source, task.point, predictor.findings)
-        _predict(run, task, _Work(predictor, note, dicom, _gate_of(task.source, call)))
+        _predict(run, task, _Work(predictor, remarks, dicom, _gate_of(task.source, call)))
     run.release()
     done = open_run(task.folder, stage=STAGE)
     return _part_summary(done) if call.shard else report(done, call.on_problem)
@@ -150,6 +151,7 @@ def finish(run: Run, task: Task, lines: Lines, *, findings: Sequence[str], probl
         point={"name": task.point.name, **task.point.as_dict()},
         shown_from=words_of(task.point),
         unsuitable=dict(totals.reasons.most_common()),
+        first_other_files=list(task.listing.first_others),
         unreadable=[list(entry) for entry in problems.unreadable],
         without_dicom_results=[list(entry) for entry in problems.refused],
     )
@@ -161,18 +163,26 @@ def _predict_one(image: Pixels, file: ImageFile, folder: Path, task: Task, work:
     boxes = work.predictor.predict(image, task.point)
     boxes = hidden(boxes) if quality.abstains else boxes
     if task.call.pictures:
-        found = "not analysed," if quality.abstains else counted(sum(box.shown for box in boxes), "box")
-        note = " ".join([found, work.note, *quality.reasons])
+        note = note_of(quality, sum(box.shown for box in boxes), task.point, work.remarks)
         rendered = render_found(image, boxes, work.predictor.findings, note=note)
         write_picture(folder / "pictures" / f"{file.image_id}.png", rendered)
     height, width = image.shape
     entry = {"file_name": file.file_name, "width": width, "height": height, "image_id": file.image_id}
-    entry["quality"] = {"ok": quality.ok, **quality.record()}
+    entry["quality"] = quality.record()
     try:
         if work.dicom is not None:
             work.dicom.write(file, image, (boxes, quality))
     finally:  # an image without DICOM results still has its boxes
         lines.add(entry, boxes)
+
+
+def note_of(quality: Quality, num_shown: int, point: OperatingPoint, remarks: Sequence[str]) -> str:
+    """What the strip below a picture says: the result, or why there is none, then `remarks`."""
+    reasons = " ".join(quality.reasons)
+    if quality.abstains:
+        return " · ".join([f"Not analysed: {reasons[:1].lower()}{reasons[1:]}", *remarks])
+    found = f"{counted(num_shown, 'box')} at or above {words_of(point)}"
+    return " · ".join([found, *([reasons] if reasons else []), *remarks])
 
 
 def _part_summary(done: FinishedRun) -> str:
@@ -200,14 +210,23 @@ def report(done: FinishedRun, on_problem: OnProblem) -> str:
 def _summary(done: FinishedRun) -> str:
     count = {name: int(value or 0) for name, value in done.metrics.items()}
     words = f"{counted(count['images'], 'image')}: {counted(count['boxes_shown'], 'box')} from "
-    words += f"{done.manifest['shown_from']} on in {counted(count['images_with_boxes_shown'], 'image')} "
-    words += f"({counted(count['boxes'], 'box')} of any score)"
+    words += f"{done.manifest['shown_from']} on"
+    words += f", in {counted(count['images_with_boxes_shown'], 'image')}" if count["boxes_shown"] else ""
+    words += f" ({counted(count['boxes'], 'box')} of any score)"
     words += _unsuitable_words(done)
     words += f"; {counted(count['unreadable'], 'unreadable file')} excluded" if count["unreadable"] else ""
     refused = count.get("without_dicom_results")
     words += f"; {counted(refused, 'image')} without DICOM results" if refused else ""
-    words += f"; {counted(count['other_files'], 'other file')}" if count["other_files"] else ""
+    words += _other_files_words(count["other_files"], done.manifest.get("first_other_files", []))
     return f"{words} -> {done.output('predictions')}"
+
+
+def _other_files_words(number: int, first: Sequence[str]) -> str:
+    """ "; 2 other files (notes.txt, list.csv)"; "" for none."""
+    if not number:
+        return ""
+    names = ", ".join([*first, *(["..."] if number > len(first) else [])])
+    return f"; {counted(number, 'other file')} ({names})" if first else f"; {counted(number, 'other file')}"
 
 
 def _unsuitable_words(done: FinishedRun) -> str:

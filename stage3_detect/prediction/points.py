@@ -8,7 +8,8 @@ import numpy as np
 
 from cxr.config import UserError
 from eval.detection.curves import Confidence
-from eval.detection.points import BEST_F1, OperatingPoint, read_points
+from eval.detection.points import DEFAULT_POINTS, OperatingPoint, read_points
+from eval.report.format import listed, short_interval
 
 STATED_SCORE = 0.25
 """Used where a run chose no operating point; the default of ultralytics."""
@@ -18,8 +19,8 @@ SAME_CONFIDENCE = 1e-6
 
 
 def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoint:
-    """The operating point named `wanted`, or the score `wanted` for all findings. None means the operating point of the
-    best F1 where the run chose one, else `STATED_SCORE`.
+    """The operating point named `wanted`, or the score `wanted` for all findings. None means the first of
+    `DEFAULT_POINTS` that the run has, else `STATED_SCORE`.
 
     Args:
         manifest: of a stage 3 run or a bundle.
@@ -29,7 +30,7 @@ def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoin
     """
     known = read_points(manifest.get("operating_points", {}))
     if wanted is None:
-        wanted = BEST_F1 if BEST_F1 in known else str(STATED_SCORE)
+        wanted = next((name for name in DEFAULT_POINTS if name in known), str(STATED_SCORE))
     if wanted in known:
         return known[wanted]
     try:
@@ -62,8 +63,18 @@ def remark(manifest: Mapping[str, Any], point: OperatingPoint, *, asked: bool) -
     never = [name for name in manifest["findings"] if not math.isfinite(point.scores.get(name, math.inf))]
     if never:
         names = ", ".join(never)
-        return f"operating point {point.name} never shows {names}: none of its boxes on the tune split was correct"
+        return f"operating point {point.name} never shows {names}: no score met its condition on the tune split"
     return ""
+
+
+def measured_words(point: OperatingPoint) -> str:
+    """How the point was chosen, and what it does on the test split, in one line; "" where nothing was measured."""
+    measured = point.measured
+    if measured is None:
+        return ""
+    rate = short_interval(measured.false_per_image, measured.low, measured.high)
+    words = f"{words_of(point)} ({point.about}): {rate} false boxes per image on the test split"
+    return words + (f"; found no box of {listed(measured.never_found)} there" if measured.never_found else "")
 
 
 def words_of(point: OperatingPoint) -> str:

@@ -24,13 +24,14 @@ from eval.detection.points import OperatingPoint
 from eval.drift.records import read_records
 from eval.report.captions import place_plate
 from stage3_detect.export.formats import open_predictor, preferred_format
+from stage3_detect.image_quality.verdict import SENTENCES, GateMode, Quality
 from stage3_detect.model.boxes import detect
 from stage3_detect.model.predictor import BoxPredictor, FoundBox, boxes_in_whole
 from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.predict import main, parse
 from stage3_detect.prediction.call import Call
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
-from stage3_detect.prediction.files import counted, predict_files
+from stage3_detect.prediction.files import counted, note_of, predict_files
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings
@@ -87,8 +88,8 @@ def test_run_without_points_says_what_is_taken(tmp_path: Path):
 def test_point_that_never_shows_a_finding_is_reported(tmp_path: Path):
     points = {"f1": {"about": "", "scores": {FINDINGS[0]: 0.3, FINDINGS[1]: None}}}
     finished = open_run(make_stage3_run(tmp_path / "stage3", operating_points=points))
-    expected_line = "operating point f1 never shows Pleural Effusion: none of its boxes on the tune split was correct"
-    assert remark(finished.manifest, open_point(finished.manifest, None), asked=False) == expected_line
+    line = remark(finished.manifest, open_point(finished.manifest, None), asked=False)
+    assert line.startswith("operating point f1 never shows Pleural Effusion:")
 
 
 def boxes_of(run: FinishedRun, picture: np.ndarray) -> list[FoundBox]:
@@ -194,6 +195,15 @@ def test_only_shown_boxes_are_drawn_where_they_are():
     assert drawn[250, 300].any() and not drawn[250, 400].any()
 
 
+@pytest.mark.parametrize("mode", ["abstain", "warn"])
+def test_the_note_says_the_result_or_why_there_is_none(mode: GateMode):
+    point, remarks = OperatingPoint("f1", "", {}), ["synthetic", "research"]
+    assert note_of(Quality.of([]), 2, point, remarks) == "2 boxes at or above operating point f1 · synthetic · research"
+    note = note_of(Quality.of(["unlike"], mode), 2, point, remarks)
+    assert note.startswith("Not analysed: the image is unlike" if mode == "abstain" else "2 boxes at or above")
+    assert note.endswith(" · synthetic · research") and SENTENCES["unlike"][1:] in note
+
+
 def test_captions_say_the_chance_or_the_bare_score():
     assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, 0.456, True)) == "Edema 46 %"
     assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, None, True)) == "Edema 0.30"
@@ -235,19 +245,23 @@ def test_a_format_that_was_not_exported_is_an_error(run: Path, scans: Path, tmp_
     ("exported", "device", "expected"),
     [
         ((), "cpu", "pytorch"),
-        (("openvino_int8", "openvino_fp16", "tensorrt_fp16"), "cpu", "pytorch"),
+        (("openvino_int8", "openvino_fp16", "tensorrt_fp16"), "cpu", "openvino_fp16"),
         (("onnx", "openvino_int8"), "cpu", "onnx"),
+        (("tensorrt_fp16",), "cpu", "pytorch"),
         (("onnx", "openvino_fp32"), "cpu", "openvino_fp32"),
         (("onnx", "openvino_fp32"), "0", "pytorch"),
         (("onnx", "openvino_fp32"), "mps", "pytorch"),
     ],
 )
-def test_an_exported_format_in_32_bits_is_preferred_on_a_cpu(
+def test_the_fastest_format_that_passed_its_checks_is_preferred_on_a_cpu(
     run: Path, exported: tuple[str, ...], device: str, expected: str
 ):
     finished = open_run(run)
     outputs: dict[str, object] = {name: {} for name in ("weights", *exported)}
-    given = replace(finished, manifest=finished.manifest | {"outputs": outputs})
+    speeds = {"onnx": 3.0, "openvino_int8": 1.0, "openvino_fp16": 2.0, "openvino_fp32": 2.5, "tensorrt_fp16": 0.5}
+    manifest = finished.manifest | {"outputs": outputs, "export_warnings": {"openvino_int8": "AP40 falls"}}
+    metrics = {f"ms_per_image/detector_{name}": value for name, value in speeds.items()}
+    given = replace(finished, manifest=manifest, metrics=metrics)
     assert preferred_format(given, device=device) == expected
 
 
@@ -299,9 +313,10 @@ def test_all_files_are_read_written_and_drawn(run: Path, scans: Path, tmp_path: 
         assert picture is not None and picture.shape[1] == 640
     num_shown = int((coco.boxes["score"] >= 0.3).sum())
     with_shown = coco.boxes.loc[coco.boxes["score"] >= 0.3, "image_id"].nunique()
+    where = f", in {counted(with_shown, 'image')}" if num_shown else ""
     assert summary == (
-        f"3 images: {counted(num_shown, 'box')} from score 0.3 on in {counted(with_shown, 'image')} "
-        f"({len(coco.boxes)} boxes of any score); 2 other files -> {out / 'predictions.json'}"
+        f"3 images: {counted(num_shown, 'box')} from score 0.3 on{where} "
+        f"({len(coco.boxes)} boxes of any score); 2 other files (a/.x.png, a/notes.txt) -> {out / 'predictions.json'}"
     )
     assert not list(out.glob("*partial*"))
 
@@ -311,8 +326,11 @@ def test_unsuitable_images_are_counted_and_show_no_box(run: Path, scans: Path, t
     summary = predict_files(Call(run, (scans,), out=tmp_path / "out", points="0.0", pictures=False))
     assert "3 images unsuitable (3 small, 1 no_contrast), no box shown on them" in summary
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    reasons = [image["quality"]["reasons"] for image in content["images"]]
-    assert reasons == [["small"], ["small", "no_contrast"], ["small"]]
+    assert "3 images: no boxes from score 0.0 on (" in summary
+    quality = [image["quality"] for image in content["images"]]
+    assert [one["codes"] for one in quality] == [["small"], ["small", "no_contrast"], ["small"]]
+    assert quality[1]["reasons"] == [SENTENCES["small"], SENTENCES["no_contrast"]]
+    assert [(one["ok"], one["abstained"]) for one in quality] == [(False, True)] * 3
     assert content["annotations"]
     assert not any(box["shown"] for box in content["annotations"])
     records = read_records(tmp_path / "out", option="--current")
@@ -321,7 +339,7 @@ def test_unsuitable_images_are_counted_and_show_no_box(run: Path, scans: Path, t
     warned = predict_files(
         Call(run, (scans,), out=tmp_path / "warned", points="0.0", pictures=False, quality_gate="warn")
     )
-    assert "3 images unsuitable (3 small, 1 no_contrast) ->" in warned.replace("; 2 other files", "")
+    assert "3 images unsuitable (3 small, 1 no_contrast);" in warned
     shown = json.loads((tmp_path / "warned" / "predictions.json").read_text())["annotations"]
     assert all(box["shown"] for box in shown)
 
@@ -390,7 +408,7 @@ def test_unreadable_files_are_excluded_on_request_and_named(
     run: Path, scans: Path, bad: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     summary = predict_files(Call(run, (scans,), out=tmp_path / "out", pictures=False, on_problem="exclude"))
-    assert "; 3 unreadable files excluded; 2 other files -> " in summary
+    assert "; 3 unreadable files excluded; 2 other files (" in summary
     left_out = [record.getMessage() for record in caplog.records if "excluded: " in record.getMessage()]
     assert [str(path) in line for path, line in zip(bad, left_out, strict=True)] == [True] * 3
 

@@ -36,7 +36,9 @@ def log_refused_image(*, peer: str, status: int) -> None:
 def log_rejection(event: evt.Event, settings: DicomSettings) -> None:
     """One line for a rejected association."""
     requestor = event.assoc.requestor
-    calling, called = str(requestor.ae_title).strip(), str(requestor.primitive.called_ae_title).strip()
+    asked = requestor.primitive
+    assert asked is not None  # it is what was rejected
+    calling, called = str(requestor.ae_title).strip(), str(asked.called_ae_title).strip()
     if called != settings.ae:
         reason = f"expected the called AE title {settings.ae}"
     elif settings.peers and calling not in settings.peers:

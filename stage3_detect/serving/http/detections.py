@@ -1,6 +1,7 @@
 """Routes /v1/model, /v1/detections and /v1/maps."""
 
 import asyncio
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from stage3_detect.serving.http.schemas import (
     ImageAnswer,
     ImageError,
     MapsAnswer,
+    MeasuredAnswer,
     ModelAnswer,
     PointAnswer,
     model_identity,
@@ -118,6 +120,7 @@ def _described(facts: ModelFacts, settings: ServiceSettings) -> ModelAnswer:
             about=point.about,
             scores={finding: point.scores.get(finding) for finding in facts.findings},
             confidence=facts.point_confidences.get(name),
+            measured=None if point.measured is None else MeasuredAnswer(**asdict(point.measured)),
         )
         for name, point in facts.points.items()
     }

@@ -32,6 +32,7 @@ _POINT = {
     "about": "the best F1 on the tune split",
     "scores": {"Cardiomegaly": 0.31, "Pleural Effusion": None},
     "confidence": None,
+    "measured": {"false_per_image": 0.86, "low": 0.62, "high": 1.11, "never_found": []},
 }
 
 
@@ -57,6 +58,19 @@ class ModelIdentity(BaseModel):
     """Of the bundle's manifest, which holds the hash of each of its files."""
 
 
+class MeasuredAnswer(BaseModel):
+    """What an operating point does on the test split of the run."""
+
+    model_config = _example(**_POINT["measured"])  # type: ignore[arg-type]
+    false_per_image: float
+    """False boxes per image, all findings together."""
+    low: float | None
+    """Lower end of the 95 % interval."""
+    high: float | None
+    never_found: list[str]
+    """Findings with true boxes of which none was found."""
+
+
 class PointAnswer(BaseModel):
     """An operating point."""
 
@@ -66,6 +80,8 @@ class PointAnswer(BaseModel):
     """Threshold of each finding; null for a finding that is never shown."""
     confidence: float | None
     """The limit of confidence where all findings share one; null where each has its own."""
+    measured: MeasuredAnswer | None
+    """Null where the run measured nothing."""
 
 
 class ModelAnswer(BaseModel):

@@ -13,7 +13,7 @@ import numpy as np
 from cxr.config import UserError
 from cxr.imaging.network_input import NetImage
 from cxr.labels.codes import codes_of_json
-from eval.detection.points import FEW_FALSE, read_points
+from eval.detection.points import read_points
 from stage3_detect.image_quality.gate import open_gate
 from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode, Quality
 from stage3_detect.model.engines import open_exported
@@ -55,9 +55,7 @@ class BundleModel:
         predictor_facts = PredictorFacts.of_manifest(manifest)
         self._predictor = BoxPredictor(LockedNetwork(network), predictor_facts)
         self._points = read_points(manifest.get("operating_points", {}))
-        # with the best F1, a finding that the detector hardly knows shows boxes of almost no confidence
-        preferred = FEW_FALSE if FEW_FALSE in self._points else None
-        self._default = open_point(manifest, points or preferred)
+        self._default = open_point(manifest, points)
         self._points.setdefault(self._default.name, self._default)
         regions = self._predictor.regions
         self._maps = open_maps(bundle, regions=regions, num_threads=num_threads) if maps else None
@@ -131,8 +129,8 @@ def open_model(
 
     Args:
         maps: also load the classifier for heat maps.
-        points: name of the operating point that shows boxes where a request names none, or a score. None: half a false
-            box per image on the tune split, where the run has that point, else as `open_point`.
+        points: name of the operating point that shows boxes where a request names none, or a score. None: as
+            `open_point`.
         num_threads: of each engine; 0 uses all cores.
         quality_gate: what happens to unsuitable images.
 

@@ -54,9 +54,17 @@ class _Curves(_Part):
     by_finding: dict[FindingName, _Curve]
 
 
+class _Measured(_Part):
+    false_per_image: Annotated[float, Field(ge=0)]
+    low: float | None
+    high: float | None
+    never_found: tuple[FindingName, ...]
+
+
 class _Point(_Part):
     about: str
     scores: dict[FindingName, Annotated[float, Field(ge=0)] | None]
+    measured: _Measured | None = None
 
 
 class _Engine(_Part):

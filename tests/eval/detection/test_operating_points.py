@@ -1,6 +1,7 @@
 """eval.detection.operating_points: chosen by hand on tiny cases, read back from JSON, counted on other images."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from cxr.config import UserError
 from eval.detection.curves import Confidence
 from eval.detection.indexed import IndexedDetections
 from eval.detection.operating_points import best_f1_point, choose_points, count_at, limited_point
-from eval.detection.points import OperatingPoint, read_points
+from eval.detection.points import Measured, OperatingPoint, read_points, with_measured
 from eval.stats.calibration import Curve
 from tests.eval.detection.box_builders import Row, coco_boxes
 
@@ -150,10 +151,22 @@ def test_a_table_is_shown_from_the_score_of_its_finding_on() -> None:
     assert point.shows(boxes[:0]).tolist() == []
 
 
+def test_figures_of_the_test_split_are_added_by_their_names() -> None:
+    point = OperatingPoint("f1", "", {EDEMA: 0.25, MASS: np.inf})
+    assert with_measured({"f1": point}, {}) == {"f1": point}
+    rate = "false_positives_per_image/f1"
+    metrics = {rate: 0.5, f"{rate}/low": 0.25, f"{rate}/high": 1.0, "sensitivity/f1/mass": 0.0}
+    assert with_measured({"f1": point}, metrics)["f1"].measured == Measured(0.5, 0.25, 1.0)  # mass is never shown
+    missed = with_measured({"f1": point}, metrics | {"sensitivity/f1/edema": 0.0})["f1"].measured
+    assert missed is not None and missed.never_found == (EDEMA,)
+
+
 def test_points_come_back_from_json() -> None:
     point = OperatingPoint("f1", "by hand", {EDEMA: 0.25, MASS: np.inf})
     text = json.dumps({"f1": point.as_dict()}, allow_nan=False)
     assert read_points(json.loads(text)) == {"f1": point}
+    measured = replace(point, measured=Measured(0.5, 0.25, None, (MASS,)))
+    assert read_points(json.loads(json.dumps({"f1": measured.as_dict()}))) == {"f1": measured}
     assert read_points({}) == {}
     with pytest.raises(UserError, match="operating points: damaged"):
         read_points({"f1": {"scores": {}}})

@@ -69,7 +69,7 @@ def test_parts_of_other_images_are_refused(run: Path, scans: Path) -> None:
     for number in (1, 2):
         predict_files(call(run, scans, "out", shard=Shard(number, 2), pictures=False))
     write_png8(scans / "b" / "5.png", draw_image(np.random.default_rng(9), num_boxes=1)[0])
-    with pytest.raises(UserError, match=r"(?s)2_of_2.*listing"):
+    with pytest.raises(UserError, match=r"(?s)2_of_2.*image_files"):
         predict_in_shards(call(run, scans, "out", pictures=False), 2)
     assert not (scans.parent / "out" / "predictions.json").exists()
 

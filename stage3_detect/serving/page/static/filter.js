@@ -27,12 +27,22 @@ export function limitOf({ filter, model }) {
   return filter.kind === "threshold" ? filter.value : model?.points[filter.name]?.confidence ?? null;
 }
 
-/** A value below the limit is rounded down where it would read as if it reached it.
+/** A value below the limit is rounded down where it would read as if it reached it; a small one must not read as none.
  * @param {number} share  in [0, 1] @param {number|null} [limit] */
 export function percent(share, limit = null) {
+  if (share < 0.01) return "<1 %";
   const rounded = Math.round(100 * share);
   const isMisleading = limit !== null && share < limit && rounded >= 100 * limit - 1e-9;
   return `${isMisleading ? Math.floor(100 * share) : rounded} %`;
+}
+
+/** Why a finding has no box at the chosen point, whatever the image; "" where it may have one.
+ * @param {string} finding @param {Filter} filter @param {Model} model */
+export function caveatOf(finding, filter, model) {
+  if (filter.kind !== "point") return "";
+  const point = model.points[filter.name];
+  if (typeof point?.scores[finding] !== "number") return "never shown";
+  return point.measured?.never_found.includes(finding) ? "none found on test images" : "";
 }
 
 /** With one decimal, rounded down. @param {number} limit  in [0, 1] */

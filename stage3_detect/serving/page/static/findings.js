@@ -1,7 +1,7 @@
 /** The list of findings of the active image: a bar for each, parents above their children. */
 
-import { counted, make, setAttributes } from "./dom.js";
-import { bestValues, findingRows, limitOf, percent } from "./filter.js";
+import { byId, counted, make, setAttributes } from "./dom.js";
+import { bestValues, caveatOf, findingRows, limitOf, percent } from "./filter.js";
 import { modelMarks } from "./marks.js";
 import { colourOf } from "./palette.js";
 
@@ -88,9 +88,24 @@ export class FindingList {
     const reading = this.app.readyActive;
     const best = bestValues(reading?.detections ?? []);
     const marks = (reading ? modelMarks(this.app, reading) : []).filter((mark) => mark.action !== "rejected");
+    this.#drawNote();
     this.rows.forEach((row, index) => {
       if (!row.isHeading) this.#drawItem(index, best.get(row.finding), marks.filter((mark) => mark.finding === row.finding));
     });
+  }
+
+  /** Findings of which no box is to be expected at the chosen point. */
+  #drawNote() {
+    const { model, filter } = this.app;
+    if (!model) return;
+    /** @type {Record<string, string[]>} */
+    const named = {};
+    for (const finding of model.findings) {
+      const caveat = caveatOf(finding, filter, model);
+      if (caveat) (named[caveat] ??= []).push(finding);
+    }
+    const sentences = Object.entries(named).map(([caveat, findings]) => `At this setting ${caveat}: ${findings.join(", ")}.`);
+    byId("findings-note").textContent = sentences.join(" ");
   }
 
   /** @param {number} index @param {number|undefined} value @param {Mark[]} marks  boxes shown */
@@ -100,11 +115,14 @@ export class FindingList {
     const count = marks.length;
     const isDrawn = count > 0 && marks.every((mark) => mark.action === "drawn");
     const text = isDrawn ? "drawn" : value === undefined ? "" : percent(value, limitOf(this.app));
+    const { model, filter } = this.app;
+    const caveat = model ? caveatOf(row.finding, filter, model) : "";
+    item.title = [text || "no box of any confidence", ...(caveat ? [caveat] : [])].join(", ");
     item.classList.toggle("present", count > 0);
     item.classList.toggle("focused", isFocused);
     /** @type {HTMLElement} */ (item.querySelector(".fill")).style.width = `${isDrawn ? 0 : 100 * (value ?? 0)}%`;
-    /** @type {HTMLElement} */ (item.querySelector(".value")).textContent = count > 1 ? `${count} x  ${text}` : text;
-    const label = `${row.finding}: ${isDrawn ? "drawn, " : text ? `highest confidence ${text}, ` : ""}${counted(count, "box", "boxes")} shown`;
+    /** @type {HTMLElement} */ (item.querySelector(".value")).textContent = count > 1 ? `${count} x  ${text}` : text || "–";
+    const label = `${row.finding}: ${isDrawn ? "drawn, " : text ? `highest confidence ${text}, ` : ""}${counted(count, "box", "boxes")} shown${caveat ? `, ${caveat}` : ""}`;
     setAttributes(item, { "aria-selected": isFocused, "aria-label": label });
   }
 }

@@ -8,7 +8,6 @@ import { heatMaps } from "./heat.js";
 import { Picture } from "./picture.js";
 import { matchModel, needModel } from "./model.js";
 import { dismiss, notify } from "./notices.js";
-import { qualitySentence } from "./panel.js";
 
 /** @import {App} from "./app.js" */
 /** @import {Reading} from "./types.js" */
@@ -87,7 +86,7 @@ async function load(app, reading) {
     preferReadable(app);
     reading.clicksToBoxes = app.clicks - clicksBefore;
     measureWhenPainted("raybox:drop-to-boxes", app.droppedAt);
-    if (reading.id === app.activeId) app.say(() => (app.active ? `${isolated(app.active.name)}: ${qualitySentence(app, app.active)}` : ""));
+    if (reading.id === app.activeId) app.say(""); // the panel has the result
     await loadTruth(app, reading);
   } catch (error) {
     fail(app, reading, error);
@@ -169,7 +168,8 @@ function fail(app, reading, error) {
   if (!(error instanceof ServiceError)) throw error;
   show(app, reading, { status: "error", message: error.message, canRetry: !app.model || isWorthRetrying(error) });
   preferReadable(app);
-  app.say(`${isolated(reading.name)}: ${error.message}`);
+  const isActive = reading.id === app.activeId; // then the panel says it
+  app.say(isActive ? "" : `${isolated(reading.name)}: ${error.message}`);
 }
 
 /** Where the active image cannot be read, the first that can becomes active. @param {App} app */

@@ -7,13 +7,13 @@ import { modelMarks } from "./marks.js";
 import { NO_MODEL } from "./model.js";
 
 /** @import {App} from "./app.js" */
-/** @import {Model, Reading} from "./types.js" */
+/** @import {Measured, Model, Reading} from "./types.js" */
 
 /** Label of the button, and what the point means. @type {Record<string, [string, string]>} */
 const POINT_TEXTS = {
   f1: ["Best balance", "Best balance of missed and false boxes (F1)"],
-  half_fp: ["½ false/image", "About one false box in two images"],
-  one_fp: ["1 false/image", "About one false box per image"],
+  half_fp: ["Fewer false", "Aims at one false box in two images"],
+  one_fp: ["More found", "Aims at one false box per image"],
 };
 
 /** @param {App} app */
@@ -56,9 +56,15 @@ function pointButton(app, name, model) {
 
 /** @param {string} name @param {Model} model */
 function pointSentence(name, model) {
-  const { about, confidence } = model.points[name];
+  const { about, confidence, measured } = model.points[name];
   const limit = confidence === null ? "the confidence from which boxes are shown differs by finding" : `confidence from ${limitText(confidence)}`;
-  return `${POINT_TEXTS[name]?.[1] ?? about}: ${limit}.`;
+  return `${POINT_TEXTS[name]?.[1] ?? about}: ${limit}. ${measured ? measuredSentence(measured) : ""}`.trim();
+}
+
+/** @param {Measured} measured */
+function measuredSentence({ false_per_image, low, high }) {
+  const interval = low === null || high === null ? "" : ` [${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  return `Measured on test images: ${false_per_image.toFixed(2)}${interval} false boxes per image.`;
 }
 
 /** Arrow keys inside the radio group. @param {KeyboardEvent} event @param {HTMLElement} button */
@@ -109,7 +115,7 @@ function showWithheld(app) {
   Object.assign(reading, { detections: reading.withheld, withheld: [], corrections: null });
   if (app.correcting) startCorrections(reading);
   app.emit("marks");
-  app.say(() => (app.active ? qualitySentence(app, app.active) : ""));
+  app.say("");
 }
 
 /** @param {Reading|undefined} reading */
@@ -126,5 +132,13 @@ export function qualitySentence(app, reading) {
   const found = count ? `${counted(count, "box is", "boxes are")} shown.` : "No box at this setting.";
   const { ok, abstained, reasons } = reading.quality;
   if (abstained && !reading.detections.length) return `Not analysed. ${reasons.join(" ")}`;
-  return `${found} ${ok ? "Image quality: nothing unusual." : reasons.join(" ")}`;
+  return `${found} ${ok ? fineSentence(app.model) : reasons.join(" ")}`;
+}
+
+/** What is said of an image that the gate lets pass. The gate of a model that knows synthetic images only cannot tell
+ * whether a real one is suited. @param {Model} model */
+function fineSentence(model) {
+  return model.synthetic
+    ? "This model knows computer-generated images only: on a real radiograph its boxes mean nothing."
+    : "Image quality: nothing unusual.";
 }

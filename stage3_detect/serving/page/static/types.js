@@ -23,6 +23,9 @@
  * @property {string} text
  * @property {string} [action]
  *
+ * @typedef {{false_per_image: number, low: number|null, high: number|null, never_found: string[]}} Measured
+ *   what an operating point does on the test split
+ *
  * @typedef {object} Model  answer of /v1/model
  * @property {string} id
  * @property {string} name
@@ -32,7 +35,7 @@
  * @property {string} format
  * @property {string} licence
  * @property {string} card
- * @property {Record<string, {about: string, scores: Record<string, number|null>, confidence: number|null}>} points
+ * @property {Record<string, {about: string, scores: Record<string, number|null>, confidence: number|null, measured: Measured|null}>} points
  * @property {string|null} default_point
  * @property {string} map_method
  * @property {boolean} synthetic

@@ -64,7 +64,7 @@ def test_a_queue_of_an_earlier_version_is_read(tmp_path: Path):
     database = sqlite3.connect(tmp_path / FILE_NAME)
     columns = "id INTEGER PRIMARY KEY, destination TEXT NOT NULL, uid TEXT NOT NULL, data BLOB NOT NULL"
     database.execute(f"CREATE TABLE outbox ({columns}, UNIQUE (destination, uid))")
-    database.execute("INSERT INTO outbox VALUES (1, 'a', '9', 'report')")
+    database.execute("INSERT INTO outbox VALUES (1, 'a', '9', ?)", (b"report",))
     database.commit()
     database.close()
     assert DicomQueue(tmp_path).next_parcel("a") == Parcel(1, "a", "", "9", b"report")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
+from eval.report.format import percent
 from stage3_detect.serving.corrections.log import read_records
 from stage3_detect.serving.http.keys import add_key
 from stage3_detect.serving.model.bundle_model import BundleModel, open_model
@@ -234,8 +235,8 @@ def test_a_map_fades_where_neither_classifier_nor_detector_is_sure(reader: Reade
         assert reader.page.locator(".tile").get_attribute("data-map") == EFFUSION
         assert reader.page.evaluate(strongest) == pytest.approx(expected, abs=3)
         note = reader.page.locator(".map-note").inner_text()
-        assert f"{100 * probability:.0f} %" in note
-        assert f"{100 * confidence:.0f} %" in note
+        assert f"classifier {percent(probability)}" in note
+        assert f"box {percent(confidence)}" in note
         reader.page.keyboard.press("Escape")
 
 
@@ -268,7 +269,7 @@ def test_the_panel_says_how_many_boxes_are_shown_and_what_the_image_lacks(reader
         reader.drop(images / name)
         assert quality.get_attribute("data-kind") == kind
         text = quality.inner_text()
-        assert text in reader.page.locator("#status").inner_text()
+        assert text not in reader.page.locator("#status").inner_text()  # it is said once
         if kind == "error":
             assert text == answer["error"]
             continue
@@ -282,7 +283,7 @@ def test_the_panel_says_how_many_boxes_are_shown_and_what_the_image_lacks(reader
             assert text.split(" ")[0] == "No" or int(text.split(" ")[0]) > 0
         assert not button.is_visible()
         assert kind == "poor" or text.startswith(f"{count} box" if count else "No box")
-        assert text.endswith(" ".join(reasons) or "nothing unusual.")
+        assert text.endswith(" ".join(reasons)) and "nothing unusual" not in text  # the model is synthetic
         reader.page.locator("#threshold").fill("100")
         assert quality.inner_text().startswith("No box")
         assert quality.inner_text().endswith(text.split(". ", 1)[1])
@@ -292,15 +293,29 @@ def test_the_panel_says_how_many_boxes_are_shown_and_what_the_image_lacks(reader
 def test_the_slider_and_the_operating_point_filter_at_once(reader: Reader, images: Path) -> None:
     found = detections(reader.address, images / "noise.png")
     reader.drop(images / "noise.png")
-    for percent in (0, 35, 60, 95, 100):
-        reader.page.locator("#threshold").fill(str(percent))
-        assert reader.marks().count() == sum(one["confidence"] >= percent / 100 for one in found)
+    for value in (0, 35, 60, 95, 100):
+        reader.page.locator("#threshold").fill(str(value))
+        assert reader.marks().count() == sum(one["confidence"] >= value / 100 for one in found)
     reader.page.get_by_role("radio").first.click()
     assert reader.marks().count() == len(shown(found))
     counts = reader.page.locator(".finding").first.get_attribute("aria-label")
     lesions = sum(one["finding"] == LESION for one in found if one["shown"])
     assert counts
     assert f"{lesions} box" in counts
+
+
+def test_findings_that_the_point_does_not_show_are_named(reader: Reader, images: Path) -> None:
+    note = reader.page.locator("#findings-note")
+    reader.drop(images / "noise.png")
+    assert note.inner_text() == ""
+    measured = f"{{false_per_image: 0.856, low: 0.619, high: 1.113, never_found: ['{LESION}']}}"
+    reader.state(f"(Object.assign(app.model.points.f1, {{measured: {measured}}}), app.emit('marks'))")
+    assert LESION in note.inner_text() and EFFUSION not in note.inner_text()
+    assert "0.86 [0.62, 1.11]" in reader.page.locator("#point-about").inner_text()
+    reader.state(f"(app.model.points.f1.scores['{EFFUSION}'] = null, app.emit('marks'))")
+    assert "never shown" in (reader.page.locator(f'[data-finding="{EFFUSION}"]').get_attribute("aria-label") or "")
+    reader.page.locator("#threshold").fill("60")
+    assert note.inner_text() == ""
 
 
 # --- studies, truth, prior ---
@@ -623,9 +638,17 @@ def test_the_edge_wins_and_repeated_clicks_change_the_box(reader: Reader, images
 
 
 def test_percentages_do_not_reach_a_limit_that_hides_the_box(reader: Reader) -> None:
-    values = [[0.2486, 0.249], [0.2486, None], [0.252, 0.249], [0.3496, 0.35], [0.24, 0.249]]
+    values = [
+        [0.2486, 0.249],
+        [0.2486, None],
+        [0.252, 0.249],
+        [0.3496, 0.35],
+        [0.24, 0.249],
+        [0.0003, None],
+        [0.01, None],
+    ]
     texts = reader.call("filter", "args.map((pair) => m.percent(...pair))", *values)
-    assert texts == ["24 %", "25 %", "25 %", "34 %", "24 %"]
+    assert texts == ["24 %", "25 %", "25 %", "34 %", "24 %", "<1 %", "1 %"]
 
 
 def test_the_whole_image_is_ticked_for_each_image_anew(reader: Reader, images: Path) -> None:
