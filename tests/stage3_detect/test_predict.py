@@ -207,6 +207,8 @@ def test_the_note_says_the_result_or_why_there_is_none(mode: GateMode):
 def test_captions_say_the_chance_or_the_bare_score():
     assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, 0.456, True)) == "Edema 46 %"
     assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, None, True)) == "Edema 0.30"
+    assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.3, 0.0099, True)) == "Edema <1 %"
+    assert caption(FoundBox("Edema", (0, 0, 1, 1), 0.009, None, True)) == "Edema <0.01"
 
 
 def test_captions_stay_in_the_picture_and_off_each_other():

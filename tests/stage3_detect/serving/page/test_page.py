@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from eval.report.format import percent
+from eval.report.captions import percent
 from stage3_detect.serving.corrections.log import read_records
 from stage3_detect.serving.http.keys import add_key
 from stage3_detect.serving.model.bundle_model import BundleModel, open_model
