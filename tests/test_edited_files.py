@@ -34,7 +34,10 @@ EVIDENCE = {
     "cue_begin": None, "places": [["L", "upper"]], "marks": [],
 }  # fmt: skip
 BOX = {"finding": "Edema", "bbox": [1.0, 2.0, 3.0, 4.0], "area": 12.0, "score": 0.5, "shown": True, "confidence": 0.25}
-QUALITY = {"ok": False, "reasons": ["dark"], "statistics": {"mean": 0.5}, "features": [0.5], "gate": "g"}
+QUALITY = {
+    "ok": False, "reasons": ["The image is dark."], "codes": ["dark"], "abstained": True, "statistics": {"mean": 0.5},
+    "features": [0.5], "gate": "g",
+}  # fmt: skip
 IMAGE = {"file_name": "a.png", "image_id": "a", "width": 30, "height": 40, "quality": QUALITY}
 FOUND = {"finding": "Edema", "xyxy": [1.0, 2.0, 4.0, 6.0], "score": 0.5, "confidence": None, "shown": True}
 FACTS = ("positives", "normals", "uncertain", "left_out", "true", "boxes", "regions", "held_out")

@@ -1,5 +1,6 @@
 """What all image decoders have in common: the limit on pixels, and the one rule for what an exception means."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ Pixels = npt.NDArray[Any]
 
 MAX_PIXELS = 200_000_000
 """Images with more pixels are refused before they are decoded; a chest radiograph has at most about 20 million."""
+
+_SHOWN_REASON = 300
 
 
 class UnusableError(Exception):
@@ -36,11 +39,14 @@ def decoding(name: str) -> Iterator[None]:
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(f"{name}: {error}") from None
-        raise UserError(f"image: cannot decode {name}: it is damaged, or of a kind that OpenCV does not read") from None
+        raise UserError(f"image: cannot decode {name}: OpenCV refuses it ({error.err})") from None
     except UnusableError as error:
         raise UserError(f"image: cannot decode {name}: {error}") from None
-    except Exception:  # its text is for programmers, and may quote the file
-        raise UserError(f"image: cannot decode {name}: it is damaged or of an unknown kind") from None
+    except Exception as error:
+        # of a buffer that is too short, the text is of use to programmers only
+        text = "" if isinstance(error, struct.error) else " ".join(str(error).split())[:_SHOWN_REASON]
+        reason = f" ({text})" if text else ""
+        raise UserError(f"image: cannot decode {name}: it is damaged or of an unknown kind{reason}") from None
 
 
 def check_size(height: int, width: int, *, max_pixels: int) -> None:

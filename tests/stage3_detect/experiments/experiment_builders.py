@@ -35,7 +35,7 @@ def main():
     run = start_run(given.out, stage="stage3", settings=settings, inputs={"stage2": given.sources[0]})
     with (run.dir / "began.txt").open("a") as file:
         file.write("once\\\\n")
-    if settings.train.get("learning_rate") == 9:
+    if settings.train.get("learning_rate") == 0.9:
         raise UserError("training: the loss is nan")
     skill = 0.9 if settings.noise.get("box_weights", True) else 0.3
     run.release()

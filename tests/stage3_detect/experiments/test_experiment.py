@@ -170,7 +170,7 @@ def test_an_experiment_from_settings_to_verdicts(
 
 
 def test_a_failed_variant_is_named_and_tried_again(base: Path, stage2: Path, tmp_path: Path, pretended: Path) -> None:
-    settings = experiment_settings(base, variants=VARIANTS | {"lost": {"train.learning_rate": 9}})
+    settings = experiment_settings(base, variants=VARIANTS | {"lost": {"train.learning_rate": 0.9}})
     out = tmp_path / "out"
     with pytest.raises(UserError) as error:
         finish(settings, stage2, out)
@@ -182,14 +182,14 @@ def test_a_failed_variant_is_named_and_tried_again(base: Path, stage2: Path, tmp
     rows = main_rows(out)
     assert rows["lost"][2] == "failed: training: the loss is nan"
     assert rows["bad"][2].startswith("significant, one training: ")
-    pretended.write_text(pretended.read_text().replace("== 9", "== 10"))
+    pretended.write_text(pretended.read_text().replace("== 0.9", "== 10"))
     finish(settings, stage2, out)
     assert trainings(out) == {"good_s0": 1, "bad_s0": 1, "lost_s0": 2}
     assert open_run(out).metrics["ap40/lost"] is not None
 
 
 def test_every_run_failing_is_an_error(base: Path, stage2: Path, tmp_path: Path, pretended: Path) -> None:
-    settings = experiment_settings(base, overrides={"train.learning_rate": 9})
+    settings = experiment_settings(base, overrides={"train.learning_rate": 0.9})
     with pytest.raises(UserError, match="every run failed"):
         finish(settings, stage2, tmp_path / "out")
 

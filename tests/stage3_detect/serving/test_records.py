@@ -32,7 +32,7 @@ def test_a_line_has_the_best_score_of_each_finding(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "r.jsonl.1").read_text())
     assert set(record) == {"time", "quality", "scores"}
     assert record["scores"] == {"Edema": 0.5, "Fracture": 0}
-    assert json.loads(path.read_text())["quality"]["reasons"] == ["inverted"]
+    assert json.loads(path.read_text())["quality"]["codes"] == ["inverted"]
 
 
 def test_each_image_of_a_request_has_a_line_that_drift_reads(model: ServedModel, tmp_path: Path) -> None:

@@ -172,10 +172,10 @@ function fail(app, reading, error) {
   app.say(isActive ? "" : `${isolated(reading.name)}: ${error.message}`);
 }
 
-/** Where the active image cannot be read, the first that can becomes active. @param {App} app */
+/** Where the active image cannot be read, the first that can, or may yet, becomes active. @param {App} app */
 function preferReadable(app) {
-  const readable = app.readings.find((reading) => reading.status === "ready");
-  if (app.active?.status === "error" && readable) app.activate(readable.id);
+  const other = app.readings.find((reading) => reading.status !== "error");
+  if (app.active?.status === "error" && other) app.activate(other.id);
 }
 
 /** @param {ServiceError} error */

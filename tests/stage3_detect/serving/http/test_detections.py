@@ -150,6 +150,7 @@ def test_model(service: Service, model: ServedModel) -> None:
             "about": point.about,
             "scores": {finding: point.scores.get(finding) for finding in facts.findings},
             "confidence": facts.point_confidences.get(name),
+            "measured": None,
         }
         for name, point in facts.points.items()
     }
