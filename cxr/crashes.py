@@ -22,7 +22,7 @@ _IMAGE = re.compile(r'File "<image ([0-9a-f]{16}) ')
 _watched: list[IO[str]] = []
 """Files of the runs that are open, the innermost last."""
 _crashed: dict[str, Path] = {}
-"""Key of each image on which an earlier call crashed, and the file that says so."""
+"""Key of each image on which an earlier call crashed, and the file that records it."""
 
 
 def report_crashes() -> None:
@@ -47,7 +47,7 @@ def watch_run(run_dir: Path) -> Callable[[], None]:
         _watched.remove(file)
         faulthandler.enable(_watched[-1] if _watched else _STDERR)
         file.close()
-        for key in [key for key, told in _crashed.items() if told.parent == run_dir]:
+        for key in [key for key, record in _crashed.items() if record.parent == run_dir]:
             del _crashed[key]
         if path.is_file() and not path.stat().st_size:
             path.unlink()

@@ -170,7 +170,7 @@ def test_images_are_pinned_and_run_without_rights(name: str) -> None:
     assert f"raybox-serve{name.removeprefix('Containerfile').replace('.', '-')}:{PROJECT['version']}" in text
     assert f'image.version="{PROJECT["version"]}"' in text
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    # a build takes another index when it is told to, and no address is in the file
+    # INDEX_URL is empty: a build argument can name a mirror, and no address is in the file
     assert of_kind("ARG", name) == [f"UV_VERSION={re.findall(r'UV_VERSION := (.+)', makefile)[0]}", "INDEX_URL="]
     for command in re.findall(r"uv (?:pip install|build)[^&]*", " ".join(of_kind("RUN", name))):
         assert "--require-hashes" in command or "--no-deps" in command

@@ -75,8 +75,8 @@ def _decoded(data: bytes, name: str, *, region: Region, max_pixels: int) -> Pixe
     """The content decides whether a file is DICOM, not its ending."""
     read = read_dicom if is_dicom_start(data[:START_BYTES]) else read_raster
     with decoding(name):
-        if told := crash_file(name):
-            raise UnusableError(f"its decoder crashed in an earlier call; repair or remove it, then delete {told}")
+        if record := crash_file(name):
+            raise UnusableError(f"its decoder crashed in an earlier call; repair or remove it, then delete {record}")
         pixels = read_named(name, lambda: read(data, max_pixels=max_pixels))
         part = np.ascontiguousarray(cut_region(pixels, region))
         check_contrast(part)

@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_without_a_crash_nothing_is_told_and_nothing_stays(tmp_path: Path) -> None:
+def test_without_a_crash_nothing_is_reported_and_nothing_stays(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     assert read_named("a.png", lambda: 7) == 7
     assert crash_file("a.png") is None
@@ -70,9 +70,9 @@ def test_the_error_names_the_image_and_the_file_to_delete(root: Path, tmp_path: 
 
     assert exit_code_of(call) == SEGFAULT
     run = start(tmp_path / "run")
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read_image(root / "i007.png")
-    assert str(root / "i007.png") in str(told.value) and str(tmp_path / "run" / ".crash_0.txt") in str(told.value)
+    assert str(root / "i007.png") in str(error.value) and str(tmp_path / "run" / ".crash_0.txt") in str(error.value)
     assert read_image(root / "i006.png").shape == (48, 60)
     run.release()
     assert crash_file(str(root / "i007.png")) is None
