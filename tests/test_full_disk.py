@@ -79,7 +79,7 @@ COMMANDS: dict[str, Callable[[Chain], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kib", [8, 40])
+@pytest.mark.parametrize("kib", [8, 20])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_ends_when_there_is_room_again(chain: Chain, tmp_path: Path, name: str, kib: int) -> None:
     command = COMMANDS[name](chain)
