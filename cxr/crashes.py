@@ -2,7 +2,7 @@
 
 No Python code runs after a crash. `faulthandler` still writes the stacks of all threads; the frame that `read_named`
 adds to the stack has the image's name as its file name. A run folder keeps what was written, so that the next call of
-the same command refuses the image as damaged.
+the same command refuses the image as damaged; so does the folder of the DICOM queue, for the restarted service.
 """
 
 import faulthandler
@@ -20,25 +20,25 @@ _CRASHED_THREAD = re.compile(r"^Current thread 0x.*\n((?:  .*\n)*)", re.MULTILIN
 _IMAGE = re.compile(r'File "<image ([0-9a-f]{16}) ')
 
 _watched: list[IO[str]] = []
-"""Files of the runs that are open, the innermost last."""
+"""Files of the folders that are watched, the innermost last."""
 _crashed: dict[str, Path] = {}
 """Key of each image on which an earlier call crashed, and the file that records it."""
 
 
 def report_crashes() -> None:
-    """Write the stacks to standard error at a crash, until a run is watched."""
+    """Write the stacks to standard error at a crash, until a folder is watched."""
     faulthandler.enable(_STDERR)
 
 
-def watch_run(run_dir: Path) -> Callable[[], None]:
-    """Keep the stacks of a crash in the run folder from now on, and take those of earlier calls into account.
+def watch_folder(folder: Path) -> Callable[[], None]:
+    """Keep the stacks of a crash in the folder from now on, and take those of earlier calls into account.
 
     Returns a function that ends this; the end of the process does the same.
     """
-    for path in sorted(run_dir.glob(".crash_*.txt")):
+    for path in sorted(folder.glob(".crash_*.txt")):
         stacks = _CRASHED_THREAD.findall(path.read_text(encoding="ascii", errors="replace"))
         _crashed.update((key, path) for stack in stacks for key in _IMAGE.findall(stack))
-    path = run_dir / f".crash_{os.environ.get('RANK', '0')}.txt"
+    path = folder / f".crash_{os.environ.get('RANK', '0')}.txt"
     file = path.open("a", encoding="ascii")
     _watched.append(file)
     faulthandler.enable(file)
@@ -47,7 +47,7 @@ def watch_run(run_dir: Path) -> Callable[[], None]:
         _watched.remove(file)
         faulthandler.enable(_watched[-1] if _watched else _STDERR)
         file.close()
-        for key in [key for key, record in _crashed.items() if record.parent == run_dir]:
+        for key in [key for key, record in _crashed.items() if record.parent == folder]:
             del _crashed[key]
         if path.is_file() and not path.stat().st_size:
             path.unlink()
@@ -56,7 +56,7 @@ def watch_run(run_dir: Path) -> Callable[[], None]:
 
 
 def crash_file(name: str) -> Path | None:
-    """The file that records a crash on the image `name` in an earlier call of the open runs; None without one."""
+    """The file that records a crash on the image `name` in an earlier call; None if no watched folder has one."""
     return _crashed.get(_key(name))
 
 

@@ -11,19 +11,22 @@ import pytest
 from cxr.imaging import files
 
 DEADLY = b"deadly"
-"""A file that ends in these bytes crashes the decoder."""
+"""A file with these bytes crashes the decoder."""
 
 
 def crash_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let PNG and JPEG files with `DEADLY` at their end crash, in code that has released the interpreter lock."""
-    real = files.read_raster
+    """Let PNG, JPEG and DICOM files with `DEADLY` in them crash, in code that has released the interpreter lock."""
+    for name in ("read_raster", "read_dicom"):
+        monkeypatch.setattr(files, name, _crashing(getattr(files, name)))
 
+
+def _crashing(real: Callable[..., Any]) -> Callable[..., Any]:
     def read(data: bytes, *, max_pixels: int) -> Any:
-        if data.endswith(DEADLY):
+        if DEADLY in data:
             ctypes.CDLL(None).strlen(None)
         return real(data, max_pixels=max_pixels)
 
-    monkeypatch.setattr(files, "read_raster", read)
+    return read
 
 
 def exit_code_of(work: Callable[[], object]) -> int | None:

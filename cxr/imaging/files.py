@@ -1,5 +1,6 @@
 """Load grey images from PNG and JPEG files of 8 or 16 bits and from DICOM, whole or one half of them."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -25,6 +26,8 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 KIND_SUFFIXES = (".png", ".jpg", ".dcm")
 """What `kind_suffix` returns."""
+_HASHED_BYTES = 65536
+"""The hash of a whole file can take as long as its decoding."""
 
 
 def read_image(path: Path, *, region: Region = "full") -> GrayImage:
@@ -56,7 +59,7 @@ def read_pixels(path: Path, *, region: Region = "full") -> Pixels:
 
 
 def decode_pixels(data: bytes, name: str, *, max_pixels: int) -> Pixels:
-    """Decode the bytes of an image file that is not on disk.
+    """Decode the bytes of an image file that is not on disk. The record of a crash has their hash in place of a name.
 
     Args:
         name: what error messages call the file.
@@ -68,16 +71,20 @@ def decode_pixels(data: bytes, name: str, *, max_pixels: int) -> Pixels:
     Raises:
         UserError: as `read_pixels`.
     """
-    return _decoded(data, name, region="full", max_pixels=max_pixels)
+    identity = f"of {len(data)} bytes, SHA-256 of the first {_HASHED_BYTES}: {sha256(data[:_HASHED_BYTES]).hexdigest()}"
+    if crash_file(identity):
+        raise UserError(f"image: {name} crashed its decoder before, so it is not decoded; export it in another format")
+    return _decoded(data, name, region="full", max_pixels=max_pixels, identity=identity)
 
 
-def _decoded(data: bytes, name: str, *, region: Region, max_pixels: int) -> Pixels:
-    """The content decides whether a file is DICOM, not its ending."""
+def _decoded(data: bytes, name: str, *, region: Region, max_pixels: int, identity: str | None = None) -> Pixels:
+    """The content decides whether a file is DICOM, not its ending. identity: of the file in the record of a crash; its
+    name if None."""
     read = read_dicom if is_dicom_start(data[:START_BYTES]) else read_raster
     with decoding(name):
         if record := crash_file(name):
             raise UnusableError(f"its decoder crashed in an earlier call; repair or remove it, then delete {record}")
-        pixels = read_named(name, lambda: read(data, max_pixels=max_pixels))
+        pixels = read_named(identity or name, lambda: read(data, max_pixels=max_pixels))
         part = np.ascontiguousarray(cut_region(pixels, region))
         check_contrast(part)
     return part

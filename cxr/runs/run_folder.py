@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, Protocol
 import yaml
 
 from cxr.config import Settings, UserError
-from cxr.crashes import watch_run
+from cxr.crashes import watch_folder
 from cxr.own_json import read_object
 from cxr.runs.hardware import describe_hardware, gpu_peak_mib, reset_gpu_peak
 from cxr.runs.lock import lock_folder, remove_left_over
@@ -182,7 +182,7 @@ def _start(out: Path, stage: str, settings: Settings, inputs: Mapping[str, Path]
         log.info("%s is already finished with the same settings; nothing to do", out)
     if state == "resumed":
         log.info("%s was interrupted; resuming", out)
-    return Run(out, stage, state, settings, inputs, _lock=lock, _end_watch=watch_run(out))
+    return Run(out, stage, state, settings, inputs, _lock=lock, _end_watch=watch_folder(out))
 
 
 def _holds_nothing_made(out: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxr.config import Settings, UserError
-from cxr.crashes import crash_file, read_named, report_crashes, watch_run
+from cxr.crashes import crash_file, read_named, report_crashes, watch_folder
 from cxr.imaging.files import read_image
 from cxr.imaging.pictures import Pictures, decodable
 from cxr.imaging.settings import InputSettings
@@ -83,24 +83,24 @@ def test_any_name_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     other = name.replace(".", "_.")
 
     def call() -> None:
-        watch_run(tmp_path)
+        watch_folder(tmp_path)
         read_named(other, lambda: None)
         read_named(name, lambda: signal.raise_signal(signal.SIGSEGV))
 
     assert exit_code_of(call) == SEGFAULT
-    end = watch_run(tmp_path)
+    end = watch_folder(tmp_path)
     assert crash_file(name) == tmp_path / ".crash_0.txt" and crash_file(other) is None
     end()
 
 
 def test_a_crash_outside_of_a_decoder_names_none(tmp_path: Path) -> None:
     def call() -> None:
-        watch_run(tmp_path)
+        watch_folder(tmp_path)
         read_named("a.png", lambda: None)
         signal.raise_signal(signal.SIGABRT)
 
     assert exit_code_of(call) == -signal.SIGABRT
-    end = watch_run(tmp_path)
+    end = watch_folder(tmp_path)
     assert crash_file("a.png") is None
     end()
 
@@ -119,13 +119,13 @@ def test_the_outer_run_is_watched_again_after_the_inner_one(tmp_path: Path) -> N
 
 def test_each_process_of_a_run_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def call() -> None:
-        watch_run(tmp_path)
+        watch_folder(tmp_path)
         read_named("a.png", lambda: signal.raise_signal(signal.SIGSEGV))
 
     monkeypatch.setenv("RANK", "1")
     assert exit_code_of(call) == SEGFAULT
     monkeypatch.delenv("RANK")
-    end = watch_run(tmp_path)
+    end = watch_folder(tmp_path)
     assert crash_file("a.png") == tmp_path / ".crash_1.txt"
     end()
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cxr.config import UserError
+from cxr.crashes import watch_folder
 from stage3_detect.serving.dicom.events import SendLog, log_image
 from stage3_detect.serving.dicom.examination import Arrival, Examiner, read_arrival
 from stage3_detect.serving.dicom.listener import listen
@@ -61,10 +62,11 @@ class DicomNode:
         self._cleaned_s = float(-_CLEAN_UP_S)
         self._postponed: dict[str, float] = {}
         self.queue = DicomQueue(settings.folder)
+        self._end_watch = watch_folder(settings.folder)  # an image that crashes its decoder comes again and again
         try:
             self._server = listen(settings, self.accept, max_bytes=limits.max_file_bytes)
         except UserError:
-            self.queue.close()
+            self._close_folder()
             raise
         self.port: int = self._server.server_address[1]
         work: list[Callable[[], None]] = [self._work]
@@ -103,6 +105,10 @@ class DicomNode:
         self.queue.notify()
         for thread in self._threads:
             thread.join()
+        self._close_folder()
+
+    def _close_folder(self) -> None:
+        self._end_watch()
         self.queue.close()
 
     def _work(self) -> None:

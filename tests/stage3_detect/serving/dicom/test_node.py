@@ -1,5 +1,6 @@
 """The DICOM node with a real peer: each accepted image has exactly one result, whatever happens meanwhile."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cxr.config import UserError
 from stage3_detect.serving.dicom.examination import FAILED
 from stage3_detect.serving.dicom.store import DicomQueue
 from stage3_detect.serving.interface import ServedModel
+from tests.crashing import DEADLY, crash_decoder, exit_code_of
 from tests.stage3_detect.dicom_results.dicom_builders import IMAGE, STUDY, dicom_bytes, texts
 from tests.stage3_detect.dicom_results.viewer_rules import evidence, ohif_edits, stone_shows
 from tests.stage3_detect.serving.dicom.nodes import node, peer, store
@@ -67,6 +69,29 @@ def test_a_study_is_reported_when_it_is_quiet_and_a_late_image_supersedes(settle
         assert predecessor.ReferencedSOPInstanceUID == first[0].SOPInstanceUID
         kept = [box for box in stone_shows(newest) if box[0] != f"{IMAGE}.1.3"]
         assert kept == stone_shows(first[0])
+
+
+def test_an_image_that_crashed_its_decoder_is_refused_by_the_next_process(
+    settled_model: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    deadly = dicom_bytes(SOPInstanceUID=f"{IMAGE}.9.1", PatientComments=DEADLY.decode())
+
+    def receive() -> None:
+        with node(settled_model, tmp_path, "127.0.0.1:1:PACS") as opened:
+            store(opened.port, deadly)
+
+    with monkeypatch.context() as patch:
+        crash_decoder(patch)
+        assert exit_code_of(receive) == -signal.SIGSEGV
+    assert b"MODALITY" not in (tmp_path / ".crash_0.txt").read_bytes()
+    with peer() as pacs, node(settled_model, tmp_path, pacs.name) as opened:
+        refused, accepted = store(opened.port, deadly, image(1))
+        assert refused == 0xC000 and accepted == 0
+        assert len(pacs.wait_for(3)) == 3
+    (tmp_path / ".crash_0.txt").unlink()
+    with node(settled_model, tmp_path, "127.0.0.1:1:PACS") as opened:
+        assert store(opened.port, deadly) == [0]
+    assert not list(tmp_path.glob(".crash*"))
 
 
 def test_a_peer_that_is_down_gets_the_same_results_later(settled_model: ServedModel, tmp_path: Path):
