@@ -1,10 +1,11 @@
 """Numbers of ratios, such as the cardiothoracic ratio, whose upper limit of normal is one half."""
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from stage1_classify.reports.spelling import plain
-from stage1_classify.reports.tables import LanguageTable
+from stage1_classify.reports.tables import LanguageTable, phrases_of
 
 LIMIT = 0.5
 """The usual upper limit of the cardiothoracic ratio of adults on a PA radiograph."""
@@ -30,8 +31,8 @@ class RatioReader:
     """Reads the numbers of one language: "0.58", "0,58", "58 %", "> 0.5"."""
 
     def __init__(self, table: LanguageTable) -> None:
-        self._above = [plain(word) for word in table.ratio_above]
-        self._below = [plain(word) for word in table.ratio_below]
+        self._above = _any_of(table.ratio_above)
+        self._below = _any_of(table.ratio_below)
 
     def __call__(self, text: str, start: int) -> Ratio | None:
         """The ratio in the same sentence after character `start`; None if there is none, or if it decides nothing."""
@@ -45,10 +46,16 @@ class RatioReader:
         return Ratio(*match.span("number"), match["number"], verdict)
 
     def _verdict(self, value: float, words: str) -> Literal["present", "uncertain", "absent"] | None:
-        if any(word in words for word in self._above):
+        if self._above.search(words):
             return "present" if value >= LIMIT else None
-        if any(word in words for word in self._below):
+        if self._below.search(words):
             return "absent" if value <= LIMIT else None
         if value == LIMIT:
             return "uncertain"
         return "present" if value > LIMIT else "absent"
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Any phrase of the patterns in plain text: "over", but not in "overall" or "over-exposed"; ">" anywhere."""
+    phrases = [re.escape(plain(phrase)) for pattern in patterns for phrase in phrases_of(pattern)]
+    return re.compile("|".join(rf"(?<![\w-]){one}(?![\w-])" if one[0].isalnum() else one for one in phrases))

@@ -172,8 +172,6 @@ def _with_own(table: LanguageTable, terms: Terminology, language: Language) -> L
 
 def _joined(first: FindingWords, second: FindingWords) -> FindingWords:
     values = first.predicates.keys() | second.predicates.keys()
-    return FindingWords(
-        terms=[*first.terms, *second.terms],
-        subjects=[*first.subjects, *second.subjects],
-        predicates={value: [*first.predicates.get(value, []), *second.predicates.get(value, [])] for value in values},
-    )
+    lists = {name: [*getattr(first, name), *getattr(second, name)] for name in ("terms", "subjects", "ratios")}
+    predicates = {value: [*first.predicates.get(value, []), *second.predicates.get(value, [])] for value in values}
+    return FindingWords(**lists, predicates=predicates)

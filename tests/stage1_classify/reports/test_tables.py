@@ -59,6 +59,12 @@ def test_findings_that_become_one_share_their_words(tmp_path: Path) -> None:
     assert not {"Edema", "Pleural Effusion"} & after.keys()
 
 
+def test_own_phrases_of_a_finding_with_ratios_keep_the_ratios(tmp_path: Path) -> None:
+    tables = load_tables(own(tmp_path, "findings:\n  Cardiomegaly: {en: [bovine heart]}\n"))
+    words, before = tables["en"].findings["Cardiomegaly"], load_tables()["en"].findings["Cardiomegaly"]
+    assert words == before.model_copy(update={"terms": [*before.terms, "bovine heart"]}) and before.ratios
+
+
 def test_findings_without_words_have_no_column(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     terms = own(tmp_path, "built_in: false\nfindings:\n  Edema:\n  Air:\n  Wire: {en: [wire]}\n")
     with caplog.at_level(logging.WARNING, logger="raybox"):
