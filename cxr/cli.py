@@ -106,6 +106,12 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster-set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=ask)
 
 
+def add_encoding_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--encoding NAME`` for a table of the user."""
+    encoding = "encoding of the table, for instance cp1252 for CSV of Excel in Western Europe (default: utf-8)"
+    parser.add_argument("--encoding", default="utf-8", metavar="NAME", help=encoding)
+
+
 def exit_code(main: Callable[[], None]) -> int:
     """Run `main` and return the exit code.
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxr.cli import exit_code
+from cxr.cli import add_encoding_option, exit_code
 from cxr.threads import num_cores
 
 
@@ -23,8 +23,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     columns = "columns of the table, for instance --columns report_id=Examen report='Compte rendu'"
     parser.add_argument("--columns", nargs="+", default=(), metavar="NAME=COLUMN", help=columns)
-    encoding = "encoding of the table, for instance cp1252 for CSV of Excel in Western Europe (default: utf-8)"
-    parser.add_argument("--encoding", default="utf-8", metavar="NAME", help=encoding)
+    add_encoding_option(parser)
     own = "label file with your own findings and synonyms (docs/data.md)"
     parser.add_argument("--label-file", type=Path, metavar="FILE", help=own)
     language = "language of reports whose row does not state it (default: detect it)"

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxr.cli import exit_code
+from cxr.cli import add_encoding_option, exit_code
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sentences", type=Path, metavar="SENTENCES.csv", help="texts with their expected labels")
+    add_encoding_option(parser)
     own = "label file with your own findings and synonyms (docs/data.md)"
     parser.add_argument("--label-file", type=Path, metavar="FILE", help=own)
     parser.add_argument("--mistakes", action="store_true", help="also print each text with a mistake")
@@ -28,7 +29,7 @@ def main(given: argparse.Namespace) -> None:
     from eval.report.text_tables import print_tables
     from stage1_classify.reports.score_tables import mistakes_of, score_file  # edsnlp takes seconds, --help needs none
 
-    answers, tables = score_file(given.sentences, own=given.label_file)
+    answers, tables = score_file(given.sentences, own=given.label_file, encoding=given.encoding)
     print_tables(tables)
     if given.mistakes:
         sys.stdout.write("\n".join(mistakes_of(answers)) + "\n")

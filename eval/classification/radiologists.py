@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr.cli import add_encoding_option
 from cxr.config import UserError
 from cxr.datasets.text_cells import numbers
 from cxr.datasets.text_files import read_text_table
@@ -57,15 +58,15 @@ class Comparison:
         return float(np.mean(list(self.radiologists.values()))) if name == MEAN else self.radiologists[name]
 
 
-def compare_with_radiologists(run: FinishedRun, table: Path) -> Comparison:
-    """Read both.
+def compare_with_radiologists(run: FinishedRun, table: Path, *, encoding: str = "utf-8") -> Comparison:
+    """Compare a classifier with the figures of a table. encoding: of the table, as Python calls it.
 
     Raises:
         UserError: not a classifier with decisions for these findings, or the table is not one of F1.
     """
     if "predictions" not in run.manifest["outputs"]:
         raise UserError(f"run {run.dir}: is a run of {run.stage}; give one of stage 1, or of predict.py RUN CONFIG")
-    radiologists = read_f1(table)
+    radiologists = read_f1(table, encoding=encoding)
     names = list(radiologists)
     check_findings(names, run.manifest["findings"], source=f"{table}, finding")
     predictions = read_predictions(run.output("predictions"))
@@ -84,13 +85,13 @@ def compare_with_radiologists(run: FinishedRun, table: Path) -> Comparison:
     return Comparison(radiologists, decided, described, bool(run.manifest.get("synthetic")))
 
 
-def read_f1(path: Path) -> dict[str, float]:
+def read_f1(path: Path, *, encoding: str = "utf-8") -> dict[str, float]:
     """Finding -> F1 in [0, 1], in the order of the file.
 
     Raises:
         UserError: no such table, a finding twice, or a figure that is no F1.
     """
-    table = read_text_table(path, required=["finding", "f1"])
+    table = read_text_table(path, required=["finding", "f1"], encoding=encoding, encoding_key="--encoding ")
     names, values = table["finding"].str.strip(), numbers(table["f1"])
     problems = [
         f"{path}: F1 of {name} is {text!r}, expected a number from 0 to 1; correct it"
@@ -109,6 +110,7 @@ def add_radiologists_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", type=Path, required=True, metavar="FILE", help="CSV table with the columns finding and f1"
     )
+    add_encoding_option(parser)
     parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_radiologists)")
 
 
@@ -120,7 +122,7 @@ def report_radiologists(given: argparse.Namespace) -> Path:
     """
     out: Path = given.out or next_to(given.run, "_radiologists")
     refuse_run_folder(out)
-    found = compare_with_radiologists(open_run(given.run), given.figures)
+    found = compare_with_radiologists(open_run(given.run), given.figures, encoding=given.encoding)
     table = comparison_table(found)
     print_tables([table])
     theirs = {f"radiologists/f1/{slug(name)}": value for name, value in found.radiologists.items()}

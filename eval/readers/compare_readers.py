@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr.cli import add_encoding_option
 from cxr.config import UserError, parse_settings
 from cxr.labels import class_slugs
 from cxr.readers import ReaderSettings
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=HEADER",
         help="headers that are not recognised; fields: image reader finding x1 y1 x2 y2",
     )
+    add_encoding_option(parser)
     parser.add_argument(
         "--rule",
         choices=("majority", "union", "wbf", "em"),
@@ -63,18 +65,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def compare_readers(given: argparse.Namespace) -> Path:
     """`compare_table` with the arguments of the command line."""
     settings = parse_settings(ReaderSettings, {"rule": given.rule, "min_votes": given.min_votes}, source="readers")
-    return compare_table(given.table, columns=given.columns, settings=settings, out=given.out)
+    table, columns, encoding = given.table, given.columns, given.encoding
+    return compare_table(table, columns=columns, encoding=encoding, settings=settings, out=given.out)
 
 
 def compare_table(
-    path: Path, *, columns: Sequence[str] = (), settings: ReaderSettings, out: Path, seed: int = 0
+    path: Path,
+    *,
+    columns: Sequence[str] = (),
+    encoding: str = "utf-8",
+    settings: ReaderSettings,
+    out: Path,
+    seed: int = 0,
 ) -> Path:
     """Measure the agreement in a table, print tables, write `metrics.json` and `report.html`; returns the page.
 
-    Intervals are a bootstrap over images. Raises UserError for a table that `read_reader_table` or `measure` refuses.
+    columns, encoding: see `read_reader_table`. Intervals are a bootstrap over images. Raises UserError for a table that
+    `read_reader_table` or `measure` refuses.
     """
     refuse_run_folder(out)
-    agreement = measure(read_reader_table(path, columns), settings, source=path, seed=seed)
+    agreement = measure(read_reader_table(path, columns, encoding=encoding), settings, source=path, seed=seed)
     tables = [*_class_tables(agreement), _readers_table(agreement.table)]
     print_tables(tables)
     out.mkdir(parents=True, exist_ok=True)

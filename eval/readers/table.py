@@ -61,10 +61,11 @@ class ReaderTable:
         return sorted(set(self.boxes["finding"]))
 
 
-def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
+def read_reader_table(path: Path, columns: Sequence[str] = (), *, encoding: str = "utf-8") -> ReaderTable:
     """Read a table.
 
     columns: "FIELD=HEADER" each, for headers that are not recognised; fields are those of `KNOWN_HEADERS`.
+    encoding: of the table, as Python calls it.
 
     Raises:
         UserError: no such file or not a CSV; a missing or unknown column; rows without image or reader, with an invalid
@@ -72,7 +73,7 @@ def read_reader_table(path: Path, columns: Sequence[str] = ()) -> ReaderTable:
     """
     if not path.is_file():
         raise UserError(f"readers: no table {path}; give a CSV file with one row per box and reader")
-    cells = read_text_table(path)
+    cells = read_text_table(path, encoding=encoding, encoding_key="--encoding ")
     headers = _headers(cells, columns, source=path)
     cells = pd.DataFrame({field: cells[header].str.strip() for field, header in headers.items()})
     if cells.empty:

@@ -75,9 +75,11 @@ class Answer(NamedTuple):
         return self.expected == self.found
 
 
-def read_examples(path: Path, *, findings: Sequence[str], remarks: Sequence[str]) -> list[Example]:
+def read_examples(
+    path: Path, *, findings: Sequence[str], remarks: Sequence[str], encoding: str = "utf-8"
+) -> list[Example]:
     """Read a table of texts with expected labels. UserError with one line per cell that cannot be read."""
-    table = read_text_table(path, required=["text", "labels"])
+    table = read_text_table(path, required=["text", "labels"], encoding=encoding, encoding_key="--encoding ")
     examples, problems = [], []
     for number, row in enumerate(table.to_dict("records"), start=2):
         language = str(row.get("language", "")).strip().lower()

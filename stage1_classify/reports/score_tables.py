@@ -15,8 +15,8 @@ from stage1_classify.reports.tables import LANGUAGES, finding_names, load_tables
 FINDING_TASKS = ("mention", "present", "negation", "uncertainty", "side", "zone")
 
 
-def score_file(path: Path, *, own: Path | None = None) -> tuple[list[Answer], list[Table]]:
-    """Label the texts of a table with expected labels, and compare.
+def score_file(path: Path, *, own: Path | None = None, encoding: str = "utf-8") -> tuple[list[Answer], list[Table]]:
+    """Label the texts of a table with expected labels, and compare. own: label file. encoding: of the table.
 
     Raises:
         UserError: the table cannot be read, or holds no text.
@@ -24,7 +24,8 @@ def score_file(path: Path, *, own: Path | None = None) -> tuple[list[Answer], li
     terms = load_terminology(own)
     tables = load_tables(terms)
     findings = finding_names(tables, terms)
-    examples = read_examples(path, findings=findings, remarks=[*remark_names(tables), *MARKS])
+    remarks = [*remark_names(tables), *MARKS]
+    examples = read_examples(path, findings=findings, remarks=remarks, encoding=encoding)
     if not examples:
         raise UserError(f"{path}: holds no text; add rows with text and labels")
     answers = answers_of(examples, ReportLabeller(tables), findings=findings)

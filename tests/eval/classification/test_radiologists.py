@@ -68,6 +68,14 @@ def test_a_table_that_is_none_of_f1_is_refused(tmp_path: Path, rows: list[tuple[
         read_f1(figures_file(tmp_path / "f1.csv", *rows))
 
 
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "f1.csv"
+    path.write_text("finding,f1\nŒdème,.6\n", encoding="cp1252")
+    assert read_f1(path, encoding="cp1252") == {"Œdème": 0.6}
+    with pytest.raises(UserError, match="--encoding cp1252"):
+        read_f1(path)
+
+
 def test_what_the_classifier_cannot_be_compared_in_is_refused(tmp_path: Path) -> None:
     table = figures_file(tmp_path / "f1.csv", ("Edema", ".6"))
     with pytest.raises(UserError, match="no threshold for Edema"):

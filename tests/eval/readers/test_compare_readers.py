@@ -178,6 +178,14 @@ def test_semicolons_and_tabs_separate_cells_that_may_have_decimal_commas(tmp_pat
     assert figures_of(write(tmp_path, *commas, header=header), tmp_path / "commas") == expected
 
 
+def test_a_table_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.csv"
+    lines = [HEADER, "a,R1,Épanchement,0,0,9,4", "a,R2,Épanchement,0,0,9,4"]
+    path.write_text("\n".join(lines), encoding="cp1252")
+    assert "--encoding cp1252" in failure(path, capsys)[0]
+    assert figures_of(path, tmp_path / "out", "--encoding", "cp1252")["marks"] == 1
+
+
 def test_a_class_called_mean_has_its_own_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["a,R1,mean,0,0,9,4", "a,R2,mean,0,0,9,4", "b,R1,Edema,0,0,9,4", "b,R2,No finding,,,,"]
     figures_of(write(tmp_path, *lines), tmp_path / "out")

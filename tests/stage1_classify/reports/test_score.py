@@ -8,6 +8,7 @@ from cxr.config import UserError
 from stage1_classify.reports.labeller import ReportLabeller
 from stage1_classify.reports.score import Answer, Example, Expected, Score, interval, parse_labels, score
 from stage1_classify.reports.score_tables import mistakes_of, score_file
+from stage1_classify.score_reports import main, parse
 
 NAMES = ["Edema", "Pneumothorax"]
 
@@ -66,6 +67,15 @@ def test_a_table_of_sentences(tmp_path: Path, label: ReportLabeller) -> None:
     assert len(list(mistakes_of(answers))) == 1
     assert tables[0].rows[0][:2] == ["mention", 2]
     assert tables[2].rows[-1] == ["all", 2, 1, "50%"]
+
+
+def test_a_table_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("text,labels\nŒdème pulmonaire.,Edema=1\n", encoding="cp1252")
+    main(parse([str(path), "--encoding", "cp1252"]))
+    assert "edema" in capsys.readouterr().out.lower()
+    with pytest.raises(UserError, match="--encoding cp1252"):
+        main(parse([str(path)]))
 
 
 @pytest.mark.parametrize("text", ["text,labels\n", "text,labels\nx,Edma=1\n", "text,labels,language\nx,,de\n", "a,b\n"])
