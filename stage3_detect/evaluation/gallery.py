@@ -13,7 +13,6 @@ from cxr.coco import CocoBoxes
 from eval.detection.confidence import with_hits
 from eval.detection.curves import Confidence
 from eval.detection.matching import MAIN_IOU
-from eval.detection.points import BEST_F1
 from eval.leaderboard.examples import (
     Case,
     best_iou,
@@ -31,6 +30,7 @@ from eval.report.captions import chance_text
 from eval.report.format import listed
 from eval.report.pictures import BoxLayer, Rgb, grid, save_jpeg
 from stage3_detect.evaluation.results import Evaluation
+from stage3_detect.prediction.points import shared_confidence
 
 TILE_PX, COLUMNS, NUM_TYPICAL = 310, 3, 6
 """Three tiles are as wide as the page, so it shows them in their own size."""
@@ -57,11 +57,11 @@ class ShownBoxes(NamedTuple):
 
 
 def boxes_to_show(evaluation: Evaluation) -> ShownBoxes:
-    """Detections at the operating point of best F1; without one, those of highest score, as many as true boxes."""
+    """Detections at the default operating point; without one, those of highest score, as many as true boxes."""
     boxes, number = _with_texts(evaluation.board.main.detections.boxes, evaluation.scores.confidence)
-    point = evaluation.scores.point(BEST_F1)
+    point = evaluation.scores.default_point
     if point is not None:
-        return ShownBoxes(boxes[point.shows(boxes)], "at the operating point f1", number)
+        return ShownBoxes(boxes[point.shows(boxes)], f"at the operating point {point.name}", number)
     count = sum(evaluation.board.num_true.values())
     words = f"of the highest score ({count}, the number of true boxes, because no operating point was chosen)"
     return ShownBoxes(boxes.nlargest(count, "score"), words, number)
@@ -78,14 +78,17 @@ def _with_texts(boxes: pd.DataFrame, curves: Confidence | None) -> tuple[pd.Data
 
 
 def _threshold_words(evaluation: Evaluation) -> str:
-    """The thresholds of the operating point by finding, as the pictures' numbers; "" without an operating point."""
-    point = evaluation.scores.point(BEST_F1)
+    """The thresholds of the operating point, by finding unless all have one confidence, as the pictures' numbers; ""
+    without an operating point."""
+    point = evaluation.scores.default_point
     if point is None:
         return ""
     least = pd.DataFrame({"finding": list(point.scores), "score": list(point.scores.values())})
     shown = least[np.isfinite(least["score"])]
     chances = _with_texts(shown, evaluation.scores.confidence)[0]["text"]
     texts = [f"{finding} {text}" for finding, text in zip(shown["finding"], chances, strict=True)]
+    if shared_confidence(point, evaluation.scores.confidence) is not None:
+        texts = [chances.iloc[0]]
     never = least.loc[~np.isfinite(least["score"]), "finding"].tolist()
     return f"Lowest shown: {listed(texts)}." * bool(texts) + f" Never shown: {listed(never)}." * bool(never)
 

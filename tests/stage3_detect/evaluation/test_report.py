@@ -70,9 +70,10 @@ def evaluated(stage2: FinishedRun, *, with_tune: bool = True, shift: float = 0.0
     alarms = [(name, FINDINGS[0], 5, 5, 40, 40, 0.65 if name == "test_002" else 0.05) for name in normals]
     alarm = boxes_table([row for row in alarms if faint or row[-1] > 0.5])
     found = test.with_boxes(pd.concat([boxes, alarm], ignore_index=True))
-    on_tune = tune.with_boxes(tune.boxes.assign(score=0.6)) if with_tune else None
+    false = boxes_table([(name, FINDINGS[0], 5, 5, 40, 40, 0.05) for name in tune.images["image_id"]])
+    on_tune = tune.with_boxes(pd.concat([tune.boxes.assign(score=0.6), false], ignore_index=True))
     sources = Sources(labels, tune, None, test)
-    return evaluate(found, on_tune, stage2=stage2, sources=sources, settings=SETTINGS, others={})
+    return evaluate(found, on_tune if with_tune else None, stage2=stage2, sources=sources, settings=SETTINGS, others={})
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,13 @@ def test_true_boxes_are_counted_without_ignore_regions(stage2: FinishedRun, tmp_
         tmp_path, replace(made, board=replace(made.board, truth=crowd)), ReportParts(folder_of(tmp_path), {}, 1)
     )
     assert [row[1] for row in table(page, "AP40 per finding [95 %], test split").rows] == [0, 0]
+
+
+def test_pictures_show_what_the_service_shows(page: Path) -> None:
+    report = read_report(page.parent)
+    assert report is not None
+    notes = [block.note for block in report.blocks if isinstance(block, Figure) and block.path.endswith(".jpg")]
+    assert len(notes) == 3 and all("operating point half_fp" in note for note in notes)
 
 
 def test_false_alarms_are_counted_and_shown(page: Path) -> None:
