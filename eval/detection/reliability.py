@@ -14,7 +14,7 @@ from cxr.arrays import Bools, Floats
 from cxr.coco import CocoBoxes
 from eval.detection.confidence import NUM_BINS, with_hits
 from eval.detection.operating_points import ALL_FINDINGS
-from eval.report.charts import ReliabilityPanel
+from eval.report.reliability_chart import ReliabilityPanel
 from eval.stats.bootstrap import Counts
 from eval.stats.calibration import reliability
 from eval.stats.measures import Measure

@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from eval.stats.bootstrap import Estimate
-from eval.stats.calibration import Reliability
 
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a6d3b")
 """Okabe & Ito's colours, which people with colour-blindness can tell apart."""
@@ -22,8 +21,6 @@ BAR, MARKED, MUTED, INK, FAINT = "#7fa8c9", "#0072b2", "#b6bec6", "#1f2933", "#d
 DIVERGING = "PuOr_r"
 """Violet below 0, white at 0, orange above: apart for people with colour-blindness too."""
 DPI = 120
-MIN_IN_BIN = 10  # cases; a reliability diagram hides bins with fewer, whose shares say little
-FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def plot_curves(
         axes.set_xlim(min(x_ticks) / 1.1, max(x_ticks) * 1.1)  # also where no curve has a value
         axes.minorticks_off()
         axes.set_xticks(x_ticks, [str(Fraction(rate).limit_denominator(64)) for rate in x_ticks])
-    return _save(figure, path, legend=axes if curves else None)
+    return save_chart(figure, path, legend=axes if curves else None)
 
 
 def plot_bars(path: Path, bars: Sequence[Bar], *, label: str = "") -> Path:
@@ -96,7 +93,7 @@ def plot_bars(path: Path, bars: Sequence[Bar], *, label: str = "") -> Path:
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.set_xlim(0, reach * 1.12)
     axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
-    return _save(figure, path)
+    return save_chart(figure, path)
 
 
 def plot_steps(
@@ -125,62 +122,12 @@ def plot_steps(
         axes.axhline(level, linestyle="--", linewidth=1.2, color=LINES[index % len(LINES)], label=name)
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.5, max(1, len(places)) - 0.5)
-    return _save(figure, path, legend=axes if lines or levels else None)
+    return save_chart(figure, path, legend=axes if lines or levels else None)
 
 
 def _known(bar: Bar) -> Bar:
     value, low, high = (x if x is not None and np.isfinite(x) else None for x in (bar.value, bar.low, bar.high))
     return replace(bar, value=value, low=low, high=high)
-
-
-@dataclass(frozen=True)
-class ReliabilityPanel:
-    """The diagram of one class: the observed share of positives at each predicted probability, curves by name."""
-
-    title: str
-    curves: Mapping[str, Reliability]
-
-    def is_empty(self) -> bool:
-        """Whether no bin is shown."""
-        return all((curve.count < MIN_IN_BIN).all() for curve in self.curves.values())
-
-
-def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel], *, columns: int = 4) -> Path:
-    """Plot reliability diagrams side by side; returns the path of the PNG, which is blank without panels.
-
-    A point's area grows with the share of the cases in its bin. The dashed line is perfect calibration.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, figure 1.
-    """
-    columns = max(1, min(columns, len(panels)))
-    num_rows = max(1, -(-len(panels) // columns))
-    figure = Figure(figsize=(max(4.2, 2.6 * columns), 2.75 * num_rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    lines: dict[str, Any] = {}
-    for index, panel in enumerate(panels):
-        axes = figure.add_subplot(num_rows, columns, index + 1)
-        lines |= _plot_panel(axes, panel)
-    if lines:
-        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=3, frameon=False)
-    return _save(figure, path)
-
-
-def _plot_panel(axes: Any, panel: ReliabilityPanel) -> dict[str, Any]:
-    lines = {"perfect": axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2)[0]}
-    for index, (name, curve) in enumerate(panel.curves.items()):
-        known = curve.count >= MIN_IN_BIN
-        x, y = curve.mean_predicted[known], curve.observed_share[known]
-        colour = LINES[(index + 1) % len(LINES)]
-        lines[name] = axes.plot(x, y, "-", color=colour, linewidth=1.2)[0]
-        share = curve.count[known] / max(1.0, float(curve.count.sum()))
-        axes.scatter(x, y, s=10 + 90 * share, color=colour, alpha=0.85, linewidth=0, zorder=3)
-    axes.set_title(panel.title, loc="left", fontsize=9, color=INK, fontweight="bold")
-    _style(axes, grid="both")
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=FIFTHS, yticks=FIFTHS)
-    axes.set_xlabel("predicted", fontsize=8.5)
-    axes.set_ylabel("observed", fontsize=8.5)
-    axes.tick_params(labelsize=8)
-    return lines
 
 
 @dataclass(frozen=True)
@@ -200,7 +147,7 @@ def plot_histograms(path: Path, panels: Sequence[Histograms], *, columns: int = 
     FigureCanvasAgg(figure)
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(num_rows, columns, index + 1)
-        _style(axes, grid="y")
+        style_axes(axes, grid="y")
         edges = np.histogram_bin_edges(np.concatenate(list(panel.samples.values())), bins=20)
         for number, (name, values) in enumerate(panel.samples.items()):
             share = np.histogram(values, edges)[0] / max(1, len(values))
@@ -211,7 +158,7 @@ def plot_histograms(path: Path, panels: Sequence[Histograms], *, columns: int = 
         axes.tick_params(labelsize=8)
         if index == 0:
             axes.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save_chart(figure, path)
 
 
 def plot_heat_map(
@@ -245,7 +192,7 @@ def plot_heat_map(
     axes.set_xticks(range(num_columns), names[1], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(num_rows), names[0])
     axes.spines[["left", "bottom"]].set_visible(False)
-    return _save(figure, path)
+    return save_chart(figure, path)
 
 
 def plot_histogram(
@@ -267,7 +214,7 @@ def plot_histogram(
     axes.set_ylim(0, 1.05 * max(1.0, float(base.max(initial=0))))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    return _save(figure, path, legend=axes if len(counts) > 1 else None)
+    return save_chart(figure, path, legend=axes if len(counts) > 1 else None)
 
 
 def _axes(
@@ -278,11 +225,12 @@ def _axes(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    _style(axes, grid=grid)
+    style_axes(axes, grid=grid)
     return figure, axes
 
 
-def _style(axes: Any, *, grid: str | None) -> None:
+def style_axes(axes: Any, *, grid: str | None) -> None:
+    """The look of all charts. grid: lines along "both" axes, "x", "y" or none."""
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
@@ -291,8 +239,8 @@ def _style(axes: Any, *, grid: str | None) -> None:
         axes.grid(axis=grid, color=FAINT, linewidth=0.8)
 
 
-def _save(figure: Figure, path: Path, *, legend: Any = None) -> Path:
-    """Write the PNG. legend: axes that get one, on their right side."""
+def save_chart(figure: Figure, path: Path, *, legend: Any = None) -> Path:
+    """Write the PNG and return its path. legend: axes that get one, on their right side."""
     if legend is not None:
         legend.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,9 @@ from cxr.splits import patients_of
 from eval.classification.calibration import Calibration
 from eval.classification.operating_points import ThresholdKind, choose_thresholds
 from eval.classification.subgroups import MEAN, SubgroupRow, subgroup_metrics, subgroup_verdict
-from eval.report.blocks import Block, Figure, Table, Text
-from eval.report.charts import MIN_IN_BIN, ReliabilityPanel, plot_reliability
+from eval.report.blocks import Block, Table, Text
 from eval.report.format import Cell, estimate_text, figure_text, listed
+from eval.report.reliability_chart import ReliabilityPanel, reliability_block
 from eval.stats.calibration import reliability
 from stage1_classify.data.targets import evaluation_targets
 from stage1_classify.evaluation.predictions import Scored
@@ -85,16 +85,14 @@ def operating_table(
 
 def calibration_blocks(test: Scored, findings: Sequence[str], calibration: Calibration, run_dir: Path) -> list[Block]:
     """Reliability diagrams of the test split before and after calibration, and findings that have no calibration."""
-    panels = reliability_panels(test, findings, calibration)
-    plot_reliability(run_dir / "pictures" / "reliability.png", panels)
     is_calibrated = calibration.kind != "none"
     how = f"{calibration.kind} calibration, fitted on validation" if is_calibrated else "not calibrated"
     note = (
         "On the dashed line, predicted probabilities equal observed frequencies; below it, the finding is rarer than "
-        "predicted. Larger points hold more cases; bins of fewer than "
-        f"{MIN_IN_BIN} are not shown. Probabilities: {how}."
+        f"predicted. Larger points hold more cases. Probabilities: {how}."
     )
-    blocks: list[Block] = [Figure("Calibration", "pictures/reliability.png", note)]
+    panels = reliability_panels(test, findings, calibration)
+    blocks = [reliability_block(run_dir, "Calibration", panels, of="cases", note=note)]
     notes = calibration.notes(findings)
     return [*blocks, Text("Not calibrated", "\n\n".join(notes))] if notes else blocks
 
@@ -108,8 +106,7 @@ def reliability_panels(test: Scored, findings: Sequence[str], calibration: Calib
         if calibration.kind != "none":
             curves["after calibration"] = reliability(targets, test.probabilities[:, k])
         errors = [f"{curve.expected_error:.3f}" for curve in curves.values() if curve.count.any()]
-        title = f"ECE {' → '.join(errors)}" if errors else "no labels"
-        panels.append(ReliabilityPanel(f"{finding}\n{title}", curves))
+        panels.append(ReliabilityPanel(finding, curves, f"ECE {' → '.join(errors)}" if errors else "no labels"))
     return panels
 
 

@@ -11,10 +11,10 @@ from cxr.tracking import read_log
 from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.matching import ClassMatches
 from eval.leaderboard.tables import Rows
-from eval.report.blocks import Figure
-from eval.report.charts import MIN_IN_BIN, plot_curves, plot_reliability
-from eval.report.format import listed
+from eval.report.blocks import Block, Figure
+from eval.report.charts import plot_curves
 from eval.report.pictures import save_png
+from eval.report.reliability_chart import reliability_block
 from stage3_detect.evaluation.scores import ScoreResults
 
 Matches = Mapping[str, Sequence[ClassMatches]]
@@ -37,20 +37,14 @@ def froc_chart(run_dir: Path, rows: Rows, matches: Matches) -> Figure:
     return Figure("FROC curves", path, note)
 
 
-def reliability_chart(run_dir: Path, scores: ScoreResults, findings: Sequence[str]) -> list[Figure]:
+def reliability_blocks(run_dir: Path, scores: ScoreResults, findings: Sequence[str]) -> list[Block]:
     """Share of correct boxes by score and by calibrated confidence; nothing without scored boxes."""
     if not scores.panels:
         return []
-    path = "pictures/reliability.png"
-    shown = [panel for panel in scores.panels if not panel.is_empty()]
-    plot_reliability(run_dir / path, shown)
-    note = (
-        "Test split: the share of boxes with this confidence that match a true box at IoU .4. Bins of fewer than "
-        f"{MIN_IN_BIN} boxes are not shown."
-    )
-    without = [finding for finding in findings if finding not in {panel.title for panel in shown}]
-    note += f" Too few boxes for any bin: {listed(without)}." * bool(without)
-    return [Figure("Reliability of the scores", path, note)]
+    note = "Test split: the share of boxes with this confidence that match a true box at IoU .4."
+    others = [finding for finding in findings if finding not in {panel.name for panel in scores.panels}]
+    title = "Reliability of the scores"
+    return [reliability_block(run_dir, title, scores.panels, of="boxes", note=note, others=others)]
 
 
 def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:

@@ -10,7 +10,7 @@ from eval.leaderboard.names import HUMAN, TEACHER, Metrics
 from eval.leaderboard.tables import Rows, ap40_chart, difference_table, finding_table, further_tables, main_table
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Text, write_report
-from stage3_detect.evaluation.charts import froc_chart, reliability_chart, training_figures
+from stage3_detect.evaluation.charts import froc_chart, reliability_blocks, training_figures
 from stage3_detect.evaluation.gallery import gallery, overview
 from stage3_detect.evaluation.report_tables import calibration_table, format_tables, froc_table, point_table
 from stage3_detect.evaluation.results import Evaluation
@@ -89,7 +89,7 @@ def _score_blocks(run_dir: Path, evaluation: Evaluation) -> list[Block]:
     if scores.why_none:
         body = f"There are no operating points and no calibration: {scores.why_none}."
         blocks.append(Text("Nothing was chosen", body))
-    return [*blocks, calibration_table(evaluation), *reliability_chart(run_dir, scores, evaluation.truth.findings)]
+    return [*blocks, calibration_table(evaluation), *reliability_blocks(run_dir, scores, evaluation.truth.findings)]
 
 
 def folder_words(folder: YoloFolder) -> str:

@@ -15,7 +15,7 @@ from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import choose_points, count_at
 from eval.detection.points import DEFAULT_POINTS, OperatingPoint
 from eval.detection.reliability import MIN_SCORE, box_ece_measure, reliability_panels, scored_boxes
-from eval.report.charts import ReliabilityPanel
+from eval.report.reliability_chart import ReliabilityPanel
 from eval.stats.bootstrap import Counts
 from eval.stats.measures import Bootstrapped, bootstrap, bootstrap_figures, interval_figures
 

@@ -56,6 +56,6 @@ def test_panels_are_of_all_findings_and_of_those_with_boxes_in_their_order() -> 
     rows = [(*FOUND[0],), ("b", "Mass", 0, 0, 40, 20, 0.5)]
     scored = scored_boxes(coco_boxes(rows, findings=findings), coco_boxes([TRUE], findings=findings))
     panels = reliability_panels(scored, {"score": scores_of(scored), "sure": np.ones(2)}, findings)
-    assert [panel.title for panel in panels] == ["all findings", "Mass", "Edema"]
+    assert [panel.name for panel in panels] == ["all findings", "Mass", "Edema"]
     assert list(panels[0].curves) == ["score", "sure"]
     assert panels[0].curves["sure"].observed_share[-1] == 0.5

@@ -4,78 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from eval.report.charts import (
-    Bar,
-    ReliabilityPanel,
-    plot_bars,
-    plot_curves,
-    plot_heat_map,
-    plot_histogram,
-    plot_reliability,
-    plot_steps,
-)
-from eval.stats.calibration import Reliability
+from eval.report.charts import Bar, plot_bars, plot_curves, plot_heat_map, plot_histogram, plot_steps
+from tests.eval.report.chart_pixels import count, pixels
 
 NAN = float("nan")
 
 
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-def count(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> int:
-    return int((np.abs(picture.astype(int) - colour).max(axis=2) <= tolerance).sum())
-
-
-def curve(*, shift: float) -> Reliability:
-    predicted = np.array([0.1, NAN, 0.5, 0.9])
-    return Reliability(predicted, np.clip(predicted + shift, 0, 1), np.array([80.0, 0, 40, 40]))
-
-
-ORANGE, GREEN, BLUE, BARS = (213, 94, 0), (0, 158, 115), (0, 114, 178), (127, 168, 201)
+ORANGE, BLUE, BARS = (213, 94, 0), (0, 114, 178), (127, 168, 201)
 VIOLET, EMPTY = (45, 0, 75), (223, 228, 232)
-
-
-def test_no_reliability_panels_give_a_white_picture(tmp_path: Path) -> None:
-    assert (pixels(plot_reliability(tmp_path / "r.png", [])) == 255).all()
-
-
-def test_reliability_draws_each_curve_in_its_colour(tmp_path: Path) -> None:
-    both = ReliabilityPanel("Edema", {"before": curve(shift=0.3), "after": curve(shift=0.0)})
-    one = ReliabilityPanel("Edema", {"before": curve(shift=0.3)})
-    drawn = pixels(plot_reliability(tmp_path / "both.png", [both]))
-    single = pixels(plot_reliability(tmp_path / "one.png", [one]))
-    assert count(drawn, ORANGE) > 100
-    assert count(drawn, GREEN) > 100
-    assert count(single, GREEN) == 0
-
-
-def test_reliability_panels_go_in_rows(tmp_path: Path) -> None:
-    panels = [ReliabilityPanel(f"{index}", {"before": curve(shift=0.1)}) for index in range(5)]
-    wide = pixels(plot_reliability(tmp_path / "four.png", panels[:4]))
-    two_rows = pixels(plot_reliability(tmp_path / "five.png", panels))
-    assert two_rows.shape[1] == wide.shape[1]
-    assert two_rows.shape[0] > 1.6 * wide.shape[0]
-
-
-def test_a_class_without_images_has_a_panel_without_a_curve(tmp_path: Path) -> None:
-    nothing = Reliability(np.full(3, NAN), np.full(3, NAN), np.zeros(3))
-    path = plot_reliability(tmp_path / "r.png", [ReliabilityPanel("Fracture", {"before": nothing})])
-    # Only the legend's line has the colour.
-    assert count(pixels(path), ORANGE) < 150
-
-
-def test_bins_of_few_cases_are_not_shown(tmp_path: Path) -> None:
-    few = Reliability(np.array([0.1, 0.9]), np.array([0.9, 0.1]), np.array([9.0, 9.0]))
-    enough = Reliability(few.mean_predicted, few.observed_share, np.array([9.0, 10.0]))
-    hidden, shown = (ReliabilityPanel("Edema", {"before": one}) for one in (few, enough))
-    assert hidden.is_empty() and not shown.is_empty()
-    empty = ReliabilityPanel("Edema", {"before": Reliability(few.mean_predicted, few.observed_share, np.zeros(2))})
-    drawn, without, blank = (pixels(plot_reliability(tmp_path / "r.png", [panel])) for panel in (shown, hidden, empty))
-    np.testing.assert_array_equal(without, blank)
-    assert (drawn != blank).any()
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 3)])

@@ -108,18 +108,21 @@ def test_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
     part = scored(tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3, 0.3]] * 20)
     after = Scored(part.split, part.raw, np.full((20, 2), 0.5))
     panels = reliability_panels(after, FINDINGS, Calibration("platt", ()))
-    assert [panel.title for panel in panels] == ["Edema\nECE 0.200 → 0.000", "Lung Lesion\nno labels"]
+    assert [(panel.name, panel.detail) for panel in panels] == [
+        ("Edema", "ECE 0.200 → 0.000"),
+        ("Lung Lesion", "no labels"),
+    ]
     assert list(panels[0].curves) == ["before calibration", "after calibration"]
     (alone, _) = reliability_panels(part, FINDINGS, NO_CALIBRATION)
-    assert (alone.title, list(alone.curves)) == ("Edema\nECE 0.200", ["before calibration"])
+    assert (alone.detail, list(alone.curves)) == ("ECE 0.200", ["before calibration"])
 
 
 def test_findings_without_calibration_are_named(tmp_path: Path) -> None:
-    part = scored(tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3 + 0.01 * row, 0.3] for row in range(20)])
+    part = scored(tmp_path, [[row % 2, NAN] for row in range(20)], [[0.3 + 0.001 * row, 0.3] for row in range(20)])
     fitted = fit_calibration(part.split.targets, part.raw, "platt")
     figure, text = calibration_blocks(part, FINDINGS, fitted, tmp_path)
     assert isinstance(figure, Figure)
-    assert "platt calibration" in figure.note
+    assert "platt calibration" in figure.note and "Lung Lesion" in figure.note
     assert isinstance(text, Text)
     assert text.body.startswith("Lung Lesion: ")
     (figure,) = calibration_blocks(part, FINDINGS, NO_CALIBRATION, tmp_path)
