@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr.labels import FINDINGS, map_names, nearest
 from cxr.tables import Problems
+from cxr.wording import counted
 
 UNKNOWN_NAME = "unknown finding"
 UNKNOWN_FINDING = "image with an unknown finding"
@@ -84,7 +85,7 @@ def finding_labels(
 def _bad_column(name: str, text: "pd.Series[str]", bad: Mask, *, words_key: str) -> str:
     """What stands in the bad cells of a column, how often, and the setting that reads it."""
     found = Counter(text[bad].str.strip()).most_common()
-    shown = ", ".join(f"{cell!r} ({num} row{'s' if num > 1 else ''})" for cell, num in found[:_SHOWN_VALUES])
+    shown = ", ".join(f"{cell!r} ({counted(num, 'row')})" for cell, num in found[:_SHOWN_VALUES])
     more = f" and {len(found) - _SHOWN_VALUES} other values" if len(found) > _SHOWN_VALUES else ""
     row = int(np.flatnonzero(bad)[0]) + 2  # row 1 is the header
     line = f"column {name!r} has {shown}{more}, first in row {row}; expected 1, 0, -1 or blank"

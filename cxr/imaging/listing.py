@@ -153,8 +153,3 @@ def refuse_inside(out: Path, given: Sequence[Path], *, option: str = "--out") ->
         target = out.resolve()
         if target == folder or (path.is_dir() and folder in target.parents):
             raise UserError(f"{option} {out}: lies among the images in {path}; give a folder elsewhere")
-
-
-def problem_line(error: Exception) -> str:
-    """Why a file could not be read, in one line."""
-    return " ".join((error.problems[0] if isinstance(error, UserError) else str(error)).split())

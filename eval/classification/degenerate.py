@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cxr.labels import slug
+from cxr.wording import counted
 from eval.report.format import short, short_interval
 from eval.stats.measures import with_ends
 
@@ -41,7 +42,7 @@ def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -
         parts = ["No finding has an AUROC to take the mean of."]
     else:
         num = len(findings) - len(excluded)
-        over = f"{num} of {len(findings)} findings" if excluded else f"{num} finding{'s' if num > 1 else ''}"
+        over = f"{num} of {len(findings)} findings" if excluded else counted(num, "finding")
         parts = [f"Mean AUROC {short_interval(mean, low, high)} over {over}."]
     if excluded:
         parts.append(f"Excluded from the mean: {', '.join(excluded)}.")

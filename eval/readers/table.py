@@ -19,6 +19,7 @@ from cxr.config import UserError
 from cxr.datasets.text_cells import numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import nearest
+from cxr.wording import counted
 
 KNOWN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "image": ("image_id", "image", "image_name", "filename", "file_name"),
@@ -168,5 +169,5 @@ def _refuse_names_alike(cells: pd.DataFrame, *, source: Path) -> None:
 def _problem(what: str, rows: npt.NDArray[np.intp], source: Path) -> str:
     shown = ", ".join(str(row + 2) for row in rows[:SHOWN_ROWS].tolist())
     more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
-    num = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-    return f"readers: {source}: {num} {what}: row {shown}{more} (the header is row 1); correct or remove them"
+    where = f"{counted(len(rows), 'row')} {what}: row {shown}{more} (the header is row 1)"
+    return f"readers: {source}: {where}; correct or remove them"

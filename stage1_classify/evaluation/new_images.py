@@ -13,9 +13,10 @@ from cxr.config import Settings, UserError
 from cxr.imaging.cache import decode_each
 from cxr.imaging.equalise import picture_of
 from cxr.imaging.files import cut_region, read_pixels
-from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, problem_line, refuse_inside
+from cxr.imaging.listing import ImageFile, Listing, default_out, find_images, fingerprint, refuse_inside
 from cxr.imaging.network_input import NetImage
 from cxr.imaging.pictures import Pictures
+from cxr.imaging.problem_files import other_files, problem_line, problem_lines, report_problems
 from cxr.imaging.shards import Shard, make_shards, remove_shards, shards_of
 from cxr.json_lines import JsonLines, WholeLines
 from cxr.labels import slug
@@ -26,6 +27,7 @@ from cxr.runs.hardware import usual_device
 from cxr.runs.run_folder import FinishedRun, Run, atomic_write_text, log, open_run, start_run
 from cxr.spreadsheet_cells import inert
 from cxr.tables import OnProblem
+from cxr.wording import counted
 from stage1_classify.evaluation.prediction_lines import line_shape, predicted_images
 from stage1_classify.evaluation.predictions import thresholds_of
 from stage1_classify.model.loading import Trained, load_trained
@@ -251,6 +253,7 @@ def _finish(run: Run, task: Task, lines: JsonLines | WholeLines, *, unreadable: 
         findings=findings,
         thresholds=source.manifest["thresholds"],
         synthetic=source.manifest.get("synthetic"),
+        first_other_files=list(listing.first_others),
         unreadable=[list(entry) for entry in unreadable],
     )
 
@@ -266,21 +269,21 @@ def _write_csv(path: Path, table: pd.DataFrame) -> Path:
 
 
 def _part_summary(done: FinishedRun) -> str:
-    for path, problem in done.manifest["unreadable"]:
-        log.warning("%s", problem if path in problem else f"{path}: {problem}")
-    part, lines = f"shard {done.settings['shard']}", done.output("lines")
-    images, unreadable = (int(done.metrics[name] or 0) for name in ("images", "unreadable"))
-    return f"{part}: {images} images predicted, {unreadable} unreadable -> {lines}"
+    for line in problem_lines(done.manifest["unreadable"]):
+        log.warning("%s", line)
+    return f"shard {done.settings['shard']}: {_counts(done)} -> {done.output('lines')}"
 
 
 def _report(done: FinishedRun, on_problem: OnProblem) -> str:
-    unreadable = done.manifest["unreadable"]
-    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in unreadable]
-    count = {name: int(done.metrics[name] or 0) for name in ("images", "other_files")}
-    summary = f"{count['images']} images predicted, {len(problems)} unreadable, {count['other_files']} other files"
-    summary += f" -> {done.output('predictions')}"
-    if problems and (on_problem == "error" or not count["images"]):
-        raise UserError([*problems, f"not all files could be read. {summary}"])
-    for problem in problems:
-        log.warning("excluded: %s", problem)
+    num_images, num_others = (int(done.metrics[name] or 0) for name in ("images", "other_files"))
+    others = other_files(num_others, done.manifest.get("first_other_files", []))  # older runs do not name them
+    summary = f"{_counts(done)}{others} -> {done.output('predictions')}"
+    end = f"not all files could be read. {summary}"
+    report_problems(problem_lines(done.manifest["unreadable"]), end, on_problem=on_problem, num_images=num_images)
     return summary
+
+
+def _counts(done: FinishedRun) -> str:
+    images, unreadable = (int(done.metrics[name] or 0) for name in ("images", "unreadable"))
+    left_out = f"; {counted(unreadable, 'unreadable file')} excluded" if unreadable else ""
+    return f"{counted(images, 'image')} predicted{left_out}"

@@ -2,6 +2,7 @@
 
 import math
 
+from cxr.wording import counted
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name, sentence_name
 from eval.leaderboard.verdict import about_intervals, against_human, against_strongest_prior, named
@@ -57,7 +58,7 @@ def _other_methods(board: Leaderboard[CamEntry]) -> list[str]:
     }
     groups = {text: [one.name for one in others if one.result == result] for result, text in words.items()}
     parts = [f"{text} {len(names)} ({named(names)})" for text, names in groups.items() if names]
-    number = f"{len(others)} other method{'s' * (len(others) > 1)}"
+    number = counted(len(others), "other method")
     if all(one.result == "not significantly different" for one in others):
         return [f"It does not differ significantly from the {number}: {named(one.name for one in others)}."]
     return [f"Of the {number}, it is {listed(parts)}."]

@@ -9,6 +9,7 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
 from cxr.runs.run_folder import FinishedRun
+from cxr.wording import counted
 from eval.detection.points import never_found, read_points
 from eval.report.format import figure_text
 from stage3_detect.labels.sources import Sources
@@ -150,9 +151,3 @@ def named(coco: CocoBoxes) -> str:
     """Data set and split, as the file says."""
     dataset, split = coco.info.get("dataset", "a data set without a name"), coco.info.get("split")
     return f"{dataset} ({split})" if split else str(dataset)
-
-
-def counted(count: int, thing: str, plural: str = "") -> str:
-    """ "1 image", "1,200 images", "2 boxes". plural: only for words that do not end in s or es."""
-    plural = plural or thing + ("es" if thing.endswith("x") else "s")
-    return f"{count:,} {thing if count == 1 else plural}"

@@ -12,9 +12,10 @@ import jinja2
 
 from cxr.runs.provenance import code_state, library_versions, sha256_of
 from cxr.runs.run_folder import atomic_write_text
+from cxr.wording import counted
 from eval.leaderboard.names import display_name
 from eval.report.text_tables import markdown
-from stage3_detect.export.card_facts import CardFacts, counted, named
+from stage3_detect.export.card_facts import CardFacts, named
 from stage3_detect.export.card_tables import comparison_table, file_table, finding_table, point_table
 
 FILE_NAME = "MODEL_CARD.md"

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from cxr.config import Settings
 from cxr.imaging.listing import Listing, default_out, find_images, fingerprint, refuse_inside
 from cxr.imaging.shards import Shard
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
+from cxr.tables import OnProblem
 from eval.detection.points import OperatingPoint, with_measured
 from stage3_detect.export.formats import preferred_format
 from stage3_detect.image_quality.verdict import DEFAULT_MODE, GateMode
@@ -15,7 +15,6 @@ from stage3_detect.model.torch_network import pick_device
 from stage3_detect.prediction.dicom_files import Capture, SrClass
 from stage3_detect.prediction.points import open_point
 
-OnProblem = Literal["error", "exclude"]
 STAGE = "predictions"
 
 

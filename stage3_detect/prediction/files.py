@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 from cxr.config import UserError
 from cxr.imaging.files import Pixels, read_header, read_pixels
-from cxr.imaging.listing import ImageFile, problem_line, refuse_inside
+from cxr.imaging.listing import ImageFile, refuse_inside
+from cxr.imaging.problem_files import other_files, problem_line, problem_lines, report_problems
 from cxr.progress import track
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
+from cxr.tables import OnProblem
+from cxr.wording import counted
 from eval.detection.points import OperatingPoint
 from stage3_detect.export.formats import open_predictor
 from stage3_detect.image_quality.gate import Gate, open_gate
 from stage3_detect.image_quality.verdict import Quality
 from stage3_detect.model.predictor import BoxPredictor, hidden
 from stage3_detect.model.torch_network import pick_device
-from stage3_detect.prediction.call import STAGE, Call, OnProblem, Task, task_of
+from stage3_detect.prediction.call import STAGE, Call, Task, task_of
 from stage3_detect.prediction.coco_stream import BoxLines, Lines, write_stream
 from stage3_detect.prediction.dicom_files import DicomWriter
 from stage3_detect.prediction.points import measured_words, remark, words_of
@@ -95,8 +98,6 @@ def _predict(run: Run, task: Task, work: _Work) -> None:
         for file in track(waiting, "finding boxes", images_in=lambda _: 1):
             try:
                 image = read_pixels(file.path)
-                if not image.size:
-                    raise UserError(f"image: {file.path} has no pixels")
             except (UserError, OSError) as error:
                 problems.unreadable.append((str(file.path), problem_line(error)))
                 continue
@@ -186,8 +187,8 @@ def note_of(quality: Quality, num_shown: int, point: OperatingPoint, remarks: Se
 
 
 def _part_summary(done: FinishedRun) -> str:
-    for path, problem in [*done.manifest["unreadable"], *done.manifest["without_dicom_results"]]:
-        log.warning("%s", problem if path in problem else f"{path}: {problem}")
+    for line in problem_lines([*done.manifest["unreadable"], *done.manifest["without_dicom_results"]]):
+        log.warning("%s", line)
     count = {name: int(value or 0) for name, value in done.metrics.items()}
     part = f"shard {done.settings['shard']}: {counted(count['images'], 'image')}"
     return f"{part}, {counted(count['unreadable'], 'unreadable file')} -> {done.output('lines')}"
@@ -197,13 +198,11 @@ def report(done: FinishedRun, on_problem: OnProblem) -> str:
     """The summary of all images in one line. UserError for files with problems."""
     unreadable = done.manifest["unreadable"]
     refused = done.manifest.get("without_dicom_results", [])  # older runs do not name them
-    problems = [problem if path in problem else f"{path}: {problem}" for path, problem in [*unreadable, *refused]]
     summary = _summary(done)
-    if problems and (on_problem == "error" or not done.metrics["images"]):
-        what = [("could be read", unreadable), ("have DICOM results", refused)]
-        raise UserError([*problems, f"not all files {' or '.join(words for words, some in what if some)}. {summary}"])
-    for problem in problems:
-        log.warning("excluded: %s", problem)
+    what = [("could be read", unreadable), ("have DICOM results", refused)]
+    end = f"not all files {' or '.join(words for words, some in what if some)}. {summary}"
+    num_images = int(done.metrics["images"] or 0)
+    report_problems(problem_lines([*unreadable, *refused]), end, on_problem=on_problem, num_images=num_images)
     return summary
 
 
@@ -217,16 +216,8 @@ def _summary(done: FinishedRun) -> str:
     words += f"; {counted(count['unreadable'], 'unreadable file')} excluded" if count["unreadable"] else ""
     refused = count.get("without_dicom_results")
     words += f"; {counted(refused, 'image')} without DICOM results" if refused else ""
-    words += _other_files_words(count["other_files"], done.manifest.get("first_other_files", []))
+    words += other_files(count["other_files"], done.manifest.get("first_other_files", []))
     return f"{words} -> {done.output('predictions')}"
-
-
-def _other_files_words(number: int, first: Sequence[str]) -> str:
-    """ "; 2 other files (notes.txt, list.csv)"; "" for none."""
-    if not number:
-        return ""
-    names = ", ".join([*first, *(["..."] if number > len(first) else [])])
-    return f"; {counted(number, 'other file')} ({names})" if first else f"; {counted(number, 'other file')}"
 
 
 def _unsuitable_words(done: FinishedRun) -> str:
@@ -236,9 +227,3 @@ def _unsuitable_words(done: FinishedRun) -> str:
         return ""
     result = ", no box shown on them" if done.settings["quality_gate"] == "abstain" else ""
     return f"; {counted(int(done.metrics['images_unsuitable'] or 0), 'image')} unsuitable ({reasons}){result}"
-
-
-def counted(count: int, thing: str) -> str:
-    """ "no boxes", "1 box", "2 boxes"."""
-    plural = thing + ("es" if thing.endswith("x") else "s")
-    return f"{count or 'no'} {thing if count == 1 else plural}"

@@ -25,7 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_images_and_labelled_sets_go_to_folders_next_to_the_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(root / "run", root / "images" / "p001.png", root / "images" / "p002.png") == EXIT_DONE
-    assert capsys.readouterr().out.startswith("2 images predicted, 0 unreadable")
+    assert capsys.readouterr().out.startswith("2 images predicted -> ")
     assert open_run(root / "predictions" / "p001").metrics["images"] == 2
     assert call(root / "run", root / "own.yaml", "--set", "seed=3") == EXIT_DONE
     assert open_run(root / "predictions" / "own").metrics["auroc/mean"] == open_run(root / "run").metrics["auroc/mean"]

@@ -20,6 +20,7 @@ from cxr.coco import CocoBoxes, boxes_table, read_coco, write_coco
 from cxr.config import UserError
 from cxr.imaging.files import cut_region, read_image, write_png8
 from cxr.runs.run_folder import FinishedRun, open_run
+from cxr.wording import counted
 from eval.detection.points import OperatingPoint
 from eval.drift.records import read_records
 from eval.report.captions import place_plate
@@ -31,7 +32,7 @@ from stage3_detect.model.torch_network import TorchNetwork
 from stage3_detect.predict import main, parse
 from stage3_detect.prediction.call import Call
 from stage3_detect.prediction.coco_stream import BoxLines, write_stream
-from stage3_detect.prediction.files import counted, note_of, predict_files
+from stage3_detect.prediction.files import note_of, predict_files
 from stage3_detect.prediction.points import open_point, remark, words_of
 from stage3_detect.prediction.render import MAX_SIDE_PX, MIN_SIDE_PX, caption, render_found
 from stage3_detect.settings.detector import PredictSettings
@@ -224,10 +225,6 @@ def test_captions_stay_in_the_picture_and_off_each_other():
         assert 0 <= x1 < x2 <= 200 and 0 <= y1 < y2 <= 100
         cover[y1:y2, x1:x2] += 1
     assert cover.max() == 1
-
-
-def test_counted_words():
-    assert [counted(n, "box") for n in (0, 1, 2)] == ["no boxes", "1 box", "2 boxes"]
 
 
 @pytest.mark.parametrize("inside", ["", "out"])

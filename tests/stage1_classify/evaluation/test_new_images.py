@@ -66,7 +66,7 @@ def test_calls_begin_at_the_operating_point_and_are_blank_without_one() -> None:
 
 def test_every_image_has_its_probabilities_and_calls(tmp_path: Path, root: Path, run: FinishedRun) -> None:
     line = predict_images(Call(run.dir, (root / "images",), tmp_path / "out"))
-    assert line.startswith(f"{NUM_IMAGES} images predicted, 0 unreadable")
+    assert line.startswith(f"{NUM_IMAGES} images predicted -> ")
     table = read(tmp_path / "out")
     assert table["file"].tolist() == [f"p{row:03d}.png" for row in range(NUM_IMAGES)]
     expected = load_trained(run.dir).predict(stage1_settings(root).data.read())
@@ -89,9 +89,9 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path, ru
         predict_images(call)
     first, last = caught.value.problems
     assert str(tmp_path / "scans" / "broken.png") in first
-    assert "1 images predicted, 1 unreadable, 1 other files" in last
+    assert "1 image predicted; 1 unreadable file excluded; 1 other file (notes.txt) -> " in last
     assert read(tmp_path / "out")["image_id"].tolist() == ["good"]
-    assert "1 unreadable" in predict_images(replace(call, on_problem="exclude"))
+    assert "1 unreadable file excluded" in predict_images(replace(call, on_problem="exclude"))
 
 
 def test_an_image_that_crashes_its_decoder_is_unreadable_in_the_next_call(
@@ -133,7 +133,7 @@ def test_colours_and_bits_count_as_their_grey_and_what_is_no_image_is_named(tmp_
     with pytest.raises(UserError) as caught:
         predict_images(Call(run.dir, (scans,), tmp_path / "out"))
     *problems, summary = caught.value.problems
-    assert "6 images predicted, 6 unreadable" in summary
+    assert "6 images predicted; 6 unreadable files excluded" in summary
     assert sorted(name for name in bad for problem in problems if f"/{name}" in problem) == sorted(bad)
     table = read(tmp_path / "out").set_index("image_id")
     assert set(table.index) == {*kinds, "sixteen", "ink"}
@@ -209,7 +209,7 @@ def test_three_parts_give_the_bytes_of_one_call(
     one, three = (Call(run.dir, (images,), tmp_path / name, "exclude") for name in ("one", "three"))
     summary = predict_images(one)
     for number, count in ((3, 9), (1, 5), (2, 9)):
-        assert f": {count} images predicted, " in predict_images(replace(three, shard=Shard(number, 3)))
+        assert f": {count} images predicted" in predict_images(replace(three, shard=Shard(number, 3)))
     together = predict_in_shards(three, 3)
     assert together == summary.replace(str(tmp_path / "one"), str(tmp_path / "three"))
     table = (tmp_path / "one" / "predictions.csv").read_bytes()

@@ -12,7 +12,7 @@ from cxr.coco import CocoBoxes, boxes_table
 from cxr.imaging.files import write_png8
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import open_run
-from stage3_detect.export.card_facts import CardFacts, box_counts, counted, named
+from stage3_detect.export.card_facts import CardFacts, box_counts, named
 from stage3_detect.export.card_tables import card_rows, comparison_table, file_table, finding_table, point_table
 from stage3_detect.export.model_card import card_text, write_model_card
 from stage3_detect.labels.sources import Sources, open_sources
@@ -80,7 +80,6 @@ def sentences(facts: CardFacts) -> str:
 
 
 def test_words():
-    assert [counted(n, "box") for n in (0, 1, 1234)] == ["0 boxes", "1 box", "1,234 boxes"]
     empty = CocoBoxes(pd.DataFrame(), boxes_table(), FINDINGS, {"dataset": "vindr", "split": "test"})
     assert named(empty) == "vindr (test)" and named(replace(empty, info={})) == "a data set without a name"
     assert box_counts(empty) == {NODULE: 0, EFFUSION: 0}
