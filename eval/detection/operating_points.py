@@ -67,9 +67,15 @@ def limited_point(
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
     num_images = np.any([m.read_images for m in matches], axis=0).sum() if matches else 0
     least = _lowest_within(confidence.of(boxes), is_false, rate * float(num_images))
-    allowed = f"{rate:g} false positive{'s' * (rate != 1)} per image"
-    about = f"one confidence ({least:.3f}) for all findings: at most {allowed} on tune"
-    return OperatingPoint(name, about, {m.finding: confidence.score_at(m.finding, least) for m in matches})
+    scores = {m.finding: confidence.score_at(m.finding, least) for m in matches}
+    return OperatingPoint(name, _about_limited(rate, least), scores)
+
+
+def _about_limited(rate: float, least: float) -> str:
+    limit = f"{rate:g} false positive{'s' * (rate != 1)} per image on tune"
+    if not math.isfinite(least):
+        return f"no box, because those of the highest confidence alone are more than {limit}"
+    return f"one confidence ({least:.3f}) for all findings: at most {limit}" if least else f"all boxes: at most {limit}"
 
 
 def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float:

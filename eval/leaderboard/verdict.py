@@ -77,9 +77,11 @@ def about_intervals(board: Leaderboard[AnyEntry]) -> str:
     lost = [one.name for one in board.compared.values() if one.gap.is_clear and not one.survives]
     if not lost:
         return f"{text}."
+    differences = "the difference" if len(lost) == 1 else "the differences"
+    verb = "is" if len(lost) == 1 else "are"
     return (
-        f"{text}; after Holm's correction for {len(board.compared)} comparisons, the difference from {named(lost)} is "
-        "no longer significant."
+        f"{text}; after Holm's correction for {len(board.compared)} comparisons, {differences} from {named(lost)} "
+        f"{verb} no longer significant."
     )
 
 

@@ -187,8 +187,7 @@ def plot_heat_map(
     for row, column in np.argwhere(np.isfinite(values)):
         number = float(values[row, column])
         colour = "white" if abs(number - centre) > 0.7 * limit else INK
-        text = f"{number:.2f}".replace("-0.00", "0.00")
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        axes.text(column, row, f"{number:z.2f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(num_columns), names[1], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(num_rows), names[0])
     axes.spines[["left", "bottom"]].set_visible(False)

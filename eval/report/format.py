@@ -18,7 +18,7 @@ def format_cell(cell: Cell) -> str:
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
         return MISSING
     if isinstance(cell, float):
-        return f"{cell:.1f}" if abs(cell) >= 100 else f"{cell:.3f}"
+        return f"{cell:.1f}" if abs(cell) >= 100 else f"{cell:z.3f}"  # z: no "-0.000"
     return str(cell)
 
 
@@ -48,12 +48,12 @@ def estimate_text(estimate: Estimate | None) -> str | None:
 def gap_text(gap: Estimate) -> str:
     """ "+0.042 [0.010, 0.080]"; the value alone where the interval is not known."""
     interval = with_interval(None, gap.low, gap.high)
-    return f"{gap.value:+.3f}" + (f" {interval}" if interval != MISSING else "")
+    return f"{gap.value:+z.3f}" + (f" {interval}" if interval != MISSING else "")
 
 
 def short(value: float) -> str:
     """For sentences: two decimals without a leading zero, ".44", "-.02", "1.00"; "unknown" for not-a-number."""
-    return "unknown" if math.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}")
+    return "unknown" if math.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:z.2f}")
 
 
 def short_interval(value: float, low: float | None, high: float | None) -> str:

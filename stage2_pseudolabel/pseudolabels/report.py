@@ -10,6 +10,7 @@ from cxr.boxes import CORNERS, area
 from cxr.coco import CocoBoxes
 from cxr.tables import count_reasons
 from eval.leaderboard.examples import at_places, boxes_of, render_image
+from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.box_colours import FROM_MAP, IGNORED, TRUE, legend_of
 from eval.report.captions import chance_text
@@ -59,7 +60,7 @@ def count_table(labels: PseudoLabels) -> Table:
     made_by = labels.coco.info.get("made_by", {})
     methods, rules = made_by.get("methods", {}), made_by.get("rules", {})
     rows: list[list[Cell]] = [
-        [*row, methods.get(row[0], ""), rules.get(row[0], "")]
+        [*row, display_name(methods[row[0]]) if row[0] in methods else "", rules.get(row[0], "")]
         for row in box_statistics(labels.coco).itertuples(index=False, name=None)
     ]
     columns = ["finding", "boxes", "images", "ignore regions", "median area", "median confidence", "method", "rule"]

@@ -90,7 +90,7 @@ def _threshold_words(evaluation: Evaluation) -> str:
     if shared_confidence(point, evaluation.scores.confidence) is not None:
         texts = [chances.iloc[0]]
     never = least.loc[~np.isfinite(least["score"]), "finding"].tolist()
-    return f"Lowest shown: {listed(texts)}." * bool(texts) + f" Never shown: {listed(never)}." * bool(never)
+    return f" Lowest shown: {listed(texts)}." * bool(texts) + f" Never shown: {listed(never)}." * bool(never)
 
 
 def overview(run_dir: Path, evaluation: Evaluation) -> list[Block]:
@@ -103,9 +103,9 @@ def overview(run_dir: Path, evaluation: Evaluation) -> list[Block]:
     save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen))
     note = (
         f"For each of the {len(chosen)} most frequent findings the test image of median quality, as defined under the "
-        f"last pictures of this page. {shown.note} {_threshold_words(evaluation)}"
+        f"last pictures of this page. {shown.note}{_threshold_words(evaluation)}"
     )
-    return [Figure("Typical test images", path, note.rstrip(), legend=_LEGEND)]
+    return [Figure("Typical test images", path, note, legend=_LEGEND)]
 
 
 def gallery(run_dir: Path, evaluation: Evaluation, *, num_images: int) -> list[Block]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr.wording import counted
 from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
 from eval.leaderboard.names import HUMAN, TEACHER, Metrics
@@ -94,12 +95,17 @@ def _score_blocks(run_dir: Path, evaluation: Evaluation) -> list[Block]:
 
 def folder_words(folder: YoloFolder) -> str:
     """The numbers of boxes and images that the detector was trained on, and what was excluded."""
-    words = (
-        f"{folder.num_boxes} boxes in {folder.num_positives} images, {folder.num_normals} images without boxes. "
-        f"{folder.num_regions} ignore regions; {folder.num_uncertain} images have ignore regions only, of which "
-        f"{folder.num_left_out} were excluded. {folder.num_true} images have radiologists' boxes. "
-        f"{folder.num_held_out} other images chose the best epoch. "
-    )
+    num_more = len(folder.excluded) - _MAX_NAMED
     named = ", ".join(image_id for image_id, _ in folder.excluded[:_MAX_NAMED])
-    more = ", ..." if len(folder.excluded) > _MAX_NAMED else ""
-    return words + (f"{len(folder.excluded)} could not be read: {named}{more}." if folder.excluded else "")
+    more = f" and {num_more} more" if num_more > 0 else ""
+    boxes, images = counted(folder.num_boxes, "box"), counted(folder.num_positives, "image")
+    uncertain = f"{counted(folder.num_uncertain, 'image')} with ignore regions only"
+    sentences = {
+        f"{boxes} in {images}, {counted(folder.num_normals, 'image')} without boxes.": True,
+        f"{counted(folder.num_regions, 'ignore region')}; {uncertain}.": folder.num_regions,
+        f"Not used: {counted(folder.num_left_out, 'further image')} with ignore regions only.": folder.num_left_out,
+        f"{counted(folder.num_true, 'image')} with radiologists' boxes.": folder.num_true,
+        f"The best epoch was chosen on {counted(folder.num_held_out, 'other image')}.": True,
+        f"{counted(len(folder.excluded), 'image')} could not be read: {named}{more}.": folder.excluded,
+    }
+    return " ".join(sentence for sentence, is_true in sentences.items() if is_true)

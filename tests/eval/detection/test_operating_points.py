@@ -77,6 +77,14 @@ def test_a_rate_is_of_all_findings_together(rate: float, between: tuple[float, f
 def test_where_the_first_box_is_one_too_many_none_is_shown() -> None:
     point = limited_point("x", 0.4, matched([miss("a", MASS, 0.7), hit("a", EDEMA, 0.6)]), AS_IT_IS)
     assert point.scores == {EDEMA: np.inf, MASS: np.inf}
+    assert point.about.startswith("no box") and "inf" not in point.about
+
+
+def test_a_point_says_in_words_what_it_shows() -> None:
+    about = {rate: limited_point("x", rate, matched(FOUND), AS_IT_IS).about for rate in (0.5, 1.0, 1.5)}
+    assert about[0.5].endswith("for all findings: at most 0.5 false positives per image on tune")
+    assert about[1.0].endswith("at most 1 false positive per image on tune")
+    assert about[1.5] == "all boxes: at most 1.5 false positives per image on tune"
 
 
 def test_boxes_of_equal_confidence_are_shown_together_or_not_at_all() -> None:

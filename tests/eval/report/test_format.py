@@ -17,7 +17,16 @@ from eval.stats.bootstrap import Estimate
 
 NAN = float("nan")
 
-CELLS = [(None, "–"), (NAN, "–"), (3, "3"), (0.12345, "0.123"), (1.0, "1.000"), (123.45, "123.5"), ("x", "x")]
+CELLS = [
+    (None, "–"),
+    (NAN, "–"),
+    (3, "3"),
+    (0.12345, "0.123"),
+    (-0.0001, "0.000"),
+    (1.0, "1.000"),
+    (123.45, "123.5"),
+    ("x", "x"),
+]
 
 
 @pytest.mark.parametrize(("cell", "expected"), CELLS)
@@ -47,6 +56,7 @@ def test_figures_by_name() -> None:
 def test_differences_have_a_sign() -> None:
     assert gap_text(Estimate(0.0421, 0.01, 0.08)) == "+0.042 [0.010, 0.080]"
     assert gap_text(Estimate(-0.2, NAN, NAN)) == "-0.200"
+    assert gap_text(Estimate(-0.0001, NAN, NAN)) == "+0.000"
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, None), (NAN, None), (12.345, "12.3")])
@@ -54,7 +64,7 @@ def test_in_format(value: float | None, expected: str | None) -> None:
     assert in_format(value, ".1f") == expected
 
 
-SHORT = [(0.44, ".44"), (-0.021, "-.02"), (1.0, "1.00"), (0.0, ".00"), (10.04, "10.04"), (NAN, "unknown")]
+SHORT = [(0.44, ".44"), (-0.021, "-.02"), (-0.001, ".00"), (1.0, "1.00"), (0.0, ".00"), (10.04, "10.04"), (NAN, "unknown")]
 
 
 @pytest.mark.parametrize(("value", "expected"), SHORT)

@@ -47,7 +47,7 @@ def test_the_table_names_methods_and_counts_what_is_no_box(tmp_path: Path) -> No
     data = training_set(tmp_path, [[1, 0], [0, 0], [-1, 0], [1, 1]])
     table = count_table(exported(data, lit_maps(4, dark=[(3, 1)])))
     assert table.rows[0][:4] == [LESION, 2, 2, 1]
-    assert table.rows[0][6] == "pcam"
+    assert table.rows[0][6] == "PCAM"
     assert "2 images with boxes, 1 with ignore regions only, 1 without either." in table.note
     assert "Ignore regions: 1 uncertain label; 1 affirmed, but no box by the rule." in table.note
     assert "4 boxes of the tune split, of which 2 match" in table.note

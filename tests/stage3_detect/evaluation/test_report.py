@@ -188,4 +188,14 @@ def test_formats_have_a_row_where_they_have_a_figure() -> None:
 def test_words_about_the_folder_name_unreadable_images(tmp_path: Path) -> None:
     words = folder_words(folder_of(tmp_path, excluded=tuple((f"i{n}", "broken") for n in range(21))))
     assert words.startswith("24 boxes in 16 images, 8 images without boxes.")
-    assert words.endswith("21 could not be read: " + ", ".join(f"i{n}" for n in range(20)) + ", ....")
+    assert words.endswith("21 images could not be read: " + ", ".join(f"i{n}" for n in range(20)) + " and 1 more.")
+
+
+def test_words_about_the_folder_count_images_with_regions_that_are_not_used_apart(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    words = folder_words(folder)
+    assert "2 ignore regions; 3 images with ignore regions only. Not used: 1 further image with" in words
+    none = replace(folder, num_regions=0, num_uncertain=0, num_left_out=0, num_boxes=1, num_positives=1)
+    assert (
+        folder_words(none) == "1 box in 1 image, 8 images without boxes. The best epoch was chosen on 4 other images."
+    )
