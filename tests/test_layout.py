@@ -72,7 +72,7 @@ IMPORT_SITES = {
     "pynetdicom": {f"stage3_detect/serving/dicom/{name}.py" for name in ("connection", "events", "listener", "sender")},
     "highdicom": {f"stage3_detect/dicom_results/{name}.py" for name in DICOM_RESULTS},
     "imblearn": {"eval/classification/label_forest.py"},
-    "simplejpeg": {"cxr/imaging/raster.py"},
+    "simplejpeg": {"cxr/imaging/jpeg.py", "cxr/imaging/raster.py"},
     "lightning_fabric": {
         "stage1_classify/training/computation.py",
         "stage1_classify/training/fabric.py",

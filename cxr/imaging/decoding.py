@@ -70,4 +70,6 @@ def min_max(image: npt.NDArray[Any], *, low: float | None = None, high: float | 
     high = float(image.max()) if high is None else high
     if high <= low:
         return np.zeros(image.shape, dtype=np.float32)
-    return ((image.astype(np.float32) - low) / (high - low)).astype(np.float32)
+    kind = np.float32 if np.can_cast(image.dtype, np.float32) else np.float64  # large numbers keep their differences
+    wide: npt.NDArray[Any] = image.astype(kind)
+    return ((wide - low) / (high - low)).astype(np.float32)

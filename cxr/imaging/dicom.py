@@ -17,9 +17,11 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
 )
 
-from cxr.imaging.codestream import check_codestream
+from cxr.imaging.codestream import check_codestream, check_rle
 from cxr.imaging.decoding import GrayImage, UnusableError, check_size
 from cxr.imaging.dicom_greys import grey_of
 from cxr.imaging.dicom_limits import LimitedFile, check_elements, check_fragments, check_tables
@@ -34,6 +36,8 @@ _FIRST_ELEMENTS = frozenset({0x0000, 0x0001, 0x0002, 0x0005, 0x0008, 0x0012, 0x0
 _PIXEL_TAGS = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingRangeLimit",
     "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "VOILUTFunction", "WindowCenter",
     "WindowWidth", "PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -160,7 +164,7 @@ def _stored(dicom: pydicom.FileDataset) -> npt.NDArray[Any]:
     _set_transfer_syntax(dicom)
     if dicom.file_meta.TransferSyntaxUID.is_encapsulated:
         check_fragments(dicom.PixelData)
-        check_codestream(get_frame(dicom.PixelData, 0, number_of_frames=1), size_hw)
+        _check_frame(dicom, size_hw)
     elif "PixelData" in dicom:
         num_bytes = size_hw[0] * size_hw[1] * int(dicom.BitsAllocated) // 8 + 1  # one to make it even
         surplus = dicom.PixelData[num_bytes:]
@@ -171,6 +175,17 @@ def _stored(dicom: pydicom.FileDataset) -> npt.NDArray[Any]:
     if stored.shape != size_hw:
         raise UnusableError(f"it has {stored.shape} pixels, expected one grey frame {size_hw}")
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def _check_frame(dicom: pydicom.FileDataset, size_hw: tuple[int, int]) -> None:
+    frame, syntax = get_frame(dicom.PixelData, 0, number_of_frames=1), dicom.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:
+        check_rle(frame, size_hw, int(dicom.BitsAllocated) // 8)
+        return
+    check_codestream(frame, size_hw)
+    if syntax in JPEGLSTransferSyntaxes:
+        # pydicom would try another decoder where this one finds damage, and that one guesses
+        dicom.pixel_array_options(decoding_plugin="pyjpegls")
 
 
 def _set_transfer_syntax(dicom: pydicom.FileDataset) -> None:

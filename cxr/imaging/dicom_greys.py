@@ -16,6 +16,8 @@ from pydicom.sequence import Sequence
 from cxr.imaging.decoding import GrayImage, UnusableError, min_max
 
 _ROWS_AT_ONCE = 64
+_SHOWN = 80
+"""Characters of a value that a reason shows."""
 _TABLE_BITS = (8, *range(10, 17))
 
 Values = npt.NDArray[Any]
@@ -106,20 +108,27 @@ def _check_range(values: Values) -> None:
 
 
 def _padding_mask(stored: Values, dicom: FileDataset) -> npt.NDArray[np.bool_] | None:
-    """(H, W) True where a pixel is padding (0028,0120), up to its limit (0028,0121); None if there is none."""
-    first = dicom.get("PixelPaddingValue")
-    if first is None or first == "" or stored.dtype.kind not in "ui":
+    """(H, W) True where a pixel is padding (0028,0120), up to its limit (0028,0121); None if there is none.
+
+    Pixels in floats have elements of their own (0028,0122 to 0028,0125).
+    """
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
+    first = _first(dicom.get(f"{kind}PixelPaddingValue"))
+    if first is None:
         return None
-    last = dicom.get("PixelPaddingRangeLimit")
-    ends = sorted(_as_stored(int(value), stored.dtype) for value in (first, first if last in (None, "") else last))
+    last = _first(dicom.get(f"{kind}PixelPaddingRangeLimit"))
+    ends = sorted(_as_stored(value, stored.dtype) for value in (first, first if last is None else last))
     mask = (stored >= ends[0]) & (stored <= ends[1])
     return mask if mask.any() else None
 
 
-def _as_stored(value: int, dtype: np.dtype[Any]) -> int:
+def _as_stored(value: Any, dtype: np.dtype[Any]) -> float:
     """The value in the type of the pixels: files give it with or without a sign, whatever the pixels have."""
-    bits, limits = 8 * dtype.itemsize, np.iinfo(dtype)
-    return value if limits.min <= value <= limits.max else (value - limits.min) % 2**bits + limits.min
+    number = _finite(value, "padding value")
+    if dtype.kind == "f":
+        return float(dtype.type(number))
+    whole, bits, limits = int(number), 8 * dtype.itemsize, np.iinfo(dtype)
+    return whole if limits.min <= whole <= limits.max else (whole - limits.min) % 2**bits + limits.min
 
 
 def _modality(values: Values, dicom: FileDataset) -> Dataset:
@@ -152,7 +161,7 @@ def _window(values: Values, dicom: FileDataset) -> Dataset:
         checked.VOILUTSequence = Sequence([table])
         return checked
     center, width = _first(dicom.get("WindowCenter")), _first(dicom.get("WindowWidth"))
-    if None in (center, width) or float(width) == 0:  # not filled in
+    if None in (center, width) or _finite(width, "window width") == 0:  # not filled in
         return checked
     checked.WindowCenter, checked.WindowWidth = _finite(center, "window center"), _finite(width, "window width")
     checked.VOILUTFunction = dicom.get("VOILUTFunction") or "LINEAR"
@@ -167,9 +176,12 @@ def _first(value: Any) -> Any:
 
 
 def _finite(value: Any, what: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number):
-        raise UnusableError(f"its {what} is {number}, expected a finite number")
+        raise UnusableError(f"its {what} is {str(value)[:_SHOWN]!r}, expected a finite number")
     return number
 
 
@@ -193,6 +205,8 @@ def _checked_table(items: Any, values: Values, dicom: FileDataset) -> Dataset | 
             f"a grey table has {len(entries)} entries up to {entries.max(initial=0)}, its descriptor says {count} of "
             f"{bits} bits"
         )
+    if count == 1:
+        raise UnusableError("a grey table has one entry, which makes all its pixels equal")
     checked = Dataset()
     checked.add_new(0x00283002, "SL", [count, _first_mapped(first, count, values), 16])
     checked.add_new(0x00283006, "UL", entries.tolist())

@@ -12,7 +12,8 @@ from cxr.config import UserError
 from cxr.crashes import crash_file, read_named
 from cxr.imaging.decoding import MAX_PIXELS, GrayImage, Pixels, UnusableError, check_contrast, decoding, min_max
 from cxr.imaging.dicom import START_BYTES, dicom_size_hw, instance_uid, is_dicom_start, patient_and_study, read_dicom
-from cxr.imaging.raster import JPEG_START, PNG_START, raster_header, read_raster
+from cxr.imaging.jpeg import JPEG_START
+from cxr.imaging.raster import PNG_START, raster_header, read_raster
 from cxr.input_files import open_regular, read_regular
 
 __all__ = ["GrayImage", "Pixels", "min_max"]

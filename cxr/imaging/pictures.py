@@ -23,7 +23,7 @@ from cxr.imaging.settings import InputSettings
 from cxr.progress import track
 from cxr.tables import SHOWN_PROBLEMS, Dataset, Exclusion, OnProblem
 
-FORMAT = 4
+FORMAT = 5
 """Version of the decoding. A new number keeps cached pictures of older versions from being used."""
 
 UNDECODABLE = "image that cannot be decoded"

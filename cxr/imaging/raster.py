@@ -13,19 +13,18 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from cxr.imaging.decoding import Pixels, UnusableError, check_size, min_max
+from cxr.imaging.decoding import Pixels, UnusableError, check_size
+from cxr.imaging.jpeg import JPEG_START, check_jpeg, check_jpeg_scans, jpeg_colours
+from cxr.imaging.pillow_formats import opened, read_with_pillow
 
-PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange height and width."""
 
-_JPEG_SCAN = b"\xff\xda"
-_MAX_SCANS = 100
-"""A progressive JPEG has about ten. Each scan is a pass over all pixels and may take a few bytes only."""
 _MAX_CHUNKS = 2**17
 _DEFLATE_RATIO = 1040
 """Deflate compresses at most 1032 to 1, so less data cannot hold the pixels that a header claims."""
@@ -68,7 +67,7 @@ def read_raster(data: bytes, *, max_pixels: int) -> Pixels:
         return _upright(_grey(_by_opencv(_pixel_parts(data))), header.orientation)
     if data.startswith(JPEG_START):
         return _upright(_read_jpeg(data), header.orientation)
-    return _by_pillow(data)
+    return read_with_pillow(data)
 
 
 def raster_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
@@ -76,20 +75,6 @@ def raster_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
     header = _header(file)
     size_hw = (header.height, header.width)
     return size_hw[::-1] if header.orientation in _SIDEWAYS else size_hw, header.orientation != 1
-
-
-def check_jpeg_scans(data: bytes) -> None:
-    """UnusableError if a JPEG, also a lossless one, is made to take long to decode.
-
-    The pixel data cannot contain the mark of a scan: JPEG and JPEG-LS put a zero bit after each byte 0xFF.
-    """
-    if data.count(_JPEG_SCAN) > _MAX_SCANS:
-        raise UnusableError(f"it has more than {_MAX_SCANS} scans; save it as an ordinary JPEG")
-
-
-def check_jpeg(data: bytes) -> None:
-    """Decode a JPEG of 8 bits strictly: ValueError if libjpeg warns of damaged data."""
-    simplejpeg.decode_jpeg(data, _jpeg_colours(data), strict=True)
 
 
 def _header(file: BinaryIO) -> _Header:
@@ -100,17 +85,9 @@ def _header(file: BinaryIO) -> _Header:
     if start.startswith(JPEG_START):
         with JpegImageFile(file) as image:  # Image.open has a limit of its own, and other packages replace it
             return _Header(image.height, image.width, _orientation(image.info.get("exif") or b""))
-    with _opened(file) as image:
+    with opened(file) as image:
         is_upright = image.format == "TIFF"  # Pillow itself turns TIFF
         return _Header(image.height, image.width, 1 if is_upright else _orientation(image.info.get("exif") or b""))
-
-
-def _opened(file: BinaryIO) -> Image.Image:
-    try:
-        return Image.open(file)
-    except (UnidentifiedImageError, ImportError):
-        # ImportError: once ultralytics is loaded, Pillow's open is its own, which looks for a HEIF package here
-        raise UnusableError("it is damaged, or not a PNG, JPEG or DICOM file") from None
 
 
 def _orientation(exif: bytes) -> int:
@@ -160,13 +137,16 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _check_png(data: bytes, *, max_bytes: int) -> None:
-    """UnusableError if a checksum is wrong, or if the size in the header is too large for the data or for memory."""
+    """UnusableError if a checksum is wrong, if viewers may differ in how they turn the image, or if the size in the
+    header is too large for the data or for memory."""
     content, held = memoryview(data), 0
     for kind, start, length in _chunks(data):
         (checksum,) = struct.unpack_from(">I", data, start + length)
         if zlib.crc32(content[start - 4 : start + length]) != checksum:
             raise UnusableError(f"it is damaged: the checksum of its part {kind!r} is wrong")
         held += length if kind == b"IDAT" else 0
+        if kind == b"eXIf" and held and _orientation(data[start : start + length]) != 1:
+            raise UnusableError("its EXIF orientation comes after its pixels, where few viewers look; save it upright")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, len(PNG_START) + 8)
     num_bytes = height * width * bits * _CHANNELS[colour] // 8
     if num_bytes > max_bytes:
@@ -208,28 +188,9 @@ def _grey(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_BGR2GRAY))
 
 
-def _jpeg_colours(data: bytes) -> str:
-    """The colours to decode to; the grey of a JPEG is its first channel, as stored."""
-    colours = simplejpeg.decode_jpeg_header(data, strict=True)[2]
-    return "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
-
-
 def _read_jpeg(data: bytes) -> Pixels:
     check_jpeg_scans(data)
-    if _jpeg_colours(data) == "CMYK":
+    if jpeg_colours(data) == "CMYK":
         check_jpeg(data)
         return _grey(_by_opencv(data))
     return np.asarray(simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0])
-
-
-def _by_pillow(data: bytes) -> Pixels:
-    """Other formats, all rare; Pillow raises an error on damaged data where OpenCV does not."""
-    with _opened(BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image)
-        has_more_bits = upright.mode.startswith(("I", "F"))
-        pixels = np.asarray(upright if has_more_bits else upright.convert("L"))
-    if pixels.dtype.kind == "u":
-        return pixels.astype(pixels.dtype.newbyteorder("="))
-    if not np.isfinite(pixels).all():
-        raise UnusableError("it has pixels that are not finite numbers")
-    return min_max(pixels)

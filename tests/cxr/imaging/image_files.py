@@ -37,6 +37,29 @@ def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def tiff(pixels: np.ndarray, *, white_is_zero: bool = False, order: str = "<") -> bytes:
+    """An uncompressed TIFF of one strip, written tag by tag; Pillow writes few types."""
+    height, width = pixels.shape
+    kinds = {"u": 1, "i": 2, "f": 3}
+    short, long = 3, 4
+    tags = [
+        (256, long, width), (257, long, height), (258, short, 8 * pixels.itemsize), (259, short, 1),
+        (262, short, int(not white_is_zero)), (273, long, 8), (277, short, 1), (278, long, height),
+        (279, long, pixels.nbytes), (339, short, kinds[pixels.dtype.kind]),
+    ]  # fmt: skip
+    rows = [struct.pack(f"{order}HHI{'HH' if kind == short else 'I'}", tag, kind, 1, value, *([0] * (kind == short)))
+            for tag, kind, value in tags]  # fmt: skip
+    start = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + pixels.nbytes)
+    stored = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    return start + stored + struct.pack(f"{order}H", len(tags)) + b"".join(rows) + bytes(4)
+
+
+def zeroed(data: bytes, *, start: float = 0.5, share: float = 0.125) -> bytes:
+    """The bytes with zeros in place of a block in the middle."""
+    first, size = int(start * len(data)), int(share * len(data))
+    return data[:first] + bytes(size) + data[first + size :]
+
+
 def turned(pixels: np.ndarray, kind: str, orientation: int) -> bytes:
     """A file with an EXIF orientation."""
     exif = Image.Exif()

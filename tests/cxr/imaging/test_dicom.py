@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from cxr.config import UserError
 from cxr.imaging.files import decode_pixels, is_dicom, read_image, read_patient_and_study, read_size_hw
-from tests.cxr.imaging.image_files import RAMP, SCENE, SIZE_HW, dicom, encoded, framed, table
+from tests.cxr.imaging.image_files import RAMP, SCENE, SIZE_HW, dicom, encoded, framed, table, zeroed
 
 LIMIT = 10**6
 STRETCHED = RAMP / np.float32(4095)
@@ -53,7 +53,7 @@ READ = {
 REFUSED = {
     "ExplVR_BigEnd.dcm": "3 channels of RGB",
     "GDCMJ2K_TextGBR.dcm": "3 channels of YBR_RCT",
-    "JPEG-lossy.dcm": "libjpeg error",
+    "JPEG-lossy.dcm": "Invalid SOS parameters",
     "JPEG2000-embedded-sequence-delimiter.dcm": "in 1 channel, but the frame has",
     "MR_truncated.dcm": "8130 vs 8192 bytes",
     "SC_rgb_rle_2frame.dcm": "2 frames",
@@ -208,6 +208,54 @@ def test_damaged_jpeg_data_inside_dicom_is_found() -> None:
     frame = bytearray(encoded(large, "JPEG"))
     frame[len(frame) // 2 : len(frame) // 2 + 4096] = bytes(4096)
     assert "Corrupt JPEG data" in refused(framed(bytes(frame), large.shape, JPEGBaseline8Bit))
+
+
+def real_frame(name: str) -> tuple[pydicom.FileDataset, bytes]:
+    file = pydicom.dcmread(get_testdata_file(name))
+    return file, pydicom.encaps.get_frame(file.PixelData, 0, number_of_frames=1)
+
+
+@pytest.mark.parametrize("start", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "JPGExtended.dcm",  # 12 bits
+        "JPEG-LL.dcm",  # lossless, 16 bits
+        "JPGLosslessP14SV1_1s_1f_8b.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+        "JPEGLSNearLossless_16.dcm",
+        "MR_small_RLE.dcm",
+    ],
+)
+def test_damaged_data_of_other_compressions_is_found(name: str, start: float) -> None:
+    file, frame = real_frame(name)
+    file.PixelData = pydicom.encaps.encapsulate([frame])
+    file["PixelData"].is_undefined_length = True
+    assert decode(bytes_of(file)).shape == (file.Rows, file.Columns)
+    for damaged in (zeroed(frame, start=start), frame[: int(start * len(frame))] + b"\xff\xd9"):
+        file.PixelData = pydicom.encaps.encapsulate([damaged])
+        refused(bytes_of(file))
+
+
+def test_changed_bits_of_a_jpeg_ls_frame_are_found() -> None:
+    file, frame = real_frame("MR_small_jpeg_ls_lossless.dcm")
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(40):
+        broken = bytearray(frame)
+        broken[rng.integers(100, len(frame) - 4)] ^= 1 << rng.integers(8)
+        file.PixelData = pydicom.encaps.encapsulate([bytes(broken)])
+        try:
+            decode(bytes_of(file))
+        except UserError:
+            found += 1
+    assert found >= 35
+
+
+def bytes_of(file: pydicom.FileDataset) -> bytes:
+    written = BytesIO()
+    file.save_as(written)
+    return written.getvalue()
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -212,3 +212,33 @@ def test_pixels_in_floats(value: float | None) -> None:
         np.testing.assert_allclose(decode(data), (pixels + 1) / 4, atol=1e-6)
     else:
         assert "not finite" in refused(data)
+
+
+@pytest.mark.parametrize("kind", ["Float", "DoubleFloat"])
+def test_padding_of_floats_is_left_out_of_the_stretch(kind: str) -> None:
+    pixels = np.linspace(-1, 3, 24 * 40).reshape(24, 40).astype("float32" if kind == "Float" else "float64")
+    pixels[:, :5], pixels[:, 5:7] = -1e6, -1e6 - 8
+    ends = {f"{kind}PixelPaddingValue": -1e6, f"{kind}PixelPaddingRangeLimit": -1e6 - 9}
+    unset = {"PixelData": None, "BitsStored": None, "HighBit": None}
+    image = decode(dicom(pixels, **{f"{kind}PixelData": pixels.tobytes()}, **ends, **unset))
+    assert image[:, :7].tolist() == [[0.0] * 7] * 24
+    body = pixels[:, 7:]
+    np.testing.assert_allclose(image[:, 7:], (body - body.min()) / np.ptp(body), atol=1e-6)
+
+
+@pytest.mark.parametrize("repeats", [(1, 1), MANY])
+@pytest.mark.parametrize("tags", [("1", "1e9"), ("1e100", "0"), ("1e-50", "0"), ("-1e100", "1e103")])
+def test_large_and_small_rescaled_values_keep_all_their_greys(tags: tuple[str, str], repeats: tuple[int, int]) -> None:
+    image = decode(dicom(np.tile(RAMP, repeats), RescaleSlope=tags[0], RescaleIntercept=tags[1]))
+    plain = np.tile(PLAIN, repeats)
+    np.testing.assert_allclose(image, 1 - plain if tags[0].startswith("-") else plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+@pytest.mark.parametrize("text", ["1,5", "wide"])
+def test_text_in_place_of_a_number_is_named(name: str, text: str) -> None:
+    file = pydicom.dcmread(BytesIO(dicom(RAMP, WindowCenter="2048", WindowWidth="1000")))
+    file.add_new(name, "LO", text)
+    written = BytesIO()
+    file.save_as(written)
+    assert f"{text!r}, expected a finite number" in refused(written.getvalue())

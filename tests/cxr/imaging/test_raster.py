@@ -66,6 +66,21 @@ def test_images_stand_upright_and_the_header_says_so(tmp_path: Path, kind: str, 
     assert read_header(path) == (shown.shape, orientation > 1 and kind != "TIFF")
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_orientation_after_the_pixels_is_refused(orientation: int) -> None:
+    data = encoded(SCENE, "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    late = data[:-12] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[-12:]
+    with Image.open(BytesIO(late)) as image:
+        assert ImageOps.exif_transpose(image).size == ((70, 90) if orientation == 1 else (90, 70))
+    if orientation == 1:
+        np.testing.assert_array_equal(decode(late), SCENE)
+    else:
+        with pytest.raises(UserError, match="orientation"):
+            decode(late)
+
+
 @pytest.mark.parametrize("exif", [b"", b"Exif", b"MM\0*\0\0\0\xff", b"\0" * 40])
 def test_unreadable_exif_data_turns_nothing(exif: bytes) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in SCENE)
