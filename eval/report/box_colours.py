@@ -20,6 +20,7 @@ DETECTED = BoxKind(BLUE, "boxes of the detector")
 CORRECT = BoxKind(BLUE, "correct boxes of the detector")
 WRONG = BoxKind(BLUE, "wrong boxes of the detector", is_dashed=True)
 NEXT_LABELS = BoxKind(YELLOW, "labels of the next round")
+LEARNED = BoxKind(YELLOW, "boxes that the detector is trained on")
 IGNORED = BoxKind(GREY, "ignore regions", is_dashed=True)
 
 

@@ -1,19 +1,19 @@
 """The charts of stage 3's report: FROC curves, reliability of the scores, and the training."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cxr.tracking import read_log
 from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.matching import ClassMatches
 from eval.leaderboard.tables import Rows
 from eval.report.blocks import Block, Figure
+from eval.report.box_colours import IGNORED, LEARNED, legend_of
 from eval.report.charts import plot_curves
-from eval.report.pictures import save_png
 from eval.report.reliability_chart import reliability_block
 from stage3_detect.evaluation.scores import ScoreResults
 
@@ -63,13 +63,14 @@ def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:
             plot_curves(run_dir / path, curves, labels=("epoch", ""), x_ticks="whole")
             figures.append(Figure(title, path))
     for batch in sorted((training_dir / "train").glob("train_batch?.jpg"))[:1]:
-        path = "pictures/train_batch0.png"
-        save_png(run_dir / path, np.asarray(Image.open(batch).convert("RGB")))
+        path = "pictures/train_batch0.jpg"
+        (run_dir / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(batch, run_dir / path)
         note = (
-            "Images of the first batch after augmentation, with the boxes that the network learns. Here each finding "
-            "has a colour of its own, next to its name. Ignore regions are not shown."
+            "Images of the first batch after augmentation. Inside an ignore region the finding is not penalised; those "
+            "of whole images are not shown."
         )
-        figures.append(Figure("Training batch as the network sees it", path, note))
+        figures.append(Figure("Training batch as the network sees it", path, note, legend=legend_of(LEARNED, IGNORED)))
     return figures
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
-from ultralytics.utils.plotting import plot_images
 from ultralytics.utils.torch_utils import unwrap_model
 
 from cxr.config import UserError
+from eval.report.pictures import save_jpeg
 from stage3_detect.labels.yolo_folder import EXTRAS
 from stage3_detect.model.checkpoint import read_checkpoint
 from stage3_detect.model.classifier_features import ClassifierFeatures
-from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE, NoisyLabelDataset
+from stage3_detect.training.dataset import IS_REGION, NoisyLabelDataset
 from stage3_detect.training.divergence import is_diverging
 from stage3_detect.training.exact_resume import remove_other_states, restore_state, save_state, seed_epoch
 from stage3_detect.training.loss import NoisyLabelModel
+from stage3_detect.training.pictures import batch_picture
 from stage3_detect.training.reporting import EpochReport
 
 log = logging.getLogger("raybox")
@@ -114,13 +115,8 @@ class PseudoBoxTrainer(DetectionTrainer):
         return np.bincount(classes, minlength=self.data["nc"]).astype(np.float32)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """As in ultralytics, with names of findings and without file names and ignore regions, many of which cover the
-        whole image.
-        """
-        boxes = batch[LABEL_NOISE][:, IS_REGION] == 0
-        shown = {key: batch[key][boxes] for key in ("batch_idx", "cls", "bboxes")}
-        path = self.save_dir / f"train_batch{ni}.jpg"
-        plot_images({**batch, **shown}, names=self.data["names"], fname=path, on_plot=self.on_plot)
+        """In place of ultralytics' picture, whose captions cover each other and which knows no ignore regions."""
+        save_jpeg(self.save_dir / f"train_batch{ni}.jpg", batch_picture(batch, self.data["names"]))
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """As in ultralytics; a classifier's network is in groups of its own, with a lower learning rate."""
