@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr.arrays import Bools, Floats
-from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Boxes, Found, Maps, first_boxes, nothing_found
-from stage2_pseudolabel.settings.boxes import Merge
 
 ComponentKind = Literal["relative", "absolute", "percentile", "otsu"]
 Labels = npt.NDArray[np.int32]
@@ -30,10 +28,9 @@ class ComponentRule:
 
     kind, threshold: "relative": a share of the map's maximum; "absolute": a value of the map; "percentile": a quantile
         of the map, in [0, 1]; "otsu": a multiple of the map's Otsu threshold.
-    max_boxes: number of strongest components that are kept, after merging.
+    max_boxes: number of strongest components that are kept.
     min_area: smallest box, as a share of the whole map.
     background: (h, w) mean map of images without the finding, which is subtracted first; None: nothing.
-    merge: "wbf" fuses boxes of one map that overlap by more than `merge_iou`.
 
     Example:
         >>> ComponentRule("relative", 0.5).find(np.eye(2, 3, dtype=np.float32)[None]).image
@@ -45,8 +42,6 @@ class ComponentRule:
     max_boxes: int = 1
     min_area: float = 0.002
     background: npt.NDArray[np.float32] | None = None
-    merge: Merge = "none"
-    merge_iou: float = 0.1
 
     def find(self, maps: Maps, *, patients: Sequence[str] | None = None) -> Found:  # noqa: ARG002
         """Boxes around the components of maps (N, h, w), strongest first, and their evidence in (0, 1].
@@ -60,7 +55,7 @@ class ComponentRule:
             return nothing_found()
         levels = np.maximum(self._levels(values), TINY)
         found = _components(values, levels, absolute=self.kind == "absolute", min_area=self.min_area)
-        found = first_boxes(merge_boxes(found, self.merge, iou=self.merge_iou), self.max_boxes)
+        found = first_boxes(found, self.max_boxes)
         return Found(rows[found.image], found.boxes, found.evidence)
 
     def _levels(self, values: Floats) -> Floats:
@@ -82,12 +77,10 @@ class ComponentRule:
             "threshold": self.threshold,
             "max_boxes": self.max_boxes,
             "background": "none" if self.background is None else "negatives",
-            "merge": self.merge,
         }
 
     def __str__(self) -> str:
         extra = "" if self.background is None else ", minus the negatives' mean"
-        extra += "" if self.merge == "none" else f", {self.merge}"
         return f"{self.kind} threshold {self.threshold:.3g}, up to {self.max_boxes}{extra}"
 
 

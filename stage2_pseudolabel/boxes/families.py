@@ -14,7 +14,6 @@ from cxr.coco import CocoBoxes
 from stage2_pseudolabel.boxes.bayes import BayesRule, Candidates, posterior_boxes
 from stage2_pseudolabel.boxes.components import ComponentKind, ComponentRule
 from stage2_pseudolabel.boxes.map_geometry import Frame
-from stage2_pseudolabel.boxes.merge import merge_boxes
 from stage2_pseudolabel.boxes.rule import Found, Maps, Rule, first_boxes
 from stage2_pseudolabel.settings.boxes import BoxSettings, Kind
 
@@ -52,7 +51,7 @@ class TuneMaps:
 class Family:
     """Rules that differ only in how many boxes per image they keep (see `rule.first_boxes`).
 
-    form: kind, background, and merging, or contrast and similarity. Families of one form differ in their level
+    form: kind and background, and for Bayes' rules contrast and similarity. Families of one form differ in their level
         (threshold or beta) and are listed with rising levels.
     extras: number of options beyond the kind's plain form.
     rule: max_boxes -> the rule. find: max_boxes -> its boxes on the tune split, without those of the own patient.
@@ -84,23 +83,20 @@ def _components(kind: ComponentKind, settings: BoxSettings, tune: TuneMaps) -> l
     for background in tune.backgrounds(settings):
         for level in _levels(kind, settings, tune.maps, background):
             plain = ComponentRule(kind, level, sys.maxsize, settings.min_area, background)
-            shared = cache(partial(plain.find, tune.maps))
-            for merge in dict.fromkeys(settings.merge):
-                rule = replace(plain, merge=merge, merge_iou=settings.merge_iou)
-                families.append(_component_family(rule, shared))
+            families.append(_component_family(plain, cache(partial(plain.find, tune.maps))))
     return families
 
 
 def _component_family(rule: ComponentRule, shared: Callable[[], Found]) -> Family:
-    """The family of `rule`; `shared` gives all its components before merging."""
+    """The family of `rule`; `shared` gives all its components."""
 
     def find(max_boxes: int) -> Found:
-        return first_boxes(merge_boxes(shared(), rule.merge, iou=rule.merge_iou), max_boxes)
+        return first_boxes(shared(), max_boxes)
 
     has_background = rule.background is not None
-    form = (rule.kind, has_background, rule.merge)
-    extras = has_background + (rule.merge != "none")
-    return Family(rule.kind, form, extras, lambda count: replace(rule, max_boxes=count), find)
+    return Family(
+        rule.kind, (rule.kind, has_background), int(has_background), lambda count: replace(rule, max_boxes=count), find
+    )
 
 
 def _levels(kind: ComponentKind, settings: BoxSettings, maps: Maps, background: Background) -> list[float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stage2_pseudolabel.boxes.merge import FUSION_IOU, fuse_methods
+from stage2_pseudolabel.boxes.fusion import FUSION_IOU, fuse_methods
 from stage2_pseudolabel.boxes.rule import Found, Maps, Rule
 
 

@@ -11,7 +11,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["relative", "absolute", "percentile", "otsu", "bayes"]
 Background = Literal["none", "negatives"]
 Contrast = Literal["mean", "ring"]
-Merge = Literal["none", "wbf"]
 
 
 class BoxSettings(Settings):
@@ -49,10 +48,6 @@ class BoxSettings(Settings):
     precision and find lesions that the first box misses."""
     min_area: float = Field(0.002, ge=0, lt=1)
     """Components with a smaller box are dropped (share of the area of the network's input)."""
-    merge: list[Merge] = Field(["none", "wbf"], min_length=1)
-    """wbf: components of one map that overlap by more than `merge_iou` are fused (weighted boxes fusion)."""
-    merge_iou: float = Field(0.1, ge=0, le=1)
-    """Components with a higher IoU are fused, for merge: wbf."""
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "BoxSettings":

@@ -148,14 +148,6 @@ def test_small_boxes_are_dropped() -> None:
     assert len(found_in(cam)) == 2
 
 
-def test_overlapping_boxes_of_one_map_are_merged_before_the_limit() -> None:
-    # an L around a spot: their boxes overlap, they do not touch
-    cam = grid([8, 0, 0, 0, 0], [8, 0, 0, 8, 0], [8, 0, 0, 0, 0], [8, 8, 8, 8, 8])
-    rule = ComponentRule("relative", 0.5, max_boxes=9, min_area=0.0, merge="wbf", merge_iou=0.01)
-    assert len(found_in(cam)) == 2
-    assert len(found_in(cam, rule)) == 1
-
-
 def enlarged_boxes(cam: np.ndarray, level: float, factor: int) -> np.ndarray:
     """The same by brute force: the map enlarged bilinearly, then components of pixels."""
     height, width = cam.shape

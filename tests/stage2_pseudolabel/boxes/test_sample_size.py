@@ -18,12 +18,7 @@ from tests.stage2_pseudolabel.stage2_builders import FINDINGS, truth_of
 
 FRAME = Frame((32, 48), keep_aspect=False)
 SETTINGS = BoxSettings(
-    rules=["relative", "bayes"],
-    relative_thresholds=[0.5],
-    bayes_betas=[0, 2],
-    max_boxes=[1],
-    background=["none"],
-    merge=["none"],
+    rules=["relative", "bayes"], relative_thresholds=[0.5], bayes_betas=[0, 2], max_boxes=[1], background=["none"]
 )
 
 

@@ -25,7 +25,7 @@ from tests.stage2_pseudolabel.stage2_builders import FINDINGS, blank_maps, truth
 
 FRAME = Frame((32, 48), keep_aspect=False)
 RELATIVE = BoxSettings(
-    rules=["relative"], background=["none"], merge=["none"], relative_thresholds=[0.2, 0.8], max_boxes=[1], min_area=0
+    rules=["relative"], background=["none"], relative_thresholds=[0.2, 0.8], max_boxes=[1], min_area=0
 )
 TRUTH = truth_of(("wide", "Lung Lesion", 10, 10, 30, 20), ("flat", "Lung Lesion", 45, 15, 60, 22.5))
 CERTAIN = np.ones((2, 2))
@@ -152,7 +152,7 @@ def test_aps_are_those_of_pycocotools_for_the_best_rules_of_each_kind(
 
 
 def test_every_rule_is_counted(tuned_split: tuple[Scored, CocoBoxes, search.Tuned]) -> None:
-    components = (7 + 5 + 5 + 3) * 2 * 2  # levels, backgrounds, merges
+    components = (7 + 5 + 5 + 3) * 2  # levels, backgrounds
     bayes = 9 * 2 * 2 * 2 + 1  # betas, backgrounds, contrasts, similarity; beta 0 ignores the map, so once
     assert tuned_split[2].num_tried == 2 * 5 * (components + bayes)
 
@@ -283,7 +283,7 @@ def test_absolute_levels_are_quantiles_of_the_findings_own_maps_without_the_back
 ) -> None:
     shared = np.arange(24, dtype=np.float32).reshape(4, 6)
     maps = np.stack([shared, shared, shared + 3])
-    settings = BoxSettings(rules=["absolute"], absolute_quantiles=[1.0, 0.5], merge=["none"], background=[background])
+    settings = BoxSettings(rules=["absolute"], absolute_quantiles=[1.0, 0.5], background=[background])
     none = Candidates(np.zeros((0, 4)), ())
     split = maps[:1] if background == "none" else maps
     has_box = np.array([False, False, True])[: len(split)]

@@ -1,4 +1,4 @@
-"""Fuse overlapping boxes of one map, or of the maps of several CAM methods."""
+"""Fuse overlapping boxes of several CAM methods."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,9 @@ import numpy as np
 from cxr.arrays import Floats, Ints
 from cxr.boxes import fused_clusters
 from stage2_pseudolabel.boxes.rule import Boxes, Found, nothing_found
-from stage2_pseudolabel.settings.boxes import Merge
 
 FUSION_IOU = 0.5
 """Boxes of several methods that overlap by more than this are one."""
-
-
-def merge_boxes(found: Found, merge: Merge, *, iou: float) -> Found:
-    """Merge "wbf": boxes of a map that overlap by more than `iou` become their mean weighted by evidence, with the mean
-    evidence. "none" changes nothing. Boxes are grouped by image, the strongest first, before and after.
-    """
-    if merge == "none":
-        return found
-    cluster, boxes = fused_clusters(found.boxes, found.evidence, found.image, iou=iou)
-    if len(boxes) == len(found):
-        return found
-    means = np.bincount(cluster, weights=found.evidence) / np.bincount(cluster)
-    return _ordered(_first_of(found.image, cluster, len(boxes)), boxes, means)
 
 
 def fuse_methods(parts: Sequence[Found], *, iou: float = FUSION_IOU) -> Found:

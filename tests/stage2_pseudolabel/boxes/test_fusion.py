@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 
 from cxr.boxes import weighted_boxes_fusion
-from stage2_pseudolabel.boxes.merge import fuse_methods, merge_boxes
+from stage2_pseudolabel.boxes.fusion import fuse_methods
 from stage2_pseudolabel.boxes.rule import Found, nothing_found
 
 A, NEAR_A, FAR = ([0.0, 0.0, 4.0, 2.0], [1.0, 0.0, 5.0, 2.0], [10.0, 10.0, 12.0, 11.0])  # IoU of the first two: 3/5
@@ -52,28 +51,6 @@ def test_ties_keep_the_given_order() -> None:
 FOUND = Found(
     np.array([0, 1, 1, 1, 4, 4]), np.array([A, A, NEAR_A, FAR, A, FAR]), np.array([0.9, 0.9, 0.3, 0.1, 0.8, 0.2])
 )
-
-
-def test_nothing_merges_to_nothing() -> None:
-    for merge in ("none", "wbf"):
-        assert len(merge_boxes(nothing_found(), merge, iou=0.5)) == 0
-
-
-def test_only_boxes_of_the_same_map_are_merged() -> None:
-    merged = merge_boxes(FOUND, "wbf", iou=0.5)
-    assert merged.image.tolist() == [0, 1, 1, 4, 4]
-    np.testing.assert_allclose(merged.boxes, [A, [0.25, 0, 4.25, 2], FAR, A, FAR])
-    np.testing.assert_allclose(merged.evidence, [0.9, 0.6, 0.1, 0.8, 0.2])
-
-
-def test_none_and_boxes_apart_stay_as_they_are() -> None:
-    assert merge_boxes(FOUND, "none", iou=0.0) is FOUND
-    assert merge_boxes(FOUND, "wbf", iou=0.6) is FOUND
-
-
-def test_overlaps_are_seen_between_boxes_that_are_not_neighbours_in_order() -> None:
-    found = Found(np.zeros(3, dtype=np.int64), np.array([A, FAR, NEAR_A]), np.array([0.9, 0.5, 0.3]))
-    assert merge_boxes(found, "wbf", iou=0.5).evidence.tolist() == pytest.approx([0.6, 0.5])
 
 
 def test_methods_that_find_nothing_fuse_to_nothing() -> None:
