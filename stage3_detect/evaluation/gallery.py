@@ -102,8 +102,8 @@ def overview(run_dir: Path, evaluation: Evaluation) -> list[Block]:
     path = "pictures/overview.jpg"
     save_jpeg(run_dir / path, _tiles(evaluation.truth, shown, chosen))
     note = (
-        f"For each of the {len(chosen)} most frequent findings the test image of median quality, as defined under the "
-        f"last pictures of this page. {shown.note}{_threshold_words(evaluation)}"
+        f"One test image for each finding, at most for the {NUM_TYPICAL} most frequent: the one of median quality, as "
+        f"defined under the last pictures of this page. {shown.note}{_threshold_words(evaluation)}"
     )
     return [Figure("Typical test images", path, note, legend=_LEGEND)]
 
