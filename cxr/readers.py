@@ -3,6 +3,7 @@
 import heapq
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -171,14 +172,10 @@ Fused = list[tuple[Corners, list[int]]]
 """Boxes and the members that each is made of."""
 
 
-def _around(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
+def _joined(boxes: list[Corners], readers: list[str], iou: float, *, join: Callable[[list[Corners]], Corners]) -> Fused:
+    """The clusters of the boxes, each as the box that `join` makes of its members."""
     clusters = _clusters(boxes, readers, iou)
-    return [(_enclosing([boxes[i] for i in members]), members) for members in clusters]
-
-
-def _averaged(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
-    clusters = _clusters(boxes, readers, iou)
-    return [(_mean([boxes[i] for i in members]), members) for members in clusters]
+    return [(join([boxes[i] for i in members]), members) for members in clusters]
 
 
 def _weighted(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
@@ -186,14 +183,6 @@ def _weighted(boxes: list[Corners], readers: list[str], iou: float) -> Fused:
         return [(boxes[0], [0])]
     fused, _, members = weighted_boxes_fusion(boxes, np.ones(len(readers)), iou=iou)
     return [(_corners(box), of) for box, of in zip(fused, members, strict=True)]
-
-
-_FUSIONS: Mapping[str, Callable[[list[Corners], list[str], float], Fused]] = {
-    "union": _around,
-    "majority": _averaged,
-    "em": _averaged,
-    "wbf": _weighted,
-}
 
 
 def _clusters(boxes: list[Corners], readers: list[str], iou: float) -> list[list[int]]:
@@ -232,6 +221,14 @@ def _mean(boxes: list[Corners]) -> Corners:
 def _enclosing(boxes: list[Corners]) -> Corners:
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return min(x1), min(y1), max(x2), max(y2)
+
+
+_FUSIONS: Mapping[str, Callable[[list[Corners], list[str], float], Fused]] = {
+    "union": partial(_joined, join=_enclosing),
+    "majority": partial(_joined, join=_mean),
+    "em": partial(_joined, join=_mean),
+    "wbf": _weighted,
+}
 
 
 def readings_of(boxes: pd.DataFrame, *, num_readers: int | None = None) -> pd.DataFrame:

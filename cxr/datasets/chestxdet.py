@@ -30,6 +30,7 @@ from cxr.datasets.assemble import DUPLICATE_ROW, RawTables, assemble
 from cxr.datasets.box_rows import Column, labels_of_boxes, named_boxes
 from cxr.datasets.files_on_disk import find_images, require_folder
 from cxr.datasets.keyed_rows import CONTRADICTION
+from cxr.datasets.text_files import ADVICE
 from cxr.input_files import read_json
 from cxr.labels.release_names import CHESTXDET10_NAMES, CHESTXDET_NAMES
 from cxr.masks import Mask, mask_of_polygons
@@ -41,7 +42,6 @@ NAMES = {"ChestX_Det_{}.json": CHESTXDET_NAMES, "{}.json": CHESTXDET10_NAMES}
 """File of annotations -> names of findings. The first release whose files exist counts."""
 
 FRAME_PX = 1024
-ADVICE = "check `root` and that the release is unpacked as it came"
 
 BAD_ENTRY = "entry without a file_name, or whose syms, boxes and polygons do not fit each other"
 

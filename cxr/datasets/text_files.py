@@ -12,7 +12,7 @@ from cxr.config import UserError
 from cxr.input_files import read_text
 from cxr.spreadsheet_cells import WRITTEN, original
 
-_ADVICE = "check `root` and that the release is unpacked as it came"
+ADVICE = "check `root` and that the release is unpacked as it came"
 _OTHER_TABLE = "is it another table, or another release?"
 _SHOWN_LINES = 20
 
@@ -24,7 +24,7 @@ Row = tuple[int, list[str]]
 
 
 def read_text_table(
-    path: Path, *, required: Sequence[str] = (), advice: str = _ADVICE, encoding: str = "utf-8", encoding_key: str = ""
+    path: Path, *, required: Sequence[str] = (), advice: str = ADVICE, encoding: str = "utf-8", encoding_key: str = ""
 ) -> pd.DataFrame:
     """A CSV file, or one packed as .gz, with every cell as text; a blank cell is "", "N/A" or "nan" stay as they are.
 
@@ -78,7 +78,7 @@ def first_table(root: Path, names: Sequence[str], *, source: str) -> Path:
 
 def read_names(path: Path) -> list[str]:
     """The names in a list, separated by white space. UserError if it cannot be read or is not text in UTF-8."""
-    return read_text(path, what="data", advice=_ADVICE).split()
+    return read_text(path, what="data", advice=ADVICE).split()
 
 
 def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str, advice: str = _OTHER_TABLE) -> None:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING
+from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING, Language
 from cxr.phantom.canvas import Frame
 from cxr.phantom.scene import Box
-from cxr.phantom.wording import WORDINGS, Language, Side, Wording, Zone
+from cxr.phantom.wording import WORDINGS, Side, Wording, Zone
 
 MIDDLE = frozenset({"Aortic Enlargement", "Enlarged Cardiomediastinum", "Cardiomegaly", "Edema", "Support Devices"})
 """Findings without a side in reports."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Language = Literal["en", "fr"]
+from cxr.labels import Language
+
 Side = Literal["L", "R", "B", ""]
 Zone = Literal["upper", "middle", "lower", ""]
 

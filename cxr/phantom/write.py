@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING, VINDR_NAMES
+from cxr.labels import CHEXPERT_FINDINGS, NO_FINDING, VINDR_NAMES, Language
 from cxr.phantom.canvas import Layer
 from cxr.phantom.cases import (
     BEDSIDE,
@@ -31,7 +31,6 @@ from cxr.phantom.cases import (
 from cxr.phantom.dicom import DicomFacts, write_dicom
 from cxr.phantom.report_text import MIDDLE, place_of, write_report
 from cxr.phantom.reports import VINDR_SPELLING, clean_labels, read_by, readers_of, reported_labels
-from cxr.phantom.wording import Language
 from cxr.processes import map_in_processes
 from cxr.progress import track
 

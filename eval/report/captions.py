@@ -18,6 +18,11 @@ def percent(share: float) -> str:
     return "<1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
+def unbroken(text: str) -> str:
+    """The text with no-break spaces, which keep a number in one line with its name."""
+    return text.replace(" ", "\u00a0")
+
+
 def place_plate(box: Plate, plate_wh: tuple[int, int], size_wh: tuple[int, int], taken: Sequence[Plate]) -> Plate:
     """Place of a caption: the first place near its box that lies in the picture and covers no other caption.
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from cxr.arrays import Float32s
 from cxr.boxes import CORNERS
 from cxr.imaging.geometry import Resize
 from eval.detection.measures import positive_pairs
@@ -14,6 +15,7 @@ from eval.leaderboard.examples import best_iou, boxes_of, spread, strongest_boxe
 from eval.leaderboard.leaderboard import Leaderboard
 from eval.leaderboard.names import PER_FINDING, display_name
 from eval.report.box_colours import FROM_MAP, TRUE
+from eval.report.captions import unbroken
 from eval.report.pictures import BoxLayer, Rgb, as_rgb, draw_layers, grid, overlay_map
 from stage2_pseudolabel.boxes.map_geometry import Frame
 from stage2_pseudolabel.evaluation.leaderboard import CamEntry
@@ -21,9 +23,6 @@ from stage2_pseudolabel.evaluation.split_data import SplitData
 
 EXAMPLE_TILE_PX, METHOD_TILE_PX = 340, 250
 EXAMPLE_COLUMNS, METHOD_COLUMNS = 3, 5
-NBSP = "\u00a0"
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,8 @@ def example_gallery(board: Leaderboard[CamEntry], test: SplitData) -> Rgb:
 
 
 def _caption(finding: str, example: Example, rank: str) -> str:
-    """No-break spaces keep each number in one line with its name."""
     score = "no box" if np.isnan(example.score) else f"score {example.score:.2f}"
-    return ", ".join([finding, *(text.replace(" ", NBSP) for text in (f"{rank}: IoU {example.iou:.2f}", score))])
+    return ", ".join([finding, *map(unbroken, (f"{rank}: IoU {example.iou:.2f}", score))])
 
 
 def shown_findings(test: SplitData, number: int) -> list[int]:
@@ -126,7 +124,7 @@ def clearest_row(test: SplitData, column: int) -> int:
 
 def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int) -> list[Rgb]:
     """Pictures with maps and boxes, longer side `tile_px`; white for None. The maps of each method are read once."""
-    cams: dict[Tile, Floats] = {}
+    cams: dict[Tile, Float32s] = {}
     for method in dict.fromkeys(one.method for one in shown if one is not None and one.method is not None):
         maps = test.maps.of(method)
         cams |= {one: maps[one.row, one.column] for one in shown if one is not None and one.method == method}
@@ -134,7 +132,7 @@ def render_tiles(test: SplitData, shown: Sequence[Tile | None], *, tile_px: int)
     return [blank if one is None else render_tile(test, one, cams.get(one), tile_px=tile_px) for one in shown]
 
 
-def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: int) -> Rgb:
+def render_tile(test: SplitData, shown: Tile, cam: Float32s | None, *, tile_px: int) -> Rgb:
     """One image in its own shape: true boxes, the map `cam` (h, w), the entry's boxes with their scores."""
     image = test.truth.images.iloc[shown.row]
     rgb = radiograph(test, shown.row, cam, longer_side_px=tile_px, opacity=0.5)
@@ -148,7 +146,7 @@ def render_tile(test: SplitData, shown: Tile, cam: Floats | None, *, tile_px: in
 
 
 def radiograph(
-    test: SplitData, row: int, cam: Floats | None = None, *, longer_side_px: int, opacity: float = 0.65
+    test: SplitData, row: int, cam: Float32s | None = None, *, longer_side_px: int, opacity: float = 0.65
 ) -> Rgb:
     """An image in its own shape, under the map `cam` (h, w) if it is given; the map is scaled to its own maximum."""
     image = test.truth.images.iloc[row]
@@ -162,7 +160,7 @@ def radiograph(
     return overlay_map(gray, heat, vmax=max(float(cam.max()), 0.0), opacity=opacity)
 
 
-def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[int, int]) -> Floats:
+def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[int, int]) -> Float32s:
     """The network's input without letterbox bars, resized to the shape of the image: (H, W) in [0, 1] of `size_hw`.
 
     A picture with three channels shows the first, which is the picture before CLAHE.
@@ -174,7 +172,7 @@ def in_own_shape(picture: npt.NDArray[np.uint8], resize: Resize, size_hw: tuple[
     return np.asarray(resized / np.float32(255), dtype=np.float32)
 
 
-def map_over(cam: Floats, frame: Frame, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Floats:
+def map_over(cam: Float32s, frame: Frame, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Float32s:
     """The value of a map (h, w) at each pixel of the image resized to `size_hw`, bilinear between the cells.
 
     frame: where the cells lie over the image; letterbox bars are cut off.

@@ -26,7 +26,7 @@ from eval.leaderboard.examples import (
 )
 from eval.report.blocks import Block, Figure, Text
 from eval.report.box_colours import CORRECT, TRUE, WRONG, legend_of
-from eval.report.captions import chance_text
+from eval.report.captions import chance_text, unbroken
 from eval.report.format import listed
 from eval.report.pictures import BoxLayer, Rgb, grid, save_jpeg
 from stage3_detect.evaluation.results import Evaluation
@@ -34,7 +34,6 @@ from stage3_detect.prediction.points import shared_confidence
 
 TILE_PX, COLUMNS, NUM_TYPICAL = 310, 3, 6
 """Three tiles are as wide as the page, so it shows them in their own size."""
-NBSP = "\u00a0"
 _LEGEND = legend_of(TRUE, CORRECT, WRONG)
 _BOXES = "A picture shows the boxes of one finding: the detections {words}, with {number}, and the true boxes."
 
@@ -134,10 +133,9 @@ def _tiles(truth: CocoBoxes, shown: ShownBoxes, chosen: Sequence[tuple[str, Case
 
 
 def _caption(rank: str, one: Case) -> str:
-    """No-break spaces keep each number in one line with its name."""
     quality = f"{rank or 'quality'} {one.quality:.2f}:"
     parts = [f"{one.finding},", quality, f"{one.found} of {one.true} found,", f"{one.false} wrong"]
-    return " ".join(part.replace(" ", NBSP) for part in parts)
+    return " ".join(map(unbroken, parts))
 
 
 def _alarms(run_dir: Path, evaluation: Evaluation, shown: ShownBoxes, number: int) -> list[Block]:

@@ -17,14 +17,14 @@ from eval.leaderboard.names import display_name
 from eval.report.text_tables import markdown
 from stage3_detect.export.card_facts import CardFacts, named
 from stage3_detect.export.card_tables import comparison_table, file_table, finding_table, point_table
+from stage3_detect.serving.model.manifest import MODEL_CARD
 
-FILE_NAME = "MODEL_CARD.md"
 TEMPLATE = "model_card.md.j2"
 
 
 def write_model_card(run_dir: Path, facts: CardFacts) -> Path:
     """Write MODEL_CARD.md into the run folder, atomically; returns its path. The card contains no absolute path."""
-    path = run_dir / FILE_NAME
+    path = run_dir / MODEL_CARD
     atomic_write_text(path, card_text(facts))
     return path
 

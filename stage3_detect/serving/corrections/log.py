@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr.config import UserError
-from cxr.runs.whole_files import sync_folder
+from cxr.runs.whole_files import DISK_FULL, sync_folder
 
 log = logging.getLogger("raybox")
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskFullError(Exception):
@@ -29,7 +27,7 @@ def disk_full_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise DiskFullError("the disk is full, so nothing was saved; free some space and save again") from None
         raise
 

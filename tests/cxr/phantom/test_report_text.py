@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cxr.labels import CHEXPERT_FINDINGS
+from cxr.labels import CHEXPERT_FINDINGS, Language
 from cxr.phantom.canvas import Frame
 from cxr.phantom.report_text import Place, place_of, write_report
-from cxr.phantom.wording import WORDINGS, Language
+from cxr.phantom.wording import WORDINGS
 
 FRAME = Frame((200, 100), (50.0, 100.0), half_width_px=40.0, lung_height_px=160.0, tilt_rad=0.0)
 LANGUAGES: tuple[Language, ...] = ("en", "fr")

@@ -64,7 +64,15 @@ def test_in_format(value: float | None, expected: str | None) -> None:
     assert in_format(value, ".1f") == expected
 
 
-SHORT = [(0.44, ".44"), (-0.021, "-.02"), (-0.001, ".00"), (1.0, "1.00"), (0.0, ".00"), (10.04, "10.04"), (NAN, "unknown")]
+SHORT = [
+    (0.44, ".44"),
+    (-0.021, "-.02"),
+    (-0.001, ".00"),
+    (1.0, "1.00"),
+    (0.0, ".00"),
+    (10.04, "10.04"),
+    (NAN, "unknown"),
+]
 
 
 @pytest.mark.parametrize(("value", "expected"), SHORT)
