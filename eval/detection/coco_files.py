@@ -6,7 +6,7 @@ problems of a file are reported at once.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,9 @@ from cxr.config import UserError
 from cxr.input_files import read_json
 from cxr.labels import nearest
 from cxr.masks import Mask, mask_of_segmentation
+from eval.detection.coco_checks import Ids, Size, other_sizes, refuse, repeated_boxes, sizes_of, wrong_box
 
 ADVICE = "give a COCO JSON file"
-
-MAX_SHOWN = 10
-"""Problems that an error lists; the others are counted."""
-
-MAX_PIXELS = 1e7
-"""Largest coordinate of a box; the areas of much larger boxes would overflow."""
-
-Ids = Mapping[Hashable, str]
-"""Id in a file -> name."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,8 @@ def read_truth(path: Path) -> TruthFile:
     all images have and that is unique. The column "iscrowd" marks ignore regions.
 
     Raises:
-        UserError: no such file, not JSON, missing fields, invalid boxes or masks, boxes of unknown images or classes.
+        UserError: no such file, not JSON, missing fields, invalid or repeated boxes, boxes far outside
+            their images, invalid masks, boxes of unknown images or classes.
     """
     document = read_json(path, what="COCO", advice=ADVICE)
     missing = {"images", "categories", "annotations"} - set(document if isinstance(document, dict) else ())
@@ -63,10 +56,11 @@ def read_truth(path: Path) -> TruthFile:
     if len(set(classes.values())) < len(classes):
         raise UserError(f"{path}: two classes have the same name; class names must be unique")
     annotations = document["annotations"]
-    rows = _rows(annotations, (images, classes), path=path, scored=False)
-    boxes = boxes_table(rows)
+    known_sizes = sizes_of(entries, source=str(path))
+    boxes = boxes_table(_rows(annotations, (images, classes), known_sizes, path=path, scored=False))
+    refuse([f"{path}: {problem}" for problem in repeated_boxes(annotations)])
     boxes["iscrowd"] = [int(bool(entry.get("iscrowd", 0))) for entry in annotations]
-    sizes = [(entry.get("width") or 0, entry.get("height") or 0) for entry in entries]
+    sizes = [known_sizes.get(entry["id"], (0, 0)) for entry in entries]
     table = pd.DataFrame(
         [
             (name, str(entry.get("file_name", "")), str(entry.get("region", "full")), *size)
@@ -98,7 +92,7 @@ def _masks(
             masks.append(mask_of_segmentation(entry.get("segmentation"), sizes_hw[entry["image_id"]]))
         except (TypeError, ValueError) as error:
             problems.append(f"{path}: box {index + 1}: segmentation: {error}")
-    _refuse(problems)
+    refuse(problems)
     return masks
 
 
@@ -108,19 +102,24 @@ def read_predictions(path: Path, truth: TruthFile) -> CocoBoxes:
     A bare list uses the ids of the ground truth. A full file is joined by the names of its classes, and by "image_id",
     file name or id of its images: the first that both files have.
 
-    Raises UserError as `read_truth` does, and for a missing or infinite score.
+    Raises UserError as `read_truth` does, for a missing or infinite score, and for images of another size than in the
+    ground truth: their boxes would lie elsewhere.
     """
     document = read_json(path, what="COCO", advice=ADVICE)
     if isinstance(document, dict) and "annotations" not in document:
         raise UserError(f"{path}: lacks annotations; give a COCO file or a list of scored boxes")
     images, classes, annotations = truth.images, truth.classes, document
+    sizes = sizes_of(truth.entries, source="the ground truth")
     if isinstance(document, dict):
         annotations = document["annotations"]
         if "images" in document:
-            images = _shared_images(_listed(document, "images", path=path), annotations, truth, path=path)
+            entries = _listed(document, "images", path=path)
+            images = _shared_images(entries, annotations, truth, path=path)
+            sizes = sizes_of(entries, source=str(path))
+            refuse([f"{path}: {problem}" for problem in other_sizes(images, sizes, truth.coco.images)])
         if "categories" in document:
             classes = _shared_classes(_class_names(document, path=path), annotations, truth, path=path)
-    rows = _rows(annotations, (images, classes), path=path, scored=True)
+    rows = _rows(annotations, (images, classes), sizes, path=path, scored=True)
     return truth.coco.with_boxes(boxes_table(rows))
 
 
@@ -133,9 +132,9 @@ def _listed(document: Mapping[str, Any], name: str, *, path: Path) -> list[dict[
         for index, entry in enumerate(entries)
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, float, str))
     ]
-    _refuse(problems)
+    refuse(problems)
     times = Counter(entry["id"] for entry in entries).items()
-    _refuse([f"{path}: {name} lists the id {id_!r} {n} times; ids must be unique" for id_, n in times if n > 1])
+    refuse([f"{path}: {name} lists the id {id_!r} {n} times; ids must be unique" for id_, n in times if n > 1])
     return entries
 
 
@@ -153,7 +152,7 @@ def _shared_classes(names: Ids, annotations: Any, truth: TruthFile, *, path: Pat
     known = set(truth.classes.values())
     entries = annotations if isinstance(annotations, list) else []
     used = Counter(names.get(_id_of(entry, "category_id")) for entry in entries)
-    _refuse(
+    refuse(
         [
             f"{path}: class {name!r} of {num} boxes is not in the ground truth{nearest(name, sorted(known))}; rename it"
             for name, num in used.items()
@@ -196,7 +195,7 @@ def _shared_images(entries: list[dict[str, Any]], annotations: Any, truth: Truth
             )
         others = {e["id"]: n for e, n in zip(entries, names, strict=True) if n not in theirs}
         marked = {_id_of(entry, "image_id") for entry in (annotations if isinstance(annotations, list) else [])}
-        _refuse(
+        refuse(
             [
                 f"{path}: boxes on image {name!r}, whose {field} is not in the ground truth; give predictions for the "
                 "same images"
@@ -208,14 +207,19 @@ def _shared_images(entries: list[dict[str, Any]], annotations: Any, truth: Truth
     return dict(truth.images)
 
 
-def _rows(annotations: Any, known: tuple[Ids, Ids], *, path: Path, scored: bool) -> list[tuple[object, ...]]:
-    """Rows for `boxes_table`; one UserError for all invalid entries."""
+def _rows(
+    annotations: Any, known: tuple[Ids, Ids], sizes: Mapping[Hashable, Size], *, path: Path, scored: bool
+) -> list[tuple[object, ...]]:
+    """Rows for `boxes_table`; one UserError for all invalid entries.
+
+    known: id -> image_id, and id -> class. sizes: id of an image in this file -> its size, where the file gives it.
+    """
     if not isinstance(annotations, list):
         raise UserError(f"{path}: annotations are {type(annotations).__name__}, expected a list")
     problems: list[str] = []
     rows: list[tuple[object, ...]] = []
     for index, entry in enumerate(annotations):
-        reason = _wrong(entry, known, scored=scored)
+        reason = wrong_box(entry, known, sizes, scored=scored)
         if reason:
             problems.append(f"{path}: box {index + 1}: {reason}")
             continue
@@ -223,46 +227,5 @@ def _rows(annotations: Any, known: tuple[Ids, Ids], *, path: Path, scored: bool)
         score = float(entry["score"]) if scored else math.nan
         names = (known[0][entry["image_id"]], known[1][entry["category_id"]])
         rows.append((*names, x, y, x + width, y + height, score))
-    _refuse(problems)
+    refuse(problems)
     return rows
-
-
-def _wrong(entry: Any, known: tuple[Ids, Ids], *, scored: bool) -> str:
-    """Why an entry is not a valid box; "" for a valid one."""
-    if not isinstance(entry, dict):
-        return f"is {type(entry).__name__}, expected {{image_id, category_id, bbox}}"
-    needed = ["image_id", "category_id", "bbox", *(["score"] if scored else [])]
-    lacking = [name for name in needed if name not in entry]
-    if lacking:
-        return f"lacks {', '.join(lacking)}"
-    checks: list[tuple[str, Callable[[], bool], str]] = [
-        ("image_id", lambda: _is_known(entry["image_id"], known[0]), "an image that the ground truth has"),
-        ("category_id", lambda: _is_known(entry["category_id"], known[1]), "a class that the ground truth has"),
-        ("bbox", lambda: _is_box(entry["bbox"]), f"x, y, width, height up to {MAX_PIXELS:g}, no negative size"),
-        ("iscrowd", lambda: scored or entry.get("iscrowd") in (None, 0, 1), "0 or 1"),
-        ("score", lambda: not scored or _is_number(entry["score"]), "a finite number"),
-    ]
-    wrong = [f"{name} is {entry.get(name)!r}, expected {what}" for name, fits, what in checks if not fits()]
-    return "; ".join(wrong)
-
-
-def _is_known(id_: Any, known: Ids) -> bool:
-    return isinstance(id_, (int, float, str)) and id_ in known
-
-
-def _is_box(bbox: Any) -> bool:
-    numbers = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(value) for value in bbox)
-    return numbers and bbox[2] >= 0 and bbox[3] >= 0 and max(map(abs, bbox)) <= MAX_PIXELS
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _refuse(problems: list[str]) -> None:
-    """Raise one UserError with the first problems and the number of the others."""
-    if len(problems) > MAX_SHOWN:
-        source, more = problems[0].split(": ")[0], len(problems) - MAX_SHOWN
-        problems = [*problems[:MAX_SHOWN], f"{source}: {more} more problems of this kind"]
-    if problems:
-        raise UserError(problems)
