@@ -18,6 +18,7 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.boxes import CORNERS, area, xywh_to_xyxy, xyxy_to_xywh
+from cxr.coco_entries import check_entries, check_unique
 from cxr.config import UserError
 from cxr.input_files import read_json
 from cxr.masks import Mask, mask_of_segmentation, mask_to_coco
@@ -155,7 +156,7 @@ def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:
     checked: dict[str, Label] = {}
     for finding, value in labels.items():
         known = value is not None and not pd.isna(value)
-        if known and value not in (1, 0, -1):
+        if known and (value not in (1, 0, -1) or value is True or value is False):
             raise ValueError(f"label {value!r} of {finding}; expected 1, 0, -1 or nothing")
         checked[str(finding)] = int(value) if known else None
     return checked
@@ -192,18 +193,22 @@ def read_coco(path: Path) -> CocoBoxes:
     An optional column exists if at least one entry has it (iscrowd: if at least one is not 0).
 
     Raises:
-        UserError: no such file, not JSON, or an entry lacks a field or refers to an unknown image or category.
+        UserError: no such file, not JSON, or an entry lacks a field, is invalid, or refers to an unknown image or
+            category.
     """
     document = read_json(path, what="COCO", advice="give a COCO JSON file")
     try:
         return _from_document(document)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"COCO: {path} has a missing or invalid field: {error!r}; see cxr/coco.py") from None
+        reason = str(error) if isinstance(error, ValueError) else f"a missing or invalid field: {error!r}"
+        raise UserError(f"COCO: {path} is damaged: {reason}; make it again, or see cxr/coco.py") from None
 
 
 def _from_document(document: Mapping[str, Any]) -> CocoBoxes:
+    check_entries(document)
     entries = document["images"]
     text_id = {entry["id"]: str(entry.get("image_id", Path(entry["file_name"]).stem)) for entry in entries}
+    check_unique(text_id.values(), "images with the image_id")
     names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
     boxes = _boxes_of(document["annotations"], entries, text_id, names)
     return CocoBoxes(_images_of(entries, text_id), boxes, tuple(names.values()), dict(document.get("info", {})))

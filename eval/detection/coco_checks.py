@@ -1,12 +1,12 @@
 """Checks of the entries of a COCO file of any tool. Each problem is one phrase; `refuse` reports them together."""
 
 import json
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from cxr.coco_entries import is_number
 from cxr.config import UserError
 
 MAX_SHOWN = 10
@@ -124,8 +124,3 @@ def _is_far_outside(bbox: list[float], size: Size) -> bool:
         start < -FAR_OVERHANG * side or end > (1 + FAR_OVERHANG) * side
         for start, end, side in zip(starts, ends, size, strict=True)
     )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

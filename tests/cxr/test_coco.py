@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,7 +175,7 @@ def test_masks_of_other_tools(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize("segmentation", [{"size": [4, 3], "counts": "<"}, [[1, 0, 3]], {"size": [3, 4]}, "mask"])
 def test_masks_that_do_not_fit_the_image_are_refused(tmp_path: Path, segmentation: object) -> None:
     (tmp_path / "x.json").write_text(json.dumps(masked(segmentation)), encoding="utf-8")
-    with pytest.raises(UserError, match=r"x\.json has a missing or invalid field"):
+    with pytest.raises(UserError, match=r"x\.json is damaged"):
         read_coco(tmp_path / "x.json")
 
 
@@ -197,3 +198,43 @@ def test_a_broken_file_is_named_or_has_sound_boxes(tmp_path: Path, cases: int) -
         assert found.boxes["finding"].isin(found.findings).all()
 
     check_all(check, broken(path.read_bytes()), cases=cases)
+
+
+PLAIN: dict[str, Any] = {
+    "images": [{"id": n, "file_name": f"{n}.png", "width": 60, "height": 40} for n in (1, 2)],
+    "categories": [{"id": 1, "name": "Edema"}, {"id": 2, "name": "Fracture"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "reason"),
+    [
+        ("images", {"id": 2}, "id 2"),
+        ("images", {"file_name": "a/2.jpg"}, "image_id '2'"),
+        ("images", {"width": "60"}, "width"),
+        ("images", {"height": -40}, "height"),
+        ("images", {"height": float("nan")}, "height"),
+        ("images", {"region": "top"}, "region"),
+        ("images", {"complete": "false"}, "complete"),
+        ("images", {"labels": {"Edema": True}}, "True of Edema"),
+        ("categories", {"id": 2}, "id 2"),
+        ("categories", {"name": "Fracture"}, "Fracture"),
+        ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "bbox"),
+        ("annotations", {"bbox": [1, 2, float("inf"), 4]}, "bbox"),
+        ("annotations", {"bbox": [9, 9, -3, 4]}, "bbox"),
+        ("annotations", {"bbox": ["1", "2", "3", "4"]}, "bbox"),
+        ("annotations", {"score": float("nan")}, "score"),
+        ("annotations", {"score": "0.5"}, "score"),
+        ("annotations", {"iscrowd": "0"}, "iscrowd"),
+    ],
+)
+def test_entries_that_would_mislead_are_refused(
+    tmp_path: Path, part: str, values: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(PLAIN))
+    assert read_coco(path).boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[1, 2, 4, 6]]
+    path.write_text(json.dumps(PLAIN | {part: [PLAIN[part][0] | values, *PLAIN[part][1:]]}))
+    with pytest.raises(UserError, match=rf"x\.json is damaged: .*{reason}"):
+        read_coco(path)

@@ -1,6 +1,5 @@
 """True boxes from a COCO file, which the reading page draws dashed. Needs no pandas, unlike `cxr.coco`."""
 
-import json
 import math
 from collections.abc import Mapping
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cxr.config import UserError
+from cxr.input_files import read_json
 from stage3_detect.model.predictor import Box
 
 
@@ -29,19 +29,17 @@ def read_truth(path: Path) -> Truth:
     """Read a COCO file. Ignore regions (iscrowd) are left out.
 
     Raises:
-        UserError: the file is missing or damaged, shows parts of images, or has two images of one file name.
+        UserError: the file is missing or damaged, shows parts of images, or has two images of one id or file name.
     """
+    document = read_json(path, what="--truth", advice="give a COCO file")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         names = _names(document, path)
         findings = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
         truth: dict[str, list[TruthBox]] = {name: [] for name in names.values()}
         for entry in document["annotations"]:
             if not entry.get("iscrowd"):
                 truth[names[entry["image_id"]]].append(_box(entry, findings))
-    except OSError as error:
-        raise UserError(f"--truth {path}: {error.strerror}; give a COCO file") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"--truth {path}: not a COCO file of boxes ({error!r})") from None
     return truth
 
@@ -52,6 +50,8 @@ def _names(document: Mapping[str, Any], path: Path) -> dict[Any, str]:
     for entry in document["images"]:
         if entry.get("region", "full") != "full":
             raise UserError(f"--truth {path}: {entry['file_name']} stands for half a file; give boxes of whole images")
+        if entry["id"] in names:
+            raise UserError(f"--truth {path}: two images have the id {entry['id']!r}; ids must be unique")
         names[entry["id"]] = PurePosixPath(entry["file_name"]).name
     if len(set(names.values())) < len(names):
         taken = sorted(names.values())

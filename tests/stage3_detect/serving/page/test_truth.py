@@ -1,6 +1,7 @@
 """True boxes for the reading page."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def test_boxes_by_file_name_without_ignore_regions(tmp_path: Path) -> None:
     [
         ({"images": [{"id": 1, "file_name": "a/x.png"}, {"id": 2, "file_name": "b/x.png"}]}, "x.png"),
         ({"images": [{"id": 2, "file_name": "x.png", "region": "left"}]}, "x.png"),
+        ({"images": [{"id": 2, "file_name": "x.png"}, {"id": 2, "file_name": "y.png"}]}, "id 2"),
         ({"categories": []}, "coco.json"),
         ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2]}]}, "coco.json"),
         ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2, float("nan"), 4]}]}, "bbox"),
@@ -47,6 +49,19 @@ def test_boxes_by_file_name_without_ignore_regions(tmp_path: Path) -> None:
 def test_a_file_that_would_mislead_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         read_truth(write(tmp_path / "coco.json", **changes))
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "coco.json")
+    plain = read_truth(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_truth(path) == plain
+
+
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "coco.json")
+    with pytest.raises(UserError, match="--truth"):
+        read_truth(tmp_path / "coco.json")
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", 100_000 * "["])
