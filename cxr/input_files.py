@@ -101,6 +101,8 @@ def _decoded(data: bytes, path: Path, *, what: str, encoding: str, repair: str) 
     except UnicodeError as error:
         row = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
         name = "UTF-8" if is_utf8 else encoding
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            name, repair = f"{name} but in UTF-16", "save it in UTF-8 (in Excel: Save as, CSV UTF-8)"
         raise UserError(f"{what}: {path} is not text in {name}, see row {row}; {repair}") from None
 
 

@@ -75,12 +75,18 @@ def require_dicom(boxes: pd.DataFrame, paths: Mapping[str, str], *, source: str)
 
 
 def refuse_far_boxes(boxes: pd.DataFrame, sizes_hw: Mapping[str, tuple[int, int]], *, source: str) -> None:
-    """UserError if a box ends far outside its file: then all boxes may be in pixels of larger originals.
+    """UserError if a box ends far outside its file: then all boxes may be in pixels of larger originals. Likewise if no
+    box reaches beyond the first pixel: then they are shares of the image's sides, as YOLO's are.
 
     sizes_hw: image_id -> height and width of the file.
     """
     file_hw = np.array([sizes_hw[image_id] for image_id in boxes["image_id"]], dtype=np.float64).reshape(-1, 2)
     ends = boxes[["y2", "x2"]].to_numpy(dtype=np.float64).reshape(-1, 2)
+    if len(ends) and ends.max() <= 1:
+        raise UserError(
+            f"{source}: no box reaches beyond the first pixel of its image, for instance {describe_boxes(boxes)[0]}; "
+            "multiply the coordinates by the width and height of the images"
+        )
     far = np.asarray((ends > (1 + FAR_OVERHANG) * file_hw).any(axis=1), dtype=np.bool_)
     if far.any():
         outside: pd.DataFrame = boxes[far]

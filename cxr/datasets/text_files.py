@@ -30,7 +30,8 @@ def read_text_table(
 
     Cells that were written by `cxr.spreadsheet_cells.inert` get their own text again.
 
-    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines are skipped.
+    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines and rows of
+    blank cells are skipped.
     Columns without a name are called "Unnamed: 0", by their position.
 
     Args:
@@ -65,7 +66,18 @@ def read_text_table(
         header=0,
         index_col=False,
     )
-    return table.map(original).rename(columns=original) if WRITTEN.search(text) else table
+    table = table.map(original).rename(columns=original) if WRITTEN.search(text) else table
+    return _without_blank_rows(table)
+
+
+def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Spreadsheets write rows of delimiters alone below a table."""
+    may_be_blank = table[table.iloc[:, 0].str.strip() == ""]
+    if may_be_blank.empty:
+        return table
+    blank = may_be_blank.apply(lambda column: column.str.strip() == "").all(axis=1)
+    kept: pd.DataFrame = table.drop(index=may_be_blank.index[blank])
+    return kept.reset_index(drop=True)
 
 
 def first_table(root: Path, names: Sequence[str], *, source: str) -> Path:

@@ -78,6 +78,19 @@ def repeated_boxes(annotations: Iterable[Mapping[str, Any]]) -> list[str]:
     return problems
 
 
+def check_pixels(rows: Iterable[tuple[Any, ...]], *, source: str) -> None:
+    """UserError if no box reaches beyond the first pixel: then they are shares of the image's sides.
+
+    rows: rows of `cxr.coco.boxes_table`.
+    """
+    ends = [max(row[4:6]) for row in rows]
+    if ends and 0 < max(ends) <= 1:
+        raise UserError(
+            f"{source}: no box reaches beyond the first pixel of its image, so they are no pixels; multiply them by "
+            "the width and height of the images"
+        )
+
+
 def wrong_box(entry: Any, known: tuple[Ids, Ids], sizes: Mapping[Hashable, Size], *, scored: bool) -> str:
     """Why an entry is not a valid box; "" for a valid one."""
     if not isinstance(entry, dict):

@@ -18,7 +18,7 @@ from cxr.config import UserError
 from cxr.input_files import read_json
 from cxr.labels import nearest
 from cxr.masks import Mask, mask_of_segmentation
-from eval.detection.coco_checks import Ids, Size, other_sizes, refuse, repeated_boxes, sizes_of, wrong_box
+from eval.detection.coco_checks import Ids, Size, check_pixels, other_sizes, refuse, repeated_boxes, sizes_of, wrong_box
 
 ADVICE = "give a COCO JSON file"
 
@@ -228,4 +228,5 @@ def _rows(
         names = (known[0][entry["image_id"]], known[1][entry["category_id"]])
         rows.append((*names, x, y, x + width, y + height, score))
     refuse(problems)
+    check_pixels(rows, source=str(path))
     return rows

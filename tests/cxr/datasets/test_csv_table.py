@@ -306,3 +306,28 @@ def test_images_that_are_turned_upright_are_counted(tmp_path: Path) -> None:
     assert data.counts[TURNED] == 1
     assert read_pixels(root / "p1/a.png").shape == (40, 60)
     assert data.boxes.iloc[0, 2:6].tolist() == [5, 6, 15, 26]
+
+
+@pytest.mark.parametrize("path", ["", ".", "p1", "p1/.."])
+def test_a_folder_or_blank_cell_is_no_image(tmp_path: Path, path: str) -> None:
+    root = csv_folder(tmp_path)
+    table = root / "images.csv"
+    header, first, *_ = table.read_text(encoding="utf-8").splitlines()
+    other = first.replace("p1/a.png", path)
+    assert other != first
+    table.write_text(f"{header}\n{first}\n{other}\n", encoding="utf-8")
+    data = read(root, boxes=None, on_problem="exclude")
+    assert data.images["image_id"].tolist() == ["p1/a"]
+    assert [one.reason for one in data.excluded] == ["missing image"]
+
+
+@pytest.mark.parametrize("far", [1, 1.5])
+def test_boxes_as_shares_of_the_image_are_refused(tmp_path: Path, far: float) -> None:
+    root = csv_folder(tmp_path)
+    rows = f"file,label,left,top,right,bottom\np2/b.png,effusion,.25,.5,.75,{far}\np1/a.png,effusion,0,0,1,1\n"
+    (root / "boxes.csv").write_text(rows, encoding="utf-8")
+    if far > 1:
+        assert len(read(root).boxes) == 2
+    else:
+        with pytest.raises(UserError, match="first pixel"):
+            read(root, on_problem="exclude")

@@ -25,6 +25,7 @@ SOUND = {
     "plain": ("a,b\n1,x\n2,\n", [["1", "x"], ["2", ""]]),
     "words for nothing": ("a,b\nN/A,nan\nNULL,None\n", [["N/A", "nan"], ["NULL", "None"]]),
     "byte order mark": (b"\xef\xbb\xbfa,b\n1,2\n", [["1", "2"]]),
+    "blank rows below": ("a;b\n1;x\n;\n ; \n;y\n", [["1", "x"], ["", "y"]]),
     "semicolons": ("a;b\n1,5;x\n2;\n", [["1,5", "x"], ["2", ""]]),
     "tabs": ("a\tb\n1,5\tx;y\n", [["1,5", "x;y"]]),
     "quotes": ('a,b\n"1,5","say ""no"""\n', [["1,5", 'say "no"']]),
@@ -32,7 +33,7 @@ SOUND = {
     "windows": ("a,b\r\n1,2\r\n3,4\r\n", [["1", "2"], ["3", "4"]]),
     "no last line end": ("a,b\n1,2", [["1", "2"]]),
     "empty lines": ("a,b\n\n1,2\n\n\n3,4\n\n", [["1", "2"], ["3", "4"]]),
-    "blank cells": ("a,b\n,\n1,2\n", [["", ""], ["1", "2"]]),
+    "blank cells": ("a,b\n,2\n1,\n", [["", "2"], ["1", ""]]),
     "formulas written as texts": ("a,b\n'-x,\"'@1,2\"\n'a,'\n", [["-x", "@1,2"], ["'a", "'"]]),
     "leading zeros": ("a,b\n007,1e3\n", [["007", "1e3"]]),
 }
@@ -111,3 +112,9 @@ def test_missing_files_folders_and_pipes_are_told(tmp_path: Path) -> None:
 def test_a_list_that_begins_with_a_mark_keeps_its_first_name(tmp_path: Path) -> None:
     assert read_names(table(tmp_path, b"\xef\xbb\xbfa.png\r\nb.png\n")) == ["a.png", "b.png"]
     assert read_names(table(tmp_path, b"")) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf16_is_called_so(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(UserError, match="in UTF-16"):
+        read_text_table(table(tmp_path, "\ufeffa,b\n1,2\n".encode(encoding)))

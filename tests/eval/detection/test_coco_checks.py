@@ -84,3 +84,11 @@ def test_a_box_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     assert "box 3: the same as box 1" in refused(tmp_path, annotations=[BOX, {**BOX, "image_id": 2}, {**BOX, "id": 7}])
     two_readers = [{**BOX, "reader": "R1"}, {**BOX, "reader": "R2"}]
     assert len(truth_of(tmp_path, annotations=two_readers).coco.boxes) == 2
+
+
+def test_boxes_as_shares_of_the_image_are_refused(tmp_path: Path) -> None:
+    shares = {**BOX, "bbox": [0.25, 0.5, 0.5, 0.25]}
+    assert "first pixel" in refused(tmp_path, annotations=[shares])
+    with pytest.raises(UserError, match=r"p\.json: .*first pixel"):
+        predicted(tmp_path, [{**shares, "score": 0.5}])
+    assert len(predicted(tmp_path, [{**shares, "score": 0.5}, {**BOX, "score": 0.5}])) == 2
