@@ -10,6 +10,7 @@ from typing import Any
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
 from cxr.config import UserError
+from cxr.metrics import Metrics
 from cxr.runs.label_files import pass_on_label_file
 from cxr.runs.run_folder import FinishedRun, Run, log, open_run
 from stage3_detect.distillation.report import distillation_blocks
@@ -35,8 +36,6 @@ from stage3_detect.self_training.rounds import RoundsResult, run_rounds
 from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.classifier_start import classifier_start
 from stage3_detect.training.train import precision_of
-
-Metrics = dict[str, float | None]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """Warnings about classifiers that guess, which a high accuracy hides where most images are negative."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from cxr.wording import counted
 from eval.report.format import short, short_interval
 from eval.stats.measures import with_ends
-
-Metrics = Mapping[str, float | None]
 
 NEAR_CHANCE = 0.55
 """An AUROC below this is near .5, however narrow its interval."""
@@ -15,7 +14,7 @@ NEAR_CHANCE = 0.55
 HIGH_ACCURACY = 0.7
 
 
-def degenerate_findings(metrics: Metrics, findings: Sequence[str]) -> list[str]:
+def degenerate_findings(metrics: ReadMetrics, findings: Sequence[str]) -> list[str]:
     """A sentence for each finding whose classifier is degenerate, in the order of `findings`; [] without any.
 
     metrics: from `classification_metrics`. A classifier is degenerate if
@@ -31,7 +30,7 @@ def degenerate_findings(metrics: Metrics, findings: Sequence[str]) -> list[str]:
     return [f"{name}: {'; it '.join(problems)}." for name, problems in found.items() if problems]
 
 
-def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -> str:
+def verdict(metrics: ReadMetrics, findings: Sequence[str], min_positives: int = 1) -> str:
     """Mean AUROC, which findings it excludes and why, and which classifiers are degenerate.
 
     min_positives: as given to `classification_metrics`.
@@ -49,7 +48,7 @@ def verdict(metrics: Metrics, findings: Sequence[str], min_positives: int = 1) -
     return " ".join([*parts, *degenerate_findings(metrics, findings)])
 
 
-def did_not_learn(metrics: Metrics) -> str:
+def did_not_learn(metrics: ReadMetrics) -> str:
     """A line for a run that never left the prior: the mean AUROC is what guessing gives. "" for any other."""
     auroc, low, high = with_ends(metrics, "auroc/mean")
     if auroc is None or not _guessing(auroc, low, high):
@@ -57,7 +56,7 @@ def did_not_learn(metrics: Metrics) -> str:
     return f"did not learn: the mean AUROC {short_interval(auroc, low, high)} {_guessing(auroc, low, high)}"
 
 
-def _problems(name: str, metrics: Metrics) -> list[str]:
+def _problems(name: str, metrics: ReadMetrics) -> list[str]:
     auroc, low, high = with_ends(metrics, f"auroc/{name}")
     if auroc is None:
         return []
@@ -94,7 +93,7 @@ def _accuracy_remark(accuracy: float | None, *, num_positive: float, num_negativ
     return f"; the accuracy of {short(accuracy)} {says} {share} of the images are {sort}"
 
 
-def _excluded(metrics: Metrics, findings: Sequence[str], min_positives: int) -> list[str]:
+def _excluded(metrics: ReadMetrics, findings: Sequence[str], min_positives: int) -> list[str]:
     reasons = []
     for finding in findings:
         num = metrics.get(f"positives/{slug(finding)}") or 0.0

@@ -9,9 +9,10 @@ from sklearn.metrics import roc_curve
 
 from cxr.config import load_config
 from cxr.labels import class_slugs, slug
+from cxr.metrics import Metrics
 from cxr.runs.run_folder import atomic_write_text, refuse_run_folder
 from eval.classification.label_forest import LabelForest, LabelForestSettings, label_forest
-from eval.classification.metrics import Figures, classification_metrics
+from eval.classification.metrics import classification_metrics
 from eval.report.blocks import Block, Figure, Table, Verdict, write_report
 from eval.report.charts import Bar, plot_bars, plot_curves
 from eval.report.format import Cell, figure_text, listed, short_interval
@@ -55,7 +56,7 @@ def report_label_forest(given: argparse.Namespace) -> Path:
     return write_report(out, title=title, lead=lead, blocks=blocks, synthetic=forest.data.synthetic)
 
 
-def forest_figures(forest: LabelForest, settings: LabelForestSettings) -> Figures:
+def forest_figures(forest: LabelForest, settings: LabelForestSettings) -> Metrics:
     """`auroc/<finding>` and the other figures of `classification_metrics` at .5, and `importance/<predictor>`."""
     figures = classification_metrics(
         forest.labels[:, None],
@@ -72,7 +73,7 @@ def forest_figures(forest: LabelForest, settings: LabelForestSettings) -> Figure
     return figures | {f"importance/{names[name]}": value for name, value in pairs}
 
 
-def score_table(forest: LabelForest, figures: Figures) -> Table:
+def score_table(forest: LabelForest, figures: Metrics) -> Table:
     """AUROC and decisions at .5, out of fold."""
     name = slug(forest.finding)
     columns = ("auroc", "auprc", "f1", "sensitivity", "specificity", "precision")
@@ -111,7 +112,7 @@ def _pictures(forest: LabelForest, out: Path) -> list[Block]:
     ]
 
 
-def _verdict(forest: LabelForest, figures: Figures) -> Verdict:
+def _verdict(forest: LabelForest, figures: Metrics) -> Verdict:
     value, low, high = with_ends(figures, f"auroc/{slug(forest.finding)}")
     assert value is not None, "both sides are there"
     best = importance_bars(forest)[0].name

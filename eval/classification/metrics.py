@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 
 from cxr.arrays import Bools, Floats, mean_over_classes
 from cxr.labels import slug
+from cxr.metrics import Metrics
 from eval.classification.weighted import DECISION_METRICS, Ranking, decision_metrics, in_parts, weighted_sums
 from eval.stats.bootstrap import BootstrapOptions, Counts, percentile_interval, resample_images
 from eval.stats.calibration import check_scores, expected_calibration_error, known_rows
@@ -22,8 +23,6 @@ METRICS = ("auroc", "auprc", "brier", *DECISION_METRICS)
 
 CELLS = ("tp", "fp", "fn", "tn")
 """The confusion matrix, in the order that `decision_metrics` uses."""
-
-Figures = dict[str, float | None]
 
 
 class MetricOptions(BootstrapOptions, total=False):
@@ -39,7 +38,7 @@ def classification_metrics(
     findings: Sequence[str],
     thresholds: Floats,
     **options: Unpack[MetricOptions],
-) -> Figures:
+) -> Metrics:
     """All figures of a classifier by name, flat.
 
     labels: (N, K) 1, 0 or NaN (ignored). probabilities: (N, K) in [0, 1]. findings: (K,) names.
@@ -130,8 +129,8 @@ def _samples(labels: Floats, probabilities: Floats, *, cells: Floats, counts: Co
     return np.where(np.isnan(ranks[0]), np.nan, table)
 
 
-def _by_name(points: Floats, samples: Floats, *, slugs: Sequence[str], in_mean: Bools) -> Figures:
-    figures: Figures = {}
+def _by_name(points: Floats, samples: Floats, *, slugs: Sequence[str], in_mean: Bools) -> Metrics:
+    figures: Metrics = {}
     for m, metric in enumerate(METRICS):
         mean = float(mean_over_classes(points[m][in_mean]))
         figures |= _with_interval(f"{metric}/mean", mean, mean_over_classes(samples[m][:, in_mean]))
@@ -140,11 +139,11 @@ def _by_name(points: Floats, samples: Floats, *, slugs: Sequence[str], in_mean: 
     return figures
 
 
-def _with_interval(name: str, point: float, samples: Floats) -> Figures:
+def _with_interval(name: str, point: float, samples: Floats) -> Metrics:
     return finite_or_none(interval_figures(name, point, percentile_interval(samples)))
 
 
-def _named(metric: str, values: np.ndarray, slugs: Sequence[str]) -> Figures:
+def _named(metric: str, values: np.ndarray, slugs: Sequence[str]) -> Metrics:
     return {f"{metric}/{name}": _number(value) for name, value in zip(slugs, values, strict=True)}
 
 

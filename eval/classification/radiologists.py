@@ -20,9 +20,10 @@ from cxr.config import UserError
 from cxr.datasets.text_cells import numbers
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import check_findings, slug
+from cxr.metrics import Metrics
 from cxr.runs.run_folder import FinishedRun, atomic_write_text, open_run, refuse_run_folder
 from cxr.runs.whole_files import next_to
-from eval.classification.metrics import Figures, classification_metrics
+from eval.classification.metrics import classification_metrics
 from eval.classification.prediction_file import read_cases, read_predictions
 from eval.report.blocks import Block, Figure, Table, Verdict, write_report
 from eval.report.charts import Bar, plot_bars
@@ -40,7 +41,7 @@ class Comparison:
     as `classification_metrics` names them, on the test cases of the run."""
 
     radiologists: Mapping[str, float]
-    figures: Figures
+    figures: Metrics
     cases: str
     synthetic: bool
 

@@ -14,8 +14,9 @@ from typing import Generic, Literal, TypeVar
 import pandas as pd
 
 from cxr.coco import CocoBoxes
+from cxr.metrics import ReadMetrics
 from cxr.runs.run_folder import atomic_write_text
-from eval.leaderboard.names import AP40, HUMAN, Metrics, ap40_key, or_lowest, shown_name
+from eval.leaderboard.names import AP40, HUMAN, ap40_key, or_lowest, shown_name
 from eval.leaderboard.tables import Rows
 from eval.report.format import json_value
 from eval.stats.bootstrap import Counts, Estimate
@@ -82,7 +83,7 @@ class Leaderboard(Generic[AnyEntry]):
     entries: tuple[AnyEntry, ...]
     main: AnyEntry
     human: Bootstrapped | None = None
-    more: Metrics = field(default_factory=dict)
+    more: ReadMetrics = field(default_factory=dict)
     teacher: str | None = None
 
     @property
@@ -121,7 +122,7 @@ class Leaderboard(Generic[AnyEntry]):
         count = self.truth.without_ignored().boxes["finding"].value_counts()
         return {finding: int(count.get(finding, 0)) for finding in self.truth.findings}
 
-    def rows(self, timing: Metrics | None = None) -> Rows:
+    def rows(self, timing: ReadMetrics | None = None) -> Rows:
         """For tables: the entries by falling AP40, the human ceiling last. timing: e.g. ``ms_per_image/<name>``."""
         figures = {**self.metrics, **(timing or {})}
         names = [entry.name for entry in self.ranked]
@@ -138,7 +139,7 @@ def bootstrapped(measures: Iterable[Measure], counts: Counts) -> dict[str, Boots
     return {measure.name: bootstrap(measure, counts) for measure in measures}
 
 
-def leaderboard_rows(board: Leaderboard[AnyEntry], timing: Metrics) -> list[dict[str, FileCell]]:
+def leaderboard_rows(board: Leaderboard[AnyEntry], timing: ReadMetrics) -> list[dict[str, FileCell]]:
     """One row for the mean and one per finding of each entry; entries by falling AP40 on the test split, human last.
 
     Columns: entry, finding ("mean" for the mean), method (CAM method of the finding; "" for a prior), chosen (True for
@@ -171,7 +172,7 @@ def _cells(measure: str, scored: Bootstrapped, finding: str | None) -> dict[str,
     return {measure: one.value, **ends}
 
 
-def write_leaderboard(run_dir: Path, board: Leaderboard[AnyEntry], timing: Metrics) -> dict[str, Path]:
+def write_leaderboard(run_dir: Path, board: Leaderboard[AnyEntry], timing: ReadMetrics) -> dict[str, Path]:
     """Write `leaderboard.csv` and `leaderboard.json`; returns output name -> path, for the run's manifest."""
     rows = leaderboard_rows(board, timing)
     paths = {"leaderboard_csv": run_dir / "leaderboard.csv", "leaderboard_json": run_dir / "leaderboard.json"}

@@ -1,10 +1,9 @@
 """Names of the entries of a leaderboard: in `metrics.json`, in tables and charts, and in sentences."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-Metrics = Mapping[str, float | None]
-"""Figures by name, as in `metrics.json`; docs/run_folder.md lists the names."""
+from cxr.metrics import ReadMetrics
 
 AP40, RODEO = "ap40", "rodeo"
 DETECTOR, TEACHER, HUMAN, SUPERVISED = "detector", "teacher", "human", "supervised"
@@ -101,13 +100,13 @@ def is_reference(name: str) -> bool:
     return name.startswith(REFERENCES)
 
 
-def ap40_key(figures: Metrics, name: str) -> str:
+def ap40_key(figures: ReadMetrics, name: str) -> str:
     """`ap40/<name>`; for the human ceiling `tune_ap40/human` where only tune images were read by several readers."""
     key = f"{AP40}/{name}"
     return f"tune_{key}" if name == HUMAN and key not in figures else key
 
 
-def box_names(figures: Metrics) -> list[str]:
+def box_names(figures: ReadMetrics) -> list[str]:
     """Entries with an AP40: methods and detectors by falling AP40, those without a value last, then the references."""
     keys = [key for key in figures if key.startswith(f"{AP40}/") and key.count("/") == 1]
     names = [key.split("/")[1] for key in keys if "_minus_" not in key]
@@ -116,7 +115,7 @@ def box_names(figures: Metrics) -> list[str]:
     return sorted(names, key=lambda name: (is_reference(name), -or_lowest(figures[ap40_key(figures, name)])))
 
 
-def shown_name(name: str, figures: Metrics, *, teacher: str | None = None) -> str:
+def shown_name(name: str, figures: ReadMetrics, *, teacher: str | None = None) -> str:
     """As `display_name`, with the method of the CAM teacher, and with the split that the human ceiling is from."""
     if name == TEACHER and teacher is not None:
         return f"{display_name(TEACHER)}: {display_name(teacher)}"

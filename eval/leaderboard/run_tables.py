@@ -3,19 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from cxr.runs.run_folder import FinishedRun
 from eval.classification.degenerate import verdict
-from eval.leaderboard.names import (
-    AP40,
-    DETECTOR,
-    TEACHER,
-    Metrics,
-    ap40_key,
-    box_names,
-    display_name,
-    is_reference,
-    shown_name,
-)
+from eval.leaderboard.names import AP40, DETECTOR, TEACHER, ap40_key, box_names, display_name, is_reference, shown_name
 from eval.leaderboard.tables import Rows, main_table
 from eval.report.blocks import Table
 from eval.report.format import Cell, figure_text
@@ -119,7 +110,7 @@ def by_finding(run: FinishedRun, *, name: str) -> Table | None:
     return Table(f"{AP40.upper()} per finding · {name}", ["finding", *heads], rows)
 
 
-def _finding_slugs(metrics: Metrics, keys: Iterable[str]) -> list[str]:
+def _finding_slugs(metrics: ReadMetrics, keys: Iterable[str]) -> list[str]:
     """The findings for which there is a figure `<key>/<slug>`, in the order of the figures."""
     tails = [name.removeprefix(f"{key}/") for key in keys for name in metrics if name.startswith(f"{key}/")]
     return [tail for tail in dict.fromkeys(tails) if "/" not in tail and tail not in ("mean", "low", "high")]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.labels import slug
-from eval.leaderboard.names import AP40, Metrics, ap40_key, is_reference
+from cxr.metrics import ReadMetrics
+from eval.leaderboard.names import AP40, ap40_key, is_reference
 from eval.report.blocks import Figure, Table
 from eval.report.charts import Bar, plot_bars
 from eval.report.format import Cell, estimate_text, figure_text, gap_text, in_format
@@ -73,7 +74,7 @@ class Rows:
     """
 
     shown: Mapping[str, str]
-    figures: Metrics
+    figures: ReadMetrics
     main: str = ""
 
     @property

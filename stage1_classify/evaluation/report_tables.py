@@ -1,6 +1,6 @@
 """Tables and charts of stage 1's report: how well the classifier works on the test split, and for whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 
 from cxr.arrays import Floats
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from cxr.runs.run_folder import atomic_write_text
 from cxr.splits import patients_of
 from eval.classification.calibration import Calibration
@@ -21,8 +22,6 @@ from stage1_classify.data.targets import evaluation_targets
 from stage1_classify.evaluation.predictions import Scored
 from stage1_classify.settings.classifier import OperatingPointSettings, Stage1Settings
 
-Figures = Mapping[str, float | None]
-
 TOO_FEW = " *"
 """Follows the name of a finding with too few positives."""
 
@@ -33,7 +32,7 @@ _KINDS: dict[ThresholdKind, str] = {"f1": "best F1", "youden": "Youden", "sensit
 """Kinds that are chosen on validation, and what heads their columns."""
 
 
-def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int) -> Table:
+def score_table(findings: Sequence[str], metrics: ReadMetrics, *, min_positives: int) -> Table:
     """One row per finding, then the mean. Findings with fewer than `min_positives` are marked and not in the mean."""
     rows: list[list[Cell]] = []
     marked = False
@@ -49,7 +48,7 @@ def score_table(findings: Sequence[str], metrics: Figures, *, min_positives: int
     return Table("Figures per finding", columns, rows, note, highlight=len(rows) - 1)
 
 
-def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Floats) -> Table:
+def confusion_table(findings: Sequence[str], metrics: ReadMetrics, thresholds: Floats) -> Table:
     """Counts of test cases by label and decision."""
     rows: list[list[Cell]] = []
     for finding, threshold in zip(findings, thresholds.tolist(), strict=True):
@@ -61,14 +60,14 @@ def confusion_table(findings: Sequence[str], metrics: Figures, thresholds: Float
 
 
 def operating_table(
-    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingPointSettings, metrics: Figures
+    val: Scored, test: Scored, findings: Sequence[str], *, settings: OperatingPointSettings, metrics: ReadMetrics
 ) -> Table:
     """Every kind of threshold, chosen on validation, with its sensitivity and specificity on test."""
     names = {kind: name.format(settings.sensitivity) for kind, name in _KINDS.items()}
     rows: list[list[Cell]] = [[finding] for finding in findings]
     columns = ["finding"]
     for kind, name in names.items():
-        columns += [f"{name}: at", "sens.", "spec."]
+        columns += [f"{name}: threshold", "sens.", "spec."]
         thresholds = choose_thresholds(val.targets, val.probabilities, kind=kind, sensitivity=settings.sensitivity)
         for k, threshold in enumerate(thresholds.tolist()):
             rows[k] += [threshold, *_sensitivity_and_specificity(test, k, threshold)]
@@ -183,7 +182,7 @@ def subgroup_frame(rows: Sequence[SubgroupRow]) -> pd.DataFrame:
     return pd.DataFrame(entries, columns=columns)
 
 
-def _figures(metrics: Figures, name: str) -> list[Cell]:
+def _figures(metrics: ReadMetrics, name: str) -> list[Cell]:
     positives = None if name == "mean" else metrics.get(f"positives/{name}")
     count = None if positives is None else int(positives)
     return [count, figure_text(metrics, f"auroc/{name}"), *(metrics.get(f"{column}/{name}") for column in _COLUMNS)]

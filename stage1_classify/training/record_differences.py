@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cxr.metrics import Metrics
 from stage1_classify.training.recording import Record, Step, largest_difference
-from stage1_classify.training.validation import Figures
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _of_figures(moment: str, one: Record, many: Record, limits: Limits) -> Itera
         yield Difference(moment, name, _relative(_value(theirs, name), _value(ours, name)), limits.loss)
 
 
-def _value(figures: Figures, name: str) -> float:
+def _value(figures: Metrics, name: str) -> float:
     value = figures[name]
     return 0.0 if value is None else value
 

@@ -12,12 +12,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cxr.metrics import Metrics
 from stage1_classify.data.batches import Batch, Split
 from stage1_classify.settings.classifier import Stage1Settings
 from stage1_classify.training.processes import gather
 from stage1_classify.training.sampling import make_sampler
 from stage1_classify.training.trainer import Trainer
-from stage1_classify.training.validation import Figures
 
 NUM_EPOCHS, NUM_STEPS = 2, 3
 
@@ -44,7 +44,7 @@ class Record:
 
     folder: Path
     steps: list[Step]
-    figures: dict[str, Figures]
+    figures: dict[str, Metrics]
 
     def gradients(self, step: Step) -> dict[str, Tensor]:
         """By parameter, as the optimizer got them."""

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cxr.config import UserError
 from cxr.divergence import relative_loss
+from cxr.metrics import Metrics
 from cxr.progress import track
 from stage1_classify.data.augment import Augmentation
 from stage1_classify.data.batches import Batch, Split, TrainingSet, collate, training_loader
@@ -35,7 +36,7 @@ from stage1_classify.training.moving_labels import MovingLabels
 from stage1_classify.training.optimizers import make_optimizer, make_schedule
 from stage1_classify.training.processes import check_processes, check_same_weights, gather, share_buffers
 from stage1_classify.training.sampling import make_sampler
-from stage1_classify.training.validation import Figures, interleaved, one_line, selecting_score, validation_figures
+from stage1_classify.training.validation import interleaved, one_line, selecting_score, validation_figures
 
 log = logging.getLogger("raybox")
 
@@ -107,7 +108,7 @@ class Trainer:
         """The model that is validated and saved: the average of the weights, if there is one."""
         return self.model if self._average is None else self._average.module
 
-    def train_epoch(self) -> Figures:
+    def train_epoch(self) -> Metrics:
         """One pass over the training cases: mean loss, the head's learning rate at the end, images per second."""
         self._begin_epoch()
         batches = iter(
@@ -130,7 +131,7 @@ class Trainer:
         loss, constant_loss = (total / len(self._sampler)).tolist()
         # machines may round differently, but must decide alike
         self._relative_loss = self._fabric.broadcast(relative_loss(loss, constant_loss))
-        figures: Figures = {
+        figures: Metrics = {
             "train/loss": loss,
             "train/learning_rate": self._schedule.rate,
             "train/images_per_second": sum(gather(num_images)) / (time.perf_counter() - begin),
@@ -242,7 +243,7 @@ class Trainer:
             ) from None
         return outputs
 
-    def validate(self, val: Split) -> Figures:
+    def validate(self, val: Split) -> Metrics:
         """Validation results of `kept_model`. Each process predicts its share of the images, all get all results."""
         if self._fabric.world_size > 1:
             check_same_weights(self.model, when=f"after epoch {self.progress.epoch + 1}")
@@ -258,10 +259,10 @@ class Trainer:
             )
         figures = validation_figures(interleaved(gather(own)), val, self._settings)
         self._note = one_line(figures)
-        shared: Figures = fabric.broadcast(figures)  # machines may round differently, but must decide alike
+        shared: Metrics = fabric.broadcast(figures)  # machines may round differently, but must decide alike
         return shared
 
-    def end_epoch(self, figures: Figures) -> None:
+    def end_epoch(self, figures: Metrics) -> None:
         """Compare the epoch with the best so far, and save the best weights and the checkpoint.
 
         Raises:

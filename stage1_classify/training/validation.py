@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from cxr.arrays import Float32s, Floats, mean_over_classes
 from cxr.config import UserError
+from cxr.metrics import Metrics
 from eval.classification.metrics import classification_metrics, probabilistic_f1
 from eval.classification.operating_points import choose_thresholds
 from eval.stats.measures import finite_or_none
@@ -18,8 +19,6 @@ from stage1_classify.data.hierarchy import make_hierarchy
 from stage1_classify.data.studies import sum_views
 from stage1_classify.model.probabilities import sigmoid
 from stage1_classify.settings.classifier import Stage1Settings
-
-Figures = dict[str, float | None]
 
 _SHOWN = 5
 
@@ -34,7 +33,7 @@ def interleaved(shares: Sequence[Float32s]) -> Float32s:
     return logits
 
 
-def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -> Figures:
+def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -> Metrics:
     """Loss and the means of AUROC, F1, AUPRC and probabilistic F1 on validation, over findings with enough positives.
 
     They use uncalibrated probabilities: views are added, and children are multiplied by their parents. The loss is the
@@ -59,7 +58,7 @@ def validation_figures(logits: Float32s, val: Split, settings: Stage1Settings) -
         num_resamples=0,
         min_positives=settings.train.min_positives,
     )
-    figures: Figures = {"val/loss": _loss(probabilities, val.targets)}
+    figures: Metrics = {"val/loss": _loss(probabilities, val.targets)}
     figures |= {f"val/{name}": metrics[f"{name}/mean"] for name in ("auroc", "f1", "auprc")}
     enough = (targets == 1).sum(axis=0) >= settings.train.min_positives
     mean = mean_over_classes(probabilistic_f1(targets, probabilities)[enough])
@@ -117,6 +116,6 @@ def selecting_score(figures: Mapping[str, float | None], select_by: str) -> floa
     return -value if select_by == "loss" else value
 
 
-def one_line(figures: Figures) -> str:
+def one_line(figures: Metrics) -> str:
     """The figures of an epoch for the log: "val/auroc 0.83  val/f1 0.52"."""
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)

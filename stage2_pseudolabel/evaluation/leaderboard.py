@@ -9,10 +9,11 @@ import pandas as pd
 
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from eval.detection.indexed import IndexedDetections
 from eval.detection.rodeo import rodeo_measure
 from eval.leaderboard.leaderboard import Entry, FileCell, Leaderboard, bootstrapped
-from eval.leaderboard.names import AP40, PER_FINDING, RODEO, Metrics, or_lowest
+from eval.leaderboard.names import AP40, PER_FINDING, RODEO, or_lowest
 from eval.stats.measures import Bootstrapped, bootstrap, interval_figures
 from stage2_pseudolabel.boxes.search import Tuned
 from stage2_pseudolabel.evaluation.map_measures import all_measures
@@ -162,7 +163,7 @@ def make_leaderboard(
     *,
     how: Choice = "one",
     human: Bootstrapped | None = None,
-    more: Metrics | None = None,
+    more: ReadMetrics | None = None,
 ) -> Leaderboard[CamEntry]:
     """Choose the best entry on the tune split; it becomes the main one, compared with all others on the test split.
 

@@ -17,6 +17,7 @@ from torch.nn.functional import smooth_l1_loss
 from cxr.config import UserError
 from cxr.divergence import divergence_error, has_diverged, relative_loss
 from cxr.imaging.cache import PictureCache
+from cxr.metrics import Metrics
 from cxr.progress import track
 from cxr.runs.torch_files import save_torch
 from cxr.tracking import Tracker
@@ -29,7 +30,6 @@ from stage3_detect.settings.detector import Stage3Settings
 CHECKPOINT = "last.pt"
 _WARMUP_SHARE = 0.05
 
-Figures = dict[str, float | None]
 Indices = npt.NDArray[np.int64]
 
 log = logging.getLogger("raybox")
@@ -80,11 +80,11 @@ class Progress:
     """The state after a finished epoch. shares: see `explained`. relative_loss: see `cxr.divergence`."""
 
     epoch: int = 0
-    shares: Figures = field(default_factory=dict)
+    shares: Metrics = field(default_factory=dict)
     relative_loss: float = 0.0
 
 
-def learn(job: Distillation, folder: Path) -> Figures:
+def learn(job: Distillation, folder: Path) -> Metrics:
     """Train the student, and resume in the epoch after the last checkpoint in `folder`.
 
     Returns:
@@ -122,7 +122,7 @@ def shares_text(shares: Mapping[str, float | None]) -> str:
 
 
 @torch.no_grad()
-def explained(job: Distillation) -> Figures:
+def explained(job: Distillation) -> Metrics:
     """1 - (squared error) / (variance of the teacher's features around their mean per channel), on the held-out
     images without augmentation. 1 is perfect, 0 is as good as the mean; None without held-out images."""
     job.student.eval()

@@ -12,17 +12,10 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.metrics import Metrics
 from cxr.runs.torch_files import save_torch
 from stage1_classify.model.loading import first_member
-from stage3_detect.distillation.learning import (
-    CHECKPOINT,
-    Distillation,
-    DistillationData,
-    Figures,
-    Indices,
-    learn,
-    shares_text,
-)
+from stage3_detect.distillation.learning import CHECKPOINT, Distillation, DistillationData, Indices, learn, shares_text
 from stage3_detect.distillation.pictures import frame_of, open_pictures
 from stage3_detect.distillation.student import Student, find_taps
 from stage3_detect.distillation.teacher import Teacher
@@ -52,10 +45,10 @@ class DistilledStart:
     explains on held-out images, by layer; None without held-out images."""
 
     weights: Path
-    explained: Figures
+    explained: Metrics
 
     @property
-    def metrics(self) -> Figures:
+    def metrics(self) -> Metrics:
         """Metrics ``distillation/r2/<layer>``."""
         return {f"distillation/r2/{name}": value for name, value in self.explained.items()}
 
@@ -117,14 +110,14 @@ def _parts(images: CocoBoxes, rows: Sequence[int], settings: Stage3Settings) -> 
     return np.array(train, dtype=np.int64), np.array(others, dtype=np.int64)
 
 
-def _publish(weights: Path, network: DetectionModel, explained: Figures) -> None:
+def _publish(weights: Path, network: DetectionModel, explained: Metrics) -> None:
     """Write the network as a file of ultralytics, atomically, without the projections."""
     weights.parent.mkdir(parents=True, exist_ok=True)
     network.pt_path = weights.name  # else the path of the file that it started from
     save_torch(weights, {"model": network.cpu().eval(), "train_args": {}, "epoch": -1, _EXPLAINED: explained})
 
 
-def _finished(weights: Path) -> Figures | None:
+def _finished(weights: Path) -> Metrics | None:
     """What a finished file says of itself; None if there is none."""
     if not weights.is_file():
         return None
@@ -135,7 +128,7 @@ def _finished(weights: Path) -> Figures | None:
         return None
 
 
-def _report(explained: Figures, num_images: int) -> None:
+def _report(explained: Metrics, num_images: int) -> None:
     """One line on how well the detector predicts the classifier's features."""
     if not num_images:
         log.warning("stage3: distillation: all images are of one patient, so none was held out to measure it")

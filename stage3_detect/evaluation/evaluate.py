@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from cxr.coco import CocoBoxes, read_coco
 from cxr.config import UserError
+from cxr.metrics import ReadMetrics
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.indexed import IndexedDetections
 from eval.detection.measures import box_measures
 from eval.detection.points import BEST_F1
 from eval.leaderboard.leaderboard import Entry, Kind, Leaderboard, bootstrapped
-from eval.leaderboard.names import AP40, DETECTOR, HUMAN, PRIORS, RODEO, TEACHER, Metrics
+from eval.leaderboard.names import AP40, DETECTOR, HUMAN, PRIORS, RODEO, TEACHER
 from eval.stats.bootstrap import resample_counts
 from eval.stats.intervals import ratio_of
 from stage3_detect.evaluation.results import Evaluation
@@ -69,7 +70,7 @@ def _priors(stage2: FinishedRun) -> dict[str, CocoBoxes]:
     return {name: read_coco(stage2.output(f"detections_{name}")) for name in PRIORS if f"detections_{name}" in outputs}
 
 
-def _figures_of_stage2(metrics: Metrics, teacher: str) -> dict[str, float | None]:
+def _figures_of_stage2(metrics: ReadMetrics, teacher: str) -> dict[str, float | None]:
     """The human ceiling, and RoDeO of teacher and priors, whose scores are chosen on stage 2's tune split."""
     keys = (f"{AP40}/{HUMAN}", f"tune_{AP40}/{HUMAN}")
     new_names = {key: key for key in [key for key in keys if metrics.get(key) is not None][:1]}

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr.metrics import ReadMetrics
 from cxr.wording import counted
 from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
-from eval.leaderboard.names import HUMAN, TEACHER, Metrics
+from eval.leaderboard.names import HUMAN, TEACHER
 from eval.leaderboard.tables import Rows, ap40_chart, difference_table, finding_table, further_tables, main_table
 from eval.leaderboard.verdict import verdict_block
 from eval.report.blocks import Block, Text, write_report
@@ -30,7 +31,7 @@ class ReportParts:
     """
 
     folder: YoloFolder
-    metrics: Metrics
+    metrics: ReadMetrics
     num_gallery_images: int
     blocks: Sequence[Block] = ()
 

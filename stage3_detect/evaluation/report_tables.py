@@ -3,10 +3,11 @@
 import math
 
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from eval.detection.froc import RATES, mean_sensitivity
 from eval.detection.points import OperatingPoint
 from eval.detection.reliability import MIN_SCORE
-from eval.leaderboard.names import DETECTOR, TEACHER, Metrics
+from eval.leaderboard.names import DETECTOR, TEACHER
 from eval.leaderboard.tables import ENTRY, INTERVAL, Rows
 from eval.report.blocks import Table
 from eval.report.format import Cell, figure_text, in_format
@@ -42,7 +43,7 @@ def froc_table(rows: Rows, matches: Matches) -> Table:
     return Table("Sensitivity by false positives per image", columns, cells, note, rows.highlight)
 
 
-def point_table(metrics: Metrics, point: OperatingPoint) -> Table:
+def point_table(metrics: ReadMetrics, point: OperatingPoint) -> Table:
     """An operating point on the test split: pooled over all findings, then per finding."""
     rows: list[list[Cell]] = [
         ["all findings", None, *(figure_text(metrics, f"{name}/{point.name}") for name in _POINT_COLUMNS)]
@@ -72,7 +73,7 @@ def calibration_table(evaluation: Evaluation) -> Table:
     return Table("Calibration error", ["finding", *(heads[key] for key in keys)], rows, note, highlight=0)
 
 
-def format_tables(metrics: Metrics, *, teacher: str) -> list[Table]:
+def format_tables(metrics: ReadMetrics, *, teacher: str) -> list[Table]:
     """Formats of the detector: milliseconds per image, and differences between exported files and the trained network.
 
     metrics: ``ms_per_image/<name>`` with ``/p99``, ``export/<format>/box_difference_px``, ``/score_difference`` and
@@ -97,7 +98,7 @@ def format_tables(metrics: Metrics, *, teacher: str) -> list[Table]:
     return [Table("Formats of the detector", columns, rows, note)] if rows else []
 
 
-def _timed_names(metrics: Metrics) -> list[str]:
+def _timed_names(metrics: ReadMetrics) -> list[str]:
     """Detector, each exported format with a figure, teacher."""
     exported = [f"{DETECTOR}_{key.split('/')[1]}" for key in metrics if key.startswith("export/")]
     timed = [key.split("/")[1] for key in metrics if key.startswith("ms_per_image/")]

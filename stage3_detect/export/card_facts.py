@@ -8,6 +8,7 @@ from typing import Any
 
 from cxr.coco import CocoBoxes
 from cxr.labels import slug
+from cxr.metrics import ReadMetrics
 from cxr.runs.run_folder import FinishedRun
 from cxr.wording import counted
 from eval.detection.points import never_found, read_points
@@ -16,8 +17,6 @@ from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.settings.detector import Stage3Settings
-
-Metrics = Mapping[str, float | None]
 
 SECOND_FILE = "_bin"
 """Ending of a name in `files` that is not a format: the weights that belong to an OpenVINO .xml file."""
@@ -37,7 +36,7 @@ class CardFacts:
     sources: Sources
     stage2: FinishedRun
     folder: YoloFolder
-    metrics: Metrics
+    metrics: ReadMetrics
     verdict: str
     weights: Path
     channels: int = 1

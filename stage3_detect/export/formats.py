@@ -12,12 +12,13 @@ from typing import Any
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
 from cxr.imaging.files import read_pixels
+from cxr.metrics import Metrics
 from cxr.own_json import Shape, read_if_whole
 from cxr.runs.provenance import sha256_of
 from cxr.runs.run_folder import FinishedRun, atomic_write_text
 from stage3_detect.export.exporter import export_onnx, export_tensorrt
 from stage3_detect.export.openvino_file import convert_openvino, quantise_openvino
-from stage3_detect.export.quality import ExportReference, Metrics, measure_format, warning_of
+from stage3_detect.export.quality import ExportReference, measure_format, warning_of
 from stage3_detect.model.engines import open_exported
 from stage3_detect.model.network import NetInput, Network, to_net, to_tensor_input
 from stage3_detect.model.predictor import BoxPredictor, PredictorFacts

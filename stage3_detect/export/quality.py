@@ -9,6 +9,7 @@ import numpy as np
 
 from cxr.coco import CocoBoxes
 from cxr.imaging.files import Pixels, read_pixels
+from cxr.metrics import Metrics
 from eval.detection.average_precision import main_ap_measure
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import bootstrap, difference, interval_figures
@@ -16,8 +17,6 @@ from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection
 from stage3_detect.model.network import Network, RawOutput, to_net
 from stage3_detect.model.predict import Milliseconds, predict_images
 from stage3_detect.settings.detector import Stage3Settings
-
-Metrics = dict[str, float | None]
 
 MAX_BOX_DIFFERENCE_PX = 1.0
 MAX_SCORE_DIFFERENCE = 1e-3

@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from cxr.coco import CocoBoxes
+from cxr.metrics import Metrics
 from eval.detection.pairing import BoxPairs, box_pairs, match_greedily
 from eval.report.format import figure_text
 from eval.stats.bootstrap import resample_counts
 from eval.stats.measures import Measure, bootstrap, difference
 from stage3_detect.self_training.relabel import STUDENT
-
-Figures = dict[str, float | None]
 
 SAME_IOU = 0.5
 """Boxes of two rounds with at least this IoU count as the same box."""
@@ -24,7 +23,7 @@ _SOURCES = ("teacher", "student", "both")
 _KEY = ["image_id", "finding"]
 
 
-def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_resamples: int, seed: int) -> Figures:
+def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_resamples: int, seed: int) -> Metrics:
     """AP40 on the tune split with its interval, and its paired gain over the best earlier round.
 
     Args:
@@ -40,12 +39,12 @@ def tune_figures(tune: CocoBoxes, result: Measure, best: Measure | None, *, num_
     return figures | dict(zip(_GAIN, map(_known, (gain.value, gain.low, gain.high)), strict=True))
 
 
-def no_tune_figures() -> Figures:
+def no_tune_figures() -> Metrics:
     """The names of `tune_figures` without values, for a tune split without boxes."""
     return dict.fromkeys((*_AP40, *_GAIN))
 
 
-def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
+def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Metrics:
     """Figures of the labels that a round is trained on: num_boxes and num_regions; number of boxes by source
     (from_teacher, from_student, from_both); mean_confidence in [0, 1].
 
@@ -56,7 +55,7 @@ def label_figures(labels: CocoBoxes, before: CocoBoxes | None) -> Figures:
     boxes = labels.without_ignored().boxes
     by = sources(boxes)
     sure = boxes["confidence"] if "confidence" in boxes else pd.Series(dtype=np.float64)
-    figures: Figures = {"num_boxes": float(len(boxes)), "num_regions": float(labels.is_ignored.sum())}
+    figures: Metrics = {"num_boxes": float(len(boxes)), "num_regions": float(labels.is_ignored.sum())}
     figures |= {f"from_{name}": float((by == name).sum()) for name in _SOURCES}
     figures["mean_confidence"] = _known(float(sure.mean()))
     return figures | _changes(boxes, before)
@@ -69,7 +68,7 @@ def sources(boxes: pd.DataFrame) -> "pd.Series[str]":
     return methods.where(both, "teacher").where(~both, "both").where(methods != STUDENT, STUDENT)
 
 
-def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
+def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Metrics:
     names = ["num_kept", "num_dropped", "num_added"]
     by_source = [f"{name}/{by}" for name in names for by in _SOURCES]
     if before is None:
@@ -81,7 +80,7 @@ def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
     found = np.isin(np.arange(len(boxes)), match_greedily(reverse, iou=SAME_IOU))
     groups = {"num_kept": sources(old)[kept], "num_dropped": sources(old)[~kept]}
     groups["num_added"] = sources(boxes.reset_index(drop=True))[~found]
-    figures: Figures = {name: float(len(by)) for name, by in groups.items()}
+    figures: Metrics = {name: float(len(by)) for name, by in groups.items()}
     for name, by in groups.items():
         figures |= {f"{name}/{who}": float((by == who).sum()) for who in _SOURCES}
     nearest = np.zeros(len(old))
@@ -89,7 +88,7 @@ def _changes(boxes: pd.DataFrame, before: CocoBoxes | None) -> Figures:
     return figures | {"mean_iou": _known(float(nearest.mean()) if len(old) else math.nan)}
 
 
-def describe(figures: Figures) -> str:
+def describe(figures: Metrics) -> str:
     """One line for the log."""
     words = []
     if figures["tune_ap40"] is not None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cxr.coco import CocoBoxes, read_coco, write_coco
+from cxr.metrics import Metrics
 from cxr.runs.run_folder import FinishedRun, Run, open_run, start_run
 from cxr.tracking import Tracker
 from eval.detection.average_precision import main_ap_measure
@@ -17,14 +18,7 @@ from stage3_detect.labels.rows import is_strong
 from stage3_detect.labels.sources import Sources
 from stage3_detect.labels.yolo_folder import YoloFolder, count_facts
 from stage3_detect.model.correction import NO_CORRECTION, BoxCorrection, fit_correction
-from stage3_detect.self_training.figures import (
-    Figures,
-    best_round,
-    describe,
-    label_figures,
-    no_tune_figures,
-    tune_figures,
-)
+from stage3_detect.self_training.figures import best_round, describe, label_figures, no_tune_figures, tune_figures
 from stage3_detect.self_training.pictures import relabel_gallery
 from stage3_detect.self_training.relabel import affirmed_pairs, chosen_boxes, relabel, student_boxes, student_scale
 from stage3_detect.settings.detector import Stage3Settings
@@ -103,7 +97,7 @@ def _round_folder(out: Path, settings: Stage3Settings, inputs: dict[str, Path]) 
             handler.close()
 
 
-def _make(job: SelfTraining, part: Run, settings: Stage3Settings, before: list[FinishedRun]) -> Figures:
+def _make(job: SelfTraining, part: Run, settings: Stage3Settings, before: list[FinishedRun]) -> Metrics:
     """Make labels, train, and predict the tune split."""
     outputs: dict[str, Path] = {}
     facts: dict[str, Any] = {"round": len(before), "findings": list(job.sources.labels.findings)}
@@ -168,7 +162,7 @@ def _teacher(labels: CocoBoxes, settings: LabelSettings) -> CocoBoxes:
 
 def _tune_figures(
     job: SelfTraining, part: Run, weights: Path, before: list[FinishedRun]
-) -> tuple[Figures, BoxCorrection]:
+) -> tuple[Metrics, BoxCorrection]:
     """Evaluate the round on the tune split; returns its figures with corrected boxes, and the correction."""
     tune = job.sources.tune
     if not len(tune.images):

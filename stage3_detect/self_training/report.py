@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from cxr.coco import CocoBoxes
+from cxr.metrics import Metrics
 from eval.report.blocks import Block, Figure, Table
 from eval.report.box_colours import DETECTED, FROM_MAP, NEXT_LABELS, legend_of
 from eval.report.format import Cell, figure_text
-from stage3_detect.self_training.figures import Figures
 from stage3_detect.self_training.pictures import NAME
 from stage3_detect.self_training.rounds import RoundsResult
 
@@ -29,7 +29,7 @@ def rounds_blocks(run_dir: Path, trained: RoundsResult, tune: CocoBoxes) -> list
     return blocks
 
 
-def _row(number: int, figures: Figures) -> list[Cell]:
+def _row(number: int, figures: Metrics) -> list[Cell]:
     values = [figures[name] for name in ("num_boxes", "num_kept", "num_dropped", "num_added")]
     counts = [None if value is None else round(value) for value in values]
     aps = (figure_text(figures, "tune_ap40"), figure_text(figures, "tune_gain"))
@@ -42,7 +42,7 @@ def _correction_table(trained: RoundsResult, tune: CocoBoxes) -> Table:
     rows: list[list[Cell]] = []
     for name in tune.findings:
         x, y, width, height = trained.correction.factors(name)
-        rows.append([name, int(real.get(name, 0)), f"{x:+.2f}", f"{y:+.2f}", f"{width:.2f}", f"{height:.2f}"])
+        rows.append([name, int(real.get(name, 0)), f"{x:+z.2f}", f"{y:+z.2f}", f"{width:.2f}", f"{height:.2f}"])
     columns = ["finding", "tune boxes", "right by", "down by", "width times", "height times"]
     note = (
         "Medians over the true boxes of the tune split that a detection overlaps, shrunk towards no change where there "

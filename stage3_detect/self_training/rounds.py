@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cxr.coco import CocoBoxes
 from cxr.config import UserError
+from cxr.metrics import Metrics
 from cxr.runs.run_folder import FinishedRun, Run
 from cxr.runs.whole_files import whole_file
 from stage3_detect.labels.sources import Sources
@@ -18,7 +19,7 @@ from stage3_detect.labels.yolo_folder import YoloFolder, yolo_folder
 from stage3_detect.model.correction import BoxCorrection
 from stage3_detect.model.predict import predict_images
 from stage3_detect.model.torch_network import TorchNetwork, pick_device
-from stage3_detect.self_training.figures import Figures, best_round, reason_to_stop
+from stage3_detect.self_training.figures import best_round, reason_to_stop
 from stage3_detect.self_training.one_round import Fit, Predictor, SelfTraining, one_round
 from stage3_detect.settings.detector import Stage3Settings
 from stage3_detect.training.train import fit
@@ -41,9 +42,9 @@ class RoundsResult:
     correction: BoxCorrection
 
     @property
-    def metrics(self) -> Figures:
+    def metrics(self) -> Metrics:
         """Metrics ``rounds/<number>/<figure>``, ``rounds/num`` and ``rounds/best``."""
-        found: Figures = {"rounds/num": float(len(self.history)), "rounds/best": float(self.best_round)}
+        found: Metrics = {"rounds/num": float(len(self.history)), "rounds/best": float(self.best_round)}
         for number, row in enumerate(self.history):
             found |= {f"rounds/{number}/{name}": value for name, value in row.items() if name != "round"}
         return found

@@ -3,19 +3,18 @@
 import numpy as np
 import pytest
 
+from cxr.metrics import Metrics
 from eval.classification.degenerate import degenerate_findings, did_not_learn, verdict
 from eval.classification.metrics import classification_metrics
-
-Figures = dict[str, float | None]
 
 
 def figures(
     auroc: tuple[float | None, float | None, float | None],
     accuracy: float | None = None,
     cells: tuple[float, float, float, float] | None = None,
-) -> Figures:
+) -> Metrics:
     """Of "Pneumothorax". auroc: value, low, high. cells: tp, fp, fn, tn."""
-    found: Figures = {"accuracy/pneumothorax": accuracy}
+    found: Metrics = {"accuracy/pneumothorax": accuracy}
     found |= dict(zip(("auroc/pneumothorax" + e for e in ("", "/low", "/high")), auroc, strict=True))
     given = cells or (None,) * 4
     return found | dict(zip((f"{c}/pneumothorax" for c in ("tp", "fp", "fn", "tn")), given, strict=True))
@@ -72,12 +71,12 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize(("metrics", "sentence"), SENTENCES)
-def test_sentence_exact_value(metrics: Figures, sentence: str) -> None:
+def test_sentence_exact_value(metrics: Metrics, sentence: str) -> None:
     expected = [f"Pneumothorax: {sentence}"] if sentence else []
     assert degenerate_findings(metrics, ["Pneumothorax"]) == expected
 
 
-def scored(labels: np.ndarray, probabilities: np.ndarray, **options: object) -> Figures:
+def scored(labels: np.ndarray, probabilities: np.ndarray, **options: object) -> Metrics:
     names = ["Edema", "Nodule/Mass"][: labels.shape[1]]
     thresholds = np.full(labels.shape[1], 0.5)
     return classification_metrics(

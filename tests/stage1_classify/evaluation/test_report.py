@@ -100,7 +100,7 @@ def test_operating_points_come_from_validation_and_are_evaluated_on_test(tmp_pat
     assert table.rows[1][0] == "Lung Lesion"
     assert np.isnan(np.array([table.rows[1][column] for column in (1, 4, 7)])).all()
     assert [table.rows[1][column] for column in (2, 3, 5, 6)] == [None] * 4
-    assert table.columns[7] == "sens. ≥ 0.5: at"
+    assert table.columns[7] == "sens. ≥ 0.5: threshold"
     assert table.note.endswith("Youden.")
 
 
