@@ -63,6 +63,11 @@ class OperatingPoint:
         return {"about": self.about, "scores": scores, **measured}
 
 
+def default_point(points: Mapping[str, OperatingPoint]) -> OperatingPoint | None:
+    """The first of `DEFAULT_POINTS` among points by name; None without one."""
+    return next((points[name] for name in DEFAULT_POINTS if name in points), None)
+
+
 def read_points(entry: Mapping[str, Any]) -> dict[str, OperatingPoint]:
     """Points by name from a manifest's `operating_points`; UserError for damaged entries."""
     try:

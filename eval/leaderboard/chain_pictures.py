@@ -14,6 +14,7 @@ from cxr.boxes import CORNERS
 from cxr.coco import CocoBoxes, read_coco
 from cxr.runs.run_folder import FinishedRun
 from eval.detection.curves import Confidence
+from eval.detection.points import OperatingPoint, default_point, read_points
 from eval.leaderboard.examples import MAX_BOXES_SHOWN, MIN_SCORE_SHOWN, boxes_of, strongest_boxes
 from eval.leaderboard.names import display_name
 from eval.report.blocks import PictureRows
@@ -22,31 +23,26 @@ from eval.report.captions import chance_text
 from eval.report.pictures import BoxLayer, Rgb, draw_layers, save_jpeg, with_words
 
 EXAMPLES_FILE = "examples.json"
-POINT = "f1"
-"""The operating point whose threshold decides which of the detector's boxes are shown."""
 
 
 @dataclass(frozen=True)
 class Column:
     """Boxes to render on radiographs.
 
-    limits: finding -> lowest score to show; None: the strongest boxes. curves: from score to confidence; None: the
-    captions are the scores.
+    point: decides which boxes are shown; None: the strongest. curves: from score to confidence; None: the captions are
+    the scores.
     """
 
     boxes: CocoBoxes
     kind: BoxKind
-    limits: dict[str, float | None] | None = None
+    point: OperatingPoint | None = None
     curves: Confidence | None = None
 
     def of(self, image_id: str, finding: str) -> pd.DataFrame:
         own = boxes_of(self.boxes.without_ignored().boxes, image_id, finding).sort_values("score", kind="stable")
         if own.empty or own["score"].isna().any():
             return own
-        if self.limits is None:
-            return strongest_boxes(own)
-        limit = self.limits.get(finding)
-        return own.iloc[:0] if limit is None else own[own["score"] >= limit]
+        return strongest_boxes(own) if self.point is None else own[self.point.shows(own)]
 
     def captions_of(self, own: pd.DataFrame) -> list[str]:
         """The confidence of each box, or its score; "" for true boxes, which have none."""
@@ -99,10 +95,10 @@ def _which(detector: Column | None) -> str:
     if detector is None:
         return words
     number = "score" if detector.curves is None else "calibrated confidence: the probability that the box is correct"
-    return (
-        f"{words} From the detector: all boxes at the operating point {POINT}, chosen on the tune split; the number is "
-        f"their {number}."
-    )
+    which = "the strongest boxes"
+    if detector.point is not None:
+        which = f"all boxes at the operating point {detector.point.name}, chosen on the tune split"
+    return f"{words} From the detector: {which}; the number is their {number}."
 
 
 def _columns(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, Column] | None:
@@ -116,7 +112,7 @@ def _columns(stage2: FinishedRun, stage3: FinishedRun | None) -> dict[str, Colum
         return None
     columns = {name: Column(read_coco(paths[name]), kind) for name, (_, _, kind) in files.items()}
     if stage3 is not None:
-        columns["detector"] = replace(columns["detector"], limits=_limits(stage3), curves=_curves(stage3))
+        columns["detector"] = replace(columns["detector"], point=_point(stage3), curves=_curves(stage3))
     return columns
 
 
@@ -126,11 +122,9 @@ def _curves(stage3: FinishedRun) -> Confidence | None:
     return Confidence.from_dict(entry) if entry else None
 
 
-def _limits(stage3: FinishedRun) -> dict[str, float | None] | None:
-    """Thresholds of the operating point by finding; None where no point was chosen."""
-    points: dict[str, dict[str, Any]] = stage3.manifest.get("operating_points") or {}
-    scores: dict[str, float | None] | None = points.get(POINT, {}).get("scores")
-    return scores
+def _point(stage3: FinishedRun) -> OperatingPoint | None:
+    """The point by which `predict.py` and the service show boxes; None where none was chosen."""
+    return default_point(read_points(stage3.manifest.get("operating_points") or {}))
 
 
 def _row(source: Path, example: dict[str, str], columns: Mapping[str, Column], *, out: Path) -> Sequence[str]:
@@ -150,7 +144,7 @@ def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
     images = column.boxes.images
     image = images[images["image_id"] == example["image_id"]].iloc[0]
     own = column.of(example["image_id"], example["finding"])
-    if own.empty and column.limits is not None:
-        return with_words(gray, f"no box reaches {POINT}")
+    if own.empty and column.point is not None:
+        return with_words(gray, f"no box reaches {column.point.name}")
     layer = BoxLayer(own[CORNERS].to_numpy(), column.kind.colour, column.captions_of(own))
     return draw_layers(gray, [layer], image_wh=(image["width"], image["height"]))

@@ -68,7 +68,7 @@ def training_figures(run_dir: Path, training_dir: Path) -> list[Figure]:
         shutil.copyfile(batch, run_dir / path)
         note = (
             "Images of the first batch after augmentation. Inside an ignore region the finding is not penalised; those "
-            "of whole images are not shown."
+            "of more than half an image, which come from its labels, are not shown."
         )
         figures.append(Figure("Training batch as the network sees it", path, note, legend=legend_of(LEARNED, IGNORED)))
     return figures

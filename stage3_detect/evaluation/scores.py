@@ -13,7 +13,7 @@ from eval.detection.curves import Confidence
 from eval.detection.indexed import IndexedDetections
 from eval.detection.matching import MAIN_IOU
 from eval.detection.operating_points import choose_points, count_at
-from eval.detection.points import DEFAULT_POINTS, OperatingPoint
+from eval.detection.points import OperatingPoint, default_point
 from eval.detection.reliability import MIN_SCORE, box_ece_measure, reliability_panels, scored_boxes
 from eval.report.reliability_chart import ReliabilityPanel
 from eval.stats.bootstrap import Counts
@@ -54,8 +54,7 @@ class ScoreResults:
     @property
     def default_point(self) -> OperatingPoint | None:
         """The point by which `predict.py` and the service show boxes; None if none was chosen."""
-        chosen = [point for name in DEFAULT_POINTS if (point := self.point(name)) is not None]
-        return chosen[0] if chosen else None
+        return default_point({found.point.name: found.point for found in self.points})
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr.config import UserError
 from eval.detection.curves import Confidence
-from eval.detection.points import DEFAULT_POINTS, OperatingPoint, read_points
+from eval.detection.points import OperatingPoint, default_point, read_points
 from eval.report.format import listed, short_interval
 
 STATED_SCORE = 0.25
@@ -30,7 +30,8 @@ def open_point(manifest: Mapping[str, Any], wanted: str | None) -> OperatingPoin
     """
     known = read_points(manifest.get("operating_points", {}))
     if wanted is None:
-        wanted = next((name for name in DEFAULT_POINTS if name in known), str(STATED_SCORE))
+        chosen = default_point(known)
+        wanted = str(STATED_SCORE) if chosen is None else chosen.name
     if wanted in known:
         return known[wanted]
     try:

@@ -13,8 +13,9 @@ from stage3_detect.training.dataset import IS_REGION, LABEL_NOISE
 NUM_SHOWN, COLUMNS, TILE_PX = 9, 3, 310
 """Three tiles are as wide as the page of the report."""
 
-_WHOLE_IMAGE = 0.98
-"""Ignore regions that cover more of both sides are not drawn: they come from image labels."""
+_LARGE = 0.5
+"""Ignore regions that cover a larger share of the image are not drawn: image labels give regions of the whole image,
+which augmentation can shrink."""
 
 
 def batch_picture(batch: Mapping[str, Any], names: Mapping[int, str]) -> Rgb:
@@ -32,10 +33,10 @@ def batch_picture(batch: Mapping[str, Any], names: Mapping[int, str]) -> Rgb:
         batch[key].detach().cpu().float().numpy() for key in ("img", "batch_idx", "cls", "bboxes", LABEL_NOISE)
     )
     corners = np.concatenate([shares[:, :2] - shares[:, 2:] / 2, shares[:, :2] + shares[:, 2:] / 2], axis=1)
-    is_region, is_whole = noise[:, IS_REGION] != 0, (shares[:, 2:] > _WHOLE_IMAGE).all(axis=1)
+    is_region, is_large = noise[:, IS_REGION] != 0, shares[:, 2:].prod(axis=1) > _LARGE
     tiles = []
     for row, image in enumerate(images[:NUM_SHOWN]):
-        boxes, regions = (owner == row) & ~is_region, (owner == row) & is_region & ~is_whole
+        boxes, regions = (owner == row) & ~is_region, (owner == row) & is_region & ~is_large
         findings = [names[int(number)] for number in classes[boxes, 0]]
         tiles.append(_tile(image.mean(axis=0), corners[boxes], findings, corners[regions]))
     return grid(tiles, columns=COLUMNS, tile_px=TILE_PX)

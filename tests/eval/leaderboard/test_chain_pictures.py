@@ -49,7 +49,10 @@ def seen(path: Path) -> set[str]:
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[FinishedRun, FinishedRun]:
     stage2 = finished(tmp_path / "stage2", "stage2", best_method="pcam")
-    points = {"f1": {"scores": {"Edema": 0.5, "Fracture": None}}}
+    points = {
+        "f1": {"about": "", "scores": {"Edema": 0.9, "Fracture": 0.1}},
+        "half_fp": {"about": "", "scores": {"Edema": 0.5, "Fracture": None}},
+    }
     stage3 = finished(tmp_path / "stage3", "stage3", operating_points=points)
     save_jpeg(stage2.dir / EXAMPLE["radiograph"], np.full((300, 400, 3), 90, dtype=np.uint8))
     save_jpeg(stage2.dir / EXAMPLE["heat_map"], np.full((300, 400, 3), 90, dtype=np.uint8))
@@ -73,7 +76,7 @@ def test_a_row_shows_each_kind_of_box_in_its_colour(runs: tuple[FinishedRun, Fin
     assert rows is not None
     assert [len(row) for row in rows.rows] == [len(rows.columns)] == [5]
     assert [seen(tmp_path / path) for path in rows.rows[0][2:]] == [{"cam"}, {"detector"}, {"truth"}]
-    assert rows.note.startswith("The first image.")
+    assert rows.note.startswith("The first image.") and "operating point half_fp" in rows.note
     assert "Edema" in rows.captions[0]
     assert len(rows.legend) == 4
 

@@ -48,7 +48,7 @@ def test_a_box_is_drawn_in_its_image_at_its_place() -> None:
 
 
 def test_an_ignore_region_is_dashed_and_that_of_a_whole_image_is_left_out() -> None:
-    part, whole = (0, 0, 0.5, 0.5, 0.6, 0.4, 1), (0, 1, 0.5, 0.5, 1.0, 1.0, 1)
+    part, whole = (0, 0, 0.5, 0.5, 0.6, 0.4, 1), (0, 1, 0.5, 0.5, 0.8, 0.8, 1)
     tile = tile_of(batch_picture(batch_of(part), NAMES))
     solid = tile_of(batch_picture(batch_of((*part[:6], 0)), NAMES))
     assert 0.2 * count(solid, LEARNED.colour) < count(tile, IGNORED.colour) < 0.7 * count(solid, LEARNED.colour)
