@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 import torch
 from torch.utils.data import get_worker_info
@@ -50,6 +51,7 @@ class ReadingNow:
             found = re.match(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", str(error))
             if found is None:
                 raise
+            active_children()  # reaps the dead, for which torch would raise again when another process ends
             dead = {int(pid) for pid in found[1].split(",")}
             rows = [row for pid, row in self._slots.tolist() if pid in dead and row != _NO_ROW]
             images = ", ".join(image_ids[row] for row in rows)

@@ -1,5 +1,6 @@
 """Workers that really die, of SIGKILL as for lack of memory and of SIGSEGV as in a decoder."""
 
+import multiprocessing
 import os
 import signal
 
@@ -62,3 +63,14 @@ def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError) as passed, ReadingNow().deaths_named(IDS, setting="num_workers"):
         raise error
     assert passed.value is error
+
+
+def test_a_death_is_reported_once() -> None:
+    """Torch raises for each worker that is dead and not reaped whenever any process ends."""
+    process = multiprocessing.get_context("fork").Process(target=signal.raise_signal, args=(signal.SIGKILL,))
+    process.start()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(UserError), ReadingNow().deaths_named(IDS, setting="num_workers"):
+        raise RuntimeError(f"DataLoader worker (pid {process.pid}) is killed by signal: Killed. ")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
