@@ -94,9 +94,8 @@ def _component_family(rule: ComponentRule, shared: Callable[[], Found]) -> Famil
         return first_boxes(shared(), max_boxes)
 
     has_background = rule.background is not None
-    return Family(
-        rule.kind, (rule.kind, has_background), int(has_background), lambda count: replace(rule, max_boxes=count), find
-    )
+    form = (rule.kind, has_background)
+    return Family(rule.kind, form, int(has_background), lambda count: replace(rule, max_boxes=count), find)
 
 
 def _levels(kind: ComponentKind, settings: BoxSettings, maps: Maps, background: Background) -> list[float]:

@@ -12,8 +12,8 @@ from stage2_pseudolabel.evaluation.split_data import SplitData
 
 NUM_EXAMPLES, LONGER_SIDE_PX = 5, 420
 CHOICE = (
-    "One test image for each finding, at most for the {number} most frequent: the one on which the CAM box with the "
-    "highest score has the median IoU with the true boxes. Half of the images are better and half are worse."
+    f"One test image for each finding, at most for the {NUM_EXAMPLES} most frequent: the one on which the CAM box "
+    "with the highest score has the median IoU with the true boxes. Half of the images are better and half are worse."
 )
 
 
@@ -25,7 +25,7 @@ def write_examples(run_dir: Path, test: SplitData, entry: CamEntry) -> Path:
     """
     chosen = median_examples(test, entry, NUM_EXAMPLES)
     files = [_write_pictures(run_dir, test, entry, one) for one in chosen]
-    content = {"choice": CHOICE.format(number=NUM_EXAMPLES), "examples": files}
+    content = {"choice": CHOICE, "examples": files}
     path = run_dir / EXAMPLES_FILE
     atomic_write_text(path, json.dumps(content, indent=1) + "\n")
     return path
