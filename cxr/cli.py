@@ -61,28 +61,7 @@ def parse_stage_arguments(
         "check" for --check-distributed; "cluster" for --cluster; "worker" for --worker.
     """
     several = "several" in options
-    parser = argparse.ArgumentParser(description=about)
-    shown = f"runs/<experiment>/{'<name of CONFIG>' if several else stage}"
-    demo = Path("configs/demo") / f"{stage}.yaml"
-    if (Path(__file__).parents[1] / demo).is_file():
-        parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file (default: {demo})")
-    else:
-        parser.add_argument("config", type=Path, help="settings file")
-    parser.add_argument("--out", type=Path, help=f"run folder (default: {shown})")
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
-    if previous:
-        parser.add_argument(
-            "--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=f"finished {previous} run(s)"
-        )
-    if "check" in options:
-        only = "only compare a few steps of N processes with those of one process; writes no run folder"
-        parser.add_argument("--check-distributed", dest="num_checked", type=int, metavar="N", help=only)
-    if "cluster" in options:
-        add_cluster_options(parser)
-    if "worker" in options:
-        joins = "only take trials of the sweep that another call has begun in --out, until none is left"
-        parser.add_argument("--worker", metavar="NAME", help=joins)
-    given = parser.parse_args(argv)
+    given = _stage_parser(stage, previous, about, options).parse_args(argv)
     experiment = Path("runs") / given.config.resolve().parent.name
     sources = getattr(given, "sources", None) or ([experiment / previous] if previous else [])
     out = given.out or experiment / (given.config.stem if several else stage)
@@ -96,6 +75,30 @@ def parse_stage_arguments(
         tuple(getattr(given, "cluster_set", ())),
         getattr(given, "worker", None),
     )
+
+
+def _stage_parser(stage: str, previous: str | None, about: str, options: Collection[Option]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=about)
+    demo = Path("configs/demo") / f"{stage}.yaml"
+    if (Path(__file__).parents[1] / demo).is_file():
+        parser.add_argument("config", nargs="?", type=Path, default=demo, help=f"settings file (default: {demo})")
+    else:
+        parser.add_argument("config", type=Path, help="settings file")
+    shown = f"runs/<experiment>/{'<name of CONFIG>' if 'several' in options else stage}"
+    parser.add_argument("--out", type=Path, help=f"run folder (default: {shown})")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a setting")
+    if previous:
+        finished = f"finished {previous} run(s)"
+        parser.add_argument("--from", dest="sources", nargs="+", type=Path, metavar="RUN", help=finished)
+    if "check" in options:
+        only = "only compare a few steps of N processes with those of one process; writes no run folder"
+        parser.add_argument("--check-distributed", dest="num_checked", type=int, metavar="N", help=only)
+    if "cluster" in options:
+        add_cluster_options(parser)
+    if "worker" in options:
+        joins = "only take trials of the sweep that another call has begun in --out, until none is left"
+        parser.add_argument("--worker", metavar="NAME", help=joins)
+    return parser
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
