@@ -42,6 +42,7 @@ def grey_of(stored: Values, dicom: FileDataset) -> GrayImage:
     real = stored if padding is None else stored[~padding]
     if not real.size:
         raise UnusableError("all its pixels are padding")
+    # Presentation LUT Shape must say the same (PS3.3, C.7.6.1); it is not read, since some machines write a wrong one
     is_inverted = dicom.PhotometricInterpretation == "MONOCHROME1"
     low, high = (int(real.min()), int(real.max())) if stored.dtype.kind in "ui" else (0, stored.size)
     if high - low >= stored.size:

@@ -32,7 +32,10 @@ _BYTES_PER_PIXEL = 4
 """With the limit on pixels this limits memory: colours of 16 bits take up to eight bytes a pixel, grey takes two."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of PNG's colour types."""
-_PIXEL_PARTS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_BEFORE_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS"})
+_PIXEL_PARTS = _BEFORE_PIXELS | {b"IDAT", b"IEND"}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced PNG: first column and row, and the steps between columns and rows."""
 _OPTIONAL = 0x20
 """Bit of the first letter of a part's name: a decoder may leave the part out."""
 
@@ -156,22 +159,37 @@ def _check_png(data: bytes, *, max_bytes: int) -> None:
 
 
 def _pixel_parts(data: bytes) -> bytes:
-    """The PNG without texts, profiles and other parts that do not change its pixels.
+    """The PNG without texts, profiles and other parts that do not change its pixels, and with its pixels unpacked.
 
-    libpng writes to standard error what it finds wrong in them, with names that may be a patient's.
+    libpng writes to standard error what it finds wrong in the other parts, with names that may be a patient's. It
+    unpacks all that follows the last row, too: minutes for a file of 10 MB that holds 10 GB of zeros.
 
     Raises:
         UnusableError: an unknown part that must not be left out.
+        zlib.error: the packed pixels are damaged.
     """
     chunks = list(_chunks(data))
     others = [chunk.kind for chunk in chunks if chunk.kind not in _PIXEL_PARTS]
     if unknown := [kind for kind in others if not kind[0] & _OPTIONAL]:
         raise UnusableError(f"it has an unknown part {unknown[0]!r}")
-    if not others:
-        return data
     content = memoryview(data)
-    kept = [content[start - 8 : start + length + 4] for kind, start, length in chunks if kind in _PIXEL_PARTS]
-    return b"".join([PNG_START, *kept])
+    packed = b"".join(content[start : start + length] for kind, start, length in chunks if kind == b"IDAT")
+    rows = zlib.decompressobj().decompress(packed, _num_bytes(data))
+    pixels = _as_chunk(b"IDAT", zlib.compress(rows, 0))
+    kept = [content[start - 8 : start + length + 4] for kind, start, length in chunks if kind in _BEFORE_PIXELS]
+    return b"".join([PNG_START, *kept, pixels, _as_chunk(b"IEND", b"")])
+
+
+def _as_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+
+
+def _num_bytes(data: bytes) -> int:
+    """Bytes of the rows of a PNG, each with the number of its filter."""
+    width, height, bits, colour, is_interlaced = struct.unpack_from(">IIBBxxB", data, len(PNG_START) + 8)
+    passes = _ADAM7 if is_interlaced else ((0, 0, 1, 1),)
+    sizes = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, y, dx, dy in passes]
+    return sum(rows * (1 + -(-columns * bits * _CHANNELS[colour] // 8)) for columns, rows in sizes if columns)
 
 
 def _by_opencv(data: bytes) -> Pixels:

@@ -23,9 +23,12 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(size_hw: tuple[int, int], rows: bytes, *, bits: int = 8, colour: int = 0, before: bytes = b"") -> bytes:
+def png(
+    size_hw: tuple[int, int], rows: bytes, *, bits: int = 8, colour: int = 0, before: bytes = b"",
+    is_interlaced: bool = False,
+) -> bytes:  # fmt: skip
     """A PNG of these rows, each with its filter byte; `before` are chunks in front of the pixels."""
-    header = struct.pack(">IIBBBBB", size_hw[1], size_hw[0], bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", size_hw[1], size_hw[0], bits, colour, 0, 0, is_interlaced)
     parts = chunk(b"IHDR", header) + before + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 

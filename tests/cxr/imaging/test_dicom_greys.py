@@ -242,3 +242,12 @@ def test_text_in_place_of_a_number_is_named(name: str, text: str) -> None:
     written = BytesIO()
     file.save_as(written)
     assert f"{text!r}, expected a finite number" in refused(written.getvalue())
+
+
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE"])
+def test_the_photometric_interpretation_alone_decides_what_is_bright(shape: str) -> None:
+    plain = dicom(RAMP, BitsStored=12, HighBit=11)
+    other = dicom(RAMP, BitsStored=12, HighBit=11, PresentationLUTShape=shape)
+    expected = decode_pixels(plain, "a", max_pixels=960)
+    np.testing.assert_array_equal(decode_pixels(other, "a", max_pixels=960), expected)
+    assert (expected[0, 0], expected[-1, -1]) == (0, 1)

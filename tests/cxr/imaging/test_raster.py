@@ -1,6 +1,7 @@
 """PNG, JPEG and other formats: upright, equal to the stored values, or refused."""
 
 import struct
+import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -209,3 +210,32 @@ def test_a_png_that_is_too_short_for_its_header_is_refused() -> None:
     data[16:24] = struct.pack(">II", 900, 900)
     with pytest.raises(UserError):
         decode(bytes(data))
+
+
+@pytest.mark.parametrize("size_hw", [(2, 1), (1, 6), (5, 3), (4, 9), (90, 70)])
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_an_interlaced_png_is_the_same_image(size_hw: tuple[int, int], bits: int) -> None:
+    pixels = np.random.default_rng(2).integers(0, 2**bits, size_hw)
+    pixels[0, 0], pixels[-1, -1] = 0, 1
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    passes = [pixels[y::dy, x::dx] for x, y, dx, dy in steps]
+    rows = b"".join(b"\0" + packed_row(row, bits) for one in passes if one.size for row in one)
+    plain = b"".join(b"\0" + packed_row(row, bits) for row in pixels)
+    expected = pixels * 255 if bits == 1 else pixels
+    np.testing.assert_array_equal(decode(png(size_hw, rows, bits=bits, is_interlaced=True)), expected)
+    np.testing.assert_array_equal(decode(png(size_hw, plain, bits=bits)), expected)
+
+
+def packed_row(row: np.ndarray, bits: int) -> bytes:
+    return np.packbits(row.astype(bool)).tobytes() if bits == 1 else row.astype(f">u{bits // 8}").tobytes()
+
+
+def test_what_follows_the_last_row_of_a_png_is_not_unpacked() -> None:
+    packer = zlib.compressobj()
+    start = packer.compress(b"".join(b"\0" + row.tobytes() for row in SCENE)) + packer.flush(zlib.Z_FULL_FLUSH)
+    more = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)  # a MiB of zeros
+    none = chunk(b"IDAT", zlib.compress(b""))
+    data = png(SCENE.shape, b"").replace(none, chunk(b"IDAT", start + 2000 * more))
+    begin = time.process_time()
+    np.testing.assert_array_equal(decode(data), SCENE)
+    assert time.process_time() - begin < 1
