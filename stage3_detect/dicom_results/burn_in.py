@@ -86,7 +86,7 @@ def burn_grey(image: GrayImage, overlay: Overlay, *, bits: int) -> npt.NDArray[n
 def _scaled(box: TrackedBox, scale: float, size_hw: tuple[int, int]) -> Plate:
     height, width = size_hw
     x1, y1, x2, y2 = (round(value * scale) for value in box.xyxy)
-    return max(0, x1), max(0, y1), min(width - 1, x2), min(height - 1, y2)
+    return min(x1, width - 1), min(y1, height - 1), min(x2, width - 1), min(y2, height - 1)
 
 
 class _Look(NamedTuple):

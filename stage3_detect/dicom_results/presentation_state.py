@@ -52,7 +52,7 @@ def presentation_state(result: ImageResult, algorithm: Algorithm, occasion: Occa
     annotations.append(_note(result, layers[_NOTE_LAYER]))
     shape = PresentationLUTShapeValues.INVERSE if source.is_inverted else PresentationLUTShapeValues.IDENTITY
     state: Dataset = GrayscaleSoftcopyPresentationState(
-        referenced_images=[source.header],
+        referenced_images=[_with_frame_groups(source.header)],
         series_instance_uid=series_uid("presentation states", source),
         series_number=PR_SERIES,
         sop_instance_uid=instance_uid("presentation state", [result], algorithm),
@@ -70,6 +70,15 @@ def presentation_state(result: ImageResult, algorithm: Algorithm, occasion: Occa
     state.Laterality = None  # required, since a chest holds paired structures; it is of both sides
     _add_grey_values(state, source.display)
     return state
+
+
+def _with_frame_groups(header: Dataset) -> Dataset:
+    """The header with empty groups of its frame, which highdicom reads in each SOP class that can have several frames;
+    secondary captures of such classes need not have them."""
+    completed = Dataset(header)
+    completed.NumberOfFrames = 1
+    completed.SharedFunctionalGroupsSequence = completed.PerFrameFunctionalGroupsSequence = DicomSequence([Dataset()])
+    return completed
 
 
 def _layers(findings: Sequence[str], algorithm: Algorithm) -> dict[str, GraphicLayer]:
@@ -119,7 +128,7 @@ def _caption(box: TrackedBox, source: SourceImage) -> TextObject:
     x1, y1, _, _ = box.xyxy
     top = y1 - line if y1 >= line else y1
     left = min(x1, max(0.0, width - 12 * line))
-    place = (left, top, min(float(width), left + 12 * line), top + line)
+    place = (left, top, min(float(width), left + 12 * line), min(float(height), top + line))
     return TextObject(
         caption_of(box), _PIXEL, bounding_box=place, text_justification="LEFT", tracking_id=box.label,
         tracking_uid=box.uid,

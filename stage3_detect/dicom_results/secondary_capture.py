@@ -34,7 +34,7 @@ def secondary_capture(
     source = result.source
     in_colour = settings.capture == "colour"
     scale = min(1.0, MAX_COLOUR_SIDE_PX / max(pixels.shape)) if in_colour else 1.0
-    size_hw = (round(pixels.shape[0] * scale), round(pixels.shape[1] * scale))
+    size_hw = (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
     overlay = draw_overlay(size_hw, result.boxes, algorithm.findings, _notes(result, algorithm), scale=scale)
     bits = _bits(source)
     picture = burn_colour(pixels, overlay, size_hw) if in_colour else burn_grey(pixels, overlay, bits=bits)

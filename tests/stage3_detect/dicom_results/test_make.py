@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from stage3_detect.dicom_results.make import PICTURE, PRESENTATION, REPORT, make_results
 from stage3_detect.dicom_results.result import ImageResult
 from stage3_detect.dicom_results.settings import ResultSettings
+from stage3_detect.model.predictor import FoundBox
 from tests.paths import ROOT
 from tests.stage3_detect.dicom_results.dicom_builders import (
     ALGORITHM,
@@ -69,6 +70,32 @@ def test_the_validator_finds_no_error(case: str, tmp_path: Path):
         (tmp_path / name).write_bytes(data)
         found[name] = errors_of(tmp_path / name)
     assert found == {REPORT: [], PRESENTATION: [], PICTURE: []}
+
+
+@pytest.mark.parametrize("sop_class", [f"1.2.840.10008.5.1.4.1.1.7.{number}" for number in (2, 3)])
+def test_an_image_of_one_frame_in_a_class_for_several_has_all_results(sop_class: str, tmp_path: Path):
+    files = made(result(SOPClassUID=sop_class, NumberOfFrames=1))
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert errors_of(tmp_path / name) == []
+    state = opened(files[PRESENTATION])
+    assert state.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedSOPClassUID == sop_class
+    assert (state.RescaleSlope, state.SoftcopyVOILUTSequence[0].WindowCenter) == (1, 2048)
+    assert "SharedFunctionalGroupsSequence" not in state
+
+
+@pytest.mark.parametrize("capture", ["colour", "grey"])
+@pytest.mark.parametrize("size_hw", [(1, 9000), (5, 3), (7, 1)])
+def test_tiny_images_and_boxes_at_their_edges_have_all_results(size_hw: tuple[int, int], capture: str):
+    height, width = size_hw
+    edge = FoundBox("Consolidation", (width - 0.4, height - 0.3, width, height), 0.8, None, True)
+    whole = FoundBox("Consolidation", (0, 0, width, height), 0.7, None, True)
+    image = result((edge, whole), Rows=height, Columns=width)
+    grey = np.linspace(0, 1, height * width, dtype=np.float32).reshape(size_hw)
+    files = make_results(image, grey, ALGORITHM, ResultSettings.model_validate({"capture": capture}), NOON)
+    assert opened(files[PICTURE]).Columns == (min(width, 2048) if capture == "colour" else width)
+    drawn = opened(files[PRESENTATION]).GraphicAnnotationSequence[0].TextObjectSequence
+    assert all(text.BoundingBoxBottomRightHandCorner[1] <= height for text in drawn)
 
 
 def test_the_validator_finds_a_missing_attribute(tmp_path: Path):
