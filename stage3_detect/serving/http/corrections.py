@@ -11,7 +11,7 @@ from stage3_detect.serving.corrections.log import DiskFullError
 from stage3_detect.serving.corrections.record import Reading
 from stage3_detect.serving.corrections.store import CorrectionStore, Saved
 from stage3_detect.serving.http.context import ServiceContext
-from stage3_detect.serving.http.detections import UPLOAD_ERRORS
+from stage3_detect.serving.http.detections import STRICT_QUERY, UPLOAD_ERRORS
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.logs import log_error
 from stage3_detect.serving.http.schemas import ErrorAnswer
@@ -50,6 +50,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/corrections", status_code=201, response_model=CorrectionAnswer, responses=_ERRORS, tags=["corrections"],
+        dependencies=STRICT_QUERY,
         openapi_extra=_json_body(context.model.facts), summary="Save a reader's corrections",
     )  # fmt: skip
     async def save_correction(request: Request) -> CorrectionAnswer:

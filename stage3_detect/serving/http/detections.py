@@ -6,7 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from cxr.config import UserError
 from stage3_detect.serving.http.context import ServiceContext
@@ -49,6 +49,22 @@ def asked_by(request: Request, route: str, num_images: int) -> Asked:
     return Asked(route, getattr(request.state, KEY_NAME))
 
 
+def check_query(request: Request) -> None:
+    """Refuse a query that has no effect, such as ?points=f1 in place of ?point=f1.
+
+    Raises:
+        Refusal: 422 for a parameter that the route does not have, or that is given twice.
+    """
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    given = [name for name, _ in request.query_params.multi_items()]
+    if set(given) - known or len(set(given)) < len(given):
+        sentence = f"The query may have, each once: {', '.join(sorted(known)) or 'nothing'}."
+        raise Refusal(422, "query", sentence)
+
+
+STRICT_QUERY = [Depends(check_query)]
+
+
 def make_router(context: ServiceContext) -> APIRouter:
     """The routes of one service."""
     router = APIRouter()
@@ -63,6 +79,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/detections", response_model=DetectionsAnswer, responses=UPLOAD_ERRORS, tags=["images"],
+        dependencies=STRICT_QUERY,
         openapi_extra=multipart_body("files", several=True), summary="Find boxes on images",
     )  # fmt: skip
     async def detections(request: Request, point: Point = None) -> Response:
@@ -84,6 +101,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/maps", response_model=MapsAnswer, responses=UPLOAD_ERRORS | {404: {"model": ErrorAnswer}}, tags=["images"],
+        dependencies=STRICT_QUERY,
         openapi_extra=multipart_body("file", several=False), summary="Heat maps of an image",
     )  # fmt: skip
     async def maps(request: Request) -> Response:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from cxr.config import UserError
 from stage3_detect.serving.http.context import ServiceContext
-from stage3_detect.serving.http.detections import UPLOAD_ERRORS, Point, asked_by, multipart_body
+from stage3_detect.serving.http.detections import STRICT_QUERY, UPLOAD_ERRORS, Point, asked_by, multipart_body
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.examine import Asked, Examined, check_point, examine
 from stage3_detect.serving.http.schemas import ErrorAnswer
@@ -41,6 +41,7 @@ def make_router(context: ServiceContext) -> APIRouter:
 
     @router.post(
         "/v1/dicom-results", response_class=Response, responses=UPLOAD_ERRORS | _ANSWER, tags=["images"],
+        dependencies=STRICT_QUERY,
         openapi_extra=multipart_body("file", several=False), summary="DICOM results of a radiograph",
     )  # fmt: skip
     async def dicom_results(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from cxr.config import UserError
 from cxr.imaging.files import is_dicom
 from stage3_detect.serving.http.context import ServiceContext
-from stage3_detect.serving.http.detections import UPLOAD_ERRORS, Point, asked_by, multipart_body
+from stage3_detect.serving.http.detections import STRICT_QUERY, UPLOAD_ERRORS, Point, asked_by, multipart_body
 from stage3_detect.serving.http.errors import Refusal
 from stage3_detect.serving.http.examine import Asked, check_point, examine
 from stage3_detect.serving.http.schemas import model_identity
@@ -81,7 +81,7 @@ def make_router(context: ServiceContext) -> APIRouter:
     limits = context.settings.limits
 
     @router.post(
-        "/page/readings", response_class=Response, responses=_binary() | UPLOAD_ERRORS,
+        "/page/readings", response_class=Response, responses=_binary() | UPLOAD_ERRORS, dependencies=STRICT_QUERY,
         openapi_extra=multipart_body("file", several=False), summary="Boxes and pixels for the reading page",
     )  # fmt: skip
     async def readings(request: Request, point: Point = None) -> Response:

@@ -96,6 +96,23 @@ def test_order_of_the_answer_is_the_order_of_the_files(service: Service, model: 
     assert [image["detections"] for image in images] == [expected_boxes(model, png(seed=seed)) for seed in range(8)]
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "query"),
+    [
+        ("/v1/detections", "files", "points=f1"),
+        ("/v1/detections", "files", "score=nan"),
+        ("/v1/detections", "files", "point=f1&point=f1"),
+        ("/v1/maps", "file", "point=f1"),
+        ("/v1/dicom-results", "file", "sr=comprehensive_3d"),
+        ("/page/readings", "file", "points=f1"),
+    ],
+)
+def test_a_query_without_effect_is_refused(service: Service, path: str, field: str, query: str) -> None:
+    with service.client() as client:
+        answer = client.post(f"{path}?{query}", files={field: ("a.png", png())})
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+
+
 def test_formats(service: Service) -> None:
     pixels = np.random.default_rng(0).integers(0, 65535, IMAGE_HW).astype(np.uint16)
     kinds = {".png": pixels, ".jpg": (pixels >> 8).astype(np.uint8)}
