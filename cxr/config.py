@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -40,6 +41,9 @@ def load_config(cls: type[AnySettings], path: Path, overrides: Sequence[str] = (
     values = _read_yaml(path)
     for override in overrides:
         _apply_override(values, override)
+    homes = [f"{path}: {place[1:]}: got {text!r}" for place, text in _texts(values) if text.startswith("~/")]
+    if homes:  # as it stands it would be a folder with the name ~
+        raise UserError([f"{home}, expected the path of the home folder instead of ~" for home in homes])
     return parse_settings(cls, values, source=str(path))
 
 
@@ -55,7 +59,9 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], *, source:
         for place, given in _booleans_as_numbers(settings, values)
     ]
     wrong += [
-        f"{source}: {place[1:]}: got {text!r}, expected text without a NUL" for place, text in _texts_with_nul(values)
+        f"{source}: {place[1:]}: got {text!r}, expected text without a NUL"
+        for place, text in _texts(values)
+        if "\0" in text
     ]
     if wrong:
         raise UserError(wrong)
@@ -76,16 +82,16 @@ def _booleans_as_numbers(value: Any, given: Any, place: str = "") -> Iterator[tu
             yield from _booleans_as_numbers(one, inner, f"{place}.{number}")
 
 
-def _texts_with_nul(given: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Places of text with a NUL, which no path can have."""
-    if isinstance(given, str) and "\0" in given:
+def _texts(given: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """All texts with their places."""
+    if isinstance(given, str):
         yield place, given
     elif isinstance(given, Mapping):
         for key, inner in given.items():
-            yield from _texts_with_nul(inner, f"{place}.{key}")
+            yield from _texts(inner, f"{place}.{key}")
     elif isinstance(given, list):
         for number, inner in enumerate(given):
-            yield from _texts_with_nul(inner, f"{place}.{number}")
+            yield from _texts(inner, f"{place}.{number}")
 
 
 def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySettings:
@@ -102,6 +108,8 @@ def parse_overrides(cls: type[AnySettings], overrides: Sequence[str]) -> AnySett
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
+    if values is None:
+        raise UserError(f"settings: {path} is empty, expected `key: value` lines")
     if not isinstance(values, dict):
         raise UserError(f"settings: {path} holds {type(values).__name__}, expected `key: value` lines")
     return values
@@ -132,6 +140,9 @@ def _describe(problem: Any, cls: type[BaseModel], values: Mapping[str, Any], sou
     if is_missing and isinstance(place[-1], str):
         return f"{source}: {_missing_key(where, cls)}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | date):
+        message = "expected text; YAML reads this as something else without quotes around it"
+        where = f"key of {where.rpartition('.')[0] or where}" if problem["loc"][-1] == "[key]" else where
     if not where:  # concerns several sections; "got" would repeat the whole file
         return f"{source}: {message}"
     return f"{source}: {where}: got {_shortened(repr(problem['input']))}: {message}"

@@ -58,7 +58,8 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """
     try:
         values = yaml.load(text, _UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # not only YAMLError: for an impossible date, number or truth value, PyYAML raises the others
         reason = " ".join(str(error).split())[:_SHOWN]
         raise UserError(f"{source} is not YAML: {reason}") from None
     if sum(1 for _ in islice(_plain_values(values), _MAX_VALUES + 1)) > _MAX_VALUES:

@@ -16,7 +16,7 @@ Requirements; anything else is reported as a problem:
 - Each file is listed once, and no two files have the same content: copies could fall into train and test. With
   ``duplicates: keep`` they are loaded.
 - The cell of a finding is 1, 0, -1 (uncertain) or blank (not mentioned), or a word of `label_values`.
-- Numbers may have a decimal comma.
+- Numbers may have a decimal comma. Ids of patients that a program has changed, such as 12.0 for 12, are refused.
 - Tables are in UTF-8, or in another `encoding`: cp1252 for "CSV" of Excel in Western Europe.
 - `findings` maps the table's names to findings: those of ``cxr/labels/findings.py``, of the label file, or new ones
   (docs/data.md). The box table uses the same names.
@@ -37,7 +37,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxr.boxes import CORNERS, xywh_to_xyxy
 from cxr.config import Settings
@@ -47,6 +47,7 @@ from cxr.datasets.box_rows import labels_of_boxes
 from cxr.datasets.files_on_disk import require_folder
 from cxr.datasets.inside_root import inside, normal_path
 from cxr.datasets.keyed_rows import keyed_rows, row_names
+from cxr.datasets.patient_ids import check_patient_ids
 from cxr.datasets.text_cells import Mask, ages, finding_labels, known_names, look_up, numbers, sexes
 from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.input_files import Encoding
@@ -148,6 +149,16 @@ class CsvTableData(BoxFrameSettings):
             raise ValueError("labels_from: boxes needs the table of boxes, `boxes`")
         return self
 
+    @field_validator("label_values")
+    @classmethod
+    def _words_have_one_value(cls, words: dict[str, Literal[1, 0, -1]]) -> dict[str, Literal[1, 0, -1]]:
+        known: dict[str, tuple[str, int]] = {}
+        for word, value in words.items():
+            other, meant = known.setdefault(word.strip().lower(), (word, value))
+            if meant != value:
+                raise ValueError(f"{other!r} is {meant} and {word!r} is {value}, but upper and lower case are equal")
+        return words
+
     def read(self) -> Dataset:
         """Load the image table and, if given, the box table."""
         require_folder(self.root, source="csv_table", holds="the paths in the table begin")
@@ -160,6 +171,8 @@ class CsvTableData(BoxFrameSettings):
         tables = [self.table] if self.boxes is None else [self.table, self.boxes.table]
         problems = Problems(self.on_problem, source=" and ".join(path.name for path in tables))
         images, bad_view = _images(table, self.columns, problems)
+        if self.columns.patient is not None:
+            check_patient_ids(images["patient_id"], path=path, column=self.columns.patient)
         boxes = empty_boxes()
         if self.boxes is not None:
             sizes = keyed_rows(_sizes(table, self.columns), images["image_id"], problems, where=row_names(path, table))
@@ -211,7 +224,7 @@ def _images(table: pd.DataFrame, columns: ImageColumns, problems: Problems) -> t
 
 
 def _as_values(cells: "pd.Series[str]", words: Mapping[str, int]) -> "pd.Series[str]":
-    values = {word.lower(): str(value) for word, value in words.items()}
+    values = {word.strip().lower(): str(value) for word, value in words.items()}
     return cells.map(lambda cell: values.get(cell.strip().lower(), cell))
 
 
@@ -249,5 +262,5 @@ def _boxes(
     if frames.empty and not sizes.empty:
         frames = sizes.reindex(image_id).set_axis(table.index)
     boxes = pd.DataFrame(xyxy, columns=CORNERS, index=table.index).join(frames)
-    reader = "" if columns.reader is None else table[columns.reader]
+    reader = "" if columns.reader is None else table[columns.reader].str.strip()
     return box_table(boxes.assign(image_id=image_id, finding=table[columns.finding].map(known), reader=reader))

@@ -25,6 +25,9 @@ MEANING = (
 )
 """Frequent words for labels in lower case, which messages propose. Nothing is read by them."""
 
+NOTHING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nat"})
+"""What programs write for a blank cell, in lower case."""
+
 SEXES = {"": ""} | dict.fromkeys(("f", "female", "femme"), "F") | dict.fromkeys(("m", "male", "h", "homme"), "M")
 
 DECIMAL_COMMA = re.compile(r"^(\s*-?\d+),(\d{1,2}|\d{4,})(\s*)$")
@@ -90,6 +93,8 @@ def _bad_column(name: str, text: "pd.Series[str]", bad: Mask, *, words_key: str)
     row = int(np.flatnonzero(bad)[0]) + 2  # row 1 is the header
     line = f"column {name!r} has {shown}{more}, first in row {row}; expected 1, 0, -1 or blank"
     known = {cell: MEANING[cell.lower()] for cell, _ in found[:_SHOWN_VALUES] if cell.lower() in MEANING}
+    if all(cell.lower() in NOTHING for cell, _ in found[:_SHOWN_VALUES]):
+        return f"{line}; leave these cells blank"
     pairs = ", ".join(f"{cell!r}: {value}" for cell, value in (known or {"oui": 1, "non": 0}).items())
     return f"{line}; {words_key}: {{{pairs}}} reads words"
 

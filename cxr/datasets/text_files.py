@@ -1,6 +1,7 @@
 """The text files of a data set: CSV tables and lists of names. The only reader of tables that come from outside."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import StringIO
@@ -10,6 +11,7 @@ import pandas as pd
 
 from cxr.config import UserError
 from cxr.input_files import read_text
+from cxr.labels import nearest
 from cxr.spreadsheet_cells import WRITTEN, original
 
 ADVICE = "check `root` and that the release is unpacked as it came"
@@ -18,6 +20,9 @@ _SHOWN_LINES = 20
 
 DELIMITERS = (",", ";", "\t")
 """As spreadsheets write them; the first wins where the header has none or as many of another."""
+
+_EXCEL_LINE = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n')
+"""A first line by which Excel knows what stands between the cells; it does not show this line."""
 
 Row = tuple[int, list[str]]
 """Line number, and cells."""
@@ -30,8 +35,8 @@ def read_text_table(
 
     Cells that were written by `cxr.spreadsheet_cells.inert` get their own text again.
 
-    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header. Empty lines and rows of
-    blank cells are skipped.
+    Commas, semicolons or tabs stand between cells: whichever is most frequent in the header, or what Excel's first line
+    ``sep=;`` names. That line, empty lines and rows of blank cells are skipped.
     Columns without a name are called "Unnamed: 0", by their position.
 
     Args:
@@ -48,7 +53,9 @@ def read_text_table(
     text = read_text(path, what="data", advice=advice, encoding=encoding, repair=repair)
     if "\0" in text:
         raise UserError(f"data: {path} is not a CSV table: it holds bytes of value 0; save it in UTF-8, with commas")
-    delimiter = _delimiter(text)
+    excel_line = _EXCEL_LINE.match(text)
+    text = text[excel_line.end() :] if excel_line else text
+    delimiter = excel_line[1] if excel_line else _delimiter(text)
     rows = _rows(text, path, delimiter)
     _, header = next(rows, (1, []))
     _check_header(header, path)
@@ -98,12 +105,18 @@ def require_columns(table: pd.DataFrame, required: Sequence[str], *, source: str
 
     advice: the end of the message.
     """
-    missing = [name for name in dict.fromkeys(required) if name not in table.columns]
+    there = list(map(str, table.columns))
+    missing = [name for name in dict.fromkeys(required) if name not in there]
     if missing:
-        raise UserError(
-            f"data: {source} has no column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(map(str, table.columns))}; {advice}"
-        )
+        named = ", ".join(f"{name!r}{nearest(name, there)}" for name in missing)
+        if len(there) == 1:
+            advice = f"between cells must stand a comma, semicolon or tab; {advice}"
+        raise UserError(f"data: {source} has no column {named}; it has {', '.join(map(_shown, there))}; {advice}")
+
+
+def _shown(name: str) -> str:
+    """A name as it is, or with quotes and escapes where something in it cannot be seen."""
+    return name if name.isprintable() and name == name.strip() else repr(name)
 
 
 def _delimiter(text: str) -> str:
@@ -115,11 +128,16 @@ def _delimiter(text: str) -> str:
 def _rows(text: str, path: Path, delimiter: str) -> Iterator[Row]:
     """The rows that are not empty. UserError where the text is not a CSV."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    last = 0
     try:
-        yield from ((reader.line_num, row) for row in reader if row)
+        for row in reader:
+            last = reader.line_num
+            if row:
+                yield last, row
     except csv.Error as error:
         raise UserError(
-            f"data: {path} is not a CSV table: line {reader.line_num}: {error}; save it in UTF-8, with commas"
+            f"data: {path} is not a CSV table: the row that begins in line {last + 1}: {error}; is a quotation mark "
+            "not closed, or not doubled inside a cell?"
         ) from None
 
 
@@ -142,5 +160,5 @@ def _check_lengths(rows: Iterator[Row], names: list[str], path: Path) -> None:
         more = f" and {len(wrong) - _SHOWN_LINES} more" if len(wrong) > _SHOWN_LINES else ""
         raise UserError(
             f"data: {path}: the header has {len(names)} cells, but {', '.join(wrong[:_SHOWN_LINES])}{more}; complete "
-            "them, with commas or semicolons between blank cells too"
+            "them, with commas or semicolons between blank cells too, or remove lines above the header"
         )

@@ -19,7 +19,7 @@ from stage1_classify.reports.language import usual_language
 from stage1_classify.reports.outputs import EVIDENCE, LABELS, SIDES, Counts, result_columns, write_tables
 from stage1_classify.reports.page import PAGE, write_page
 from stage1_classify.reports.records import RecordFile, record_of
-from stage1_classify.reports.report_table import Report, ReportTable, read_reports
+from stage1_classify.reports.report_table import REPORT_ID, Report, ReportTable, read_reports
 from stage1_classify.reports.tables import FOLDER, LANGUAGES, finding_names, load_tables, remark_names
 
 STAGE = "report_labels"
@@ -69,10 +69,13 @@ def label_table(call: Call) -> str:
     tables = load_tables(terms)
     findings = finding_names(tables, terms)
     remarks = remark_names(tables)
+    _refuse_own_columns(findings, remarks, source=call.label_file)
     reserved = result_columns(findings, remarks)[1:]
     table = read_reports(
         call.reports, reserved=reserved, language=call.language, columns=call.columns, encoding=call.encoding
     )
+    if call.label_file is not None:
+        labeller_of(call.label_file)  # before a run begins, which refuses a corrected label file
     inputs = {"reports": call.reports, **{f"cues_{language}": FOLDER / f"{language}.yaml" for language in LANGUAGES}}
     inputs |= {"label_file": call.label_file} if call.label_file else {}
     settings = CallSettings(language=call.language, columns=dict(call.columns), encoding=call.encoding)
@@ -82,6 +85,13 @@ def label_table(call: Call) -> str:
     (run.dir / RECORDS).unlink(missing_ok=True)
     run.release()
     return _summary(open_run(call.out, stage=STAGE), call.out)
+
+
+def _refuse_own_columns(findings: Sequence[str], remarks: Sequence[str], *, source: Path | None) -> None:
+    """UserError for findings with the name of another column of labels.csv, which would be there twice."""
+    taken = {REPORT_ID, *result_columns([], remarks)}.intersection(findings)
+    if taken:
+        raise UserError([f"{source}: {name!r} is a column of {LABELS}; rename the finding" for name in sorted(taken)])
 
 
 def _summary(done: FinishedRun, out: Path) -> str:
@@ -140,8 +150,12 @@ def _in_chunks(reports: Iterable[Report]) -> Iterator[list[Report]]:
 
 @lru_cache(maxsize=1)
 def labeller_of(own: Path | None) -> ReportLabeller:
-    """The labeller of this process."""
-    return ReportLabeller(load_tables(load_terminology(own)))
+    """The labeller of this process. UserError for a phrase of the label file that cannot be searched."""
+    tables = load_tables(load_terminology(own))
+    try:
+        return ReportLabeller(tables)
+    except UserError as error:
+        raise UserError([f"{own}: {problem}" for problem in error.problems]) from None
 
 
 def _label_chunk(reports: Sequence[Report], *, own: Path | None, usual: Language | None) -> list[str]:

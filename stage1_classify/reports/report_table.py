@@ -1,5 +1,6 @@
 """The table of reports that the user gives."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.labels import Language
+from cxr.wording import counted
+from stage1_classify.reports.characters import has_wrong_letters, readable
 from stage1_classify.reports.tables import LANGUAGES
 
 REPORT_ID, REPORT, LANGUAGE = "report_id", "report", "language"
 COLUMNS = (REPORT_ID, REPORT, LANGUAGE)
 _SHOWN = 20
+
+log = logging.getLogger("raybox")
 
 
 class Report(NamedTuple):
@@ -81,12 +86,14 @@ def read_reports(
     given = (
         table[LANGUAGE].str.strip().str.lower() if LANGUAGE in table else pd.Series("", index=table.index, dtype=str)
     )
-    first = pd.DataFrame({"id": ids, "text": table[REPORT], "language": given}).drop_duplicates()
+    texts = table[REPORT].map(readable)
+    first = pd.DataFrame({"id": ids, "text": texts, "language": given}).drop_duplicates()
     problems = _bad_rows(first, path)
     taken = [name for name in table.columns if name in reserved]
     problems += [f"{path}: column {name!r} has the name of a column of the result; rename it" for name in taken]
     if problems:
         raise UserError(problems)
+    _warn_of_wrong_letters(first, path)
     cells = zip(first["id"], first["text"], first["language"], strict=True)
     reports = tuple(Report(str(name), str(text), LANGUAGE_OF[str(own)] or language) for name, text, own in cells)
     rows = table.drop(columns=[name for name in (REPORT_ID, REPORT, LANGUAGE) if name in table])
@@ -105,6 +112,20 @@ def _with_our_names(path: Path, columns: Mapping[str, str], *, encoding: str) ->
     if taken:
         raise UserError(f"{path}: has a column {taken[0]!r} next to {columns[taken[0]]!r}; rename or remove one")
     return table.rename(columns={column: name for name, column in columns.items()})
+
+
+def _warn_of_wrong_letters(first: pd.DataFrame, path: Path) -> None:
+    wrong = first[first["text"].map(has_wrong_letters).astype(bool)]
+    if not wrong.empty:
+        log.warning(
+            "%s: %s with letters of another encoding, such as %r for %r, first report_id %r; their words with accents "
+            "are not found: export the table in UTF-8, or correct --encoding",
+            path,
+            counted(len(wrong), "report"),
+            "Ã©",
+            "é",
+            wrong["id"].iloc[0],
+        )
 
 
 LANGUAGE_OF: dict[str, Language | None] = {"": None, **{language: language for language in LANGUAGES}}

@@ -16,6 +16,7 @@ from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table
 from cxr.labels import NO_FINDING, Language, nearest
 from eval.stats.bootstrap import Interval, percentile_interval
+from stage1_classify.reports.characters import readable
 from stage1_classify.reports.labeller import ReportLabeller, ReportLabels
 from stage1_classify.reports.report_table import LANGUAGE_OF
 
@@ -90,7 +91,7 @@ def read_examples(
         except ValueError as error:
             problems.append(f"{path}: row {number}: {error}")
             continue
-        examples.append(Example(str(row["text"]), LANGUAGE_OF[language], str(row.get("kind", "")), expected))
+        examples.append(Example(readable(str(row["text"])), LANGUAGE_OF[language], str(row.get("kind", "")), expected))
     if problems:
         raise UserError(problems)
     return examples

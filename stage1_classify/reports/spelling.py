@@ -7,7 +7,10 @@ from collections.abc import Iterable
 MIN_LETTERS, MIN_LETTERS_TWO = 5, 11
 """Shorter words than the first are never corrected, and corrections to shorter words than the second have one edit."""
 
-_LIGATURES = str.maketrans({"œ": "oe", "Œ": "oe", "æ": "ae", "Æ": "ae", "’": "'", "ʼ": "'", "‑": "-", "–": "-"})
+_LIGATURES = str.maketrans(
+    {"œ": "oe", "Œ": "oe", "æ": "ae", "Æ": "ae", "’": "'", "ʼ": "'", "‑": "-", "–": "-"}
+    | {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl"}  # in text from PDF files
+)
 
 
 def plain(word: str) -> str:

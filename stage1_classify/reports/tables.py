@@ -7,6 +7,7 @@ inside a phrase.
 
 import itertools
 import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Literal, get_args
 
 from pydantic import field_validator
 
-from cxr.config import Settings, load_config
+from cxr.config import Settings, UserError, load_config
 from cxr.labels import BUILT_IN, FINDINGS, Language, Terminology
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 FOLDER = Path(__file__).parent / "cues"
 
-_MAX_PHRASES = 200
+_MAX_PHRASES = 1000
+_SHOWN = 80
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 
 log = logging.getLogger("raybox")
@@ -127,10 +129,19 @@ def phrases_of(pattern: str) -> Iterator[str]:
     Example:
         >>> list(phrases_of("no (sign|trace) of"))
         ['no sign of', 'no trace of']
+
+    Raises:
+        UserError: brackets in brackets or without a partner, | outside of brackets, or too many phrases.
     """
     parts = _ALTERNATIVES.split(pattern)
+    if any(sign in part for part in parts[::2] for sign in "()|"):
+        raise UserError(f"phrase {pattern[:_SHOWN]!r}: expected alternatives such as (a|b), not one inside another")
     choices = [part.split("|") if index % 2 else [part] for index, part in enumerate(parts)]
-    for chosen in itertools.islice(itertools.product(*choices), _MAX_PHRASES):
+    if (num := math.prod(map(len, choices))) > _MAX_PHRASES:
+        raise UserError(
+            f"phrase {pattern[:_SHOWN]!r} stands for {num} phrases, expected at most {_MAX_PHRASES}; split it"
+        )
+    for chosen in itertools.product(*choices):
         yield " ".join("".join(chosen).split())
 
 

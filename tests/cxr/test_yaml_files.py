@@ -7,6 +7,7 @@ import pytest
 
 from cxr.config import Settings, UserError, load_config, parse_overrides, parse_settings
 from cxr.imaging.settings import InputSettings
+from cxr.labels.terminology import LabelFile
 from cxr.yaml_files import parse_yaml, read_yaml
 from stage1_classify.settings.classifier import Stage1Settings
 from stage2_pseudolabel.settings.pseudolabel import Stage2Settings
@@ -49,6 +50,9 @@ BROKEN = {
     "a number of 5,000 digits": "a: " + "1" * 5000,
     "no such day": "a: 2024-13-45",
     "no such time": "a: 2024-01-01 99:99:99",
+    "no truth value": "a: !!bool maybe",
+    "no date": "a: !!timestamp foo",
+    "no number": "a: !!int ''",
     "code": "a: !!python/object/apply:os.system [ls]",
     "an unknown tag": "a: !x 1",
     "an unknown alias": "a: *b",
@@ -88,6 +92,37 @@ def test_a_nul_in_a_path_is_told_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_config(Place, tmp_path / "a.yaml")
     assert [problem.split(": ")[1] for problem in caught.value.problems] == ["root", "names.1"]
+
+
+@pytest.mark.parametrize("text", ["root: ~/data", "names: [a, ~/b]"])
+def test_a_home_folder_that_only_a_shell_knows_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="'~/"):
+        load_config(Place, tmp_path / "a.yaml")
+    with pytest.raises(UserError, match="'~/x'"):
+        (tmp_path / "a.yaml").write_text("names: [a~/b]", encoding="utf-8")
+        load_config(Place, tmp_path / "a.yaml", ["root=~/x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("names: [007]", "names.0"), ("names: [no]", "names.0"), ("root: a\nnames: [2024-01-31]", "names.0")],
+)
+def test_text_that_yaml_reads_as_something_else_needs_quotes(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(Place, tmp_path / "a.yaml")
+    (problem,) = caught.value.problems
+    assert f": {place}: got " in problem and "quotes" in problem
+
+
+@pytest.mark.parametrize("key", ["no", "12", "2024-01-31"])
+def test_a_key_that_yaml_reads_as_something_else_needs_quotes(tmp_path: Path, key: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"findings: {{{key}: {{}}}}", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(LabelFile, tmp_path / "a.yaml")
+    (problem,) = caught.value.problems
+    assert ": key of findings: got " in problem and "quotes" in problem
 
 
 @pytest.mark.parametrize("size_hw", [[1_000_000, 1_000_000], [4097, 32], [0, 32], [32]])

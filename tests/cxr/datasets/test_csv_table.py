@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from cxr.config import UserError, load_config
 from cxr.datasets import AnyData, csv_table
@@ -97,6 +97,31 @@ def test_words_as_labels_are_told_once_per_column(tmp_path: Path) -> None:
     assert "no image is left" in first
     assert "(2 x label value outside {1, 0, -1, blank})" in first
     assert others == COLUMNS_OF_WORDS
+
+
+def test_a_word_has_one_value_in_upper_and_lower_case(tmp_path: Path) -> None:
+    root = words_folder(tmp_path)
+    with pytest.raises(ValidationError, match="'Oui' is 1 and 'oui' is 0"):
+        read(root, label_values={"Oui": 1, "oui": 0})
+    values: dict[str, Any] = {" Oui ": 1, "OUI": 1, "non": 0, "peut-être": -1}
+    labels = read(root, boxes=None, label_values=values).labels
+    assert labels["Pleural Effusion"].tolist() == [1, 0]
+
+
+def test_words_for_nothing_are_not_proposed_as_labels(tmp_path: Path) -> None:
+    root = csv_folder(tmp_path, rows=[("p3/c.png", "p3", "PA", "F", 1, "nan", "0")])
+    with pytest.raises(UserError) as caught:
+        read(root, boxes=None)
+    assert "'nan' (1 row)" in caught.value.problems[0] and "leave these cells blank" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("on_problem", ["error", "exclude"])
+def test_a_patient_in_two_spellings_is_an_error(tmp_path: Path, on_problem: str) -> None:
+    root = csv_folder(tmp_path, rows=[("p3/c.png", "17", "PA", "F", 1, "1", "0"), ("p4/d.png", "017", "", "", 1, 0, 0)])
+    with pytest.raises(UserError) as caught:
+        read(root, boxes=None, on_problem=on_problem)
+    (problem,) = caught.value.problems
+    assert "'pid', row 5: patient '017'" in problem and "'17' in row 4" in problem
 
 
 def test_an_excluded_image_names_all_its_words(tmp_path: Path) -> None:

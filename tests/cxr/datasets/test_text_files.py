@@ -35,6 +35,8 @@ SOUND = {
     "empty lines": ("a,b\n\n1,2\n\n\n3,4\n\n", [["1", "2"], ["3", "4"]]),
     "blank cells": ("a,b\n,2\n1,\n", [["", "2"], ["1", ""]]),
     "formulas written as texts": ("a,b\n'-x,\"'@1,2\"\n'a,'\n", [["-x", "@1,2"], ["'a", "'"]]),
+    "first line of Excel": ("sep=;\r\na;b\r\n1,5;x\r\n", [["1,5", "x"]]),
+    "first line of Excel, as a cell": ('\ufeff"sep=|"\na|b\n1;2|x,y\n', [["1;2", "x,y"]]),
     "leading zeros": ("a,b\n007,1e3\n", [["007", "1e3"]]),
 }
 
@@ -65,6 +67,12 @@ BROKEN = {
     "cut in a cell": ('a,b\n1,"2\n3,4\n', "not a CSV"),
     "text after a quote": ('a,b\n"1"x,2\n', "not a CSV"),
     "two columns of one name": ("a,b,a\n1,2,3\n", "two columns 'a'"),
+    "one that begins long before": ('a,b\n1,2\n3,"4\n5,6\n' + "7,8\n" * 40_000, "begins in line 3"),
+    "name with a space": ("a,b \n1,2\n", "'b' (nearest: 'b ')"),
+    "name that cannot be seen": ("a,\u00a0b\n1,2\n", "it has a, '\\xa0b'"),
+    "line in a name": ('a,"b\nc"\n1,2\n', "it has a, 'b\\nc'"),
+    "other delimiter": ("a|b\n1|2\n", "semicolon or tab"),
+    "title above the header": ("Export\na,b\n1,2\n", "no column 'a', 'b'"),
     "missing column": ("a,c\n1,2\n", "no column 'b'"),
     "bytes of value 0": (b"a,b\n1,\0\n", "bytes of value 0"),
     "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "UTF-8"),

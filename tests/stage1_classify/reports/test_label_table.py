@@ -13,7 +13,7 @@ from cxr.config import UserError
 from cxr.datasets.csv_table import CsvTableData
 from cxr.labels import CHEXPERT_FINDINGS
 from stage1_classify.reports import label_table as module
-from stage1_classify.reports.label_table import RECORDS, Call, label_table
+from stage1_classify.reports.label_table import RECORDS, Call, label_table, labeller_of
 from stage1_classify.reports.records import RecordFile
 from tests.builders import write_picture  # a small picture file
 
@@ -78,6 +78,30 @@ def test_files_of_a_table(tmp_path: Path) -> None:
         "places": [],
         "marks": [],
     }
+
+
+def test_a_corrected_label_file_is_taken_for_the_same_folder(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    call = Call(write_table(tmp_path / "r.csv", ["There is bronchiectasis."]), tmp_path / "out", label_file=own)
+    own.write_text("findings: {Bronchiectasis: {en: [bronchiectasis|dilated bronchi]}}", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        label_table(call)
+    (problem,) = caught.value.problems
+    assert str(own) in problem and "'bronchiectasis|dilated bronchi'" in problem
+    labeller_of.cache_clear()
+    own.write_text('findings: {Bronchiectasis: {en: ["(bronchiectasis|dilated bronchi)"]}}', encoding="utf-8")
+    label_table(call)
+    assert given(rows(tmp_path / "out" / "labels.csv")[0]) == {"language": "en", "Bronchiectasis": "1"}
+
+
+@pytest.mark.parametrize("name", ["language", "compared", "poor_quality"])
+def test_a_finding_with_the_name_of_another_column_is_refused(tmp_path: Path, name: str) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(f"findings: {{{name}: {{en: [water]}}}}", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        label_table(Call(write_table(tmp_path / "r.csv", TEXTS), tmp_path / "out", label_file=own))
+    (problem,) = caught.value.problems
+    assert str(own) in problem and repr(name) in problem
 
 
 def test_short_reports_are_read_in_the_language_of_the_others(tmp_path: Path) -> None:

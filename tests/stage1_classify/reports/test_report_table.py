@@ -1,10 +1,12 @@
 """The user's table of reports: shared ids, carried columns, languages, mistakes."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from cxr.config import UserError
+from stage1_classify.reports.characters import has_wrong_letters
 from stage1_classify.reports.report_table import Report, column_names, read_reports
 
 
@@ -48,6 +50,20 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None
     assert all(word in problem for word in words)
 
 
+def test_invisible_characters_are_not_part_of_a_report(tmp_path: Path) -> None:
+    read = read_reports(table(tmp_path, "report_id,report\n1,\u200bNo effu\u00adsion\x07\n"), reserved=[])
+    assert read.reports == (Report("1", "No effusion ", None),)
+
+
+def test_letters_of_another_encoding_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = table(tmp_path, "report_id,report\na,Cœur normal à gauche\nb,Ã\u00a9panchement\nc,Cardiom\u201agalie\n")
+    with caplog.at_level(logging.WARNING, logger="raybox"):
+        read_reports(path, reserved=[])
+    (line,) = caplog.messages
+    assert "2 reports" in line and "'b'" in line and "panchement" not in line
+    assert not has_wrong_letters("Épanchement, NÃO, 90 ‰")
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     columns = column_names(["report_id=N\u00b0 CR", "report=Texte=libre"])
     assert columns == {"report_id": "N\u00b0 CR", "report": "Texte=libre"}
@@ -77,7 +93,7 @@ def test_columns_that_cannot_be_named(given: list[str], words: list[str]) -> Non
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({}, ["'report_id', 'report'", "id, report text", "--columns"]),
+        ({}, ["'report_id'", "'report'", "id, report text", "--columns"]),
         ({"report_id": "id", "report": "text"}, ["'text'", "--columns"]),
         ({"report_id": "id", "report": "report text", "language": "langue"}, ["'langue'"]),
     ],

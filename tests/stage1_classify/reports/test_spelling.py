@@ -14,7 +14,8 @@ def test_no_word_stays_no_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"), [("Œdème", "oedeme"), ("CÔTÉ", "cote"), ("d’un", "d'un"), ("12", "12"), ("à", "a")]
+    ("word", "expected"),
+    [("Œdème", "oedeme"), ("CÔTÉ", "cote"), ("d’un", "d'un"), ("12", "12"), ("à", "a"), ("e\ufb00usion", "effusion")],
 )
 def test_plain_words_have_no_accents(word: str, expected: str) -> None:
     assert plain(word) == expected

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr.config import UserError
 from cxr.labels import FINDINGS, NO_FINDING, Terminology, load_terminology
 from stage1_classify.reports.tables import FOLDER, LANGUAGES, finding_names, load_tables, phrases_of, remark_names
 
@@ -21,6 +22,18 @@ from stage1_classify.reports.tables import FOLDER, LANGUAGES, finding_names, loa
 )
 def test_phrases_of_a_pattern(pattern: str, phrases: list[str]) -> None:
     assert list(phrases_of(pattern)) == phrases
+
+
+@pytest.mark.parametrize("pattern", ["water|fluid", "(a|(b|c)) water", "(water", "water)", "(a|b)" * 10 + " water"])
+def test_patterns_that_would_lose_phrases_are_refused(pattern: str) -> None:
+    with pytest.raises(UserError) as caught:
+        list(phrases_of(pattern))
+    (problem,) = caught.value.problems
+    assert repr(pattern) in problem
+
+
+def test_all_phrases_of_a_long_pattern_are_there() -> None:
+    assert len(list(phrases_of("(a|b|c|d|e|f|g) (a|b|c|d|e|f|g) (a|b|c|d|e|f|g)"))) == 343
 
 
 def test_both_languages_speak_of_the_same_findings_and_remarks() -> None:
