@@ -175,13 +175,13 @@ def _pixel_parts(data: bytes) -> bytes:
     content = memoryview(data)
     packed = b"".join(content[start : start + length] for kind, start, length in chunks if kind == b"IDAT")
     rows = zlib.decompressobj().decompress(packed, _num_bytes(data))
-    pixels = _as_chunk(b"IDAT", zlib.compress(rows, 0))
     kept = [content[start - 8 : start + length + 4] for kind, start, length in chunks if kind in _BEFORE_PIXELS]
-    return b"".join([PNG_START, *kept, pixels, _as_chunk(b"IEND", b"")])
+    return b"".join([PNG_START, *kept, *_as_chunk(b"IDAT", zlib.compress(rows, 0)), *_as_chunk(b"IEND", b"")])
 
 
-def _as_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+def _as_chunk(kind: bytes, content: bytes) -> tuple[bytes, bytes, bytes]:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I4s", len(content), kind), content, struct.pack(">I", checksum)
 
 
 def _num_bytes(data: bytes) -> int:
