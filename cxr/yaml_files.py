@@ -1,5 +1,6 @@
 """Read YAML from users: plain values only, no key twice, and bounded in depth and size."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ _MAX_CHARACTERS, _MAX_DEPTH, _MAX_VALUES = 2**20, 50, 100_000
 _SHOWN = 300
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML libraries silently keep the last value, and endless nesting."""
 
     _depth = 0
@@ -38,6 +39,23 @@ class _UniqueKeys(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Refuses numbers that few people read as YAML does: 010 is 8 and 1:30 is 90."""
+        digits = node.value.lstrip("+-")
+        if ":" in digits or re.match(r"0[\d_]", digits):
+            advice = (
+                f"{node.value!r} is ambiguous; write it without leading zeros or colons, or in quotes if it is text"
+            )
+            raise yaml.constructor.ConstructorError(None, None, advice, node.start_mark)
+        number: int | float = (
+            self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
+        )
+        return number
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
+
 
 def read_yaml(path: Path) -> Any:
     """The plain values of a settings file. UserError if it cannot be read, and as `parse_yaml`."""
@@ -57,7 +75,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
         UserError: not YAML, nested too deeply, or more values than settings have, counting what aliases repeat.
     """
     try:
-        values = yaml.load(text, _UniqueKeys)
+        values = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         # not only YAMLError: for an impossible date, number or truth value, PyYAML raises the others
         reason = " ".join(str(error).split())[:_SHOWN]

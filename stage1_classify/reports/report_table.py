@@ -13,7 +13,7 @@ from cxr.config import UserError
 from cxr.datasets.text_files import read_text_table, require_columns
 from cxr.labels import Language
 from cxr.wording import counted
-from stage1_classify.reports.characters import has_wrong_letters, readable
+from stage1_classify.reports.characters import has_wrong_letters, is_rtf, readable
 from stage1_classify.reports.tables import LANGUAGES
 
 REPORT_ID, REPORT, LANGUAGE = "report_id", "report", "language"
@@ -79,7 +79,8 @@ def read_reports(
         encoding: of the table, as Python calls it.
 
     Raises:
-        UserError: no such table or column, a blank or ambiguous id, an unknown language, a column with a reserved name.
+        UserError: no such table or column, a blank or ambiguous id, an unknown language, a column with a reserved name,
+            reports in RTF.
     """
     table = _with_our_names(path, columns, encoding=encoding)
     ids = table[REPORT_ID].str.strip()
@@ -88,7 +89,7 @@ def read_reports(
     )
     texts = table[REPORT].map(readable)
     first = pd.DataFrame({"id": ids, "text": texts, "language": given}).drop_duplicates()
-    problems = _bad_rows(first, path)
+    problems = [*_rtf(ids[table[REPORT].map(is_rtf).astype(bool)], path), *_bad_rows(first, path)]
     taken = [name for name in table.columns if name in reserved]
     problems += [f"{path}: column {name!r} has the name of a column of the result; rename it" for name in taken]
     if problems:
@@ -126,6 +127,13 @@ def _warn_of_wrong_letters(first: pd.DataFrame, path: Path) -> None:
             "é",
             wrong["id"].iloc[0],
         )
+
+
+def _rtf(ids: "pd.Series[str]", path: Path) -> list[str]:
+    if ids.empty:
+        return []
+    line = f"{path}: {counted(len(ids), 'report')} in RTF, first {REPORT_ID} {ids.iloc[0]!r}; export them as plain text"
+    return [line]
 
 
 LANGUAGE_OF: dict[str, Language | None] = {"": None, **{language: language for language in LANGUAGES}}

@@ -106,7 +106,7 @@ def test_a_home_folder_that_only_a_shell_knows_is_refused(tmp_path: Path, text: 
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("names: [007]", "names.0"), ("names: [no]", "names.0"), ("root: a\nnames: [2024-01-31]", "names.0")],
+    [("names: [12]", "names.0"), ("names: [no]", "names.0"), ("root: a\nnames: [2024-01-31]", "names.0")],
 )
 def test_text_that_yaml_reads_as_something_else_needs_quotes(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
@@ -123,6 +123,18 @@ def test_a_key_that_yaml_reads_as_something_else_needs_quotes(tmp_path: Path, ke
         load_config(LabelFile, tmp_path / "a.yaml")
     (problem,) = caught.value.problems
     assert ": key of findings: got " in problem and "quotes" in problem
+
+
+@pytest.mark.parametrize("number", ["010", "-007", "00", "0_1", "1:30", "1:30.5", "00.5"])
+def test_numbers_that_people_read_in_another_way_are_refused(number: str) -> None:
+    with pytest.raises(UserError, match="x is not YAML") as caught:
+        parse_yaml(f"seed: {number}", source="x")
+    assert repr(number) in caught.value.problems[0] and "quotes" in caught.value.problems[0]
+
+
+def test_other_numbers_are_read() -> None:
+    text = "[0, -0, 10, 0x1F, 0.5, -0.25, 1.5e-05, .5, 1_000, '010', '1:30']"
+    assert parse_yaml(text, source="x") == [0, 0, 10, 31, 0.5, -0.25, 1.5e-05, 0.5, 1000, "010", "1:30"]
 
 
 @pytest.mark.parametrize("size_hw", [[1_000_000, 1_000_000], [4097, 32], [0, 32], [32]])

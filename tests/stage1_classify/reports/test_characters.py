@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage1_classify.reports.characters import readable
+from stage1_classify.reports.characters import is_rtf, readable
 from stage1_classify.reports.labeller import ReportLabeller
 
 
@@ -32,3 +32,27 @@ def test_signs_of_windows_among_the_controls_are_read(label: ReportLabeller) -> 
 )
 def test_every_word_for_an_earlier_image_counts(text: str, label: ReportLabeller) -> None:
     assert "Pleural Effusion" not in label(text, "en").labels()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"INDICATION: cough.\nFINDINGS: No effusion.", "INDICATION: cough.\nFINDINGS: No effusion."),
+        (r"No effusion.\r\nHeart normal.", "No effusion.\nHeart normal."),
+        ("No&nbsp;effusion.<br/>Nodule &lt;5 mm &amp; scar.", "No\u00a0effusion.\nNodule <5 mm & scar."),
+        ("<P class=x>Pas d&#39;&eacute;panchement</p>", "\nPas d'épanchement\n"),
+        ("<b>No</b> effusion", " No  effusion"),
+        ("Nodule <5 mm, SpO2 >90 %, A&E; R&D", "Nodule <5 mm, SpO2 >90 %, A&E; R&D"),
+    ],
+)
+def test_what_an_export_writes_for_characters_is_read(text: str, expected: str) -> None:
+    assert readable(text) == expected
+
+
+def test_a_section_begins_after_a_line_break_that_is_written_out(label: ReportLabeller) -> None:
+    labels = label(readable(r"INDICATION: effusion?\nFINDINGS: No effusion."), "en").labels()
+    assert labels["Pleural Effusion"] == 0
+
+
+def test_rtf_is_recognised() -> None:
+    assert is_rtf(r"{\rtf1\ansi No effusion.}") and not is_rtf("") and not is_rtf("No effusion.")

@@ -108,3 +108,11 @@ def test_a_column_with_our_name_beside_the_named_one(tmp_path: Path) -> None:
     path = table(tmp_path, "report_id,report,texte\n1,x,y\n")
     with pytest.raises(UserError, match="'report' next to 'texte'"):
         read_reports(path, reserved=[], columns={"report": "texte"})
+
+
+def test_reports_in_rtf_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path, "report_id,report\n1,No effusion.\n2,{\\rtf1 No effusion.}\n3,{\\rtf1 Normal.}\n")
+    with pytest.raises(UserError) as caught:
+        read_reports(path, reserved=[])
+    (problem,) = caught.value.problems
+    assert "2 reports in RTF" in problem and "'2'" in problem
