@@ -178,7 +178,7 @@ def difference_table(rows: Rows, compared: Sequence[Comparison], shares: Mapping
         "Differences are paired: all entries are scored on the same bootstrap resamples of the test patients. "
         f"p-values are corrected for {len(cells)} comparisons."
     )
-    return Table(f"{main} minus each of the others", columns + ["AP40 share"] * bool(shares), cells, note)
+    return Table(f"Differences: {main} minus the others", columns + ["AP40 share"] * bool(shares), cells, note)
 
 
 def ap40_chart(folder: Path, rows: Rows, path: str) -> Figure:

@@ -10,7 +10,7 @@ from eval.experiments.runner import Group
 from eval.leaderboard.names import display_name
 from eval.report.blocks import Block, Figure, Table
 from eval.report.charts import Bar, plot_steps
-from eval.report.format import Cell, estimate_text, gap_text
+from eval.report.format import Cell, estimate_text, gap_text, in_format
 from eval.stats.bootstrap import Estimate
 from stage3_detect.settings.experiments import PRIOR, SUPERVISED, TEACHER, CurveSettings, DetectorExperimentSettings
 
@@ -111,7 +111,7 @@ def _trainings_table(result: Result, trainings: Trainings) -> Table:
     for row in result.group.rows:
         for seed, ap40 in row.by_seed.items():
             folder, minutes = trainings[row.variant, seed]
-            rows.append([row.variant, seed, ap40, minutes, folder])
+            rows.append([row.variant, seed, ap40, in_format(minutes, ".1f"), folder])
     note = "Minutes of the last call of each run. Variants with equal settings share their runs."
     return Table("Trainings", ["variant", "seed", "AP40", "minutes", "folder"], rows, note)
 
