@@ -9,7 +9,7 @@ import pandas as pd
 from cxr.config import UserError
 from cxr.datasets.box_checks import check_images_known, check_shapes, fit_into_images
 from cxr.datasets.box_frames import FrameSource, refuse_far_boxes, require_dicom
-from cxr.datasets.files_on_disk import files_exist, read_sizes
+from cxr.datasets.files_on_disk import files_exist, read_sizes, with_other_spelling
 from cxr.datasets.inside_root import leave_by_link, leaves, normal_path
 from cxr.datasets.keyed_rows import keyed_rows
 from cxr.datasets.same_content import same_content
@@ -152,7 +152,8 @@ def _existing_files(raw: RawTables, settings: DataSettings, problems: Problems) 
     exist = files_exist(settings.root, raw.images["path"])
     if exist.all():
         return raw
-    problems.add_all(raw.images.loc[~exist, "path"].tolist(), MISSING)
+    missing = raw.images.loc[~exist, "path"]
+    problems.add_all([with_other_spelling(settings.root, path) for path in missing], MISSING)
     return raw.keep(exist)
 
 

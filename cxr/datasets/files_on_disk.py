@@ -4,6 +4,7 @@ import logging
 import os
 import posixpath
 import stat
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,15 @@ def _exists(path: str) -> bool:
         return not stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116  a Path for each takes longer
     except (OSError, ValueError):  # no file has such a name: a NUL in a list, half a pair of surrogates in JSON
         return False
+
+
+def with_other_spelling(root: Path, path: str) -> str:
+    """The path of a missing file, with a hint where a file has the same name in another Unicode form: macOS stores é as
+    e and an accent, which looks the same."""
+    forms = {unicodedata.normalize(form, path) for form in ("NFC", "NFD")} - {path}
+    if any(_exists(f"{root}/{form}") for form in forms):
+        return f"{path} (a file has this name with its accents in another Unicode form; rename it)"
+    return path
 
 
 @dataclass(frozen=True)

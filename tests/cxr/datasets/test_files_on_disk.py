@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.datasets.files_on_disk import files_exist, find_images
+from cxr.datasets.files_on_disk import files_exist, find_images, with_other_spelling
 from tests.builders import write_picture
 
 
@@ -35,3 +35,12 @@ def test_paths_that_exist_and_names_that_no_file_can_have(tmp_path: Path) -> Non
     (tmp_path / "in" / "a.png").touch()
     paths = ["in/a.png", "in/b.png", "in/a.png/b", "a\0.png", "a\ud800.png", "x" * 300]
     assert files_exist(tmp_path, paths).tolist() == [True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored"), [("poign\u00e9e.png", "poigne\u0301e.png"), ("e\u0301.png", "\u00e9.png")]
+)
+def test_a_missing_file_with_its_accents_in_another_form_is_named(tmp_path: Path, listed: str, stored: str) -> None:
+    assert with_other_spelling(tmp_path, listed) == listed
+    (tmp_path / stored).touch()
+    assert with_other_spelling(tmp_path, listed).startswith(f"{listed} (")
