@@ -145,6 +145,6 @@ def _with_boxes(gray: Rgb, column: Column, example: dict[str, str]) -> Rgb:
     image = images[images["image_id"] == example["image_id"]].iloc[0]
     own = column.of(example["image_id"], example["finding"])
     if own.empty and column.point is not None:
-        return with_words(gray, f"no box reaches {column.point.name}")
+        return with_words(gray, "no box at the operating point")
     layer = BoxLayer(own[CORNERS].to_numpy(), column.kind.colour, column.captions_of(own))
     return draw_layers(gray, [layer], image_wh=(image["width"], image["height"]))
