@@ -1,8 +1,10 @@
 """Which image a process was reading when a decoder crashed (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL).
 
-No Python code runs after a crash. `faulthandler` still writes the stacks of all threads; the frame that `read_named`
-adds to the stack has the image's name as its file name. A run folder keeps what was written, so that the next call of
-the same command refuses the image as damaged; so does the folder of the DICOM queue, for the restarted service.
+No Python code runs after a crash. `faulthandler` still writes the stack of the thread that crashed; the frame that
+`read_named` adds to the stack has the image's name as its file name. The stacks of the other threads are not written:
+these threads still run, so reading their frames can crash the handler before it comes to the right thread. A run folder
+keeps what was written, so that the next call of the same command refuses the image as damaged; so does the folder of
+the DICOM queue, for the restarted service.
 """
 
 import faulthandler
@@ -16,7 +18,6 @@ from typing import IO, TypeVar
 T = TypeVar("T")
 
 _STDERR = 2
-_CRASHED_THREAD = re.compile(r"^Current thread 0x.*\n((?:  .*\n)*)", re.MULTILINE)
 _IMAGE = re.compile(r'File "<image ([0-9a-f]{16}) ')
 
 _watched: list[IO[str]] = []
@@ -26,26 +27,26 @@ _crashed: dict[str, Path] = {}
 
 
 def report_crashes() -> None:
-    """Write the stacks to standard error at a crash, until a folder is watched."""
-    faulthandler.enable(_STDERR)
+    """Write the stack to standard error at a crash, until a folder is watched."""
+    faulthandler.enable(_STDERR, all_threads=False)
 
 
 def watch_folder(folder: Path) -> Callable[[], None]:
-    """Keep the stacks of a crash in the folder from now on, and take those of earlier calls into account.
+    """Keep the stack of a crash in the folder from now on, and take those of earlier calls into account.
 
     Returns a function that ends this; the end of the process does the same.
     """
     for path in sorted(folder.glob(".crash_*.txt")):
-        stacks = _CRASHED_THREAD.findall(path.read_text(encoding="ascii", errors="replace"))
-        _crashed.update((key, path) for stack in stacks for key in _IMAGE.findall(stack))
+        stacks = path.read_text(encoding="ascii", errors="replace")
+        _crashed.update((key, path) for key in _IMAGE.findall(stacks))
     path = folder / f".crash_{os.environ.get('RANK', '0')}.txt"
     file = path.open("a", encoding="ascii")
     _watched.append(file)
-    faulthandler.enable(file)
+    faulthandler.enable(file, all_threads=False)
 
     def end() -> None:
         _watched.remove(file)
-        faulthandler.enable(_watched[-1] if _watched else _STDERR)
+        faulthandler.enable(_watched[-1] if _watched else _STDERR, all_threads=False)
         file.close()
         for key in [key for key, record in _crashed.items() if record.parent == folder]:
             del _crashed[key]

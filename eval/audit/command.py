@@ -50,6 +50,7 @@ def write_audit(given: argparse.Namespace) -> Path:
         atomic_write_text(out / f"{name}.csv", text)
     page = write_audit_report(audit, out)
     print_tables([summary_table(audit)])
+    sys.stdout.write("".join(f"error: {problem}\n" for problem in audit.audited.problems))
     sys.stdout.write(f"{audit.audited.data.name}: {size_text(audit)}\n")
     atomic_write_text(out / FIGURES, json.dumps(audit_figures(audit), indent=1, allow_nan=False) + "\n")
     return page

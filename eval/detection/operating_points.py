@@ -24,7 +24,7 @@ RATES = {FEW_FALSE: 0.5, "one_fp": 1.0}
 """Name of a point -> false positives per image that it allows on the tune split, all findings together."""
 
 MIN_CONFIDENCE = 0.05
-"""The point of best F1 shows no box below this confidence.
+"""No point shows a box below this confidence.
 
 The confidence at which F1 is best is half the best F1 (Lipton, Elkan and Naryanaswamy, Optimal Thresholding of
 Classifiers to Maximize F1 Measure, ECML PKDD 2014). A lower one means a best F1 below .1. It is reached by showing
@@ -58,15 +58,15 @@ def limited_point(
 ) -> OperatingPoint:
     """One confidence for all findings: the lowest with at most `rate` false positives per image, all findings together.
 
-    It lies halfway (in logits) between the last box that is shown and the first that is not. All boxes are shown where
-    that keeps the rate.
+    It lies halfway (in logits) between the last box that is shown and the first that is not, and is at least
+    `MIN_CONFIDENCE`.
     """
     found = [(m.finding, *m.ranked(iou)) for m in matches]
     parts = [pd.DataFrame({"finding": f, "score": s, "hit": hit}) for f, s, _, hit in found if len(s)]
     boxes = pd.concat(parts) if parts else pd.DataFrame({"finding": [], "score": [], "hit": []})
     is_false = ~boxes["hit"].to_numpy(dtype=bool)
     num_images = np.any([m.read_images for m in matches], axis=0).sum() if matches else 0
-    least = _lowest_within(confidence.of(boxes), is_false, rate * float(num_images))
+    least = max(MIN_CONFIDENCE, _lowest_within(confidence.of(boxes), is_false, rate * float(num_images)))
     scores = {m.finding: confidence.score_at(m.finding, least) for m in matches}
     return OperatingPoint(name, _about_limited(rate, least), scores)
 
@@ -75,7 +75,7 @@ def _about_limited(rate: float, least: float) -> str:
     limit = f"{rate:g} false positive{'s' * (rate != 1)} per image on tune"
     if not math.isfinite(least):
         return f"no box, because those of the highest confidence alone are more than {limit}"
-    return f"one confidence ({least:.3f}) for all findings: at most {limit}" if least else f"all boxes: at most {limit}"
+    return f"one confidence ({least:.3f}) for all findings: at most {limit}"
 
 
 def _lowest_within(confidence: Floats, is_false: Bools, allowed: float) -> float:

@@ -37,10 +37,10 @@ def matched(found: list[Row], true: list[Row] = TRUE):
     return IndexedDetections(coco_boxes(true, findings=FINDINGS), coco_boxes(found, findings=FINDINGS)).match((0.4,))
 
 
-def test_without_detections_nothing_is_shown_by_f1_and_everything_by_a_rate() -> None:
+def test_without_detections_nothing_is_shown_by_f1_and_all_from_the_least_confidence_on_by_a_rate() -> None:
     points = {point.name: point for point in choose_points(matched([]), AS_IT_IS)}
     assert points["f1"].scores == {EDEMA: np.inf, MASS: np.inf}
-    assert points["half_fp"].scores == points["one_fp"].scores == {EDEMA: 0, MASS: 0}
+    assert points["half_fp"].scores == points["one_fp"].scores == pytest.approx({EDEMA: 0.05, MASS: 0.05})
 
 
 def test_best_f1_is_of_each_finding() -> None:
@@ -65,7 +65,14 @@ def test_of_the_confidences_that_may_be_shown_the_best_f1_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "between"),
-    [(0.0, (0.7, 0.8)), (0.49, (0.7, 0.8)), (0.5, (0.6, 0.7)), (1.0, (0.2, 0.5)), (1.4, (0.2, 0.5)), (1.5, (0, 0))],
+    [
+        (0.0, (0.7, 0.8)),
+        (0.49, (0.7, 0.8)),
+        (0.5, (0.6, 0.7)),
+        (1.0, (0.2, 0.5)),
+        (1.4, (0.2, 0.5)),
+        (1.5, (0.0499, 0.0501)),
+    ],
 )
 def test_a_rate_is_of_all_findings_together(rate: float, between: tuple[float, float]) -> None:
     """Two images: one false box is a rate of a half."""
@@ -84,13 +91,19 @@ def test_a_point_says_in_words_what_it_shows() -> None:
     about = {rate: limited_point("x", rate, matched(FOUND), AS_IT_IS).about for rate in (0.5, 1.0, 1.5)}
     assert about[0.5].endswith("for all findings: at most 0.5 false positives per image on tune")
     assert about[1.0].endswith("at most 1 false positive per image on tune")
-    assert about[1.5] == "all boxes: at most 1.5 false positives per image on tune"
+    assert about[1.5] == "one confidence (0.050) for all findings: at most 1.5 false positives per image on tune"
 
 
 def test_boxes_of_equal_confidence_are_shown_together_or_not_at_all() -> None:
     found = [hit("a", EDEMA, 0.8), miss("a", MASS, 0.5), hit("b", MASS, 0.5)]
     assert 0.5 < limited_point("x", 0.4, matched(found), AS_IT_IS).scores[MASS] < 0.8
-    assert limited_point("x", 0.5, matched(found), AS_IT_IS).scores[MASS] == 0
+    assert limited_point("x", 0.5, matched(found), AS_IT_IS).scores[MASS] == pytest.approx(0.05)
+
+
+def test_a_rate_shows_no_box_of_almost_no_confidence() -> None:
+    """The best score, .8, means a confidence of .01."""
+    unsure = Confidence(Curve(offset=-6.0), {})
+    assert min(limited_point("x", 100.0, matched(FOUND), unsure).scores.values()) > 0.8
 
 
 def test_findings_are_weighed_by_confidence_not_by_score() -> None:

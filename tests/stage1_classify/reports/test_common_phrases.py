@@ -145,3 +145,22 @@ def test_texts_that_show_no_language_are_read_in_the_usual_one(label: ReportLabe
     assert label("Pneumothorax", usual="fr").language == "fr"
     assert label("Derrame xyzzy", usual="fr").language is None
     assert label("", usual="fr").language is None
+
+
+PNEUMOTHORAX, EFFUSION = "Pneumothorax", "Pleural Effusion"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("PNO droit complet. Pas d'épanchement pleural.", {PNEUMOTHORAX: 1, EFFUSION: 0}),
+        ("Pas de PNO.", {PNEUMOTHORAX: 0, "No Finding": 1}),
+        ("PNP du LID. Pas d'épanchement.", {"Pneumonia": 1, EFFUSION: 0}),
+        ("EPL droit minime. Pas de PNO.", {EFFUSION: 1, PNEUMOTHORAX: 0}),
+        ("Volumineux épanchement pleural gazeux gauche.", {PNEUMOTHORAX: 1}),
+        ("Pas d'épanchement pleural liquidien ni gazeux.", {PNEUMOTHORAX: 0, EFFUSION: 0, "No Finding": 1}),
+        ("Pas d'épanchement gazeux ou liquidien.", {PNEUMOTHORAX: 0, EFFUSION: 0, "No Finding": 1}),
+    ],
+)
+def test_french_abbreviations_and_pleural_air(label: ReportLabeller, text: str, labels: Labels) -> None:
+    assert label(text, "fr").labels() == labels
