@@ -871,7 +871,7 @@ def test_after_a_closed_key_dialog_the_key_is_asked_for_with_the_image(
 
 def test_another_model_after_a_restart_reads_the_open_image_again(reader: Reader, images: Path) -> None:
     """Answers that name a former model come first; then those of the service itself."""
-    own = str(reader.state("app.model.manifest_sha256"))
+    own = str(httpx.get(f"{reader.address}/v1/model").raise_for_status().json()["manifest_sha256"])
     former = "0" * 64
 
     def renamed(route: Any) -> None:
